@@ -1,0 +1,7 @@
+//! w4ax: mixed-precision W4AX inference, and the decision that drives it.
+
+mod error;
+mod precision;
+
+pub use error::{Error, Result};
+pub use precision::Precision;

@@ -1,0 +1,101 @@
+//! The four activation widths.
+
+use crate::Error;
+
+/// How wide the activations of a GEMM are. The weights are INT4 in every case.
+///
+/// Ordered by width: `A2 < A4 < A8 < Bf16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Precision {
+    /// 2-bit activations. Stored in 2 bits, computed as 4-bit ones: it saves bytes, not operations.
+    A2 = 2,
+    /// 4-bit activations.
+    A4 = 4,
+    /// 8-bit activations.
+    A8 = 8,
+    /// Activations stay BF16 (W4A16), the width that is always safe.
+    Bf16 = 16,
+}
+
+impl Precision {
+    /// All four, narrowest first.
+    pub const ALL: [Precision; 4] = [Self::A2, Self::A4, Self::A8, Self::Bf16];
+
+    /// The width in bits: 2, 4, 8 or 16.
+    pub const fn bits(self) -> u32 {
+        self as u32
+    }
+
+    /// The largest quantised value, `2^bits - 1`; `None` for BF16, which is not quantised.
+    pub const fn qmax(self) -> Option<u8> {
+        match self {
+            Self::A2 => Some(3),
+            Self::A4 => Some(15),
+            Self::A8 => Some(255),
+            Self::Bf16 => None,
+        }
+    }
+
+    /// The position in [`Precision::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::A2 => 0,
+            Self::A4 => 1,
+            Self::A8 => 2,
+            Self::Bf16 => 3,
+        }
+    }
+}
+
+impl TryFrom<u32> for Precision {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Error::Width`] for anything but 2, 4, 8 and 16.
+    fn try_from(bits: u32) -> Result<Self, Error> {
+        match bits {
+            2 => Ok(Self::A2),
+            4 => Ok(Self::A4),
+            8 => Ok(Self::A8),
+            16 => Ok(Self::Bf16),
+            _ => Err(Error::Width(bits)),
+        }
+    }
+}
+
+impl From<Precision> for u32 {
+    fn from(p: Precision) -> u32 {
+        p.bits()
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::A2 => "a2",
+            Self::A4 => "a4",
+            Self::A8 => "a8",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_four_widths_convert() {
+        for bits in 0..=1000 {
+            match Precision::try_from(bits) {
+                Ok(p) => assert_eq!(u32::from(p), bits),
+                Err(e) => {
+                    assert!(![2, 4, 8, 16].contains(&bits));
+                    assert!(e.to_string().contains(&bits.to_string()));
+                }
+            }
+        }
+        assert_eq!(Precision::ALL.map(Precision::index), [0, 1, 2, 3]);
+    }
+}
