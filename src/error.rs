@@ -32,6 +32,21 @@ pub enum Error {
         got: usize,
     },
 
+    /// Raw bytes that cannot be read as elements: misaligned, or no whole number of them.
+    #[error(
+        "{what}: {len} bytes are needed as elements of {size} bytes at an address that is a multiple of {align}"
+    )]
+    Alignment {
+        /// Which buffer.
+        what: &'static str,
+        /// The alignment that the element type needs.
+        align: usize,
+        /// Bytes of one element.
+        size: usize,
+        /// Bytes that were given.
+        len: usize,
+    },
+
     /// A number that must be finite is not.
     #[error("{what}: element {index} is {value}, it must be finite")]
     NotFinite {

@@ -1,0 +1,85 @@
+//! Quantised activations in plain order: what `quantize_pack` and the fast paths make, to look at.
+
+use crate::numerics::{TokenGroup, quantize_group};
+use crate::{Error, Grouping, MatRef, Precision, Result};
+use half::bf16;
+
+/// Activations `x[M, K]` quantised per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
+/// [`crate::numerics`] states it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedActivations {
+    m: usize,
+    k: usize,
+    grouping: Grouping,
+    values: Vec<u8>,
+    groups: Vec<TokenGroup>,
+}
+
+impl QuantizedActivations {
+    /// Quantises `x[M, K]` to 2, 4 or 8 bits.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantised, or an empty x.
+    pub fn new(x: MatRef<'_, bf16>, precision: Precision, grouping: Grouping) -> Result<Self> {
+        let qmax = precision.qmax().ok_or_else(|| Error::Range {
+            what: "precision of quantised activations",
+            value: precision.to_string(),
+            range: "a2, a4, a8",
+        })?;
+        let (m, k) = (x.rows(), x.cols());
+        let mut values = vec![0; m * k];
+        let mut groups = Vec::with_capacity(m * grouping.groups(k));
+        for row in 0..m {
+            let values = &mut values[row * k..][..k];
+            for g in 0..grouping.groups(k) {
+                let range = grouping.range(g, k);
+                groups.push(quantize_group(
+                    &x.row(row)[range.clone()],
+                    qmax,
+                    &mut values[range],
+                ));
+            }
+        }
+        Ok(Self {
+            m,
+            k,
+            grouping,
+            values,
+            groups,
+        })
+    }
+
+    /// Tokens.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// `qa`, row-major `[M, K]`, one byte each.
+    pub fn values(&self) -> &[u8] {
+        &self.values
+    }
+
+    /// Step, zero point and sum, row-major `[M, groups]`.
+    pub fn groups(&self) -> &[TokenGroup] {
+        &self.groups
+    }
+
+    /// `(qa - za) * sa`, rounded once, row-major `[M, K]`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let per_row = self.grouping.groups(self.k);
+        let mut out = vec![0.0; self.m * self.k];
+        for (at, group) in self.groups.iter().enumerate() {
+            let start = at / per_row * self.k;
+            for k in self.grouping.range(at % per_row, self.k) {
+                let code = i32::from(self.values[start + k]) - group.zero;
+                out[start + k] = code as f32 * group.scale;
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,103 @@
+//! Which instruction set runs.
+
+use crate::{Error, Result};
+
+/// An instruction set that the CPU backend has paths for. All give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// Plain Rust, any architecture.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL) and VNNI.
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// All, slowest first.
+    pub const ALL: [Isa; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+
+    /// Its name in `W4AX_CPU`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// Whether this machine (and this build) has it.
+    pub fn is_available(self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx512Vnni => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
+        matches!(self, Self::Scalar)
+    }
+
+    /// The fastest available one.
+    pub fn best() -> Self {
+        let available = |isa: &Isa| isa.is_available();
+        Self::ALL
+            .into_iter()
+            .rfind(available)
+            .unwrap_or(Self::Scalar)
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        if self.is_available() {
+            return Ok(());
+        }
+        Err(Error::Backend {
+            asked: format!("CPU path `{}`", self.name()),
+            reason: "this machine has not the instructions".into(),
+        })
+    }
+
+    /// What `W4AX_CPU` names, the best if it is not set or empty.
+    pub(super) fn from_env() -> Result<Self> {
+        match std::env::var_os("W4AX_CPU") {
+            Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
+            _ => Ok(Self::best()),
+        }
+    }
+
+    /// The instruction set of that name.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if there is none of that name or this machine has it not.
+    pub fn named(name: &str) -> Result<Self> {
+        let isa = Self::ALL
+            .into_iter()
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| Error::Backend {
+                asked: format!("CPU path `{name}`"),
+                reason: "the paths are scalar, avx2 and avx512vnni".into(),
+            })?;
+        isa.check().map(|()| isa)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_or_refused() {
+        for isa in Isa::ALL {
+            assert_eq!(Isa::named(isa.name()).is_ok(), isa.is_available());
+        }
+        assert!(Isa::Scalar.is_available());
+        let error = Isa::named("neon").unwrap_err().to_string();
+        assert!(error.contains("neon") && error.contains("avx512vnni"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The scratch memory of a call, made once.
+
+use crate::numerics::TokenGroup;
+use crate::weights::layout::TILE_K;
+use crate::{Error, Result};
+
+/// Rows of W that are worked off together: two tiles.
+pub(super) const BLOCK_N: usize = 32;
+/// k of a panel.
+pub(super) const PANEL_K: usize = 128;
+
+/// What one thread works in: an unpacked panel and the accumulators of a chunk of tokens, together in the L2 cache.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Scratch {
+    /// `[PANEL_K][BLOCK_N]` weights as f32, or fewer bytes as i8.
+    pub panel: [f32; PANEL_K * BLOCK_N],
+    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: a group's products, i32 or f32.
+    pub dot: [u32; Workspace::MAX_CHUNK * BLOCK_N],
+    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: the result.
+    pub acc: [f32; Workspace::MAX_CHUNK * BLOCK_N],
+}
+
+/// Scratch memory for GEMMs on the CPU, from [`super::Cpu::workspace`]. One call uses it at a time.
+pub struct Workspace {
+    max_m: usize,
+    max_k: usize,
+    /// One for each thread.
+    pub(super) scratch: Vec<Scratch>,
+    /// `[chunk][K padded to 64]`, f32; the bytes of quantised activations lie in the same memory.
+    pub(super) activations: Vec<f32>,
+    /// `[chunk][groups]`.
+    pub(super) groups: Vec<TokenGroup>,
+}
+
+impl Workspace {
+    /// Tokens that are worked off at a time; a call with more goes through the weights more than once.
+    pub const MAX_CHUNK: usize = 256;
+
+    pub(super) fn new(max_m: usize, max_k: usize, threads: usize) -> Self {
+        let chunk = max_m.min(Self::MAX_CHUNK);
+        Self {
+            max_m,
+            max_k,
+            scratch: bytemuck::allocation::zeroed_vec(threads.max(1)),
+            activations: vec![0.0; chunk * max_k.next_multiple_of(TILE_K)],
+            groups: vec![bytemuck::Zeroable::zeroed(); chunk * max_k.div_ceil(32)],
+        }
+    }
+
+    pub(super) fn check(&self, m: usize, k: usize) -> Result<()> {
+        for (what, needed, got) in [
+            ("workspace tokens", m, self.max_m),
+            ("workspace inputs", k, self.max_k),
+        ] {
+            if needed > got {
+                return Err(Error::Buffer { what, needed, got });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.scratch.as_slice())
+            + size_of_val(self.activations.as_slice())
+            + size_of_val(self.groups.as_slice())
+    }
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace")
+            .field("max_m", &self.max_m)
+            .field("max_k", &self.max_k)
+            .field("threads", &self.scratch.len())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}

@@ -1,0 +1,211 @@
+//! Row-major views with a row stride: what every GEMM of this crate takes and gives.
+
+use crate::{Error, Result};
+
+/// A borrowed row-major matrix `[rows, cols]` whose rows start `stride` elements apart.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+/// A mutable row-major matrix `[rows, cols]` whose rows start `stride` elements apart.
+#[derive(Debug)]
+pub struct MatMut<'a, T> {
+    data: &'a mut [T],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+/// Elements that a `[rows, cols]` matrix of that stride spans.
+fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<usize> {
+    if stride < cols {
+        return Err(Error::Shape {
+            what,
+            expected: format!("a row stride of at least {cols} columns"),
+            got: stride.to_string(),
+        });
+    }
+    if rows == 0 || cols == 0 {
+        return Ok(0);
+    }
+    (rows - 1)
+        .checked_mul(stride)
+        .and_then(|n| n.checked_add(cols))
+        .ok_or_else(|| Error::Shape {
+            what,
+            expected: "a shape that fits the address space".into(),
+            got: format!("[{rows}, {cols}] with stride {stride}"),
+        })
+}
+
+fn check(what: &'static str, len: usize, rows: usize, cols: usize, stride: usize) -> Result<()> {
+    let needed = span(what, rows, cols, stride)?;
+    if len < needed {
+        return Err(Error::Buffer {
+            what,
+            needed,
+            got: len,
+        });
+    }
+    Ok(())
+}
+
+fn cast_error<T>(what: &'static str, bytes: &[u8]) -> Error {
+    Error::Alignment {
+        what,
+        align: align_of::<T>(),
+        size: size_of::<T>(),
+        len: bytes.len(),
+    }
+}
+
+impl<'a, T> MatRef<'a, T> {
+    /// A dense `[rows, cols]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if `data` is shorter than `rows * cols`.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
+        Self::with_stride(data, rows, cols, cols)
+    }
+
+    /// A `[rows, cols]` matrix whose rows start `stride` elements apart.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `stride < cols`, [`Error::Buffer`] if `data` does not reach the end of the last row.
+    pub fn with_stride(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Result<Self> {
+        check("matrix", data.len(), rows, cols, stride)?;
+        Ok(Self {
+            data,
+            rows,
+            cols,
+            stride,
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `i`, `cols` elements.
+    ///
+    /// # Panics
+    /// If `i` is not below `rows`.
+    pub fn row(&self, i: usize) -> &'a [T] {
+        assert!(i < self.rows, "row {i} of a matrix with {} rows", self.rows);
+        &self.data[i * self.stride..][..self.cols]
+    }
+}
+
+impl<'a, T: bytemuck::Pod> MatRef<'a, T> {
+    /// A dense matrix over raw bytes (a file's, another language's), in the machine's byte order.
+    ///
+    /// # Errors
+    /// [`Error::Alignment`] if the bytes are misaligned for `T` or no whole number of elements; as [`MatRef::new`] else.
+    pub fn from_bytes(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
+        let data = bytemuck::try_cast_slice(bytes).map_err(|_| cast_error::<T>("matrix", bytes))?;
+        Self::new(data, rows, cols)
+    }
+}
+
+impl<'a, T> MatMut<'a, T> {
+    /// A dense `[rows, cols]` matrix.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if `data` is shorter than `rows * cols`.
+    pub fn new(data: &'a mut [T], rows: usize, cols: usize) -> Result<Self> {
+        Self::with_stride(data, rows, cols, cols)
+    }
+
+    /// A `[rows, cols]` matrix whose rows start `stride` elements apart. What lies between the rows is left alone.
+    ///
+    /// # Errors
+    /// As [`MatRef::with_stride`].
+    pub fn with_stride(data: &'a mut [T], rows: usize, cols: usize, stride: usize) -> Result<Self> {
+        check("matrix", data.len(), rows, cols, stride)?;
+        Ok(Self {
+            data,
+            rows,
+            cols,
+            stride,
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements between the starts of two rows.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Row `i`, `cols` elements.
+    ///
+    /// # Panics
+    /// If `i` is not below `rows`.
+    pub fn row_mut(&mut self, i: usize) -> &mut [T] {
+        assert!(i < self.rows, "row {i} of a matrix with {} rows", self.rows);
+        &mut self.data[i * self.stride..][..self.cols]
+    }
+
+    /// The first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is valid.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.data.as_mut_ptr()
+    }
+}
+
+impl<'a, T: bytemuck::Pod> MatMut<'a, T> {
+    /// A dense matrix over raw bytes, in the machine's byte order.
+    ///
+    /// # Errors
+    /// As [`MatRef::from_bytes`].
+    pub fn from_bytes(bytes: &'a mut [u8], rows: usize, cols: usize) -> Result<Self> {
+        let error = cast_error::<T>("matrix", bytes);
+        let data = bytemuck::try_cast_slice_mut(bytes).map_err(|_| error)?;
+        Self::new(data, rows, cols)
+    }
+}
+
+/// Whether x and bias fit W.
+///
+/// # Errors
+/// [`Error::Shape`] if x has not K columns or `bias` not N values.
+pub(crate) fn check_shapes(
+    x: &MatRef<'_, half::bf16>,
+    w: &crate::PackedWeight,
+    bias: Option<&[f32]>,
+) -> Result<()> {
+    if x.cols != w.k() {
+        return Err(Error::Shape {
+            what: "x",
+            expected: format!("[M, {}]", w.k()),
+            got: format!("[{}, {}]", x.rows, x.cols),
+        });
+    }
+    if let Some(bias) = bias
+        && bias.len() != w.n()
+    {
+        return Err(Error::Shape {
+            what: "bias",
+            expected: format!("[{}]", w.n()),
+            got: format!("[{}]", bias.len()),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The arithmetic, with each of its rounding steps. Every backend gives these bits.
+//!
+//! A GEMM computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: `x` and `y` BF16 row-major, `W` INT4
+//! ([`crate::PackedWeight`]), `bias` f32. M tokens, N output channels, K inputs; none of them has a unit of its own,
+//! a scale carries that of its matrix. Each f32 operation below is rounded to nearest, ties to even; none is contracted
+//! (a fused multiply-add stands where `fma` is written), none flushes denormals.
+//!
+//! # Weights
+//! `w = (qw - zw) * sw`: `qw` in [-8, 7], `zw` an integer in [-8, 8], `sw` f32, F16 or BF16 for each output channel and
+//! group of k ([`crate::Grouping`]).
+//!
+//! # A2, A4, A8
+//! Activations are quantised at run time, for each token and group of k (per token where weights are per channel), by
+//! DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest; the paper prints floor, which at 2 bits has
+//! more than three times the error. With `b` bits and `qmax = 2^b - 1`:
+//!
+//! ```text
+//! lo = min(0, min x)      hi = max(0, max x)                     exact
+//! sa = hi/qmax - lo/qmax                                         two divisions, one subtraction
+//! inv = 1/sa                                                     one division
+//! za = clamp(rint(-lo * inv), 0, qmax)                           one product; rint: ties to even
+//! qa = clamp(rint(x * inv) + za, 0, qmax)                        one product
+//! ```
+//!
+//! - `sa < 2^-64`: the group counts as all zero: `sa = 0, za = 0, qa = 0`.
+//! - A NaN or an infinity among the group's x: `sa = NaN, za = 0, qa = 0`; every output of the token is then NaN.
+//!
+//! The result of a token and channel, over groups `g` in ascending order from `acc = +0`:
+//!
+//! ```text
+//! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa                exact, in integers, over the group's valid k
+//! acc = fma(f32(d), sa*sw, acc)                                  f32(d) rounds above 2^24; one product; one fma
+//! y = bf16(acc + bias)                                           one addition if there is a bias; one rounding
+//! ```
+//!
+//! **These are bit-exact on every backend, for every M, stride, thread count and tile shape**: a row of y depends on no
+//! other row of x.
+//!
+//! # BF16 (W4A16)
+//! `qw - zw` is exact in BF16. In each group the products `x * (qw - zw)` accumulate in f32 from zero, then
+//! `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above. On this crate's CPU backend the
+//! sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, the same bits from every instruction set. A tensor core adds
+//! in an order of its own: across backends y before its last rounding is within
+//!
+//! ```text
+//! |y - exact| <= 2^-22 * (G + K/G) * sum_g |sw| * sum_k |x * (qw - zw)|      G k in a group, K/G groups
+//! ```
+//!
+//! and it is exact where all partial sums are small integers. NaN and infinities in x follow IEEE 754.
+//!
+//! # NaN
+//! A NaN result is written as the one word 0x7FFF, whatever made it.
+
+use half::bf16;
+
+/// What the quantised activations of one token and group carry beside the values.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct TokenGroup {
+    /// `sa`: the step. 0 if the group counts as all zero, NaN if it holds a NaN or an infinity.
+    pub scale: f32,
+    /// `za`: the code of zero, in [0, qmax].
+    pub zero: i32,
+    /// `sum qa` over the group's valid k.
+    pub sum: i32,
+}
+
+/// Below this step (2^-64) a group counts as all zero.
+const SMALLEST_STEP: f32 = f32::from_bits((127 - 64) << 23);
+
+/// Quantises the valid activations of one token and group; `qa[i]` goes to `put(i, qa)`.
+///
+/// Plain code that a compiler can turn into vectors: the CPU backends instantiate it under their instruction sets, and
+/// the bits are the same in all of them.
+#[inline(always)]
+pub(crate) fn quantize_group(x: &[bf16], qmax: u8, q: &mut [u8]) -> TokenGroup {
+    debug_assert_eq!(x.len(), q.len());
+    // As sign-and-magnitude integers BF16 values order like their bits: the extremes need no float comparison, which
+    // would drop a NaN.
+    let (mut least, mut most, mut magnitude) = (0i16, 0i16, 0u16);
+    for v in x {
+        let bits = v.to_bits() as i16;
+        let ordered = bits ^ ((bits >> 15) & 0x7FFF);
+        least = least.min(ordered);
+        most = most.max(ordered);
+        magnitude = magnitude.max(bits as u16 & 0x7FFF);
+    }
+    let unordered = |v: i16| bf16::from_bits((v ^ ((v >> 15) & 0x7FFF)) as u16).to_f32();
+    let finite = magnitude < 0x7F80;
+    let levels = f32::from(qmax);
+    let (lo, hi) = (unordered(least), unordered(most));
+    let step = hi / levels - lo / levels;
+    if !finite || step < SMALLEST_STEP {
+        q.fill(0);
+        return TokenGroup {
+            scale: if finite { 0.0 } else { f32::NAN },
+            zero: 0,
+            sum: 0,
+        };
+    }
+    let inverse = 1.0 / step;
+    let zero = (-lo * inverse).round_ties_even().clamp(0.0, levels);
+    let mut sum = 0i32;
+    for (q, v) in q.iter_mut().zip(x) {
+        // Both terms are small integers: the addition in f32 is exact.
+        let code = ((v.to_f32() * inverse).round_ties_even() + zero).clamp(0.0, levels) as i32;
+        *q = code as u8;
+        sum += code;
+    }
+    TokenGroup {
+        scale: step,
+        zero: zero as i32,
+        sum,
+    }
+}
+
+/// The one rounding to BF16 at the end; every NaN becomes 0x7FFF.
+#[inline(always)]
+pub(crate) fn round_to_bf16(v: f32) -> bf16 {
+    // Round to nearest even in integers, a form that vectorises; a NaN is replaced after.
+    let bits = v.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    bf16::from_bits(if v.is_nan() { 0x7FFF } else { rounded as u16 })
+}

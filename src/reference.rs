@@ -1,0 +1,133 @@
+//! The oracles: a plain f64 product, and a plain scalar mirror of the arithmetic of [`crate::numerics`].
+//!
+//! Both are written to be read, not to be fast, and share no code with the backends: they read unpacked weights and
+//! quantise with their own loops. Every fast path is compared with [`mirror`] bit for bit.
+
+use crate::matrix::check_shapes;
+use crate::{MatRef, PackedWeight, Precision, Result};
+use half::bf16;
+
+/// `x * W^T` in f64 on dequantised weights and unquantised activations, row-major `[M, N]`.
+///
+/// Each `(qw - zw) * sw` is exact in f64, the sum runs over k in ascending order.
+///
+/// # Errors
+/// [`Error::Shape`] if x has not K columns.
+pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
+    check_shapes(&x, w, None)?;
+    let (n, k, q) = (w.n(), w.k(), w.unpack());
+    let weights: Vec<f64> = (0..n * k)
+        .map(|i| {
+            let (row, group) = (i / k, group_of(w, i % k));
+            f64::from(i32::from(q[i]) - i32::from(w.zero(row, group)))
+                * f64::from(w.scale(row, group))
+        })
+        .collect();
+    let mut y = Vec::with_capacity(x.rows() * n);
+    for row in 0..x.rows() {
+        let x: Vec<f64> = x.row(row).iter().map(|v| v.to_f64()).collect();
+        y.extend(
+            weights
+                .chunks(k)
+                .map(|w| w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>()),
+        );
+    }
+    Ok(y)
+}
+
+/// `y = x * W^T + bias` with the rounding steps of [`crate::numerics`], row-major `[M, N]`.
+///
+/// # Errors
+/// [`Error::Shape`] if x has not K columns or `bias` not N values.
+pub fn mirror(
+    x: MatRef<'_, bf16>,
+    w: &PackedWeight,
+    precision: Precision,
+    bias: Option<&[f32]>,
+) -> Result<Vec<bf16>> {
+    check_shapes(&x, w, bias)?;
+    let (n, k, q) = (w.n(), w.k(), w.unpack());
+    let mut y = Vec::with_capacity(x.rows() * n);
+    for token in 0..x.rows() {
+        let x = x.row(token);
+        let groups: Vec<Quantized> = match precision.qmax() {
+            Some(qmax) => (0..w.groups())
+                .map(|g| Quantized::new(&x[w.grouping().range(g, k)], qmax))
+                .collect(),
+            None => Vec::new(),
+        };
+        for row in 0..n {
+            let mut acc = 0f32;
+            for g in 0..w.groups() {
+                let range = w.grouping().range(g, k);
+                let (q, x) = (&q[row * k..][range.clone()], &x[range]);
+                let (sw, zw) = (w.scale(row, g), i64::from(w.zero(row, g)));
+                acc = if precision == Precision::Bf16 {
+                    let mut sum = 0f32;
+                    for (q, x) in q.iter().zip(x) {
+                        sum = x.to_f32().mul_add((i64::from(*q) - zw) as f32, sum);
+                    }
+                    sum.mul_add(sw, acc)
+                } else {
+                    let a = &groups[g];
+                    let d: i64 = q
+                        .iter()
+                        .zip(&a.codes)
+                        .map(|(q, code)| (code - a.zero) * (i64::from(*q) - zw))
+                        .sum();
+                    (d as f32).mul_add(a.step * sw, acc)
+                };
+            }
+            if let Some(bias) = bias {
+                acc += bias[row];
+            }
+            y.push(if acc.is_nan() {
+                bf16::from_bits(0x7FFF)
+            } else {
+                bf16::from_f32(acc)
+            });
+        }
+    }
+    Ok(y)
+}
+
+/// One token's group, quantised by the formulas as they are printed.
+struct Quantized {
+    step: f32,
+    zero: i64,
+    codes: Vec<i64>,
+}
+
+impl Quantized {
+    fn new(x: &[bf16], qmax: u8) -> Self {
+        let x: Vec<f32> = x.iter().map(|v| v.to_f32()).collect();
+        let levels = f32::from(qmax);
+        let lo = x.iter().fold(0f32, |lo, &v| if v < lo { v } else { lo });
+        let hi = x.iter().fold(0f32, |hi, &v| if v > hi { v } else { hi });
+        let step = hi / levels - lo / levels;
+        if x.iter().any(|v| !v.is_finite()) || step < 2f32.powi(-64) {
+            return Self {
+                step: if x.iter().all(|v| v.is_finite()) {
+                    0.0
+                } else {
+                    f32::NAN
+                },
+                zero: 0,
+                codes: vec![0; x.len()],
+            };
+        }
+        let inverse = 1.0 / step;
+        let rint = |v: f32| v.round_ties_even() as i64;
+        let zero = rint(-lo * inverse).clamp(0, i64::from(qmax));
+        let code = |v: &f32| (rint(v * inverse) + zero).clamp(0, i64::from(qmax));
+        Self {
+            step,
+            zero,
+            codes: x.iter().map(code).collect(),
+        }
+    }
+}
+
+fn group_of(w: &PackedWeight, k: usize) -> usize {
+    w.grouping().size().map_or(0, |size| k / size)
+}

@@ -1,0 +1,341 @@
+//! INT4 weights: quantised, packed once, unpacked, saved and loaded.
+//!
+//! A weight is `W[N, K]`, like `nn.Linear`: N output channels, K inputs. Each value is `(qw - zw) * sw` with `qw` in
+//! [-8, 7], an integer zero point `zw` in [-8, 8] (0 when symmetric) and a scale `sw` for each output channel and group
+//! of k ([`Grouping`]). [`PackedWeight`] holds them in the one layout of [`layout`], which every backend reads as it is.
+
+mod file;
+pub mod layout;
+mod quantize;
+mod scales;
+
+pub use file::{FORMAT_VERSION, PackedFile};
+pub use quantize::{Quantize, Symmetry};
+pub use scales::{ScaleType, Scales};
+
+use crate::{Error, MatRef, Result};
+use layout::{TILE_K, TILE_N, Tile};
+pub(crate) use scales::GroupSums;
+
+/// The largest K of a per-channel weight: its integer sums must fit 32 bits.
+pub const MAX_PER_CHANNEL_K: usize = 65_536;
+
+/// Over which runs of k a scale (and a zero point) is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grouping {
+    /// Groups of 32 k.
+    G32,
+    /// Groups of 64 k.
+    G64,
+    /// Groups of 128 k.
+    G128,
+    /// One group: all of K. Activations are then quantised per token.
+    PerChannel,
+}
+
+impl Grouping {
+    /// All four.
+    pub const ALL: [Grouping; 4] = [Self::G32, Self::G64, Self::G128, Self::PerChannel];
+
+    /// k of one group, `None` if it is all of K.
+    pub const fn size(self) -> Option<usize> {
+        match self {
+            Self::G32 => Some(32),
+            Self::G64 => Some(64),
+            Self::G128 => Some(128),
+            Self::PerChannel => None,
+        }
+    }
+
+    /// How many groups K makes; the last one may be short.
+    pub const fn groups(self, k: usize) -> usize {
+        match self.size() {
+            Some(g) => k.div_ceil(g),
+            None => 1,
+        }
+    }
+
+    /// The k of group `g`.
+    pub fn range(self, g: usize, k: usize) -> std::ops::Range<usize> {
+        match self.size() {
+            Some(size) => g * size..((g + 1) * size).min(k),
+            None => 0..k,
+        }
+    }
+}
+
+impl TryFrom<Option<usize>> for Grouping {
+    type Error = Error;
+
+    /// The grouping of that size; `None` is one scale per channel.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for a size other than 32, 64 and 128.
+    fn try_from(size: Option<usize>) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|g| g.size() == size)
+            .ok_or_else(|| Error::Range {
+                what: "group size",
+                value: format!("{size:?}"),
+                range: "32, 64, 128 or one group per channel",
+            })
+    }
+}
+
+impl std::fmt::Display for Grouping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.size() {
+            Some(size) => write!(f, "g{size}"),
+            None => f.write_str("channel"),
+        }
+    }
+}
+
+/// A weight matrix `[N, K]` in INT4, in the packed layout.
+///
+/// ```
+/// use w4ax::{Grouping, MatRef, PackedWeight, Quantize};
+/// # fn main() -> w4ax::Result<()> {
+/// let (n, k) = (100, 300);
+/// let w: Vec<f32> = (0..n * k).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+/// let packed = Quantize::new(Grouping::G128).pack(MatRef::new(&w, n, k)?)?;
+/// assert_eq!((packed.n(), packed.k(), packed.groups()), (100, 300, 3));
+/// assert!(packed.packed_bytes() < n * k * 2 / 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedWeight {
+    n: usize,
+    k: usize,
+    grouping: Grouping,
+    /// `[ceil(N/16)][ceil(K/64)]`.
+    tiles: Vec<Tile>,
+    /// `[ceil(N/16)][groups][16]`: the 16 rows of a tile lie together. Rows beyond N hold 0.
+    scales: Scales,
+    /// As `scales`; `None` when symmetric.
+    zeros: Option<Vec<i8>>,
+    /// As `scales`: `sum(qw - zw)` over the group's valid k. Derived, not saved.
+    sums: GroupSums,
+}
+
+/// N and K of a weight that can be packed.
+fn check_shape(n: usize, k: usize, grouping: Grouping) -> Result<()> {
+    if n == 0 || k == 0 {
+        return Err(Error::Shape {
+            what: "weight",
+            expected: "N and K of at least 1".into(),
+            got: format!("[{n}, {k}]"),
+        });
+    }
+    if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
+        return Err(Error::Range {
+            what: "K of a per-channel weight",
+            value: k.to_string(),
+            range: "1..=65536 (its integer sums must fit 32 bits)",
+        });
+    }
+    Ok(())
+}
+
+/// The index of row `row`, group `group` in the `[ceil(N/16)][groups][16]` arrays.
+fn group_index(row: usize, group: usize, groups: usize) -> usize {
+    ((row / TILE_N) * groups + group) * TILE_N + row % TILE_N
+}
+
+impl PackedWeight {
+    /// Packs INT4 values that are quantised already, as a checkpoint holds them.
+    ///
+    /// `q` is `[N, K]` with values in [-8, 7]; `scales` `[N, groups]` and `zeros` `[N, groups]` (in [-8, 8]) are
+    /// row-major, `groups = grouping.groups(K)`. Nothing is rounded: [`PackedWeight::unpack`] and
+    /// [`PackedWeight::scale`] give back the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::Buffer`] for shapes that do not fit together, [`Error::Range`] for a value outside
+    /// its range or a per-channel K over [`MAX_PER_CHANNEL_K`], [`Error::NotFinite`] for a scale.
+    pub fn from_quantized(
+        q: MatRef<'_, i8>,
+        grouping: Grouping,
+        scales: &Scales,
+        zeros: Option<&[i8]>,
+    ) -> Result<Self> {
+        let (n, k) = (q.rows(), q.cols());
+        check_shape(n, k, grouping)?;
+        let groups = grouping.groups(k);
+        for (what, len) in [
+            ("scales", Some(scales.len())),
+            ("zero points", zeros.map(<[_]>::len)),
+        ] {
+            if len.is_some_and(|len| len != n * groups) {
+                return Err(Error::Shape {
+                    what,
+                    expected: format!("[{n}, {groups}] = {} values", n * groups),
+                    got: format!("{} values", len.unwrap_or(0)),
+                });
+            }
+        }
+        for row in 0..n {
+            if let Some(v) = q.row(row).iter().find(|v| !(-8..8).contains(*v)) {
+                return Err(Error::Range {
+                    what: "quantised weight",
+                    value: v.to_string(),
+                    range: "-8..=7",
+                });
+            }
+        }
+        let padded = n.div_ceil(TILE_N) * TILE_N * groups;
+        let mut tiled_scales = Scales::zeros(scales.scale_type(), padded);
+        let mut tiled_zeros = zeros.map(|_| vec![0i8; padded]);
+        for row in 0..n {
+            for g in 0..groups {
+                let at = group_index(row, g, groups);
+                tiled_scales.copy_from(at, scales, row * groups + g);
+                if let (Some(to), Some(from)) = (&mut tiled_zeros, zeros) {
+                    to[at] = from[row * groups + g];
+                }
+            }
+        }
+        let k_tiles = k.div_ceil(TILE_K);
+        let mut tiles = vec![Tile::ZERO; n.div_ceil(TILE_N) * k_tiles];
+        for row in 0..n {
+            let tiles = &mut tiles[row / TILE_N * k_tiles..][..k_tiles];
+            for (k, &v) in q.row(row).iter().enumerate() {
+                tiles[k / TILE_K].put(row % TILE_N, k % TILE_K, v);
+            }
+        }
+        Self::from_parts(n, k, grouping, tiles, tiled_scales, tiled_zeros)
+    }
+
+    /// The last step of every way to make one: checks what the arithmetic relies on and derives the sums.
+    fn from_parts(
+        n: usize,
+        k: usize,
+        grouping: Grouping,
+        tiles: Vec<Tile>,
+        scales: Scales,
+        zeros: Option<Vec<i8>>,
+    ) -> Result<Self> {
+        check_shape(n, k, grouping)?;
+        if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+            return Err(Error::NotFinite {
+                what: "weight scales",
+                index,
+                value: f64::from(scales.get(index)),
+            });
+        }
+        if let Some(z) = zeros.iter().flatten().find(|z| !(-8..=8).contains(*z)) {
+            return Err(Error::Range {
+                what: "zero point",
+                value: z.to_string(),
+                range: "-8..=8",
+            });
+        }
+        let sums = GroupSums::new(n, k, grouping, &tiles, zeros.as_deref());
+        Ok(Self {
+            n,
+            k,
+            grouping,
+            tiles,
+            scales,
+            zeros,
+            sums,
+        })
+    }
+
+    /// Output channels.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// How scales are shared along k.
+    pub fn grouping(&self) -> Grouping {
+        self.grouping
+    }
+
+    /// Groups along k.
+    pub fn groups(&self) -> usize {
+        self.grouping.groups(self.k)
+    }
+
+    /// Whether all zero points are 0 by construction.
+    pub fn is_symmetric(&self) -> bool {
+        self.zeros.is_none()
+    }
+
+    /// The tiles, `[ceil(N/16)][ceil(K/64)]`, aligned to 128 bytes.
+    pub fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+
+    /// The scales as they lie beside the tiles, `[ceil(N/16)][groups][16]`.
+    pub fn tiled_scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// The zero points as they lie beside the tiles, `[ceil(N/16)][groups][16]`; `None` when symmetric.
+    pub fn tiled_zeros(&self) -> Option<&[i8]> {
+        self.zeros.as_deref()
+    }
+
+    /// `sum(qw - zw)` over each group's k, `[ceil(N/16)][groups][16]`.
+    pub(crate) fn tiled_sums(&self) -> &GroupSums {
+        &self.sums
+    }
+
+    /// `sw` of a row and group, exact in f32 whatever its stored type.
+    ///
+    /// # Panics
+    /// If `row` or `group` is out of range.
+    pub fn scale(&self, row: usize, group: usize) -> f32 {
+        assert!(row < self.n && group < self.groups());
+        self.scales.get(group_index(row, group, self.groups()))
+    }
+
+    /// `zw` of a row and group, 0 when symmetric.
+    ///
+    /// # Panics
+    /// If `row` or `group` is out of range.
+    pub fn zero(&self, row: usize, group: usize) -> i8 {
+        assert!(row < self.n && group < self.groups());
+        let at = group_index(row, group, self.groups());
+        self.zeros.as_ref().map_or(0, |z| z[at])
+    }
+
+    /// `qw`, row-major `[N, K]`.
+    pub fn unpack(&self) -> Vec<i8> {
+        let k_tiles = self.k.div_ceil(TILE_K);
+        (0..self.n)
+            .flat_map(|row| {
+                let tiles = &self.tiles[row / TILE_N * k_tiles..][..k_tiles];
+                (0..self.k).map(move |k| tiles[k / TILE_K].get(row % TILE_N, k % TILE_K))
+            })
+            .collect()
+    }
+
+    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out: Vec<f32> = self.unpack().into_iter().map(f32::from).collect();
+        for (row, out) in out.chunks_mut(self.k).enumerate() {
+            for g in 0..self.groups() {
+                let (sw, zw) = (self.scale(row, g), f32::from(self.zero(row, g)));
+                for w in &mut out[self.grouping.range(g, self.k)] {
+                    *w = (*w - zw) * sw;
+                }
+            }
+        }
+        out
+    }
+
+    /// Bytes that are kept: tiles, scales and zero points, pads included.
+    pub fn packed_bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+            + self.scales.bytes().len()
+            + self.zeros.as_ref().map_or(0, Vec::len)
+    }
+}

@@ -1,0 +1,210 @@
+//! Round-to-nearest quantisation of plain weights, straight into tiles.
+
+use super::layout::{TILE_K, TILE_N, Tile};
+use super::{Grouping, PackedWeight, ScaleType, Scales, check_shape};
+use crate::{Error, MatRef, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Whether a group's grid is centred on zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Symmetry {
+    /// `sw = absmax / 7`, no zero point.
+    Symmetric,
+    /// `sw = (max(0, hi) - min(0, lo)) / 15` and a zero point: all 16 values are used.
+    Asymmetric,
+}
+
+/// How to quantise a plain weight to INT4, round to nearest.
+///
+/// The scale is rounded to its stored type first and `qw = clamp(rint(w / sw))` is taken with the rounded one, so that
+/// what is stored is the nearest value of the grid that will be used. A group of zeros has scale 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantize {
+    /// Over which k a scale is shared.
+    pub grouping: Grouping,
+    /// Symmetric by default.
+    pub symmetry: Symmetry,
+    /// BF16 by default: its range is that of f32, so no scale overflows or vanishes.
+    pub scale_type: ScaleType,
+}
+
+/// One group's grid: `w ~ (q - zero) * scale`.
+struct Grid {
+    scale: f32,
+    zero: i8,
+}
+
+impl Quantize {
+    /// Symmetric, BF16 scales.
+    pub const fn new(grouping: Grouping) -> Self {
+        Self {
+            grouping,
+            symmetry: Symmetry::Symmetric,
+            scale_type: ScaleType::Bf16,
+        }
+    }
+
+    /// Another symmetry.
+    pub const fn symmetry(mut self, symmetry: Symmetry) -> Self {
+        self.symmetry = symmetry;
+        self
+    }
+
+    /// Another scale type.
+    pub const fn scale_type(mut self, scale_type: ScaleType) -> Self {
+        self.scale_type = scale_type;
+        self
+    }
+
+    /// Quantises and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too large for F16 or a per-channel K is over [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if N or K is 0.
+    pub fn pack<T>(&self, w: MatRef<'_, T>) -> Result<PackedWeight>
+    where
+        T: Copy + Into<f32> + Sync,
+    {
+        self.pack_with_progress(w, |_, _| ())
+    }
+
+    /// As [`Quantize::pack`]; `progress(rows done, rows in all)` is called from the worker threads, once for every 16
+    /// rows, with counts that are exact but may arrive out of order.
+    ///
+    /// # Errors
+    /// As [`Quantize::pack`].
+    pub fn pack_with_progress<T>(
+        &self,
+        w: MatRef<'_, T>,
+        progress: impl Fn(usize, usize) + Sync,
+    ) -> Result<PackedWeight>
+    where
+        T: Copy + Into<f32> + Sync,
+    {
+        let (n, k, grouping) = (w.rows(), w.cols(), self.grouping);
+        check_shape(n, k, grouping)?;
+        let (row_tiles, k_tiles) = (n.div_ceil(TILE_N), k.div_ceil(TILE_K));
+        let groups = grouping.groups(k);
+        let mut tiles = vec![Tile::ZERO; row_tiles * k_tiles];
+        let mut scales = vec![0f32; row_tiles * groups * TILE_N];
+        let mut zeros = vec![0i8; scales.len()];
+        let done = AtomicUsize::new(0);
+        tiles
+            .par_chunks_mut(k_tiles)
+            .zip(scales.par_chunks_mut(groups * TILE_N))
+            .zip(zeros.par_chunks_mut(groups * TILE_N))
+            .enumerate()
+            .try_for_each_init(
+                || (vec![0f32; k], vec![0i8; k]),
+                |(plain, q), (row_tile, ((tiles, scales), zeros))| {
+                    let rows = row_tile * TILE_N..((row_tile + 1) * TILE_N).min(n);
+                    for (r, row) in rows.clone().enumerate() {
+                        for (to, &from) in plain.iter_mut().zip(w.row(row)) {
+                            *to = from.into();
+                        }
+                        for g in 0..groups {
+                            let range = grouping.range(g, k);
+                            let grid = self
+                                .group(&plain[range.clone()], &mut q[range.clone()])
+                                .map_err(|e| e.at(row * k + range.start))?;
+                            scales[g * TILE_N + r] = grid.scale;
+                            zeros[g * TILE_N + r] = grid.zero;
+                        }
+                        for (tile, q) in tiles.iter_mut().zip(q.chunks(TILE_K)) {
+                            for (k, &q) in q.iter().enumerate() {
+                                tile.put(r, k, q);
+                            }
+                        }
+                    }
+                    progress(
+                        done.fetch_add(rows.len(), Ordering::Relaxed) + rows.len(),
+                        n,
+                    );
+                    Ok(())
+                },
+            )
+            .map_err(|e: GroupError| e.into_error())?;
+        let scales = match self.scale_type {
+            ScaleType::F32 => Scales::F32(scales),
+            ScaleType::F16 => Scales::F16(scales.into_iter().map(f16::from_f32).collect()),
+            ScaleType::Bf16 => Scales::Bf16(scales.into_iter().map(bf16::from_f32).collect()),
+        };
+        let zeros = (self.symmetry == Symmetry::Asymmetric).then_some(zeros);
+        PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros)
+    }
+
+    /// Chooses one group's grid and quantises to it.
+    fn group(&self, w: &[f32], q: &mut [i8]) -> std::result::Result<Grid, GroupError> {
+        if let Some(index) = w.iter().position(|v| !v.is_finite()) {
+            return Err(GroupError::NotFinite(index, w[index]));
+        }
+        let lo = w.iter().fold(0f32, |a, &v| a.min(v));
+        let hi = w.iter().fold(0f32, |a, &v| a.max(v));
+        let exact = match self.symmetry {
+            Symmetry::Symmetric => hi.max(-lo) / 7.0,
+            // Two divisions: the difference itself may overflow.
+            Symmetry::Asymmetric => hi / 15.0 - lo / 15.0,
+        };
+        // A scale that rounds to zero becomes the type's smallest: the nearest grid there is.
+        let scale = match self.scale_type {
+            ScaleType::F32 => exact.max(f32::from_bits(1)),
+            ScaleType::F16 => f16::from_f32(exact).max(f16::from_bits(1)).to_f32(),
+            ScaleType::Bf16 => bf16::from_f32(exact).max(bf16::from_bits(1)).to_f32(),
+        };
+        if hi == 0.0 && lo == 0.0 {
+            q.fill(0);
+            return Ok(Grid {
+                scale: 0.0,
+                zero: 0,
+            });
+        }
+        if !scale.is_finite() {
+            return Err(GroupError::Scale(exact));
+        }
+        // In f64, where the quotient of two f32 cannot overflow.
+        let step = |v: f32| (f64::from(v) / f64::from(scale)).round_ties_even();
+        let (zero, lowest, highest) = match self.symmetry {
+            Symmetry::Symmetric => (0.0, -8.0, 7.0),
+            // The code 0..15 of zero, moved to -8..7 with the codes themselves.
+            Symmetry::Asymmetric => (step(-lo).clamp(0.0, 15.0) - 8.0, -8.0, 7.0),
+        };
+        for (q, &v) in q.iter_mut().zip(w) {
+            *q = (step(v) + zero).clamp(lowest, highest) as i8;
+        }
+        Ok(Grid {
+            scale,
+            zero: zero as i8,
+        })
+    }
+}
+
+/// What can go wrong in a group; the index of its first element is known only outside.
+enum GroupError {
+    NotFinite(usize, f32),
+    Scale(f32),
+}
+
+impl GroupError {
+    fn at(self, start: usize) -> Self {
+        match self {
+            Self::NotFinite(index, v) => Self::NotFinite(start + index, v),
+            scale => scale,
+        }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::NotFinite(index, v) => Error::NotFinite {
+                what: "weight",
+                index,
+                value: f64::from(v),
+            },
+            Self::Scale(v) => Error::Range {
+                what: "weight scale",
+                value: format!("{v:e}"),
+                range: "what an f16 can hold (f32 and bf16 hold more)",
+            },
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Every CPU path against the scalar mirror, bit for bit.
+
+mod support;
+
+use half::bf16;
+use proptest::prelude::*;
+use rand::Rng;
+use support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use w4ax::cpu::{Cpu, Isa, Serial};
+use w4ax::reference::mirror;
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+
+/// The instruction sets of this machine.
+fn paths() -> Vec<Cpu> {
+    (Isa::ALL.into_iter().filter(|isa| isa.is_available()))
+        .map(|isa| Cpu::with_isa(isa).unwrap())
+        .collect()
+}
+
+fn gemm(
+    cpu: &Cpu,
+    x: MatRef<'_, bf16>,
+    w: &PackedWeight,
+    precision: Precision,
+    bias: Option<&[f32]>,
+) -> Vec<bf16> {
+    let mut y = vec![bf16::from_bits(0xDEAD); x.rows() * w.n()];
+    let mut workspace = cpu.workspace(x.rows(), x.cols());
+    let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
+    cpu.gemm(x, w, precision, bias, view, &mut workspace)
+        .unwrap();
+    y
+}
+
+fn scale_type() -> impl Strategy<Value = ScaleType> {
+    prop_oneof![
+        Just(ScaleType::F32),
+        Just(ScaleType::F16),
+        Just(ScaleType::Bf16)
+    ]
+}
+
+fn grouping() -> impl Strategy<Value = Grouping> {
+    proptest::sample::select(Grouping::ALL.to_vec())
+}
+
+fn width() -> impl Strategy<Value = Precision> {
+    proptest::sample::select(WIDTHS.to_vec())
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    proptest::sample::select(Kind::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Random shapes, strides, widths, groupings, zero points, scale types, activations, biases: the same bits from every path.
+    #[test]
+    fn every_path_equals_the_mirror(
+        (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
+        (x_gap, y_gap) in (0usize..9, 0usize..9),
+        (precision, grouping, scale_type, kind) in (width(), grouping(), scale_type(), kind()),
+        (symmetric, with_bias) in any::<(bool, bool)>(),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
+        let data = kind.fill(rng, m * (k + x_gap));
+        let x = MatRef::with_stride(&data, m, k, k + x_gap).unwrap();
+        let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-3f32..3.0)).collect();
+        let bias = with_bias.then_some(bias.as_slice());
+        let expected = mirror(x, &w, precision, bias).unwrap();
+        let marker = bf16::from_bits(0x1234);
+        for cpu in paths() {
+            let mut y = vec![marker; m * (n + y_gap)];
+            let mut workspace = cpu.workspace(m, k);
+            let view = MatMut::with_stride(&mut y, m, n, n + y_gap).unwrap();
+            cpu.gemm(x, &w, precision, bias, view, &mut workspace).unwrap();
+            for (token, y) in y.chunks(n + y_gap).enumerate() {
+                prop_assert_eq!(bits(&y[..n]), bits(&expected[token * n..][..n]), "{:?} token {}", cpu.isa(), token);
+                prop_assert!(y[n..].iter().all(|&v| v == marker), "{:?} wrote between the rows", cpu.isa());
+            }
+        }
+    }
+
+    /// A row's result is the same alone, in any batch and at any place of it.
+    #[test]
+    fn a_row_does_not_depend_on_the_batch(
+        (m, n, k) in (2usize..60, 1usize..70, 1usize..400),
+        (precision, grouping, kind) in (width(), grouping(), kind()),
+        symmetric in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
+        let x = kind.fill(rng, m * k);
+        for cpu in paths() {
+            let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, precision, None);
+            let token = rng.random_range(0..m);
+            let alone = gemm(&cpu, MatRef::new(&x[token * k..], 1, k).unwrap(), &w, precision, None);
+            prop_assert_eq!(bits(&alone), bits(&whole[token * n..][..n]));
+        }
+    }
+}
+
+/// The shapes that real models have and peers reject, every width, grouping and symmetry. The paths agree with each other
+/// on the whole result, and with the mirror on tokens and channels drawn from it (a row depends on no other).
+#[test]
+fn real_shapes_and_odd_ones() {
+    let fast: Vec<Cpu> = paths().into_iter().rev().take(2).collect();
+    let scalar = Cpu::with_isa(Isa::Scalar).unwrap();
+    let rng = &mut rng(11);
+    for (n, k) in [
+        (100, 100),
+        (100, 7392),
+        (100, 11008),
+        (10944, 100),
+        (10944, 7392),
+        (10944, 11008),
+    ] {
+        for (grouping, symmetric) in Grouping::ALL
+            .into_iter()
+            .zip([true, false, true, false])
+            .chain(
+                // The other symmetry of each, on the small N only: same code, other zero points.
+                Grouping::ALL
+                    .into_iter()
+                    .zip([false, true, false, true])
+                    .filter(|_| n == 100),
+            )
+        {
+            let plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::F16, symmetric);
+            let w = plain.pack();
+            for m in [1, 7, 17, 290] {
+                if m == 290 && n == 10944 && k > 100 && grouping != Grouping::G128 {
+                    continue; // 35 G multiplications: one grouping of them.
+                }
+                let data = Kind::Normal.fill(rng, m * k);
+                let x = MatRef::new(&data, m, k).unwrap();
+                let tokens: Vec<usize> = (0..m.min(3)).map(|_| rng.random_range(0..m)).collect();
+                let channels: Vec<usize> = (0..60).map(|_| rng.random_range(0..n)).collect();
+                let some_w = plain.rows(&channels).pack();
+                for precision in WIDTHS {
+                    let results: Vec<Vec<bf16>> = fast
+                        .iter()
+                        .map(|cpu| gemm(cpu, x, &w, precision, None))
+                        .collect();
+                    let what = format!("{precision} m {m} n {n} k {k} {grouping} {symmetric}");
+                    assert!(results.iter().all(|y| *y == results[0]), "{what}");
+                    for &token in &tokens {
+                        let x = MatRef::new(x.row(token), 1, k).unwrap();
+                        let expected = mirror(x, &some_w, precision, None).unwrap();
+                        let got: Vec<bf16> =
+                            channels.iter().map(|c| results[0][token * n + c]).collect();
+                        assert_eq!(bits(&got), bits(&expected), "{what} token {token}");
+                        if n == 100 {
+                            let plain = gemm(&scalar, x, &w, precision, None);
+                            assert_eq!(bits(&plain), bits(&results[0][token * n..][..n]), "{what}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Threads and pools change nothing.
+#[test]
+fn any_pool_gives_the_same_bits() {
+    let rng = &mut rng(3);
+    let (m, n, k) = (33, 500, 700);
+    let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
+    let data = Kind::Normal.fill(rng, m * k);
+    let x = MatRef::new(&data, m, k).unwrap();
+    for precision in WIDTHS {
+        let serial = gemm(
+            &Cpu::new().unwrap().with_pool(Serial),
+            x,
+            &w,
+            precision,
+            None,
+        );
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let cpu = Cpu::new().unwrap().with_pool(pool);
+            assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&serial));
+        }
+        assert_eq!(
+            bits(&gemm(&Cpu::new().unwrap(), x, &w, precision, None)),
+            bits(&serial)
+        );
+    }
+}
+
+/// The largest sums that the integers must hold: 65,536 k per channel, everything at its extreme.
+#[test]
+fn the_largest_sums_fit() {
+    let k = 65_536;
+    let grouping = Grouping::PerChannel;
+    for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
+        let plain = PlainWeight {
+            n: 17,
+            k,
+            grouping,
+            q: vec![q; 17 * k],
+            scales: w4ax::Scales::F32(vec![1.0; 17]),
+            zeros: Some(vec![zero; 17]),
+        };
+        let w = plain.pack();
+        // All at the top of the range (za = 0), all at the bottom (za = qmax), and both.
+        for value in [
+            |_: usize| 1f32,
+            |_| -1.0,
+            |k| if k % 2 == 0 { 1.0 } else { -1.0 },
+        ] {
+            let data: Vec<bf16> = (0..k).map(|k| bf16::from_f32(value(k))).collect();
+            let x = MatRef::new(&data, 1, k).unwrap();
+            for precision in WIDTHS {
+                let expected = mirror(x, &w, precision, None).unwrap();
+                for cpu in paths() {
+                    assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&expected));
+                }
+            }
+        }
+    }
+}
+
+/// A token with a NaN or an infinity is NaN in every channel, as 0x7FFF; the tokens beside it are untouched.
+#[test]
+fn non_finite_tokens_are_nan_and_alone() {
+    let rng = &mut rng(5);
+    let (m, n, k) = (5, 40, 200);
+    let w = PlainWeight::random(rng, (n, k), Grouping::G64, ScaleType::Bf16, false).pack();
+    let clean = Kind::Normal.fill(rng, m * k);
+    for bad in [
+        bf16::NAN,
+        bf16::INFINITY,
+        bf16::NEG_INFINITY,
+        bf16::from_bits(0xFFC1),
+    ] {
+        let mut data = clean.clone();
+        data[2 * k + 150] = bad;
+        let x = MatRef::new(&data, m, k).unwrap();
+        for cpu in paths() {
+            for precision in [Precision::A2, Precision::A4, Precision::A8] {
+                let y = gemm(&cpu, x, &w, precision, None);
+                let before = gemm(
+                    &cpu,
+                    MatRef::new(&clean, m, k).unwrap(),
+                    &w,
+                    precision,
+                    None,
+                );
+                for token in 0..m {
+                    let (y, before) = (&y[token * n..][..n], &before[token * n..][..n]);
+                    match token {
+                        2 => assert!(y.iter().all(|v| v.to_bits() == 0x7FFF)),
+                        _ => assert_eq!(bits(y), bits(before)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// M = 0 does nothing, more tokens than a chunk are all done.
+#[test]
+fn no_tokens_and_many() {
+    let rng = &mut rng(6);
+    let (n, k) = (50, 130);
+    let w = PlainWeight::random(rng, (n, k), Grouping::G128, ScaleType::F32, true).pack();
+    for m in [0, 255, 256, 257, 1100] {
+        let data = Kind::Normal.fill(rng, m * k);
+        let x = MatRef::new(&data, m, k).unwrap();
+        for precision in WIDTHS {
+            let expected = mirror(x, &w, precision, None).unwrap();
+            for cpu in paths() {
+                assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&expected));
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What several tests need: random weights and activations of every kind.
+#![allow(dead_code)] // Each test binary takes its part.
+
+use half::{bf16, f16};
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
+
+/// A seeded source of numbers.
+pub fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// INT4 values, scales and zero points in row-major order, as a checkpoint would give them.
+#[derive(Clone, Debug)]
+pub struct PlainWeight {
+    pub n: usize,
+    pub k: usize,
+    pub grouping: Grouping,
+    pub q: Vec<i8>,
+    pub scales: Scales,
+    pub zeros: Option<Vec<i8>>,
+}
+
+impl PlainWeight {
+    pub fn random(
+        rng: &mut ChaCha8Rng,
+        (n, k): (usize, usize),
+        grouping: Grouping,
+        scale_type: ScaleType,
+        symmetric: bool,
+    ) -> Self {
+        let mut q = vec![0u8; n * k];
+        rng.fill_bytes(&mut q);
+        let q = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
+        let groups = n * grouping.groups(k);
+        let plain = (0..groups).map(|_| rng.random_range(-0.02f32..0.1));
+        let scales = match scale_type {
+            ScaleType::F32 => Scales::F32(plain.collect()),
+            ScaleType::F16 => Scales::F16(plain.map(f16::from_f32).collect()),
+            ScaleType::Bf16 => Scales::Bf16(plain.map(bf16::from_f32).collect()),
+        };
+        let zeros = (!symmetric).then(|| (0..groups).map(|_| rng.random_range(-8..=8)).collect());
+        Self {
+            n,
+            k,
+            grouping,
+            q,
+            scales,
+            zeros,
+        }
+    }
+
+    pub fn pack(&self) -> PackedWeight {
+        let q = MatRef::new(&self.q, self.n, self.k).unwrap();
+        PackedWeight::from_quantized(q, self.grouping, &self.scales, self.zeros.as_deref()).unwrap()
+    }
+
+    /// The weight of some of the rows.
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let groups = self.grouping.groups(self.k);
+        let pick = |at: &usize| at * groups..(at + 1) * groups;
+        Self {
+            n: rows.len(),
+            q: rows
+                .iter()
+                .flat_map(|row| &self.q[row * self.k..][..self.k])
+                .copied()
+                .collect(),
+            scales: match &self.scales {
+                Scales::F32(v) => {
+                    Scales::F32(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
+                }
+                Scales::F16(v) => {
+                    Scales::F16(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
+                }
+                Scales::Bf16(v) => {
+                    Scales::Bf16(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
+                }
+            },
+            zeros: (self.zeros.as_ref())
+                .map(|v| rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect()),
+            ..*self
+        }
+    }
+}
+
+/// What the activations of a case look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Around zero, as activations mostly are.
+    Normal,
+    /// One huge value among small ones.
+    Outlier,
+    /// All of one sign, far from zero.
+    Offset,
+    /// Zeros of both signs.
+    Zeros,
+    /// BF16 subnormals.
+    Denormals,
+    /// The largest BF16 of both signs in one group.
+    Extremes,
+    /// Every BF16 there is, NaN and infinities included.
+    AnyBits,
+    /// Steps around 2^-64, where a group starts to count as zero.
+    Threshold,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 8] = [
+        Self::Normal,
+        Self::Outlier,
+        Self::Offset,
+        Self::Zeros,
+        Self::Denormals,
+        Self::Extremes,
+        Self::AnyBits,
+        Self::Threshold,
+    ];
+
+    pub fn fill(self, rng: &mut ChaCha8Rng, len: usize) -> Vec<bf16> {
+        let mut normal = |scale: f32| {
+            let sum: f32 = (0..4).map(|_| rng.random_range(-1f32..1.0)).sum();
+            bf16::from_f32(sum * scale)
+        };
+        let mut x: Vec<bf16> = (0..len).map(|_| normal(1.0)).collect();
+        for at in 0..len {
+            match self {
+                Self::Normal => (),
+                Self::Outlier if at % 97 == 0 => x[at] = bf16::from_f32(3.0e4),
+                Self::Outlier => (),
+                Self::Offset => x[at] = bf16::from_f32(x[at].to_f32().abs() + 10.0),
+                Self::Zeros => x[at] = bf16::from_bits(((at as u16) & 1) << 15),
+                Self::Denormals => x[at] = bf16::from_bits((rng.next_u32() & 0x807F) as u16),
+                Self::Extremes if at % 5 == 0 => x[at] = bf16::MAX,
+                Self::Extremes if at % 7 == 0 => x[at] = bf16::MIN,
+                Self::Extremes => (),
+                Self::AnyBits => x[at] = bf16::from_bits(rng.next_u32() as u16),
+                Self::Threshold => {
+                    x[at] = bf16::from_f32(x[at].to_f32() * 2f32.powi(-64 + (at % 5) as i32));
+                }
+            }
+        }
+        x
+    }
+}
+
+/// The bits of a result, to compare and to print.
+pub fn bits(y: &[bf16]) -> Vec<u16> {
+    y.iter().map(|v| v.to_bits()).collect()
+}
+
+pub const WIDTHS: [Precision; 4] = Precision::ALL;
