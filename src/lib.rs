@@ -1,5 +1,6 @@
 //! w4ax: mixed-precision W4AX inference, and the decision that drives it.
 
+pub mod calibrate;
 pub mod dispatch;
 mod error;
 mod flag;

@@ -44,5 +44,6 @@ mod window;
 pub use config::{Algorithm, DispatchConfig, MAX_WINDOW, MotionScale, Thresholds};
 pub use counter::SaturatingCounter;
 pub use dispatcher::{Decision, Dispatcher, Reason};
+pub(crate) use kinematics::norm;
 pub use kinematics::{ACTION_DIM, Action, Kinematics};
 pub use window::TargetWindow;
