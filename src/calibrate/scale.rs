@@ -13,6 +13,12 @@ pub const PERCENTILE: f64 = 95.0;
 /// # Errors
 /// As [`calibrate`](super::calibrate) for tasks and episodes.
 pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result<Vec<TaskScale>> {
+    if tasks.is_empty() {
+        return Err(Error::Config {
+            field: "tasks",
+            reason: "are none".into(),
+        });
+    }
     for episode in episodes {
         episode.validate(tasks.len())?;
     }
@@ -38,17 +44,17 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     tasks.iter().enumerate().map(scale).collect()
 }
 
-/// The largest percentile over the widths; `None` where it is no scale: 0, not finite, or of nothing.
+/// The largest percentile over the widths; `None` where it is no scale: 0, of nothing, or not finite at some width.
 fn largest(episodes: &[&Episode], series: fn(&Episode, Precision) -> Vec<f64>) -> Option<f64> {
     let at = |width| {
         let mut values: Vec<f64> = episodes.iter().flat_map(|e| series(e, width)).collect();
         percentile(&mut values, PERCENTILE)
     };
+    let larger = |most: f64, x: f64| x.is_finite().then(|| most.max(x));
     let largest = Precision::ALL
         .into_iter()
-        .filter_map(at)
-        .fold(0.0, f64::max);
-    (largest.is_finite() && largest > 0.0).then_some(largest)
+        .try_fold(0.0, |most, width| larger(most, at(width)?))?;
+    (largest > 0.0).then_some(largest)
 }
 
 fn still(field: &'static str, task: &str) -> Error {

@@ -86,6 +86,16 @@ impl Hysteresis {
     }
 }
 
+/// Whether the last observations were good.
+#[derive(Clone, Copy, Debug)]
+enum Health {
+    Good,
+    /// A bad action was observed; `reported` once a decision has said so.
+    Fault {
+        reported: bool,
+    },
+}
+
 /// Decides the activation width of every control step from the motion before it. See the [module](super) for the
 /// order of calls and the formulas.
 #[derive(Clone, Debug)]
@@ -93,8 +103,7 @@ pub struct Dispatcher {
     kinematics: Kinematics,
     hysteresis: Hysteresis,
     config: DispatchConfig,
-    /// A bad action was observed, and no decision has reported it since, or no good action has followed it.
-    fault: bool,
+    health: Health,
 }
 
 impl Dispatcher {
@@ -112,7 +121,7 @@ impl Dispatcher {
                 Algorithm::Window => Hysteresis::Window(TargetWindow::new(config.k)),
             },
             config: *config,
-            fault: false,
+            health: Health::Good,
         })
     }
 
@@ -165,13 +174,14 @@ impl Dispatcher {
     /// call is a step of the hysteresis.
     pub fn decide(&mut self) -> Decision {
         let no_history = self.kinematics.is_empty();
-        if self.fault || no_history {
-            let reason = if self.fault {
-                Reason::Fault
-            } else {
-                Reason::Start
-            };
-            self.fault &= no_history;
+        let (unjudged, reason) = match &mut self.health {
+            Health::Good => (no_history, Reason::Start),
+            Health::Fault { reported } => (
+                !std::mem::replace(reported, true) || no_history,
+                Reason::Fault,
+            ),
+        };
+        if unjudged {
             let target = Precision::Bf16;
             let (active, _) = self.hysteresis.step(target);
             return Decision {
@@ -196,12 +206,12 @@ impl Dispatcher {
     pub fn reset(&mut self) {
         self.kinematics.clear();
         self.hysteresis.reset();
-        self.fault = false;
+        self.health = Health::Good;
     }
 
     fn fail(&mut self) {
         self.reset();
-        self.fault = true;
+        self.health = Health::Fault { reported: false };
     }
 
     fn take<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
