@@ -10,6 +10,7 @@ mod replay;
 #[path = "../robot/mod.rs"]
 mod robot;
 mod run;
+mod shuffle;
 mod summary;
 mod table;
 

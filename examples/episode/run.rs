@@ -5,7 +5,6 @@
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use w4ax::dispatch::{Action, Decision};
 use w4ax::{Precision, Result, WidthFlag};
@@ -13,6 +12,7 @@ use w4ax::{Precision, Result, WidthFlag};
 use crate::robot::policy::Policy;
 use crate::robot::rollouts::{Rollouts, Tokens, action};
 use crate::robot::setup::Robot;
+use crate::shuffle::shuffle_within_tasks;
 
 /// How many runs there are: four fixed, dynamic, random.
 pub const RUNS: usize = 6;
@@ -84,20 +84,6 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
         decisions,
         random,
     })
-}
-
-/// The same widths in a random order in each task, so that every task keeps its shares.
-pub fn shuffle_within_tasks<T: Copy>(widths: &[T], task: &[usize], rng: &mut ChaCha8Rng) -> Vec<T> {
-    let mut shuffled = widths.to_vec();
-    for of in 0..task.iter().max().map_or(0, |last| last + 1) {
-        let rows: Vec<usize> = (0..task.len()).filter(|&row| task[row] == of).collect();
-        let mut from = rows.clone();
-        from.shuffle(rng);
-        for (row, from) in rows.into_iter().zip(from) {
-            shuffled[row] = widths[from];
-        }
-    }
-    shuffled
 }
 
 /// L2 distance of two actions, all 7 numbers.

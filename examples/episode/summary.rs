@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use w4ax::Precision;
 
 use crate::robot::rollouts::Rollouts;
-use crate::run::{Runs, Step, shuffle_within_tasks};
+use crate::run::{Runs, Step};
+use crate::shuffle::shuffle_within_tasks;
 
 /// Shuffles that the spread of the control is taken from.
 pub const SHUFFLES: usize = 1000;
