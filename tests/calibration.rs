@@ -197,26 +197,30 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"format\": 1",
             "\"format\": \"1\"",
-            "`format` must be a number, it is a string",
+            "`format`: invalid type: string \"1\", expected u32",
         ),
-        ("\"format\": 1,", "", "there is no field `format`"),
+        ("\"format\": 1,", "", "missing field `format`"),
         ("\"k\": 4", "\"k\": 0", "`k` is 0"),
         (
             "\"k\": 4",
             "\"k\": 4.5",
-            "`k` is 4.5, it must be an integer",
+            "`k`: invalid type: floating point `4.5`, expected u32",
         ),
-        ("\"k\": 4", "\"k\": -1", "`k` is -1, it must be an integer"),
+        (
+            "\"k\": 4",
+            "\"k\": -1",
+            "`k`: invalid value: integer `-1`, expected u32",
+        ),
         (
             "\"k\": 4",
             "\"k\": 4294967296",
-            "`k` is 4294967296, it must be an integer",
+            "`k`: invalid value: integer `4294967296`, expected u32",
         ),
-        ("\"k\": 4", "\"k\": 4, \"k\": 4", "`k` is there twice"),
+        ("\"k\": 4", "\"k\": 4, \"k\": 4", "duplicate field `k`"),
         (
             "\"k\": 4",
             "\"k\": [4]",
-            "`k` must be a number, it is an array",
+            "`k`: invalid type: sequence, expected u32",
         ),
         (
             "\"window_macro\": 10",
@@ -232,7 +236,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"lambda\": 0.5",
             "\"lambda\": null",
-            "`lambda` must be a number, it is null",
+            "`lambda`: invalid type: null, expected f64",
         ),
         (
             "\"lambda\": 0.5",
@@ -259,7 +263,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
             "\"theta_fp\": 0.4",
             "`theta_fp` is 0.4",
         ),
-        (" \"theta_48\": 0.5,", "", "there is no field `theta_48`"),
+        (" \"theta_48\": 0.5,", "", "missing field `theta_48`"),
         ("\"eta\": 0.05", "\"eta\": -1", "`eta` is -1"),
         ("\"d_acc\": 0.07", "\"d_acc\": 0", "`d_acc` is 0"),
         (
@@ -270,14 +274,14 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"mu_max\": 0.8858154773712157",
             "\"mu_max\": true",
-            "`tasks.Lift.mu_max` must be a number, it is a boolean",
+            "`tasks.Lift.mu_max`: invalid type: boolean `true`, expected f64",
         ),
         (
             "\"mu_max\"",
             "\"mu\"",
-            "there is no field `tasks.Lift.mu_max`",
+            "`tasks.Lift`: missing field `mu_max`",
         ),
-        ("\"Stack\"", "\"Lift\"", "`tasks.Lift` is there twice"),
+        ("\"Stack\"", "\"Lift\"", "`tasks` hold `Lift` twice"),
         (
             "\"tasks\": {",
             "\"tasks\": {}, \"was\": {",
@@ -286,9 +290,9 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"tasks\": {",
             "\"tasks\": 1, \"was\": {",
-            "`tasks` must be an object, it is a number",
+            "`tasks`: invalid type: integer `1`, expected an object",
         ),
-        ("{\n \"format\"", "{\n}{\"format\"", "trailing characters"),
+        ("\n}", "\n}}", "trailing characters"),
     ] {
         let reason = with(from, to).expect_err(to);
         assert!(reason.contains(says), "{to}: {reason}");

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::check_bound;
-use super::json::{Fields, Node, Refusal};
 use crate::dispatch::{DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
 
@@ -107,9 +106,13 @@ impl Calibration {
     /// [`Error::Format`] with the field that is missing, of the wrong type or outside its range, with an unknown
     /// format version, or with the place where the bytes are no JSON.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
-        let node: Node =
-            serde_json::from_slice(json).map_err(|e| Error::format(file, e.to_string()))?;
-        let calibration = Self::from_node(&node).map_err(|reason| Error::format(file, reason))?;
+        // The version first: another one may lack or mean other fields.
+        let Format { format } = parse(json, file)?;
+        if format != FORMAT {
+            let reason = format!("`format` is {format}, this version reads {FORMAT}");
+            return Err(Error::format(file, reason));
+        }
+        let calibration = Self::from(parse::<Wire>(json, file)?);
         calibration.validate().map_err(|error| match error {
             Error::Config { field, reason } => Error::format(file, format!("`{field}` {reason}")),
             other => other,
@@ -123,7 +126,7 @@ impl Calibration {
     /// As [`validate`](Self::validate): nothing is written that could not be read.
     pub fn to_json(&self) -> Result<String> {
         self.validate()?;
-        let json = serde_json::to_string_pretty(self);
+        let json = serde_json::to_string_pretty(&Wire::from(self));
         // No map keys but strings, no writer: serialising cannot fail.
         Ok(json.expect("a calibration is plain data") + "\n")
     }
@@ -143,18 +146,7 @@ impl Calibration {
     /// # Errors
     /// [`Error::Io`], and as [`to_json`](Self::to_json).
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let json = self.to_json()?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let written =
-            write_through(&temporary, &json).and_then(|()| std::fs::rename(&temporary, path));
-        written.map_err(|e| {
-            // The write has failed already; what is left of it is in no one's way.
-            let _ = std::fs::remove_file(&temporary);
-            Error::io(path, e)
-        })
+        crate::file::write_atomically(path.as_ref(), self.to_json()?.as_bytes())
     }
 
     fn config_for(&self, motion: MotionScale) -> DispatchConfig {
@@ -166,84 +158,111 @@ impl Calibration {
             ..DispatchConfig::new(motion, self.thresholds)
         }
     }
+}
 
-    fn from_node(node: &Node) -> std::result::Result<Self, Refusal> {
-        let root = Fields::root(node)?;
-        let format = root.integer("format")?;
-        if format != FORMAT {
-            return Err(format!("`format` is {format}, this version reads {FORMAT}"));
-        }
-        let tasks = root.object("tasks")?;
-        let scale = |name: &str| {
-            let task = tasks.object(name)?;
-            let motion = MotionScale {
-                mu_max: task.number("mu_max")?,
-                nu_max: task.number("nu_max")?,
-            };
-            Ok(TaskScale {
-                name: name.to_owned(),
-                motion,
-            })
+/// Parses JSON; an error names the field and the place.
+fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], file: &str) -> Result<T> {
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
+        let at_the_root = e.path().iter().next().is_none();
+        let reason = match at_the_root {
+            true => e.inner().to_string(),
+            false => format!("`{}`: {}", e.path(), e.inner()),
         };
-        Ok(Self {
-            lambda: root.number("lambda")?,
-            window_macro: root.integer("window_macro")? as usize,
-            window_micro: root.integer("window_micro")? as usize,
-            k: root.integer("k")?,
+        Error::format(file, reason)
+    })?;
+    let end = parser.end();
+    end.map_err(|e| Error::format(file, e.to_string()))?;
+    Ok(parsed)
+}
+
+/// The field that every version has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// The fields as the file has them.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    format: u32,
+    lambda: f64,
+    window_macro: usize,
+    window_micro: usize,
+    k: u32,
+    theta_fp: f64,
+    theta_24: f64,
+    theta_48: f64,
+    eta: f64,
+    d_acc: f64,
+    #[serde(with = "tasks")]
+    tasks: Vec<TaskScale>,
+}
+
+impl From<Wire> for Calibration {
+    fn from(wire: Wire) -> Self {
+        Self {
+            lambda: wire.lambda,
+            window_macro: wire.window_macro,
+            window_micro: wire.window_micro,
+            k: wire.k,
             thresholds: Thresholds {
-                theta_24: root.number("theta_24")?,
-                theta_48: root.number("theta_48")?,
-                theta_fp: root.number("theta_fp")?,
+                theta_24: wire.theta_24,
+                theta_48: wire.theta_48,
+                theta_fp: wire.theta_fp,
             },
-            eta: root.number("eta")?,
-            d_acc: root.number("d_acc")?,
-            tasks: tasks
-                .names()
-                .map(scale)
-                .collect::<std::result::Result<_, Refusal>>()?,
-        })
-    }
-}
-
-fn write_through(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-impl Serialize for Calibration {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("format", &FORMAT)?;
-        map.serialize_entry("lambda", &self.lambda)?;
-        map.serialize_entry("window_macro", &self.window_macro)?;
-        map.serialize_entry("window_micro", &self.window_micro)?;
-        map.serialize_entry("k", &self.k)?;
-        map.serialize_entry("theta_fp", &self.thresholds.theta_fp)?;
-        map.serialize_entry("theta_24", &self.thresholds.theta_24)?;
-        map.serialize_entry("theta_48", &self.thresholds.theta_48)?;
-        map.serialize_entry("eta", &self.eta)?;
-        map.serialize_entry("d_acc", &self.d_acc)?;
-        map.serialize_entry("tasks", &Tasks(&self.tasks))?;
-        map.end()
-    }
-}
-
-/// The tasks as one object, in order.
-struct Tasks<'a>(&'a [TaskScale]);
-
-impl Serialize for Tasks<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Motion {
-            mu_max: f64,
-            nu_max: f64,
+            eta: wire.eta,
+            d_acc: wire.d_acc,
+            tasks: wire.tasks,
         }
-        let entry = |task: &TaskScale| {
-            let MotionScale { mu_max, nu_max } = task.motion;
-            (task.name.clone(), Motion { mu_max, nu_max })
-        };
-        serializer.collect_map(self.0.iter().map(entry))
+    }
+}
+
+impl From<&Calibration> for Wire {
+    fn from(calibration: &Calibration) -> Self {
+        Self {
+            format: FORMAT,
+            lambda: calibration.lambda,
+            window_macro: calibration.window_macro,
+            window_micro: calibration.window_micro,
+            k: calibration.k,
+            theta_fp: calibration.thresholds.theta_fp,
+            theta_24: calibration.thresholds.theta_24,
+            theta_48: calibration.thresholds.theta_48,
+            eta: calibration.eta,
+            d_acc: calibration.d_acc,
+            tasks: calibration.tasks.clone(),
+        }
+    }
+}
+
+/// The tasks as one JSON object, in order. A name that stands twice is found by [`Calibration::validate`].
+mod tasks {
+    use super::{MotionScale, TaskScale};
+    use serde::de::{Deserializer, MapAccess, Visitor};
+    use serde::ser::Serializer;
+
+    pub fn serialize<S: Serializer>(tasks: &[TaskScale], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(tasks.iter().map(|task| (&task.name, task.motion)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TaskScale>, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<TaskScale>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of motion scales by task")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut tasks = Vec::new();
+                while let Some((name, motion)) = map.next_entry::<String, MotionScale>()? {
+                    tasks.push(TaskScale { name, motion });
+                }
+                Ok(tasks)
+            }
+        }
+        from.deserialize_map(InOrder)
     }
 }

@@ -23,7 +23,6 @@
 
 mod episode;
 mod file;
-mod json;
 mod profile;
 mod scale;
 

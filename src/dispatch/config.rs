@@ -6,7 +6,7 @@ use crate::{Error, Precision, Result};
 pub const MAX_WINDOW: usize = 256;
 
 /// How fast a task moves: what its motion is normalised by (95th percentiles of the calibration data).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MotionScale {
     /// Of `|a_xyz|`, in action units; finite and above 0.
     pub mu_max: f64,
