@@ -55,7 +55,7 @@ pub mod calibrate;
 pub mod cpu;
 pub mod dispatch;
 mod error;
-mod file;
+pub mod file;
 mod flag;
 mod matrix;
 pub mod numerics;

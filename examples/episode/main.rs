@@ -90,7 +90,7 @@ fn episode(options: &Options) -> Result<()> {
     picture(at, &robot, &rollouts, &runs).write(&path)?;
     println!("picture of episode {at}: {}", path.display());
     if let Some(path) = &options.json {
-        robot::file::write_whole(path, &report.to_json())?;
+        w4ax::file::write_atomically(path, report.to_json().as_bytes())?;
         println!("results: {}", path.display());
     }
     Ok(())

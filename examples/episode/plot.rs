@@ -12,7 +12,6 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::dispatch::{Decision, Thresholds};
 use w4ax::{Error, Precision, Result};
 
-use crate::robot::file::write_whole;
 use crate::run::Step;
 
 /// Control steps a second, in the recorded data.
@@ -72,7 +71,7 @@ impl Picture<'_> {
             file: path.display().to_string(),
             reason: error.to_string(),
         })?;
-        write_whole(path, &svg)
+        w4ax::file::write_atomically(path, svg.as_bytes())
     }
 
     fn draw(&self, svg: &mut String) -> Drawn {

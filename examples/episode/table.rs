@@ -1,8 +1,9 @@
 //! The tables.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::Table;
 use w4ax::Precision;
 
+use crate::robot::table::table;
 use crate::run::Runs;
 use crate::summary::{Score, Summary, median_micros};
 
@@ -48,14 +49,4 @@ pub fn times(runs: &Runs) -> Table {
         .into_iter()
         .chain([("dynamic".to_owned(), &runs.dynamic)]);
     table(&["run", "us a step (median)"], rows.map(row))
-}
-
-fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(header);
-    table.add_rows(rows);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

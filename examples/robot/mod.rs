@@ -5,7 +5,7 @@
 
 pub mod checkpoint;
 pub mod closed_loop;
-pub mod file;
 pub mod policy;
 pub mod rollouts;
 pub mod setup;
+pub mod table;
