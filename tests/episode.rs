@@ -191,7 +191,11 @@ fn a_bad_file_is_named_and_the_exit_code_is_1() {
             &["line 3", "`t` is 2"],
         ),
         ("--replay", replace(3, ",1", ""), &["line: 3"]),
-        ("--replay", lines.join("\n").replace("Lift", "Push"), &["line 2", "Push"]),
+        (
+            "--replay",
+            lines.join("\n").replace("Lift", "Push"),
+            &["line 2", "Push"],
+        ),
         (
             "--calibration",
             calibration.replace("0.275", "0.6"),
