@@ -10,10 +10,7 @@ pub(super) const NOT_BUILT: w4axk_status = w4axk_status::MAX;
 
 /// Why there are no kernels, as the build found it.
 #[cfg(not(w4ax_kernels))]
-pub(super) const WHY_NOT_BUILT: &str = match option_env!("W4AX_NO_KERNELS") {
-    Some(reason) => reason,
-    None => "the build found no CUDA toolkit",
-};
+pub(super) const WHY_NOT_BUILT: &str = env!("W4AX_NO_KERNELS");
 #[cfg(w4ax_kernels)]
 pub(super) const WHY_NOT_BUILT: &str = "";
 

@@ -52,6 +52,7 @@
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
 mod bindings;
+mod built;
 mod ffi;
 mod gemm;
 mod gpu;
@@ -61,6 +62,7 @@ mod status;
 mod weight;
 mod workspace;
 
+pub use built::{BuildInfo, build_info, kernel_names};
 pub use gemm::Gemm;
 pub use gpu::{Gpu, Kernel};
 pub use matrix::{DeviceMatMut, DeviceMatRef};
@@ -68,21 +70,6 @@ pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
 pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
 pub use weight::DeviceWeight;
 pub use workspace::{PackedActivations, Workspace};
-
-/// The architectures that the kernels were compiled for, such as `80;90a;90-ptx`; empty in a build without kernels.
-pub fn built_for() -> &'static str {
-    ffi::BUILT_FOR
-}
-
-/// The names of all kernels in the library; none in a build without kernels.
-pub fn kernel_names() -> Vec<&'static str> {
-    // SAFETY: a constant of the library, and static texts.
-    unsafe {
-        (0..ffi::w4axk_kernel_count())
-            .map(|index| ffi::text(ffi::w4axk_kernel_name(index)))
-            .collect()
-    }
-}
 
 #[cfg(test)]
 mod tests {
