@@ -10,6 +10,9 @@ namespace w4ax {
 
 namespace {
 
+// Kernels count the bytes from row to row in 31 bits.
+constexpr int64_t kMaxStride = W4AXK_MAX_STRIDE;
+
 bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 bool is_extent(uint32_t v) { return v >= 1 && v <= uint32_t(W4AXK_MAX_EXTENT); }
 bool is_width(uint32_t v) { return v == W4AXK_A2 || v == W4AXK_A4 || v == W4AXK_A8 || v == W4AXK_BF16; }
@@ -39,8 +42,8 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     if (a.mode > W4AXK_PACKED) return W4AXK_BAD_MODE;
     if (a.mode == W4AXK_PACKED && (a.width == W4AXK_BF16 || a.family == W4AXK_PLAIN)) return W4AXK_BAD_MODE;
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0 || a.reserved != 0) return W4AXK_BAD_FLAGS;
-    if (a.mode != W4AXK_PACKED && a.x_stride < int64_t(w.k)) return W4AXK_BAD_STRIDE;
-    if (a.y_stride < int64_t(w.n)) return W4AXK_BAD_STRIDE;
+    if (a.mode != W4AXK_PACKED && (a.x_stride < int64_t(w.k) || a.x_stride > kMaxStride)) return W4AXK_BAD_STRIDE;
+    if (a.y_stride < int64_t(w.n) || a.y_stride > kMaxStride) return W4AXK_BAD_STRIDE;
     if (!is_aligned(w.tiles, 128) || !is_aligned(w.scales, 16) || !is_aligned(w.zeros, 16) || !is_aligned(w.sums, 16) ||
         !is_aligned(a.x, a.mode == W4AXK_PACKED ? 128 : 2) || !is_aligned(a.y, 2) || !is_aligned(a.bias, 4) ||
         !is_aligned(a.workspace, 128))
@@ -86,7 +89,9 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     if (blocks > INT_MAX) return W4AXK_BAD_SHAPE;
     plan.blocks = uint32_t(blocks);
     bool const pairs_only = pack_first || family == W4AXK_DECODE;
-    plan.slow_x = a.mode != W4AXK_PACKED && (family == W4AXK_PLAIN || !rows_aligned(a.x, a.x_stride, pairs_only ? 4 : 16));
+    // Vectors that straddle K's end would bring in what lies behind a row.
+    bool const x_vectors = pairs_only ? rows_aligned(a.x, a.x_stride, 4) : rows_aligned(a.x, a.x_stride, 16) && a.weight.k % 8 == 0;
+    plan.slow_x = a.mode != W4AXK_PACKED && (family == W4AXK_PLAIN || !x_vectors);
     plan.slow_y = family == W4AXK_PREFILL && !rows_aligned(a.y, a.y_stride, 16);
     return W4AXK_OK;
 }
@@ -132,7 +137,7 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     if (a.width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0) return W4AXK_BAD_FLAGS;
     if (!a.x || !a.packed) return W4AXK_NULL_POINTER;
-    if (a.x_stride < int64_t(a.k)) return W4AXK_BAD_STRIDE;
+    if (a.x_stride < int64_t(a.k) || a.x_stride > kMaxStride) return W4AXK_BAD_STRIDE;
     if (!is_aligned(a.x, 2) || !is_aligned(a.packed, 128)) return W4AXK_MISALIGNED;
     if (a.packed_bytes < packed_layout(a.m, a.k, a.width, a.group).bytes) return W4AXK_WORKSPACE_TOO_SMALL;
     return W4AXK_OK;
@@ -175,7 +180,7 @@ const char* w4axk_status_text(uint32_t status) {
         case W4AXK_OK: return "success";
         case W4AXK_NULL_POINTER: return "a pointer that must not be null is null";
         case W4AXK_BAD_SHAPE: return "M, N or K is zero or too large";
-        case W4AXK_BAD_STRIDE: return "a row stride is shorter than the row";
+        case W4AXK_BAD_STRIDE: return "a row stride is shorter than the row, or too large";
         case W4AXK_BAD_WIDTH: return "the activation width is not 2, 4, 8 or 16 bits, or 16 bits are to be packed";
         case W4AXK_BAD_GROUPING: return "the group size is not 32, 64, 128 or 0 (per channel)";
         case W4AXK_BAD_SCALE_TYPE: return "the type of the weight scales is unknown";

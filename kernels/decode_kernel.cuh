@@ -160,8 +160,10 @@ W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
         }
         int64_t const i = row_group_index(tile, 0, 1, row % kTileN);
         d.write(token, row,
-                channel_product(dot >> Engine::kShift, static_cast<int32_t const*>(p.sums)[i], p.zeros ? p.zeros[i] : 0,
-                                load_scale(p.scales, p.scale_type, i), t));
+                channel_product(dot >> Engine::kShift,
+                                ChannelFactors{load_scale(p.scales, p.scale_type, i), static_cast<int32_t const*>(p.sums)[i],
+                                               p.zeros ? p.zeros[i] : 0},
+                                t));
     });
 }
 

@@ -51,10 +51,17 @@ W4AX_DEVICE float add_group(float acc, float dot, RowGroup const& row, TokenFact
     return __fmaf_rn(d, __fmul_rn(token.scale, row.scale), acc);
 }
 
+// What stands beside the weights of a channel that has one scale.
+struct ChannelFactors {
+    float scale;  // sw
+    int sum;      // sum(qw - zw)
+    int zero;     // zw
+};
+
 // The same for a whole row: d needs up to 28 bits and rounds once, in the conversion.
-W4AX_DEVICE float channel_product(int dot, int row_sum, int row_zero, float row_scale, TokenGroup const& token) {
-    int const d = dot - zero_of(token) * row_sum - row_zero * sum_of(token);
-    return __fmaf_rn(float(d), __fmul_rn(token.scale, row_scale), 0.0f);
+W4AX_DEVICE float channel_product(int dot, ChannelFactors const& row, TokenGroup const& token) {
+    int const d = dot - zero_of(token) * row.sum - row.zero * sum_of(token);
+    return __fmaf_rn(float(d), __fmul_rn(token.scale, row.scale), 0.0f);
 }
 
 // Round to nearest even; every NaN becomes 0x7FFF.
