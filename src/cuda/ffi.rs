@@ -28,6 +28,7 @@ unsafe extern "C" {
 }
 
 #[cfg(not(w4ax_kernels))]
+#[allow(non_snake_case)] // C names.
 mod absent {
     use super::*;
     use core::ffi::{c_char, c_int, c_void};

@@ -229,7 +229,7 @@ impl Gpu {
 }
 
 /// Whether device `ordinal` is there, before cudarc is asked: it panics without a driver.
-fn probe(ordinal: usize) -> Result<(), Unavailable> {
+fn probe(ordinal: usize) -> std::result::Result<(), Unavailable> {
     let count = super::device_count()?;
     if ordinal < count {
         Ok(())

@@ -155,7 +155,7 @@ pub fn runtime_version() -> Option<Version> {
 ///
 /// # Errors
 /// [`Unavailable`] if there is none, with the reason.
-pub fn device_count() -> Result<usize, Unavailable> {
+pub fn device_count() -> std::result::Result<usize, Unavailable> {
     let mut count = 0;
     // SAFETY: it writes one number.
     match unsafe { ffi::w4axk_device_count(&mut count) } {
