@@ -62,6 +62,8 @@ mod status;
 mod weight;
 mod workspace;
 
+/// The version of cudarc that this module takes and gives.
+pub use cudarc;
 pub use built::{BuildInfo, build_info, kernel_names};
 pub use gemm::Gemm;
 pub use gpu::{Gpu, Kernel};
