@@ -4,7 +4,10 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Writes to a temporary name in the same folder, then renames: a killed run leaves no half file under `path`.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Io`] with the path; nothing stays behind.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
     let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

@@ -57,7 +57,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod dispatch;
 mod error;
-mod file;
+pub mod file;
 mod flag;
 mod matrix;
 pub mod numerics;

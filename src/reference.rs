@@ -12,7 +12,7 @@ use half::bf16;
 /// Each `(qw - zw) * sw` is exact in f64, the sum runs over k in ascending order.
 ///
 /// # Errors
-/// [`Error::Shape`] if x has not K columns.
+/// [`crate::Error::Shape`] if x has not K columns.
 pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
     check_shapes(&x, w, None)?;
     let (n, k, q) = (w.n(), w.k(), w.unpack());
@@ -38,7 +38,7 @@ pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
 /// `y = x * W^T + bias` with the rounding steps of [`crate::numerics`], row-major `[M, N]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if x has not K columns or `bias` not N values.
+/// [`crate::Error::Shape`] if x has not K columns or `bias` not N values.
 pub fn mirror(
     x: MatRef<'_, bf16>,
     w: &PackedWeight,

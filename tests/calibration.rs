@@ -1,5 +1,7 @@
 //! Calibration on the recorded tokens, its file format, and what it refuses.
 
+#[path = "support/example.rs"]
+mod example;
 #[path = "../examples/robot/mod.rs"]
 mod robot;
 
@@ -733,4 +735,50 @@ proptest! {
             prop_assert_eq!(rollouts.episodes().iter().map(ExactSizeIterator::len).sum::<usize>(), rollouts.len());
         }
     }
+}
+
+/// The example, from the recorded tokens and from the policy itself: a file that loads, with nearly the same motion.
+#[test]
+fn the_example_calibrates_from_tokens_and_from_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let out = folder.path().join("c.json");
+        let output = std::process::Command::new(example::example("calibrate"))
+            .args(arguments)
+            .arg("--out")
+            .arg(&out)
+            .output()
+            .unwrap();
+        match output.status.success() {
+            true => Ok(Calibration::load(out).unwrap()),
+            false => Err(String::from_utf8(output.stderr).unwrap()),
+        }
+    };
+    let tokens = run(&[]).unwrap();
+    let recorded = Calibration::load(data("calibration_expected.json")).unwrap();
+    assert_eq!(tokens.thresholds, recorded.thresholds);
+    let policy = run(&["--from", "policy"]).unwrap();
+    for (ours, recorded) in policy.tasks.iter().zip(&recorded.tasks) {
+        assert_eq!(ours.name, recorded.name);
+        let (ours, recorded) = (ours.motion, recorded.motion);
+        assert!(
+            (ours.mu_max / recorded.mu_max - 1.0).abs() < 0.05,
+            "{ours:?} {recorded:?}"
+        );
+        assert!(
+            (ours.nu_max / recorded.nu_max - 1.0).abs() < 0.3,
+            "{ours:?} {recorded:?}"
+        );
+    }
+    assert!(run(&["--d-acc", "0"]).unwrap_err().contains("d_acc"));
+    assert!(
+        run(&["--rollouts", "nowhere"])
+            .unwrap_err()
+            .contains("nowhere")
+    );
+    assert!(
+        run(&["--from", "policy", "--policy", "nowhere"])
+            .unwrap_err()
+            .contains("nowhere")
+    );
 }

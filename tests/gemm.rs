@@ -196,6 +196,34 @@ fn any_pool_gives_the_same_bits() {
     }
 }
 
+/// What an earlier call left in a workspace does not matter: other shapes, other widths, NaN among it.
+#[test]
+fn a_used_workspace_is_as_good_as_a_new_one() {
+    let rng = &mut rng(8);
+    for cpu in paths() {
+        let mut workspace = cpu.workspace(20, 700);
+        for case in 0..60 {
+            let (m, n, k) = (
+                rng.random_range(1..=20),
+                rng.random_range(1..=70),
+                rng.random_range(1..=700),
+            );
+            let grouping = Grouping::ALL[rng.random_range(0..4)];
+            let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
+            let kind = [Kind::AnyBits, Kind::Normal][case % 2];
+            let data = kind.fill(rng, m * k);
+            let x = MatRef::new(&data, m, k).unwrap();
+            let precision = WIDTHS[rng.random_range(0..4)];
+            let mut y = vec![bf16::ZERO; m * n];
+            let view = MatMut::new(&mut y, m, n).unwrap();
+            cpu.gemm(x, &w, precision, None, view, &mut workspace)
+                .unwrap();
+            let expected = mirror(x, &w, precision, None).unwrap();
+            assert_eq!(bits(&y), bits(&expected), "{:?} case {case}", cpu.isa());
+        }
+    }
+}
+
 /// The largest sums that the integers must hold: 65,536 k per channel, everything at its extreme.
 #[test]
 fn the_largest_sums_fit() {

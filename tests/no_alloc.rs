@@ -1,9 +1,16 @@
 //! Neither a control step nor a GEMM allocates: a global allocator that counts, in a test binary of its own.
 
+#[path = "../examples/robot/mod.rs"]
+mod robot;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use half::bf16;
+use robot::checkpoint::{Checkpoint, TRAINED};
+use robot::policy::Policy;
+use robot::rollouts::INPUT;
+use robot::setup::QUANTIZE;
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, WidthFlag};
@@ -133,4 +140,18 @@ fn a_gemm_in_a_pool_allocates_nothing() {
         allocated <= asking,
         "{allocated} allocations, {asking} of them by asking"
     );
+}
+
+/// The policy of the examples, from the input to the tokens.
+#[test]
+fn a_policy_step_allocates_nothing() {
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let cpu = Cpu::new().unwrap().with_pool(Serial);
+    let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+    for width in Precision::ALL {
+        let counted = allocations_of(|| {
+            policy.forward(&[0.5; INPUT], width).unwrap();
+        });
+        assert_eq!(counted, 0, "{width}");
+    }
 }
