@@ -115,10 +115,17 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     if args.describe {
-        println!("{}", serde_json::to_string(&measure::describe(args.device)?)?);
+        println!(
+            "{}",
+            serde_json::to_string(&measure::describe(args.device)?)?
+        );
         return Ok(());
     }
-    let shapes = if args.quick { &SHAPES[..1] } else { &SHAPES[..] };
+    let shapes = if args.quick {
+        &SHAPES[..1]
+    } else {
+        &SHAPES[..]
+    };
     let groupings = if args.quick {
         &[Grouping::G128][..]
     } else {
@@ -146,7 +153,12 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 let layers = bench.layers(shape, grouping)?;
                 for case in cases(args, shape, grouping) {
                     let measured = bench.time(&layers, &case)?;
-                    report.push(&chip.name, &case, model::predict(&chip, &case)?, Some(measured))?;
+                    report.push(
+                        &chip.name,
+                        &case,
+                        model::predict(&chip, &case)?,
+                        Some(measured),
+                    )?;
                 }
             }
         }

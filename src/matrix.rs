@@ -43,7 +43,13 @@ fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<u
 }
 
 /// Whether a `[rows, cols]` matrix of that stride lies within `len` elements.
-pub(crate) fn check(what: &'static str, len: usize, rows: usize, cols: usize, stride: usize) -> Result<()> {
+pub(crate) fn check(
+    what: &'static str,
+    len: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+) -> Result<()> {
     let needed = span(what, rows, cols, stride)?;
     if len < needed {
         return Err(Error::Buffer {

@@ -29,7 +29,10 @@ fn a_missing_device_is_an_error() {
         let gpu = Gpu::new(ordinal);
         let there = device_count().is_ok_and(|count| ordinal < count);
         if !there {
-            assert!(matches!(gpu, Err(Error::Backend { .. })), "{ordinal}: {gpu:?}");
+            assert!(
+                matches!(gpu, Err(Error::Backend { .. })),
+                "{ordinal}: {gpu:?}"
+            );
         }
     }
 }
@@ -54,7 +57,10 @@ fn hidden_devices_are_an_error() {
             .output()
             .expect("it runs again");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "CUDA_VISIBLE_DEVICES={visible}: {said}");
+        assert!(
+            output.status.success(),
+            "CUDA_VISIBLE_DEVICES={visible}: {said}"
+        );
         assert!(said.contains("CUDA device 0: "), "{said}");
     }
 }
@@ -102,16 +108,25 @@ fn plans_need_no_device() {
             assert!(plan.workspace_bytes <= Workspace::bytes_for(m, 11008).expect("a size"));
             assert!(!plan.slow_x && !plan.slow_y, "{plan}");
             // One block too few would leave outputs unwritten.
-            assert!(plan.blocks * plan.tile_n.max(1) * plan.tile_m.max(1) >= m * 4096, "{plan}");
+            assert!(
+                plan.blocks * plan.tile_n.max(1) * plan.tile_m.max(1) >= m * 4096,
+                "{plan}"
+            );
         }
     }
     let mut none = problem(1, Precision::A4);
     none.options.tile = Some(99);
-    assert!(matches!(none.plan(), Err(Error::Range { what: "tile", .. })));
+    assert!(matches!(
+        none.plan(),
+        Err(Error::Range { what: "tile", .. })
+    ));
     let mut many = problem(17, Precision::A4);
     many.options.family = Some(Family::Decode);
     assert!(matches!(many.plan(), Err(Error::Range { .. })));
-    assert!(matches!(problem(0, Precision::A4).plan(), Err(Error::Range { what: "M", .. })));
+    assert!(matches!(
+        problem(0, Precision::A4).plan(),
+        Err(Error::Range { what: "M", .. })
+    ));
     let mut long = problem(1, Precision::A4);
     (long.grouping, long.k) = (Grouping::PerChannel, 65_537);
     assert!(long.plan().is_err(), "sums over 65,536 k may overflow");

@@ -9,8 +9,8 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info, driver_version,
-    runtime_version,
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info,
+    driver_version, runtime_version,
 };
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
 
@@ -107,7 +107,8 @@ impl Bench {
         let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
         let (major, minor) = self.gpu.compute_capability();
         // Where the model has no rates, memory alone is predicted.
-        let (s4, s8, bf16) = Chip::rates(major, minor).unwrap_or((None, f64::INFINITY, f64::INFINITY));
+        let (s4, s8, bf16) =
+            Chip::rates(major, minor).unwrap_or((None, f64::INFINITY, f64::INFINITY));
         Chip {
             name: self.gpu.name(),
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
@@ -122,7 +123,10 @@ impl Bench {
     /// The times of `work`, which is run once before.
     fn times(&self, work: &dyn Fn() -> std::result::Result<(), DriverError>) -> Result<Vec<f64>> {
         let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
-        let (start, end) = (self.gpu.context().new_event(timing)?, self.gpu.context().new_event(timing)?);
+        let (start, end) = (
+            self.gpu.context().new_event(timing)?,
+            self.gpu.context().new_event(timing)?,
+        );
         let mut times = Vec::with_capacity(self.repeats);
         for _ in 0..3 {
             work()?;
@@ -152,7 +156,8 @@ impl Bench {
         let mut q = vec![0u8; n * k];
         rng.fill_bytes(&mut q);
         let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
-        let scales = (0..n * grouping.groups(k)).map(|_| f16::from_f32(rng.random_range(0.001..0.02)));
+        let scales =
+            (0..n * grouping.groups(k)).map(|_| f16::from_f32(rng.random_range(0.001..0.02)));
         let scales = Scales::F16(scales.collect());
         let packed = PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)?;
         let copies = (4 * self.l2_bytes).div_ceil(weight_bytes(n, k, grouping) as usize) + 1;
@@ -163,7 +168,9 @@ impl Bench {
         let Problem { m, n, k, .. } = *case;
         let (gpu, stream) = (&self.gpu, &self.stream);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
-        let x: Vec<bf16> = (0..m * k).map(|_| bf16::from_f32(rng.random_range(-1.0..1.0))).collect();
+        let x: Vec<bf16> = (0..m * k)
+            .map(|_| bf16::from_f32(rng.random_range(-1.0..1.0)))
+            .collect();
         let x = stream.clone_htod(&x)?;
         let mut y = stream.alloc_zeros::<bf16>(m * n)?;
         let mut workspace = gpu.workspace(stream, m, k)?;

@@ -29,12 +29,60 @@ pub struct Chip<'a> {
 
 /// Data-sheet numbers. GeForce chips run BF16 with f32 sums at half rate.
 pub const CHIPS: &[Chip<'static>] = &[
-    Chip { name: "A100-SXM-80GB", sms: 108.0, ghz: 1.41, gb_per_s: 2039.0, s4: Some(8192.0), s8: 4096.0, bf16: 2048.0 },
-    Chip { name: "RTX 3090", sms: 82.0, ghz: 1.695, gb_per_s: 936.0, s4: Some(4096.0), s8: 2048.0, bf16: 512.0 },
-    Chip { name: "RTX A6000", sms: 84.0, ghz: 1.80, gb_per_s: 768.0, s4: Some(4096.0), s8: 2048.0, bf16: 1024.0 },
-    Chip { name: "RTX 4090", sms: 128.0, ghz: 2.52, gb_per_s: 1008.0, s4: Some(4096.0), s8: 2048.0, bf16: 512.0 },
-    Chip { name: "Jetson AGX Orin 64GB", sms: 16.0, ghz: 1.3, gb_per_s: 204.8, s4: Some(8192.0), s8: 4096.0, bf16: 2048.0 },
-    Chip { name: "H100-SXM", sms: 132.0, ghz: 1.83, gb_per_s: 3352.0, s4: None, s8: SM90 * 8192.0, bf16: SM90 * 4096.0 },
+    Chip {
+        name: "A100-SXM-80GB",
+        sms: 108.0,
+        ghz: 1.41,
+        gb_per_s: 2039.0,
+        s4: Some(8192.0),
+        s8: 4096.0,
+        bf16: 2048.0,
+    },
+    Chip {
+        name: "RTX 3090",
+        sms: 82.0,
+        ghz: 1.695,
+        gb_per_s: 936.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 512.0,
+    },
+    Chip {
+        name: "RTX A6000",
+        sms: 84.0,
+        ghz: 1.80,
+        gb_per_s: 768.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 1024.0,
+    },
+    Chip {
+        name: "RTX 4090",
+        sms: 128.0,
+        ghz: 2.52,
+        gb_per_s: 1008.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 512.0,
+    },
+    Chip {
+        name: "Jetson AGX Orin 64GB",
+        sms: 16.0,
+        ghz: 1.3,
+        gb_per_s: 204.8,
+        s4: Some(8192.0),
+        s8: 4096.0,
+        bf16: 2048.0,
+    },
+    Chip {
+        name: "H100-SXM",
+        sms: 132.0,
+        ghz: 1.83,
+        gb_per_s: 3352.0,
+        s4: None,
+        s8: SM90 * 8192.0,
+        bf16: SM90 * 4096.0,
+    },
 ];
 /// The share of wgmma's rate that `mma.sync` reaches on sm_90.
 const SM90: f64 = 0.63;
@@ -79,7 +127,11 @@ fn mma(chip: &Chip<'_>, precision: Precision) -> Mma {
 /// Bytes of a symmetric weight with 16-bit scales, and of its sums.
 pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
     let (rows, groups) = (n.next_multiple_of(16), grouping.groups(k));
-    let sum_bytes = if grouping == Grouping::PerChannel { 4 } else { 2 };
+    let sum_bytes = if grouping == Grouping::PerChannel {
+        4
+    } else {
+        2
+    };
     (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
 }
 
@@ -130,10 +182,14 @@ pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
     let alu_us = instructions / (ALU_LANES * clocks);
 
     let memory_us = bytes / (chip.gb_per_s * 1e3);
-    let (bound, most) = [("memory", memory_us), ("tensor", tensor_us), ("alu", alu_us)]
-        .into_iter()
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .expect("three of them");
+    let (bound, most) = [
+        ("memory", memory_us),
+        ("tensor", tensor_us),
+        ("alu", alu_us),
+    ]
+    .into_iter()
+    .max_by(|a, b| a.1.total_cmp(&b.1))
+    .expect("three of them");
     Ok(Prediction {
         us: most + LAUNCH_US * f64::from(plan.launches),
         bound,

@@ -82,12 +82,30 @@ impl Report {
         let mut table = Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
         table.set_header([
-            "chip", "N", "K", "groups", "M", "width", "x", "kernel", "predicted us", "bound", "us", "least", "most",
-            "GB/s", "of copy", "TOP/s",
+            "chip",
+            "N",
+            "K",
+            "groups",
+            "M",
+            "width",
+            "x",
+            "kernel",
+            "predicted us",
+            "bound",
+            "us",
+            "least",
+            "most",
+            "GB/s",
+            "of copy",
+            "TOP/s",
         ]);
         let dash = || "-".to_owned();
         for row in &self.rows {
-            let us = |f: fn(&Measured) -> f64| row.measured.as_ref().map_or_else(dash, |m| format!("{:.2}", f(m)));
+            let us = |f: fn(&Measured) -> f64| {
+                row.measured
+                    .as_ref()
+                    .map_or_else(dash, |m| format!("{:.2}", f(m)))
+            };
             table.add_row([
                 row.chip.clone(),
                 row.n.to_string(),
@@ -96,14 +114,19 @@ impl Report {
                 row.m.to_string(),
                 row.precision.clone(),
                 row.x.to_owned(),
-                format!("{}{}", if row.launches > 1 { "pack + " } else { "" }, row.kernel),
+                format!(
+                    "{}{}",
+                    if row.launches > 1 { "pack + " } else { "" },
+                    row.kernel
+                ),
                 format!("{:.2}", row.predicted.us),
                 row.predicted.bound.to_owned(),
                 us(|m| m.median_us),
                 us(|m| m.least_us),
                 us(|m| m.most_us),
                 format!("{:.0}", row.gb_per_s),
-                row.share.map_or_else(dash, |share| format!("{:.0} %", share * 100.0)),
+                row.share
+                    .map_or_else(dash, |share| format!("{:.0} %", share * 100.0)),
                 format!("{:.1}", row.tops),
             ]);
         }

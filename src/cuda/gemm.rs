@@ -113,7 +113,8 @@ impl<'a> Gemm<'a> {
         self.weight.check_device(stream.context().ordinal())?;
         self.x_place().check("x", stream)?;
         y.place.check("y", stream)?;
-        self.bias.map_or(Ok(()), |bias| bias.place.check("bias", stream))
+        self.bias
+            .map_or(Ok(()), |bias| bias.place.check("bias", stream))
     }
 
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.

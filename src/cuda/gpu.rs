@@ -137,9 +137,8 @@ impl Gpu {
     pub fn mma(&self, precision: Precision, family: Family) -> Result<Mma> {
         let mut mma = 0;
         // SAFETY: it writes one number.
-        let status = unsafe {
-            ffi::w4axk_mma_of(self.number(), precision.bits(), family.code(), &mut mma)
-        };
+        let status =
+            unsafe { ffi::w4axk_mma_of(self.number(), precision.bits(), family.code(), &mut mma) };
         status::check("mma", status)?;
         Mma::of(mma)
     }
@@ -217,8 +216,14 @@ impl Gpu {
         }
         Err(Error::Place {
             what: "stream",
-            expected: format!("a stream of CUDA device {}'s primary context", self.ordinal()),
-            got: format!("a stream of another context, on CUDA device {}", stream.context().ordinal()),
+            expected: format!(
+                "a stream of CUDA device {}'s primary context",
+                self.ordinal()
+            ),
+            got: format!(
+                "a stream of another context, on CUDA device {}",
+                stream.context().ordinal()
+            ),
         })
     }
 

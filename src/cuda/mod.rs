@@ -62,9 +62,9 @@ mod status;
 mod weight;
 mod workspace;
 
+pub use built::{BuildInfo, build_info, kernel_names};
 /// The version of cudarc that this module takes and gives.
 pub use cudarc;
-pub use built::{BuildInfo, build_info, kernel_names};
 pub use gemm::Gemm;
 pub use gpu::{Gpu, Kernel};
 pub use matrix::{DeviceMatMut, DeviceMatRef};

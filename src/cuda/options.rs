@@ -327,7 +327,10 @@ mod tests {
     fn the_numbers_are_those_of_the_header() {
         assert_eq!(Family::DECODE_MAX_M, ffi::W4AXK_DECODE_MAX_M as usize);
         assert_eq!(ffi::W4AXK_MAX_EXTENT, 8_388_608);
-        assert_eq!(ffi::W4AXK_MAX_CHANNEL_K as usize, crate::weights::MAX_PER_CHANNEL_K);
+        assert_eq!(
+            ffi::W4AXK_MAX_CHANNEL_K as usize,
+            crate::weights::MAX_PER_CHANNEL_K
+        );
         for grouping in Grouping::ALL {
             assert_eq!(group_code(grouping) as usize, grouping.size().unwrap_or(0));
         }
@@ -341,7 +344,10 @@ mod tests {
     fn extents_are_checked() {
         assert_eq!(extent("M", 1).unwrap(), 1);
         for value in [0, 8_388_609, usize::MAX] {
-            assert!(matches!(extent("M", value), Err(Error::Range { what: "M", .. })));
+            assert!(matches!(
+                extent("M", value),
+                Err(Error::Range { what: "M", .. })
+            ));
         }
     }
 }

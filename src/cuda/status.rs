@@ -272,9 +272,16 @@ mod tests {
         let texts: std::collections::HashSet<String> = all.iter().map(|u| u.to_string()).collect();
         assert_eq!(texts.len(), all.len());
         assert!(all[5].to_string().contains("CUDA 12.8"));
-        assert!(all[3].to_string().contains("CUDA_VISIBLE_DEVICES is set to ``"));
+        assert!(
+            all[3]
+                .to_string()
+                .contains("CUDA_VISIBLE_DEVICES is set to ``")
+        );
         let error = all[1].clone().of_device(2).to_string();
-        assert!(error.starts_with("CUDA device 2: there is no CUDA driver"), "{error}");
+        assert!(
+            error.starts_with("CUDA device 2: there is no CUDA driver"),
+            "{error}"
+        );
     }
 
     #[test]

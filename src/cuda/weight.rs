@@ -189,12 +189,18 @@ mod tests {
             let w = PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).unwrap();
             let (bytes, at) = gather(&w);
             let part = |at: u64, len: usize| &bytes[at as usize..][..len];
-            assert_eq!(part(at.tiles, 1024 * 2), bytemuck::cast_slice::<_, u8>(w.tiles()));
+            assert_eq!(
+                part(at.tiles, 1024 * 2),
+                bytemuck::cast_slice::<_, u8>(w.tiles())
+            );
             let scale_bytes = w.tiled_scales().bytes();
             assert_eq!(part(at.scales, scale_bytes.len()), scale_bytes);
             match w.tiled_zeros() {
                 Some(zeros) => {
-                    assert_eq!(part(at.zeros, zeros.len()), bytemuck::cast_slice::<_, u8>(zeros));
+                    assert_eq!(
+                        part(at.zeros, zeros.len()),
+                        bytemuck::cast_slice::<_, u8>(zeros)
+                    );
                 }
                 None => assert_eq!(at.zeros, 0),
             }

@@ -70,7 +70,8 @@ fn bf16_is_within_the_bound() {
                     };
                     let inputs = Inputs::new(&call, (n, k));
                     let (got, plan) = run(&device, &layer, &call, &inputs);
-                    let tokens: Vec<usize> = (0..m.min(8)).map(|_| rng.random_range(0..m)).collect();
+                    let tokens: Vec<usize> =
+                        (0..m.min(8)).map(|_| rng.random_range(0..m)).collect();
                     for token in tokens {
                         let x = inputs.view(m, k);
                         for (w, &channel) in back.chunks(k).zip(&channels) {
@@ -82,7 +83,8 @@ fn bf16_is_within_the_bound() {
                             }
                             let group = grouping.size().unwrap_or(k) as f64;
                             let groups = grouping.groups(k) as f64;
-                            let mut bound = 2f64.powi(-22) * (group + groups) * magnitude * 1.000001;
+                            let mut bound =
+                                2f64.powi(-22) * (group + groups) * magnitude * 1.000001;
                             if let Some(bias) = &inputs.bias {
                                 exact += f64::from(bias[channel]);
                                 bound += 2f64.powi(-23) * exact.abs();
@@ -107,8 +109,19 @@ fn bf16_bits_do_not_depend_on_the_batch() {
     let device = Device::new();
     let (n, k) = (300, 1400);
     for grouping in Grouping::ALL {
-        let layer = Layer::new(&device, &mut rng(2), (n, k), grouping, ScaleType::F16, false);
-        for (family, m) in [(Family::Decode, 16), (Family::Prefill, 150), (Family::Plain, 20)] {
+        let layer = Layer::new(
+            &device,
+            &mut rng(2),
+            (n, k),
+            grouping,
+            ScaleType::F16,
+            false,
+        );
+        for (family, m) in [
+            (Family::Decode, 16),
+            (Family::Prefill, 150),
+            (Family::Plain, 20),
+        ] {
             let call = Call {
                 options: options(family, None),
                 ..Call::new(m, Precision::Bf16)
@@ -140,7 +153,11 @@ fn bf16_bits_do_not_depend_on_the_batch() {
                         continue; // A decode tile that takes fewer tokens.
                     }
                     let (got, plan) = run(&device, &layer, &call, &rows);
-                    assert_eq!(bits(&got), bits(&whole[(m - part) * n..]), "{call:?}: {plan}");
+                    assert_eq!(
+                        bits(&got),
+                        bits(&whole[(m - part) * n..]),
+                        "{call:?}: {plan}"
+                    );
                 }
             }
         }
@@ -159,7 +176,12 @@ fn bf16_non_finite_values() {
         plain.q[row * k + 150] = if row % 2 == 0 { 3 } else { -3 };
     }
     let layer = Layer::of(&device, plain);
-    for (family, m) in [(Family::Decode, 1), (Family::Decode, 9), (Family::Prefill, 20), (Family::Plain, 3)] {
+    for (family, m) in [
+        (Family::Decode, 1),
+        (Family::Decode, 9),
+        (Family::Prefill, 20),
+        (Family::Plain, 3),
+    ] {
         let call = Call {
             options: options(family, None),
             ..Call::new(m, Precision::Bf16)
@@ -176,8 +198,16 @@ fn bf16_non_finite_values() {
             let (got, plan) = run(&device, &layer, &call, &inputs);
             for (at, y) in got.iter().enumerate() {
                 let (token, row) = (at / n, at % n);
-                let expected = if token == m - 1 { of[row % 2] } else { before[at].to_bits() };
-                assert_eq!(y.to_bits(), expected, "{call:?}: {plan}: token {token} row {row}");
+                let expected = if token == m - 1 {
+                    of[row % 2]
+                } else {
+                    before[at].to_bits()
+                };
+                assert_eq!(
+                    y.to_bits(),
+                    expected,
+                    "{call:?}: {plan}: token {token} row {row}"
+                );
             }
         }
     }

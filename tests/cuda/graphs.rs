@@ -21,12 +21,36 @@ fn a_replay_equals_eager_launches() {
     assert!(device.gpu.context().is_managing_stream_synchronization());
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (n, k, last) = (512, 768, 100);
-    let first = Layer::new(&device, &mut rng(1), (n, k), Grouping::G64, ScaleType::F16, false);
-    let second = Layer::new(&device, &mut rng(2), (last, n), Grouping::G128, ScaleType::F16, true);
+    let first = Layer::new(
+        &device,
+        &mut rng(1),
+        (n, k),
+        Grouping::G64,
+        ScaleType::F16,
+        false,
+    );
+    let second = Layer::new(
+        &device,
+        &mut rng(2),
+        (last, n),
+        Grouping::G128,
+        ScaleType::F16,
+        true,
+    );
     for precision in WIDTHS {
-        for (m, pdl) in [(1, false), (1, true), (5, true), (16, true), (48, false), (48, true)] {
+        for (m, pdl) in [
+            (1, false),
+            (1, true),
+            (5, true),
+            (16, true),
+            (48, false),
+            (48, true),
+        ] {
             let call = Call::new(m, precision);
-            let options = GemmOptions { pdl, ..Default::default() };
+            let options = GemmOptions {
+                pdl,
+                ..Default::default()
+            };
             let mut x = stream.alloc_zeros::<bf16>(m * k).unwrap();
             let mut hidden = stream.alloc_zeros::<bf16>(m * n).unwrap();
             let mut y = stream.alloc_zeros::<bf16>(m * last).unwrap();
@@ -47,14 +71,21 @@ fn a_replay_equals_eager_launches() {
                 gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
                 let two = Gemm::new(&input, &second.device, precision).options(options);
                 gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
-                stream.end_capture(FLAGS).unwrap().expect("the launches were captured")
+                stream
+                    .end_capture(FLAGS)
+                    .unwrap()
+                    .expect("the launches were captured")
             };
 
             for seed in 0..4 {
                 let inputs = Inputs::new(&Call { seed, ..call }, (n, k));
                 stream.memcpy_htod(&inputs.x, &mut x).unwrap();
-                stream.memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden).unwrap();
-                stream.memcpy_htod(&vec![bf16::NAN; m * last], &mut y).unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden)
+                    .unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * last], &mut y)
+                    .unwrap();
                 for _ in 0..3 {
                     graph.launch().unwrap();
                 }
@@ -62,8 +93,12 @@ fn a_replay_equals_eager_launches() {
                 let between: Vec<bf16> = stream.clone_dtoh(&hidden).unwrap();
                 stream.synchronize().unwrap();
 
-                stream.memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden).unwrap();
-                stream.memcpy_htod(&vec![bf16::NAN; m * last], &mut y).unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden)
+                    .unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * last], &mut y)
+                    .unwrap();
                 {
                     let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
                     let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
@@ -80,7 +115,8 @@ fn a_replay_equals_eager_launches() {
                 stream.synchronize().unwrap();
                 assert_eq!(bits(&replayed), bits(&eager), "{call:?} pdl {pdl}");
                 if precision != Precision::Bf16 {
-                    let oracle = expected(&device.cpu, &first.packed, inputs.view(m, k), &call, None);
+                    let oracle =
+                        expected(&device.cpu, &first.packed, inputs.view(m, k), &call, None);
                     assert_eq!(bits(&between), bits(&oracle), "{call:?} pdl {pdl}");
                 }
             }
@@ -97,8 +133,14 @@ fn a_view_in_a_capture_is_refused() {
     let stream = &device.stream;
     let mut x = stream.alloc_zeros::<bf16>(64).unwrap();
     stream.begin_capture(MODE).unwrap();
-    assert!(matches!(DeviceMatRef::new(x.as_view(), 1, 64), Err(Error::Cuda { .. })));
-    assert!(matches!(DeviceMatMut::new(x.as_view_mut(), 1, 64), Err(Error::Cuda { .. })));
+    assert!(matches!(
+        DeviceMatRef::new(x.as_view(), 1, 64),
+        Err(Error::Cuda { .. })
+    ));
+    assert!(matches!(
+        DeviceMatMut::new(x.as_view_mut(), 1, 64),
+        Err(Error::Cuda { .. })
+    ));
     stream.end_capture(FLAGS).unwrap();
     assert!(DeviceMatRef::new(x.as_view(), 1, 64).is_ok());
 }
@@ -110,7 +152,14 @@ fn launches_allocate_nothing() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (n, k) = (2048, 2048);
-    let layer = Layer::new(&device, &mut rng(1), (n, k), Grouping::G128, ScaleType::F16, false);
+    let layer = Layer::new(
+        &device,
+        &mut rng(1),
+        (n, k),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
     for m in [1, 16, 300] {
         let x = stream.alloc_zeros::<bf16>(m * k).unwrap();
         let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();

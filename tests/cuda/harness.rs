@@ -25,14 +25,20 @@ const WHOLE: usize = 4_000_000_000;
 
 pub fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")),
+        Ok(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
         Err(_) => default,
     }
 }
 
 /// Random cases of a test that has `full` of them.
 pub fn cases(full: u32) -> u32 {
-    if setting("W4AX_QUICK", 0) == 0 { full } else { full.div_ceil(10) }
+    if setting("W4AX_QUICK", 0) == 0 {
+        full
+    } else {
+        full.div_ceil(10)
+    }
 }
 
 pub struct Device {
@@ -192,7 +198,9 @@ impl Inputs {
         for (token, row) in dense.chunks(k).enumerate() {
             x[token * stride..][..k].copy_from_slice(row);
         }
-        let bias = call.bias.then(|| (0..n).map(|_| rng.random_range(-3f32..3.0)).collect());
+        let bias = call
+            .bias
+            .then(|| (0..n).map(|_| rng.random_range(-3f32..3.0)).collect());
         Self { x, stride, bias }
     }
 
@@ -209,20 +217,25 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
     let y_stride = n + call.gaps.1;
     let poison = vec![POISON; (m - 1) * y_stride + n];
     let mut y = Guarded::new(stream, &poison, bf16::from_bits(0x1234), call.shifts.1);
-    let bias = inputs.bias.as_ref().map(|b| Guarded::new(stream, b, f32::NAN, 0));
+    let bias = inputs
+        .bias
+        .as_ref()
+        .map(|b| Guarded::new(stream, b, f32::NAN, 0));
 
     let x_mat = DeviceMatRef::with_stride(x.view(), m, k, inputs.stride).unwrap();
-    let bias_mat = bias.as_ref().map(|b| DeviceMatRef::new(b.view(), 1, n).unwrap());
+    let bias_mat = bias
+        .as_ref()
+        .map(|b| DeviceMatRef::new(b.view(), 1, n).unwrap());
     let mut packed_memory = None;
     let packed = call.packed.then(|| {
         let (precision, grouping) = (call.precision, layer.packed.grouping());
         let bytes = PackedActivations::bytes_for(m, k, precision, grouping).unwrap();
         let memory = packed_memory.insert(Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0));
         // SAFETY: `memory` has that many bytes, outlives the launches, and they run on the stream that it is ordered by.
-        let mut packed = unsafe {
-            PackedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes)
-        };
-        gpu.quantize_pack(stream, &x_mat, precision, grouping, &mut packed).unwrap();
+        let mut packed =
+            unsafe { PackedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
+        gpu.quantize_pack(stream, &x_mat, precision, grouping, &mut packed)
+            .unwrap();
         packed
     });
     let gemm = match &packed {
@@ -234,38 +247,56 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
     let (plan, workspace_memory);
     {
         let mut y = DeviceMatMut::with_stride(y.view_mut(), m, n, y_stride).unwrap();
-        plan = gpu.plan(&gemm, &y).unwrap_or_else(|e| panic!("{call:?}: {e}"));
+        plan = gpu
+            .plan(&gemm, &y)
+            .unwrap_or_else(|e| panic!("{call:?}: {e}"));
         // Exactly what the plan asks for, with other bytes around it.
         let bytes = plan.workspace_bytes;
         workspace_memory = Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0);
         // SAFETY: as above.
-        let mut workspace = unsafe {
-            Workspace::from_raw(gpu.ordinal(), workspace_memory.address(stream), bytes)
-        };
-        gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap_or_else(|e| panic!("{call:?}: {e}"));
+        let mut workspace =
+            unsafe { Workspace::from_raw(gpu.ordinal(), workspace_memory.address(stream), bytes) };
+        gpu.gemm(stream, &gemm, &mut y, &mut workspace)
+            .unwrap_or_else(|e| panic!("{call:?}: {e}"));
     }
-    stream.synchronize().unwrap_or_else(|e| panic!("{call:?}: {plan}: {e}"));
+    stream
+        .synchronize()
+        .unwrap_or_else(|e| panic!("{call:?}: {plan}: {e}"));
 
     workspace_memory.read(stream, "workspace");
     if let Some(memory) = packed_memory {
         memory.read(stream, "packed activations");
     }
-    assert_eq!(bits(&x.read(stream, "x")), bits(&inputs.x), "{call:?}: x has changed");
+    assert_eq!(
+        bits(&x.read(stream, "x")),
+        bits(&inputs.x),
+        "{call:?}: x has changed"
+    );
     let mut result = Vec::with_capacity(m * n);
     for (token, row) in y.read(stream, "y").chunks(y_stride).enumerate() {
         result.extend_from_slice(&row[..n]);
         let gap = &row[n..];
-        assert!(gap.iter().all(|&v| v == POISON), "{call:?}: {plan}: wrote after row {token} of y");
+        assert!(
+            gap.iter().all(|&v| v == POISON),
+            "{call:?}: {plan}: wrote after row {token} of y"
+        );
     }
     (result, plan)
 }
 
 /// The CPU's result, which has the mirror's bits.
-pub fn expected(cpu: &Cpu, w: &PackedWeight, x: MatRef<'_, bf16>, call: &Call, bias: Option<&[f32]>) -> Vec<bf16> {
+pub fn expected(
+    cpu: &Cpu,
+    w: &PackedWeight,
+    x: MatRef<'_, bf16>,
+    call: &Call,
+    bias: Option<&[f32]>,
+) -> Vec<bf16> {
     let mut y = vec![POISON; x.rows() * w.n()];
     let mut workspace = cpu.workspace(x.rows(), x.cols());
     let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
-    cpu.gemm(x, w, call.precision, bias, view, &mut workspace).unwrap();
+    cpu.gemm(x, w, call.precision, bias, view, &mut workspace)
+        .unwrap();
     y
 }
 
@@ -285,17 +316,34 @@ pub fn check(device: &Device, layer: &Layer, call: &Call) -> Plan {
     plan
 }
 
-pub fn compare(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs, got: &[bf16], plan: &Plan) {
+pub fn compare(
+    device: &Device,
+    layer: &Layer,
+    call: &Call,
+    inputs: &Inputs,
+    got: &[bf16],
+    plan: &Plan,
+) {
     let (m, n, k) = (call.m, layer.packed.n(), layer.packed.k());
     let x = inputs.view(m, k);
     let whole = m * n * k <= WHOLE;
-    let channels: Vec<usize> = if whole { (0..n).collect() } else { some_channels(n, 96, call.seed) };
+    let channels: Vec<usize> = if whole {
+        (0..n).collect()
+    } else {
+        some_channels(n, 96, call.seed)
+    };
     let bias = inputs.bias.as_deref();
     let expected = if whole {
         expected(&device.cpu, &layer.packed, x, call, bias)
     } else {
         let bias: Option<Vec<f32>> = bias.map(|b| channels.iter().map(|&c| b[c]).collect());
-        expected(&device.cpu, &layer.plain.rows(&channels).pack(), x, call, bias.as_deref())
+        expected(
+            &device.cpu,
+            &layer.plain.rows(&channels).pack(),
+            x,
+            call,
+            bias.as_deref(),
+        )
     };
     for (at, expected) in expected.iter().enumerate() {
         let (token, channel) = (at / channels.len(), channels[at % channels.len()]);

@@ -47,8 +47,15 @@ fn every_kernel_equals_the_mirror() {
                 turn += 1;
                 let scale_type = SCALE_TYPES[turn % 3];
                 let shape = (200 + turn % 3, 1152 + 40 * (turn % 2));
-                let (layer, kind) =
-                    layer_for(&device, precision, turn as u64, shape, grouping, scale_type, symmetric);
+                let (layer, kind) = layer_for(
+                    &device,
+                    precision,
+                    turn as u64,
+                    shape,
+                    grouping,
+                    scale_type,
+                    symmetric,
+                );
                 for (family, packed, fused) in Family::ALL.into_iter().flat_map(|family| {
                     [(false, true), (true, false), (false, false)].map(|(p, f)| (family, p, f))
                 }) {
@@ -110,7 +117,12 @@ fn calls() -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, 
         1 => Just(Some(Family::Plain)),
     ];
     (
-        (precision, family, any::<(bool, bool, bool, bool, bool)>(), 0u32..6),
+        (
+            precision,
+            family,
+            any::<(bool, bool, bool, bool, bool)>(),
+            0u32..6,
+        ),
         (1usize..=70, 1usize..400, 1usize..1500),
         ((0usize..9, 0usize..9), (0usize..8, 0usize..8)),
         proptest::sample::select(Grouping::ALL.to_vec()),
@@ -118,22 +130,56 @@ fn calls() -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, 
         proptest::sample::select(Kind::ALL.to_vec()),
         any::<u64>(),
     )
-        .prop_map(|(how, (m, n, k), (gaps, shifts), grouping, scale_type, kind, seed)| {
-            let (precision, family, (packed, fused, pdl, bias, symmetric), tile) = how;
-            let m = if family == Some(Family::Decode) { 1 + m % 16 } else { m };
-            let packed = packed && precision != Precision::Bf16 && family != Some(Family::Plain);
-            let mut options = GemmOptions { family, fused, tile: None, pdl };
-            // A tile of its own where there is such a kernel, in most cases.
-            let tile = (tile > 0).then_some(tile);
-            let asked = GemmOptions { tile, ..options };
-            let problem = Problem { m, n, k, precision, grouping, packed, options: asked };
-            if problem.plan().is_ok() {
-                options = asked;
-            }
-            let kind = if precision == Precision::Bf16 { Kind::Integers } else { kind };
-            let call = Call { m, precision, packed, options, kind, bias, gaps, shifts, seed };
-            (call, (n, k), grouping, scale_type, symmetric)
-        })
+        .prop_map(
+            |(how, (m, n, k), (gaps, shifts), grouping, scale_type, kind, seed)| {
+                let (precision, family, (packed, fused, pdl, bias, symmetric), tile) = how;
+                let m = if family == Some(Family::Decode) {
+                    1 + m % 16
+                } else {
+                    m
+                };
+                let packed =
+                    packed && precision != Precision::Bf16 && family != Some(Family::Plain);
+                let mut options = GemmOptions {
+                    family,
+                    fused,
+                    tile: None,
+                    pdl,
+                };
+                // A tile of its own where there is such a kernel, in most cases.
+                let tile = (tile > 0).then_some(tile);
+                let asked = GemmOptions { tile, ..options };
+                let problem = Problem {
+                    m,
+                    n,
+                    k,
+                    precision,
+                    grouping,
+                    packed,
+                    options: asked,
+                };
+                if problem.plan().is_ok() {
+                    options = asked;
+                }
+                let kind = if precision == Precision::Bf16 {
+                    Kind::Integers
+                } else {
+                    kind
+                };
+                let call = Call {
+                    m,
+                    precision,
+                    packed,
+                    options,
+                    kind,
+                    bias,
+                    gaps,
+                    shifts,
+                    seed,
+                };
+                (call, (n, k), grouping, scale_type, symmetric)
+            },
+        )
 }
 
 /// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels and biases.
@@ -173,14 +219,22 @@ fn the_largest_sums_fit() {
         );
         for kind in [Kind::Tops, Kind::Bottoms, Kind::Swings] {
             for precision in [Precision::A2, Precision::A4, Precision::A8] {
-                for (m, family) in [(1, Family::Decode), (3, Family::Decode), (20, Family::Prefill)] {
+                for (m, family) in [
+                    (1, Family::Decode),
+                    (3, Family::Decode),
+                    (20, Family::Prefill),
+                ] {
                     for fused in [true, false] {
                         let options = GemmOptions {
                             family: Some(family),
                             fused,
                             ..Default::default()
                         };
-                        let call = Call { options, kind, ..Call::new(m, precision) };
+                        let call = Call {
+                            options,
+                            kind,
+                            ..Call::new(m, precision)
+                        };
                         check(&device, &layer, &call);
                     }
                 }
@@ -195,19 +249,51 @@ fn the_largest_sums_fit() {
 fn non_finite_tokens_are_nan_and_alone() {
     let device = Device::new();
     for grouping in Grouping::ALL {
-        let layer = Layer::new(&device, &mut rng(5), (90, 400), grouping, ScaleType::Bf16, false);
+        let layer = Layer::new(
+            &device,
+            &mut rng(5),
+            (90, 400),
+            grouping,
+            ScaleType::Bf16,
+            false,
+        );
         for precision in [Precision::A2, Precision::A4, Precision::A8] {
-            for (m, family) in [(1, None), (2, None), (8, None), (16, None), (5, Some(Family::Prefill)), (40, None)] {
+            for (m, family) in [
+                (1, None),
+                (2, None),
+                (8, None),
+                (16, None),
+                (5, Some(Family::Prefill)),
+                (40, None),
+            ] {
                 for (packed, fused) in [(false, false), (false, true), (true, false)] {
-                    let options = GemmOptions { family, fused, ..Default::default() };
-                    let call = Call { packed, options, kind: Kind::Poisoned, ..Call::new(m, precision) };
+                    let options = GemmOptions {
+                        family,
+                        fused,
+                        ..Default::default()
+                    };
+                    let call = Call {
+                        packed,
+                        options,
+                        kind: Kind::Poisoned,
+                        ..Call::new(m, precision)
+                    };
                     let inputs = crate::harness::Inputs::new(&call, (90, 400));
                     let (got, plan) = crate::harness::run(&device, &layer, &call, &inputs);
                     crate::harness::compare(&device, &layer, &call, &inputs, &got, &plan);
                     for (token, y) in got.chunks(90).enumerate() {
-                        let bad = inputs.x[token * 400..][..400].iter().any(|v| !v.is_finite());
-                        assert_eq!(bad, y.iter().all(|v| v.to_bits() == 0x7FFF), "{call:?} token {token}");
-                        assert!(bad || y.iter().all(|v| v.is_finite()), "{call:?} token {token}");
+                        let bad = inputs.x[token * 400..][..400]
+                            .iter()
+                            .any(|v| !v.is_finite());
+                        assert_eq!(
+                            bad,
+                            y.iter().all(|v| v.to_bits() == 0x7FFF),
+                            "{call:?} token {token}"
+                        );
+                        assert!(
+                            bad || y.iter().all(|v| v.is_finite()),
+                            "{call:?} token {token}"
+                        );
                     }
                 }
             }

@@ -36,12 +36,19 @@ fn real_shapes_and_odd_ones() {
                         if large && (turn as usize + m) % 3 != precision.index() {
                             continue;
                         }
-                        let call = Call { seed: turn, bias: m == 33, ..Call::new(m, precision) };
+                        let call = Call {
+                            seed: turn,
+                            bias: m == 33,
+                            ..Call::new(m, precision)
+                        };
                         let inputs = Inputs::new(&call, (n, k));
                         let (got, plan) = run(&device, &layer, &call, &inputs);
                         compare(&device, &layer, &call, &inputs, &got, &plan);
                         if m >= 290 && !large {
-                            let oracle = Call { options: options(Family::Plain), ..call };
+                            let oracle = Call {
+                                options: options(Family::Plain),
+                                ..call
+                            };
                             let (plain, _) = run(&device, &layer, &oracle, &inputs);
                             assert_eq!(bits(&got), bits(&plain), "{call:?}: {plan}");
                         }
@@ -57,10 +64,24 @@ fn real_shapes_and_odd_ones() {
 #[ignore = "needs a CUDA GPU"]
 fn many_tokens() {
     let device = Device::new();
-    let layer = Layer::new(&device, &mut rng(3), (4096, 4096), Grouping::G128, ScaleType::F16, false);
+    let layer = Layer::new(
+        &device,
+        &mut rng(3),
+        (4096, 4096),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
     for precision in QUANTISED {
         for packed in [false, true] {
-            check(&device, &layer, &Call { packed, ..Call::new(4096, precision) });
+            check(
+                &device,
+                &layer,
+                &Call {
+                    packed,
+                    ..Call::new(4096, precision)
+                },
+            );
         }
     }
 }
@@ -72,9 +93,20 @@ fn any_alignment_and_stride() {
     let device = Device::new();
     for (n, k) in [(100, 392), (131, 331)] {
         for grouping in [Grouping::G64, Grouping::PerChannel] {
-            let layer = Layer::new(&device, &mut rng(4), (n, k), grouping, ScaleType::Bf16, false);
+            let layer = Layer::new(
+                &device,
+                &mut rng(4),
+                (n, k),
+                grouping,
+                ScaleType::Bf16,
+                false,
+            );
             for precision in QUANTISED {
-                for (m, family) in [(2, Family::Decode), (9, Family::Decode), (33, Family::Prefill)] {
+                for (m, family) in [
+                    (2, Family::Decode),
+                    (9, Family::Decode),
+                    (33, Family::Prefill),
+                ] {
                     for shift in 0..8 {
                         for gap in [0, 1, 2, 4, 5, 8] {
                             let call = Call {
@@ -100,7 +132,14 @@ fn any_alignment_and_stride() {
 fn runs_repeat() {
     let device = Device::new();
     let other = device.fork();
-    let layer = Layer::new(&device, &mut rng(6), (1000, 2048), Grouping::G128, ScaleType::F16, false);
+    let layer = Layer::new(
+        &device,
+        &mut rng(6),
+        (1000, 2048),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
     for precision in WIDTHS {
         for m in [1, 5, 16, 100] {
             let call = Call::new(m, precision);
@@ -109,7 +148,10 @@ fn runs_repeat() {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for seed in 0..10 {
-                        let call = Call { seed, ..Call::new(64, Precision::A8) };
+                        let call = Call {
+                            seed,
+                            ..Call::new(64, Precision::A8)
+                        };
                         run(&other, &layer, &call, &Inputs::new(&call, (1000, 2048)));
                     }
                 });
