@@ -105,6 +105,26 @@ pub enum Error {
         reason: String,
     },
 
+    /// Something on another device, or ordered by another stream, than the call that it was given to.
+    #[error("{what}: expected {expected}, got {got}")]
+    Place {
+        /// What is in the wrong place.
+        what: &'static str,
+        /// Where it must be.
+        expected: String,
+        /// Where it is.
+        got: String,
+    },
+
+    /// A call of CUDA failed.
+    #[error("{call}: {reason}")]
+    Cuda {
+        /// Which call.
+        call: &'static str,
+        /// What CUDA said.
+        reason: String,
+    },
+
     /// A configuration value that makes no sense.
     #[error("configuration: {field} {reason}")]
     Config {

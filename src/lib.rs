@@ -14,7 +14,7 @@
 //! - [`weights`]: quantise, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
 //! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
-//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI).
+//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI). With feature `cuda`, `cuda`: the GPU's.
 //! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
 //! - [`WidthFlag`]: the word that carries a step's width to whoever runs it.
 //!
@@ -53,6 +53,8 @@
 pub mod activations;
 pub mod calibrate;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dispatch;
 mod error;
 pub mod file;

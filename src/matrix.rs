@@ -42,7 +42,14 @@ fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<u
         })
 }
 
-fn check(what: &'static str, len: usize, rows: usize, cols: usize, stride: usize) -> Result<()> {
+/// Whether a `[rows, cols]` matrix of that stride lies within `len` elements.
+pub(crate) fn check(
+    what: &'static str,
+    len: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+) -> Result<()> {
     let needed = span(what, rows, cols, stride)?;
     if len < needed {
         return Err(Error::Buffer {

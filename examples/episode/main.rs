@@ -23,8 +23,9 @@ use w4ax::dispatch::DispatchConfig;
 use w4ax::{Error, Result};
 
 use json::Report;
-use options::{Options, PICTURE};
+use options::{Backend, Options, PICTURE};
 use plot::Picture;
+use robot::compute::Compute;
 use robot::rollouts::Rollouts;
 use robot::setup::Robot;
 use run::Runs;
@@ -43,7 +44,10 @@ fn main() -> ExitCode {
 
 fn episode(options: &Options) -> Result<()> {
     let rollouts = Rollouts::load(&options.rollouts)?;
-    let mut robot = options.setup.load()?;
+    let mut robot = match options.backend {
+        Backend::Cpu => options.setup.load()?,
+        Backend::Cuda => options.setup.load_on(Compute::cuda()?)?,
+    };
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {
         return Err(Error::Range {
@@ -60,7 +64,7 @@ fn episode(options: &Options) -> Result<()> {
     println!(
         "{} quantised layers on {:?}; {} steps of {} episodes",
         robot.policy.layers(),
-        robot.policy.cpu(),
+        robot.policy.compute(),
         rollouts.len(),
         episodes.len()
     );

@@ -44,4 +44,6 @@ pub struct Options {
 pub enum Backend {
     /// This machine's CPU, by the best of its instruction sets, or the one that W4AX_CPU names.
     Cpu,
+    /// The first GPU; in builds with feature `cuda`.
+    Cuda,
 }

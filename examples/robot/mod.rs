@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod closed_loop;
+pub mod compute;
 pub mod policy;
 pub mod rollouts;
 pub mod setup;

@@ -2,15 +2,15 @@
 //!
 //! # Arithmetic
 //! `inp` keeps its BF16 weights and runs in f32; so do rms, silu, the products of gate and up, and the residual sums.
-//! Inputs of the quantised layers are rounded to BF16 and go through [`Cpu::gemm`], which gives BF16; so the logits are
-//! BF16 too. Of equal logits the first counts.
+//! Inputs of the quantised layers are rounded to BF16 and go through the backend's GEMM, which gives BF16; so the logits
+//! are BF16 too. Of equal logits the first counts.
 
 use half::bf16;
-use w4ax::cpu::{Cpu, Workspace};
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::{Error, MatMut, MatRef, PackedWeight, Precision, Quantize, Result};
+use w4ax::{Error, Precision, Quantize, Result};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
+use super::compute::{Compute, Engine, Layer};
 use super::rollouts::{INPUT, OBS, Tokens};
 
 /// The epsilon of rms.
@@ -23,11 +23,10 @@ pub struct Policy {
     obs_std: [f32; OBS],
     /// `[64][d]`: `inp`, transposed.
     inp: Vec<f32>,
-    blocks: Vec<Block<PackedWeight>>,
+    blocks: Vec<Block<Layer>>,
     norm: Vec<f32>,
-    head: PackedWeight,
-    cpu: Cpu,
-    workspace: Workspace,
+    head: Layer,
+    engine: Engine,
     buffers: Buffers,
 }
 
@@ -52,15 +51,22 @@ impl Policy {
     /// Quantises a checkpoint. `rows` is how many inputs [`Policy::forward_rows`] takes at most, at least 1.
     ///
     /// # Errors
-    /// As [`Quantize::pack`].
-    pub fn new(checkpoint: &Checkpoint, quantize: Quantize, cpu: Cpu, rows: usize) -> Result<Self> {
+    /// As [`Quantize::pack`]; as [`Compute::layer`] and [`Compute::engine`].
+    pub fn new(
+        checkpoint: &Checkpoint,
+        quantize: Quantize,
+        compute: impl Into<Compute>,
+        rows: usize,
+    ) -> Result<Self> {
+        let compute = compute.into();
         let (d, h, rows) = (checkpoint.d(), checkpoint.h(), rows.max(1));
+        let layer = |matrix: &Matrix| compute.layer(quantize.pack(matrix.view())?);
         let pack = |block: &Block<Matrix>| {
             Ok(Block {
                 norm: block.norm.clone(),
-                gate: quantize.pack(block.gate.view())?,
-                up: quantize.pack(block.up.view())?,
-                down: quantize.pack(block.down.view())?,
+                gate: layer(&block.gate)?,
+                up: layer(&block.up)?,
+                down: layer(&block.down)?,
             })
         };
         let transposed = |i: usize| checkpoint.inp.data[i % d * INPUT + i / d].to_f32();
@@ -71,9 +77,8 @@ impl Policy {
             inp: (0..INPUT * d).map(transposed).collect(),
             blocks: checkpoint.blocks.iter().map(pack).collect::<Result<_>>()?,
             norm: checkpoint.norm.clone(),
-            head: quantize.pack(checkpoint.head.view())?,
-            workspace: cpu.workspace(rows, d.max(h)),
-            cpu,
+            head: layer(&checkpoint.head)?,
+            engine: compute.engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
             buffers: Buffers {
                 rows,
                 x: vec![0.0; rows * d],
@@ -92,8 +97,8 @@ impl Policy {
     }
 
     /// What computes the layers.
-    pub fn cpu(&self) -> &Cpu {
-        &self.cpu
+    pub fn compute(&self) -> Compute {
+        self.engine.compute()
     }
 
     /// Quantised layers.
@@ -106,7 +111,7 @@ impl Policy {
         let layers = self.blocks.iter().flat_map(Block::weights);
         layers
             .chain([&self.head])
-            .map(PackedWeight::packed_bytes)
+            .map(|layer| layer.packed.packed_bytes())
             .sum()
     }
 
@@ -183,10 +188,7 @@ impl Policy {
     /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
     pub fn logits_rows(&mut self, inputs: &[[f32; INPUT]], width: Precision) -> Result<&[bf16]> {
         let Self {
-            cpu,
-            workspace,
-            buffers,
-            ..
+            engine, buffers, ..
         } = self;
         let (rows, d) = (inputs.len(), self.norm.len());
         if rows > buffers.rows {
@@ -196,11 +198,8 @@ impl Policy {
                 got: rows.to_string(),
             });
         }
-        let mut gemm = |x: &[bf16], weight: &PackedWeight, y: &mut [bf16]| {
-            let x = MatRef::new(x, rows, weight.k())?;
-            let y = MatMut::new(y, rows, weight.n())?;
-            cpu.gemm(x, weight, width, None, y, workspace)
-        };
+        let mut gemm =
+            |x: &[bf16], layer: &Layer, y: &mut [bf16]| engine.gemm(rows, x, layer, width, y);
         let x = &mut buffers.x[..rows * d];
         let normed = &mut buffers.normed[..rows * d];
         for (x, input) in x.chunks_mut(d).zip(inputs) {
@@ -217,7 +216,7 @@ impl Policy {
                 .up
                 .iter_mut()
                 .zip(&buffers.gate)
-                .take(rows * block.up.n())
+                .take(rows * block.up.packed.n())
             {
                 *up = bf16::from_f32(silu(gate.to_f32()) * up.to_f32());
             }

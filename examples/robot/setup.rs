@@ -8,6 +8,7 @@ use w4ax::dispatch::Dispatcher;
 use w4ax::{Error, Grouping, Quantize, Result};
 
 use super::checkpoint::{Checkpoint, TRAINED};
+use super::compute::Compute;
 use super::policy::Policy;
 
 /// The calibration that comes with the repository.
@@ -33,7 +34,7 @@ pub struct Setup {
     pub threads: u16,
 }
 
-/// A policy on the CPU and a dispatcher for each of its tasks.
+/// A policy and a dispatcher for each of its tasks.
 pub struct Robot {
     /// Quantised.
     pub policy: Policy,
@@ -61,12 +62,20 @@ impl Setup {
         pool.install(job)
     }
 
-    /// Loads the files, for steps one at a time on the current pool.
+    /// Loads the files, for steps one at a time on the CPU, on the current pool.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`], [`Calibration::load`] and [`Cpu::new`]; [`Error::Format`] for a calibration that lacks
-    /// a task of the policy.
+    /// As [`Setup::load_on`] and [`Cpu::new`].
     pub fn load(&self) -> Result<Robot> {
+        self.load_on(Cpu::new()?)
+    }
+
+    /// Loads the files, for steps one at a time.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`], [`Calibration::load`] and [`Policy::new`]; [`Error::Format`] for a calibration that
+    /// lacks a task of the policy.
+    pub fn load_on(&self, compute: impl Into<Compute>) -> Result<Robot> {
         let checkpoint = Checkpoint::load(&self.policy)?;
         let calibration = Calibration::load(&self.calibration)?;
         let dispatcher = |task: &String| {
@@ -79,7 +88,7 @@ impl Setup {
             Dispatcher::new(&config)
         };
         Ok(Robot {
-            policy: Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, 1)?,
+            policy: Policy::new(&checkpoint, QUANTIZE, compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
             dispatchers: checkpoint
                 .tasks

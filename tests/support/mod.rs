@@ -104,9 +104,20 @@ pub enum Kind {
     AnyBits,
     /// Steps around 2^-64, where a group starts to count as zero.
     Threshold,
+    /// Small integers, whose BF16 products sum exactly in any order.
+    Integers,
+    /// The top of the range, everywhere.
+    Tops,
+    /// The bottom of the range, everywhere.
+    Bottoms,
+    /// The top and the bottom in turn.
+    Swings,
+    /// As `Normal`, with a NaN or an infinity here and there.
+    Poisoned,
 }
 
 impl Kind {
+    /// Every kind of values that random tests draw from; those after `Threshold` are for tests that ask for them.
     pub const ALL: [Kind; 8] = [
         Self::Normal,
         Self::Outlier,
@@ -136,6 +147,17 @@ impl Kind {
                 Self::Extremes => *x,
                 Self::AnyBits => bf16::from_bits(rng.next_u32() as u16),
                 Self::Threshold => bf16::from_f32(x.to_f32() * 2f32.powi(-64 + (at % 5) as i32)),
+                Self::Integers => bf16::from_f32((x.to_f32() * 8.0).round()),
+                Self::Swings if at % 2 == 0 => bf16::NEG_ONE,
+                Self::Tops | Self::Swings => bf16::ONE,
+                Self::Bottoms => bf16::NEG_ONE,
+                Self::Poisoned => match rng.random_range(0..1500) {
+                    0 => bf16::NAN,
+                    1 => bf16::INFINITY,
+                    2 => bf16::from_bits(0xFFC1),
+                    3 => bf16::NEG_INFINITY,
+                    _ => *x,
+                },
             };
         }
         x

@@ -1,0 +1,181 @@
+//! GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), and the times that bytes and operations predict.
+//!
+//! ```sh
+//! cargo bench --features cuda --bench cuda                            # this machine's GPU
+//! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
+//! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
+//! ```
+//!
+//! Each call is captured many times into one graph, each time with another copy of the weights, so that none of them is in
+//! the L2 cache when it is read; a replay is timed with CUDA events and divided by the calls. x and y stay where they are, as
+//! in a model. What is reported is the median of the replays and their extremes.
+
+#[path = "cuda/measure.rs"]
+mod measure;
+#[path = "cuda/model.rs"]
+mod model;
+#[path = "cuda/report.rs"]
+mod report;
+
+use clap::Parser;
+use std::process::ExitCode;
+use w4ax::cuda::{Family, GemmOptions, Problem};
+use w4ax::{Grouping, Precision};
+
+/// `[N, K]`: attention's projections, q, k and v in one, gate and up in one, down.
+const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 4096), (4096, 11008)];
+
+#[derive(Parser)]
+#[command(about = "GEMMs on a GPU: measured, and predicted from bytes and operations")]
+struct Args {
+    /// Print predictions only: needs no GPU.
+    #[arg(long)]
+    predict: bool,
+    /// Print what the device is, as JSON, and nothing else.
+    #[arg(long)]
+    describe: bool,
+    /// Print the architectures that the kernels were built for, and nothing else.
+    #[arg(long)]
+    built_for: bool,
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+    /// The device's number.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
+    /// Numbers of tokens.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024")]
+    m: Vec<usize>,
+    /// Every family, mode and tile that takes the shape, not only what the table picks.
+    #[arg(long)]
+    all: bool,
+    /// Timed replays of each case.
+    #[arg(long, default_value_t = 20)]
+    repeats: usize,
+    /// One shape and one grouping only.
+    #[arg(long)]
+    quick: bool,
+    /// What cargo passes to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The cases of one shape and grouping: what the table picks, or everything.
+fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem> {
+    let mut cases = Vec::new();
+    for &m in &args.m {
+        for precision in Precision::ALL {
+            let quantised = precision != Precision::Bf16;
+            let mut put = |packed, options| {
+                let case = Problem {
+                    m,
+                    n,
+                    k,
+                    precision,
+                    grouping,
+                    packed,
+                    options,
+                };
+                if case.plan().is_ok() {
+                    cases.push(case);
+                }
+            };
+            put(false, GemmOptions::default());
+            // As it is for k and v when q has paid for the packing.
+            if quantised && m > 2 {
+                put(true, GemmOptions::default());
+            }
+            if !args.all {
+                continue;
+            }
+            for family in [Family::Decode, Family::Prefill] {
+                for tile in 1..=family.tiles() {
+                    for packed in [false, true] {
+                        if quantised || !packed {
+                            let options = GemmOptions {
+                                family: Some(family),
+                                fused: true,
+                                tile: Some(tile),
+                                pdl: false,
+                            };
+                            put(packed, options);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let info = w4ax::cuda::build_info()?;
+    if args.built_for {
+        println!("{}", info.archs);
+        return Ok(());
+    }
+    if args.describe {
+        println!(
+            "{}",
+            serde_json::to_string(&measure::describe(args.device)?)?
+        );
+        return Ok(());
+    }
+    let shapes = if args.quick {
+        &SHAPES[..1]
+    } else {
+        &SHAPES[..]
+    };
+    let groupings = if args.quick {
+        &[Grouping::G128][..]
+    } else {
+        &[Grouping::G128, Grouping::PerChannel][..]
+    };
+    let mut report = report::Report::new(info);
+    if args.predict {
+        for chip in model::CHIPS {
+            for &shape in shapes {
+                for &grouping in groupings {
+                    for case in cases(args, shape, grouping) {
+                        report.push(chip.name, &case, model::predict(chip, &case)?, None)?;
+                    }
+                }
+            }
+        }
+    } else {
+        let bench = measure::Bench::new(args.device, args.repeats)?;
+        report.device = Some(measure::describe(args.device)?);
+        report.copy_gb_per_s = Some(bench.copy_gb_per_s());
+        let chip = bench.chip();
+        println!("{}: copies {:.0} GB/s", bench.name(), bench.copy_gb_per_s());
+        for &shape in shapes {
+            for &grouping in groupings {
+                let layers = bench.layers(shape, grouping)?;
+                for case in cases(args, shape, grouping) {
+                    let measured = bench.time(&layers, &case)?;
+                    report.push(
+                        &chip.name,
+                        &case,
+                        model::predict(&chip, &case)?,
+                        Some(measured),
+                    )?;
+                }
+            }
+        }
+    }
+    report.print();
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The device's part: buffers, graphs, events.
+
+use super::model::{Chip, weight_bytes};
+use cudarc::driver::sys::{
+    CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
+};
+use cudarc::driver::{CudaStream, DriverError};
+use half::{bf16, f16};
+use rand::{Rng, RngCore, SeedableRng};
+use std::sync::Arc;
+use w4ax::cuda::{
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info,
+    driver_version, runtime_version,
+};
+use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The device and the build, for the report.
+pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
+    let gpu = Gpu::new(ordinal)?;
+    let context = gpu.context();
+    let attribute = |attribute| context.attribute(attribute);
+    let info = build_info()?;
+    let version = |v: Option<w4ax::cuda::Version>| v.map(|v| v.to_string());
+    let mut mma = serde_json::Map::new();
+    for family in [Family::Decode, Family::Prefill] {
+        for precision in Precision::ALL {
+            let name = format!("{family} {precision}");
+            mma.insert(name, gpu.mma(precision, family)?.to_string().into());
+        }
+    }
+    // The kernel module's own number, such as 580.65.06, where the system shows it.
+    let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    let (major, minor) = gpu.compute_capability();
+    let kernels: Vec<serde_json::Value> = (gpu.kernels()?.into_iter())
+        .map(|k| {
+            serde_json::json!({
+                "name": k.name, "mma": k.mma.to_string(), "registers": k.registers, "shared_bytes": k.shared_bytes,
+                "local_bytes": k.local_bytes, "threads": k.threads, "binary": k.binary_version, "ptx": k.ptx_version,
+            })
+        })
+        .collect();
+    Ok(serde_json::json!({
+        "name": gpu.name(),
+        "devices": w4ax::cuda::device_count()?,
+        "capability": format!("{major}.{minor}"),
+        "sms": attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        "clock_khz": attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+        "l2_bytes": attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
+        "memory_bytes": context.total_mem()?,
+        "driver_cuda": version(driver_version()),
+        "driver_module": module.lines().next(),
+        "runtime_cuda": version(runtime_version()),
+        "nvcc": info.nvcc, "cutlass": info.cutlass, "built_for": info.archs,
+        "mma": mma,
+        "kernels": kernels,
+    }))
+}
+
+/// A case's time.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Measured {
+    pub median_us: f64,
+    pub least_us: f64,
+    pub most_us: f64,
+    pub replays: usize,
+    pub calls_a_replay: usize,
+}
+
+pub struct Bench {
+    gpu: Gpu,
+    stream: Arc<CudaStream>,
+    repeats: usize,
+    l2_bytes: usize,
+    copy_gb_per_s: f64,
+}
+
+impl Bench {
+    pub fn new(ordinal: usize, repeats: usize) -> Result<Self> {
+        let gpu = Gpu::new(ordinal)?;
+        let context = gpu.context();
+        let l2_bytes = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize;
+        let stream = context.new_stream()?;
+        let mut bench = Self {
+            gpu,
+            stream,
+            repeats: repeats.max(1),
+            l2_bytes,
+            copy_gb_per_s: 0.0,
+        };
+        bench.copy_gb_per_s = bench.measure_copies()?;
+        Ok(bench)
+    }
+
+    pub fn name(&self) -> &str {
+        self.gpu.name()
+    }
+
+    pub fn copy_gb_per_s(&self) -> f64 {
+        self.copy_gb_per_s
+    }
+
+    /// What the model needs; the copy bandwidth stands for the sheet's.
+    pub fn chip(&self) -> Chip<'_> {
+        let context = self.gpu.context();
+        let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
+        let (major, minor) = self.gpu.compute_capability();
+        // Where the model has no rates, memory alone is predicted.
+        let (s4, s8, bf16) =
+            Chip::rates(major, minor).unwrap_or((None, f64::INFINITY, f64::INFINITY));
+        Chip {
+            name: self.gpu.name(),
+            sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
+            ghz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1e6) / 1e6,
+            gb_per_s: self.copy_gb_per_s,
+            s4,
+            s8,
+            bf16,
+        }
+    }
+
+    /// The times of `work`, which is run once before.
+    fn times(&self, work: &dyn Fn() -> std::result::Result<(), DriverError>) -> Result<Vec<f64>> {
+        let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let (start, end) = (
+            self.gpu.context().new_event(timing)?,
+            self.gpu.context().new_event(timing)?,
+        );
+        let mut times = Vec::with_capacity(self.repeats);
+        for _ in 0..3 {
+            work()?;
+        }
+        for _ in 0..self.repeats {
+            start.record(&self.stream)?;
+            work()?;
+            end.record(&self.stream)?;
+            times.push(f64::from(start.elapsed_ms(&end)?) * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times)
+    }
+
+    /// GB/s of a device-to-device copy, read and written bytes together.
+    fn measure_copies(&self) -> Result<f64> {
+        let bytes = (self.gpu.context().mem_get_info()?.0 / 8).min(1 << 30);
+        let from = self.stream.alloc_zeros::<u8>(bytes)?;
+        let to = std::cell::RefCell::new(self.stream.alloc_zeros::<u8>(bytes)?);
+        let times = self.times(&|| self.stream.memcpy_dtod(&from, &mut *to.borrow_mut()))?;
+        Ok(2.0 * bytes as f64 / times[times.len() / 2] / 1e3)
+    }
+
+    /// Copies of one weight, several times the size of the L2 cache in all.
+    pub fn layers(&self, (n, k): (usize, usize), grouping: Grouping) -> Result<Vec<DeviceWeight>> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let mut q = vec![0u8; n * k];
+        rng.fill_bytes(&mut q);
+        let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
+        let scales =
+            (0..n * grouping.groups(k)).map(|_| f16::from_f32(rng.random_range(0.001..0.02)));
+        let scales = Scales::F16(scales.collect());
+        let packed = PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)?;
+        let copies = (4 * self.l2_bytes).div_ceil(weight_bytes(n, k, grouping) as usize) + 1;
+        (0..copies).map(|_| Ok(self.gpu.upload(&packed)?)).collect()
+    }
+
+    pub fn time(&self, layers: &[DeviceWeight], case: &Problem) -> Result<Measured> {
+        let Problem { m, n, k, .. } = *case;
+        let (gpu, stream) = (&self.gpu, &self.stream);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+        let x: Vec<bf16> = (0..m * k)
+            .map(|_| bf16::from_f32(rng.random_range(-1.0..1.0)))
+            .collect();
+        let x = stream.clone_htod(&x)?;
+        let mut y = stream.alloc_zeros::<bf16>(m * n)?;
+        let mut workspace = gpu.workspace(stream, m, k)?;
+        let mut packed = gpu.packed_activations(stream, m, k)?;
+        let x = DeviceMatRef::new(x.as_view(), m, k)?;
+        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
+        if case.packed {
+            gpu.quantize_pack(stream, &x, case.precision, case.grouping, &mut packed)?;
+        }
+        let calls = layers.len().max(16);
+        stream.synchronize()?;
+        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
+        let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
+            let gemm = match case.packed {
+                true => Gemm::packed(&packed, layer)?,
+                false => Gemm::new(&x, layer, case.precision),
+            };
+            gpu.gemm(stream, &gemm.options(case.options), &mut y, &mut workspace)
+        });
+        // The capture ends in any case; the launches' error says more than its own.
+        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        launched?;
+        let graph = graph?.ok_or("nothing was captured")?;
+        graph.upload()?;
+        let times = self.times(&|| graph.launch())?;
+        stream.synchronize()?;
+        let us = |at: usize| times[at] / calls as f64;
+        Ok(Measured {
+            median_us: us(times.len() / 2),
+            least_us: us(0),
+            most_us: us(times.len() - 1),
+            replays: times.len(),
+            calls_a_replay: calls,
+        })
+    }
+}

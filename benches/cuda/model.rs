@@ -1,0 +1,201 @@
+//! A call's time from its bytes and operations.
+//!
+//! `time = max(memory, tensor cores, ALUs) + 1.5 us a launch`. It knows no latency, no partial wave and no shared memory: it is
+//! what a kernel can hope for, and what a measured time is compared with.
+//!
+//! - memory: tiles, scales and sums once, x and y once, packed activations written and read once, at the chip's bandwidth
+//!   (its data sheet's; the copy bandwidth where it is measured);
+//! - tensor cores: 2 * N * K * M, M padded to 8 tokens, at the dense rate of the instruction that the kernel holds. From
+//!   sm_90 on that is `mma.sync`, of which about 63 % of the sheet's rate (wgmma's) is known to be reachable;
+//! - ALUs: 64 lanes a clock and SM. Unpacking a weight, once for each block of tokens: 3/8 instructions for s8, 11/8 for bf16,
+//!   none for s4; scaling a group's sum: 6 for an integer one, 1 for BF16; quantising an activation: 25, once where it is packed
+//!   first, once in each block of channels where it is not.
+
+use w4ax::cuda::{Mma, Mode, PackedActivations, Plan, Problem};
+use w4ax::{Grouping, Precision, Result};
+
+/// What the model must know of a GPU. The rates are dense operations (two a multiply-add) of an SM in a clock.
+#[derive(Clone, Debug)]
+pub struct Chip<'a> {
+    pub name: &'a str,
+    pub sms: f64,
+    pub ghz: f64,
+    pub gb_per_s: f64,
+    /// None from sm_90 on.
+    pub s4: Option<f64>,
+    pub s8: f64,
+    pub bf16: f64,
+}
+
+/// Data-sheet numbers. GeForce chips run BF16 with f32 sums at half rate.
+pub const CHIPS: &[Chip<'static>] = &[
+    Chip {
+        name: "A100-SXM-80GB",
+        sms: 108.0,
+        ghz: 1.41,
+        gb_per_s: 2039.0,
+        s4: Some(8192.0),
+        s8: 4096.0,
+        bf16: 2048.0,
+    },
+    Chip {
+        name: "RTX 3090",
+        sms: 82.0,
+        ghz: 1.695,
+        gb_per_s: 936.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 512.0,
+    },
+    Chip {
+        name: "RTX A6000",
+        sms: 84.0,
+        ghz: 1.80,
+        gb_per_s: 768.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 1024.0,
+    },
+    Chip {
+        name: "RTX 4090",
+        sms: 128.0,
+        ghz: 2.52,
+        gb_per_s: 1008.0,
+        s4: Some(4096.0),
+        s8: 2048.0,
+        bf16: 512.0,
+    },
+    Chip {
+        name: "Jetson AGX Orin 64GB",
+        sms: 16.0,
+        ghz: 1.3,
+        gb_per_s: 204.8,
+        s4: Some(8192.0),
+        s8: 4096.0,
+        bf16: 2048.0,
+    },
+    Chip {
+        name: "H100-SXM",
+        sms: 132.0,
+        ghz: 1.83,
+        gb_per_s: 3352.0,
+        s4: None,
+        s8: SM90 * 8192.0,
+        bf16: SM90 * 4096.0,
+    },
+];
+/// The share of wgmma's rate that `mma.sync` reaches on sm_90.
+const SM90: f64 = 0.63;
+
+impl Chip<'static> {
+    /// The rates of an architecture, for a chip that is measured. `None` where the model has no numbers.
+    pub fn rates(major: i32, minor: i32) -> Option<(Option<f64>, f64, f64)> {
+        match (major, minor) {
+            (8, 0 | 7) => Some((Some(8192.0), 4096.0, 2048.0)),
+            (8, 6 | 9) => Some((Some(4096.0), 2048.0, 1024.0)),
+            (9, _) => Some((None, SM90 * 8192.0, SM90 * 4096.0)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Prediction {
+    pub us: f64,
+    /// Which of the three it is that takes the time.
+    pub bound: &'static str,
+    pub memory_us: f64,
+    pub tensor_us: f64,
+    pub alu_us: f64,
+    /// What crosses the memory bus.
+    pub bytes: f64,
+}
+
+const LAUNCH_US: f64 = 1.5;
+const ALU_LANES: f64 = 64.0;
+const QUANTISE_INSTRUCTIONS: f64 = 25.0;
+
+/// The instruction that a chip's kernel of that width has, by the design.
+fn mma(chip: &Chip<'_>, precision: Precision) -> Mma {
+    match precision {
+        Precision::A2 | Precision::A4 if chip.s4.is_some() => Mma::S4,
+        Precision::Bf16 => Mma::Bf16,
+        _ => Mma::S8,
+    }
+}
+
+/// Bytes of a symmetric weight with 16-bit scales, and of its sums.
+pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
+    let (rows, groups) = (n.next_multiple_of(16), grouping.groups(k));
+    let sum_bytes = if grouping == Grouping::PerChannel {
+        4
+    } else {
+        2
+    };
+    (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
+}
+
+fn bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+    let Problem { m, n, k, .. } = *case;
+    let mut bytes = weight_bytes(n, k, case.grouping) + (2 * m * n) as f64;
+    if plan.mode == Mode::Packed {
+        let packed = PackedActivations::bytes_for(m, k, case.precision, case.grouping)? as f64;
+        bytes += packed * f64::from(plan.launches);
+    }
+    if plan.mode == Mode::Fused || plan.launches > 1 {
+        bytes += (2 * m * k) as f64;
+    }
+    Ok(bytes)
+}
+
+pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
+    let plan = case.plan()?;
+    let (m, n, k) = (case.m as f64, case.n as f64, case.k as f64);
+    let mma = mma(chip, case.precision);
+    let bytes = bytes(case, &plan)?;
+
+    let clocks = chip.sms * chip.ghz * 1e3; // of all SMs in a microsecond
+    let rate = match mma {
+        Mma::S4 => chip.s4.unwrap_or(chip.s8),
+        Mma::S8 => chip.s8,
+        _ => chip.bf16,
+    };
+    let padded = case.m.next_multiple_of(8) as f64;
+    let tensor_us = 2.0 * n * k * padded / (rate * clocks);
+
+    let quantised = case.precision != Precision::Bf16;
+    let blocks_of_tokens = case.m.div_ceil(plan.tile_m.max(1)) as f64;
+    let unpack = match mma {
+        Mma::S4 | Mma::None => 0.0,
+        Mma::S8 => 3.0 / 8.0,
+        Mma::Bf16 => 11.0 / 8.0,
+    };
+    let scale = if quantised { 6.0 } else { 1.0 };
+    let quantise = match (quantised, plan.mode, plan.launches) {
+        (false, ..) | (true, Mode::Packed, 1) => 0.0,
+        (true, Mode::Packed, _) => 1.0,
+        (true, Mode::Fused, _) => case.n.div_ceil(plan.tile_n.max(1)) as f64,
+    };
+    let instructions = n * k * blocks_of_tokens * unpack
+        + n * padded * case.grouping.groups(case.k) as f64 * scale
+        + m * k * quantise * QUANTISE_INSTRUCTIONS;
+    let alu_us = instructions / (ALU_LANES * clocks);
+
+    let memory_us = bytes / (chip.gb_per_s * 1e3);
+    let (bound, most) = [
+        ("memory", memory_us),
+        ("tensor", tensor_us),
+        ("alu", alu_us),
+    ]
+    .into_iter()
+    .max_by(|a, b| a.1.total_cmp(&b.1))
+    .expect("three of them");
+    Ok(Prediction {
+        us: most + LAUNCH_US * f64::from(plan.launches),
+        bound,
+        memory_us,
+        tensor_us,
+        alu_us,
+        bytes,
+    })
+}

@@ -1,0 +1,140 @@
+//! Rows, as a table and as JSON.
+
+use super::measure::Measured;
+use super::model::Prediction;
+use comfy_table::{CellAlignment, Table};
+use w4ax::Result;
+use w4ax::cuda::{BuildInfo, Problem};
+
+#[derive(serde::Serialize)]
+pub struct Report {
+    pub device: Option<serde_json::Value>,
+    /// Of a device-to-device copy in this run.
+    pub copy_gb_per_s: Option<f64>,
+    built_for: &'static str,
+    model: &'static str,
+    rows: Vec<Row>,
+}
+
+#[derive(serde::Serialize)]
+struct Row {
+    chip: String,
+    m: usize,
+    n: usize,
+    k: usize,
+    precision: String,
+    grouping: String,
+    /// What a call starts with: `bf16`, or `packed`.
+    x: &'static str,
+    kernel: &'static str,
+    launches: u32,
+    predicted: Prediction,
+    measured: Option<Measured>,
+    /// Of the bytes that the model counts.
+    gb_per_s: f64,
+    /// Of the copy bandwidth, where it was measured.
+    share: Option<f64>,
+    tops: f64,
+}
+
+impl Report {
+    pub fn new(info: BuildInfo) -> Self {
+        Self {
+            device: None,
+            copy_gb_per_s: None,
+            built_for: info.archs,
+            model: "max(bytes / bandwidth, tensor operations / dense rate, ALU instructions / 64 lanes a clock and SM) \
+                    + 1.5 us a launch; see benches/cuda/model.rs",
+            rows: Vec::new(),
+        }
+    }
+
+    pub fn push(
+        &mut self,
+        chip: &str,
+        case: &Problem,
+        predicted: Prediction,
+        measured: Option<Measured>,
+    ) -> Result<()> {
+        let plan = case.plan()?;
+        let us = measured.as_ref().map_or(predicted.us, |m| m.median_us);
+        let gb_per_s = predicted.bytes / us / 1e3;
+        self.rows.push(Row {
+            chip: chip.to_owned(),
+            m: case.m,
+            n: case.n,
+            k: case.k,
+            precision: case.precision.to_string(),
+            grouping: case.grouping.to_string(),
+            x: if case.packed { "packed" } else { "bf16" },
+            kernel: plan.kernel,
+            launches: plan.launches,
+            gb_per_s,
+            share: self.copy_gb_per_s.map(|copy| gb_per_s / copy),
+            tops: 2.0 * (case.m * case.n * case.k) as f64 / us / 1e6,
+            predicted,
+            measured,
+        });
+        Ok(())
+    }
+
+    pub fn print(&self) {
+        let mut table = Table::new();
+        table.load_preset(comfy_table::presets::NOTHING);
+        table.set_header([
+            "chip",
+            "N",
+            "K",
+            "groups",
+            "M",
+            "width",
+            "x",
+            "kernel",
+            "predicted us",
+            "bound",
+            "us",
+            "least",
+            "most",
+            "GB/s",
+            "of copy",
+            "TOP/s",
+        ]);
+        let dash = || "-".to_owned();
+        for row in &self.rows {
+            let us = |f: fn(&Measured) -> f64| {
+                row.measured
+                    .as_ref()
+                    .map_or_else(dash, |m| format!("{:.2}", f(m)))
+            };
+            table.add_row([
+                row.chip.clone(),
+                row.n.to_string(),
+                row.k.to_string(),
+                row.grouping.clone(),
+                row.m.to_string(),
+                row.precision.clone(),
+                row.x.to_owned(),
+                format!(
+                    "{}{}",
+                    if row.launches > 1 { "pack + " } else { "" },
+                    row.kernel
+                ),
+                format!("{:.2}", row.predicted.us),
+                row.predicted.bound.to_owned(),
+                us(|m| m.median_us),
+                us(|m| m.least_us),
+                us(|m| m.most_us),
+                format!("{:.0}", row.gb_per_s),
+                row.share
+                    .map_or_else(dash, |share| format!("{:.0} %", share * 100.0)),
+                format!("{:.1}", row.tops),
+            ]);
+        }
+        for column in [1, 2, 4, 8, 10, 11, 12, 13, 14, 15] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        println!("{table}\n\npredicted: {}", self.model);
+    }
+}

@@ -1,0 +1,87 @@
+//! The kernels' C functions, and stand-ins for them where the crate was built without kernels.
+//!
+//! Everything in `cuda` calls the names of this module. Without kernels no C symbol is referred to, so that the crate still
+//! links, and each call answers [`NOT_BUILT`].
+
+pub(super) use super::bindings::*;
+
+/// The status of every call in a build without kernels; none of the header's.
+pub(super) const NOT_BUILT: w4axk_status = w4axk_status::MAX;
+
+/// Why there are no kernels, as the build found it.
+#[cfg(not(w4ax_kernels))]
+pub(super) const WHY_NOT_BUILT: &str = env!("W4AX_NO_KERNELS");
+#[cfg(w4ax_kernels)]
+pub(super) const WHY_NOT_BUILT: &str = "";
+
+/// The architectures that the kernels were compiled for, such as `80;90a;90-ptx`.
+pub(super) const BUILT_FOR: &str = match option_env!("W4AX_KERNEL_ARCHS") {
+    Some(archs) => archs,
+    None => "",
+};
+
+#[cfg(w4ax_kernels)]
+unsafe extern "C" {
+    // Of the static runtime that the kernels are linked with: they need no driver.
+    pub(super) fn cudaDriverGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
+    pub(super) fn cudaRuntimeGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
+}
+
+#[cfg(not(w4ax_kernels))]
+#[allow(non_snake_case)] // C names.
+mod absent {
+    use super::*;
+    use core::ffi::{c_char, c_int, c_void};
+
+    macro_rules! absent {
+        ($(fn $name:ident($($kind:ty),*) -> $result:ty = $value:expr;)*) => {$(
+            /// Stands for the C function of that name.
+            ///
+            /// # Safety
+            /// None is needed: it looks at nothing.
+            pub unsafe fn $name($(_: $kind),*) -> $result {
+                $value
+            }
+        )*};
+    }
+
+    absent! {
+        fn w4axk_status_text(u32) -> *const c_char = c"built without kernels".as_ptr();
+        fn w4axk_last_cuda_error() -> *const c_char = c"built without kernels".as_ptr();
+        fn w4axk_device_count(*mut i32) -> w4axk_status = NOT_BUILT;
+        fn w4axk_preload(i32) -> w4axk_status = NOT_BUILT;
+        fn w4axk_mma_of(i32, u32, u32, *mut u32) -> w4axk_status = NOT_BUILT;
+        fn w4axk_packed_bytes(u32, u32, u32, u32, *mut u64) -> w4axk_status = NOT_BUILT;
+        fn w4axk_plan_gemm(*const w4axk_gemm_args, *mut w4axk_plan) -> w4axk_status = NOT_BUILT;
+        fn w4axk_workspace_bytes(*const w4axk_gemm_args, *mut u64) -> w4axk_status = NOT_BUILT;
+        fn w4axk_gemm(*const w4axk_gemm_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_quantize_pack(*const w4axk_quantize_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_tile_count(u32) -> u32 = 0;
+        fn w4axk_kernel_count() -> u32 = 0;
+        fn w4axk_kernel_name(u32) -> *const c_char = core::ptr::null();
+        fn w4axk_kernel_attributes(i32, u32, *mut w4axk_kernel_attributes_t) -> w4axk_status = NOT_BUILT;
+        fn cudaDriverGetVersion(*mut c_int) -> c_int = -1;
+        fn cudaRuntimeGetVersion(*mut c_int) -> c_int = -1;
+    }
+}
+// By name: these shadow what the glob above brings.
+#[cfg(not(w4ax_kernels))]
+pub(super) use absent::{
+    cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_device_count, w4axk_gemm,
+    w4axk_kernel_attributes, w4axk_kernel_count, w4axk_kernel_name, w4axk_last_cuda_error,
+    w4axk_mma_of, w4axk_packed_bytes, w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack,
+    w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
+};
+
+/// A static text of the C side.
+///
+/// # Safety
+/// `text` is null or points to a C string that lives for good.
+pub(super) unsafe fn text(text: *const core::ffi::c_char) -> &'static str {
+    if text.is_null() {
+        return "";
+    }
+    // SAFETY: not null, and static by the caller's promise.
+    let text = unsafe { core::ffi::CStr::from_ptr(text) };
+    text.to_str().unwrap_or("text that is not UTF-8")
+}

@@ -1,0 +1,254 @@
+//! The handle of a device.
+
+use super::options::Mma;
+use super::status::{self, Unavailable, Version};
+use super::{DeviceWeight, Family, PackedActivations, Workspace, ffi};
+use crate::{Error, PackedWeight, Precision, Result};
+use cudarc::driver::{CudaContext, CudaStream};
+use std::sync::Arc;
+
+/// A CUDA device with the kernels loaded on it. Clones are the same handle; threads may share it.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    context: Arc<CudaContext>,
+    name: String,
+    capability: (i32, i32),
+}
+
+/// A kernel as it is loaded on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Its name, as a plan gives it.
+    pub name: &'static str,
+    /// Its family; `None` for `quantize_pack`.
+    pub family: Option<Family>,
+    /// The widest activations that it takes.
+    pub precision: Precision,
+    /// What it multiplies with.
+    pub mma: Mma,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of shared memory of a block, at most.
+    pub shared_bytes: u32,
+    /// Bytes of local memory of a thread: spills.
+    pub local_bytes: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// The architecture of the machine code, 10 * major + minor.
+    pub binary_version: u32,
+    /// The architecture that the source was compiled for; below the other where the driver compiled PTX.
+    pub ptx_version: u32,
+}
+
+impl Gpu {
+    /// Device `ordinal`, as `CUDA_VISIBLE_DEVICES` numbers them. Loads all kernels, which may take a second and
+    /// synchronise: do it when nothing is captured.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] with the text of an [`Unavailable`] if the device cannot be had.
+    pub fn new(ordinal: usize) -> Result<Self> {
+        probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
+        let context = CudaContext::new(ordinal).map_err(|error| {
+            let reason = error.to_string();
+            Unavailable::Failed { reason }.of_device(ordinal)
+        })?;
+        Self::load(context)
+    }
+
+    /// The device of a context that there is already.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`]; [`Error::Place`] if it is not the device's primary context: the runtime that launches the kernels
+    /// uses that one.
+    pub fn with_context(context: Arc<CudaContext>) -> Result<Self> {
+        let ordinal = context.ordinal();
+        probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
+        if !context.is_primary() {
+            return Err(Error::Place {
+                what: "context",
+                expected: format!("the primary context of CUDA device {ordinal}"),
+                got: "a context of its own".into(),
+            });
+        }
+        Self::load(context)
+    }
+
+    fn load(context: Arc<CudaContext>) -> Result<Self> {
+        let ordinal = context.ordinal();
+        let name = context.name().map_err(status::driver("cuDeviceGetName"))?;
+        let capability = context
+            .compute_capability()
+            .map_err(status::driver("cuDeviceGetAttribute"))?;
+        if capability < (8, 0) {
+            return Err(Unavailable::DeviceTooOld { name, capability }.of_device(ordinal));
+        }
+        // SAFETY: a number; the library takes any.
+        match unsafe { ffi::w4axk_preload(ordinal as i32) } {
+            ffi::W4AXK_OK => {}
+            ffi::W4AXK_NO_KERNEL_IMAGE => {
+                let built_for = ffi::BUILT_FOR;
+                let problem = Unavailable::NoKernelImage {
+                    name,
+                    capability,
+                    built_for,
+                };
+                return Err(problem.of_device(ordinal));
+            }
+            other => status::check("loading the kernels", other)?,
+        }
+        Ok(Self(Arc::new(Inner {
+            context,
+            name,
+            capability,
+        })))
+    }
+
+    /// The device's number.
+    pub fn ordinal(&self) -> usize {
+        self.0.context.ordinal()
+    }
+
+    /// The device's primary context, to make streams and memory with.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.0.context
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its compute capability: (8, 0) is sm_80.
+    pub fn compute_capability(&self) -> (i32, i32) {
+        self.0.capability
+    }
+
+    /// The newest CUDA that its driver supports.
+    pub fn driver_version(&self) -> Option<Version> {
+        status::driver_version()
+    }
+
+    /// The instruction that GEMMs of a family multiply with at a width, on this device: read from the loaded code.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if the library does not know.
+    pub fn mma(&self, precision: Precision, family: Family) -> Result<Mma> {
+        let mut mma = 0;
+        // SAFETY: it writes one number.
+        let status =
+            unsafe { ffi::w4axk_mma_of(self.number(), precision.bits(), family.code(), &mut mma) };
+        status::check("mma", status)?;
+        Mma::of(mma)
+    }
+
+    /// Every kernel as it is loaded on this device.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if the library cannot say.
+    pub fn kernels(&self) -> Result<Vec<Kernel>> {
+        // SAFETY: a constant of the library.
+        let count = unsafe { ffi::w4axk_kernel_count() };
+        (0..count).map(|index| self.kernel(index)).collect()
+    }
+
+    fn kernel(&self, index: u32) -> Result<Kernel> {
+        let mut a = ffi::w4axk_kernel_attributes_t::default();
+        // SAFETY: it fills one structure.
+        let status = unsafe { ffi::w4axk_kernel_attributes(self.number(), index, &mut a) };
+        status::check("kernel attributes", status)?;
+        Ok(Kernel {
+            // SAFETY: a static text.
+            name: unsafe { ffi::text(ffi::w4axk_kernel_name(index)) },
+            family: Family::of(a.family),
+            precision: a.width.try_into()?,
+            mma: Mma::of(a.mma)?,
+            registers: a.registers,
+            shared_bytes: a.static_shared + a.dynamic_shared,
+            local_bytes: a.local,
+            threads: a.threads,
+            binary_version: a.binary_version,
+            ptx_version: a.ptx_version,
+        })
+    }
+
+    /// Copies a weight to the device, in the layout that it has. Waits until it is there.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`] if there is no memory for it.
+    pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
+        DeviceWeight::upload(self.context(), weight)
+    }
+
+    /// The workspace for GEMMs on a stream with up to `max_m` tokens and `max_k` inputs, whatever their width, grouping, N
+    /// and family.
+    ///
+    /// # Errors
+    /// [`Error::Place`] if the stream is not this device's, [`Error::Cuda`] if there is no memory.
+    pub fn workspace(
+        &self,
+        stream: &Arc<CudaStream>,
+        max_m: usize,
+        max_k: usize,
+    ) -> Result<Workspace> {
+        self.check_stream(stream)?;
+        Workspace::new(stream, max_m, max_k)
+    }
+
+    /// Room for the packed activations of up to `max_m` tokens and `max_k` inputs, whatever their width and grouping.
+    ///
+    /// # Errors
+    /// As [`Gpu::workspace`].
+    pub fn packed_activations(
+        &self,
+        stream: &Arc<CudaStream>,
+        max_m: usize,
+        max_k: usize,
+    ) -> Result<PackedActivations> {
+        self.check_stream(stream)?;
+        PackedActivations::new(stream, max_m, max_k)
+    }
+
+    pub(super) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
+        if **stream.context() == **self.context() {
+            return Ok(());
+        }
+        Err(Error::Place {
+            what: "stream",
+            expected: format!(
+                "a stream of CUDA device {}'s primary context",
+                self.ordinal()
+            ),
+            got: format!(
+                "a stream of another context, on CUDA device {}",
+                stream.context().ordinal()
+            ),
+        })
+    }
+
+    /// The ordinal as the C side takes it.
+    pub(super) fn number(&self) -> i32 {
+        self.ordinal() as i32
+    }
+}
+
+/// Whether device `ordinal` is there, before cudarc is asked: it panics without a driver.
+fn probe(ordinal: usize) -> std::result::Result<(), Unavailable> {
+    let count = super::device_count()?;
+    if ordinal < count {
+        Ok(())
+    } else {
+        Err(Unavailable::NoSuchDevice { ordinal, count })
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu")
+            .field("ordinal", &self.ordinal())
+            .field("name", &self.0.name)
+            .field("capability", &self.0.capability)
+            .finish()
+    }
+}

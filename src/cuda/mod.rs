@@ -1,0 +1,91 @@
+//! The CUDA backend: GEMMs on NVIDIA GPUs from sm_80 on, from the same packed weights as the CPU's.
+//!
+//! A weight is uploaded once ([`Gpu::upload`]); activations and results are the caller's device memory
+//! ([`DeviceMatRef`], [`DeviceMatMut`]), as is the stream. A launch allocates nothing, waits for nothing and can be captured
+//! into a graph. A2, A4 and A8 have the bits of [`crate::reference::mirror`] on every device; BF16 is within the bound that
+//! [`crate::numerics`] states, the same in every run and for every M within a family of kernels.
+//!
+//! ```no_run
+//! use half::bf16;
+//! use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu};
+//! use w4ax::{Grouping, MatRef, Precision, Quantize};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (m, n, k) = (7, 4096, 4096);
+//! let plain: Vec<f32> = (0..n * k).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+//! let packed = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
+//!
+//! let gpu = Gpu::new(0)?; // An error, not a panic, where there is no driver or device.
+//! println!("{} multiplies A4 with {}", gpu.name(), gpu.mma(Precision::A4, Family::Decode)?);
+//! let weight = gpu.upload(&packed)?;
+//!
+//! let stream = gpu.context().new_stream()?;
+//! let x = stream.clone_htod(&vec![bf16::ONE; m * k])?;
+//! let mut y = stream.alloc_zeros::<bf16>(m * n)?;
+//! let mut workspace = gpu.workspace(&stream, m, k)?;
+//! {
+//!     let x = DeviceMatRef::new(x.as_view(), m, k)?;
+//!     let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
+//!     let product = Gemm::new(&x, &weight, Precision::A4);
+//!     println!("{}", gpu.plan(&product, &y)?);
+//!     gpu.gemm(&stream, &product, &mut y, &mut workspace)?;
+//!
+//!     // The same bits from another kernel.
+//!     let options = GemmOptions { family: Some(Family::Prefill), ..Default::default() };
+//!     gpu.gemm(&stream, &product.options(options), &mut y, &mut workspace)?;
+//! }
+//! let y: Vec<bf16> = stream.clone_dtoh(&y)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Without a GPU, a driver or kernels
+//! [`Gpu::new`] answers an [`Error::Backend`](crate::Error::Backend) that says what is missing and what to do about it
+//! ([`Unavailable`] has the cases). Where the crate was built without a CUDA toolkit (docs.rs, say), it says that.
+//!
+//! # Streams, threads, graphs
+//! One [`Workspace`] serves one stream. Weights and [`Gpu`] are shared freely. Launches use bare addresses and no cudarc
+//! events, so memory must belong to the launch's stream, or be foreign memory whose owner orders it
+//! ([`DeviceMatRef::from_raw`]). What a graph has captured must outlive it.
+
+#[rustfmt::skip]
+#[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
+mod bindings;
+mod built;
+mod ffi;
+mod gemm;
+mod gpu;
+mod matrix;
+mod options;
+mod status;
+mod weight;
+mod workspace;
+
+pub use built::{BuildInfo, build_info, kernel_names};
+/// The version of cudarc that this module takes and gives.
+pub use cudarc;
+pub use gemm::Gemm;
+pub use gpu::{Gpu, Kernel};
+pub use matrix::{DeviceMatMut, DeviceMatRef};
+pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
+pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
+pub use weight::DeviceWeight;
+pub use workspace::{PackedActivations, Workspace};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_may_be_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        fn sent<T: Send>() {}
+        shared::<Gpu>();
+        shared::<DeviceWeight>();
+        shared::<DeviceMatRef<'static, f32>>();
+        sent::<DeviceMatMut<'static, f32>>();
+        sent::<Workspace>();
+        sent::<PackedActivations>();
+    }
+}

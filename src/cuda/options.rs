@@ -1,0 +1,353 @@
+//! Which kernel: the choices, and what the library's table makes of them.
+
+use super::{ffi, status};
+use crate::{Error, Grouping, Precision, Result, ScaleType};
+
+/// A family of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// At most [`Family::DECODE_MAX_M`] tokens: streams the weights past them.
+    Decode,
+    /// Any number of tokens.
+    Prefill,
+    /// Any number of tokens, one thread an output: slow and obvious, the oracle of the others on a device.
+    Plain,
+}
+
+impl Family {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Decode, Self::Prefill, Self::Plain];
+
+    /// The most tokens that the decode family takes.
+    pub const DECODE_MAX_M: usize = 16;
+
+    /// Its tile variants: 1 to this. 0 in a build without kernels.
+    pub fn tiles(self) -> u32 {
+        // SAFETY: a pure function of a number.
+        unsafe { ffi::w4axk_tile_count(self.code()) }
+    }
+
+    pub(super) const fn code(self) -> u32 {
+        match self {
+            Self::Decode => ffi::W4AXK_DECODE,
+            Self::Prefill => ffi::W4AXK_PREFILL,
+            Self::Plain => ffi::W4AXK_PLAIN,
+        }
+    }
+
+    pub(super) fn of(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.code() == code)
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Decode => "decode",
+            Self::Prefill => "prefill",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+/// How a kernel comes by quantised activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It reads BF16, and quantises what it reads itself (or leaves it BF16).
+    Fused,
+    /// It reads what `quantize_pack` wrote.
+    Packed,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Fused => "fused",
+            Self::Packed => "packed",
+        })
+    }
+}
+
+/// What multiplies: the instruction that the loaded code really holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mma {
+    /// None: scalar code.
+    None,
+    /// `mma` of s4 by u4 into s32: A4 and A2 on sm_80 to sm_89.
+    S4,
+    /// `mma` of s8 by u8 into s32.
+    S8,
+    /// `mma` of bf16 into f32.
+    Bf16,
+}
+
+impl Mma {
+    pub(super) fn of(code: u32) -> Result<Self> {
+        match code {
+            ffi::W4AXK_MMA_NONE => Ok(Self::None),
+            ffi::W4AXK_MMA_S4 => Ok(Self::S4),
+            ffi::W4AXK_MMA_S8 => Ok(Self::S8),
+            ffi::W4AXK_MMA_BF16 => Ok(Self::Bf16),
+            _ => Err(unknown("mma", code)),
+        }
+    }
+}
+
+impl std::fmt::Display for Mma {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::S4 => "s4",
+            Self::S8 => "s8",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// A number of the C side that this crate does not know.
+fn unknown(call: &'static str, code: u32) -> Error {
+    Error::Cuda {
+        call,
+        reason: format!("the kernels' library answers the unknown value {code}"),
+    }
+}
+
+/// Which kernel runs a GEMM. The default leaves all of it to the library's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GemmOptions {
+    /// The family; `None`: by the number of tokens.
+    pub family: Option<Family>,
+    /// Quantise inside of the GEMM, in one launch, also where the table would run `quantize_pack` first. Means nothing
+    /// for activations that are packed already.
+    pub fused: bool,
+    /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the shape.
+    pub tile: Option<u32>,
+    /// Programmatic dependent launch: the kernel may start, and read weights, while the launch before it in the stream
+    /// still runs. Means nothing below sm_90. It must not stand at the edge of a conditional graph body.
+    pub pdl: bool,
+}
+
+impl GemmOptions {
+    pub(super) fn flags(&self) -> u32 {
+        if self.pdl { ffi::W4AXK_FLAG_PDL } else { 0 }
+    }
+}
+
+/// A GEMM by its numbers alone, to ask what would run. Needs no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Tokens.
+    pub m: usize,
+    /// Output channels.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// The width of the activations.
+    pub precision: Precision,
+    /// How weight scales are shared.
+    pub grouping: Grouping,
+    /// Whether the activations are packed already.
+    pub packed: bool,
+    /// What is asked for.
+    pub options: GemmOptions,
+}
+
+impl Problem {
+    /// What would run, with rows of x and y that are aligned to 16 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
+    pub fn plan(&self) -> Result<Plan> {
+        let n = extent("N", self.n)?;
+        let k = extent("K", self.k)?;
+        let args = ffi::w4axk_gemm_args {
+            weight: ffi::w4axk_weight {
+                n,
+                k,
+                group: group_code(self.grouping),
+                scale_type: ffi::W4AXK_SCALE_F32,
+                ..Default::default()
+            },
+            // Multiples of 8: rows that stay aligned to 16 bytes.
+            x_stride: i64::from(k.next_multiple_of(8)),
+            y_stride: i64::from(n.next_multiple_of(8)),
+            m: extent("M", self.m)?,
+            width: self.precision.bits(),
+            family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
+            mode: mode_code(self.packed, self.options.fused),
+            tile: self.options.tile.unwrap_or(0),
+            flags: self.options.flags(),
+            ..Default::default()
+        };
+        Plan::of(&args)
+    }
+}
+
+/// What a GEMM will do, as the library's table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The family.
+    pub family: Family,
+    /// Whether the GEMM's kernel reads BF16 or packed activations.
+    pub mode: Mode,
+    /// The tile variant.
+    pub tile: u32,
+    /// 2 if `quantize_pack` runs before the GEMM, into the workspace.
+    pub launches: u32,
+    /// The GEMM's kernel, such as `decode_a4_g128_fused_16x8`.
+    pub kernel: &'static str,
+    /// Output channels of a block.
+    pub tile_n: usize,
+    /// Tokens of a block.
+    pub tile_m: usize,
+    /// Blocks of the GEMM.
+    pub blocks: usize,
+    /// Bytes of workspace that it needs.
+    pub workspace_bytes: usize,
+    /// x is read element by element, because its rows are not aligned.
+    pub slow_x: bool,
+    /// y is written element by element, because its rows are not aligned.
+    pub slow_y: bool,
+}
+
+impl Plan {
+    pub(super) fn of(args: &ffi::w4axk_gemm_args) -> Result<Self> {
+        let mut plan = ffi::w4axk_plan::default();
+        // SAFETY: two structures that live for the call; it launches nothing and follows no pointer in them.
+        let status = unsafe { ffi::w4axk_plan_gemm(args, &mut plan) };
+        check_gemm(args, status)?;
+        Ok(Self {
+            family: Family::of(plan.family).ok_or_else(|| unknown("family", plan.family))?,
+            mode: match plan.mode {
+                ffi::W4AXK_FUSED => Mode::Fused,
+                ffi::W4AXK_PACKED => Mode::Packed,
+                mode => return Err(unknown("mode", mode)),
+            },
+            tile: plan.tile,
+            launches: plan.launches,
+            // SAFETY: a static text.
+            kernel: unsafe { ffi::text(ffi::w4axk_kernel_name(plan.kernel)) },
+            tile_n: plan.tile_n as usize,
+            tile_m: plan.tile_m as usize,
+            blocks: plan.blocks as usize,
+            workspace_bytes: plan.workspace_bytes as usize,
+            slow_x: plan.slow_x != 0,
+            slow_y: plan.slow_y != 0,
+        })
+    }
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.launches > 1 {
+            f.write_str("quantize_pack, then ")?;
+        }
+        write!(f, "{} in {} blocks", self.kernel, self.blocks)?;
+        for (slow, what) in [(self.slow_x, "unaligned x"), (self.slow_y, "unaligned y")] {
+            if slow {
+                write!(f, ", slow path for {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A GEMM's status; those that arguments of the safe side can cause name the argument.
+pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status) -> Result<()> {
+    let family = || Family::of(args.family).map_or("any".into(), |f| f.to_string());
+    match status {
+        ffi::W4AXK_BAD_FAMILY => Err(Error::Range {
+            what: "M of the decode family",
+            value: args.m.to_string(),
+            range: "1..=16",
+        }),
+        ffi::W4AXK_BAD_TILE => Err(Error::Range {
+            what: "tile",
+            value: format!("{} (family {}, M {})", args.tile, family(), args.m),
+            range: "the tile variants of the family that take this M on this device",
+        }),
+        ffi::W4AXK_WORKSPACE_TOO_SMALL => {
+            let mut needed = 0;
+            // SAFETY: as in `Plan::of`.
+            status::check("workspace_bytes", unsafe {
+                ffi::w4axk_workspace_bytes(args, &mut needed)
+            })?;
+            Err(Error::Buffer {
+                what: "workspace bytes",
+                needed: needed as usize,
+                got: args.workspace_bytes as usize,
+            })
+        }
+        status => status::check("gemm", status),
+    }
+}
+
+/// M, N or K as the C side takes it.
+pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
+    u32::try_from(value)
+        .ok()
+        .filter(|v| (1..=8_388_608).contains(v))
+        .ok_or_else(|| Error::Range {
+            what,
+            value: value.to_string(),
+            range: "1..=8388608",
+        })
+}
+
+pub(super) const fn group_code(grouping: Grouping) -> u32 {
+    match grouping {
+        Grouping::G32 => ffi::W4AXK_G32,
+        Grouping::G64 => ffi::W4AXK_G64,
+        Grouping::G128 => ffi::W4AXK_G128,
+        Grouping::PerChannel => ffi::W4AXK_PER_CHANNEL,
+    }
+}
+
+pub(super) const fn scale_code(scale_type: ScaleType) -> u32 {
+    match scale_type {
+        ScaleType::F32 => ffi::W4AXK_SCALE_F32,
+        ScaleType::F16 => ffi::W4AXK_SCALE_F16,
+        ScaleType::Bf16 => ffi::W4AXK_SCALE_BF16,
+    }
+}
+
+pub(super) const fn mode_code(packed: bool, fused: bool) -> u32 {
+    match (packed, fused) {
+        (true, _) => ffi::W4AXK_PACKED,
+        (false, true) => ffi::W4AXK_FUSED,
+        (false, false) => ffi::W4AXK_MODE_AUTO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_header() {
+        assert_eq!(Family::DECODE_MAX_M, ffi::W4AXK_DECODE_MAX_M as usize);
+        assert_eq!(ffi::W4AXK_MAX_EXTENT, 8_388_608);
+        assert_eq!(
+            ffi::W4AXK_MAX_CHANNEL_K as usize,
+            crate::weights::MAX_PER_CHANNEL_K
+        );
+        for grouping in Grouping::ALL {
+            assert_eq!(group_code(grouping) as usize, grouping.size().unwrap_or(0));
+        }
+        for family in Family::ALL {
+            assert_eq!(Family::of(family.code()), Some(family));
+        }
+        assert_eq!(Family::of(ffi::W4AXK_AUTO), None);
+    }
+
+    #[test]
+    fn extents_are_checked() {
+        assert_eq!(extent("M", 1).unwrap(), 1);
+        for value in [0, 8_388_609, usize::MAX] {
+            assert!(matches!(
+                extent("M", value),
+                Err(Error::Range { what: "M", .. })
+            ));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What the kernels' library answers, as this crate's errors.
+
+use super::ffi;
+use crate::{Error, Result};
+use cudarc::driver::DriverError;
+
+/// Why a CUDA device cannot be had. Each text says what to do about it.
+///
+/// As an [`enum@Error`] it is an [`Error::Backend`] with the same text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The crate was compiled where there was no CUDA toolkit.
+    #[error("built without kernels: {reason}; then build again")]
+    NotBuilt {
+        /// What the build missed, and where it comes from.
+        reason: &'static str,
+    },
+
+    /// There is no libcuda.
+    #[error(
+        "there is no CUDA driver (libcuda) on this machine: install NVIDIA's driver, or pass it into the container \
+         (`--gpus all`)"
+    )]
+    NoDriver,
+
+    /// There is a driver, and it shows no device.
+    #[error("the CUDA driver shows no device: {}", match .visible {
+        Some(list) => format!("CUDA_VISIBLE_DEVICES is set to `{list}`; unset it, or name a device in it"),
+        None => "check with nvidia-smi that there is one and that this user may open it".to_owned(),
+    })]
+    NoDevice {
+        /// What `CUDA_VISIBLE_DEVICES` is set to.
+        visible: Option<String>,
+    },
+
+    /// There are devices, and none of this number.
+    #[error("there is no CUDA device {ordinal}: this process sees {count}, numbered from 0")]
+    NoSuchDevice {
+        /// The number that was asked for.
+        ordinal: usize,
+        /// How many there are.
+        count: usize,
+    },
+
+    /// The driver is older than the CUDA runtime that the kernels are linked with.
+    #[error(
+        "the driver is of CUDA {driver}, the kernels of CUDA {runtime}: update the driver, or build the kernels with a \
+         toolkit that it takes"
+    )]
+    DriverTooOld {
+        /// The CUDA version that the driver supports.
+        driver: Version,
+        /// The CUDA version that the kernels are linked with.
+        runtime: Version,
+    },
+
+    /// A device of before Ampere.
+    #[error(
+        "{name} is of compute capability {}.{}: the kernels need 8.0 (Ampere) or newer", .capability.0, .capability.1
+    )]
+    DeviceTooOld {
+        /// The device's name.
+        name: String,
+        /// Its compute capability.
+        capability: (i32, i32),
+    },
+
+    /// The kernels were not compiled for this architecture.
+    #[error(
+        "the kernels were built for `{built_for}`, which {name} (compute capability {}.{}) cannot run: add its \
+         architecture to W4AX_CUDA_ARCHS and build again", .capability.0, .capability.1
+    )]
+    NoKernelImage {
+        /// The device's name.
+        name: String,
+        /// Its compute capability.
+        capability: (i32, i32),
+        /// What the kernels were compiled for.
+        built_for: &'static str,
+    },
+
+    /// CUDA answered something else.
+    #[error("CUDA answered: {reason}")]
+    Failed {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl Unavailable {
+    pub(super) fn of_device(self, ordinal: usize) -> Error {
+        Error::Backend {
+            asked: format!("CUDA device {ordinal}"),
+            reason: self.to_string(),
+        }
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(problem: Unavailable) -> Self {
+        Self::Backend {
+            asked: "CUDA".into(),
+            reason: problem.to_string(),
+        }
+    }
+}
+
+/// A version of CUDA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+}
+
+impl Version {
+    /// From CUDA's own form: 13.0 is 13000.
+    fn of(number: core::ffi::c_int) -> Self {
+        let number = u32::try_from(number).unwrap_or(0);
+        Self {
+            major: number / 1000,
+            minor: number % 1000 / 10,
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The newest CUDA that the driver supports; `None` without a driver.
+pub fn driver_version() -> Option<Version> {
+    let mut number = 0;
+    // SAFETY: the runtime writes one int; it answers 0 where there is no driver.
+    let status = unsafe { ffi::cudaDriverGetVersion(&mut number) };
+    (status == 0 && number > 0).then(|| Version::of(number))
+}
+
+/// The CUDA runtime that the kernels are linked with; `None` in a build without kernels.
+pub fn runtime_version() -> Option<Version> {
+    let mut number = 0;
+    // SAFETY: the runtime writes one int.
+    let status = unsafe { ffi::cudaRuntimeGetVersion(&mut number) };
+    (status == 0 && number > 0).then(|| Version::of(number))
+}
+
+/// How many CUDA devices this process sees.
+///
+/// This asks the static runtime, which needs no driver to answer: cudarc must not be called before it has said that there
+/// is one, because it panics without.
+///
+/// # Errors
+/// [`Unavailable`] if there is none, with the reason.
+pub fn device_count() -> std::result::Result<usize, Unavailable> {
+    let mut count = 0;
+    // SAFETY: it writes one number.
+    match unsafe { ffi::w4axk_device_count(&mut count) } {
+        ffi::W4AXK_OK if count > 0 => Ok(count as usize),
+        ffi::W4AXK_OK | ffi::W4AXK_NO_DEVICE => Err(no_device()),
+        status => Err(unavailable(status)),
+    }
+}
+
+fn no_device() -> Unavailable {
+    match driver_version() {
+        None => Unavailable::NoDriver,
+        Some(_) => Unavailable::NoDevice {
+            visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+        },
+    }
+}
+
+/// A status that keeps a device from being used.
+fn unavailable(status: ffi::w4axk_status) -> Unavailable {
+    let version = |v: Option<Version>| v.unwrap_or(Version::of(0));
+    match status {
+        ffi::NOT_BUILT => Unavailable::NotBuilt {
+            reason: ffi::WHY_NOT_BUILT,
+        },
+        ffi::W4AXK_NO_DEVICE => no_device(),
+        ffi::W4AXK_DRIVER_TOO_OLD => Unavailable::DriverTooOld {
+            driver: version(driver_version()),
+            runtime: version(runtime_version()),
+        },
+        status => Unavailable::Failed {
+            reason: reason(status),
+        },
+    }
+}
+
+/// What a status means; with the runtime's own words if it is one of its errors.
+pub(super) fn reason(status: ffi::w4axk_status) -> String {
+    // SAFETY: both texts are static.
+    unsafe {
+        let text = ffi::text(ffi::w4axk_status_text(status));
+        match status {
+            ffi::W4AXK_CUDA_ERROR => {
+                format!("{text}: {}", ffi::text(ffi::w4axk_last_cuda_error()))
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// A status of a call on a device that was there when its handle was made.
+pub(super) fn check(call: &'static str, status: ffi::w4axk_status) -> Result<()> {
+    match status {
+        ffi::W4AXK_OK => Ok(()),
+        ffi::NOT_BUILT | ffi::W4AXK_NO_DEVICE | ffi::W4AXK_DRIVER_TOO_OLD => {
+            Err(unavailable(status).into())
+        }
+        ffi::W4AXK_WRONG_CONTEXT => Err(Error::Place {
+            what: "stream",
+            expected: "a stream of the device's primary context".into(),
+            got: "a stream of another context".into(),
+        }),
+        status => Err(Error::Cuda {
+            call,
+            reason: reason(status),
+        }),
+    }
+}
+
+/// A failed call of the driver, by its name.
+pub(super) fn driver(call: &'static str) -> impl Fn(DriverError) -> Error {
+    move |error| Error::Cuda {
+        call,
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_text_of_its_own() {
+        let all = [
+            Unavailable::NotBuilt {
+                reason: "there is no nvcc: run `third_party/fetch`",
+            },
+            Unavailable::NoDriver,
+            Unavailable::NoDevice { visible: None },
+            Unavailable::NoDevice {
+                visible: Some(String::new()),
+            },
+            Unavailable::NoSuchDevice {
+                ordinal: 3,
+                count: 1,
+            },
+            Unavailable::DriverTooOld {
+                driver: Version::of(12080),
+                runtime: Version::of(13000),
+            },
+            Unavailable::DeviceTooOld {
+                name: "Tesla T4".into(),
+                capability: (7, 5),
+            },
+            Unavailable::NoKernelImage {
+                name: "B200".into(),
+                capability: (10, 0),
+                built_for: "80",
+            },
+            Unavailable::Failed {
+                reason: "out of memory".into(),
+            },
+        ];
+        let texts: std::collections::HashSet<String> = all.iter().map(|u| u.to_string()).collect();
+        assert_eq!(texts.len(), all.len());
+        assert!(all[5].to_string().contains("CUDA 12.8"));
+        assert!(
+            all[3]
+                .to_string()
+                .contains("CUDA_VISIBLE_DEVICES is set to ``")
+        );
+        let error = all[1].clone().of_device(2).to_string();
+        assert!(
+            error.starts_with("CUDA device 2: there is no CUDA driver"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn statuses_become_errors() {
+        assert!(check("gemm", ffi::W4AXK_OK).is_ok());
+        let wrong = check("gemm", ffi::W4AXK_WRONG_CONTEXT);
+        assert!(matches!(wrong, Err(Error::Place { what: "stream", .. })));
+        let other = check("gemm", ffi::W4AXK_BAD_STRIDE);
+        assert!(matches!(other, Err(Error::Cuda { call: "gemm", .. })));
+        let absent = check("gemm", ffi::NOT_BUILT).map_err(|e| e.to_string());
+        assert!(absent.is_err_and(|e| e.contains("built without kernels")));
+    }
+}

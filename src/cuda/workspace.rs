@@ -1,0 +1,234 @@
+//! Device memory that calls work in, and that they hand on: made once, by the caller's choice of stream.
+
+use super::matrix::Place;
+use super::options::{Family, GemmOptions, Problem, extent, group_code};
+use super::{ffi, status};
+use crate::{Error, Grouping, Precision, Result};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
+use std::sync::Arc;
+
+/// Device memory that belongs to a stream. Freed in the stream's order.
+struct Memory {
+    place: Place,
+    bytes: usize,
+    /// `None`: foreign memory.
+    _slice: Option<CudaSlice<u8>>,
+}
+
+impl Memory {
+    fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
+        // SAFETY: kernels write what they read of it.
+        let slice = unsafe { stream.alloc::<u8>(bytes.max(1)) }
+            .map_err(status::driver("allocating device memory"))?;
+        let (address, guard) = slice.device_ptr(stream);
+        drop(guard);
+        Ok(Self {
+            place: Place {
+                address,
+                device: stream.context().ordinal(),
+                stream: Some(stream.clone()),
+            },
+            bytes,
+            _slice: Some(slice),
+        })
+    }
+
+    /// # Safety
+    /// As [`Workspace::from_raw`].
+    unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+        let place = Place {
+            address,
+            device,
+            stream: None,
+        };
+        Self {
+            place,
+            bytes,
+            _slice: None,
+        }
+    }
+}
+
+/// The device memory that GEMMs work in. One launch at a time uses it: one workspace for each stream in flight.
+///
+/// Made by [`super::Gpu::workspace`]. A graph that was captured with it works in it at every replay.
+pub struct Workspace(Memory);
+
+impl Workspace {
+    pub(super) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
+        Ok(Self(Memory::new(stream, Self::bytes_for(max_m, max_k)?)?))
+    }
+
+    /// Bytes for GEMMs with up to `max_m` tokens and `max_k` inputs, whatever their width, grouping, N and family.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for an extent that no kernel takes; [`Error::Backend`] in a build without kernels.
+    pub fn bytes_for(max_m: usize, max_k: usize) -> Result<usize> {
+        let mut most = 0;
+        for precision in Precision::ALL {
+            for grouping in Grouping::ALL {
+                for family in [None, Some(Family::Decode), Some(Family::Prefill)] {
+                    let k = match grouping {
+                        Grouping::PerChannel => max_k.min(crate::weights::MAX_PER_CHANNEL_K),
+                        _ => max_k,
+                    };
+                    let m = match family {
+                        Some(Family::Decode) => max_m.min(Family::DECODE_MAX_M),
+                        _ => max_m,
+                    };
+                    let problem = Problem {
+                        m,
+                        n: 16,
+                        k,
+                        precision,
+                        grouping,
+                        packed: false,
+                        options: GemmOptions {
+                            family,
+                            ..Default::default()
+                        },
+                    };
+                    most = most.max(problem.plan()?.workspace_bytes);
+                }
+            }
+        }
+        Ok(most)
+    }
+
+    /// A workspace in memory that is not cudarc's.
+    ///
+    /// # Safety
+    /// `address` is an address of `device`'s memory, aligned to 128; `bytes` from there on are nobody else's until every
+    /// launch that got this workspace has ended. The caller orders these launches: no two of them overlap.
+    pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+        // SAFETY: the same contract.
+        Self(unsafe { Memory::from_raw(device, address, bytes) })
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0.place
+    }
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace")
+            .field("device", &self.0.place.device)
+            .field("bytes", &self.0.bytes)
+            .finish()
+    }
+}
+
+/// Activations in 2, 4 or 8 bits on a device, quantised once and read by any number of GEMMs of the same stream.
+///
+/// The memory is made by [`super::Gpu::packed_activations`], filled by [`super::Gpu::quantize_pack`] as often as one likes.
+pub struct PackedActivations {
+    memory: Memory,
+    filled: Option<Filled>,
+}
+
+/// What [`PackedActivations`] hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filled {
+    pub m: usize,
+    pub k: usize,
+    pub precision: Precision,
+    pub grouping: Grouping,
+}
+
+impl PackedActivations {
+    pub(super) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
+        // 8 bits in the smallest groups take the most.
+        let bytes = Self::bytes_for(max_m, max_k, Precision::A8, Grouping::G32)?;
+        Ok(Self {
+            memory: Memory::new(stream, bytes)?,
+            filled: None,
+        })
+    }
+
+    /// Bytes that packed activations take.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for BF16, which is not packed, or an extent that no kernel takes; [`Error::Backend`] in a build
+    /// without kernels.
+    pub fn bytes_for(
+        m: usize,
+        k: usize,
+        precision: Precision,
+        grouping: Grouping,
+    ) -> Result<usize> {
+        check_width(precision)?;
+        let (m, k) = (extent("M", m)?, extent("K", k)?);
+        let mut bytes = 0;
+        // SAFETY: it writes one number.
+        status::check("packed_bytes", unsafe {
+            ffi::w4axk_packed_bytes(m, k, precision.bits(), group_code(grouping), &mut bytes)
+        })?;
+        Ok(bytes as usize)
+    }
+
+    /// Packed activations in memory that is not cudarc's; empty, for [`super::Gpu::quantize_pack`] to fill.
+    ///
+    /// # Safety
+    /// As [`Workspace::from_raw`], for the launches that fill it and those that read it.
+    pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+        Self {
+            // SAFETY: the same contract.
+            memory: unsafe { Memory::from_raw(device, address, bytes) },
+            filled: None,
+        }
+    }
+
+    /// Bytes that it has room for.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes
+    }
+
+    /// Tokens, inputs, width and grouping of what it holds; `None` before it is filled.
+    pub fn contents(&self) -> Option<(usize, usize, Precision, Grouping)> {
+        self.filled.map(|f| (f.m, f.k, f.precision, f.grouping))
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.memory.place
+    }
+
+    pub(super) fn filled(&self) -> Result<Filled> {
+        self.filled.ok_or_else(|| Error::Shape {
+            what: "packed activations",
+            expected: "activations that quantize_pack wrote".into(),
+            got: "an empty buffer".into(),
+        })
+    }
+
+    /// Empties it, for the time that it may hold anything.
+    pub(super) fn refill(&mut self, filled: Option<Filled>) {
+        self.filled = filled;
+    }
+}
+
+pub(super) fn check_width(precision: Precision) -> Result<()> {
+    if precision == Precision::Bf16 {
+        return Err(Error::Range {
+            what: "precision of packed activations",
+            value: precision.to_string(),
+            range: "a2, a4, a8",
+        });
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for PackedActivations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedActivations")
+            .field("device", &self.memory.place.device)
+            .field("bytes", &self.memory.bytes)
+            .field("filled", &self.filled)
+            .finish()
+    }
+}

@@ -1,0 +1,24 @@
+//! Every kernel on a real device, against the mirror's bits.
+//!
+//! `cargo test --features cuda --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for a machine without Rust.
+//! Each test is ignored by default, so that none passes by not running. `W4AX_DEVICE` picks the device (0), `W4AX_SEED` the
+//! random cases (1), `W4AX_QUICK=1` a tenth of them, for a sanitiser's sake.
+//!
+//! Expected values come from the CPU backend, which has the mirror's bits (tests/gemm.rs). Where a product is too large for
+//! it, from some of its channels, and from the plain kernel family for the rest.
+
+#[path = "cuda/bf16.rs"]
+mod bf16_results;
+#[path = "cuda/device.rs"]
+mod device;
+#[path = "cuda/graphs.rs"]
+mod graphs;
+#[path = "cuda/harness.rs"]
+mod harness;
+#[path = "cuda/kernels.rs"]
+mod kernels;
+#[path = "cuda/shapes.rs"]
+mod shapes;
+#[path = "cuda/streams.rs"]
+mod streams;
+mod support;

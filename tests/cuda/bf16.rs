@@ -1,0 +1,214 @@
+//! BF16 activations: exact where every order is, within the bound elsewhere, the same bits for every M.
+
+use crate::harness::{Call, Device, Inputs, Layer, check, run, some_channels};
+use crate::support::{Kind, PlainWeight, bits, rng};
+use rand::Rng;
+use w4ax::cuda::{Family, GemmOptions};
+use w4ax::{Grouping, Precision, ScaleType, Scales};
+
+fn options(family: Family, tile: Option<u32>) -> GemmOptions {
+    GemmOptions {
+        family: Some(family),
+        tile,
+        ..Default::default()
+    }
+}
+
+/// Small integers in weights, scales and activations: all bits, every family, real shapes.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn bf16_is_exact_on_integers() {
+    let device = Device::new();
+    for (n, k) in [(100, 100), (7392, 4096), (100, 10944)] {
+        for grouping in Grouping::ALL {
+            let mut plain =
+                PlainWeight::random(&mut rng(1), (n, k), grouping, ScaleType::F32, false);
+            plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
+            let layer = Layer::of(&device, plain);
+            for m in [1, 2, 3, 8, 16, 17, 33, 290] {
+                for family in Family::ALL {
+                    if family == Family::Decode && m > Family::DECODE_MAX_M {
+                        continue;
+                    }
+                    let call = Call {
+                        options: options(family, None),
+                        kind: Kind::Integers,
+                        bias: m == 3,
+                        ..Call::new(m, Precision::Bf16)
+                    };
+                    check(&device, &layer, &call);
+                }
+            }
+        }
+    }
+}
+
+/// Anything else: within the bound of the numerics, then one rounding.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn bf16_is_within_the_bound() {
+    let device = Device::new();
+    for (n, k) in [(100, 100), (331, 1152), (4096, 4096), (256, 11008)] {
+        for (grouping, symmetric) in Grouping::ALL.into_iter().zip([true, false, true, false]) {
+            let rng = &mut rng(n as u64);
+            let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::Bf16, symmetric);
+            let channels = some_channels(n, 100, 7);
+            let back = layer.plain.rows(&channels).pack().dequantize();
+            for kind in [Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros] {
+                for (m, family) in [
+                    (1, Family::Decode),
+                    (16, Family::Decode),
+                    (7, Family::Prefill),
+                    (130, Family::Prefill),
+                    (5, Family::Plain),
+                ] {
+                    let call = Call {
+                        options: options(family, None),
+                        kind,
+                        bias: m == 7,
+                        ..Call::new(m, Precision::Bf16)
+                    };
+                    let inputs = Inputs::new(&call, (n, k));
+                    let (got, plan) = run(&device, &layer, &call, &inputs);
+                    let tokens: Vec<usize> =
+                        (0..m.min(8)).map(|_| rng.random_range(0..m)).collect();
+                    for token in tokens {
+                        let x = inputs.view(m, k);
+                        for (w, &channel) in back.chunks(k).zip(&channels) {
+                            let (mut exact, mut magnitude) = (0f64, 0f64);
+                            for (w, x) in w.iter().zip(x.row(token)) {
+                                let product = f64::from(*w) * x.to_f64();
+                                exact += product;
+                                magnitude += product.abs();
+                            }
+                            let group = grouping.size().unwrap_or(k) as f64;
+                            let groups = grouping.groups(k) as f64;
+                            let mut bound =
+                                2f64.powi(-22) * (group + groups) * magnitude * 1.000001;
+                            if let Some(bias) = &inputs.bias {
+                                exact += f64::from(bias[channel]);
+                                bound += 2f64.powi(-23) * exact.abs();
+                            }
+                            let y = got[token * n + channel].to_f64();
+                            assert!(
+                                (y - exact).abs() <= bound + y.abs() / 256.0,
+                                "{call:?}: {plan}: y[{token}][{channel}] is {y}, exact {exact}, bound {bound}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A row has the same bits alone, in any batch and in every tile variant of its family.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn bf16_bits_do_not_depend_on_the_batch() {
+    let device = Device::new();
+    let (n, k) = (300, 1400);
+    for grouping in Grouping::ALL {
+        let layer = Layer::new(
+            &device,
+            &mut rng(2),
+            (n, k),
+            grouping,
+            ScaleType::F16,
+            false,
+        );
+        for (family, m) in [
+            (Family::Decode, 16),
+            (Family::Prefill, 150),
+            (Family::Plain, 20),
+        ] {
+            let call = Call {
+                options: options(family, None),
+                ..Call::new(m, Precision::Bf16)
+            };
+            let inputs = Inputs::new(&call, (n, k));
+            let (whole, _) = run(&device, &layer, &call, &inputs);
+            for tile in 1..=family.tiles() {
+                for part in [1, 2, 3, 8, 9, m] {
+                    let call = Call {
+                        m: part,
+                        options: options(family, Some(tile)),
+                        ..call
+                    };
+                    let rows = Inputs {
+                        x: inputs.x[(m - part) * k..].to_vec(),
+                        stride: k,
+                        bias: None,
+                    };
+                    let problem = w4ax::cuda::Problem {
+                        m: part,
+                        n,
+                        k,
+                        precision: Precision::Bf16,
+                        grouping,
+                        packed: false,
+                        options: call.options,
+                    };
+                    if problem.plan().is_err() {
+                        continue; // A decode tile that takes fewer tokens.
+                    }
+                    let (got, plan) = run(&device, &layer, &call, &rows);
+                    assert_eq!(
+                        bits(&got),
+                        bits(&whole[(m - part) * n..]),
+                        "{call:?}: {plan}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// NaN and infinities follow IEEE 754: a NaN stays one (0x7FFF), an infinity keeps its sign through a weight's.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn bf16_non_finite_values() {
+    let device = Device::new();
+    let (n, k) = (40, 200);
+    let mut plain = PlainWeight::random(&mut rng(8), (n, k), Grouping::G64, ScaleType::F32, true);
+    plain.scales = Scales::F32(vec![0.25; plain.scales.len()]);
+    for row in 0..n {
+        plain.q[row * k + 150] = if row % 2 == 0 { 3 } else { -3 };
+    }
+    let layer = Layer::of(&device, plain);
+    for (family, m) in [
+        (Family::Decode, 1),
+        (Family::Decode, 9),
+        (Family::Prefill, 20),
+        (Family::Plain, 3),
+    ] {
+        let call = Call {
+            options: options(family, None),
+            ..Call::new(m, Precision::Bf16)
+        };
+        let clean = Inputs::new(&call, (n, k));
+        let (before, _) = run(&device, &layer, &call, &clean);
+        for (value, of) in [
+            (half::bf16::NAN, [0x7FFF, 0x7FFF]),
+            (half::bf16::INFINITY, [0x7F80, 0xFF80]),
+            (half::bf16::NEG_INFINITY, [0xFF80, 0x7F80]),
+        ] {
+            let mut inputs = Inputs::new(&call, (n, k));
+            inputs.x[(m - 1) * k + 150] = value;
+            let (got, plan) = run(&device, &layer, &call, &inputs);
+            for (at, y) in got.iter().enumerate() {
+                let (token, row) = (at / n, at % n);
+                let expected = if token == m - 1 {
+                    of[row % 2]
+                } else {
+                    before[at].to_bits()
+                };
+                assert_eq!(
+                    y.to_bits(),
+                    expected,
+                    "{call:?}: {plan}: token {token} row {row}"
+                );
+            }
+        }
+    }
+}

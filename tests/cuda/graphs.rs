@@ -1,0 +1,183 @@
+//! Graphs: captured once, replayed on new data, equal to eager launches; and what a launch must not do.
+
+use crate::harness::{Call, Device, Inputs, Layer, expected};
+use crate::support::{WIDTHS, bits, rng};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use half::bf16;
+use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm, GemmOptions};
+use w4ax::{Error, Grouping, Precision, ScaleType};
+
+const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
+
+/// Two layers in one graph, the second on the first one's result, for each width, with and without programmatic
+/// dependent launch; the context tracks events, as cudarc's do by default.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_replay_equals_eager_launches() {
+    let device = Device::new();
+    // With a second stream the context manages events: what makes captures fail if a launch waits for one.
+    let _second = device.fork();
+    assert!(device.gpu.context().is_managing_stream_synchronization());
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (n, k, last) = (512, 768, 100);
+    let first = Layer::new(
+        &device,
+        &mut rng(1),
+        (n, k),
+        Grouping::G64,
+        ScaleType::F16,
+        false,
+    );
+    let second = Layer::new(
+        &device,
+        &mut rng(2),
+        (last, n),
+        Grouping::G128,
+        ScaleType::F16,
+        true,
+    );
+    for precision in WIDTHS {
+        for (m, pdl) in [
+            (1, false),
+            (1, true),
+            (5, true),
+            (16, true),
+            (48, false),
+            (48, true),
+        ] {
+            let call = Call::new(m, precision);
+            let options = GemmOptions {
+                pdl,
+                ..Default::default()
+            };
+            let mut x = stream.alloc_zeros::<bf16>(m * k).unwrap();
+            let mut hidden = stream.alloc_zeros::<bf16>(m * n).unwrap();
+            let mut y = stream.alloc_zeros::<bf16>(m * last).unwrap();
+            let mut workspace = gpu.workspace(stream, m, k).unwrap();
+
+            let graph = {
+                let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+                // SAFETY: the same memory as `hidden`, which this stream alone uses, in its order.
+                let input = unsafe {
+                    use cudarc::driver::DevicePtr;
+                    let address = hidden.device_ptr(stream).0;
+                    DeviceMatRef::from_raw(gpu.ordinal(), address, m, n, n)
+                };
+                let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
+                let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
+                stream.begin_capture(MODE).unwrap();
+                let one = Gemm::new(&x, &first.device, precision).options(options);
+                gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
+                let two = Gemm::new(&input, &second.device, precision).options(options);
+                gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
+                stream
+                    .end_capture(FLAGS)
+                    .unwrap()
+                    .expect("the launches were captured")
+            };
+
+            for seed in 0..4 {
+                let inputs = Inputs::new(&Call { seed, ..call }, (n, k));
+                stream.memcpy_htod(&inputs.x, &mut x).unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden)
+                    .unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * last], &mut y)
+                    .unwrap();
+                for _ in 0..3 {
+                    graph.launch().unwrap();
+                }
+                let replayed: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+                let between: Vec<bf16> = stream.clone_dtoh(&hidden).unwrap();
+                stream.synchronize().unwrap();
+
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * n], &mut hidden)
+                    .unwrap();
+                stream
+                    .memcpy_htod(&vec![bf16::NAN; m * last], &mut y)
+                    .unwrap();
+                {
+                    let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+                    let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
+                    let one = Gemm::new(&x, &first.device, precision);
+                    gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
+                }
+                {
+                    let input = DeviceMatRef::new(hidden.as_view(), m, n).unwrap();
+                    let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
+                    let two = Gemm::new(&input, &second.device, precision);
+                    gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
+                }
+                let eager: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+                stream.synchronize().unwrap();
+                assert_eq!(bits(&replayed), bits(&eager), "{call:?} pdl {pdl}");
+                if precision != Precision::Bf16 {
+                    let oracle =
+                        expected(&device.cpu, &first.packed, inputs.view(m, k), &call, None);
+                    assert_eq!(bits(&between), bits(&oracle), "{call:?} pdl {pdl}");
+                }
+            }
+        }
+    }
+}
+
+/// A view that is made during a capture would tie the graph to an event outside of it: an error, and the capture goes on.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_view_in_a_capture_is_refused() {
+    let device = Device::new();
+    let _second = device.fork();
+    let stream = &device.stream;
+    let mut x = stream.alloc_zeros::<bf16>(64).unwrap();
+    stream.begin_capture(MODE).unwrap();
+    assert!(matches!(
+        DeviceMatRef::new(x.as_view(), 1, 64),
+        Err(Error::Cuda { .. })
+    ));
+    assert!(matches!(
+        DeviceMatMut::new(x.as_view_mut(), 1, 64),
+        Err(Error::Cuda { .. })
+    ));
+    stream.end_capture(FLAGS).unwrap();
+    assert!(DeviceMatRef::new(x.as_view(), 1, 64).is_ok());
+}
+
+/// Launches take no memory from the device.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn launches_allocate_nothing() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (n, k) = (2048, 2048);
+    let layer = Layer::new(
+        &device,
+        &mut rng(1),
+        (n, k),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
+    for m in [1, 16, 300] {
+        let x = stream.alloc_zeros::<bf16>(m * k).unwrap();
+        let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+        let mut workspace = gpu.workspace(stream, m, k).unwrap();
+        let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+        // Once before: the driver sets itself up at a first launch.
+        let mut launches = |times: usize| {
+            for precision in WIDTHS {
+                for _ in 0..times {
+                    let gemm = Gemm::new(&x, &layer.device, precision);
+                    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+                }
+            }
+            stream.synchronize().unwrap();
+            gpu.context().mem_get_info().unwrap().0
+        };
+        let before = launches(1);
+        assert_eq!(launches(50), before, "M {m}");
+    }
+}

@@ -1,0 +1,359 @@
+//! One call on the device: guarded buffers, poisoned outputs, the expected bits.
+
+use crate::support::{Kind, PlainWeight, bits, rng};
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DeviceRepr};
+use half::bf16;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+use w4ax::cpu::Cpu;
+use w4ax::cuda::{
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, PackedActivations, Plan,
+    Workspace,
+};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+
+/// Elements before and after each buffer that nothing may touch.
+const GUARD: usize = 1024;
+/// What a result holds before it is written.
+pub const POISON: bf16 = bf16::from_bits(0xDEAD);
+/// What lies around and between the rows of x: it would turn a result that it got into to NaN.
+const AROUND_X: bf16 = bf16::NAN;
+
+/// Products of more multiplications than this are compared on some channels only.
+const WHOLE: usize = 4_000_000_000;
+
+pub fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
+        Err(_) => default,
+    }
+}
+
+/// Random cases of a test that has `full` of them.
+pub fn cases(full: u32) -> u32 {
+    if setting("W4AX_QUICK", 0) == 0 {
+        full
+    } else {
+        full.div_ceil(10)
+    }
+}
+
+pub struct Device {
+    pub gpu: Gpu,
+    pub stream: Arc<CudaStream>,
+    pub cpu: Cpu,
+}
+
+impl Device {
+    pub fn new() -> Self {
+        let gpu = Gpu::new(setting("W4AX_DEVICE", 0) as usize).unwrap_or_else(|e| panic!("{e}"));
+        let stream = gpu.context().new_stream().unwrap();
+        Self {
+            gpu,
+            stream,
+            cpu: Cpu::new().unwrap(),
+        }
+    }
+
+    /// The same device with a stream of its own.
+    pub fn fork(&self) -> Self {
+        Self {
+            gpu: self.gpu.clone(),
+            stream: self.gpu.context().new_stream().unwrap(),
+            cpu: self.cpu.clone(),
+        }
+    }
+}
+
+/// Device memory between two guards. `shift` moves it off its alignment, in elements.
+pub struct Guarded<T> {
+    slice: CudaSlice<T>,
+    start: usize,
+    len: usize,
+    around: T,
+}
+
+impl<T: DeviceRepr + Copy + bytemuck::Pod + std::fmt::Debug> Guarded<T> {
+    pub fn new(stream: &Arc<CudaStream>, inside: &[T], around: T, shift: usize) -> Self {
+        let start = GUARD + shift;
+        let mut host = vec![around; start + inside.len() + GUARD];
+        host[start..][..inside.len()].copy_from_slice(inside);
+        Self {
+            slice: stream.clone_htod(&host).unwrap(),
+            start,
+            len: inside.len(),
+            around,
+        }
+    }
+
+    pub fn view(&self) -> CudaView<'_, T> {
+        self.slice.slice(self.start..self.start + self.len)
+    }
+
+    pub fn view_mut(&mut self) -> CudaViewMut<'_, T> {
+        self.slice.slice_mut(self.start..self.start + self.len)
+    }
+
+    pub fn address(&self, stream: &CudaStream) -> u64 {
+        self.view().device_ptr(stream).0
+    }
+
+    /// What is inside. Nothing around it has changed.
+    pub fn read(&self, stream: &Arc<CudaStream>, what: &str) -> Vec<T> {
+        let host: Vec<T> = stream.clone_dtoh(&self.slice).unwrap();
+        stream.synchronize().unwrap();
+        let around = bytemuck::bytes_of(&self.around).to_vec();
+        for (at, value) in host.iter().enumerate() {
+            let inside = (self.start..self.start + self.len).contains(&at);
+            assert!(
+                inside || bytemuck::bytes_of(value) == around,
+                "{what}: element {} of {} was written: {value:?}",
+                at as isize - self.start as isize,
+                self.len
+            );
+        }
+        host[self.start..][..self.len].to_vec()
+    }
+}
+
+/// A weight on the host and on the device.
+pub struct Layer {
+    pub plain: PlainWeight,
+    pub packed: PackedWeight,
+    pub device: DeviceWeight,
+}
+
+impl Layer {
+    pub fn new(
+        device: &Device,
+        rng: &mut ChaCha8Rng,
+        (n, k): (usize, usize),
+        grouping: Grouping,
+        scale_type: ScaleType,
+        symmetric: bool,
+    ) -> Self {
+        let plain = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric);
+        Self::of(device, plain)
+    }
+
+    pub fn of(device: &Device, plain: PlainWeight) -> Self {
+        let packed = plain.pack();
+        Self {
+            device: device.gpu.upload(&packed).unwrap(),
+            packed,
+            plain,
+        }
+    }
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub m: usize,
+    pub precision: Precision,
+    /// Packed by a launch of its own before.
+    pub packed: bool,
+    pub options: GemmOptions,
+    pub kind: Kind,
+    pub bias: bool,
+    /// Elements between the rows of x and y.
+    pub gaps: (usize, usize),
+    /// Elements that x and y are off their alignment.
+    pub shifts: (usize, usize),
+    pub seed: u64,
+}
+
+impl Call {
+    pub fn new(m: usize, precision: Precision) -> Self {
+        Self {
+            m,
+            precision,
+            packed: false,
+            options: GemmOptions::default(),
+            kind: Kind::Normal,
+            bias: false,
+            gaps: (0, 0),
+            shifts: (0, 0),
+            seed: 1,
+        }
+    }
+}
+
+/// What a call takes, on the host: x with its gaps, and the bias.
+pub struct Inputs {
+    pub x: Vec<bf16>,
+    pub stride: usize,
+    pub bias: Option<Vec<f32>>,
+}
+
+impl Inputs {
+    pub fn new(call: &Call, (n, k): (usize, usize)) -> Self {
+        let rng = &mut rng(call.seed);
+        let stride = k + call.gaps.0;
+        let dense = call.kind.fill(rng, call.m * k);
+        let mut x = vec![AROUND_X; (call.m - 1) * stride + k];
+        for (token, row) in dense.chunks(k).enumerate() {
+            x[token * stride..][..k].copy_from_slice(row);
+        }
+        let bias = call
+            .bias
+            .then(|| (0..n).map(|_| rng.random_range(-3f32..3.0)).collect());
+        Self { x, stride, bias }
+    }
+
+    pub fn view(&self, m: usize, k: usize) -> MatRef<'_, bf16> {
+        MatRef::with_stride(&self.x, m, k, self.stride).unwrap()
+    }
+}
+
+/// Runs a call and gives the dense result and the plan. Guards, gaps and inputs are as they were.
+pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec<bf16>, Plan) {
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (m, n, k) = (call.m, layer.packed.n(), layer.packed.k());
+    let x = Guarded::new(stream, &inputs.x, AROUND_X, call.shifts.0);
+    let y_stride = n + call.gaps.1;
+    let poison = vec![POISON; (m - 1) * y_stride + n];
+    let mut y = Guarded::new(stream, &poison, bf16::from_bits(0x1234), call.shifts.1);
+    let bias = inputs
+        .bias
+        .as_ref()
+        .map(|b| Guarded::new(stream, b, f32::NAN, 0));
+
+    let x_mat = DeviceMatRef::with_stride(x.view(), m, k, inputs.stride).unwrap();
+    let bias_mat = bias
+        .as_ref()
+        .map(|b| DeviceMatRef::new(b.view(), 1, n).unwrap());
+    let mut packed_memory = None;
+    let packed = call.packed.then(|| {
+        let (precision, grouping) = (call.precision, layer.packed.grouping());
+        let bytes = PackedActivations::bytes_for(m, k, precision, grouping).unwrap();
+        let memory = packed_memory.insert(Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0));
+        // SAFETY: `memory` has that many bytes, outlives the launches, and they run on the stream that it is ordered by.
+        let mut packed =
+            unsafe { PackedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
+        gpu.quantize_pack(stream, &x_mat, precision, grouping, &mut packed)
+            .unwrap();
+        packed
+    });
+    let gemm = match &packed {
+        Some(packed) => Gemm::packed(packed, &layer.device).unwrap(),
+        None => Gemm::new(&x_mat, &layer.device, call.precision),
+    };
+    let gemm = gemm.bias(bias_mat.as_ref()).options(call.options);
+
+    let (plan, workspace_memory);
+    {
+        let mut y = DeviceMatMut::with_stride(y.view_mut(), m, n, y_stride).unwrap();
+        plan = gpu
+            .plan(&gemm, &y)
+            .unwrap_or_else(|e| panic!("{call:?}: {e}"));
+        // Exactly what the plan asks for, with other bytes around it.
+        let bytes = plan.workspace_bytes;
+        workspace_memory = Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0);
+        // SAFETY: as above.
+        let mut workspace =
+            unsafe { Workspace::from_raw(gpu.ordinal(), workspace_memory.address(stream), bytes) };
+        gpu.gemm(stream, &gemm, &mut y, &mut workspace)
+            .unwrap_or_else(|e| panic!("{call:?}: {e}"));
+    }
+    stream
+        .synchronize()
+        .unwrap_or_else(|e| panic!("{call:?}: {plan}: {e}"));
+
+    workspace_memory.read(stream, "workspace");
+    if let Some(memory) = packed_memory {
+        memory.read(stream, "packed activations");
+    }
+    assert_eq!(
+        bits(&x.read(stream, "x")),
+        bits(&inputs.x),
+        "{call:?}: x has changed"
+    );
+    let mut result = Vec::with_capacity(m * n);
+    for (token, row) in y.read(stream, "y").chunks(y_stride).enumerate() {
+        result.extend_from_slice(&row[..n]);
+        let gap = &row[n..];
+        assert!(
+            gap.iter().all(|&v| v == POISON),
+            "{call:?}: {plan}: wrote after row {token} of y"
+        );
+    }
+    (result, plan)
+}
+
+/// The CPU's result, which has the mirror's bits.
+pub fn expected(
+    cpu: &Cpu,
+    w: &PackedWeight,
+    x: MatRef<'_, bf16>,
+    call: &Call,
+    bias: Option<&[f32]>,
+) -> Vec<bf16> {
+    let mut y = vec![POISON; x.rows() * w.n()];
+    let mut workspace = cpu.workspace(x.rows(), x.cols());
+    let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
+    cpu.gemm(x, w, call.precision, bias, view, &mut workspace)
+        .unwrap();
+    y
+}
+
+/// Some of the channels: the first, the last, and others.
+pub fn some_channels(n: usize, count: usize, seed: u64) -> Vec<usize> {
+    let rng = &mut rng(seed);
+    let drawn = (0..count.saturating_sub(2)).map(|_| rng.random_range(0..n));
+    [0, n - 1].into_iter().chain(drawn).collect()
+}
+
+/// Runs a call of a quantised width (or of BF16 on data that every order sums exactly) and compares all bits.
+pub fn check(device: &Device, layer: &Layer, call: &Call) -> Plan {
+    let (n, k) = (layer.packed.n(), layer.packed.k());
+    let inputs = Inputs::new(call, (n, k));
+    let (got, plan) = run(device, layer, call, &inputs);
+    compare(device, layer, call, &inputs, &got, &plan);
+    plan
+}
+
+pub fn compare(
+    device: &Device,
+    layer: &Layer,
+    call: &Call,
+    inputs: &Inputs,
+    got: &[bf16],
+    plan: &Plan,
+) {
+    let (m, n, k) = (call.m, layer.packed.n(), layer.packed.k());
+    let x = inputs.view(m, k);
+    let whole = m * n * k <= WHOLE;
+    let channels: Vec<usize> = if whole {
+        (0..n).collect()
+    } else {
+        some_channels(n, 96, call.seed)
+    };
+    let bias = inputs.bias.as_deref();
+    let expected = if whole {
+        expected(&device.cpu, &layer.packed, x, call, bias)
+    } else {
+        let bias: Option<Vec<f32>> = bias.map(|b| channels.iter().map(|&c| b[c]).collect());
+        expected(
+            &device.cpu,
+            &layer.plain.rows(&channels).pack(),
+            x,
+            call,
+            bias.as_deref(),
+        )
+    };
+    for (at, expected) in expected.iter().enumerate() {
+        let (token, channel) = (at / channels.len(), channels[at % channels.len()]);
+        let got = got[token * n + channel];
+        assert!(
+            got.to_bits() == expected.to_bits(),
+            "{call:?}: {plan}: N {n} K {k} {}: y[{token}][{channel}] is {got} ({:#06x}), expected {expected} ({:#06x})",
+            layer.packed.grouping(),
+            got.to_bits(),
+            expected.to_bits()
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Each kernel that the library holds, and random calls of them.
+
+use crate::harness::{Call, Device, Layer, cases, check, setting};
+use crate::support::{Kind, PlainWeight, WIDTHS, rng};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use std::collections::BTreeSet;
+use w4ax::cuda::{Family, GemmOptions, Mode, Problem, kernel_names};
+use w4ax::{Grouping, Precision, ScaleType, Scales};
+
+const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
+
+/// Activations and scales with which BF16 sums are exact in every order: BF16 kernels can then be compared bit for bit.
+fn layer_for(
+    device: &Device,
+    precision: Precision,
+    seed: u64,
+    (n, k): (usize, usize),
+    grouping: Grouping,
+    scale_type: ScaleType,
+    symmetric: bool,
+) -> (Layer, Kind) {
+    let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, scale_type, symmetric);
+    if precision != Precision::Bf16 {
+        return (Layer::of(device, plain), Kind::Normal);
+    }
+    let halves = |len: usize| vec![0.5f32; len];
+    plain.scales = match scale_type {
+        ScaleType::F32 => Scales::F32(halves(plain.scales.len())),
+        ScaleType::F16 => Scales::F16(vec![half::f16::from_f32(0.5); plain.scales.len()]),
+        ScaleType::Bf16 => Scales::Bf16(vec![half::bf16::from_f32(0.5); plain.scales.len()]),
+    };
+    (Layer::of(device, plain), Kind::Integers)
+}
+
+/// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and asymmetric weights and
+/// each type of scales, for a few M. The names that ran are all that there are.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn every_kernel_equals_the_mirror() {
+    let device = Device::new();
+    let mut ran = BTreeSet::new();
+    let mut turn = 0;
+    for precision in WIDTHS {
+        for grouping in Grouping::ALL {
+            for symmetric in [true, false] {
+                turn += 1;
+                let scale_type = SCALE_TYPES[turn % 3];
+                let shape = (200 + turn % 3, 1152 + 40 * (turn % 2));
+                let (layer, kind) = layer_for(
+                    &device,
+                    precision,
+                    turn as u64,
+                    shape,
+                    grouping,
+                    scale_type,
+                    symmetric,
+                );
+                for (family, packed, fused) in Family::ALL.into_iter().flat_map(|family| {
+                    [(false, true), (true, false), (false, false)].map(|(p, f)| (family, p, f))
+                }) {
+                    if packed && (precision == Precision::Bf16 || family == Family::Plain) {
+                        continue;
+                    }
+                    for tile in 1..=family.tiles() {
+                        for m in [1, 2, 3, 7, 8, 9, 16, 17, 33, 130] {
+                            let options = GemmOptions {
+                                family: Some(family),
+                                fused,
+                                tile: Some(tile),
+                                pdl: m % 2 == 0,
+                            };
+                            let problem = Problem {
+                                m,
+                                n: shape.0,
+                                k: shape.1,
+                                precision,
+                                grouping,
+                                packed,
+                                options,
+                            };
+                            if problem.plan().is_err() {
+                                continue; // A decode tile that takes fewer tokens; that each name runs is checked below.
+                            }
+                            let call = Call {
+                                packed,
+                                options,
+                                kind,
+                                bias: m % 3 == 0,
+                                gaps: (8 * (m % 2), 8 * (tile as usize % 2)),
+                                seed: m as u64,
+                                ..Call::new(m, precision)
+                            };
+                            let plan = check(&device, &layer, &call);
+                            ran.insert(plan.kernel.to_owned());
+                            if plan.mode == Mode::Packed {
+                                ran.insert(format!("quantize_pack_{grouping}"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let all: BTreeSet<String> = kernel_names().into_iter().map(String::from).collect();
+    assert!(!all.is_empty());
+    let left: Vec<_> = all.difference(&ran).collect();
+    assert!(left.is_empty(), "kernels that no call ran: {left:?}");
+}
+
+fn calls() -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, bool)> {
+    let precision = proptest::sample::select(WIDTHS.to_vec());
+    let family = prop_oneof![
+        2 => Just(None),
+        2 => Just(Some(Family::Decode)),
+        3 => Just(Some(Family::Prefill)),
+        1 => Just(Some(Family::Plain)),
+    ];
+    (
+        (
+            precision,
+            family,
+            any::<(bool, bool, bool, bool, bool)>(),
+            0u32..6,
+        ),
+        (1usize..=70, 1usize..400, 1usize..1500),
+        ((0usize..9, 0usize..9), (0usize..8, 0usize..8)),
+        proptest::sample::select(Grouping::ALL.to_vec()),
+        proptest::sample::select(SCALE_TYPES.to_vec()),
+        proptest::sample::select(Kind::ALL.to_vec()),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(how, (m, n, k), (gaps, shifts), grouping, scale_type, kind, seed)| {
+                let (precision, family, (packed, fused, pdl, bias, symmetric), tile) = how;
+                let m = if family == Some(Family::Decode) {
+                    1 + m % 16
+                } else {
+                    m
+                };
+                let packed =
+                    packed && precision != Precision::Bf16 && family != Some(Family::Plain);
+                let mut options = GemmOptions {
+                    family,
+                    fused,
+                    tile: None,
+                    pdl,
+                };
+                // A tile of its own where there is such a kernel, in most cases.
+                let tile = (tile > 0).then_some(tile);
+                let asked = GemmOptions { tile, ..options };
+                let problem = Problem {
+                    m,
+                    n,
+                    k,
+                    precision,
+                    grouping,
+                    packed,
+                    options: asked,
+                };
+                if problem.plan().is_ok() {
+                    options = asked;
+                }
+                let kind = if precision == Precision::Bf16 {
+                    Kind::Integers
+                } else {
+                    kind
+                };
+                let call = Call {
+                    m,
+                    precision,
+                    packed,
+                    options,
+                    kind,
+                    bias,
+                    gaps,
+                    shifts,
+                    seed,
+                };
+                (call, (n, k), grouping, scale_type, symmetric)
+            },
+        )
+}
+
+/// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels and biases.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn random_calls_equal_the_mirror() {
+    let device = Device::new();
+    let config = ProptestConfig {
+        cases: cases(1500),
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(setting("W4AX_SEED", 1)),
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |((call, shape, grouping, scale_type, symmetric) in calls())| {
+        let (layer, _) = layer_for(&device, call.precision, call.seed, shape, grouping, scale_type, symmetric);
+        check(&device, &layer, &call);
+    });
+}
+
+/// The largest sums that the integers must hold: 65,536 k per channel, everything at its extreme.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn the_largest_sums_fit() {
+    let device = Device::new();
+    let (n, k) = (33, 65_536);
+    for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
+        let layer = Layer::of(
+            &device,
+            PlainWeight {
+                n,
+                k,
+                grouping: Grouping::PerChannel,
+                q: vec![q; n * k],
+                scales: Scales::F32(vec![1.0; n]),
+                zeros: Some(vec![zero; n]),
+            },
+        );
+        for kind in [Kind::Tops, Kind::Bottoms, Kind::Swings] {
+            for precision in [Precision::A2, Precision::A4, Precision::A8] {
+                for (m, family) in [
+                    (1, Family::Decode),
+                    (3, Family::Decode),
+                    (20, Family::Prefill),
+                ] {
+                    for fused in [true, false] {
+                        let options = GemmOptions {
+                            family: Some(family),
+                            fused,
+                            ..Default::default()
+                        };
+                        let call = Call {
+                            options,
+                            kind,
+                            ..Call::new(m, precision)
+                        };
+                        check(&device, &layer, &call);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A token with a NaN or an infinity is NaN in every channel, as 0x7FFF; the tokens beside it are untouched.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn non_finite_tokens_are_nan_and_alone() {
+    let device = Device::new();
+    for grouping in Grouping::ALL {
+        let layer = Layer::new(
+            &device,
+            &mut rng(5),
+            (90, 400),
+            grouping,
+            ScaleType::Bf16,
+            false,
+        );
+        for precision in [Precision::A2, Precision::A4, Precision::A8] {
+            for (m, family) in [
+                (1, None),
+                (2, None),
+                (8, None),
+                (16, None),
+                (5, Some(Family::Prefill)),
+                (40, None),
+            ] {
+                for (packed, fused) in [(false, false), (false, true), (true, false)] {
+                    let options = GemmOptions {
+                        family,
+                        fused,
+                        ..Default::default()
+                    };
+                    let call = Call {
+                        packed,
+                        options,
+                        kind: Kind::Poisoned,
+                        ..Call::new(m, precision)
+                    };
+                    let inputs = crate::harness::Inputs::new(&call, (90, 400));
+                    let (got, plan) = crate::harness::run(&device, &layer, &call, &inputs);
+                    crate::harness::compare(&device, &layer, &call, &inputs, &got, &plan);
+                    for (token, y) in got.chunks(90).enumerate() {
+                        let bad = inputs.x[token * 400..][..400]
+                            .iter()
+                            .any(|v| !v.is_finite());
+                        assert_eq!(
+                            bad,
+                            y.iter().all(|v| v.to_bits() == 0x7FFF),
+                            "{call:?} token {token}"
+                        );
+                        assert!(
+                            bad || y.iter().all(|v| v.is_finite()),
+                            "{call:?} token {token}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The shapes that real models have, and those that others refuse.
+
+use crate::harness::{Call, Device, Inputs, Layer, check, compare, run};
+use crate::support::{WIDTHS, bits, rng};
+use w4ax::cuda::{Family, GemmOptions};
+use w4ax::{Grouping, Precision, ScaleType};
+
+const MS: [usize; 11] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024];
+const QUANTISED: [Precision; 3] = [Precision::A2, Precision::A4, Precision::A8];
+
+fn options(family: Family) -> GemmOptions {
+    GemmOptions {
+        family: Some(family),
+        ..Default::default()
+    }
+}
+
+/// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: what the table picks, and the plain kernels'
+/// whole result beside it.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn real_shapes_and_odd_ones() {
+    let device = Device::new();
+    let mut turn = 0;
+    for n in [100, 7392, 10944] {
+        for k in [100, 7392, 10944] {
+            for grouping in Grouping::ALL {
+                turn += 1;
+                let symmetric = turn % 2 == 0;
+                let rng = &mut rng(turn);
+                let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
+                for precision in QUANTISED {
+                    for m in MS {
+                        // The large ones for one width each in turn: they differ in their numbers, not in their code.
+                        let large = m * n * k > 5_000_000_000;
+                        if large && (turn as usize + m) % 3 != precision.index() {
+                            continue;
+                        }
+                        let call = Call {
+                            seed: turn,
+                            bias: m == 33,
+                            ..Call::new(m, precision)
+                        };
+                        let inputs = Inputs::new(&call, (n, k));
+                        let (got, plan) = run(&device, &layer, &call, &inputs);
+                        compare(&device, &layer, &call, &inputs, &got, &plan);
+                        if m >= 290 && !large {
+                            let oracle = Call {
+                                options: options(Family::Plain),
+                                ..call
+                            };
+                            let (plain, _) = run(&device, &layer, &oracle, &inputs);
+                            assert_eq!(bits(&got), bits(&plain), "{call:?}: {plan}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The most tokens, once.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn many_tokens() {
+    let device = Device::new();
+    let layer = Layer::new(
+        &device,
+        &mut rng(3),
+        (4096, 4096),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
+    for precision in QUANTISED {
+        for packed in [false, true] {
+            check(
+                &device,
+                &layer,
+                &Call {
+                    packed,
+                    ..Call::new(4096, precision)
+                },
+            );
+        }
+    }
+}
+
+/// Rows of x and y at every alignment and with every small gap, in both families; the plan says which paths are slow.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn any_alignment_and_stride() {
+    let device = Device::new();
+    for (n, k) in [(100, 392), (131, 331)] {
+        for grouping in [Grouping::G64, Grouping::PerChannel] {
+            let layer = Layer::new(
+                &device,
+                &mut rng(4),
+                (n, k),
+                grouping,
+                ScaleType::Bf16,
+                false,
+            );
+            for precision in QUANTISED {
+                for (m, family) in [
+                    (2, Family::Decode),
+                    (9, Family::Decode),
+                    (33, Family::Prefill),
+                ] {
+                    for shift in 0..8 {
+                        for gap in [0, 1, 2, 4, 5, 8] {
+                            let call = Call {
+                                options: options(family),
+                                gaps: (gap, (gap + shift) % 9),
+                                shifts: (shift, (shift * 3) % 8),
+                                ..Call::new(m, precision)
+                            };
+                            let plan = check(&device, &layer, &call);
+                            let aligned = shift == 0 && (k + gap) % 8 == 0;
+                            assert!(!(aligned && plan.slow_x), "{call:?}: {plan}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same bits in every run, also while another stream keeps the device busy; for each width.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn runs_repeat() {
+    let device = Device::new();
+    let other = device.fork();
+    let layer = Layer::new(
+        &device,
+        &mut rng(6),
+        (1000, 2048),
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    );
+    for precision in WIDTHS {
+        for m in [1, 5, 16, 100] {
+            let call = Call::new(m, precision);
+            let inputs = Inputs::new(&call, (1000, 2048));
+            let (first, plan) = run(&device, &layer, &call, &inputs);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for seed in 0..10 {
+                        let call = Call {
+                            seed,
+                            ..Call::new(64, Precision::A8)
+                        };
+                        run(&other, &layer, &call, &Inputs::new(&call, (1000, 2048)));
+                    }
+                });
+                for _ in 0..20 {
+                    let (again, _) = run(&device, &layer, &call, &inputs);
+                    assert_eq!(bits(&again), bits(&first), "{call:?}: {plan}");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Several streams and threads, and activations that several GEMMs share.
+
+use crate::harness::{Call, Device, Inputs, Layer, check, expected};
+use crate::support::{WIDTHS, bits, rng};
+use half::bf16;
+use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm};
+use w4ax::{Grouping, Precision, ScaleType};
+
+/// Threads with a stream and a workspace each, on the same weights.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn threads_share_weights() {
+    let device = Device::new();
+    let layer = Layer::new(
+        &device,
+        &mut rng(1),
+        (700, 1500),
+        Grouping::G64,
+        ScaleType::F16,
+        false,
+    );
+    std::thread::scope(|scope| {
+        for thread in 0..6u64 {
+            let (device, layer) = (device.fork(), &layer);
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let m = [1, 2, 5, 16, 40, 3][((thread + round) % 6) as usize];
+                    let precision = WIDTHS[(thread % 3) as usize];
+                    let seed = 100 * thread + round;
+                    check(
+                        &device,
+                        layer,
+                        &Call {
+                            seed,
+                            ..Call::new(m, precision)
+                        },
+                    );
+                }
+            });
+        }
+    });
+}
+
+/// Many launches in flight on several streams before anything is waited for.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn streams_overlap() {
+    let device = Device::new();
+    let (n, k) = (1024, 2048);
+    let layer = Layer::new(
+        &device,
+        &mut rng(2),
+        (n, k),
+        Grouping::G128,
+        ScaleType::F16,
+        true,
+    );
+    let gpu = &device.gpu;
+    let mut lanes = Vec::new();
+    for lane in 0..8u64 {
+        let stream = gpu.context().new_stream().unwrap();
+        let call = Call {
+            seed: lane,
+            ..Call::new([1, 4, 16, 33][lane as usize % 4], WIDTHS[lane as usize % 3])
+        };
+        let inputs = Inputs::new(&call, (n, k));
+        let x = stream.clone_htod(&inputs.x).unwrap();
+        let y = stream.clone_htod(&vec![bf16::NAN; call.m * n]).unwrap();
+        let workspace = gpu.workspace(&stream, call.m, k).unwrap();
+        lanes.push((stream, call, inputs, x, y, workspace));
+    }
+    for _ in 0..50 {
+        for (stream, call, _, x, y, workspace) in &mut lanes {
+            let x = DeviceMatRef::new(x.as_view(), call.m, k).unwrap();
+            let mut y = DeviceMatMut::new(y.as_view_mut(), call.m, n).unwrap();
+            gpu.gemm(
+                stream,
+                &Gemm::new(&x, &layer.device, call.precision),
+                &mut y,
+                workspace,
+            )
+            .unwrap();
+        }
+    }
+    for (stream, call, inputs, _, y, _) in &lanes {
+        let got: Vec<bf16> = stream.clone_dtoh(y).unwrap();
+        stream.synchronize().unwrap();
+        let expected = expected(
+            &device.cpu,
+            &layer.packed,
+            inputs.view(call.m, k),
+            call,
+            None,
+        );
+        assert_eq!(bits(&got), bits(&expected), "{call:?}");
+    }
+}
+
+/// Packed once, read by three GEMMs, as q, k and v do; then filled again with other tokens.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn packed_activations_are_shared() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let k = 1000;
+    for grouping in Grouping::ALL {
+        let layers: Vec<Layer> = [300, 100, 555]
+            .map(|n| {
+                Layer::new(
+                    &device,
+                    &mut rng(n as u64),
+                    (n, k),
+                    grouping,
+                    ScaleType::Bf16,
+                    false,
+                )
+            })
+            .into();
+        let mut packed = gpu.packed_activations(stream, 40, k).unwrap();
+        assert_eq!(packed.contents(), None);
+        assert!(
+            Gemm::packed(&packed, &layers[0].device).is_err(),
+            "nothing is in it yet"
+        );
+        let mut workspace = gpu.workspace(stream, 1, k).unwrap();
+        for (m, precision) in [
+            (40, Precision::A8),
+            (3, Precision::A2),
+            (17, Precision::A4),
+            (1, Precision::A8),
+        ] {
+            let call = Call {
+                seed: m as u64,
+                ..Call::new(m, precision)
+            };
+            let inputs = Inputs::new(&call, (1, k));
+            let x = stream.clone_htod(&inputs.x).unwrap();
+            let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+            gpu.quantize_pack(stream, &x, precision, grouping, &mut packed)
+                .unwrap();
+            assert_eq!(packed.contents(), Some((m, k, precision, grouping)));
+            for layer in &layers {
+                let n = layer.packed.n();
+                let mut y = stream.clone_htod(&vec![bf16::NAN; m * n]).unwrap();
+                {
+                    let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+                    let gemm = Gemm::packed(&packed, &layer.device).unwrap();
+                    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+                }
+                let got: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+                stream.synchronize().unwrap();
+                let expected = expected(&device.cpu, &layer.packed, inputs.view(m, k), &call, None);
+                assert_eq!(bits(&got), bits(&expected), "{call:?} {grouping} N {n}");
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The CUDA backend where there is no GPU, no driver, or no kernels: typed errors, never a panic.
+//!
+//! On a machine with a GPU the same calls succeed, and the tests say so instead of failing.
+
+use std::process::Command;
+use w4ax::cuda::{Family, GemmOptions, Gpu, PackedActivations, Problem, Unavailable, Workspace};
+use w4ax::cuda::{build_info, device_count, kernel_names};
+use w4ax::{Error, Grouping, Precision};
+
+/// Device 0, or an error of one of the known kinds.
+fn open() {
+    match (device_count(), Gpu::new(0)) {
+        (Ok(count), Ok(gpu)) => println!("{count} devices; the first is {}", gpu.name()),
+        (Ok(count), Err(error)) => println!("{count} devices, none to use: {error}"),
+        (Err(problem), Err(Error::Backend { asked, reason })) => {
+            assert_eq!(asked, "CUDA device 0");
+            assert_eq!(reason, problem.to_string());
+            println!("{problem}");
+        }
+        (count, gpu) => panic!("{count:?} devices, yet {gpu:?}"),
+    }
+}
+
+#[test]
+fn a_missing_device_is_an_error() {
+    open();
+    // Any number, many times.
+    for ordinal in [0, 1, 63, 64, 1000, usize::MAX] {
+        let gpu = Gpu::new(ordinal);
+        let there = device_count().is_ok_and(|count| ordinal < count);
+        if !there {
+            assert!(
+                matches!(gpu, Err(Error::Backend { .. })),
+                "{ordinal}: {gpu:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn from_several_threads() {
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(open);
+        }
+    });
+}
+
+/// In a process of its own with every device hidden: an error on any machine.
+#[test]
+fn hidden_devices_are_an_error() {
+    let test = std::env::current_exe().expect("this test's program");
+    for visible in ["", "-1", "nonsense"] {
+        let output = Command::new(&test)
+            .args(["hidden_child", "--exact", "--ignored", "--nocapture"])
+            .env("CUDA_VISIBLE_DEVICES", visible)
+            .output()
+            .expect("it runs again");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "CUDA_VISIBLE_DEVICES={visible}: {said}"
+        );
+        assert!(said.contains("CUDA device 0: "), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "run by hidden_devices_are_an_error, with every device hidden"]
+fn hidden_child() {
+    match Gpu::new(0) {
+        Err(error @ Error::Backend { .. }) => println!("{error}"),
+        other => panic!("a device although all are hidden: {other:?}"),
+    }
+}
+
+/// What needs no device: plans and sizes, or the word that there are no kernels.
+#[test]
+fn plans_need_no_device() {
+    let problem = |m, precision| Problem {
+        m,
+        n: 4096,
+        k: 11008,
+        precision,
+        grouping: Grouping::G128,
+        packed: false,
+        options: GemmOptions::default(),
+    };
+    let Ok(info) = build_info() else {
+        let Err(Error::Backend { reason, .. }) = problem(1, Precision::A4).plan() else {
+            panic!("a plan without kernels");
+        };
+        assert!(reason.starts_with("built without kernels: "), "{reason}");
+        assert!(matches!(device_count(), Err(Unavailable::NotBuilt { .. })));
+        assert!(Workspace::bytes_for(1, 64).is_err());
+        assert!(PackedActivations::bytes_for(1, 64, Precision::A4, Grouping::G32).is_err());
+        assert!(kernel_names().is_empty());
+        assert_eq!(Family::Decode.tiles(), 0);
+        println!("{reason}");
+        return;
+    };
+    println!("{} kernels for {}", kernel_names().len(), info.archs);
+    for precision in Precision::ALL {
+        for m in [1, 2, 3, 16, 17, 290, 4096] {
+            let plan = problem(m, precision).plan().expect("a real shape");
+            assert!(kernel_names().contains(&plan.kernel), "{plan}");
+            assert_eq!(plan.launches > 1, plan.workspace_bytes > 0, "{plan}");
+            assert!(plan.workspace_bytes <= Workspace::bytes_for(m, 11008).expect("a size"));
+            assert!(!plan.slow_x && !plan.slow_y, "{plan}");
+            // One block too few would leave outputs unwritten.
+            assert!(
+                plan.blocks * plan.tile_n.max(1) * plan.tile_m.max(1) >= m * 4096,
+                "{plan}"
+            );
+        }
+    }
+    let mut none = problem(1, Precision::A4);
+    none.options.tile = Some(99);
+    assert!(matches!(
+        none.plan(),
+        Err(Error::Range { what: "tile", .. })
+    ));
+    let mut many = problem(17, Precision::A4);
+    many.options.family = Some(Family::Decode);
+    assert!(matches!(many.plan(), Err(Error::Range { .. })));
+    assert!(matches!(
+        problem(0, Precision::A4).plan(),
+        Err(Error::Range { what: "M", .. })
+    ));
+    let mut long = problem(1, Precision::A4);
+    (long.grouping, long.k) = (Grouping::PerChannel, 65_537);
+    assert!(long.plan().is_err(), "sums over 65,536 k may overflow");
+    let packed = PackedActivations::bytes_for(5, 100, Precision::Bf16, Grouping::G32);
+    assert!(matches!(packed, Err(Error::Range { .. })));
+}
