@@ -29,8 +29,8 @@ extern "C" {
 typedef enum w4axk_status {
     W4AXK_OK = 0,
     W4AXK_NULL_POINTER = 1,         /* a pointer that must not be null is */
-    W4AXK_BAD_SHAPE = 2,            /* M, N or K is 0 or over W4AXK_MAX_EXTENT */
-    W4AXK_BAD_STRIDE = 3,           /* a row stride is shorter than its row */
+    W4AXK_BAD_SHAPE = 2,            /* M, N or K is 0 or over W4AXK_MAX_EXTENT, or the grid has more than 2^31 - 1 blocks */
+    W4AXK_BAD_STRIDE = 3,           /* a row stride is shorter than its row or over W4AXK_MAX_STRIDE */
     W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8 or 16 (16 is not quantised, so not packed) */
     W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
     W4AXK_BAD_SCALE_TYPE = 6,
@@ -93,7 +93,8 @@ enum {
 enum {
     W4AXK_DECODE_MAX_M = 16,
     W4AXK_MAX_CHANNEL_K = 65536,
-    W4AXK_MAX_EXTENT = 0x7FFFFF00 /* of M, N and K */
+    W4AXK_MAX_EXTENT = 8388608, /* of M, N and K */
+    W4AXK_MAX_STRIDE = 536870912 /* of x and y, in elements */
 };
 
 /* ---- structures ---- */
@@ -134,14 +135,15 @@ typedef struct w4axk_plan {
     uint64_t workspace_bytes;
     uint32_t family;       /* never W4AXK_AUTO */
     uint32_t mode;         /* W4AXK_FUSED or W4AXK_PACKED */
-    uint32_t tile;         /* 1.. */
+    uint32_t tile;         /* 1..; 1 for the plain family */
     uint32_t launches;     /* 2 if x goes through quantize_pack in the workspace first */
     uint32_t kernel;       /* index for w4axk_kernel_attributes */
     uint32_t tile_n;       /* output channels of a block */
     uint32_t tile_m;       /* tokens of a block */
     uint32_t blocks;       /* of the GEMM's grid */
-    uint32_t slow_x;       /* 1: x is read by elements, for rows not aligned to 16 bytes */
-    uint32_t slow_y;       /* 1: y is written by elements, for rows not aligned to 16 bytes */
+    uint32_t slow_x;       /* 1: x is read by single elements: its rows are not aligned (to 4 bytes in the
+                            * decode family and for quantize_pack; to 16 in the prefill family, and K a multiple of 8) */
+    uint32_t slow_y;       /* 1: y is written by single elements: its rows are not aligned to 16 bytes (prefill) */
 } w4axk_plan;
 
 typedef struct w4axk_quantize_args {

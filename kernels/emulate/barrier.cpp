@@ -1,0 +1,86 @@
+#include "barrier.h"
+
+#include <cstring>
+
+#include "block.h"
+#include "sanitizers.h"
+
+namespace w4ax_emulate {
+
+namespace {
+
+int running_count = 0;
+int last_count = 0;
+
+Barrier& arrive(int id, int threads, char const* file, int line) {
+  CudaThread& me = self();
+  if (id < 0 || id >= max_barriers) fail("barrier %d: a block has %d", id, max_barriers);
+  if (threads < 0 || threads % 32 || threads > block.threads) {
+    fail("barrier %d of %d threads: not whole warps of this block's %d threads", id, threads, block.threads);
+  }
+  Barrier& barrier = block.on->barriers[id];
+  bool const whole_block = threads == 0;
+  int const expected = whole_block ? block.threads : threads;
+  me.barrier = id;
+  me.barrier_file = file;
+  me.barrier_line = line;
+  if (barrier.arrived == 0) {
+    barrier.expected = expected;
+    barrier.first = &me;
+  } else if (barrier.expected != expected) {
+    fail_beside(barrier.first, "barrier %d: thread %d expects %d threads, thread %d expects %d", id, me.linear, expected,
+                barrier.first->linear, barrier.expected);
+  } else if (whole_block && (barrier.first->barrier_line != line || std::strcmp(barrier.first->barrier_file, file))) {
+    fail_beside(barrier.first, "divergent barrier: thread %d is at %s:%d, thread %d at %s:%d", me.linear, file, line,
+                barrier.first->linear, barrier.first->barrier_file, barrier.first->barrier_line);
+  }
+  if (whole_block && block.exited) {
+    fail("barrier at %s:%d: %d threads of the block have exited and will never come", file, line, block.exited);
+  }
+  ++counters.barriers;
+  // Everything before a barrier is ordered before everything after it, for those who take part: for TSan, too.
+  release(&barrier.clock[barrier.generation & 1]);
+  ++barrier.arrived;
+  return barrier;
+}
+
+/// All have come: wakes those who wait.
+void open(Barrier& barrier, int id) {
+  barrier.arrived = 0;
+  ++barrier.generation;
+  if (id == 0) {  // barrier_count's
+    last_count = running_count;
+    running_count = 0;
+  }
+  for (int i = 0; i < block.threads; ++i) {
+    CudaThread& thread = block.thread(i);
+    if (thread.state == State::at_barrier && thread.barrier == id) make_ready(thread);
+  }
+}
+
+}  // namespace
+
+void barrier_sync(int id, int threads, char const* file, int line) {
+  Barrier& barrier = arrive(id, threads, file, line);
+  char* const clock = &barrier.clock[barrier.generation & 1];
+  if (barrier.arrived == barrier.expected) {
+    open(barrier, id);
+    maybe_yield();
+  } else {
+    wait_in(State::at_barrier);
+  }
+  acquire(clock);
+}
+
+void barrier_arrive(int id, int threads, char const* file, int line) {
+  Barrier& barrier = arrive(id, threads, file, line);
+  if (barrier.arrived == barrier.expected) open(barrier, id);
+}
+
+int barrier_count(int value, char const* file, int line) {
+  running_count += value != 0;
+  barrier_sync(0, 0, file, line);
+  return last_count;  // no other count can end before all threads have left this one: they all take part in it
+}
+
+}  // namespace w4ax_emulate

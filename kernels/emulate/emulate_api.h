@@ -1,0 +1,53 @@
+/* Control of the CPU emulator, a C ABI beside that of the kernels. Not thread-safe against a running launch. */
+#ifndef W4AX_EMULATE_API_H
+#define W4AX_EMULATE_API_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Everything that varies by chance is decided by the seed: the order of blocks and threads, when cp.async arrives, the
+ * garbage in shared memory. The same seed and the same calls after it give the same run. */
+void w4ax_emulate_set_seed(uint64_t seed);
+
+/* When the bytes of cp.async arrive: -1 by the seed, 0 at the wait, 1 at once, 2 at random. */
+void w4ax_emulate_set_cp_async(int mode);
+
+/* The order of threads: -1 by the seed, 0 in order, 1 random, 2 reversed, 3 warp by warp. */
+void w4ax_emulate_set_schedule(int mode);
+
+/* How a BF16 mma adds: 0 one product after the other with k ascending, 1 all at once with one rounding. */
+void w4ax_emulate_set_bf16_sum(int mode);
+
+/* The compute capability that the device claims, as 80 or 90; it limits shared memory. */
+void w4ax_emulate_set_compute_capability(int capability);
+
+/* The text of the first error since the last clear, "" if there was none. Until it is cleared no launch runs. Valid
+ * until the next call. */
+char const* w4ax_emulate_last_error(void);
+void w4ax_emulate_clear_error(void);
+
+/* As cudaDeviceSynchronize: the host may read results after it (TSan builds report a host that reads before). Returns
+ * 0, or 1 after an error. */
+int w4ax_emulate_synchronize(void);
+
+typedef struct {
+  uint64_t launches, blocks, switches;
+  uint64_t barriers, warp_collectives, mma, ldmatrix, shuffles;
+  uint64_t ldmatrix_phases, ldmatrix_conflicts;
+  uint64_t async_copies, global_bytes_read;
+} w4ax_emulate_counters;
+
+/* Counts since the last reset. */
+void w4ax_emulate_get_counters(w4ax_emulate_counters* out);
+void w4ax_emulate_reset_counters(void);
+
+/* The build's sanitiser: "none", "address", "thread" or "memory". */
+char const* w4ax_emulate_sanitizer(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

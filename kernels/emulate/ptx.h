@@ -1,0 +1,33 @@
+// The functions that kernels/ptx.cuh declares for the emulator. Their meaning is written there.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector_types.h>
+
+#include "engine.h"
+#include "launch.h"
+#include "sanitizers.h"
+
+namespace w4ax::ptx {
+
+inline uint4 load_once(uint4 const* global) {
+  if (reinterpret_cast<std::uintptr_t>(global) % 16) {
+    w4ax_emulate::fail("load_once: address %p is not aligned to 16 bytes", static_cast<void const*>(global));
+  }
+  w4ax_emulate::counters.global_bytes_read += 16;
+  return *global;
+}
+
+inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x000F000Fu) ^ flip; }
+
+inline void wait_for_previous_grid() { w4ax_emulate::wait_for_previous_grid(); }
+inline void let_next_grid_start() {}  // the next grid starts as early as it may in any case, as far as TSan is concerned
+
+// ld.acquire.sys.b64 and st.release.sys.b64 on words that the host reads and writes meanwhile.
+inline std::uint64_t load_acquire_system(std::uint64_t const* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+inline void store_release_system(std::uint64_t* word, std::uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+}  // namespace w4ax::ptx

@@ -1,0 +1,452 @@
+// The prefill family: any number of tokens. A block owns channels x tokens of y; stages of 128 k of raw weight tiles and of
+// activations come by cp.async, weights are unpacked in registers, mma.sync multiplies.
+//
+// Four warps lie along the channels, one or two along the tokens; a warp owns kNT weight tiles x kMT activation tiles. It
+// takes a group's weights once, then goes through its activation tiles: each gives sums that are scaled into the f32
+// accumulators right away, so only a few integer accumulators live at a time.
+#pragma once
+
+#include "device.cuh"
+#include "epilogue.cuh"
+#include "mma.cuh"
+#include "params.cuh"
+#include "ptx.cuh"
+#include "quantise.cuh"
+
+namespace w4ax {
+
+template <int kBits_, int kGroup_, bool kFused_, int kNT_, int kMT_, int kWarpsM_, int kStages_>
+struct PrefillConfig {
+    static constexpr int kBits = kBits_;    // 4 (and 2), 8, 16
+    static constexpr int kGroup = kGroup_;  // 0: per channel
+    static constexpr bool kFused = kFused_;
+    static constexpr int kNT = kNT_, kMT = kMT_, kWarpsM = kWarpsM_, kStages = kStages_;
+
+    static constexpr bool kQuantised = kBits != 16;
+    static constexpr bool kQuantises = kQuantised && kFused;    // x arrives as BF16 and is quantised here
+    static constexpr bool kPacked = kQuantised && !kFused;
+    static constexpr bool kWholeRow = kQuantised && kGroup == 0;  // integer sums of all of K
+    static constexpr int kRun = kGroup ? kGroup : 128;  // k whose products share an accumulator; BF16 rows as in decode.cuh
+
+    static constexpr int kStageK = 128, kStageTiles = kStageK / kTileK, kStageRuns = kStageK / kRun;
+    static constexpr int kWarpsN = 4, kThreads = 32 * kWarpsN * kWarpsM;
+    static constexpr int kTilesN = kWarpsN * kNT, kTilesM = kWarpsM * kMT;  // of a block
+    static constexpr int kRows = kTileN * kTilesN, kTokens = kTileM * kTilesM;
+    static constexpr int kCodeBytes = activation_tile_bytes(kQuantised ? kBits : 0);  // of an activation tile
+
+    // BF16 activations of a stage: rows of 128 bytes, 16-byte units swizzled so that ldmatrix and the quantiser find their
+    // rows on different banks.
+    using LayoutX = decltype(tile_to_shape(composition(Swizzle<3, 3, 3>{}, Layout<Shape<_8, _64>, Stride<_64, _1>>{}),
+                                           Shape<Int<kTokens>, Int<kStageK>>{}));
+
+    // A stage, in bytes from its start. Beside each weight tile: kStageRuns groups of 16 rows.
+    static constexpr int kBeside = kGroup ? kTilesN * kStageRuns : 0;
+    static constexpr int kWeights = 0;
+    static constexpr int kX = kWeights + kStageTiles * kTilesN * kWeightTileBytes;
+    static constexpr int kScales = kX + (kPacked ? kStageTiles * kTilesM * kCodeBytes : kTokens * kStageK * 2);
+    static constexpr int kSums = kScales + kBeside * kTileN * 4;
+    static constexpr int kZeros = kSums + (kQuantised ? kBeside * kTileN * 2 : 0);
+    static constexpr int kTokenGroups = kZeros + kBeside * kTileN;
+    static constexpr int kStageBytes =
+        ceil_div(kTokenGroups + (kPacked && kGroup ? kTilesM * kStageRuns * kTileM * int(sizeof(TokenGroup)) : 0), 128) * 128;
+
+    // Behind the stages, where x is quantised here: one stage's codes and what goes with them.
+    static constexpr int kCodes = kStages * kStageBytes;
+    static constexpr int kCodeGroups = kCodes + (kQuantises ? kStageTiles * kTilesM * kCodeBytes : 0);
+    // Groups: TokenGroups; whole rows: a Quantiser and a sum for each token.
+    static constexpr int kLoopBytes =
+        kCodeGroups + (!kQuantises ? 0 : kGroup ? kTokens * kStageRuns * int(sizeof(TokenGroup)) : kTokens * 16);
+
+    // Outputs on their way to y, over the stages. The pad puts the lane columns of a fragment (tokens 2t) on other banks.
+    static constexpr int kOutRow = kRows + 8;
+    static constexpr int kShared = kLoopBytes > kTokens * kOutRow * 2 ? kLoopBytes : kTokens * kOutRow * 2;
+};
+
+// The steps of the kernel, one function each.
+template <class C>
+struct Prefill {
+    using Engine = w4ax::Engine<C::kBits, C::kGroup>;
+    using Accumulator = typename Engine::Accumulator;
+    static constexpr int kWords = Engine::kWords;
+    static constexpr int kSteps = Engine::kSteps;
+    static constexpr int kRunTiles = C::kRun > kTileK ? C::kRun / kTileK : 1;  // k-tiles that a run touches
+    static constexpr int kRunSteps = C::kRun >= kTileK ? kSteps : kSteps * C::kRun / kTileK;  // mma in each
+
+    GemmParams const& p;
+    unsigned char* const shared;
+    int const thread, lane, warp_n, warp_m;
+    int tile_n, tile_m;  // the block's first
+
+    W4AX_DEVICE Prefill(GemmParams const& p, unsigned char* shared)
+        : p(p), shared(shared), thread(int(threadIdx.x)), lane(lane_index()), warp_n(warp_index() % C::kWarpsN),
+          warp_m(warp_index() / C::kWarpsN) {
+        // Blocks that run together share weights: the tokens of x are what L2 keeps anyway.
+        int const blocks_m = ceil_div(p.m, C::kTokens);
+        tile_n = int(blockIdx.x) / blocks_m * C::kTilesN;
+        tile_m = int(blockIdx.x) % blocks_m * C::kTilesM;
+    }
+
+    // 16 bytes, or zeros where `there` is false.
+    static W4AX_DEVICE void copy_async(void const* gFrom, void* sTo, bool there) {
+        SM80_CP_ASYNC_CACHEGLOBAL_ZFILL<uint128_t>::copy(*static_cast<uint128_t const*>(gFrom), *static_cast<uint128_t*>(sTo), there);
+    }
+
+    // kItems runs of kUnits times 16 bytes: unit u of item i comes from gFrom + i * stride + 16u and goes to `to(i, u)`. Units
+    // from `valid` on become zeros: the tail of K. Items after `last`, beyond N or M, repeat the last one, which costs no
+    // predicate: whatever they give is never written.
+    template <int kItems, int kUnits, class To>
+    W4AX_DEVICE void copy_runs(unsigned char const* gFrom, int stride, int last, int valid, To to) const {
+        constexpr int kCopies = kItems * kUnits;
+        CUTE_UNROLL
+        for (int i = 0; i < ceil_div(kCopies, C::kThreads); ++i) {
+            unsigned const copy = unsigned(thread) + unsigned(i * C::kThreads);
+            if (kCopies % C::kThreads != 0 && copy >= unsigned(kCopies)) break;
+            int const item = int(copy / kUnits), unit = int(copy % kUnits);
+            copy_async(gFrom + int64_t(item < last ? item : last) * stride + unit * 16, to(item, unit), unit < valid);
+        }
+    }
+
+    // ---- a stage at shared address `s`: k from k_block * 128 on
+
+    W4AX_DEVICE unsigned char* stage(int number) const { return shared + number * C::kStageBytes; }
+
+    W4AX_DEVICE void load_weights(unsigned char* s, int k_block) const {
+        // A tile's neighbour along k follows it in global memory.
+        constexpr int kTileUnits = kWeightTileBytes / 16, kUnits = C::kStageTiles * kTileUnits;
+        copy_runs<C::kTilesN, kUnits>(
+            static_cast<unsigned char const*>(p.tiles) + (int64_t(tile_n) * p.k_tiles + k_block * C::kStageTiles) * kWeightTileBytes,
+            p.k_tiles * kWeightTileBytes, p.n_tiles - 1 - tile_n, (p.k_tiles - k_block * C::kStageTiles) * kTileUnits,
+            [&](int n, int unit) { return s + C::kWeights + (n * kUnits + unit) * 16; });
+    }
+
+    // kStageRuns groups of 16 rows beside each weight tile, kBytes a row, to slots of kSlot bytes a row.
+    template <int kBytes, int kSlot>
+    W4AX_DEVICE void load_beside(unsigned char* sTo, int k_block, void const* gFrom) const {
+        // 16 rows of kBytes bytes are kBytes units.
+        int const first = k_block * C::kStageRuns;
+        copy_runs<C::kTilesN, C::kStageRuns * kBytes>(
+            static_cast<unsigned char const*>(gFrom) + row_group_index(tile_n, first, p.groups, 0) * kBytes,
+            p.groups * kTileN * kBytes, p.n_tiles - 1 - tile_n, (p.groups - first) * kBytes,
+            [&](int n, int unit) { return sTo + n * C::kStageRuns * kTileN * kSlot + unit * 16; });
+    }
+
+    template <int kBits>
+    W4AX_DEVICE void load_codes(unsigned char* s, int k_block) const {
+        constexpr int kTileUnits = activation_tile_bytes(kBits) / 16;
+        copy_runs<C::kTilesM, C::kStageTiles * kTileUnits>(
+            static_cast<unsigned char const*>(p.x) + (int64_t(tile_m) * p.k_tiles + k_block * C::kStageTiles) * (kTileUnits * 16),
+            p.k_tiles * kTileUnits * 16, ceil_div(p.m, kTileM) - 1 - tile_m, (p.k_tiles - k_block * C::kStageTiles) * kTileUnits,
+            [&](int m, int unit) {
+                return s + C::kX + (m * C::kStageTiles + unit / kTileUnits) * C::kCodeBytes + unit % kTileUnits * 16;
+            });
+    }
+
+    W4AX_DEVICE void load_packed(unsigned char* s, int k_block) const {
+        if constexpr (C::kBits == 8) {
+            load_codes<8>(s, k_block);
+        } else if (p.bits == 4) {
+            load_codes<4>(s, k_block);
+        } else {
+            load_codes<2>(s, k_block);
+        }
+        if constexpr (C::kGroup != 0) {
+            constexpr int kUnits = kTileM * int(sizeof(TokenGroup)) / 16;  // of a group
+            int const first = k_block * C::kStageRuns;
+            copy_runs<C::kTilesM, C::kStageRuns * kUnits>(
+                reinterpret_cast<unsigned char const*>(p.tokens) + (int64_t(tile_m) * p.groups + first) * kUnits * 16,
+                p.groups * kUnits * 16, ceil_div(p.m, kTileM) - 1 - tile_m, (p.groups - first) * kUnits,
+                [&](int m, int unit) { return s + C::kTokenGroups + (m * C::kStageRuns * kUnits + unit) * 16; });
+        }
+    }
+
+    static W4AX_DEVICE auto shared_x(unsigned char* s) {
+        return make_tensor(make_smem_ptr(reinterpret_cast<uint16_t*>(s + C::kX)), typename C::LayoutX{});  // (token,k)
+    }
+
+    W4AX_DEVICE void load_bf16(unsigned char* s, int k_block) const {
+        Tensor sX = shared_x(s);  // (token,k)
+        constexpr int kUnits = C::kStageK / 8;
+        int const first = tile_m * kTileM, k = k_block * C::kStageK;
+        auto const* const gX = static_cast<uint16_t const*>(p.x) + first * p.x_stride + k;
+        if (p.x_vectors) {
+            copy_runs<C::kTokens, kUnits>(reinterpret_cast<unsigned char const*>(gX), int(p.x_stride) * 2, p.m - 1 - first,
+                                          (p.k - k) / 8, [&](int token, int unit) { return &sX(token, unit * 8); });
+        } else {
+            // Rows that are not aligned: by elements. The stage's barrier makes them visible as it does cp.async's.
+            for (int i = thread; i < C::kTokens * C::kStageK; i += C::kThreads) {
+                int const token = i / C::kStageK, e = i % C::kStageK;
+                sX(token, e) = first + token < p.m && k + e < p.k ? gX[token * p.x_stride + e] : 0;
+            }
+        }
+    }
+
+    W4AX_DEVICE void load_stage_weights(unsigned char* s, int k_block) const {
+        load_weights(s, k_block);
+        if constexpr (C::kGroup != 0) {
+            if (p.scale_type == W4AXK_SCALE_F32)
+                load_beside<4, 4>(s + C::kScales, k_block, p.scales);
+            else
+                load_beside<2, 4>(s + C::kScales, k_block, p.scales);
+            if constexpr (C::kQuantised) load_beside<2, 2>(s + C::kSums, k_block, p.sums);
+            if (p.zeros) load_beside<1, 1>(s + C::kZeros, k_block, p.zeros);
+        }
+    }
+
+    W4AX_DEVICE void load_stage_x(unsigned char* s, int k_block) const {
+        if constexpr (C::kPacked)
+            load_packed(s, k_block);
+        else
+            load_bf16(s, k_block);
+    }
+
+    // ---- quantisation of a stage: items are octets, 16 of a token's 128 k on neighbouring lanes
+
+    template <class Each>
+    W4AX_DEVICE void for_octets(unsigned char* s, int k_block, Each each) const {
+        constexpr int kOctets = C::kStageTiles * kOctetsPerTile;
+        Tensor sX = shared_x(s);  // (token,k)
+        for (int item = thread; item < C::kTokens * kOctets; item += C::kThreads) {
+            int const token = item / kOctets, tile = item / kOctetsPerTile % C::kStageTiles, octet = item % kOctetsPerTile;
+            int const k = tile * kTileK + octet_k(octet);
+            Octet x;
+            CUTE_UNROLL
+            for (int i = 0; i < 4; ++i) x.pair[i] = *reinterpret_cast<uint32_t const*>(&sX(token, k + 8 * i));
+            x.valid = p.k - k_block * C::kStageK - k;
+            Codes const codes = each(token, k, octet, x);
+            auto* const sCodes = shared + C::kCodes + (token / kTileM * C::kStageTiles + tile) * C::kCodeBytes;
+            int const at = token % kTileM * kOctetsPerTile + octet;
+            if constexpr (C::kBits == 8)
+                reinterpret_cast<uint2*>(sCodes)[at] = make_uint2(codes.quad[0], codes.quad[1]);
+            else
+                reinterpret_cast<uint32_t*>(sCodes)[at] = nibbles_of(codes);
+        }
+    }
+
+    W4AX_DEVICE void quantise_groups(unsigned char* s, int k_block) const {
+        int const levels = (1 << p.bits) - 1;
+        auto* const sGroups = reinterpret_cast<TokenGroup*>(shared + C::kCodeGroups);  // [tile][run][8 tokens]
+        for_octets(s, k_block, [&](int token, int k, int octet, Octet const& x) {
+            Quantiser const q = quantiser_of(group_extremes<C::kGroup>(extremes_of(x)), levels);
+            Codes const codes = codes_of(x, q, levels);
+            int const sum = p.zeros ? group_sum<C::kGroup>(sum_of(codes)) : 0;
+            if (octet / 2 == 0 && k % C::kRun == 0)
+                sGroups[(token / kTileM * C::kStageRuns + k / C::kRun) * kTileM + token % kTileM] =
+                    TokenGroup{q.scale, zero_and_sum(q.zero, sum)};
+            return codes;
+        });
+    }
+
+    // Whole rows: the range first, of all tokens of the block.
+    W4AX_DEVICE Quantiser* shared_quantisers() const { return reinterpret_cast<Quantiser*>(shared + C::kCodeGroups); }
+    W4AX_DEVICE int* shared_code_sums() const { return reinterpret_cast<int*>(shared_quantisers() + C::kTokens); }
+
+    W4AX_DEVICE void scan_rows() const {
+        for (int token = warp_index(); token < C::kTokens; token += C::kThreads / 32) {
+            Extremes e = 0;
+            if (tile_m * kTileM + token < p.m) {
+                auto const* const gRow = static_cast<uint16_t const*>(p.x) + (tile_m * kTileM + token) * p.x_stride;
+                for (int k = 2 * lane; k < p.k; k += 64) {
+                    Octet x = {};
+                    x.pair[0] = load_pair(gRow, k, p.k, p.x_vectors);
+                    e = merge(e, extremes_of(x));
+                }
+            }
+            CUTE_UNROLL
+            for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+            if (lane == 0) {
+                shared_quantisers()[token] = quantiser_of(e, (1 << p.bits) - 1);
+                shared_code_sums()[token] = 0;
+            }
+        }
+        // Every thread quantises with what the warps found.
+        __syncthreads();
+    }
+
+    W4AX_DEVICE void quantise_rows(unsigned char* s, int k_block) const {
+        int const levels = (1 << p.bits) - 1;
+        for_octets(s, k_block, [&](int token, int, int, Octet const& x) {
+            Codes const codes = codes_of(x, shared_quantisers()[token], levels);
+            if (p.zeros) {
+                // The 16 octets of a token, over 16 lanes; the same lane adds in every stage.
+                int const sum = group_sum<128>(sum_of(codes));
+                if (lane % 16 == 0) shared_code_sums()[token] += sum;
+            }
+            return codes;
+        });
+    }
+
+    // ---- fragments
+
+    // Lane's 16 bytes of a weight tile.
+    W4AX_DEVICE auto load_raw_weights(unsigned char const* s, int tile, int n) const {
+        Tensor rW = make_tensor<uint32_t>(Shape<_4>{});  // (4)
+        uint4 const v = reinterpret_cast<uint4 const*>(
+            s + C::kWeights + ((warp_n * C::kNT + n) * C::kStageTiles + tile) * kWeightTileBytes)[lane];
+        rW(0) = v.x;
+        rW(1) = v.y;
+        rW(2) = v.z;
+        rW(3) = v.w;
+        return rW;
+    }
+
+    W4AX_DEVICE void load_words(unsigned char* s, int tile, int m, uint32_t (&words)[kWords]) const {
+        int const tile_of_block = warp_m * C::kMT + m;
+        if constexpr (!C::kQuantised) {
+            auto const* const sX = reinterpret_cast<uint16_t const*>(s + C::kX);
+            // The swizzle stays inside 8 tokens x 64 k: the tile's offset is a constant, the lane's the same in every tile.
+            typename C::LayoutX const layout;
+            CUTE_UNROLL
+            for (int half = 0; half < 2; ++half) {
+                // Four matrices of 8 tokens x 8 k: 32 k in natural order, two mma's B.
+                int const at = layout(tile_of_block * kTileM, tile * kTileK) + layout(lane % 8, half * 32 + lane / 8 * 8);
+                SM75_U32x4_LDSM_N::copy(*reinterpret_cast<uint128_t const*>(sX + at), words[4 * half], words[4 * half + 1],
+                                        words[4 * half + 2], words[4 * half + 3]);
+            }
+        } else {
+            auto const* const sTile = (C::kFused ? shared + C::kCodes : s + C::kX) +
+                                      (tile_of_block * C::kStageTiles + tile) * C::kCodeBytes;
+            if constexpr (C::kBits == 8) {
+                uint4 const v = reinterpret_cast<uint4 const*>(sTile)[lane];
+                words[0] = v.x;
+                words[1] = v.y;
+                words[2] = v.z;
+                words[3] = v.w;
+            } else if (C::kFused || p.bits == 4) {
+                uint2 const v = reinterpret_cast<uint2 const*>(sTile)[lane];
+                words[0] = v.x;
+                words[1] = v.y;
+            } else {
+                expand_2bit(reinterpret_cast<uint32_t const*>(sTile)[lane], words);
+            }
+        }
+    }
+
+    // What stands beside the lane's rows g and g + 8 of a weight tile, for a run of the stage.
+    W4AX_DEVICE RowGroup load_row(unsigned char const* s, int run, int n, int i) const {
+        int const group = (warp_n * C::kNT + n) * C::kStageRuns, row = run * kTileN + lane / 4 + 8 * i;
+        RowGroup r;
+        r.scale = load_scale(s + C::kScales + group * kTileN * 4, p.scale_type, row);
+        if constexpr (C::kQuantised) {
+            r.sum = exact_float(reinterpret_cast<int16_t const*>(s + C::kSums)[group * kTileN + row]);
+            r.zero = p.zeros ? exact_float(reinterpret_cast<int8_t const*>(s + C::kZeros)[group * kTileN + row]) : 0.0f;
+        } else {
+            r.sum = r.zero = 0.0f;
+        }
+        return r;
+    }
+
+    W4AX_DEVICE int load_zero(unsigned char const* s, int run, int n, int i) const {
+        if (!p.zeros) return 0;
+        if constexpr (C::kGroup != 0) {
+            int const group = (warp_n * C::kNT + n) * C::kStageRuns + run;
+            return reinterpret_cast<int8_t const*>(s + C::kZeros)[group * kTileN + lane / 4 + 8 * i];
+        } else {
+            int const tile = tile_n + warp_n * C::kNT + n;
+            return tile < p.n_tiles ? p.zeros[row_group_index(tile, 0, 1, lane / 4 + 8 * i)] : 0;
+        }
+    }
+
+    // The factors of the lane's tokens 2t and 2t + 1 of an activation tile.
+    W4AX_DEVICE void load_tokens(unsigned char const* s, int run, int m, TokenFactors (&factors)[2]) const {
+        int const group = (warp_m * C::kMT + m) * C::kStageRuns + run;
+        auto const* const sGroups = C::kFused ? shared + C::kCodeGroups : s + C::kTokenGroups;
+        uint4 const v = reinterpret_cast<uint4 const*>(sGroups)[group * (kTileM / 2) + lane % 4];
+        factors[0] = token_factors(TokenGroup{__uint_as_float(v.x), v.y});
+        factors[1] = token_factors(TokenGroup{__uint_as_float(v.z), v.w});
+    }
+
+    // ---- products
+
+    // The A fragments of a run: (A,step,NT) for each of its k-tiles.
+    template <class TensorA>
+    W4AX_DEVICE void load_run_weights(unsigned char const* s, int run, TensorA& rA) const {
+        CUTE_UNROLL
+        for (int n = 0; n < C::kNT; ++n) {
+            uint32_t offset[2] = {};
+            if constexpr (!C::kQuantised) {
+                CUTE_UNROLL
+                for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, run, n, i));
+            }
+            CUTE_UNROLL
+            for (int i = 0; i < kRunTiles; ++i)
+                Engine::unpack(load_raw_weights(s, run * C::kRun / kTileK + i, n), offset, rA(_, _, i, n));
+        }
+    }
+
+    // rC(_, n) += the products of a run and an activation tile.
+    template <class TensorA, class TensorC>
+    W4AX_DEVICE void multiply_run(unsigned char* s, int run, int m, TensorA const& rA, TensorC&& rC) const {  // (A,step,tile,NT) (4,NT)
+        // A group of 32 takes half of its tile's steps.
+        int const first = C::kRun >= kTileK ? 0 : run % 2 * kRunSteps;
+        CUTE_UNROLL
+        for (int i = 0; i < kRunTiles; ++i) {
+            uint32_t words[kWords];
+            load_words(s, run * C::kRun / kTileK + i, m, words);
+            Tensor rB = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersB>, Int<kSteps>>{});  // (B,step)
+            Engine::expand(words, rB);
+            CUTE_UNROLL
+            for (int s = 0; s < kRunSteps; ++s) {
+                CUTE_UNROLL
+                for (int n = 0; n < C::kNT; ++n) {
+                    auto rD = rC(_, n);  // (4)
+                    Engine::multiply(rD, rA(_, first + s, i, n), rB(_, first + s));
+                }
+            }
+        }
+    }
+
+    template <bool kAsymmetric, class TensorAcc>
+    W4AX_DEVICE void add_stage(unsigned char* s, int k_block, TensorAcc& acc) const {  // (4,NT,MT) f32
+        CUTE_UNROLL
+        for (int run = 0; run < C::kStageRuns; ++run) {
+            if (C::kGroup && k_block * C::kStageRuns + run >= p.groups) break;
+            Tensor rA = make_tensor<uint32_t>(
+                Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<kRunTiles>, Int<C::kNT>>{});  // (A,step,tile,NT)
+            load_run_weights(s, run, rA);
+            RowGroup rows[C::kNT][2];
+            if constexpr (C::kGroup != 0) {
+                CUTE_UNROLL
+                for (int n = 0; n < C::kNT; ++n) {
+                    CUTE_UNROLL
+                    for (int i = 0; i < 2; ++i) rows[n][i] = load_row(s, run, n, i);
+                }
+            }
+            CUTE_UNROLL
+            for (int m = 0; m < C::kMT; ++m) {
+                Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>>{});  // (4,NT)
+                fill(rC, Accumulator(Engine::kStart));
+                multiply_run(s, run, m, rA, rC);
+                TokenFactors tokens[2];
+                if constexpr (C::kQuantised) load_tokens(s, run, m, tokens);
+                CUTE_UNROLL
+                for (int n = 0; n < C::kNT; ++n) {
+                    CUTE_UNROLL
+                    for (int i = 0; i < 4; ++i) {
+                        // Accumulator i: row g + 8 * (i / 2), token 2t + i % 2.
+                        float const dot = Engine::sum(rC(i, n));
+                        if constexpr (C::kQuantised)
+                            acc(i, n, m) = add_group<kAsymmetric>(acc(i, n, m), dot, rows[n][i / 2], tokens[i % 2]);
+                        else if constexpr (C::kGroup != 0)
+                            acc(i, n, m) = __fmaf_rn(dot, rows[n][i / 2].scale, acc(i, n, m));
+                        else
+                            acc(i, n, m) = __fadd_rn(acc(i, n, m), dot);
+                    }
+                }
+            }
+        }
+    }
+
+    template <class TensorC>
+    W4AX_DEVICE void multiply_stage(unsigned char* s, TensorC& rC) const {  // (4,NT,MT) s32
+        CUTE_UNROLL
+        for (int run = 0; run < C::kStageRuns; ++run) {
+            Tensor rA = make_tensor<uint32_t>(
+                Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<kRunTiles>, Int<C::kNT>>{});  // (A,step,tile,NT)
+            load_run_weights(s, run, rA);
+            CUTE_UNROLL
+            for (int m = 0; m < C::kMT; ++m) multiply_run(s, run, m, rA, rC(_, _, m));
+        }
+    }
+};
+
+}  // namespace w4ax

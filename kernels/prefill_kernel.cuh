@@ -1,0 +1,172 @@
+// The kernel of the prefill family, over the steps of prefill.cuh.
+#pragma once
+
+#include "prefill.cuh"
+
+namespace w4ax {
+
+// Runs `consume(s, k_block)` on each stage of K, at shared address s, with the later ones on their way.
+template <class C, class Consume>
+W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
+    int const k_blocks = ceil_div(b.p.k_tiles, C::kStageTiles);
+    // Weights first: until the wait, x and y belong to the launch before.
+    for (int i = 0; i < C::kStages - 1; ++i)
+        if (i < k_blocks) b.load_stage_weights(b.stage(i), i);
+    ptx::wait_for_previous_grid();
+    ptx::let_next_grid_start();
+    if constexpr (C::kQuantises && C::kGroup == 0) b.scan_rows();
+    // The weights of all first stages count as the first group's: it waits a little longer, the order stays simple.
+    for (int i = 0; i < C::kStages - 1; ++i) {
+        if (i < k_blocks) b.load_stage_x(b.stage(i), i);
+        cp_async_fence();
+    }
+    int read = 0, write = C::kStages - 1;
+    for (int k_block = 0; k_block < k_blocks; ++k_block) {
+        // This thread's part of the stage has landed, and with the barrier everybody's; and nobody still reads the stage
+        // before, whose place is filled next, nor the codes made of it.
+        cp_async_wait<C::kStages - 2>();
+        __syncthreads();
+        if (k_block + C::kStages - 1 < k_blocks) {
+            b.load_stage_weights(b.stage(write), k_block + C::kStages - 1);
+            b.load_stage_x(b.stage(write), k_block + C::kStages - 1);
+        }
+        // Empty groups at the end keep the count of the wait right.
+        cp_async_fence();
+        unsigned char* const s = b.stage(read);
+        if constexpr (C::kQuantises) {
+            if constexpr (C::kGroup != 0)
+                b.quantise_groups(s, k_block);
+            else
+                b.quantise_rows(s, k_block);
+            // Every warp multiplies codes that all have made.
+            __syncthreads();
+        }
+        consume(s, k_block);
+        read = read + 1 == C::kStages ? 0 : read + 1;
+        write = write + 1 == C::kStages ? 0 : write + 1;
+    }
+    cp_async_wait<0>();
+}
+
+// Writes the block's outputs, turned through shared memory: accumulators lie channel by channel, y token by token.
+// `beside(channel)` is what stands beside a channel, `output(that, i, n, m)` then gives the lane's outputs before the bias.
+template <class C, class Beside, class Output>
+W4AX_DEVICE void write_outputs(Prefill<C> const& b, Beside beside, Output output) {
+    GemmParams const& p = b.p;
+    auto* const sY = reinterpret_cast<uint16_t*>(b.shared);
+    Tensor cC = Prefill<C>::Engine::coordinates();  // (4) -> (row,token)
+    // What goes with the lane's rows g and g + 8 of each weight tile.
+    decltype(beside(0)) rows[C::kNT][2];
+    float bias[C::kNT][2];
+    CUTE_UNROLL
+    for (int n = 0; n < C::kNT; ++n) {
+        CUTE_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            int const channel = (b.tile_n + b.warp_n * C::kNT + n) * kTileN + b.lane / 4 + 8 * i;
+            // Channels beyond N are not written, and have nothing that could be read.
+            rows[n][i] = channel < p.n ? beside(channel) : decltype(beside(0)){};
+            bias[n][i] = p.bias && channel < p.n ? p.bias[channel] : 0.0f;
+        }
+    }
+    CUTE_UNROLL
+    for (int n = 0; n < C::kNT; ++n) {
+        CUTE_UNROLL
+        for (int m = 0; m < C::kMT; ++m) {
+            CUTE_UNROLL
+            for (int i = 0; i < 4; ++i) {
+                int const row = (b.warp_n * C::kNT + n) * kTileN + int(get<0>(cC(i)));
+                int const token = (b.warp_m * C::kMT + m) * kTileM + int(get<1>(cC(i)));
+                float const acc = output(rows[n][i / 2], i, n, m);
+                sY[token * C::kOutRow + row] = round_to_bf16(p.bias ? __fadd_rn(acc, bias[n][i / 2]) : acc);
+            }
+        }
+    }
+    // The block's outputs are complete.
+    __syncthreads();
+    constexpr int kUnits = C::kRows / 8;
+    for (int i = b.thread; i < C::kTokens * kUnits; i += C::kThreads) {
+        int const token = b.tile_m * kTileM + i / kUnits, channel = b.tile_n * kTileN + i % kUnits * 8;
+        if (token >= p.m || channel >= p.n) continue;
+        uint16_t const* const sFrom = sY + i / kUnits * C::kOutRow + i % kUnits * 8;
+        uint16_t* const gTo = p.y + token * p.y_stride + channel;
+        if (p.y_vectors && channel + 8 <= p.n) {
+            *reinterpret_cast<uint4*>(gTo) = *reinterpret_cast<uint4 const*>(sFrom);
+        } else {
+            for (int e = 0; e < 8 && channel + e < p.n; ++e) gTo[e] = sFrom[e];
+        }
+    }
+}
+
+// Groups, and BF16 whole rows in runs of 128.
+template <class C>
+W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
+    Prefill<C> const b(p, shared);
+    Tensor acc = make_tensor<float>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
+    clear(acc);
+    for_stages(b, [&](unsigned char* s, int k_block) {
+        if (p.zeros)
+            b.template add_stage<true>(s, k_block, acc);
+        else
+            b.template add_stage<false>(s, k_block, acc);
+    });
+    // The outputs go where stages are still read.
+    __syncthreads();
+    // A BF16 row's sum of all of K takes its scale here.
+    constexpr bool kScalesHere = !C::kQuantised && C::kGroup == 0;
+    write_outputs(
+        b,
+        [&](int channel) {
+            return kScalesHere ? load_scale(p.scales, p.scale_type, row_group_index(channel / kTileN, 0, 1, channel % kTileN)) : 0.0f;
+        },
+        [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
+}
+
+// Quantised activations and weights with one scale a channel: integer sums of whole rows.
+template <class C>
+W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) {
+    Prefill<C> const b(p, shared);
+    using Engine = typename Prefill<C>::Engine;
+    Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
+    clear(rC);
+    for_stages(b, [&](unsigned char* s, int) { b.multiply_stage(s, rC); });
+
+    // What goes with the lane's tokens, before shared memory is taken for the outputs.
+    TokenGroup tokens[C::kMT][2];
+    CUTE_UNROLL
+    for (int m = 0; m < C::kMT; ++m) {
+        CUTE_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            int const token = (b.warp_m * C::kMT + m) * kTileM + 2 * (b.lane % 4) + i;
+            tokens[m][i] = TokenGroup{0.0f, 0};
+            if (b.tile_m * kTileM + token >= p.m) continue;
+            if constexpr (C::kFused)
+                tokens[m][i] = TokenGroup{b.shared_quantisers()[token].scale,
+                                          zero_and_sum(b.shared_quantisers()[token].zero, b.shared_code_sums()[token])};
+            else
+                tokens[m][i] = p.tokens[b.tile_m * kTileM + token];  // [tile of 8 tokens][one group][8]
+        }
+    }
+    // The outputs go where stages, and quantisers, are still read.
+    __syncthreads();
+    write_outputs(
+        b,
+        [&](int channel) {
+            int64_t const at = row_group_index(channel / kTileN, 0, 1, channel % kTileN);
+            return ChannelFactors{load_scale(p.scales, p.scale_type, at), static_cast<int32_t const*>(p.sums)[at],
+                                  p.zeros ? p.zeros[at] : 0};
+        },
+        [&](ChannelFactors const& row, int i, int n, int m) {
+            return channel_product(rC(i, n, m) >> Engine::kShift, row, tokens[m][i % 2]);
+        });
+}
+
+template <class C>
+__global__ void __launch_bounds__(C::kThreads) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
+    W4AX_DYNAMIC_SHARED(shared);
+    if constexpr (C::kWholeRow)
+        prefill_whole_rows<C>(p, shared);
+    else
+        prefill_runs<C>(p, shared);
+}
+
+}  // namespace w4ax

@@ -1,0 +1,41 @@
+// The tile variants of the prefill family, for the .cu files that instantiate them: one per width and mode.
+#pragma once
+
+#include "prefill_kernel.cuh"
+#include "registry.cuh"
+
+namespace w4ax {
+
+template <class C>
+Kernel prefill_entry(int tile) {
+    // Shared memory that every architecture from sm_80 on gives a block (sm_86 and sm_89 have the least).
+    static_assert(C::kShared <= 99 * 1024, "a block does not fit on sm_86");
+    return {reinterpret_cast<void const*>(&prefill_kernel<C>),
+            W4AXK_PREFILL,
+            C::kBits,
+            C::kGroup,
+            C::kFused,
+            tile,
+            C::kRows,
+            C::kTokens,
+            C::kThreads,
+            [](int) { return C::kShared; },
+            C::kShared};
+}
+
+template <int kBits, bool kFused>
+KernelList prefill_list() {
+    // BF16 stages take the most room: two of them where a block has 128 tokens. Quantising here takes more, and 64 tokens.
+    constexpr bool kQuantises = kBits != 16 && kFused;
+    constexpr int kLargeM = kQuantises ? 4 : 8, kLargeStages = kBits == 16 ? 2 : 3;
+#define W4AX_TILES(group)                                                           \
+    prefill_entry<PrefillConfig<kBits, group, kFused, 1, 4, 1, 4>>(1),              \
+        prefill_entry<PrefillConfig<kBits, group, kFused, 2, 8, 1, 3>>(2),          \
+        prefill_entry<PrefillConfig<kBits, group, kFused, 2, kLargeM, 2, kLargeStages>>(3)
+    static Kernel const kernels[] = {W4AX_TILES(0), W4AX_TILES(32), W4AX_TILES(64), W4AX_TILES(128)};
+#undef W4AX_TILES
+    static_assert(sizeof kernels / sizeof kernels[0] == 4 * kPrefillTiles, "each grouping has each tile");
+    return {kernels, 4 * kPrefillTiles};
+}
+
+}  // namespace w4ax
