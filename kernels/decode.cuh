@@ -167,9 +167,7 @@ struct Decode {
             if constexpr (!C::kQuantised) {
                 int const token = kTileM * m + lane / 4;
                 if (token >= p.m) continue;
-                CUTE_UNROLL
-                for (int i = 0; i < kWords; ++i)
-                    rX[m][i] = load_pair(x_row(token), tile_k * kTileK + 8 * i + 2 * (lane % 4), p.k, p.x_vectors);
+                load_pairs<kWords, 8>(x_row(token), tile_k * kTileK + 2 * (lane % 4), p.k, p.x_vectors, rX[m]);
             } else {
                 if (kTileM * m >= p.m) continue;
                 auto const* gX = static_cast<unsigned char const*>(p.x) +

@@ -73,14 +73,8 @@ W4AX_DEVICE Extremes row_extremes(Decode<C> const& d, Extremes const* sExtremes,
 template <class C>
 W4AX_DEVICE void scan_rows(Decode<C> const& d, Extremes* sExtremes) {
     for (int token = 0; token < d.p.m; ++token) {
-        Extremes e = 0;
-        for (int k = 2 * int(threadIdx.x); k < d.p.k; k += 2 * C::kThreads) {
-            Octet x = {};
-            x.pair[0] = load_pair(d.x_row(token), k, d.p.k, d.p.x_vectors);
-            e = merge(e, extremes_of(x));
-        }
-        CUTE_UNROLL
-        for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+        Extremes const e =
+            warp_extremes(scan_row(d.x_row(token), d.p.k, d.p.x_vectors, int(threadIdx.x), C::kThreads));
         if (d.lane == 0) sExtremes[d.warp * d.p.m + token] = e;
     }
 }
