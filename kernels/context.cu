@@ -1,0 +1,199 @@
+#include "context.cuh"
+
+#include <cuda.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+
+namespace w4ax {
+
+namespace {
+
+constexpr int kMaxDevices = 64;
+
+thread_local char const* last_error_text = "no error";
+
+#ifndef W4AX_EMULATE
+
+// The driver's functions for contexts, which the runtime has no words for. Looked up through the runtime, so that a machine
+// without a driver can still load the library.
+struct Driver {
+    CUresult (*stream_context)(CUstream, CUcontext*);
+    CUresult (*push)(CUcontext);
+    CUresult (*pop)(CUcontext*);
+    CUresult (*retain_primary)(CUcontext*, CUdevice);
+    CUresult (*device)(CUdevice*, int);
+};
+Driver driver;
+
+template <class Function>
+cudaError_t look_up(char const* name, Function& function) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+    // The signatures above are those of 12.0: newer variants of the same name take more arguments.
+    cudaError_t const error = cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+#else
+    cudaError_t const error = cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result);
+#endif
+    if (error != cudaSuccess) return error;
+    function = reinterpret_cast<Function>(found);
+    return result == cudaDriverEntryPointSuccess && found ? cudaSuccess : cudaErrorInsufficientDriver;
+}
+
+cudaError_t look_up_driver() {
+    Driver d = {};
+    cudaError_t error = look_up("cuStreamGetCtx", d.stream_context);
+    if (error == cudaSuccess) error = look_up("cuCtxPushCurrent", d.push);
+    if (error == cudaSuccess) error = look_up("cuCtxPopCurrent", d.pop);
+    if (error == cudaSuccess) error = look_up("cuDevicePrimaryCtxRetain", d.retain_primary);
+    if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
+    if (error == cudaSuccess) driver = d;
+    return error;
+}
+
+#endif
+
+struct Slot {
+    std::atomic<bool> ready{false};  // written last: what follows is constant from then on
+    Device device;
+    std::unique_ptr<LoadedKernel[]> kernels;
+#ifndef W4AX_EMULATE
+    CUcontext primary;
+#endif
+};
+Slot slots[kMaxDevices];
+std::mutex preload_mutex;
+
+// Loads all kernels in the context that is current.
+w4axk_status load_kernels(Slot& slot, int ordinal) {
+    slot.device.ordinal = ordinal;
+    int major = 0;
+    cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&slot.device.largest_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    if (error != cudaSuccess) return status_of(error);
+    slot.device.has_pdl = major >= 9;
+    slot.kernels.reset(new (std::nothrow) LoadedKernel[kernel_count()]);
+    if (!slot.kernels) return status_of(cudaErrorMemoryAllocation);
+    for (int i = 0; i < kernel_count(); ++i) {
+        Kernel const& kernel = *kernel_at(i);
+        // Asking for the attributes loads the kernel.
+        error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
+        if (error != cudaSuccess) return status_of(error);
+        int const shared = kernel.largest_shared_bytes < slot.device.largest_shared_bytes ? kernel.largest_shared_bytes
+                                                                                         : slot.device.largest_shared_bytes;
+        error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+        if (error != cudaSuccess) return status_of(error);
+    }
+    return W4AXK_OK;
+}
+
+w4axk_status count_devices(int* count) {
+    *count = 0;
+    cudaError_t const error = cudaGetDeviceCount(count);
+    if (error == cudaSuccess) return *count > 0 ? W4AXK_OK : W4AXK_NO_DEVICE;
+    cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+    *count = 0;
+    if (error == cudaErrorInsufficientDriver) {
+        // The same error stands for no driver at all, whose version is 0.
+        int version = 0;
+        if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return W4AXK_NO_DEVICE;
+    }
+    return status_of(error);
+}
+
+}  // namespace
+
+w4axk_status status_of(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess: return W4AXK_OK;
+        case cudaErrorNoDevice: return W4AXK_NO_DEVICE;
+        case cudaErrorInvalidDevice: return W4AXK_BAD_DEVICE;
+        case cudaErrorInsufficientDriver:
+        case cudaErrorUnsupportedPtxVersion: return W4AXK_DRIVER_TOO_OLD;
+        case cudaErrorNoKernelImageForDevice:
+        case cudaErrorInvalidDeviceFunction: return W4AXK_NO_KERNEL_IMAGE;
+        default: last_error_text = cudaGetErrorString(error); return W4AXK_CUDA_ERROR;
+    }
+}
+
+Device const* find_device(int ordinal) {
+    if (ordinal < 0 || ordinal >= kMaxDevices || !slots[ordinal].ready.load(std::memory_order_acquire)) return nullptr;
+    return &slots[ordinal].device;
+}
+
+LoadedKernel const* find_loaded(int ordinal, int kernel) {
+    return find_device(ordinal) && kernel >= 0 && kernel < kernel_count() ? &slots[ordinal].kernels[kernel] : nullptr;
+}
+
+#ifdef W4AX_EMULATE
+
+ContextGuard::~ContextGuard() {}
+w4axk_status ContextGuard::enter(Device const&, cudaStream_t) { return W4AXK_OK; }
+
+#else
+
+ContextGuard::~ContextGuard() {
+    CUcontext popped;
+    if (entered_) driver.pop(&popped);
+}
+
+w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
+    CUcontext const primary = slots[device.ordinal].primary;
+    // The default streams are of whatever context is current, so they are of this one once it is.
+    if (stream != nullptr && stream != cudaStreamLegacy && stream != cudaStreamPerThread) {
+        CUcontext context = nullptr;
+        if (driver.stream_context(stream, &context) != CUDA_SUCCESS || context != primary) return W4AXK_WRONG_CONTEXT;
+    }
+    if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
+    entered_ = true;
+    return W4AXK_OK;
+}
+
+#endif
+
+}  // namespace w4ax
+
+using namespace w4ax;
+
+extern "C" const char* w4axk_last_cuda_error(void) { return last_error_text; }
+
+extern "C" w4axk_status w4axk_device_count(int32_t* count) {
+    if (!count) return W4AXK_NULL_POINTER;
+    int found = 0;
+    w4axk_status const status = count_devices(&found);
+    *count = found;
+    return status;
+}
+
+extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
+    int count = 0;
+    w4axk_status status = count_devices(&count);
+    if (status != W4AXK_OK) return status;
+    if (ordinal < 0 || ordinal >= count || ordinal >= kMaxDevices) return W4AXK_BAD_DEVICE;
+    std::lock_guard<std::mutex> const lock(preload_mutex);
+    Slot& slot = slots[ordinal];
+    if (slot.ready.load(std::memory_order_acquire)) return W4AXK_OK;
+#ifdef W4AX_EMULATE
+    status = load_kernels(slot, ordinal);
+#else
+    cudaError_t const error = look_up_driver();
+    if (error != cudaSuccess) return status_of(error);
+    CUdevice device;
+    if (driver.device(&device, ordinal) != CUDA_SUCCESS) return W4AXK_BAD_DEVICE;
+    // Kept for good: launches compare streams with it.
+    if (driver.retain_primary(&slot.primary, device) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
+    if (driver.push(slot.primary) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
+    status = load_kernels(slot, ordinal);
+    CUcontext popped;
+    driver.pop(&popped);
+#endif
+    if (status == W4AXK_OK)
+        slot.ready.store(true, std::memory_order_release);
+    else
+        cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+    return status;
+}

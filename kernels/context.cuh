@@ -1,0 +1,40 @@
+// Devices: what is loaded where, and whose context a launch runs in.
+#pragma once
+
+#include "registry.cuh"
+
+#include <cuda_runtime.h>
+
+namespace w4ax {
+
+// A status for an error of the runtime; keeps its text for w4axk_last_cuda_error.
+w4axk_status status_of(cudaError_t error);
+
+struct LoadedKernel {
+    cudaFuncAttributes attributes;
+};
+
+struct Device {
+    int ordinal;
+    bool has_pdl;             // sm_90 and later
+    int largest_shared_bytes; // of a block
+};
+
+// Null if the device is not preloaded.
+Device const* find_device(int ordinal);
+LoadedKernel const* find_loaded(int ordinal, int kernel);
+
+// Makes a device's primary context current while it lives, after it has checked that a stream belongs to it.
+class ContextGuard {
+public:
+    ContextGuard() = default;
+    ContextGuard(ContextGuard const&) = delete;
+    ContextGuard& operator=(ContextGuard const&) = delete;
+    ~ContextGuard();
+    w4axk_status enter(Device const& device, cudaStream_t stream);
+
+private:
+    bool entered_ = false;
+};
+
+}  // namespace w4ax

@@ -1,0 +1,177 @@
+// The kernels of the decode family, over the steps of decode.cuh.
+#pragma once
+
+#include "decode.cuh"
+
+namespace w4ax {
+
+// Groups of 32, 64 and 128, and BF16 whole rows in runs of 128.
+template <class C>
+W4AX_DEVICE void decode_runs(GemmParams const& p, unsigned char* shared) {
+    Decode<C> const d(p, shared);
+    using Engine = typename Decode<C>::Engine;
+    using Accumulator = typename Engine::Accumulator;
+
+    Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});     // (4,NT,tiles)
+    Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});     // (4,NT,MT)
+    RowGroup rRows[Decode<C>::kRowItems];
+    float acc[C::kOutputs] = {};
+    CUTE_UNROLL
+    for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
+    d.load_rows(0, rRows);
+
+    // All above reads weights only; x and y belong to the launch before until here.
+    ptx::wait_for_previous_grid();
+    ptx::let_next_grid_start();
+
+    int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
+    for (int round = 0; round < rounds; ++round) {
+        int const buffer = round % 2;
+        if constexpr (C::kQuantised) {
+            if constexpr (C::kFused)
+                d.quantise_groups(round, buffer);
+            else
+                d.store_packed_tokens(round, buffer);
+        }
+        d.multiply(
+            round, rW, rC,
+            [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
+            [&](int) { fill(rC, Accumulator(Engine::kStart)); },
+            [&](int run) {
+                if (d.first_run(round) + run < d.run_count())
+                    d.store_run(buffer * C::kRuns + d.warp * C::kRunsPerWarp + run, rC);
+            });
+        d.store_rows(buffer, rRows);
+        d.load_rows(round + 1, rRows);
+        // The round's sums and scales are complete. One barrier a round is enough: the next round writes the other buffer,
+        // and whoever writes this one again has passed the next barrier, behind everybody's reads of now.
+        __syncthreads();
+        if (p.zeros)
+            d.template add_runs<true>(round, buffer, acc);
+        else
+            d.template add_runs<false>(round, buffer, acc);
+    }
+
+    d.for_outputs([&](int i, int token, int row) {
+        if constexpr (!C::kQuantised && C::kGroup == 0) {
+            int const tile = d.first_tile_n + row / kTileN;
+            if (tile < p.n_tiles)
+                acc[i] = __fmaf_rn(acc[i], load_scale(p.scales, p.scale_type, row_group_index(tile, 0, 1, row % kTileN)), 0.0f);
+        }
+        d.write(token, row, acc[i]);
+    });
+}
+
+// The extremes of whole rows, taken by all warps together.
+template <class C>
+W4AX_DEVICE Extremes row_extremes(Decode<C> const& d, Extremes const* sExtremes, int token) {
+    Extremes e = 0;
+    for (int warp = 0; warp < C::kWarps; ++warp) e = merge(e, sExtremes[warp * d.p.m + token]);
+    return e;
+}
+
+template <class C>
+W4AX_DEVICE void scan_rows(Decode<C> const& d, Extremes* sExtremes) {
+    for (int token = 0; token < d.p.m; ++token) {
+        Extremes e = 0;
+        for (int k = 2 * int(threadIdx.x); k < d.p.k; k += 2 * C::kThreads) {
+            Octet x = {};
+            x.pair[0] = load_pair(d.x_row(token), k, d.p.k, d.p.x_vectors);
+            e = merge(e, extremes_of(x));
+        }
+        CUTE_UNROLL
+        for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+        if (d.lane == 0) sExtremes[d.warp * d.p.m + token] = e;
+    }
+}
+
+// Quantised activations and weights with one scale a channel: integer sums of whole rows in registers.
+template <class C>
+W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
+    Decode<C> const d(p, shared);
+    using Engine = typename Decode<C>::Engine;
+    auto* const sExtremes = reinterpret_cast<Extremes*>(shared + d.offsets.tokens);  // [warp][token]
+    auto* const sSums = reinterpret_cast<int*>(sExtremes) + C::kWarps * p.m;         // [warp][token]
+
+    Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});  // (4,NT,tiles)
+    Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});      // (4,NT,MT)
+    clear(rC);
+    CUTE_UNROLL
+    for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
+
+    // All above reads weights only; x and y belong to the launch before until here.
+    ptx::wait_for_previous_grid();
+    ptx::let_next_grid_start();
+
+    int const levels = (1 << p.bits) - 1;
+    if constexpr (C::kFused) {
+        for (int i = threadIdx.x; i < C::kWarps * p.m; i += C::kThreads) sSums[i] = 0;
+        scan_rows(d, sExtremes);
+        // Every warp needs the extremes that all found, and adds to the sums.
+        __syncthreads();
+    }
+
+    int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
+    for (int round = 0; round < rounds; ++round) {
+        if constexpr (C::kFused) {
+            // Nobody may still read the codes of the round before.
+            __syncwarp();
+            d.for_octets(round, [&](int token, int, int, Octet const& x) {
+                Codes codes = {};
+                int sum = 0;
+                if (token < p.m) {
+                    codes = codes_of(x, quantiser_of(row_extremes(d, sExtremes, token), levels), levels);
+                    sum = sum_of(codes);
+                }
+                if (p.zeros) {
+                    // A token has 8 * kTiles octets, 8, 16 or 32 neighbouring lanes.
+                    constexpr int kLanes = C::kTiles * kOctetsPerTile < 32 ? C::kTiles * kOctetsPerTile : 32;
+                    CUTE_UNROLL
+                    for (int distance = kLanes / 2; distance > 0; distance /= 2)
+                        sum += __shfl_xor_sync(kAllLanes, sum, distance);
+                    if (token < p.m && d.lane % kLanes == 0) sSums[d.warp * p.m + token] += sum;
+                }
+                return codes;
+            });
+        }
+        d.multiply(
+            round, rW, rC,
+            [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
+            [](int) {}, [](int) {});
+    }
+    d.store_run(d.warp, rC);
+    // All warps' sums are in the slab.
+    __syncthreads();
+
+    auto const* sSlab = reinterpret_cast<int const*>(shared + d.offsets.slab);
+    d.for_outputs([&](int, int token, int row) {
+        int const tile = d.first_tile_n + row / kTileN;
+        if (tile >= p.n_tiles) return;
+        int dot = 0;
+        for (int warp = 0; warp < C::kWarps; ++warp) dot += sSlab[(warp * p.m + token) * C::kSlabToken + row];
+        TokenGroup t;
+        if constexpr (C::kFused) {
+            Quantiser const q = quantiser_of(row_extremes(d, sExtremes, token), levels);
+            int sum = 0;
+            for (int warp = 0; warp < C::kWarps; ++warp) sum += sSums[warp * p.m + token];
+            t = TokenGroup{q.scale, zero_and_sum(q.zero, sum)};
+        } else {
+            t = p.tokens[token];  // [tile of 8 tokens][one group][8]
+        }
+        int64_t const i = row_group_index(tile, 0, 1, row % kTileN);
+        d.write(token, row,
+                channel_product(dot >> Engine::kShift, static_cast<int32_t const*>(p.sums)[i], p.zeros ? p.zeros[i] : 0,
+                                load_scale(p.scales, p.scale_type, i), t));
+    });
+}
+
+template <class C>
+__global__ void __launch_bounds__(C::kThreads, 2) decode_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
+    W4AX_DYNAMIC_SHARED(shared);
+    if constexpr (C::kWholeRow)
+        decode_whole_rows<C>(p, shared);
+    else
+        decode_runs<C>(p, shared);
+}
+
+}  // namespace w4ax

@@ -1,0 +1,42 @@
+// What the kernels are launched with.
+#pragma once
+
+#include "layout.cuh"
+
+#include <cstdint>
+
+namespace w4ax {
+
+struct GemmParams {
+    void const* tiles;            // weights, see layout.cuh
+    void const* scales;           // of scale_type
+    int8_t const* zeros;          // null when symmetric
+    void const* sums;             // int16_t, int32_t per channel
+    void const* x;                // BF16 [m, k], or packed codes
+    TokenGroup const* tokens;     // packed only
+    int64_t x_stride;             // elements
+    uint16_t* y;                  // BF16 [m, n]
+    int64_t y_stride;             // elements
+    float const* bias;            // or null
+    int m, n, k;
+    int n_tiles, k_tiles, groups;
+    int group;                    // 0: per channel
+    int bits;                     // of the activations: a 4-bit kernel takes 2-bit ones too
+    int scale_type;               // w4axk_scale_type
+    bool x_vectors;               // decode: rows of x are aligned to 4 bytes; prefill: to 16 bytes
+    bool y_vectors;               // rows of y are aligned to 16 bytes
+};
+
+struct QuantizeParams {
+    void const* x;                // BF16 [m, k]
+    int64_t x_stride;             // elements
+    void* codes;                  // packed, see layout.cuh
+    TokenGroup* tokens;
+    int m, k;
+    int k_tiles, groups;
+    int group;                    // 0: per token
+    int bits;
+    bool x_vectors;               // rows of x are aligned to 4 bytes
+};
+
+}  // namespace w4ax

@@ -1,0 +1,56 @@
+// The only file with raw PTX: what CuTe and CUDA's intrinsics lack. Under the emulator each function is declared here and
+// implemented there.
+#pragma once
+
+#include "device.cuh"
+
+namespace w4ax::ptx {
+
+#ifdef W4AX_EMULATE
+
+uint4 load_once(uint4 const* global);
+uint32_t flip_nibbles(uint32_t a, uint32_t flip);
+void wait_for_previous_grid();
+void let_next_grid_start();
+
+#else
+
+// 16 bytes that nobody reads again: around L1, and first to leave L2.
+W4AX_DEVICE uint4 load_once(uint4 const* global) {
+    uint4 v;
+    asm("{\n"
+        ".reg .b64 policy;\n"
+        "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+        "ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], policy;\n"
+        "}"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+        : "l"(global));
+    return v;
+}
+
+// (a & 0x000F000F) ^ flip in one instruction. lop3 takes one immediate only, and given two constants nvcc makes two
+// instructions of it: here `flip` comes in a register.
+W4AX_DEVICE uint32_t flip_nibbles(uint32_t a, uint32_t flip) {
+    uint32_t d;
+    asm("lop3.b32 %0, %1, 0x000F000F, %2, 0x6A;" : "=r"(d) : "r"(a), "r"(flip));
+    return d;
+}
+
+// Programmatic dependent launch. Until the wait returns, the launch before this one may still run: only weights, which no
+// launch writes, may be read. Every thread of every block executes the wait before it exits: a later launch takes this
+// grid's end to mean that the grids before it have ended as well. No effect without the launch attribute.
+W4AX_DEVICE void wait_for_previous_grid() {
+#if W4AX_ARCH >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+W4AX_DEVICE void let_next_grid_start() {
+#if W4AX_ARCH >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+#endif
+
+}  // namespace w4ax::ptx

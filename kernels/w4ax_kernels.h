@@ -1,0 +1,226 @@
+/* The private C ABI between the CUDA kernels of this folder and the Rust side, which binds it with bindgen.
+ *
+ * A GEMM computes y[M, N] = x[M, K] * W[N, K]^T + bias[N] with the arithmetic of src/numerics.rs, bit for bit.
+ *
+ * Conventions
+ * - Plain C. No function crashes for a null pointer or a wrong number: it returns a status, and w4axk_status_text says
+ *   what it means. Enumerations travel as uint32_t, so that an unknown value is a status as well.
+ * - Pointers in the argument structures are device pointers of the device named there, except where "host" is written.
+ *   The caller owns all memory; nothing is kept after the stream has passed the launch, nothing is allocated.
+ * - `stream` is a cudaStream_t (a CUstream is the same). Functions that take one only launch: they never synchronise, and
+ *   they can be captured into a graph. The stream must belong to the primary context of `device`, which is made current for
+ *   the call and restored after it.
+ * - w4axk_preload must have returned W4AXK_OK for a device before the first launch on it: loading a kernel may synchronise.
+ * - Functions may be called from several threads. Launches that share a workspace must be ordered by their streams. */
+#ifndef W4AX_KERNELS_H
+#define W4AX_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a structure or a meaning below changes. */
+#define W4AXK_ABI_VERSION 1u
+
+/* ---- numbers ---- */
+
+typedef enum w4axk_status {
+    W4AXK_OK = 0,
+    W4AXK_NULL_POINTER = 1,         /* a pointer that must not be null is */
+    W4AXK_BAD_SHAPE = 2,            /* M, N or K is 0 or over W4AXK_MAX_EXTENT, or the grid has more than 2^31 - 1 blocks */
+    W4AXK_BAD_STRIDE = 3,           /* a row stride is shorter than its row */
+    W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8 or 16 (16 is not quantised, so not packed) */
+    W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
+    W4AXK_BAD_SCALE_TYPE = 6,
+    W4AXK_BAD_FAMILY = 7,           /* unknown, or decode with more than W4AXK_DECODE_MAX_M tokens */
+    W4AXK_BAD_MODE = 8,             /* unknown, or packed with 16 bits */
+    W4AXK_BAD_TILE = 9,             /* no such tile variant in this family */
+    W4AXK_BAD_FLAGS = 10,           /* unknown flag bits, or a reserved field that is not 0 */
+    W4AXK_MISALIGNED = 11,          /* a pointer is not aligned as its field requires */
+    W4AXK_K_TOO_LARGE = 12,         /* per-channel weights with K over W4AXK_MAX_CHANNEL_K: 32-bit sums could overflow */
+    W4AXK_WORKSPACE_TOO_SMALL = 13, /* the workspace (or the packed output) is null or shorter than its size function says */
+    W4AXK_NO_DEVICE = 14,           /* no CUDA device, or no driver */
+    W4AXK_BAD_DEVICE = 15,          /* no device of that number */
+    W4AXK_DRIVER_TOO_OLD = 16,      /* the driver is older than the runtime that the kernels are linked with */
+    W4AXK_NO_KERNEL_IMAGE = 17,     /* the build holds no code for this device's architecture */
+    W4AXK_NOT_PRELOADED = 18,       /* w4axk_preload has not been called for this device */
+    W4AXK_WRONG_CONTEXT = 19,       /* the stream is not of the device's primary context */
+    W4AXK_CUDA_ERROR = 20           /* any other error of the runtime: see w4axk_last_cuda_error */
+} w4axk_status;
+
+/* Activation bits. W4AXK_BF16 leaves the activations as they are. */
+typedef enum w4axk_width { W4AXK_A2 = 2, W4AXK_A4 = 4, W4AXK_A8 = 8, W4AXK_BF16 = 16 } w4axk_width;
+
+typedef enum w4axk_scale_type { W4AXK_SCALE_F32 = 0, W4AXK_SCALE_F16 = 1, W4AXK_SCALE_BF16 = 2 } w4axk_scale_type;
+
+/* k that share a weight scale. Activations are quantised over the same groups; over the whole row per channel. */
+typedef enum w4axk_grouping {
+    W4AXK_PER_CHANNEL = 0,
+    W4AXK_G32 = 32,
+    W4AXK_G64 = 64,
+    W4AXK_G128 = 128
+} w4axk_grouping;
+
+/* What multiplies: the instruction that the loaded code really holds. */
+typedef enum w4axk_mma {
+    W4AXK_MMA_NONE = 0,  /* the plain kernel: scalar code */
+    W4AXK_MMA_S4 = 1,    /* mma.m16n8k64 (k32 for groups of 32) s4 x u4 -> s32 */
+    W4AXK_MMA_S8 = 2,    /* mma.m16n8k32 s8 x u8 -> s32 */
+    W4AXK_MMA_BF16 = 3   /* mma.m16n8k16 bf16 x bf16 -> f32 */
+} w4axk_mma;
+
+typedef enum w4axk_family {
+    W4AXK_AUTO = 0,    /* picked from the shape by the table that w4axk_plan_gemm shows */
+    W4AXK_DECODE = 1,  /* M up to W4AXK_DECODE_MAX_M: streams the weights past the tokens */
+    W4AXK_PREFILL = 2, /* any M */
+    W4AXK_PLAIN = 3    /* any M: one thread an output, slow and obvious; the oracle of the other two */
+} w4axk_family;
+
+typedef enum w4axk_mode {
+    W4AXK_MODE_AUTO = 0, /* x is BF16; the table picks fused, or quantize_pack into the workspace and then packed */
+    W4AXK_FUSED = 1,     /* x is BF16; one launch, which quantises what it reads */
+    W4AXK_PACKED = 2     /* x is what w4axk_quantize_pack wrote for the same M, K, width and grouping */
+} w4axk_mode;
+
+enum {
+    /* Programmatic dependent launch: the kernel may start while the launch before it in the stream still runs; until that
+     * one is complete it reads weights only. The launch before it must not write weights. No effect below sm_90. */
+    W4AXK_FLAG_PDL = 1
+};
+
+enum {
+    W4AXK_DECODE_MAX_M = 16,
+    W4AXK_MAX_CHANNEL_K = 65536,
+    W4AXK_MAX_EXTENT = 8388608 /* of M, N and K */
+};
+
+/* ---- structures ---- */
+
+/* INT4 weights [N, K] as PackedWeight holds them, on a device. Rows and k beyond N and K hold 0. */
+typedef struct w4axk_weight {
+    const void *tiles;   /* [ceil(N/16)][ceil(K/64)] tiles of 512 bytes; aligned to 128 */
+    const void *scales;  /* [ceil(N/16)][groups][16] of scale_type; aligned to 16 */
+    const int8_t *zeros; /* as scales, in [-8, 8]; aligned to 16; null when symmetric */
+    const void *sums;    /* as scales: sum(qw - zw) over each group's valid k, int16_t (int32_t per channel); aligned to 16 */
+    uint32_t n;
+    uint32_t k;
+    uint32_t group;      /* w4axk_grouping; groups = ceil(K/group), 1 per channel */
+    uint32_t scale_type; /* w4axk_scale_type */
+} w4axk_weight;
+
+typedef struct w4axk_gemm_args {
+    w4axk_weight weight;
+    const void *x;            /* BF16 [M, K] aligned to 2, or packed activations aligned to 128 (mode W4AXK_PACKED) */
+    int64_t x_stride;         /* elements from row to row of x, at least K; ignored when packed */
+    void *y;                  /* BF16 [M, N], aligned to 2; must not overlap an input */
+    int64_t y_stride;         /* elements from row to row of y, at least N */
+    const float *bias;        /* f32 [N], aligned to 4, or null */
+    void *workspace;          /* w4axk_plan_gemm says how many bytes (often 0); aligned to 128 */
+    uint64_t workspace_bytes;
+    uint32_t m;
+    uint32_t width;           /* w4axk_width */
+    uint32_t family;          /* w4axk_family */
+    uint32_t mode;            /* w4axk_mode */
+    uint32_t tile;            /* 0: picked from the shape; else 1..w4axk_tile_count(family) */
+    uint32_t flags;           /* W4AXK_FLAG_* */
+    int32_t device;           /* ordinal of the device that all pointers and the stream belong to */
+    uint32_t reserved;        /* 0 */
+} w4axk_gemm_args;
+
+/* What w4axk_gemm does for given arguments. */
+typedef struct w4axk_plan {
+    uint64_t workspace_bytes;
+    uint32_t family;       /* never W4AXK_AUTO */
+    uint32_t mode;         /* W4AXK_FUSED or W4AXK_PACKED */
+    uint32_t tile;         /* 1..; 1 for the plain family */
+    uint32_t launches;     /* 2 if x goes through quantize_pack in the workspace first */
+    uint32_t kernel;       /* index for w4axk_kernel_attributes */
+    uint32_t tile_n;       /* output channels of a block */
+    uint32_t tile_m;       /* tokens of a block */
+    uint32_t blocks;       /* of the GEMM's grid */
+    uint32_t slow_x;       /* 1: x is read by single elements: its rows are not aligned (decode 4 bytes, prefill 16) */
+    uint32_t slow_y;       /* 1: y is written by single elements: its rows are not aligned to 16 bytes (prefill) */
+} w4axk_plan;
+
+typedef struct w4axk_quantize_args {
+    const void *x;         /* BF16 [M, K], aligned to 2 */
+    int64_t x_stride;      /* elements from row to row, at least K */
+    void *packed;          /* w4axk_packed_bytes(m, k, width, group) bytes, aligned to 128; opaque, see kernels/layout.cuh */
+    uint64_t packed_bytes; /* what there is at `packed` */
+    uint32_t m;
+    uint32_t k;
+    uint32_t width;        /* 2, 4 or 8 */
+    uint32_t group;        /* w4axk_grouping: that of the weights it will meet */
+    uint32_t flags;        /* W4AXK_FLAG_* */
+    int32_t device;
+} w4axk_quantize_args;
+
+/* A kernel as it is loaded on a device. */
+typedef struct w4axk_kernel_attributes_t {
+    uint32_t family;         /* W4AXK_DECODE, W4AXK_PREFILL, W4AXK_PLAIN; W4AXK_AUTO for quantize_pack */
+    uint32_t width;          /* the widest activations that it takes (the 4-bit kernels take 2-bit ones too) */
+    uint32_t mma;            /* w4axk_mma */
+    uint32_t registers;      /* of a thread */
+    uint32_t static_shared;  /* bytes of a block */
+    uint32_t dynamic_shared; /* bytes of a block, at most */
+    uint32_t local;          /* bytes of a thread: spills */
+    uint32_t threads;        /* of a block */
+    uint32_t binary_version; /* architecture of the machine code, 10*major + minor */
+    uint32_t ptx_version;    /* architecture that the source was compiled for */
+} w4axk_kernel_attributes_t;
+
+/* ---- functions ---- */
+
+/* W4AXK_ABI_VERSION of the library. */
+uint32_t w4axk_abi_version(void);
+
+/* One sentence in English, static, never null, for unknown values too. */
+const char *w4axk_status_text(uint32_t status);
+
+/* The runtime's text for the last W4AXK_CUDA_ERROR of this thread; static, never null. */
+const char *w4axk_last_cuda_error(void);
+
+/* How many CUDA devices there are (host pointer). W4AXK_NO_DEVICE and a count of 0 where there is none. Needs no driver. */
+w4axk_status w4axk_device_count(int32_t *count);
+
+/* Loads every kernel on `device`, takes its primary context (and keeps it) and raises shared memory limits. May
+ * synchronise; call it when nothing is being captured. Later calls do nothing. */
+w4axk_status w4axk_preload(int32_t device);
+
+/* The instruction that the code loaded on `device` multiplies with (host pointer). Preload first. */
+w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint32_t *mma);
+
+/* Bytes that packed activations take (host pointer). */
+w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint64_t *bytes);
+
+/* Checks the arguments and says what w4axk_gemm would do (host pointers). Pointers in `args` other than x, y and the strides
+ * may be null here; x and y count for their alignment only. Launches nothing and needs no device. */
+w4axk_status w4axk_plan_gemm(const w4axk_gemm_args *args, w4axk_plan *plan);
+
+/* w4axk_plan's workspace_bytes alone. */
+w4axk_status w4axk_workspace_bytes(const w4axk_gemm_args *args, uint64_t *bytes);
+
+/* Launches the GEMM (host pointer to device pointers). */
+w4axk_status w4axk_gemm(const w4axk_gemm_args *args, void *stream);
+
+/* Launches the quantisation of x, once for all GEMMs that read the same x with the same width and grouping. */
+w4axk_status w4axk_quantize_pack(const w4axk_quantize_args *args, void *stream);
+
+/* Tile variants of a family: valid `tile` values are 1..count. 0 for an unknown family. */
+uint32_t w4axk_tile_count(uint32_t family);
+
+/* Kernels in the library: indices below this are valid. */
+uint32_t w4axk_kernel_count(void);
+
+/* Name of a kernel, such as "decode_a4_g128_fused_16x8"; static; null beyond the last. */
+const char *w4axk_kernel_name(uint32_t kernel);
+
+/* How a kernel is loaded on `device` (host pointer). Preload first. */
+w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t *attributes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
