@@ -2,6 +2,8 @@
 
 pub mod activations;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod file;
 mod matrix;

@@ -1,0 +1,406 @@
+//! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.
+
+
+pub const W4AXK_ABI_VERSION: u32 = 1;
+pub const W4AXK_OK: w4axk_status = 0;
+pub const W4AXK_NULL_POINTER: w4axk_status = 1;
+pub const W4AXK_BAD_SHAPE: w4axk_status = 2;
+pub const W4AXK_BAD_STRIDE: w4axk_status = 3;
+pub const W4AXK_BAD_WIDTH: w4axk_status = 4;
+pub const W4AXK_BAD_GROUPING: w4axk_status = 5;
+pub const W4AXK_BAD_SCALE_TYPE: w4axk_status = 6;
+pub const W4AXK_BAD_FAMILY: w4axk_status = 7;
+pub const W4AXK_BAD_MODE: w4axk_status = 8;
+pub const W4AXK_BAD_TILE: w4axk_status = 9;
+pub const W4AXK_BAD_FLAGS: w4axk_status = 10;
+pub const W4AXK_MISALIGNED: w4axk_status = 11;
+pub const W4AXK_K_TOO_LARGE: w4axk_status = 12;
+pub const W4AXK_WORKSPACE_TOO_SMALL: w4axk_status = 13;
+pub const W4AXK_NO_DEVICE: w4axk_status = 14;
+pub const W4AXK_BAD_DEVICE: w4axk_status = 15;
+pub const W4AXK_DRIVER_TOO_OLD: w4axk_status = 16;
+pub const W4AXK_NO_KERNEL_IMAGE: w4axk_status = 17;
+pub const W4AXK_NOT_PRELOADED: w4axk_status = 18;
+pub const W4AXK_WRONG_CONTEXT: w4axk_status = 19;
+pub const W4AXK_CUDA_ERROR: w4axk_status = 20;
+pub type w4axk_status = ::core::ffi::c_uint;
+pub const W4AXK_A2: w4axk_width = 2;
+pub const W4AXK_A4: w4axk_width = 4;
+pub const W4AXK_A8: w4axk_width = 8;
+pub const W4AXK_BF16: w4axk_width = 16;
+pub type w4axk_width = ::core::ffi::c_uint;
+pub const W4AXK_SCALE_F32: w4axk_scale_type = 0;
+pub const W4AXK_SCALE_F16: w4axk_scale_type = 1;
+pub const W4AXK_SCALE_BF16: w4axk_scale_type = 2;
+pub type w4axk_scale_type = ::core::ffi::c_uint;
+pub const W4AXK_PER_CHANNEL: w4axk_grouping = 0;
+pub const W4AXK_G32: w4axk_grouping = 32;
+pub const W4AXK_G64: w4axk_grouping = 64;
+pub const W4AXK_G128: w4axk_grouping = 128;
+pub type w4axk_grouping = ::core::ffi::c_uint;
+pub const W4AXK_MMA_NONE: w4axk_mma = 0;
+pub const W4AXK_MMA_S4: w4axk_mma = 1;
+pub const W4AXK_MMA_S8: w4axk_mma = 2;
+pub const W4AXK_MMA_BF16: w4axk_mma = 3;
+pub type w4axk_mma = ::core::ffi::c_uint;
+pub const W4AXK_AUTO: w4axk_family = 0;
+pub const W4AXK_DECODE: w4axk_family = 1;
+pub const W4AXK_PREFILL: w4axk_family = 2;
+pub const W4AXK_PLAIN: w4axk_family = 3;
+pub type w4axk_family = ::core::ffi::c_uint;
+pub const W4AXK_MODE_AUTO: w4axk_mode = 0;
+pub const W4AXK_FUSED: w4axk_mode = 1;
+pub const W4AXK_PACKED: w4axk_mode = 2;
+pub type w4axk_mode = ::core::ffi::c_uint;
+pub const W4AXK_FLAG_PDL: _bindgen_ty_1 = 1;
+pub type _bindgen_ty_1 = ::core::ffi::c_uint;
+pub const W4AXK_DECODE_MAX_M: _bindgen_ty_2 = 16;
+pub const W4AXK_MAX_CHANNEL_K: _bindgen_ty_2 = 65536;
+pub const W4AXK_MAX_EXTENT: _bindgen_ty_2 = 2147483392;
+pub type _bindgen_ty_2 = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_weight {
+    pub tiles: *const ::core::ffi::c_void,
+    pub scales: *const ::core::ffi::c_void,
+    pub zeros: *const i8,
+    pub sums: *const ::core::ffi::c_void,
+    pub n: u32,
+    pub k: u32,
+    pub group: u32,
+    pub scale_type: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_weight"][::core::mem::size_of::<w4axk_weight>() - 48usize];
+    ["Alignment of w4axk_weight"][::core::mem::align_of::<w4axk_weight>() - 8usize];
+    [
+        "Offset of field: w4axk_weight::tiles",
+    ][::core::mem::offset_of!(w4axk_weight, tiles) - 0usize];
+    [
+        "Offset of field: w4axk_weight::scales",
+    ][::core::mem::offset_of!(w4axk_weight, scales) - 8usize];
+    [
+        "Offset of field: w4axk_weight::zeros",
+    ][::core::mem::offset_of!(w4axk_weight, zeros) - 16usize];
+    [
+        "Offset of field: w4axk_weight::sums",
+    ][::core::mem::offset_of!(w4axk_weight, sums) - 24usize];
+    [
+        "Offset of field: w4axk_weight::n",
+    ][::core::mem::offset_of!(w4axk_weight, n) - 32usize];
+    [
+        "Offset of field: w4axk_weight::k",
+    ][::core::mem::offset_of!(w4axk_weight, k) - 36usize];
+    [
+        "Offset of field: w4axk_weight::group",
+    ][::core::mem::offset_of!(w4axk_weight, group) - 40usize];
+    [
+        "Offset of field: w4axk_weight::scale_type",
+    ][::core::mem::offset_of!(w4axk_weight, scale_type) - 44usize];
+};
+impl Default for w4axk_weight {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_gemm_args {
+    pub weight: w4axk_weight,
+    pub x: *const ::core::ffi::c_void,
+    pub x_stride: i64,
+    pub y: *mut ::core::ffi::c_void,
+    pub y_stride: i64,
+    pub bias: *const f32,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub m: u32,
+    pub width: u32,
+    pub family: u32,
+    pub mode: u32,
+    pub tile: u32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_gemm_args"][::core::mem::size_of::<w4axk_gemm_args>() - 136usize];
+    [
+        "Alignment of w4axk_gemm_args",
+    ][::core::mem::align_of::<w4axk_gemm_args>() - 8usize];
+    [
+        "Offset of field: w4axk_gemm_args::weight",
+    ][::core::mem::offset_of!(w4axk_gemm_args, weight) - 0usize];
+    [
+        "Offset of field: w4axk_gemm_args::x",
+    ][::core::mem::offset_of!(w4axk_gemm_args, x) - 48usize];
+    [
+        "Offset of field: w4axk_gemm_args::x_stride",
+    ][::core::mem::offset_of!(w4axk_gemm_args, x_stride) - 56usize];
+    [
+        "Offset of field: w4axk_gemm_args::y",
+    ][::core::mem::offset_of!(w4axk_gemm_args, y) - 64usize];
+    [
+        "Offset of field: w4axk_gemm_args::y_stride",
+    ][::core::mem::offset_of!(w4axk_gemm_args, y_stride) - 72usize];
+    [
+        "Offset of field: w4axk_gemm_args::bias",
+    ][::core::mem::offset_of!(w4axk_gemm_args, bias) - 80usize];
+    [
+        "Offset of field: w4axk_gemm_args::workspace",
+    ][::core::mem::offset_of!(w4axk_gemm_args, workspace) - 88usize];
+    [
+        "Offset of field: w4axk_gemm_args::workspace_bytes",
+    ][::core::mem::offset_of!(w4axk_gemm_args, workspace_bytes) - 96usize];
+    [
+        "Offset of field: w4axk_gemm_args::m",
+    ][::core::mem::offset_of!(w4axk_gemm_args, m) - 104usize];
+    [
+        "Offset of field: w4axk_gemm_args::width",
+    ][::core::mem::offset_of!(w4axk_gemm_args, width) - 108usize];
+    [
+        "Offset of field: w4axk_gemm_args::family",
+    ][::core::mem::offset_of!(w4axk_gemm_args, family) - 112usize];
+    [
+        "Offset of field: w4axk_gemm_args::mode",
+    ][::core::mem::offset_of!(w4axk_gemm_args, mode) - 116usize];
+    [
+        "Offset of field: w4axk_gemm_args::tile",
+    ][::core::mem::offset_of!(w4axk_gemm_args, tile) - 120usize];
+    [
+        "Offset of field: w4axk_gemm_args::flags",
+    ][::core::mem::offset_of!(w4axk_gemm_args, flags) - 124usize];
+    [
+        "Offset of field: w4axk_gemm_args::device",
+    ][::core::mem::offset_of!(w4axk_gemm_args, device) - 128usize];
+    [
+        "Offset of field: w4axk_gemm_args::reserved",
+    ][::core::mem::offset_of!(w4axk_gemm_args, reserved) - 132usize];
+};
+impl Default for w4axk_gemm_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct w4axk_plan {
+    pub workspace_bytes: u64,
+    pub family: u32,
+    pub mode: u32,
+    pub tile: u32,
+    pub launches: u32,
+    pub kernel: u32,
+    pub tile_n: u32,
+    pub tile_m: u32,
+    pub blocks: u32,
+    pub slow_x: u32,
+    pub slow_y: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_plan"][::core::mem::size_of::<w4axk_plan>() - 48usize];
+    ["Alignment of w4axk_plan"][::core::mem::align_of::<w4axk_plan>() - 8usize];
+    [
+        "Offset of field: w4axk_plan::workspace_bytes",
+    ][::core::mem::offset_of!(w4axk_plan, workspace_bytes) - 0usize];
+    [
+        "Offset of field: w4axk_plan::family",
+    ][::core::mem::offset_of!(w4axk_plan, family) - 8usize];
+    [
+        "Offset of field: w4axk_plan::mode",
+    ][::core::mem::offset_of!(w4axk_plan, mode) - 12usize];
+    [
+        "Offset of field: w4axk_plan::tile",
+    ][::core::mem::offset_of!(w4axk_plan, tile) - 16usize];
+    [
+        "Offset of field: w4axk_plan::launches",
+    ][::core::mem::offset_of!(w4axk_plan, launches) - 20usize];
+    [
+        "Offset of field: w4axk_plan::kernel",
+    ][::core::mem::offset_of!(w4axk_plan, kernel) - 24usize];
+    [
+        "Offset of field: w4axk_plan::tile_n",
+    ][::core::mem::offset_of!(w4axk_plan, tile_n) - 28usize];
+    [
+        "Offset of field: w4axk_plan::tile_m",
+    ][::core::mem::offset_of!(w4axk_plan, tile_m) - 32usize];
+    [
+        "Offset of field: w4axk_plan::blocks",
+    ][::core::mem::offset_of!(w4axk_plan, blocks) - 36usize];
+    [
+        "Offset of field: w4axk_plan::slow_x",
+    ][::core::mem::offset_of!(w4axk_plan, slow_x) - 40usize];
+    [
+        "Offset of field: w4axk_plan::slow_y",
+    ][::core::mem::offset_of!(w4axk_plan, slow_y) - 44usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_quantize_args {
+    pub x: *const ::core::ffi::c_void,
+    pub x_stride: i64,
+    pub packed: *mut ::core::ffi::c_void,
+    pub packed_bytes: u64,
+    pub m: u32,
+    pub k: u32,
+    pub width: u32,
+    pub group: u32,
+    pub flags: u32,
+    pub device: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of w4axk_quantize_args",
+    ][::core::mem::size_of::<w4axk_quantize_args>() - 56usize];
+    [
+        "Alignment of w4axk_quantize_args",
+    ][::core::mem::align_of::<w4axk_quantize_args>() - 8usize];
+    [
+        "Offset of field: w4axk_quantize_args::x",
+    ][::core::mem::offset_of!(w4axk_quantize_args, x) - 0usize];
+    [
+        "Offset of field: w4axk_quantize_args::x_stride",
+    ][::core::mem::offset_of!(w4axk_quantize_args, x_stride) - 8usize];
+    [
+        "Offset of field: w4axk_quantize_args::packed",
+    ][::core::mem::offset_of!(w4axk_quantize_args, packed) - 16usize];
+    [
+        "Offset of field: w4axk_quantize_args::packed_bytes",
+    ][::core::mem::offset_of!(w4axk_quantize_args, packed_bytes) - 24usize];
+    [
+        "Offset of field: w4axk_quantize_args::m",
+    ][::core::mem::offset_of!(w4axk_quantize_args, m) - 32usize];
+    [
+        "Offset of field: w4axk_quantize_args::k",
+    ][::core::mem::offset_of!(w4axk_quantize_args, k) - 36usize];
+    [
+        "Offset of field: w4axk_quantize_args::width",
+    ][::core::mem::offset_of!(w4axk_quantize_args, width) - 40usize];
+    [
+        "Offset of field: w4axk_quantize_args::group",
+    ][::core::mem::offset_of!(w4axk_quantize_args, group) - 44usize];
+    [
+        "Offset of field: w4axk_quantize_args::flags",
+    ][::core::mem::offset_of!(w4axk_quantize_args, flags) - 48usize];
+    [
+        "Offset of field: w4axk_quantize_args::device",
+    ][::core::mem::offset_of!(w4axk_quantize_args, device) - 52usize];
+};
+impl Default for w4axk_quantize_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct w4axk_kernel_attributes_t {
+    pub family: u32,
+    pub width: u32,
+    pub mma: u32,
+    pub registers: u32,
+    pub static_shared: u32,
+    pub dynamic_shared: u32,
+    pub local: u32,
+    pub threads: u32,
+    pub binary_version: u32,
+    pub ptx_version: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of w4axk_kernel_attributes_t",
+    ][::core::mem::size_of::<w4axk_kernel_attributes_t>() - 40usize];
+    [
+        "Alignment of w4axk_kernel_attributes_t",
+    ][::core::mem::align_of::<w4axk_kernel_attributes_t>() - 4usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::family",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, family) - 0usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::width",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, width) - 4usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::mma",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, mma) - 8usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::registers",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, registers) - 12usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::static_shared",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, static_shared) - 16usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::dynamic_shared",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, dynamic_shared) - 20usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::local",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, local) - 24usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::threads",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, threads) - 28usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::binary_version",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, binary_version) - 32usize];
+    [
+        "Offset of field: w4axk_kernel_attributes_t::ptx_version",
+    ][::core::mem::offset_of!(w4axk_kernel_attributes_t, ptx_version) - 36usize];
+};
+unsafe extern "C" {
+    pub fn w4axk_abi_version() -> u32;
+    pub fn w4axk_status_text(status: u32) -> *const ::core::ffi::c_char;
+    pub fn w4axk_last_cuda_error() -> *const ::core::ffi::c_char;
+    pub fn w4axk_device_count(count: *mut i32) -> w4axk_status;
+    pub fn w4axk_preload(device: i32) -> w4axk_status;
+    pub fn w4axk_mma_of(
+        device: i32,
+        width: u32,
+        family: u32,
+        mma: *mut u32,
+    ) -> w4axk_status;
+    pub fn w4axk_packed_bytes(
+        m: u32,
+        k: u32,
+        width: u32,
+        group: u32,
+        bytes: *mut u64,
+    ) -> w4axk_status;
+    pub fn w4axk_plan_gemm(
+        args: *const w4axk_gemm_args,
+        plan: *mut w4axk_plan,
+    ) -> w4axk_status;
+    pub fn w4axk_workspace_bytes(
+        args: *const w4axk_gemm_args,
+        bytes: *mut u64,
+    ) -> w4axk_status;
+    pub fn w4axk_gemm(
+        args: *const w4axk_gemm_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_quantize_pack(
+        args: *const w4axk_quantize_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_tile_count(family: u32) -> u32;
+    pub fn w4axk_kernel_count() -> u32;
+    pub fn w4axk_kernel_name(kernel: u32) -> *const ::core::ffi::c_char;
+    pub fn w4axk_kernel_attributes(
+        device: i32,
+        kernel: u32,
+        attributes: *mut w4axk_kernel_attributes_t,
+    ) -> w4axk_status;
+}

@@ -1,0 +1,75 @@
+//! `src/cuda/bindings.rs` is what bindgen makes of `kernels/w4ax_kernels.h`. It is checked in, so that who builds the crate
+//! needs no libclang; this test makes it anew and compares. `W4AX_BLESS=1` writes it.
+
+use std::path::Path;
+use std::process::Command;
+
+const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_kernels.h");
+const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/bindings.rs");
+
+#[test]
+fn bindings_are_those_of_the_header() {
+    let fresh = generate();
+    if std::env::var_os("W4AX_BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(BINDINGS, &fresh).expect("the bindings can be written");
+    }
+    let kept = std::fs::read_to_string(BINDINGS).expect("the bindings are checked in");
+    let changed = fresh
+        .lines()
+        .zip(kept.lines())
+        .position(|(fresh, kept)| fresh != kept);
+    assert!(
+        kept == fresh,
+        "src/cuda/bindings.rs is not what bindgen makes of kernels/w4ax_kernels.h, from line {} on: \
+         W4AX_BLESS=1 cargo test --features cuda --test bindings writes it anew",
+        changed.unwrap_or_else(|| fresh.lines().count().min(kept.lines().count())) + 1
+    );
+}
+
+fn generate() -> String {
+    // bindgen panics without a libclang, with a text that does not know this project's remedy.
+    std::panic::catch_unwind(bindgen::clang_version).unwrap_or_else(|_| {
+        panic!("bindgen finds no libclang: run `third_party/fetch libclang`, or set LIBCLANG_PATH")
+    });
+    let bindings = bindgen::Builder::default()
+        .header(HEADER)
+        // A libclang alone has no stdint.h.
+        .clang_arg(format!("-I{}", compiler_headers()))
+        .allowlist_item("[Ww]4[Aa][Xx][Kk]_.*")
+        // A status or width that this crate does not know must be a number, not undefined behaviour.
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_default(true)
+        .merge_extern_blocks(true)
+        .use_core()
+        // C's trailing comments would be taken for the next field's.
+        .generate_comments(false)
+        .disable_header_comment()
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .rust_target(bindgen::RustTarget::stable(89, 0).expect("bindgen knows the crate's oldest Rust"))
+        .formatter(bindgen::Formatter::Prettyplease)
+        .raw_line("//! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.")
+        .raw_line("")
+        .generate()
+        .expect("bindgen reads the header");
+    bindings.to_string()
+}
+
+/// GCC's own header folder.
+fn compiler_headers() -> String {
+    let output = Command::new("gcc")
+        .arg("-print-file-name=include")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("gcc cannot be run ({error}), and bindgen needs its headers: install gcc")
+        });
+    let folder = String::from_utf8(output.stdout)
+        .expect("a path in UTF-8")
+        .trim()
+        .to_owned();
+    assert!(
+        Path::new(&folder).is_dir(),
+        "gcc names {folder} as its header folder, which is none"
+    );
+    folder
+}

@@ -1,0 +1,457 @@
+//! The build script's own logic, on settings and trees that stand for other machines.
+
+#[allow(dead_code)]
+#[path = "../build/mod.rs"]
+mod build;
+
+mod archs {
+    use super::build::Problem;
+    use super::build::archs::{DEFAULT, check, list, parse};
+
+    fn refusal(setting: &str) -> String {
+        match parse(Some(setting)) {
+            Err(Problem::Wrong(sentence)) => sentence,
+            other => panic!("{setting} gives {other:?}"),
+        }
+    }
+
+    #[test]
+    fn unset_and_empty_are_the_default() {
+        for setting in [None, Some(""), Some(" ")] {
+            assert_eq!(list(&parse(setting).unwrap()), DEFAULT);
+        }
+    }
+
+    #[test]
+    fn separators_prefixes_order_and_repetitions_do_not_matter() {
+        for setting in [
+            "80;90a;90-ptx",
+            "90a,80 compute_90",
+            " sm_90a; sm_80,,90-ptx;80 ",
+        ] {
+            assert_eq!(
+                list(&parse(Some(setting)).unwrap()),
+                "80;90a;90-ptx",
+                "{setting}"
+            );
+        }
+    }
+
+    #[test]
+    fn options_name_machine_code_and_ptx() {
+        let options: Vec<_> = parse(Some("90-ptx;120;90a"))
+            .unwrap()
+            .iter()
+            .map(|arch| arch.gencode())
+            .collect();
+        assert_eq!(
+            options,
+            [
+                "-gencode=arch=compute_90a,code=sm_90a",
+                "-gencode=arch=compute_120,code=sm_120",
+                "-gencode=arch=compute_90,code=compute_90",
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_entries_are_named() {
+        for entry in ["77", "banana", "75", "90b", "sm_", "-ptx", "9.0"] {
+            let sentence = refusal(&format!("80;{entry}"));
+            assert!(
+                sentence.starts_with("W4AX_CUDA_ARCHS: ")
+                    && sentence.contains(&format!("`{entry}`")),
+                "{sentence}"
+            );
+        }
+        assert!(refusal("90a-ptx").contains("ask for 90-ptx"));
+        assert!(refusal(";,").contains("no architecture"));
+    }
+
+    #[test]
+    fn what_this_nvcc_does_not_know_is_named() {
+        let known = "compute_80\ncompute_90\n";
+        assert_eq!(
+            check(&parse(Some("80;90a;90-ptx")).unwrap(), known, "nvcc 12.4"),
+            Ok(())
+        );
+        let Err(Problem::Wrong(sentence)) =
+            check(&parse(Some("80;120a")).unwrap(), known, "nvcc 12.4")
+        else {
+            panic!("120a passes");
+        };
+        assert!(
+            sentence.contains("120a") && sentence.contains("nvcc 12.4"),
+            "{sentence}"
+        );
+    }
+}
+
+mod depfile {
+    use super::build::depfile::parse;
+
+    fn names(text: &str) -> Vec<String> {
+        parse(text)
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn continuations_and_escapes() {
+        let text = "out.o : /a/kernel.cu \\\n    /a/b\\ c/d.h \\\r\n /x/$$y.h /e\\#f.h\\\n /last.h";
+        assert_eq!(
+            names(text),
+            ["/a/kernel.cu", "/a/b c/d.h", "/x/$y.h", "/e#f.h", "/last.h"]
+        );
+    }
+
+    #[test]
+    fn the_target_ends_at_the_first_colon_before_a_space() {
+        assert_eq!(names("/odd:name/out.o: /a:b.h /c.h\n"), ["/a:b.h", "/c.h"]);
+        assert_eq!(names("out.o:\\\n a.h\n\nother.o: b.h\n"), ["a.h", "b.h"]);
+    }
+
+    #[test]
+    fn backslashes_within_names_stay() {
+        assert_eq!(names("o: a\\b.h"), ["a\\b.h"]);
+        assert!(names("").is_empty());
+    }
+}
+
+mod jobs {
+    use super::build::jobs::{PEAK_BYTES, group_left, mem_available, slots};
+
+    #[test]
+    fn cores_and_memory_both_limit() {
+        assert_eq!(slots(16, Some(3 * PEAK_BYTES)), 3);
+        assert_eq!(slots(2, Some(100 * PEAK_BYTES)), 2);
+        assert_eq!(slots(4, None), 4);
+        assert_eq!(slots(4, Some(1)), 1);
+        assert_eq!(slots(0, Some(PEAK_BYTES)), 1);
+    }
+
+    #[test]
+    fn memory_as_linux_says_it() {
+        let text = "MemTotal:       24000 kB\nMemFree:  1 kB\nMemAvailable:   20000 kB\n";
+        assert_eq!(mem_available(text), Some(20000 * 1024));
+        assert_eq!(mem_available("MemTotal: 1 kB\n"), None);
+        assert_eq!(group_left("1000\n", "400\n"), Some(600));
+        assert_eq!(group_left("1000\n", "1400\n"), Some(0));
+        assert_eq!(group_left("max\n", "400\n"), None);
+    }
+}
+
+mod versions {
+    use super::build::version::{Version, newest_gcc};
+
+    #[test]
+    fn as_the_tools_print_them() {
+        let nvcc = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88\nBuild x\n";
+        assert_eq!(Version::of_nvcc(nvcc).unwrap().to_string(), "13.0.88");
+        assert_eq!(Version::of_nvcc("gcc 12"), None);
+        let header = "#define CUTLASS_MAJOR 4\n# define X\n#define CUTLASS_MINOR 2\n#define CUTLASS_PATCH 0 \n";
+        assert_eq!(Version::of_cutlass(header).unwrap().to_string(), "4.2.0");
+        assert_eq!(Version::of_cutlass("#define CUTLASS_MAJOR 4\n"), None);
+        assert_eq!(Version::parse("12\n").unwrap(), Version::new(12, 0));
+    }
+
+    #[test]
+    fn compare_by_number() {
+        assert!(Version::parse("12.10").unwrap() > Version::new(12, 4));
+        assert!(Version::parse("12.4.131").unwrap() >= Version::new(12, 4));
+        assert!(Version::parse("11.8").unwrap() < Version::new(12, 4));
+    }
+
+    #[test]
+    fn the_toolkit_says_which_gcc_it_takes() {
+        assert_eq!(
+            newest_gcc("#if defined(__GNUC__)\n\n#if __GNUC__ > 15\n\n#error x\n#endif\n"),
+            Some(15)
+        );
+        assert_eq!(newest_gcc("#error\n"), None);
+    }
+}
+
+#[cfg(unix)]
+mod discovery {
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
+
+    use super::build::Problem;
+    use super::build::toolchain::{Found, Machine, check_gcc};
+    use super::build::version::Version;
+
+    /// A machine in a folder: trees that hold tools, and settings.
+    struct Fake {
+        root: tempfile::TempDir,
+        settings: HashMap<String, OsString>,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            let mut fake = Self {
+                root: tempfile::tempdir().unwrap(),
+                settings: HashMap::new(),
+            };
+            fake.file("empty/nothing");
+            fake
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.root.path().join(path)
+        }
+
+        fn file(&mut self, path: &str) -> &mut Self {
+            std::fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+            std::fs::write(self.at(path), "").unwrap();
+            self
+        }
+
+        fn program(&mut self, path: &str) -> &mut Self {
+            self.file(path);
+            std::fs::set_permissions(self.at(path), PermissionsExt::from_mode(0o755)).unwrap();
+            self
+        }
+
+        fn set(&mut self, name: &str, path: &str) -> &mut Self {
+            let value = self.at(path).into_os_string();
+            self.settings.insert(name.into(), value);
+            self
+        }
+
+        fn raw(&mut self, name: &str, value: &str) -> &mut Self {
+            self.settings.insert(name.into(), value.into());
+            self
+        }
+
+        fn ask<T>(&self, question: impl Fn(&Machine) -> T) -> T {
+            question(&Machine {
+                setting: &|name| self.settings.get(name).cloned(),
+                third_party: self.at("third_party"),
+                usual_toolkits: vec![self.at("usual/a"), self.at("usual/b")],
+                usual_cutlass: vec![self.at("usual/cutlass")],
+            })
+        }
+
+        fn nvcc(&self) -> Result<Found, Problem> {
+            self.ask(|machine| machine.nvcc())
+        }
+
+        fn expect(&self, path: &str, by: &str, explicit: bool) {
+            let found = self.nvcc().unwrap_or_else(|problem| panic!("{problem}"));
+            assert_eq!(
+                (found.path, found.by.as_str(), found.explicit),
+                (self.at(path), by, explicit)
+            );
+        }
+    }
+
+    fn wrong<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
+        match result {
+            Err(Problem::Wrong(sentence)) => sentence,
+            other => panic!("{other:?} is no refusal"),
+        }
+    }
+
+    fn missing<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
+        match result {
+            Err(Problem::Missing(sentence)) => sentence,
+            other => panic!("{other:?} is nothing missing"),
+        }
+    }
+
+    /// Every place of nvcc, first to last: with all of them there, each is found once those before it are gone.
+    #[test]
+    fn nvcc_in_order() {
+        let mut fake = Fake::new();
+        for path in [
+            "mine/nvcc-x",
+            "home/bin/nvcc",
+            "path/bin/nvcc",
+            "third_party/cuda/bin/nvcc",
+            "in/nvcc",
+            "usual/b/bin/nvcc",
+        ] {
+            fake.program(path);
+        }
+        fake.set("NVCC", "mine/nvcc-x")
+            .set("CUDA_HOME", "home")
+            .set("CUDA_PATH", "path")
+            .set("PATH", "in");
+        fake.expect("mine/nvcc-x", "NVCC", true);
+        fake.raw("NVCC", "");
+        fake.expect("home/bin/nvcc", "CUDA_HOME", true);
+        fake.settings.remove("CUDA_HOME");
+        fake.expect("path/bin/nvcc", "CUDA_PATH", true);
+        fake.settings.remove("CUDA_PATH");
+        fake.expect("third_party/cuda/bin/nvcc", "third_party/cuda", false);
+        std::fs::remove_dir_all(fake.at("third_party")).unwrap();
+        fake.expect("in/nvcc", "PATH", false);
+        fake.set("PATH", "empty");
+        let usual = fake.at("usual/b").display().to_string();
+        fake.expect("usual/b/bin/nvcc", &usual, false);
+        std::fs::remove_dir_all(fake.at("usual")).unwrap();
+        let sentence = missing(fake.nvcc());
+        assert!(sentence.contains("third_party/fetch"), "{sentence}");
+    }
+
+    /// A setting that leads nowhere is refused by its name, though good tools are in every later place.
+    #[test]
+    fn wrong_settings_are_not_passed_over() {
+        for (name, value) in [
+            ("NVCC", "gone/nvcc"),
+            ("NVCC", "empty/nothing"),
+            ("CUDA_HOME", "gone"),
+            ("CUDA_PATH", "empty"),
+        ] {
+            let mut fake = Fake::new();
+            fake.program("third_party/cuda/bin/nvcc")
+                .program("in/nvcc")
+                .set("PATH", "in")
+                .set(name, value);
+            let sentence = wrong(fake.nvcc());
+            let value = fake.at(value).display().to_string();
+            assert!(
+                sentence.starts_with(name) && sentence.contains(&value),
+                "{sentence}"
+            );
+        }
+        let mut fake = Fake::new();
+        fake.program("third_party/cuda/bin/nvcc")
+            .set("PATH", "empty")
+            .raw("NVCC", "nvcc-12.4");
+        assert!(wrong(fake.nvcc()).contains("nvcc-12.4"));
+        fake.program("empty/nvcc-12.4");
+        fake.expect("empty/nvcc-12.4", "NVCC", true);
+    }
+
+    #[test]
+    fn the_runtime_is_that_of_the_compiler() {
+        let mut fake = Fake::new();
+        fake.program("tk/bin/nvcc")
+            .file("tk/lib/libcudart_static.a")
+            .file("other/lib64/libcudart_static.a");
+        fake.set("NVCC", "tk/bin/nvcc").set("CUDA_HOME", "other");
+        let runtime = |fake: &Fake| fake.ask(|machine| machine.runtime(&machine.nvcc().unwrap()));
+        let tk = fake.at("tk/lib").canonicalize().unwrap();
+        assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);
+        // A link to it from elsewhere leads to the same place; a wrapper elsewhere does not, and CUDA_HOME helps.
+        std::os::unix::fs::symlink(fake.at("tk/bin/nvcc"), fake.at("empty/nvcc")).unwrap();
+        fake.set("NVCC", "empty/nvcc");
+        assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);
+        fake.program("wrapper/bin/nvcc")
+            .set("NVCC", "wrapper/bin/nvcc");
+        assert_eq!(runtime(&fake).unwrap(), fake.at("other/lib64"));
+        fake.settings.remove("CUDA_HOME");
+        assert!(wrong(runtime(&fake)).contains("libcudart_static.a"));
+    }
+
+    #[test]
+    fn cutlass_in_order() {
+        let mut fake = Fake::new();
+        for tree in [
+            "mine/include",
+            "third_party/cutlass/include",
+            "dir",
+            "usual/cutlass/include",
+        ] {
+            fake.file(&format!("{tree}/cutlass/cutlass.h"));
+        }
+        let found = |fake: &Fake| fake.ask(|machine| machine.cutlass());
+        fake.set("W4AX_CUTLASS_DIR", "mine")
+            .set("CUTLASS_DIR", "dir");
+        assert_eq!(found(&fake).unwrap().path, fake.at("mine/include"));
+        fake.settings.remove("W4AX_CUTLASS_DIR");
+        assert_eq!(
+            found(&fake).unwrap().path,
+            fake.at("third_party/cutlass/include")
+        );
+        std::fs::remove_dir_all(fake.at("third_party")).unwrap();
+        assert_eq!(found(&fake).unwrap().path, fake.at("dir"));
+        fake.settings.remove("CUTLASS_DIR");
+        assert_eq!(found(&fake).unwrap().path, fake.at("usual/cutlass/include"));
+        for name in ["W4AX_CUTLASS_DIR", "CUTLASS_DIR", "CUTLASS_PATH"] {
+            fake.set(name, "empty");
+            assert!(wrong(found(&fake)).starts_with(name));
+            fake.settings.remove(name);
+        }
+        std::fs::remove_dir_all(fake.at("usual")).unwrap();
+        assert!(missing(found(&fake)).contains("third_party/fetch"));
+    }
+
+    #[test]
+    fn the_host_compiler() {
+        let mut fake = Fake::new();
+        let host = |fake: &Fake| fake.ask(|machine| machine.host_compiler());
+        fake.set("PATH", "in");
+        assert!(missing(host(&fake)).contains("apt-get install g++"));
+        fake.program("in/g++")
+            .program("old/g++-11")
+            .program("folder/g++");
+        assert_eq!(host(&fake).unwrap(), fake.at("in/g++"));
+        fake.set("NVCC_CCBIN", "old/g++-11");
+        assert_eq!(host(&fake).unwrap(), fake.at("old/g++-11"));
+        fake.set("NVCC_CCBIN", "folder");
+        assert_eq!(host(&fake).unwrap(), fake.at("folder/g++"));
+        fake.raw("NVCC_CCBIN", "g++-99");
+        assert!(wrong(host(&fake)).contains("g++-99"));
+    }
+
+    #[test]
+    fn host_compilers_that_do_not_fit() {
+        let check = |gcc| check_gcc(gcc, Some(13), Path::new("/bin/g++"), &Version::new(12, 4));
+        assert_eq!(check(Some(13)), Ok(()));
+        assert_eq!(check(None), Ok(()));
+        assert!(wrong(check(Some(14))).contains("g++-13"));
+        assert!(wrong(check(Some(8))).contains("too old"));
+    }
+}
+
+mod reports {
+    use super::build::{Problem, report};
+
+    #[test]
+    fn a_missing_tool_ends_the_build_only_if_kernels_are_required() {
+        let missing = Problem::Missing("there is no nvcc".into());
+        let lines = report(&missing, false);
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("cargo::warning=")
+                    && line.ends_with("there is no nvcc"))
+        );
+        assert!(!lines.iter().any(|line| line.starts_with("cargo::error=")));
+        assert_eq!(report(&missing, true), ["cargo::error=there is no nvcc"]);
+    }
+
+    #[test]
+    fn a_wrong_setting_always_does() {
+        let wrong = Problem::Wrong("first line\nsecond line".into());
+        for required in [false, true] {
+            assert_eq!(
+                report(&wrong, required),
+                ["cargo::error=first line", "cargo::error=second line"]
+            );
+        }
+    }
+}
+
+mod cache {
+    use std::path::Path;
+
+    use super::build::cache::folder;
+
+    #[test]
+    fn all_profiles_of_a_target_folder_share_it() {
+        let kept = Path::new("/t/w4ax-kernels");
+        assert_eq!(folder(Path::new("/t/debug/build/w4ax-1/out")), kept);
+        assert_eq!(folder(Path::new("/t/release/build/w4ax-2/out")), kept);
+        assert_eq!(
+            folder(Path::new("/elsewhere/out")),
+            Path::new("/elsewhere/out/w4ax-kernels")
+        );
+    }
+}
