@@ -104,7 +104,8 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     Tensor acc = make_tensor<float>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(acc);
     for_stages(b, [&](unsigned char* s, int k_block) {
-        if (p.zeros)
+        // BF16 weights have their zero points in them.
+        if (C::kQuantised && p.zeros)
             b.template add_stage<true>(s, k_block, acc);
         else
             b.template add_stage<false>(s, k_block, acc);

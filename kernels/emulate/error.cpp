@@ -45,8 +45,10 @@ void walk(Trace& trace, CudaThread const& thread, void** frame) {
 /// Is this a line of a kernel, and not of the emulator or of CuTe?
 bool is_kernel_line(char const* file) {
   if (std::strstr(file, "/cute/") || std::strstr(file, "/cutlass/") || std::strstr(file, "launch.cuh")) return false;
+  char const* line = std::strrchr(file, ':');
+  if (file[0] == '?' || !line || line[1] < '1' || line[1] > '9') return false;  // code that stands for no line
   char const* emulator = std::strstr(file, "emulate/");
-  return file[0] != '?' && (!emulator || std::strstr(emulator, "/tests/"));
+  return !emulator || (std::strstr(emulator, "/tests/") && !std::strstr(emulator, "/../"));
 }
 
 /// "file:line" of the nearest kernel lines of a trace. Runs addr2line: an error is rare, and every build has it.
@@ -81,6 +83,7 @@ std::string lines_of(Trace const& trace, int most) {
   traces[1].depth = 0;
   if (other && other != &self()) walk(traces[1], *other, other->fiber.frame());
   Fiber& here = self().fiber;
+  self().state = State::ready;  // wherever it was: its stack is to be given up
   current = nullptr;
   host.enter_from(here);
   std::abort();  // nothing switches back to a thread that has failed

@@ -19,6 +19,22 @@ struct Range {
                                                                 : 127;
 };
 
+// Which (n,k) a thread's values of B are.
+template <class Operation, class Thread>
+auto b_coordinates(Thread const& thread) {
+  using Traits = MMA_Traits<Operation>;
+  constexpr int K = size<2>(typename Traits::Shape_MNK{});
+  if constexpr (std::is_same<typename Traits::ValTypeA, int4b_t>::value && K == 32) {
+    // CUTLASS 4.2's BLayout of the s4 m16n8k32 has a stride of 32 where 64 is meant: lanes t and t + 1 would share k's, and
+    // k = 20..31 belong to nobody. The PTX ISA's layout instead: n = g, k = 8 * t + i.
+    static_assert(cosize(typename Traits::BLayout{}) == 8 * 20, "CuTe's trait is mended: take it");
+    return make_tensor(make_inttuple_iter(make_tuple(int(threadIdx.x) / 4, 8 * (int(threadIdx.x) % 4))),
+                       make_layout(Shape<Shape<_8>, _1, _1>{}, make_stride(make_stride(ScaledBasis<_1, 1>{}), _0{}, _0{})));
+  } else {
+    return thread.partition_B(make_identity_tensor(Shape<Int<8>, Int<K>>{}));
+  }
+}
+
 template <class Operation>
 void check_mma(char const* name) {
   using Traits = MMA_Traits<Operation>;
@@ -35,7 +51,7 @@ void check_mma(char const* name) {
     TiledMMA tiled = make_tiled_mma(Operation{});
     auto thread = tiled.get_slice(threadIdx.x);
     Tensor cA = thread.partition_A(make_identity_tensor(Shape<Int<M>, Int<K>>{}));  // (MMA,1,1) -> (m,k)
-    Tensor cB = thread.partition_B(make_identity_tensor(Shape<Int<N>, Int<K>>{}));  // (MMA,1,1) -> (n,k)
+    auto cB = b_coordinates<Operation>(thread);                                     // (MMA,1,1) -> (n,k)
     Tensor cC = thread.partition_C(make_identity_tensor(Shape<Int<M>, Int<N>>{}));  // (MMA,1,1) -> (m,n)
     Tensor rA = make_tensor<A>(shape(cA));                                          // (MMA,1,1)
     Tensor rB = make_tensor<B>(shape(cB));                                          // (MMA,1,1)
