@@ -79,9 +79,8 @@ void check_mma(char const* name) {
 template <class Operation, bool Transposed, bool IsA>
 void check_ldmatrix(char const* name) {
   constexpr int rows = IsA ? 16 : 8, columns = 16;
-  static bool equal;
-  equal = true;
-  std::string const error = test::run(1, 32, sizeof(bfloat16_t) * rows * columns, [] {
+  test::Verdicts verdicts;
+  std::string const error = test::run(1, 32, sizeof(bfloat16_t) * rows * columns, [&verdicts] {
     auto* bytes = static_cast<bfloat16_t*>(w4ax_emulate::dynamic_shared(16));
     using Tile = Layout<Shape<Int<rows>, Int<columns>>, Stride<Int<Transposed ? 1 : columns>, Int<Transposed ? rows : 1>>>;
     Tensor sT = make_tensor(make_smem_ptr(bytes), Tile{});  // (rows,columns)
@@ -93,7 +92,7 @@ void check_ldmatrix(char const* name) {
       auto slice = copier.get_slice(threadIdx.x);
       copy(copier, slice.partition_S(sT), slice.retile_D(fragment));
       for (int i = 0; i < size(fragment); ++i) {
-        equal &= float(fragment(i)) == float(get<0>(coordinates(i)) * columns + get<1>(coordinates(i)));
+        verdicts.mine() &= float(fragment(i)) == float(get<0>(coordinates(i)) * columns + get<1>(coordinates(i)));
       }
     };
     Tensor identity = make_identity_tensor(Shape<Int<rows>, Int<columns>>{});
@@ -105,15 +104,14 @@ void check_ldmatrix(char const* name) {
     }
   });
   test::expect(error.empty(), error.c_str());
-  test::expect(equal, name);
+  test::expect(verdicts.all(), name);
 }
 
 // .x1 by the definition: lane l gets elements 2 * (l % 4) and the next of row (transposed: column) l / 4.
 template <class Operation, bool Transposed>
 void check_ldmatrix_x1(char const* name) {
-  static bool equal;
-  equal = true;
-  std::string const error = test::run(1, 32, 128, [] {
+  test::Verdicts verdicts;
+  std::string const error = test::run(1, 32, 128, [&verdicts] {
     auto* tile = static_cast<uint16_t*>(w4ax_emulate::dynamic_shared(16));  // [8][8]
     for (int i = threadIdx.x; i < 64; i += 32) tile[i] = static_cast<uint16_t>(i);
     __syncthreads();  // written by all lanes, read by others
@@ -122,10 +120,10 @@ void check_ldmatrix_x1(char const* name) {
     int const g = threadIdx.x / 4, t = threadIdx.x % 4;
     uint32_t const low = Transposed ? 8 * (2 * t) + g : 8 * g + 2 * t;
     uint32_t const high = Transposed ? 8 * (2 * t + 1) + g : 8 * g + 2 * t + 1;
-    equal &= word == (low | high << 16);
+    verdicts.mine() &= word == (low | high << 16);
   });
   test::expect(error.empty(), error.c_str());
-  test::expect(equal, name);
+  test::expect(verdicts.all(), name);
 }
 
 // The BF16 sum in both modes, on numbers where they differ: 2^24 + 1 + 1 is 2^24 one by one, 2^24 + 2 at once.

@@ -9,11 +9,11 @@ using Values = int[256];
 /// A block of one or more warps in which each thread says whether what it saw was right.
 template <class Body>
 void check(char const* name, int threads, Body body) {
-  static bool right;
-  right = true;
-  std::string const error = test::run(1, threads, 0, [body] { right &= body(static_cast<int>(threadIdx.x)); });
+  test::Verdicts verdicts;
+  std::string const error =
+      test::run(1, threads, 0, [body, &verdicts] { verdicts.mine() &= body(static_cast<int>(threadIdx.x)); });
   test::expect(error.empty(), error.c_str());
-  test::expect(right, name);
+  test::expect(verdicts.all(), name);
 }
 
 template <class Body>
