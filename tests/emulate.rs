@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use support::{Kind, PlainWeight, bits, rng};
 use w4ax::reference::{matmul_f64, mirror};
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
@@ -26,21 +26,23 @@ const PLAIN: u32 = 3;
 const FUSED: u32 = 1;
 const PACKED: u32 = 2;
 
-/// Builds the runners, once, and says what was left out.
-fn build() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let left_out = emulator::build(&Variant::ALL, &ARCHITECTURES);
+/// Brings the runners of a variant up to date, one variant at a time, and says what was left out.
+fn build(variant: Variant) {
+    static ONE_AT_A_TIME: Mutex<Vec<Variant>> = Mutex::new(Vec::new());
+    let mut built = ONE_AT_A_TIME.lock().expect("no build has failed");
+    if !built.contains(&variant) {
+        let left_out = emulator::build(&[variant], &ARCHITECTURES);
         if !left_out.is_empty() {
             println!("left out:\n{left_out}");
         }
-    });
+        built.push(variant);
+    }
 }
 
 /// Runs `test` for every architecture of a variant, side by side. A variant that this machine's compiler cannot build was
 /// named by [`build`]; the plain one must be there.
 fn for_runners(variant: Variant, test: impl Fn(&mut Runner, u32) + Sync) {
-    build();
+    build(variant);
     std::thread::scope(|scope| {
         for architecture in ARCHITECTURES {
             let test = &test;
@@ -120,9 +122,11 @@ impl Gemm {
             x.iter_mut()
                 .for_each(|x| *x = bf16::from_f32(rng.random_range(-8..=8) as f32));
         }
-        let bias = self
-            .bias
-            .then(|| (0..self.n).map(|_| rng.random_range(-3..=3) as f32).collect());
+        let bias = self.bias.then(|| {
+            (0..self.n)
+                .map(|_| rng.random_range(-3..=3) as f32)
+                .collect()
+        });
         Input {
             weight: plain.pack(),
             x,
@@ -161,10 +165,11 @@ impl Gemm {
     /// Runs it; y without its gaps, which must be untouched.
     fn run(&self, runner: &mut Runner, input: &Input) -> Result<Vec<bf16>, String> {
         let w = &input.weight;
-        let mut case = self
-            .arguments("gemm")
-            .input("tiles", w.tiles(), 128)
-            .input("scales", w.tiled_scales().bytes(), 16);
+        let mut case = self.arguments("gemm").input("tiles", w.tiles(), 128).input(
+            "scales",
+            w.tiled_scales().bytes(),
+            16,
+        );
         if let Some(zeros) = w.tiled_zeros() {
             case = case.input("zeros", zeros, 16);
         }
@@ -192,7 +197,10 @@ impl Gemm {
         let mut y = answer.output::<bf16>("y");
         y.resize(self.m * (self.n + self.gaps.1), poison);
         let rows = y.chunks(self.n + self.gaps.1);
-        if rows.clone().any(|row| row[self.n..].iter().any(|&v| v != poison)) {
+        if rows
+            .clone()
+            .any(|row| row[self.n..].iter().any(|&v| v != poison))
+        {
             return Err("something was written between the rows of y".into());
         }
         Ok(rows.flat_map(|row| row[..self.n].to_vec()).collect())
@@ -213,7 +221,9 @@ impl Gemm {
     /// Runs it and compares.
     fn check(&self, runner: &mut Runner) -> Result<(), String> {
         let input = self.input();
-        let got = self.run(runner, &input).map_err(|e| format!("{self:?}: {e}"))?;
+        let got = self
+            .run(runner, &input)
+            .map_err(|e| format!("{self:?}: {e}"))?;
         let x = MatRef::with_stride(&input.x, self.m, self.k, self.k + self.gaps.0).unwrap();
         let bias = input.bias.as_deref();
         let expected = mirror(x, &input.weight, self.precision, bias).unwrap();
@@ -289,7 +299,13 @@ fn expect_ok(answer: Answer) -> Result<Answer, String> {
 /// Every family, mode, width, grouping and symmetry at the M, N and K with tails; `part` of `parts` of them.
 fn matrix(part: usize, parts: usize) -> Vec<Gemm> {
     let mut cases = Vec::new();
-    let families = [(DECODE, FUSED), (DECODE, PACKED), (PREFILL, FUSED), (PREFILL, PACKED), (PLAIN, FUSED)];
+    let families = [
+        (DECODE, FUSED),
+        (DECODE, PACKED),
+        (PREFILL, FUSED),
+        (PREFILL, PACKED),
+        (PLAIN, FUSED),
+    ];
     for (family, mode) in families {
         for precision in Precision::ALL {
             if precision == Precision::Bf16 && mode == PACKED {
@@ -309,7 +325,8 @@ fn matrix(part: usize, parts: usize) -> Vec<Gemm> {
                         family,
                         mode,
                         symmetric: at % 2 == 0,
-                        scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][at as usize % 3],
+                        scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32]
+                            [at as usize % 3],
                         bias: at % 5 == 0,
                         // BF16: integers, to be compared exactly, in every other case.
                         kind: [Kind::Normal, Kind::Zeros][at as usize / 3 % 2],
@@ -362,32 +379,38 @@ fn generated_cases_equal_the_mirror() {
         (0usize..9, 0usize..9, 0usize..8),
         any::<u32>(),
     )
-        .prop_map(|(shape, precision, grouping, flags, scale_type, how, kind, gaps, seed)| {
-            let (m, n, k) = shape;
-            let (family, mode, tile) = how;
-            let bf16 = precision == Precision::Bf16;
-            Gemm {
-                m: if family == DECODE { m.min(16) } else { m },
-                n,
-                k,
-                precision,
-                grouping,
-                symmetric: flags.0,
-                scale_type,
-                family,
-                mode: if bf16 || family == PLAIN { FUSED } else { mode },
-                tile: if family == PLAIN { 0 } else { tile },
-                // What BF16 does beyond finite numbers is IEEE's, and has no bound.
-                kind: match kind {
-                    Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold if bf16 => Kind::Normal,
-                    kind => kind,
-                },
-                bias: flags.1,
-                gaps: (gaps.0, gaps.1),
-                x_shift: gaps.2,
-                seed: u64::from(seed),
-            }
-        });
+        .prop_map(
+            |(shape, precision, grouping, flags, scale_type, how, kind, gaps, seed)| {
+                let (m, n, k) = shape;
+                let (family, mode, tile) = how;
+                let bf16 = precision == Precision::Bf16;
+                Gemm {
+                    m: if family == DECODE { m.min(16) } else { m },
+                    n,
+                    k,
+                    precision,
+                    grouping,
+                    symmetric: flags.0,
+                    scale_type,
+                    family,
+                    mode: if bf16 || family == PLAIN { FUSED } else { mode },
+                    tile: if family == PLAIN { 0 } else { tile },
+                    // What BF16 does beyond finite numbers is IEEE's, and has no bound.
+                    kind: match kind {
+                        Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
+                            if bf16 =>
+                        {
+                            Kind::Normal
+                        }
+                        kind => kind,
+                    },
+                    bias: flags.1,
+                    gaps: (gaps.0, gaps.1),
+                    x_shift: gaps.2,
+                    seed: u64::from(seed),
+                }
+            },
+        );
     for variant in Variant::ALL {
         for_runners(variant, |runner, architecture| {
             let runner = std::cell::RefCell::new(runner);
@@ -399,7 +422,8 @@ fn generated_cases_equal_the_mirror() {
             };
             TestRunner::new(config)
                 .run(&strategy, |case| {
-                    case.check(&mut runner.borrow_mut()).map_err(TestCaseError::fail)
+                    case.check(&mut runner.borrow_mut())
+                        .map_err(TestCaseError::fail)
                 })
                 .unwrap_or_else(|e| panic!("{} {architecture}: {e}", variant.name()));
         });
@@ -410,16 +434,30 @@ fn generated_cases_equal_the_mirror() {
 #[test]
 fn real_shapes_equal_the_mirror() {
     let mut cases = Vec::new();
-    for (family, mode, m) in [(DECODE, FUSED, 1), (DECODE, PACKED, 9), (PREFILL, PACKED, 65), (PREFILL, FUSED, 20)] {
+    for (family, mode, m) in [
+        (DECODE, FUSED, 1),
+        (DECODE, PACKED, 9),
+        (PREFILL, PACKED, 65),
+        (PREFILL, FUSED, 20),
+    ] {
         for (at, precision) in Precision::ALL.into_iter().enumerate() {
-            let mode = if precision == Precision::Bf16 { FUSED } else { mode };
+            let mode = if precision == Precision::Bf16 {
+                FUSED
+            } else {
+                mode
+            };
             let (n, k) = [(256, 7392), (10944, 100), (512, 4096), (320, 11008)][at];
             cases.push(Gemm {
                 m,
                 n: if m > 16 { n.min(1000) } else { n },
                 k,
                 precision,
-                grouping: [Grouping::G128, Grouping::G32, Grouping::PerChannel, Grouping::G64][(at + m) % 4],
+                grouping: [
+                    Grouping::G128,
+                    Grouping::G32,
+                    Grouping::PerChannel,
+                    Grouping::G64,
+                ][(at + m) % 4],
                 symmetric: false,
                 family,
                 mode,
@@ -443,18 +481,33 @@ fn a_row_does_not_depend_on_the_batch() {
         for (family, m) in [(DECODE, 16), (PREFILL, 70)] {
             for precision in Precision::ALL {
                 for grouping in Grouping::ALL {
-                    let many = Gemm { m, k: 400, precision, grouping, family, symmetric: false, ..Gemm::default() };
+                    let many = Gemm {
+                        m,
+                        k: 400,
+                        precision,
+                        grouping,
+                        family,
+                        symmetric: false,
+                        ..Gemm::default()
+                    };
                     let input = many.input();
                     let whole = many.run(runner, &input).unwrap();
                     for token in [0, m / 2 + 1, m - 1] {
-                        let one = Gemm { m: 1, ..many.clone() };
+                        let one = Gemm {
+                            m: 1,
+                            ..many.clone()
+                        };
                         let input = Input {
                             weight: input.weight.clone(),
                             x: input.x[token * many.k..][..many.k].to_vec(),
                             bias: None,
                         };
                         let alone = one.run(runner, &input).unwrap();
-                        assert_eq!(bits(&alone), bits(&whole[token * many.n..][..many.n]), "{architecture} {many:?}");
+                        assert_eq!(
+                            bits(&alone),
+                            bits(&whole[token * many.n..][..many.n]),
+                            "{architecture} {many:?}"
+                        );
                     }
                 }
             }
@@ -469,11 +522,24 @@ fn schedules_do_not_show_in_the_bits() {
     for variant in Variant::ALL {
         let seeds: Vec<i64> = (0..6).map(|_| rng.random_range(0..1 << 30)).collect();
         for_runners(variant, |runner, _| {
-            for (family, mode) in [(DECODE, FUSED), (DECODE, PACKED), (PREFILL, FUSED), (PREFILL, PACKED)] {
+            for (family, mode) in [
+                (DECODE, FUSED),
+                (DECODE, PACKED),
+                (PREFILL, FUSED),
+                (PREFILL, PACKED),
+            ] {
                 for precision in [Precision::A4, Precision::A8] {
                     for (at, _) in seeds.iter().enumerate() {
                         let seed = seeds[at] as u64;
-                        let case = Gemm { m: 9, k: 300, precision, family, mode, seed, ..Gemm::default() };
+                        let case = Gemm {
+                            m: 9,
+                            k: 300,
+                            precision,
+                            family,
+                            mode,
+                            seed,
+                            ..Gemm::default()
+                        };
                         case.check(runner).unwrap();
                     }
                 }

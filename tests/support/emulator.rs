@@ -178,8 +178,8 @@ pub struct Answer {
 
 impl Answer {
     /// An output, as the type that went in.
-    pub fn output<T: bytemuck::AnyBitPattern>(&self, name: &str) -> Vec<T> {
-        bytemuck::pod_collect_to_vec_unaligned(&self.outputs[name])
+    pub fn output<T: bytemuck::Pod>(&self, name: &str) -> Vec<T> {
+        bytemuck::allocation::pod_collect_to_vec(&self.outputs[name])
     }
 }
 
