@@ -2,8 +2,8 @@
 //!
 //! The header is the documentation: shapes, ownership, threads, errors. Here stands how each function is made:
 //!
-//! - [`raw`] turns pointers and counts into slices and references, or into a status;
-//! - [`status`] runs a body so that neither an error nor a panic leaves it as anything but a status;
+//! - `raw` turns pointers and counts into slices and references, or into a status;
+//! - `status` runs a body so that neither an error nor a panic leaves it as anything but a status;
 //! - the other files hold one kind of handle each, with entry points that check, call the crate, and answer.
 //!
 //! `scripts/build-capi` makes the static and the shared library. `tests/capi.rs` holds the header against these items,

@@ -127,10 +127,10 @@ impl Pool for CallerPool {
             std::panic::resume_unwind(panic);
         }
         if ended != pieces || round.astray.into_inner() {
-            let asked = if ended == pieces { "more than" } else { "" };
-            let text = format!(
-                "the caller's pool ran {asked} {ended} of {pieces} pieces, each must run once"
-            );
+            let text = match ended == pieces {
+                true => "the caller's pool ran a piece twice, or one that there is not".into(),
+                false => format!("the caller's pool ran {ended} of {pieces} pieces"),
+            };
             Failure::new(Status::Threads, text).unwind();
         }
     }

@@ -118,11 +118,14 @@ pub unsafe fn matrix_mut<'a, T: Pod>(
     Ok(MatMut::with_stride(data, extent.rows, extent.cols, stride)?)
 }
 
-/// The addresses that a matrix spans, for [`disjoint`].
+/// The addresses that a matrix spans, for [`disjoint`]. Refuses what [`matrix`] would.
 pub fn addresses<T>(what: &'static str, pointer: *const T, extent: Extent) -> Result<Range<usize>> {
     let (_, needed) = extent.check(what)?;
+    if needed > 0 {
+        check(what, pointer, needed)?;
+    }
     let start = pointer.addr();
-    Ok(start..start.saturating_add(needed.saturating_mul(size_of::<T>())))
+    Ok(start..start + needed * size_of::<T>())
 }
 
 /// Whether an output and an input share no byte. It is asked before references to them are made.

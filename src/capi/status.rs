@@ -66,7 +66,10 @@ impl Failure {
             Ok(failure) => return *failure,
             Err(payload) => payload,
         };
-        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        let text = match (
+            payload.downcast_ref::<&str>(),
+            payload.downcast_ref::<String>(),
+        ) {
             (Some(text), _) => text,
             (_, Some(text)) => text.as_str(),
             _ => "a panic without a text",

@@ -32,17 +32,6 @@ static int failures = 0;
 
 #define OK(call) EXPECT(W4AX_OK, call)
 
-/* Memory of exactly this size, so that a step beyond it is found. */
-static void *memory(size_t count, size_t size) {
-    void *p = malloc(count * size ? count * size : 1);
-    if (!p) {
-        fprintf(stderr, "no memory\n");
-        exit(1);
-    }
-    memset(p, 0, count * size);
-    return p;
-}
-
 static int finish(void) {
     if (failures) {
         fprintf(stderr, "%d checks failed\n", failures);

@@ -9,6 +9,16 @@
 static const char *const ISAS[] = {"scalar", "avx2", "avx512vnni"};
 static const uint16_t MARK = 0x1234; /* between the rows of y */
 
+/* Memory of exactly this size, so that a step beyond it is found. */
+static void *memory(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size);
+    if (!p) {
+        fprintf(stderr, "no memory\n");
+        exit(1);
+    }
+    return p;
+}
+
 /* ---- a pool of the caller: a thread a piece ---- */
 
 typedef struct job {
