@@ -69,7 +69,7 @@ impl QuantizedActivations {
         &self.groups
     }
 
-    /// `(qa - za) * sa`, rounded once, row-major `[M, K]`.
+    /// `(qa - za) * sa`, rounded once, row-major `[M, K]`. Near the end of f32's range that may round to an infinity.
     pub fn dequantize(&self) -> Vec<f32> {
         let per_row = self.grouping.groups(self.k);
         let mut out = vec![0.0; self.m * self.k];

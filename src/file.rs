@@ -4,11 +4,12 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Writes to a temporary name in the same folder, then renames: a killed run leaves no half file under `path`.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path
-        .file_name()
-        .ok_or_else(|| Error::format(path.display().to_string(), "is no file name"))?
-        .to_owned();
+///
+/// # Errors
+/// [`Error::Io`] with the path; nothing stays behind.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
+    let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || {

@@ -1,11 +1,64 @@
-//! w4ax: mixed-precision W4AX inference, and the decision that drives it.
+//! Mixed-precision W4AX inference: INT4 weights that stay packed, activations at 2, 4, 8 or 16 bits, and the decision
+//! which of them, taken at every control step from the robot's own motion (DyQ-VLA, arXiv 2603.07904).
+//!
+//! Two streams of data meet in a GEMM:
+//!
+//! ```text
+//! checkpoint -> Quantize -> PackedWeight ------------------------+
+//!                                                                v
+//! motion -> Dispatcher -> Decision -> WidthFlag -> Precision -> gemm -> y
+//!                                                                ^
+//! x (BF16) ------------------------------------------------------+
+//! ```
+//!
+//! - [`weights`]: quantise, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
+//! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
+//! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
+//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI).
+//! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
+//! - [`WidthFlag`]: the word that carries a step's width to whoever runs it.
+//!
+//! ```
+//! use half::bf16;
+//! use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+//! use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, WidthFlag, cpu::Cpu};
+//!
+//! # fn main() -> w4ax::Result<()> {
+//! // A layer of 256 x 512, in INT4 from now on.
+//! let (n, k) = (256, 512);
+//! let plain: Vec<f32> = (0..n * k).map(|i| ((i % 23) as f32 - 11.0) / 64.0).collect();
+//! let layer = Quantize::new(Grouping::G64).pack(MatRef::new(&plain, n, k)?)?;
+//!
+//! // The dispatcher, with what a calibration gave (see `Calibration::load`).
+//! let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
+//! let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
+//! let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
+//! let flag = WidthFlag::new();
+//!
+//! let cpu = Cpu::new()?;
+//! let mut workspace = cpu.workspace(1, k);
+//! let (x, mut y) = (vec![bf16::ONE; k], vec![bf16::ZERO; n]);
+//! for step in 0..3 {
+//!     flag.store(step, dispatcher.decide().active);
+//!     let precision = flag.load(step);
+//!     let (x, y) = (MatRef::new(&x, 1, k)?, MatMut::new(&mut y, 1, n)?);
+//!     cpu.gemm(x, &layer, precision, None, y, &mut workspace)?;
+//!     // ... the rest of the policy; then what it commanded:
+//!     dispatcher.observe(&[0.3f64, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0])?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod activations;
+pub mod calibrate;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod dispatch;
 mod error;
-mod file;
+pub mod file;
+mod flag;
 mod matrix;
 pub mod numerics;
 mod precision;
@@ -13,6 +66,7 @@ pub mod reference;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use flag::{FlagWord, WidthFlag};
 pub use matrix::{MatMut, MatRef};
 pub use precision::Precision;
 pub use weights::{Grouping, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Symmetry};

@@ -12,7 +12,7 @@ use half::bf16;
 /// Each `(qw - zw) * sw` is exact in f64, the sum runs over k in ascending order.
 ///
 /// # Errors
-/// [`Error::Shape`] if x has not K columns.
+/// [`crate::Error::Shape`] if x has not K columns.
 pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
     check_shapes(&x, w, None)?;
     let (n, k, q) = (w.n(), w.k(), w.unpack());
@@ -38,7 +38,7 @@ pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
 /// `y = x * W^T + bias` with the rounding steps of [`crate::numerics`], row-major `[M, N]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if x has not K columns or `bias` not N values.
+/// [`crate::Error::Shape`] if x has not K columns or `bias` not N values.
 pub fn mirror(
     x: MatRef<'_, bf16>,
     w: &PackedWeight,
@@ -50,32 +50,31 @@ pub fn mirror(
     let mut y = Vec::with_capacity(x.rows() * n);
     for token in 0..x.rows() {
         let x = x.row(token);
-        let groups: Vec<Quantized> = match precision.qmax() {
-            Some(qmax) => (0..w.groups())
-                .map(|g| Quantized::new(&x[w.grouping().range(g, k)], qmax))
-                .collect(),
-            None => Vec::new(),
-        };
+        let quantized = precision.qmax().map(|qmax| {
+            let group = |g| Quantized::new(&x[w.grouping().range(g, k)], qmax);
+            (0..w.groups()).map(group).collect::<Vec<_>>()
+        });
         for row in 0..n {
             let mut acc = 0f32;
             for g in 0..w.groups() {
                 let range = w.grouping().range(g, k);
                 let (q, x) = (&q[row * k..][range.clone()], &x[range]);
                 let (sw, zw) = (w.scale(row, g), i64::from(w.zero(row, g)));
-                acc = if precision == Precision::Bf16 {
-                    let mut sum = 0f32;
-                    for (q, x) in q.iter().zip(x) {
-                        sum = x.to_f32().mul_add((i64::from(*q) - zw) as f32, sum);
+                acc = match &quantized {
+                    None => {
+                        let mut sum = 0f32;
+                        for (q, x) in q.iter().zip(x) {
+                            sum = x.to_f32().mul_add((i64::from(*q) - zw) as f32, sum);
+                        }
+                        sum.mul_add(sw, acc)
                     }
-                    sum.mul_add(sw, acc)
-                } else {
-                    let a = &groups[g];
-                    let d: i64 = q
-                        .iter()
-                        .zip(&a.codes)
-                        .map(|(q, code)| (code - a.zero) * (i64::from(*q) - zw))
-                        .sum();
-                    (d as f32).mul_add(a.step * sw, acc)
+                    Some(groups) => {
+                        let a = &groups[g];
+                        let product =
+                            |(q, code): (&i8, &i64)| (code - a.zero) * (i64::from(*q) - zw);
+                        let d: i64 = q.iter().zip(&a.codes).map(product).sum();
+                        (d as f32).mul_add(a.step * sw, acc)
+                    }
                 };
             }
             if let Some(bias) = bias {

@@ -44,26 +44,39 @@ pub(super) unsafe fn quantize_row(
     gemm::quantize_row(x, grouping, qmax, codes, groups);
 }
 
+/// Half `half` of four g of a tile from `g` on, `[t]` lanes of 128 bits: rows g.. (even words) and rows g + 8.. (odd ones).
+///
+/// A function, not a closure: a closure would be compiled without the instruction set.
+///
+/// # Safety
+/// The machine has the instruction set; `g` is 0 or 4.
+#[inline(always)]
+unsafe fn turn_four(tile: &Tile, half: usize, g: usize) -> [__m512i; 2] {
+    // SAFETY: eight vectors of 64 bytes are one tile; the rest is arithmetic.
+    unsafe {
+        let from = tile.0.as_ptr().add(16 * g);
+        let a = _mm512_load_si512(from.cast());
+        let b = _mm512_load_si512(from.add(16).cast());
+        let c = _mm512_load_si512(from.add(32).cast());
+        let d = _mm512_load_si512(from.add(48).cast());
+        let (ab, cd) = if half == 0 {
+            (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d))
+        } else {
+            (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d))
+        };
+        [_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd)]
+    }
+}
+
 /// Half `half` of a tile, turned: vector t holds, for each of the 16 rows, the word of lane (g = row & 7, t).
 ///
 /// # Safety
 /// The machine has the instruction set.
 #[inline(always)]
 unsafe fn turn(tile: &Tile, half: usize) -> [__m512i; 4] {
-    // SAFETY: eight vectors of 64 bytes are one tile; the rest is arithmetic.
+    // SAFETY: as `turn_four`.
     unsafe {
-        let load = |g: usize| _mm512_load_si512(tile.0.as_ptr().add(16 * g).cast());
-        // Four g: [t] lanes of words r = 2 half (even rows) and 2 half + 1, transposed 4 x 2 within each 128 bits.
-        let four = |g: usize| {
-            let (a, b, c, d) = (load(g), load(g + 1), load(g + 2), load(g + 3));
-            let (ab, cd) = if half == 0 {
-                (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d))
-            } else {
-                (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d))
-            };
-            (_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
-        };
-        let ((low0, high0), (low1, high1)) = (four(0), four(4));
+        let ([low0, high0], [low1, high1]) = (turn_four(tile, half, 0), turn_four(tile, half, 4));
         // Rows 0-3, 4-7, 8-11, 12-15 of lane t stand in the t-th 128 bits of the four: transpose 4 x 4.
         let a = _mm512_shuffle_i32x4::<0x44>(low0, low1);
         let b = _mm512_shuffle_i32x4::<0xEE>(low0, low1);
@@ -294,19 +307,13 @@ impl Kernel for Float {
                 let zero = _mm512_loadu_si512(beside.zero[i].as_ptr().cast());
                 let zero = _mm512_cvtepi32_ps(zero);
                 for (t, words) in turn(tile, half).into_iter().enumerate() {
-                    let put = |nibble: usize, words: __m512i| {
+                    for nibble in 0..8 {
                         let k = 16 * ((nibble >> 1) & 1) + 8 * (nibble & 1) + 2 * t + (nibble >> 2);
+                        let down = _mm_cvtsi32_si128(4 * nibble as i32);
+                        let words = _mm512_srl_epi32(words, down);
                         let w = _mm512_sub_ps(_mm512_permutexvar_ps(words, values), zero);
                         _mm512_storeu_ps(panel.add(16 * (k * NT + i)), w);
-                    };
-                    put(0, words);
-                    put(1, _mm512_srli_epi32::<4>(words));
-                    put(2, _mm512_srli_epi32::<8>(words));
-                    put(3, _mm512_srli_epi32::<12>(words));
-                    put(4, _mm512_srli_epi32::<16>(words));
-                    put(5, _mm512_srli_epi32::<20>(words));
-                    put(6, _mm512_srli_epi32::<24>(words));
-                    put(7, _mm512_srli_epi32::<28>(words));
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The CPU backend: GEMMs that read the packed tiles as they are.
 //!
 //! Data flows `x -> activations (quantised or f32, once a call) -> panels (a group's weights of 32 rows, unpacked in
-//! cache) -> accumulators -> y`. One driver ([`gemm`]) owns the loops; an instruction set ([`kernel::Kernel`]) brings the
+//! cache) -> accumulators -> y`. One driver (`gemm.rs`) owns the loops; an instruction set (a `Kernel`) brings the
 //! inner steps: unpack, dot, rescale. The bits are those of [`crate::numerics`] from each of them.
 
 #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]

@@ -124,22 +124,19 @@ impl Kind {
             bf16::from_f32(sum * scale)
         };
         let mut x: Vec<bf16> = (0..len).map(|_| normal(1.0)).collect();
-        for at in 0..len {
-            match self {
-                Self::Normal => (),
-                Self::Outlier if at % 97 == 0 => x[at] = bf16::from_f32(3.0e4),
-                Self::Outlier => (),
-                Self::Offset => x[at] = bf16::from_f32(x[at].to_f32().abs() + 10.0),
-                Self::Zeros => x[at] = bf16::from_bits(((at as u16) & 1) << 15),
-                Self::Denormals => x[at] = bf16::from_bits((rng.next_u32() & 0x807F) as u16),
-                Self::Extremes if at % 5 == 0 => x[at] = bf16::MAX,
-                Self::Extremes if at % 7 == 0 => x[at] = bf16::MIN,
-                Self::Extremes => (),
-                Self::AnyBits => x[at] = bf16::from_bits(rng.next_u32() as u16),
-                Self::Threshold => {
-                    x[at] = bf16::from_f32(x[at].to_f32() * 2f32.powi(-64 + (at % 5) as i32));
-                }
-            }
+        for (at, x) in x.iter_mut().enumerate() {
+            *x = match self {
+                Self::Outlier if at % 97 == 0 => bf16::from_f32(3.0e4),
+                Self::Normal | Self::Outlier => *x,
+                Self::Offset => bf16::from_f32(x.to_f32().abs() + 10.0),
+                Self::Zeros => bf16::from_bits(((at as u16) & 1) << 15),
+                Self::Denormals => bf16::from_bits((rng.next_u32() & 0x807F) as u16),
+                Self::Extremes if at % 5 == 0 => bf16::MAX,
+                Self::Extremes if at % 7 == 0 => bf16::MIN,
+                Self::Extremes => *x,
+                Self::AnyBits => bf16::from_bits(rng.next_u32() as u16),
+                Self::Threshold => bf16::from_f32(x.to_f32() * 2f32.powi(-64 + (at % 5) as i32)),
+            };
         }
         x
     }

@@ -1,0 +1,47 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::robot::rollouts::RECORDED;
+use crate::robot::setup::Setup;
+
+/// Where the picture goes if `--plot` does not say.
+pub const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/episode.svg");
+
+/// Replays recorded robot episodes through the quantised policy, its width decided by the robot's motion
+#[derive(Parser, Clone, Debug)]
+#[command(name = "episode")]
+pub struct Options {
+    #[command(flatten)]
+    pub setup: Setup,
+    /// Recorded episodes, safetensors
+    #[arg(long, value_name = "FILE", default_value = RECORDED)]
+    pub rollouts: PathBuf,
+    /// Closed-loop steps (CSV) whose decisions are to be repeated
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// The picture of one episode, SVG [default: target/episode.svg in the crate]
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// The episode in the picture, counted from 0 [default: the one whose width changes most often]
+    #[arg(long, value_name = "N")]
+    pub episode: Option<usize>,
+    /// The results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What computes the layers
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub backend: Backend,
+    /// Seed of the random widths
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// What computes the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// This machine's CPU, by the best of its instruction sets, or the one that W4AX_CPU names.
+    Cpu,
+}

@@ -1,0 +1,104 @@
+//! The policy for a live simulator or robot: JSON lines in, JSON lines out, one for one, unbuffered.
+//!
+//! `cargo run --release --example policy_server -- --width dynamic|a2|a4|a8|bf16`
+//!
+//! | in | out |
+//! | --- | --- |
+//! | `{"reset": true, "task": 0}` | `{"ok": true}` |
+//! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
+//!
+//! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset, gets
+//! `{"error": ".."}` and changes nothing. The end of the input ends the server.
+
+mod lines;
+mod protocol;
+#[path = "../robot/mod.rs"]
+mod robot;
+mod session;
+
+use std::io::{BufReader, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use w4ax::{Error, Precision, Result};
+
+use lines::{Line, Lines};
+use protocol::{Reply, Request};
+use robot::setup::Setup;
+use session::Session;
+
+/// Serves the quantised policy over standard input and output, JSON lines
+#[derive(Parser)]
+#[command(name = "policy_server")]
+struct Options {
+    /// The width of a step: by the robot's motion, or always the same
+    #[arg(long, value_enum, default_value_t = Width::Dynamic)]
+    width: Width,
+    #[command(flatten)]
+    setup: Setup,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Width {
+    Dynamic,
+    A2,
+    A4,
+    A8,
+    Bf16,
+}
+
+impl Width {
+    fn fixed(self) -> Option<Precision> {
+        match self {
+            Self::Dynamic => None,
+            Self::A2 => Some(Precision::A2),
+            Self::A4 => Some(Precision::A4),
+            Self::A8 => Some(Precision::A8),
+            Self::Bf16 => Some(Precision::Bf16),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.setup.in_pool(|| serve(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &Options) -> Result<()> {
+    let mut session = Session::new(options.setup.load()?, options.width.fixed());
+    let mut lines = Lines::new(BufReader::new(std::io::stdin()));
+    let mut output = std::io::stdout();
+    loop {
+        let line = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(io("standard input", error)),
+        };
+        let reply = match line {
+            Line::Text(line) => Request::parse(line).and_then(|r| session.answer(r)),
+            Line::TooLong => Err(format!("a line has more than {} bytes", lines::MAX_LINE)),
+        };
+        let reply = reply.unwrap_or_else(|error| Reply::Error { error });
+        // One write for one line; standard output would split at newlines only, which is the same.
+        let written = output.write_all(reply.to_line().as_bytes());
+        match written.and_then(|()| output.flush()) {
+            Ok(()) => (),
+            // Nobody listens any more.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(io("standard output", error)),
+        }
+    }
+}
+
+fn io(file: &str, source: std::io::Error) -> Error {
+    Error::Io {
+        file: file.into(),
+        source,
+    }
+}

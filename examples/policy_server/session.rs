@@ -1,0 +1,98 @@
+//! What the server knows between two lines.
+
+use std::time::Instant;
+
+use w4ax::dispatch::Dispatcher;
+use w4ax::{Precision, WidthFlag};
+
+use crate::protocol::{Reply, Request};
+use crate::robot::rollouts::{OBS, action};
+use crate::robot::setup::Robot;
+
+/// A robot at work.
+pub struct Session {
+    robot: Robot,
+    /// The width of every step; `None` for the dispatcher's.
+    fixed: Option<Precision>,
+    flag: WidthFlag,
+    /// Of the step that comes next.
+    sequence: u32,
+    /// None before the first reset.
+    episode: Option<Episode>,
+}
+
+struct Episode {
+    task: usize,
+    /// Has seen all actions of the episode.
+    dispatcher: Dispatcher,
+}
+
+impl Session {
+    /// Before the first reset.
+    pub fn new(robot: Robot, fixed: Option<Precision>) -> Self {
+        Self {
+            robot,
+            fixed,
+            flag: WidthFlag::new(),
+            sequence: 0,
+            episode: None,
+        }
+    }
+
+    /// Does what a line asks for, or nothing.
+    ///
+    /// # Errors
+    /// What is wrong: a task that there is not, a step before the first reset, a policy that gives no action. Nothing
+    /// has changed then.
+    pub fn answer(&mut self, request: Request) -> Result<Reply, String> {
+        match request {
+            Request::Reset { task } => self.reset(task),
+            Request::Step { obs } => self.step(&obs),
+        }
+    }
+
+    fn reset(&mut self, task: usize) -> Result<Reply, String> {
+        let Some(dispatcher) = self.robot.dispatchers.get(task) else {
+            let tasks = self.robot.dispatchers.len();
+            return Err(format!("`task` is {task}, there are {tasks} tasks"));
+        };
+        self.episode = Some(Episode {
+            task,
+            dispatcher: dispatcher.clone(),
+        });
+        Ok(Reply::Done { ok: true })
+    }
+
+    fn step(&mut self, obs: &[f32; OBS]) -> Result<Reply, String> {
+        let start = Instant::now();
+        let Some(episode) = &mut self.episode else {
+            return Err("no episode has begun: the first line must be a reset".into());
+        };
+        // On a copy (a few KB): a step that fails has not been.
+        let mut dispatcher = episode.dispatcher.clone();
+        let (width, sensitivity) = match self.fixed {
+            Some(width) => (width, None),
+            None => {
+                let decision = dispatcher.decide();
+                (decision.active, Some(decision.sensitivity))
+            }
+        };
+        self.flag.store(self.sequence, width);
+        let width = self.flag.load(self.sequence);
+        let policy = &mut self.robot.policy;
+        let tokens = policy
+            .input(obs, episode.task)
+            .and_then(|input| policy.forward(&input, width))
+            .map_err(|error| error.to_string())?;
+        let action = action(&tokens);
+        dispatcher.observe(&action).map_err(|e| e.to_string())?;
+        episode.dispatcher = dispatcher;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(Reply::Step {
+            action,
+            width: width.bits(),
+            sensitivity,
+            micros: start.elapsed().as_micros() as u64,
+        })
+    }
+}

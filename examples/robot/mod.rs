@@ -1,0 +1,11 @@
+//! What the robot examples and their tests share.
+
+// Each example and test uses a part of it.
+#![allow(dead_code)]
+
+pub mod checkpoint;
+pub mod closed_loop;
+pub mod policy;
+pub mod rollouts;
+pub mod setup;
+pub mod table;

@@ -1,0 +1,265 @@
+//! The policy with INT4 weights: an observation in, 7 action tokens out, at a width that is free to change every step.
+//!
+//! # Arithmetic
+//! `inp` keeps its BF16 weights and runs in f32; so do rms, silu, the products of gate and up, and the residual sums.
+//! Inputs of the quantised layers are rounded to BF16 and go through [`Cpu::gemm`], which gives BF16; so the logits are
+//! BF16 too. Of equal logits the first counts.
+
+use half::bf16;
+use w4ax::cpu::{Cpu, Workspace};
+use w4ax::dispatch::ACTION_DIM;
+use w4ax::{Error, MatMut, MatRef, PackedWeight, Precision, Quantize, Result};
+
+use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
+use super::rollouts::{INPUT, OBS, Tokens};
+
+/// The epsilon of rms.
+pub const EPS: f32 = 1e-5;
+
+/// A quantised policy, with all that a step needs: nothing is allocated in one.
+pub struct Policy {
+    tasks: Vec<String>,
+    obs_mean: [f32; OBS],
+    obs_std: [f32; OBS],
+    /// `[64][d]`: `inp`, transposed.
+    inp: Vec<f32>,
+    blocks: Vec<Block<PackedWeight>>,
+    norm: Vec<f32>,
+    head: PackedWeight,
+    cpu: Cpu,
+    workspace: Workspace,
+    buffers: Buffers,
+}
+
+/// What lies between the layers, for up to `rows` inputs at once.
+struct Buffers {
+    rows: usize,
+    /// `[rows][d]`: the residual stream.
+    x: Vec<f32>,
+    /// `[rows][d]`: rms(x).
+    normed: Vec<bf16>,
+    /// `[rows][h]`.
+    gate: Vec<bf16>,
+    /// `[rows][h]`: up(rms(x)), then its product with silu(gate).
+    up: Vec<bf16>,
+    /// `[rows][d]`.
+    down: Vec<bf16>,
+    /// `[rows][7][256]`.
+    logits: Vec<bf16>,
+}
+
+impl Policy {
+    /// Quantises a checkpoint. `rows` is how many inputs [`Policy::forward_rows`] takes at most, at least 1.
+    ///
+    /// # Errors
+    /// As [`Quantize::pack`].
+    pub fn new(checkpoint: &Checkpoint, quantize: Quantize, cpu: Cpu, rows: usize) -> Result<Self> {
+        let (d, h, rows) = (checkpoint.d(), checkpoint.h(), rows.max(1));
+        let pack = |block: &Block<Matrix>| {
+            Ok(Block {
+                norm: block.norm.clone(),
+                gate: quantize.pack(block.gate.view())?,
+                up: quantize.pack(block.up.view())?,
+                down: quantize.pack(block.down.view())?,
+            })
+        };
+        let transposed = |i: usize| checkpoint.inp.data[i % d * INPUT + i / d].to_f32();
+        Ok(Self {
+            tasks: checkpoint.tasks.clone(),
+            obs_mean: checkpoint.obs_mean,
+            obs_std: checkpoint.obs_std,
+            inp: (0..INPUT * d).map(transposed).collect(),
+            blocks: checkpoint.blocks.iter().map(pack).collect::<Result<_>>()?,
+            norm: checkpoint.norm.clone(),
+            head: quantize.pack(checkpoint.head.view())?,
+            workspace: cpu.workspace(rows, d.max(h)),
+            cpu,
+            buffers: Buffers {
+                rows,
+                x: vec![0.0; rows * d],
+                normed: vec![bf16::ZERO; rows * d],
+                gate: vec![bf16::ZERO; rows * h],
+                up: vec![bf16::ZERO; rows * h],
+                down: vec![bf16::ZERO; rows * d],
+                logits: vec![bf16::ZERO; rows * ACTION_DIM * BINS],
+            },
+        })
+    }
+
+    /// Names of the tasks, by index.
+    pub fn tasks(&self) -> &[String] {
+        &self.tasks
+    }
+
+    /// What computes the layers.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Quantised layers.
+    pub fn layers(&self) -> usize {
+        3 * self.blocks.len() + 1
+    }
+
+    /// Bytes of the quantised layers, scales included.
+    pub fn packed_bytes(&self) -> usize {
+        let layers = self.blocks.iter().flat_map(Block::weights);
+        layers
+            .chain([&self.head])
+            .map(PackedWeight::packed_bytes)
+            .sum()
+    }
+
+    /// The input for a raw observation: `clip((obs - mean) / std, -5, 5)`, the task one-hot behind it, zeros.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for an observation that is not finite, [`Error::Range`] for a task that there is not.
+    pub fn input(&self, obs: &[f32; OBS], task: usize) -> Result<[f32; INPUT]> {
+        if task >= self.tasks.len() {
+            return Err(Error::Range {
+                what: "task",
+                value: format!("{task} of {} tasks", self.tasks.len()),
+                range: "the policy's tasks",
+            });
+        }
+        let mut input = [0.0; INPUT];
+        for (i, &x) in obs.iter().enumerate() {
+            if !x.is_finite() {
+                return Err(Error::NotFinite {
+                    what: "observation",
+                    index: i,
+                    value: x.into(),
+                });
+            }
+            input[i] = ((x - self.obs_mean[i]) / self.obs_std[i]).clamp(-5.0, 5.0);
+        }
+        input[OBS + task] = 1.0;
+        Ok(input)
+    }
+
+    /// The action tokens of one input.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a logit is not: there is no action then.
+    pub fn forward(&mut self, input: &[f32; INPUT], width: Precision) -> Result<Tokens> {
+        let mut tokens = [Tokens::default()];
+        self.forward_rows(std::slice::from_ref(input), width, &mut tokens)?;
+        Ok(tokens[0])
+    }
+
+    /// The action tokens of several inputs, each the same as if it came alone.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told, or not a place for each; as
+    /// [`Policy::forward`] else.
+    pub fn forward_rows(
+        &mut self,
+        inputs: &[[f32; INPUT]],
+        width: Precision,
+        tokens: &mut [Tokens],
+    ) -> Result<()> {
+        let logits = self.logits_rows(inputs, width)?;
+        if tokens.len() != inputs.len() {
+            return Err(Error::Shape {
+                what: "tokens",
+                expected: inputs.len().to_string(),
+                got: tokens.len().to_string(),
+            });
+        }
+        let places = tokens.as_flattened_mut().iter_mut();
+        for (at, (token, logits)) in places.zip(logits.chunks(BINS)).enumerate() {
+            *token = argmax(logits).map_err(|bin| Error::NotFinite {
+                what: "logits",
+                index: at * BINS + bin,
+                value: logits[bin].into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The logits of several inputs, `[rows][7][256]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
+    pub fn logits_rows(&mut self, inputs: &[[f32; INPUT]], width: Precision) -> Result<&[bf16]> {
+        let Self {
+            cpu,
+            workspace,
+            buffers,
+            ..
+        } = self;
+        let (rows, d) = (inputs.len(), self.norm.len());
+        if rows > buffers.rows {
+            return Err(Error::Shape {
+                what: "inputs",
+                expected: format!("at most {}", buffers.rows),
+                got: rows.to_string(),
+            });
+        }
+        let mut gemm = |x: &[bf16], weight: &PackedWeight, y: &mut [bf16]| {
+            let x = MatRef::new(x, rows, weight.k())?;
+            let y = MatMut::new(y, rows, weight.n())?;
+            cpu.gemm(x, weight, width, None, y, workspace)
+        };
+        let x = &mut buffers.x[..rows * d];
+        let normed = &mut buffers.normed[..rows * d];
+        for (x, input) in x.chunks_mut(d).zip(inputs) {
+            x.fill(0.0);
+            for (w, input) in self.inp.chunks(d).zip(input) {
+                x.iter_mut().zip(w).for_each(|(x, w)| *x += input * w);
+            }
+        }
+        for block in &self.blocks {
+            rms(x, &block.norm, normed);
+            gemm(normed, &block.gate, &mut buffers.gate)?;
+            gemm(normed, &block.up, &mut buffers.up)?;
+            for (up, gate) in buffers
+                .up
+                .iter_mut()
+                .zip(&buffers.gate)
+                .take(rows * block.up.n())
+            {
+                *up = bf16::from_f32(silu(gate.to_f32()) * up.to_f32());
+            }
+            gemm(&buffers.up, &block.down, &mut buffers.down)?;
+            for (x, down) in x.iter_mut().zip(&buffers.down) {
+                *x += down.to_f32();
+            }
+        }
+        rms(x, &self.norm, normed);
+        gemm(normed, &self.head, &mut buffers.logits)?;
+        Ok(&buffers.logits[..rows * ACTION_DIM * BINS])
+    }
+}
+
+/// `x / sqrt(mean(x^2) + eps) * factors` of each row, rounded to BF16.
+fn rms(x: &[f32], factors: &[f32], out: &mut [bf16]) {
+    let d = factors.len();
+    for (x, out) in x.chunks(d).zip(out.chunks_mut(d)) {
+        let mean = x.iter().map(|x| x * x).sum::<f32>() / d as f32;
+        let scale = 1.0 / (mean + EPS).sqrt();
+        for ((out, x), factor) in out.iter_mut().zip(x).zip(factors) {
+            *out = bf16::from_f32(x * scale * factor);
+        }
+    }
+}
+
+/// `x * sigmoid(x)`.
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
+/// The first position of the largest of 256 logits; that of a logit that is not finite, if there is one, as the error.
+fn argmax(logits: &[bf16]) -> std::result::Result<u8, usize> {
+    let (mut best, mut at) = (f32::NEG_INFINITY, 0);
+    for (bin, logit) in logits.iter().enumerate() {
+        let logit = logit.to_f32();
+        if !logit.is_finite() {
+            return Err(bin);
+        }
+        if logit > best {
+            (best, at) = (logit, bin);
+        }
+    }
+    Ok(at as u8)
+}

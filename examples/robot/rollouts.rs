@@ -1,0 +1,274 @@
+//! `rollouts.safetensors`: recorded control steps, with the tokens of the same inputs at each precision.
+
+use std::ops::Range;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use w4ax::calibrate::Episode;
+use w4ax::dispatch::{ACTION_DIM, Action};
+use w4ax::{Error, Precision, Result};
+
+/// The tasks of the recorded data, by their index in it.
+pub const TASKS: [&str; 6] = [
+    "Lift",
+    "libero_spatial:0",
+    "NutAssemblySquare",
+    "libero_goal:6",
+    "Stack",
+    "libero_object:0",
+];
+
+/// The recording that comes with the repository.
+pub const RECORDED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/robot/rollouts.safetensors"
+);
+
+/// Numbers in an observation.
+pub const OBS: usize = 25;
+
+/// Numbers in the policy's input.
+pub const INPUT: usize = 64;
+
+/// The 7 action tokens of a step.
+pub type Tokens = [u8; ACTION_DIM];
+
+/// Recorded control steps; every array has one entry a step, episode after episode.
+#[derive(Debug)]
+pub struct Rollouts {
+    /// `[steps][25]`: raw observations.
+    pub obs: Vec<[f32; OBS]>,
+    /// `[steps][64]`: the policy's input.
+    pub input: Vec<[f32; INPUT]>,
+    /// `[steps]`: the task's index. See [`Rollouts::check_tasks`].
+    pub task: Vec<usize>,
+    /// `[steps]`: the episode of the task.
+    pub episode: Vec<i32>,
+    /// `[steps]`: the step of the episode.
+    pub t: Vec<usize>,
+    /// `[steps]`: whether the episode succeeded.
+    pub success: Vec<bool>,
+    /// `[steps][7]`: tokens of the unquantised policy.
+    pub bf16: Vec<Tokens>,
+    /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights.
+    quantized: [Vec<Tokens>; 4],
+    episodes: Vec<Range<usize>>,
+}
+
+impl Rollouts {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and as [`Rollouts::parse`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let file = path.as_ref().display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Self::parse(&bytes, &file),
+            Err(source) => Err(Error::Io { file, source }),
+        }
+    }
+
+    /// Reads bytes; `file` is what errors call them.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; [`Error::Format`] for bytes that are no safetensors, a tensor of another type or
+    /// shape, a token outside 0..=255, a negative index, a value that is not finite, no steps, or steps that are not
+    /// whole episodes one after the other.
+    pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(file, e.to_string()))?;
+        let steps = match tensors.tensor("tok_bf16") {
+            Ok(tensor) => tensor.shape().first().copied().unwrap_or(0),
+            Err(_) => return Err(missing(file, "tok_bf16")),
+        };
+        if steps == 0 {
+            return Err(refuse(file, "`tok_bf16` holds no steps"));
+        }
+        let read = Reader {
+            tensors,
+            file,
+            steps,
+        };
+        let mut rollouts = Self {
+            obs: read.floats("obs")?,
+            input: read.floats("input")?,
+            task: read.indices("task")?,
+            episode: read.integers("episode")?,
+            t: read.indices("t")?,
+            success: read.integers("success")?.iter().map(|&s| s != 0).collect(),
+            bf16: read.tokens("tok_bf16")?,
+            quantized: [
+                read.tokens("tok_w4a2")?,
+                read.tokens("tok_w4a4")?,
+                read.tokens("tok_w4a8")?,
+                read.tokens("tok_w4a16")?,
+            ],
+            episodes: Vec::new(),
+        };
+        rollouts.episodes = rollouts
+            .find_episodes()
+            .map_err(|reason| refuse(file, reason))?;
+        Ok(rollouts)
+    }
+
+    /// Steps in all.
+    pub fn len(&self) -> usize {
+        self.bf16.len()
+    }
+
+    /// The steps of each episode.
+    pub fn episodes(&self) -> &[Range<usize>] {
+        &self.episodes
+    }
+
+    /// `[steps][7]`: the recorded tokens with INT4 weights at an activation width (W4A16 for BF16).
+    pub fn tokens(&self, width: Precision) -> &[Tokens] {
+        &self.quantized[width.index()]
+    }
+
+    /// Checks that every step's task is one of `tasks`.
+    ///
+    /// # Errors
+    /// [`Error::Range`] with the task that is not.
+    pub fn check_tasks(&self, tasks: usize) -> Result<()> {
+        match self.task.iter().find(|&&task| task >= tasks) {
+            None => Ok(()),
+            Some(task) => Err(Error::Range {
+                what: "tensor `task` of the rollouts",
+                value: format!("{task} of {tasks} tasks"),
+                range: "the list of tasks",
+            }),
+        }
+    }
+
+    /// Cuts one action a step and width, `[width][steps]`, into the episodes that a calibration takes. The reference
+    /// is the unquantised policy's recorded tokens.
+    pub fn calibration_episodes(&self, at_width: &[Vec<Action>; 4]) -> Vec<Episode> {
+        let cut = |steps: &Range<usize>| Episode {
+            task: self.task[steps.start],
+            reference: self.bf16[steps.clone()].iter().map(action).collect(),
+            at_width: at_width
+                .each_ref()
+                .map(|actions| actions[steps.clone()].to_vec()),
+        };
+        self.episodes.iter().map(cut).collect()
+    }
+
+    fn find_episodes(&self) -> std::result::Result<Vec<Range<usize>>, String> {
+        let of = |i: usize| (self.task[i], self.episode[i]);
+        let mut episodes: Vec<Range<usize>> = Vec::new();
+        for (i, &t) in self.t.iter().enumerate() {
+            match episodes.last_mut() {
+                _ if t == 0 => episodes.push(i..i + 1),
+                Some(steps) if t == steps.len() && of(i) == of(steps.start) => steps.end = i + 1,
+                _ => {
+                    let (task, episode) = of(i);
+                    return Err(format!(
+                        "`t` is {t} at row {i} (task {task}, episode {episode}), the rows are not whole episodes in order"
+                    ));
+                }
+            }
+        }
+        Ok(episodes)
+    }
+}
+
+/// The action of 7 tokens: -1 + 2k/255, in [-1, 1].
+pub fn action(tokens: &Tokens) -> Action {
+    tokens.map(|k| -1.0 + 2.0 * f64::from(k) / 255.0)
+}
+
+struct Reader<'a> {
+    tensors: SafeTensors<'a>,
+    file: &'a str,
+    steps: usize,
+}
+
+impl Reader<'_> {
+    /// The bytes of a tensor, checked to be `[steps, row...]` of 4-byte elements.
+    fn bytes(&self, name: &str, dtype: Dtype, row: &[usize]) -> Result<&[u8]> {
+        let tensor = self
+            .tensors
+            .tensor(name)
+            .map_err(|_| missing(self.file, name))?;
+        let expected = [&[self.steps], row].concat();
+        if tensor.dtype() != dtype || tensor.shape() != expected {
+            let (got, shape) = (tensor.dtype(), tensor.shape());
+            let reason =
+                format!("`{name}` must be {dtype:?} {expected:?}, it is {got:?} {shape:?}");
+            return Err(refuse(self.file, reason));
+        }
+        Ok(tensor.data())
+    }
+
+    fn floats<const W: usize>(&self, name: &str) -> Result<Vec<[f32; W]>> {
+        let values = words(self.bytes(name, Dtype::F32, &[W])?, f32::from_le_bytes);
+        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+            let reason = format!(
+                "`{name}` is {} at row {}, it must be finite",
+                values[i],
+                i / W
+            );
+            return Err(refuse(self.file, reason));
+        }
+        Ok(values.as_chunks().0.to_vec())
+    }
+
+    fn integers(&self, name: &str) -> Result<Vec<i32>> {
+        Ok(words(
+            self.bytes(name, Dtype::I32, &[])?,
+            i32::from_le_bytes,
+        ))
+    }
+
+    fn indices(&self, name: &str) -> Result<Vec<usize>> {
+        let index = |x: i32| {
+            usize::try_from(x).map_err(|_| {
+                refuse(
+                    self.file,
+                    format!("`{name}` holds {x}, it must not be negative"),
+                )
+            })
+        };
+        self.integers(name)?.into_iter().map(index).collect()
+    }
+
+    fn tokens(&self, name: &str) -> Result<Vec<Tokens>> {
+        let token = |x: i32| {
+            u8::try_from(x).map_err(|_| {
+                refuse(
+                    self.file,
+                    format!("`{name}` holds the token {x}, not in 0..=255"),
+                )
+            })
+        };
+        let words = words(
+            self.bytes(name, Dtype::I32, &[ACTION_DIM])?,
+            i32::from_le_bytes,
+        );
+        let tokens: Vec<u8> = words.into_iter().map(token).collect::<Result<_>>()?;
+        Ok(tokens.as_chunks().0.to_vec())
+    }
+}
+
+fn words<T>(bytes: &[u8], from_le: fn([u8; 4]) -> T) -> Vec<T> {
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&word| from_le(word))
+        .collect()
+}
+
+fn missing(file: &str, name: &str) -> Error {
+    Error::MissingTensor {
+        file: file.into(),
+        name: name.into(),
+    }
+}
+
+fn refuse(file: &str, reason: impl Into<String>) -> Error {
+    Error::Format {
+        file: file.into(),
+        reason: reason.into(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Options that the robot examples share, and what they load.
+
+use std::path::PathBuf;
+
+use w4ax::calibrate::Calibration;
+use w4ax::cpu::Cpu;
+use w4ax::dispatch::Dispatcher;
+use w4ax::{Error, Grouping, Quantize, Result};
+
+use super::checkpoint::{Checkpoint, TRAINED};
+use super::policy::Policy;
+
+/// The calibration that comes with the repository.
+pub const CALIBRATED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/robot/calibration.json"
+);
+
+/// How the policy's weights are quantised: groups of 64, symmetric, BF16 scales.
+pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
+
+/// Which policy, which calibration, how many threads.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Setup {
+    /// The trained policy, safetensors
+    #[arg(long, value_name = "FILE", default_value = TRAINED)]
+    pub policy: PathBuf,
+    /// The dispatcher's calibration, JSON
+    #[arg(long, value_name = "FILE", default_value = CALIBRATED)]
+    pub calibration: PathBuf,
+    /// Threads that share a layer, 0 for all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub threads: u16,
+}
+
+/// A policy on the CPU and a dispatcher for each of its tasks.
+pub struct Robot {
+    /// Quantised.
+    pub policy: Policy,
+    /// Bytes of the quantised layers before they were.
+    pub bf16_bytes: usize,
+    /// What the dispatchers were made from.
+    pub calibration: Calibration,
+    /// By task, each at the start of an episode.
+    pub dispatchers: Vec<Dispatcher>,
+}
+
+impl Setup {
+    /// Runs a job in a pool of `threads` threads: the GEMMs in it share that pool.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the threads cannot be had; the job's own.
+    pub fn in_pool<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.into())
+            .build()
+            .map_err(|error| Error::Backend {
+                asked: format!("{} threads", self.threads),
+                reason: error.to_string(),
+            })?;
+        pool.install(job)
+    }
+
+    /// Loads the files, for steps one at a time on the current pool.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`], [`Calibration::load`] and [`Cpu::new`]; [`Error::Format`] for a calibration that lacks
+    /// a task of the policy.
+    pub fn load(&self) -> Result<Robot> {
+        let checkpoint = Checkpoint::load(&self.policy)?;
+        let calibration = Calibration::load(&self.calibration)?;
+        let dispatcher = |task: &String| {
+            let config = calibration
+                .dispatch_config(task)
+                .map_err(|error| Error::Format {
+                    file: self.calibration.display().to_string(),
+                    reason: error.to_string(),
+                })?;
+            Dispatcher::new(&config)
+        };
+        Ok(Robot {
+            policy: Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, 1)?,
+            bf16_bytes: checkpoint.bf16_bytes(),
+            dispatchers: checkpoint
+                .tasks
+                .iter()
+                .map(dispatcher)
+                .collect::<Result<_>>()?,
+            calibration,
+        })
+    }
+}

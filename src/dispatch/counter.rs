@@ -1,0 +1,118 @@
+//! Algorithm 1 of DyQ-VLA (section IV): up at once, down by a saturating counter.
+
+use crate::Precision;
+
+/// The state (b, c, m) of Algorithm 1 and its K.
+///
+/// For a target h a step is
+/// ```text
+/// if h >= b:  b, c, m = h, 0, h
+/// else:       m' = max(h, m if c > 0 else 0)
+///             c  = (c if m' == m else 0) + 1
+///             m  = m'
+///             if c == K:  b = m;  c = c mod K
+/// ```
+/// For all sequences of targets: the active width is never below the target, and whenever it goes down, the new
+/// width covers each of the last K targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaturatingCounter {
+    k: u32,
+    /// b
+    active: Precision,
+    /// c: steps that `pending` has been the widest target below `active`.
+    count: u32,
+    /// m: the width that a full counter goes down to.
+    pending: Precision,
+}
+
+impl SaturatingCounter {
+    /// State (16, 0, 16). A `k` of 0 counts as 1.
+    pub const fn new(k: u32) -> Self {
+        Self {
+            k: if k == 0 { 1 } else { k },
+            active: Precision::Bf16,
+            count: 0,
+            pending: Precision::Bf16,
+        }
+    }
+
+    /// Takes in one target; gives the active width after it.
+    pub fn step(&mut self, target: Precision) -> Precision {
+        if target >= self.active {
+            (self.active, self.count, self.pending) = (target, 0, target);
+            return self.active;
+        }
+        let pending = if self.count > 0 {
+            target.max(self.pending)
+        } else {
+            target
+        };
+        self.count = if pending == self.pending {
+            self.count
+        } else {
+            0
+        } + 1;
+        self.pending = pending;
+        if self.count == self.k {
+            self.active = pending;
+            self.count = 0;
+        }
+        self.active
+    }
+
+    /// b, the active width.
+    pub const fn active(&self) -> Precision {
+        self.active
+    }
+
+    /// c, how far the counter is towards K; 0 when nothing is pending.
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// m, the width that the counter is on the way to.
+    pub const fn pending(&self) -> Precision {
+        self.pending
+    }
+
+    /// Back to (16, 0, 16).
+    pub const fn reset(&mut self) {
+        *self = Self::new(self.k);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Precision::{A2, A4, A8, Bf16};
+
+    #[test]
+    fn by_hand() {
+        let mut c = SaturatingCounter::new(3);
+        let states = [A2, A2, A4, A2, A4, A2, A2, A8].map(|h| {
+            c.step(h);
+            (c.active(), c.count(), c.pending())
+        });
+        let expected = [
+            (Bf16, 1, A2),
+            (Bf16, 2, A2),
+            (Bf16, 1, A4), // a wider target below 16: the counter starts again on the way to 4
+            (Bf16, 2, A4),
+            (A4, 0, A4), // three steps of at most 4
+            (A4, 1, A2),
+            (A4, 2, A2),
+            (A8, 0, A8), // up at once
+        ];
+        assert_eq!(states, expected);
+        c.reset();
+        assert_eq!(c, SaturatingCounter::new(3));
+    }
+
+    #[test]
+    fn k_of_one_follows_the_target() {
+        let mut c = SaturatingCounter::new(1);
+        for h in [A2, Bf16, A4, A8, A8, A2] {
+            assert_eq!(c.step(h), h);
+        }
+    }
+}

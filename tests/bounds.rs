@@ -1,0 +1,230 @@
+//! How far a result may be from the exact product of what went in.
+
+mod support;
+
+use half::bf16;
+use proptest::prelude::*;
+use support::{Kind, PlainWeight, WIDTHS, rng};
+use w4ax::activations::QuantizedActivations;
+use w4ax::cpu::Cpu;
+use w4ax::reference::{matmul_f64, mirror};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+
+/// The bound on one output of a quantised width, from the quantisation steps.
+///
+/// An activation is off by at most half its group's step (plus the roundings of its computation, under 2^-10 steps), or,
+/// where the group counts as zero, by itself; that error meets |w|. The f32 chain adds one rounding of `sa*sw`, one of
+/// `f32(d)` and one of the fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
+fn bound(
+    a: &QuantizedActivations,
+    w: &PackedWeight,
+    x: &[bf16],
+    token: usize,
+    row: usize,
+    q: &[i8],
+) -> f64 {
+    let (k, groups) = (w.k(), w.groups());
+    let (mut steps, mut magnitude) = (0.0, 0.0);
+    for g in 0..groups {
+        let info = a.groups()[token * groups + g];
+        let (sw, sa) = (f64::from(w.scale(row, g)).abs(), f64::from(info.scale));
+        for at in w.grouping().range(g, k) {
+            let weight =
+                sw * f64::from(i32::from(q[row * k + at]) - i32::from(w.zero(row, g))).abs();
+            let code = f64::from(i32::from(a.values()[token * k + at]) - info.zero);
+            let off = if sa == 0.0 {
+                x[at].to_f64().abs()
+            } else {
+                sa * (0.5 + 2f64.powi(-10))
+            };
+            steps += weight * off;
+            magnitude += weight * (code * sa).abs();
+        }
+    }
+    steps + magnitude * 2f64.powi(-22) * (groups as f64 + 2.0) + f64::from(f32::MIN_POSITIVE)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A2, A4, A8 against the f64 product of the unquantised activations.
+    #[test]
+    fn quantised_results_are_within_the_steps(
+        (m, n, k) in (1usize..5, 1usize..20, 1usize..400),
+        precision in proptest::sample::select(vec![Precision::A2, Precision::A4, Precision::A8]),
+        grouping in proptest::sample::select(Grouping::ALL.to_vec()),
+        kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros, Kind::Denormals, Kind::Threshold]),
+        symmetric in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::F32, symmetric).pack();
+        let data = kind.fill(rng, m * k);
+        let x = MatRef::new(&data, m, k).unwrap();
+        let exact = matmul_f64(x, &w).unwrap();
+        let got = mirror(x, &w, precision, None).unwrap();
+        let a = QuantizedActivations::new(x, precision, grouping).unwrap();
+        let q = w.unpack();
+        for at in 0..m * n {
+            let (y, exact) = (got[at].to_f64(), exact[at]);
+            let bound = bound(&a, &w, x.row(at / n), at / n, at % n, &q) * 1.000001 + y.abs() / 256.0;
+            prop_assert!((y - exact).abs() <= bound, "{} {} bound {}", y, exact, bound);
+        }
+    }
+
+    /// BF16 against the f64 product: the bound of the numerics, then one rounding.
+    #[test]
+    fn bf16_results_are_within_the_bound(
+        (m, n, k) in (1usize..5, 1usize..20, 1usize..600),
+        grouping in proptest::sample::select(Grouping::ALL.to_vec()),
+        kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros]),
+        symmetric in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
+        let data = kind.fill(rng, m * k);
+        let x = MatRef::new(&data, m, k).unwrap();
+        let exact = matmul_f64(x, &w).unwrap();
+        let got = mirror(x, &w, Precision::Bf16, None).unwrap();
+        let (q, back) = (w.unpack(), w.dequantize());
+        let group = grouping.size().unwrap_or(k) as f64;
+        for at in 0..m * n {
+            let (token, row) = (at / n, at % n);
+            let magnitude: f64 = (0..k)
+                .map(|k_| x.row(token)[k_].to_f64().abs() * f64::from(back[row * k + k_]).abs())
+                .sum();
+            let bound = 2f64.powi(-22) * (group + w.groups() as f64) * magnitude * 1.000001;
+            let (y, exact) = (got[at].to_f64(), exact[at]);
+            prop_assert!((y - exact).abs() <= bound + y.abs() / 256.0, "{} {} {}", y, exact, q[at % k]);
+        }
+    }
+
+    /// Small integers: BF16 is exact, so every order of summation gives the same.
+    #[test]
+    fn bf16_is_exact_on_small_integers(
+        (n, k) in (1usize..20, 1usize..300),
+        grouping in proptest::sample::select(Grouping::ALL.to_vec()),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let mut plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false);
+        plain.scales = w4ax::Scales::F32(vec![0.5; n * grouping.groups(k)]);
+        let w = plain.pack();
+        let data: Vec<bf16> = Kind::Normal.fill(rng, k).iter().map(|v| bf16::from_f32((v.to_f32() * 8.0).round())).collect();
+        let x = MatRef::new(&data, 1, k).unwrap();
+        let exact = matmul_f64(x, &w).unwrap();
+        let got = mirror(x, &w, Precision::Bf16, None).unwrap();
+        for (y, exact) in got.iter().zip(exact) {
+            prop_assert_eq!(*y, bf16::from_f64(exact));
+        }
+    }
+
+    /// The public quantiser is what the mirror computes with: a weight of ones gives back the sums.
+    #[test]
+    fn activations_round_trip_within_half_a_step(
+        k in 1usize..300,
+        precision in proptest::sample::select(vec![Precision::A2, Precision::A4, Precision::A8]),
+        grouping in proptest::sample::select(Grouping::ALL.to_vec()),
+        kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Extremes]),
+        seed in any::<u64>(),
+    ) {
+        let data = kind.fill(&mut rng(seed), k);
+        let a = QuantizedActivations::new(MatRef::new(&data, 1, k).unwrap(), precision, grouping).unwrap();
+        for (g, info) in a.groups().iter().enumerate() {
+            let range = grouping.range(g, k);
+            let sum: i32 = a.values()[range.clone()].iter().map(|&v| i32::from(v)).sum();
+            prop_assert_eq!(sum, info.sum);
+            prop_assert!(info.zero >= 0 && info.zero <= i32::from(precision.qmax().unwrap()));
+            for at in range {
+                // In f64: the largest code times its step may round to beyond f32.
+                let code = f64::from(i32::from(a.values()[at]) - info.zero);
+                let off = (code * f64::from(info.scale) - data[at].to_f64()).abs();
+                prop_assert!(off <= f64::from(info.scale) * (0.5 + 2f64.powi(-10)), "{} {}", off, info.scale);
+            }
+        }
+    }
+}
+
+/// A huge outlier costs its own group, not the others.
+#[test]
+fn an_outlier_stays_in_its_group() {
+    let mut data = vec![bf16::from_f32(0.5); 256];
+    data[70] = bf16::from_f32(1e30);
+    let x = MatRef::new(&data, 1, 256).unwrap();
+    let a = QuantizedActivations::new(x, Precision::A8, Grouping::G64).unwrap();
+    let back = a.dequantize();
+    for (k, v) in back.iter().enumerate() {
+        match k {
+            70 => assert!((v / 1e30 - 1.0).abs() < 0.01),
+            64..128 => assert_eq!(*v, 0.0),
+            _ => assert!((v - 0.5).abs() < 1e-6),
+        }
+    }
+}
+
+/// What the design says of the cases at the edge, through a GEMM.
+#[test]
+fn zeros_denormals_and_thresholds() {
+    let one = PlainWeight {
+        n: 1,
+        k: 32,
+        grouping: Grouping::G32,
+        q: vec![1; 32],
+        scales: w4ax::Scales::F32(vec![1.0]),
+        zeros: None,
+    }
+    .pack();
+    let cpu = Cpu::new().unwrap();
+    let run = |x: &[bf16], precision| {
+        let mut y = [bf16::NAN];
+        let mut workspace = cpu.workspace(1, 32);
+        let y_view = MatMut::new(&mut y, 1, 1).unwrap();
+        cpu.gemm(
+            MatRef::new(x, 1, 32).unwrap(),
+            &one,
+            precision,
+            None,
+            y_view,
+            &mut workspace,
+        )
+        .unwrap();
+        y[0]
+    };
+    for precision in WIDTHS {
+        assert_eq!(run(&[bf16::ZERO; 32], precision).to_bits(), 0, "plus zero");
+        assert_eq!(run(&[bf16::NEG_ZERO; 32], precision).to_bits(), 0);
+    }
+    for precision in [Precision::A2, Precision::A4, Precision::A8] {
+        let levels = f32::from(precision.qmax().unwrap());
+        assert_eq!(
+            run(&[bf16::from_bits(0x7F); 32], precision).to_bits(),
+            0,
+            "denormals"
+        );
+        // A step of exactly 2^-64 counts, the next smaller BF16 range does not.
+        let mut x = [bf16::ZERO; 32];
+        x[3] = bf16::from_f32(levels * 2f32.powi(-64));
+        assert_eq!(run(&x, precision), x[3]);
+        x[3] = bf16::from_bits(x[3].to_bits() - 1);
+        assert_eq!(run(&x, precision).to_bits(), 0);
+        // Both ends of BF16 in one group: the sum of codes cancels as well as the grid lets it.
+        let mut x = [bf16::ZERO; 32];
+        (x[0], x[1]) = (bf16::MAX, bf16::MIN);
+        let y = run(&x, precision).to_f64();
+        assert!(
+            y.abs() <= bf16::MAX.to_f64() * 2.0 / f64::from(levels),
+            "{y}"
+        );
+    }
+    // BF16 keeps what is small, and follows IEEE 754 for what is not finite.
+    assert_eq!(
+        run(&[bf16::from_bits(1); 32], Precision::Bf16),
+        bf16::from_bits(32)
+    );
+    let mut x = [bf16::ONE; 32];
+    x[9] = bf16::INFINITY;
+    assert_eq!(run(&x, Precision::Bf16), bf16::INFINITY);
+    x[10] = bf16::NEG_INFINITY;
+    assert_eq!(run(&x, Precision::Bf16).to_bits(), 0x7FFF);
+}

@@ -1,0 +1,157 @@
+//! Neither a control step nor a GEMM allocates: a global allocator that counts, in a test binary of its own.
+
+#[path = "../examples/robot/mod.rs"]
+mod robot;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use half::bf16;
+use robot::checkpoint::{Checkpoint, TRAINED};
+use robot::policy::Policy;
+use robot::rollouts::INPUT;
+use robot::setup::QUANTIZE;
+use w4ax::cpu::{Cpu, Isa, Serial};
+use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, WidthFlag};
+
+thread_local! {
+    /// Allocations of this thread: the test harness has threads of its own.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations_of(call: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    call();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_allocator_counts() {
+    let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
+    assert!(counted > 0);
+}
+
+#[test]
+fn a_step_allocates_nothing() {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.1,
+        theta_48: 0.3,
+        theta_fp: 0.5,
+    };
+    let flag = WidthFlag::new();
+    for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
+        let config = DispatchConfig {
+            algorithm,
+            ..DispatchConfig::new(motion, thresholds)
+        };
+        let mut dispatcher = Dispatcher::new(&config).unwrap();
+        let allocated = allocations_of(|| {
+            for step in 0..1000_u32 {
+                let x = f64::from(step) * 0.03;
+                flag.store(step, dispatcher.decide().active);
+                assert_eq!(flag.load(step), dispatcher.active());
+                let action = [x.sin(), 0.1, 0.0, 0.1 * x.cos(), 0.0, 0.0, 1.0];
+                dispatcher.observe(&action).unwrap();
+                dispatcher.observe_chunk(&[0.1_f32; 21]).unwrap();
+                if step % 100 == 99 {
+                    dispatcher.reset();
+                }
+            }
+            // NaN is found without an allocation, too.
+            assert!(dispatcher.observe(&[f64::NAN; 7]).is_err());
+        });
+        assert_eq!(allocated, 0);
+    }
+}
+
+/// Every width, with and without a bias, M = 1 and more than a chunk, on every path: GEMMs with one workspace.
+fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
+    let (m, n, k) = (300, 100, 200);
+    let plain = vec![0.25f32; n * k];
+    let weight = Quantize::new(Grouping::G64)
+        .pack(MatRef::new(&plain, n, k).unwrap())
+        .unwrap();
+    let (x, mut y) = (vec![bf16::ONE; m * k], vec![bf16::ZERO; m * n]);
+    let bias = vec![1.0; n];
+    let mut workspace = cpu.workspace(m, k);
+    let cpu = cpu.clone();
+    move || {
+        for precision in Precision::ALL {
+            for (m, bias) in [(1, None), (m, Some(bias.as_slice()))] {
+                let x = MatRef::new(&x, m, k).unwrap();
+                let y = MatMut::new(&mut y, m, n).unwrap();
+                cpu.gemm(x, &weight, precision, bias, y, &mut workspace)
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gemm_allocates_nothing() {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let cpu = Cpu::with_isa(isa).unwrap().with_pool(Serial);
+        assert_eq!(allocations_of(gemms(&cpu)), 0, "{isa:?}");
+    }
+}
+
+/// On a pool of threads, called from inside of it: no worker allocates.
+#[test]
+fn a_gemm_in_a_pool_allocates_nothing() {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .unwrap();
+    let cpu = pool.install(|| Cpu::new().unwrap());
+    let mut gemms = pool.install(|| gemms(&cpu));
+    let of_the_workers = || -> usize { pool.broadcast(|_| ALLOCATIONS.get()).into_iter().sum() };
+    pool.install(&mut gemms);
+    // What asking costs by itself.
+    let asking = (0..20).map(|_| of_the_workers()).collect::<Vec<_>>();
+    let asking = asking.windows(2).map(|w| w[1] - w[0]).max().unwrap();
+    let before = of_the_workers();
+    pool.install(|| (0..200).for_each(|_| gemms()));
+    let allocated = of_the_workers() - before;
+    assert!(
+        allocated <= asking,
+        "{allocated} allocations, {asking} of them by asking"
+    );
+}
+
+/// The policy of the examples, from the input to the tokens.
+#[test]
+fn a_policy_step_allocates_nothing() {
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let cpu = Cpu::new().unwrap().with_pool(Serial);
+    let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+    for width in Precision::ALL {
+        let counted = allocations_of(|| {
+            policy.forward(&[0.5; INPUT], width).unwrap();
+        });
+        assert_eq!(counted, 0, "{width}");
+    }
+}

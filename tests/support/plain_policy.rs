@@ -1,0 +1,88 @@
+//! The policy unquantised: BF16 weights, f32 arithmetic, loops as the data's README describes it.
+
+use crate::robot::checkpoint::{BINS, Block, Checkpoint, Matrix};
+use crate::robot::policy::{EPS, silu};
+use crate::robot::rollouts::{INPUT, Tokens};
+
+/// `[n][k]` in f32.
+struct Plain {
+    k: usize,
+    data: Vec<f32>,
+}
+
+/// An unquantised policy.
+pub struct PlainPolicy {
+    inp: Plain,
+    blocks: Vec<Block<Plain>>,
+    norm: Vec<f32>,
+    head: Plain,
+}
+
+impl PlainPolicy {
+    /// With the checkpoint's weights as they are.
+    pub fn new(checkpoint: &Checkpoint) -> Self {
+        let plain = |matrix: &Matrix| Plain {
+            k: matrix.k,
+            data: matrix.data.iter().map(|w| w.to_f32()).collect(),
+        };
+        let blocks = checkpoint.blocks.iter().map(|block| Block {
+            norm: block.norm.clone(),
+            gate: plain(&block.gate),
+            up: plain(&block.up),
+            down: plain(&block.down),
+        });
+        Self {
+            inp: plain(&checkpoint.inp),
+            blocks: blocks.collect(),
+            norm: checkpoint.norm.clone(),
+            head: plain(&checkpoint.head),
+        }
+    }
+
+    /// The action tokens of one input.
+    pub fn forward(&self, input: &[f32; INPUT]) -> Tokens {
+        let mut x = self.inp.times(input);
+        for block in &self.blocks {
+            let normed = rms(&x, &block.norm);
+            let (gate, up) = (block.gate.times(&normed), block.up.times(&normed));
+            let inner: Vec<f32> = gate.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
+            for (x, down) in x.iter_mut().zip(block.down.times(&inner)) {
+                *x += down;
+            }
+        }
+        let logits = self.head.times(&rms(&x, &self.norm));
+        std::array::from_fn(|i| {
+            let logits = &logits[i * BINS..][..BINS];
+            let first_of_best = |best, bin| {
+                if logits[bin] > logits[best] {
+                    bin
+                } else {
+                    best
+                }
+            };
+            (0..BINS).fold(0, first_of_best) as u8
+        })
+    }
+}
+
+impl Plain {
+    fn times(&self, x: &[f32]) -> Vec<f32> {
+        let row = |w: &[f32]| {
+            // Eight sums, as any fast f32 product has several.
+            let mut sums = [0.0; 8];
+            for (w, x) in w.chunks(8).zip(x.chunks(8)) {
+                for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+                    *sum += w * x;
+                }
+            }
+            sums.iter().sum()
+        };
+        self.data.chunks(self.k).map(row).collect()
+    }
+}
+
+fn rms(x: &[f32], factors: &[f32]) -> Vec<f32> {
+    let mean = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
+    let scale = 1.0 / (mean + EPS).sqrt();
+    x.iter().zip(factors).map(|(x, f)| x * scale * f).collect()
+}

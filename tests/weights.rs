@@ -1,0 +1,324 @@
+//! Quantising, packing, unpacking, saving and loading weights.
+
+mod support;
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use rand::Rng;
+use std::sync::Mutex;
+use support::{PlainWeight, rng};
+use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, ScaleType, Scales, Symmetry};
+
+fn quantize() -> impl Strategy<Value = Quantize> {
+    let symmetry = prop_oneof![Just(Symmetry::Symmetric), Just(Symmetry::Asymmetric)];
+    let scale_type = prop_oneof![
+        Just(ScaleType::F32),
+        Just(ScaleType::F16),
+        Just(ScaleType::Bf16)
+    ];
+    let grouping = proptest::sample::select(Grouping::ALL.to_vec());
+    (grouping, symmetry, scale_type).prop_map(|(grouping, symmetry, scale_type)| Quantize {
+        grouping,
+        symmetry,
+        scale_type,
+    })
+}
+
+proptest! {
+    /// What goes in comes out: values, scales and zero points, bit for bit; and a second packing is the same.
+    #[test]
+    fn pack_and_unpack_round_trip(
+        (n, k) in (1usize..100, 1usize..500),
+        how in quantize(),
+        seed in any::<u64>(),
+    ) {
+        let symmetric = how.symmetry == Symmetry::Symmetric;
+        let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping, how.scale_type, symmetric);
+        let packed = plain.pack();
+        prop_assert_eq!(packed.unpack(), plain.q.clone());
+        let groups = packed.groups();
+        for row in 0..n {
+            for g in 0..groups {
+                let at = row * groups + g;
+                prop_assert_eq!(packed.scale(row, g).to_bits(), plain.scales.get(at).to_bits());
+                prop_assert_eq!(packed.zero(row, g), plain.zeros.as_ref().map_or(0, |z| z[at]));
+            }
+        }
+        prop_assert_eq!(packed.is_symmetric(), symmetric);
+        prop_assert_eq!(&plain.pack(), &packed);
+    }
+
+    /// The nearest value of the grid: no error above half a step, which is absmax/7 or the range over 15.
+    #[test]
+    fn quantising_rounds_to_nearest(
+        (n, k) in (1usize..40, 1usize..300),
+        how in quantize(),
+        (offset, magnitude) in (-1f32..1.0, -12i32..4),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut rng(seed);
+        let w: Vec<f32> = (0..n * k)
+            .map(|_| (rng.random_range(-1f32..1.0) + offset) * 2f32.powi(magnitude))
+            .collect();
+        let packed = how.pack(MatRef::new(&w, n, k).unwrap()).unwrap();
+        let back = packed.dequantize();
+        for row in 0..n {
+            for g in 0..packed.groups() {
+                let range = how.grouping.range(g, k);
+                let w = &w[row * k..][range.clone()];
+                let hi = w.iter().fold(0f32, |a, &v| a.max(v));
+                let lo = w.iter().fold(0f32, |a, &v| a.min(v));
+                let exact = match how.symmetry {
+                    Symmetry::Symmetric => hi.max(-lo) / 7.0,
+                    Symmetry::Asymmetric => (hi - lo) / 15.0,
+                };
+                let step = packed.scale(row, g);
+                // The stored scale is the exact one rounded: 8 bits in BF16, 11 in F16 (or its smallest step there).
+                prop_assert!((step - exact).abs() <= exact / 256.0 + 2f32.powi(-24), "{step} {exact}");
+                // Half a step; at the ends of the grid also what the rounded scale falls short of, at most 15 / 256 steps.
+                for (a, b) in w.iter().zip(&back[row * k..][range]) {
+                    prop_assert!((a - b).abs() <= step * (0.5 + 15.0 / 256.0) + 1e-30, "{a} {b} {step}");
+                }
+            }
+        }
+    }
+
+    /// Saved and loaded, all of it is the same; several weights in one file.
+    #[test]
+    fn files_round_trip(
+        shapes in proptest::collection::vec((1usize..40, 1usize..200, quantize()), 0..4),
+        seed in any::<u64>(),
+    ) {
+        let mut file = PackedFile::default();
+        for (at, (n, k, how)) in shapes.into_iter().enumerate() {
+            let symmetric = how.symmetry == Symmetry::Symmetric;
+            let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping, how.scale_type, symmetric);
+            file.weights.insert(format!("blocks.{at}.weight"), plain.pack());
+        }
+        let bytes = file.to_bytes().unwrap();
+        prop_assert_eq!(PackedFile::from_bytes(&bytes, "memory").unwrap(), file);
+    }
+}
+
+/// A small file to break.
+fn small_file() -> PackedFile {
+    let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
+    PackedFile {
+        weights: [("w".to_string(), plain.pack())].into(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A file with bytes changed or cut off is refused, or is a valid file; it never panics.
+    #[test]
+    fn mutated_files_never_panic(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        header_only in any::<bool>(),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = small_file().to_bytes().unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let range = if header_only { header } else { bytes.len() };
+        for (at, value) in changes {
+            bytes[at.index(range)] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(file) = PackedFile::from_bytes(&bytes, "mutated") {
+            for w in file.weights.values() {
+                w.dequantize();
+            }
+        }
+    }
+}
+
+/// Rewrites the header of a file.
+fn with_header(bytes: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    change(&mut header);
+    let mut text = serde_json::to_vec(&header).unwrap();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.extend(text);
+    out.extend(&bytes[8 + len..]);
+    out
+}
+
+/// Truncated, foreign, newer and inconsistent files: each error names what is wrong.
+#[test]
+fn bad_files_are_named() {
+    let good = small_file().to_bytes().unwrap();
+    let weights = |json: &str| {
+        let json = json.to_string();
+        with_header(&good, move |h| {
+            h["__metadata__"]["weights"] = json.clone().into()
+        })
+    };
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (good[..good.len() - 1].to_vec(), "file not fully covered"),
+        (good[..40].to_vec(), "header"),
+        (Vec::new(), "header"),
+        (b"PK\x03\x04 something else entirely".to_vec(), "header"),
+        (
+            with_header(&good, |h| h["__metadata__"]["format"] = "pt".into()),
+            "not a w4ax file",
+        ),
+        (
+            with_header(&good, |h| h["__metadata__"]["version"] = "2".into()),
+            "format version Some(\"2\")",
+        ),
+        (
+            with_header(&good, |h| h["__metadata__"]["version"] = "one".into()),
+            "format version",
+        ),
+        (weights("{"), "metadata `weights`"),
+        (weights(r#"{"w":{"n":20,"k":70,"group":48}}"#), "group size"),
+        (weights(r#"{"w":{"n":20,"k":170,"group":32}}"#), "w.tiles"),
+        (weights(r#"{"w":{"n":20,"k":66,"group":32}}"#), "pad"),
+        (weights(r#"{"w":{"n":0,"k":70,"group":32}}"#), "weight"),
+        (weights(r#"{"v":{"n":20,"k":70,"group":32}}"#), "v.tiles"),
+        (
+            weights(r#"{"w":{"n":18446744073709551615,"k":70,"group":32}}"#),
+            "w.tiles",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let error = PackedFile::from_bytes(&bytes, "some.safetensors")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("some.safetensors"), "{error}");
+        assert!(error.contains(expected), "`{expected}` is not in: {error}");
+    }
+}
+
+#[test]
+fn files_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let file = small_file();
+    file.save(&path).unwrap();
+    file.save(&path).unwrap();
+    assert_eq!(PackedFile::load(&path).unwrap(), file);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "no temporary file stays"
+    );
+    let missing = folder.path().join("nowhere/w.safetensors");
+    for error in [
+        file.save(&missing).unwrap_err(),
+        PackedFile::load(&missing).unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, Error::Io { file, .. } if file.contains("nowhere")),
+            "{error}"
+        );
+    }
+    assert!(matches!(file.get("x"), Err(Error::MissingTensor { name, .. }) if name == "x"));
+}
+
+/// Wrong shapes and values are named; nothing is clamped silently.
+#[test]
+fn bad_weights_are_named() {
+    let scales = |n: usize| Scales::F32(vec![1.0; n]);
+    let q = vec![0i8; 10 * 70];
+    let view = MatRef::new(&q, 10, 70).unwrap();
+    let pack = |q: MatRef<'_, i8>, scales: &Scales, zeros: Option<&[i8]>| {
+        w4ax::PackedWeight::from_quantized(q, Grouping::G32, scales, zeros)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(pack(view, &scales(29), None).contains("scales"));
+    assert!(pack(view, &scales(30), Some(&[0; 29])).contains("zero points"));
+    assert!(pack(view, &scales(30), Some(&[9; 30])).contains("zero point: 9"));
+    assert!(pack(view, &Scales::F16(vec![f16::NAN; 30]), None).contains("scales"));
+    for bad in [8i8, -9] {
+        let q = vec![bad; 700];
+        let error = pack(MatRef::new(&q, 10, 70).unwrap(), &scales(30), None);
+        assert!(
+            error.contains(&format!("quantised weight: {bad}")),
+            "{error}"
+        );
+    }
+    let long = vec![0i8; 65_537];
+    let long = MatRef::new(&long, 1, 65_537).unwrap();
+    let error = w4ax::PackedWeight::from_quantized(long, Grouping::PerChannel, &scales(1), None);
+    assert!(error.unwrap_err().to_string().contains("65537"));
+    assert!(w4ax::PackedWeight::from_quantized(long, Grouping::G128, &scales(513), None).is_ok());
+
+    let how = Quantize::new(Grouping::G64);
+    let mut w = vec![0.5f32; 3 * 100];
+    w[217] = f32::NEG_INFINITY;
+    let error = how.pack(MatRef::new(&w, 3, 100).unwrap()).unwrap_err();
+    assert!(
+        matches!(error, Error::NotFinite { index: 217, .. }),
+        "{error}"
+    );
+    w[217] = 1e30;
+    let f16 = how.scale_type(ScaleType::F16);
+    let error = f16.pack(MatRef::new(&w, 3, 100).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("scale"), "{error}");
+    assert!(how.pack(MatRef::new(&w, 3, 100).unwrap()).is_ok());
+    let empty: [f32; 0] = [];
+    assert!(how.pack(MatRef::new(&empty, 0, 100).unwrap()).is_err());
+    assert!(how.pack(MatRef::new(&empty, 4, 0).unwrap()).is_err());
+}
+
+/// The ends of the number range: no scale overflows or vanishes with BF16 or F32 scales.
+#[test]
+fn extreme_weights_quantise() {
+    let rows: [[f32; 2]; 6] = [
+        // The end of a grid lies up to half a step beyond the extreme: 0.9 leaves room for it in f32.
+        [0.9 * f32::MAX, 0.9 * f32::MIN],
+        [0.9 * f32::MAX, 0.0],
+        [1e-40, -1e-40],
+        [f32::from_bits(1), 0.0],
+        [0.0, -0.0],
+        [bf16::MAX.to_f32(), 1.0],
+    ];
+    for scale_type in [ScaleType::F32, ScaleType::Bf16] {
+        for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
+            let how = Quantize::new(Grouping::G32)
+                .scale_type(scale_type)
+                .symmetry(symmetry);
+            let packed = how
+                .pack(MatRef::new(rows.as_flattened(), 6, 2).unwrap())
+                .unwrap();
+            for (row, back) in rows.iter().zip(packed.dequantize().chunks(2)) {
+                let span =
+                    f64::from(row[0].max(row[1]).max(0.0)) - f64::from(row[0].min(row[1]).min(0.0));
+                for (&a, &b) in row.iter().zip(back) {
+                    // A subnormal scale has few bits: a whole step there.
+                    let bound = span / 7.0 * 0.55 + 1e-40;
+                    assert!(
+                        (f64::from(a) - f64::from(b)).abs() <= bound,
+                        "{a:e} {b:e} {how:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Progress reaches the number of rows, once, and counts each row once.
+#[test]
+fn packing_reports_progress() {
+    let (n, k) = (1003, 200);
+    let w = vec![bf16::ONE; n * k];
+    let seen = Mutex::new(Vec::new());
+    Quantize::new(Grouping::G128)
+        .pack_with_progress(MatRef::new(&w, n, k).unwrap(), |done, all| {
+            assert_eq!(all, n);
+            seen.lock().unwrap().push(done);
+        })
+        .unwrap();
+    let mut seen = seen.into_inner().unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen.len(), n.div_ceil(16));
+    assert_eq!(seen.last(), Some(&n));
+    assert!(seen.windows(2).all(|w| w[0] < w[1]));
+}
