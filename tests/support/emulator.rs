@@ -41,15 +41,30 @@ pub fn directory() -> PathBuf {
     )
 }
 
-/// Brings the runners up to date. Returns what the script had to leave out, as it says it; empty if nothing.
+/// What `kernels/emulate/build` makes: the emulator's own tests, or the runners of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Tests,
+    Kernels,
+}
+
+/// Brings a part up to date. Returns what the script had to leave out, as it says it; empty if nothing.
 ///
 /// # Panics
 /// If the script fails: its output is the message.
-pub fn build(variants: &[Variant], architectures: &[u32]) -> String {
+pub fn build(part: Part, variants: &[Variant], architectures: &[u32]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulate/build");
     let list = |words: Vec<String>| words.join(" ");
     let output = Command::new(script)
-        .args(["--only", "kernels", "--variants"])
+        .args([
+            "--only",
+            if part == Part::Tests {
+                "tests"
+            } else {
+                "kernels"
+            },
+            "--variants",
+        ])
         .arg(list(variants.iter().map(|v| v.name().into()).collect()))
         .arg("--archs")
         .arg(list(architectures.iter().map(u32::to_string).collect()))
