@@ -121,7 +121,7 @@ Case const cases[] = {
     {"barrier missing after quantising", run_gemm_fault, mini::no_barrier_after_quantising, 8, 8, 8},
     {"barrier missing at the loop's top", run_gemm_fault, mini::no_barrier_at_loop_top, 1, 1, 8},
     {"cp.async: no wait", run_gemm_fault, mini::no_wait, 8, 8, 8},
-    {"cp.async: wait off by one", run_gemm_fault, mini::wait_off_by_one, 1, 8, 8},
+    {"cp.async: wait off by one", run_gemm_fault, mini::wait_off_by_one, 1, 8, 1},
     {"cp.async: no commit", run_gemm_fault, mini::no_commit, 1, 8, 8},
     {"cp.async: exits without a wait", run_gemm_fault, mini::no_last_wait, 8, 8, 8},
     {"cp.async: into the stage being read", run_gemm_fault, mini::overwrites_stage_being_read, 8, 8, 8},
