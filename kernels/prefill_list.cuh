@@ -25,13 +25,12 @@ Kernel prefill_entry(int tile) {
 
 template <int kBits, bool kFused>
 KernelList prefill_list() {
-    // BF16 stages take the most room: two of them where a block has 128 tokens. Quantising here takes more, and 64 tokens.
-    constexpr bool kQuantises = kBits != 16 && kFused;
-    constexpr int kLargeM = kQuantises ? 4 : 8, kLargeStages = kBits == 16 ? 2 : 3;
+    // BF16 needs the most registers, and spills with 128 tokens; quantising here takes shared memory. Both have 64.
+    constexpr int kLargeM = kBits == 16 || kFused ? 4 : 8;
 #define W4AX_TILES(group)                                                           \
     prefill_entry<PrefillConfig<kBits, group, kFused, 1, 4, 1, 4>>(1),              \
         prefill_entry<PrefillConfig<kBits, group, kFused, 2, 8, 1, 3>>(2),          \
-        prefill_entry<PrefillConfig<kBits, group, kFused, 2, kLargeM, 2, kLargeStages>>(3)
+        prefill_entry<PrefillConfig<kBits, group, kFused, 2, kLargeM, 2, 3>>(3)
     static Kernel const kernels[] = {W4AX_TILES(0), W4AX_TILES(32), W4AX_TILES(64), W4AX_TILES(128)};
 #undef W4AX_TILES
     static_assert(sizeof kernels / sizeof kernels[0] == 4 * kPrefillTiles, "each grouping has each tile");

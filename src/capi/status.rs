@@ -98,6 +98,8 @@ impl From<Error> for Failure {
             Error::Io { .. } => Status::Io,
             Error::Backend { .. } => Status::NoBackend,
             Error::Config { .. } => Status::BadConfig,
+            // No entry point uses a device.
+            Error::Place { .. } | Error::Cuda { .. } => Status::Internal,
         };
         Self::new(status, error.to_string())
     }
