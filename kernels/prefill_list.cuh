@@ -25,11 +25,12 @@ Kernel prefill_entry(int tile) {
 
 template <int kBits, bool kFused>
 KernelList prefill_list() {
-    // BF16 needs the most registers, and spills with 128 tokens; quantising here takes shared memory. Both have 64.
-    constexpr int kLargeM = kBits == 16 || kFused ? 4 : 8;
+    // Activation tiles of a warp. BF16 needs the most registers and spills with 8 on sm_90; quantising here takes shared
+    // memory.
+    constexpr int kMediumM = kBits == 16 ? 4 : 8, kLargeM = kBits == 16 || kFused ? 4 : 8;
 #define W4AX_TILES(group)                                                           \
     prefill_entry<PrefillConfig<kBits, group, kFused, 1, 4, 1, 4>>(1),              \
-        prefill_entry<PrefillConfig<kBits, group, kFused, 2, 8, 1, 3>>(2),          \
+        prefill_entry<PrefillConfig<kBits, group, kFused, 2, kMediumM, 1, 3>>(2),          \
         prefill_entry<PrefillConfig<kBits, group, kFused, 2, kLargeM, 2, 3>>(3)
     static Kernel const kernels[] = {W4AX_TILES(0), W4AX_TILES(32), W4AX_TILES(64), W4AX_TILES(128)};
 #undef W4AX_TILES
