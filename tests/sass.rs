@@ -13,9 +13,11 @@ use std::sync::OnceLock;
 fn kernels() -> &'static [Kernel] {
     static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
     KERNELS.get_or_init(|| {
-        let library = option_env!("W4AX_KERNEL_LIBRARY").expect(
-            "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR",
-        );
+        let Some(library) = option_env!("W4AX_KERNEL_LIBRARY") else {
+            panic!(
+                "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR"
+            );
+        };
         sass::read(Path::new(library), None)
     })
 }

@@ -85,11 +85,14 @@ macro_rules! functions {
     };
 }
 
+/// Name, offset and C type.
+type Field = (&'static str, usize, String);
+
 /// What the header must hold.
 struct Abi {
     functions: Vec<(&'static str, String)>,
     /// Name, size, alignment, and (field, offset, type) of each.
-    structures: Vec<(String, usize, usize, Vec<(&'static str, usize, String)>)>,
+    structures: Vec<(String, usize, usize, Vec<Field>)>,
     constants: Vec<(String, u64)>,
 }
 
