@@ -80,7 +80,7 @@ impl Report {
 
     pub fn print(&self) {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
+        table.load_style(comfy_table::presets::NOTHING);
         table.set_header([
             "chip",
             "N",
