@@ -71,6 +71,8 @@ struct Decode {
     static constexpr int kWords = Engine::kWords;
     static constexpr int kRowItems = ceil_div(C::kRunsPerWarp * C::kRows, 32);  // RowGroups that a lane fetches a round
 
+    using Words = uint32_t[C::kTiles][C::kMT][kWords];
+
     GemmParams const& p;
     typename C::Shared const offsets;
     unsigned char* const shared;
@@ -93,9 +95,11 @@ struct Decode {
                                             make_stride(_1{}, int64_t(p.k_tiles) * 32, _32{})));  // (lane,tile_n,tile_k)
         CUTE_UNROLL
         for (int n = 0; n < C::kNT; ++n) {
-            // Tails of N and K: a tile that is not there counts as zeros.
-            uint4 v = make_uint4(0, 0, 0, 0);
-            if (first_tile_n + n < p.n_tiles && tile_k < p.k_tiles) v = ptx::load_once(&gW(lane, first_tile_n + n, tile_k));
+            // Beyond N the last tile stands in: what it gives is not written. Beyond K the registers stay as they are: they
+            // meet activations of zero.
+            int const tile = first_tile_n + n < p.n_tiles ? first_tile_n + n : p.n_tiles - 1;
+            uint4 v = make_uint4(rW(0, n), rW(1, n), rW(2, n), rW(3, n));
+            ptx::load_once_if(tile_k < p.k_tiles, &gW(lane, tile, tile_k), v);
             rW(0, n) = v.x;
             rW(1, n) = v.y;
             rW(2, n) = v.z;
@@ -103,27 +107,30 @@ struct Decode {
         }
     }
 
-    // The RowGroups of the warp's runs of a round, spread over its lanes.
-    W4AX_DEVICE void load_rows(int round, RowGroup (&rRows)[kRowItems]) const {
+    // Where the RowGroup of item `i` of the lane lies: the warp's runs of a round are spread over its lanes. Items that are
+    // not there have the place of one that is.
+    W4AX_DEVICE int64_t row_item(int round, int i) const {
+        int const item = lane + 32 * i, run = item / C::kRows, row = item % C::kRows;
+        int const group = first_run(round) + run, tile = first_tile_n + row / kTileN;
+        return row_group_index(tile < p.n_tiles ? tile : p.n_tiles - 1, group < p.groups ? group : p.groups - 1, p.groups,
+                               row % kTileN);
+    }
+
+    W4AX_DEVICE void load_rows(int round, RawRowGroup (&rRows)[kRowItems]) const {
         CUTE_UNROLL
-        for (int i = 0; i < kRowItems; ++i) {
-            int const item = lane + 32 * i, run = item / C::kRows, row = item % C::kRows;
-            int const group = first_run(round) + run, tile = first_tile_n + row / kTileN;
-            rRows[i] = RowGroup{0.0f, 0.0f, 0.0f};
-            if (run < C::kRunsPerWarp && group < p.groups && tile < p.n_tiles)
-                rRows[i] = load_row_group(p, row_group_index(tile, group, p.groups, row % kTileN));
-        }
+        for (int i = 0; i < kRowItems; ++i) rRows[i] = load_row_group(p, row_item(round, i));
     }
 
     W4AX_DEVICE RowGroup* shared_rows(int buffer, int run) const {
         return reinterpret_cast<RowGroup*>(shared + offsets.rows) + (buffer * C::kRuns + run) * C::kRows;
     }
 
-    W4AX_DEVICE void store_rows(int buffer, RowGroup const (&rRows)[kRowItems]) const {
+    W4AX_DEVICE void store_rows(int round, int buffer, RawRowGroup const (&rRows)[kRowItems]) const {
         CUTE_UNROLL
         for (int i = 0; i < kRowItems; ++i) {
             int const item = lane + 32 * i;
-            if (item < C::kRunsPerWarp * C::kRows) shared_rows(buffer, warp * C::kRunsPerWarp)[item] = rRows[i];
+            if (item < C::kRunsPerWarp * C::kRows)
+                shared_rows(buffer, warp * C::kRunsPerWarp)[item] = convert(p, rRows[i], row_item(round, i));
         }
     }
 
@@ -167,9 +174,7 @@ struct Decode {
             if constexpr (!C::kQuantised) {
                 int const token = kTileM * m + lane / 4;
                 if (token >= p.m) continue;
-                CUTE_UNROLL
-                for (int i = 0; i < kWords; ++i)
-                    rX[m][i] = load_pair(x_row(token), tile_k * kTileK + 8 * i + 2 * (lane % 4), p.k, p.x_vectors);
+                load_pairs<kWords, 8>(x_row(token), tile_k * kTileK + 2 * (lane % 4), p.k, p.x_vectors, rX[m]);
             } else {
                 if (kTileM * m >= p.m) continue;
                 auto const* gX = static_cast<unsigned char const*>(p.x) +
@@ -261,6 +266,17 @@ struct Decode {
         });
     }
 
+    // All that the warp's tiles of a round need.
+    W4AX_DEVICE void load_activations(int round, Words& rX) const {
+        CUTE_UNROLL
+        for (int i = 0; i < C::kTiles; ++i) {
+            if constexpr (C::kQuantised && C::kFused)
+                load_shared_words(i, rX[i]);
+            else
+                load_words(first_tile_k(round) + i, rX[i]);
+        }
+    }
+
     // ---- the products of a round
 
     template <class TensorC>
@@ -284,17 +300,9 @@ struct Decode {
     // Multiplies the warp's tiles of a round. `next(i)` refills tile i's registers; `begin(run)` and `end(run)` stand
     // around each run of k.
     template <class TensorW, class TensorC, class Next, class Begin, class End>
-    W4AX_DEVICE void multiply(int round, TensorW& rW, TensorC& rC, Next next, Begin begin, End end) const {
+    W4AX_DEVICE void multiply(int round, TensorW& rW, Words const& rX, TensorC& rC, Next next, Begin begin, End end) const {
         constexpr int kSteps = Engine::kSteps;
         constexpr int kStepsPerRun = C::kRun >= kTileK ? C::kRun / kTileK * kSteps : kSteps * C::kRun / kTileK;
-        uint32_t rX[C::kTiles][C::kMT][kWords];
-        CUTE_UNROLL
-        for (int i = 0; i < C::kTiles; ++i) {
-            if constexpr (C::kQuantised && C::kFused)
-                load_shared_words(i, rX[i]);
-            else
-                load_words(first_tile_k(round) + i, rX[i]);
-        }
         Tensor rA = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<C::kNT>>{});  // (A,step,NT)
         Tensor rB = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersB>, Int<kSteps>, Int<C::kMT>>{});  // (B,step,MT)
         uint32_t offset[C::kNT][2] = {};

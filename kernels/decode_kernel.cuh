@@ -14,8 +14,9 @@ W4AX_DEVICE void decode_runs(GemmParams const& p, unsigned char* shared) {
 
     Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});     // (4,NT,tiles)
     Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});     // (4,NT,MT)
-    RowGroup rRows[Decode<C>::kRowItems];
+    RawRowGroup rRows[Decode<C>::kRowItems];
     float acc[C::kOutputs] = {};
+    clear(rW);
     CUTE_UNROLL
     for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
     d.load_rows(0, rRows);
@@ -27,26 +28,25 @@ W4AX_DEVICE void decode_runs(GemmParams const& p, unsigned char* shared) {
     int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
     for (int round = 0; round < rounds; ++round) {
         int const buffer = round % 2;
-        if constexpr (C::kQuantised) {
-            if constexpr (C::kFused)
-                d.quantise_groups(round, buffer);
-            else
-                d.store_packed_tokens(round, buffer);
-        }
+        typename Decode<C>::Words rX;
+        if constexpr (C::kQuantised && C::kFused) d.quantise_groups(round, buffer);
+        d.load_activations(round, rX);
+        if constexpr (C::kQuantised && !C::kFused) d.store_packed_tokens(round, buffer);
         d.multiply(
-            round, rW, rC,
+            round, rW, rX, rC,
             [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
             [&](int) { fill(rC, Accumulator(Engine::kStart)); },
             [&](int run) {
                 if (d.first_run(round) + run < d.run_count())
                     d.store_run(buffer * C::kRuns + d.warp * C::kRunsPerWarp + run, rC);
             });
-        d.store_rows(buffer, rRows);
+        d.store_rows(round, buffer, rRows);
         d.load_rows(round + 1, rRows);
         // The round's sums and scales are complete. One barrier a round is enough: the next round writes the other buffer,
         // and whoever writes this one again has passed the next barrier, behind everybody's reads of now.
         __syncthreads();
-        if (p.zeros)
+        // BF16 weights have their zero points in them.
+        if (C::kQuantised && p.zeros)
             d.template add_runs<true>(round, buffer, acc);
         else
             d.template add_runs<false>(round, buffer, acc);
@@ -73,14 +73,8 @@ W4AX_DEVICE Extremes row_extremes(Decode<C> const& d, Extremes const* sExtremes,
 template <class C>
 W4AX_DEVICE void scan_rows(Decode<C> const& d, Extremes* sExtremes) {
     for (int token = 0; token < d.p.m; ++token) {
-        Extremes e = 0;
-        for (int k = 2 * int(threadIdx.x); k < d.p.k; k += 2 * C::kThreads) {
-            Octet x = {};
-            x.pair[0] = load_pair(d.x_row(token), k, d.p.k, d.p.x_vectors);
-            e = merge(e, extremes_of(x));
-        }
-        CUTE_UNROLL
-        for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+        Extremes const e =
+            warp_extremes(scan_row(d.x_row(token), d.p.k, d.p.x_vectors, int(threadIdx.x), C::kThreads));
         if (d.lane == 0) sExtremes[d.warp * d.p.m + token] = e;
     }
 }
@@ -96,6 +90,7 @@ W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
     Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});  // (4,NT,tiles)
     Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});      // (4,NT,MT)
     clear(rC);
+    clear(rW);
     CUTE_UNROLL
     for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
 
@@ -134,8 +129,10 @@ W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
                 return codes;
             });
         }
+        typename Decode<C>::Words rX;
+        d.load_activations(round, rX);
         d.multiply(
-            round, rW, rC,
+            round, rW, rX, rC,
             [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
             [](int) {}, [](int) {});
     }

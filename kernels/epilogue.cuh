@@ -9,10 +9,13 @@
 namespace w4ax {
 
 // sw in f32, exact whatever its stored type. All lanes take the same branch.
+W4AX_DEVICE float half_scale(uint16_t bits, int scale_type) {
+    return scale_type == W4AXK_SCALE_F16 ? __half2float(__ushort_as_half(bits)) : __uint_as_float(uint32_t(bits) << 16);
+}
+
 W4AX_DEVICE float load_scale(void const* gScales, int scale_type, int64_t i) {
     if (scale_type == W4AXK_SCALE_F32) return static_cast<float const*>(gScales)[i];
-    if (scale_type == W4AXK_SCALE_F16) return __half2float(static_cast<__half const*>(gScales)[i]);
-    return __uint_as_float(uint32_t(static_cast<uint16_t const*>(gScales)[i]) << 16);
+    return half_scale(static_cast<uint16_t const*>(gScales)[i], scale_type);
 }
 
 // What stands beside the weights of one row and group. The integers as floats: see group_product.
@@ -22,11 +25,27 @@ struct RowGroup {
     float zero;   // zw
 };
 
-W4AX_DEVICE RowGroup load_row_group(GemmParams const& p, int64_t i) {
+// The same as it lies in memory: converting it would wait for the loads.
+struct RawRowGroup {
+    uint32_t scale;  // an f32, or the 16-bit one and its neighbour
+    int sum, zero;
+};
+
+W4AX_DEVICE RawRowGroup load_row_group(GemmParams const& p, int64_t i) {
+    // Loads without a branch, for the same reason. What is not there is read as something else, and not used.
+    int const scale_bytes = p.scale_type == W4AXK_SCALE_F32 ? 4 : 2;
+    auto const* const gScale = static_cast<unsigned char const*>(p.scales) + (i * scale_bytes & ~int64_t(3));
+    auto const* const gZeros = p.zeros ? p.zeros : static_cast<int8_t const*>(p.scales);
+    return {*reinterpret_cast<uint32_t const*>(gScale), static_cast<int16_t const*>(p.sums)[i], gZeros[i]};
+}
+
+// `i` as it was loaded from.
+W4AX_DEVICE RowGroup convert(GemmParams const& p, RawRowGroup const& raw, int64_t i) {
     RowGroup r;
-    r.scale = load_scale(p.scales, p.scale_type, i);
-    r.sum = exact_float(static_cast<int16_t const*>(p.sums)[i]);
-    r.zero = p.zeros ? exact_float(p.zeros[i]) : 0.0f;
+    r.scale = p.scale_type == W4AXK_SCALE_F32 ? __uint_as_float(raw.scale)
+                                              : half_scale(uint16_t(i % 2 ? raw.scale >> 16 : raw.scale), p.scale_type);
+    r.sum = exact_float(raw.sum);
+    r.zero = p.zeros ? exact_float(raw.zero) : 0.0f;
     return r;
 }
 

@@ -42,7 +42,10 @@ cudaError_t launch(Launch const& l, Params const& params) {
     config.stream = l.stream;
     config.attrs = &attribute;
     config.numAttrs = l.pdl ? 1 : 0;
-    return cudaLaunchKernelEx(&config, function, params);
+    cudaError_t const error = cudaLaunchKernelEx(&config, function, params);
+    // It is told by the status, and must not come up again at somebody's next call.
+    if (error != cudaSuccess) cudaGetLastError();
+    return error;
 #endif
 }
 

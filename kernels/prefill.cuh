@@ -243,16 +243,9 @@ struct Prefill {
     W4AX_DEVICE void scan_rows() const {
         for (int token = warp_index(); token < C::kTokens; token += C::kThreads / 32) {
             Extremes e = 0;
-            if (tile_m * kTileM + token < p.m) {
-                auto const* const gRow = static_cast<uint16_t const*>(p.x) + (tile_m * kTileM + token) * p.x_stride;
-                for (int k = 2 * lane; k < p.k; k += 64) {
-                    Octet x = {};
-                    x.pair[0] = load_pair(gRow, k, p.k, p.x_vectors);
-                    e = merge(e, extremes_of(x));
-                }
-            }
-            CUTE_UNROLL
-            for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+            if (tile_m * kTileM + token < p.m)
+                e = scan_row(static_cast<uint16_t const*>(p.x) + (tile_m * kTileM + token) * p.x_stride, p.k, p.x_vectors, lane, 32);
+            e = warp_extremes(e);
             if (lane == 0) {
                 shared_quantisers()[token] = quantiser_of(e, (1 << p.bits) - 1);
                 shared_code_sums()[token] = 0;

@@ -104,7 +104,8 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     Tensor acc = make_tensor<float>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(acc);
     for_stages(b, [&](unsigned char* s, int k_block) {
-        if (p.zeros)
+        // BF16 weights have their zero points in them.
+        if (C::kQuantised && p.zeros)
             b.template add_stage<true>(s, k_block, acc);
         else
             b.template add_stage<false>(s, k_block, acc);
@@ -160,8 +161,10 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
         });
 }
 
+// One block a multiprocessor is enough to ask for: without the word the assembler rounds registers down for the sake of more
+// blocks, and spills.
 template <class C>
-__global__ void __launch_bounds__(C::kThreads) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
+__global__ void __launch_bounds__(C::kThreads, 1) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
     W4AX_DYNAMIC_SHARED(shared);
     if constexpr (C::kWholeRow)
         prefill_whole_rows<C>(p, shared);

@@ -13,19 +13,24 @@ uint32_t flip_nibbles(uint32_t a, uint32_t flip);
 void wait_for_previous_grid();
 void let_next_grid_start();
 
+inline void load_once_if(bool there, uint4 const* global, uint4& v) {
+    if (there) v = load_once(global);
+}
+
 #else
 
-// 16 bytes that nobody reads again: around L1, and first to leave L2.
-W4AX_DEVICE uint4 load_once(uint4 const* global) {
-    uint4 v;
+// 16 bytes that nobody reads again: around L1, and first to leave L2. Where `there` is false v stays as it is. The condition is
+// the instruction's own predicate: a branch around it lets the compiler copy the result after it, and so wait for it.
+W4AX_DEVICE void load_once_if(bool there, uint4 const* global, uint4& v) {
     asm("{\n"
         ".reg .b64 policy;\n"
+        ".reg .pred p;\n"
+        "setp.ne.b32 p, %5, 0;\n"
         "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-        "ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], policy;\n"
+        "@p ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], policy;\n"
         "}"
-        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-        : "l"(global));
-    return v;
+        : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+        : "l"(global), "r"(int(there)));
 }
 
 // (a & 0x000F000F) ^ flip in one instruction. lop3 takes one immediate only, and given two constants nvcc makes two

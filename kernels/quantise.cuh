@@ -27,17 +27,26 @@ W4AX_DEVICE uint32_t as_u32(__nv_bfloat162 v) {
 W4AX_DEVICE float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 W4AX_DEVICE float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
 
-// x[k] and x[k + 1] of a row, 0 where k is not inside K.
-W4AX_DEVICE uint32_t load_pair(uint16_t const* gX_row, int k, int k_end, bool vectors) {
-    if (vectors && k + 1 < k_end) return *reinterpret_cast<uint32_t const*>(gX_row + k);
-    uint32_t const low = k < k_end ? gX_row[k] : 0, high = k + 1 < k_end ? gX_row[k + 1] : 0;
-    return low | high << 16;
+// kPairs pairs of a row, at k, k + kStep, ...; 0 where k is not inside K. One test for all: rows that are aligned to 4 bytes
+// take a load a pair, except at their end.
+template <int kPairs, int kStep>
+W4AX_DEVICE void load_pairs(uint16_t const* gX_row, int k, int k_end, bool vectors, uint32_t* pairs) {
+    if (vectors && k + (kPairs - 1) * kStep + 2 <= k_end) {
+        CUTE_UNROLL
+        for (int p = 0; p < kPairs; ++p) pairs[p] = *reinterpret_cast<uint32_t const*>(gX_row + k + p * kStep);
+    } else {
+        CUTE_UNROLL
+        for (int p = 0; p < kPairs; ++p) {
+            int const at = k + p * kStep;
+            uint32_t const low = at < k_end ? gX_row[at] : 0, high = at + 1 < k_end ? gX_row[at + 1] : 0;
+            pairs[p] = low | high << 16;
+        }
+    }
 }
 
 W4AX_DEVICE Octet load_octet(uint16_t const* gX_row, int k, int k_end, bool vectors) {
     Octet octet;
-    CUTE_UNROLL
-    for (int p = 0; p < 4; ++p) octet.pair[p] = load_pair(gX_row, k + 8 * p, k_end, vectors);
+    load_pairs<4, 8>(gX_row, k, k_end, vectors, octet.pair);
     octet.valid = k_end - k;
     return octet;
 }
@@ -69,6 +78,30 @@ W4AX_DEVICE void over_group_lanes(Combine combine) {
         combine(4);
     }
     if constexpr (kGroup == 128) combine(8);
+}
+
+// The extremes of what `count` threads see of a row: thread `thread` takes pairs thread + i * count.
+W4AX_DEVICE Extremes scan_row(uint16_t const* gX_row, int k_end, bool vectors, int thread, int count) {
+    uint32_t most = 0, least = 0;
+    for (int k = 2 * thread; k < k_end; k += 8 * count) {
+        // Four loads on their way at a time.
+        uint32_t pairs[4];
+        CUTE_UNROLL
+        for (int i = 0; i < 4; ++i) load_pairs<1, 1>(gX_row, k + 2 * i * count, k_end, vectors, pairs + i);
+        CUTE_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            most = merge(most, pairs[i]);
+            least = merge(least, pairs[i] ^ 0x80008000u);
+        }
+    }
+    return merge(__byte_perm(most, least, 0x5410), __byte_perm(most, least, 0x7632));
+}
+
+// The extremes of all lanes.
+W4AX_DEVICE Extremes warp_extremes(Extremes e) {
+    CUTE_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+    return e;
 }
 
 template <int kGroup>

@@ -72,8 +72,7 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_rows(W4AX_GRID_CON
     Extremes e = 0;
     for (int tile_k = warp * kPackTiles; tile_k < p.k_tiles; tile_k += kWarps * kPackTiles)
         e = merge(e, extremes_of(load_lane_octet(p, token, tile_k)));
-    CUTE_UNROLL
-    for (int distance = 16; distance > 0; distance /= 2) e = merge(e, __shfl_xor_sync(kAllLanes, e, distance));
+    e = warp_extremes(e);
     if (lane == 0) sExtremes[warp] = e;
     // Every warp needs what all found.
     __syncthreads();

@@ -21,7 +21,7 @@ pub struct MatMut<'a, T> {
 }
 
 /// Elements that a `[rows, cols]` matrix of that stride spans.
-fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<usize> {
+pub(crate) fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<usize> {
     if stride < cols {
         return Err(Error::Shape {
             what,

@@ -108,8 +108,14 @@ proptest! {
 /// on the whole result, and with the mirror on tokens and channels drawn from it (a row depends on no other).
 #[test]
 fn real_shapes_and_odd_ones() {
-    let fast: Vec<Cpu> = paths().into_iter().rev().take(2).collect();
-    let scalar = Cpu::with_isa(Isa::Scalar).unwrap();
+    let mut fast = paths();
+    let scalar = fast.remove(0);
+    // The scalar path is too slow for the largest products: where there is no other, they are left to machines that have one.
+    let mut most = usize::MAX;
+    if fast.is_empty() {
+        fast.push(scalar.clone());
+        most = 130_000_000;
+    }
     let rng = &mut rng(11);
     for (n, k) in [
         (100, 100),
@@ -133,6 +139,9 @@ fn real_shapes_and_odd_ones() {
             let plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::F16, symmetric);
             let w = plain.pack();
             for m in [1, 7, 17, 290] {
+                if m * n * k > most {
+                    continue;
+                }
                 if m == 290 && n == 10944 && k > 100 && grouping != Grouping::G128 {
                     continue; // 35 G multiplications: one grouping of them.
                 }

@@ -6,6 +6,7 @@
 namespace w4ax_emulate {
 Options options;
 Counters counters;
+void count_global_read(std::uint64_t bytes) { counters.global_bytes_read += bytes; }
 static_assert(sizeof(Counters) == sizeof(w4ax_emulate_counters), "the C ABI's counters are these");
 }  // namespace w4ax_emulate
 

@@ -54,6 +54,8 @@ struct Counters {
   std::uint64_t async_copies, global_bytes_read;
 };
 extern Counters counters;
+/// Not in a header: code of a kernel's translation unit would be seen racing for the counter.
+void count_global_read(std::uint64_t bytes);
 
 /// Reproducible bits for everything that a seed decides.
 std::uint32_t random_bits();

@@ -8,6 +8,7 @@
 
 #include "block.h"
 #include "emulate_api.h"
+#include "sanitizers.h"
 
 namespace w4ax_emulate {
 
@@ -20,6 +21,7 @@ struct Trace {
 };
 
 char text[1024];
+char failure_clock = 0;  // the host reads what the failed thread wrote: libc's functions tell TSan, even from here
 Trace traces[2];
 std::string* last_error = nullptr;  // a pointer: outlives every static destructor
 
@@ -45,8 +47,10 @@ void walk(Trace& trace, CudaThread const& thread, void** frame) {
 /// Is this a line of a kernel, and not of the emulator or of CuTe?
 bool is_kernel_line(char const* file) {
   if (std::strstr(file, "/cute/") || std::strstr(file, "/cutlass/") || std::strstr(file, "launch.cuh")) return false;
+  char const* line = std::strrchr(file, ':');
+  if (file[0] == '?' || !line || line[1] < '1' || line[1] > '9') return false;  // code that stands for no line
   char const* emulator = std::strstr(file, "emulate/");
-  return file[0] != '?' && (!emulator || std::strstr(emulator, "/tests/"));
+  return !emulator || (std::strstr(emulator, "/tests/") && !std::strstr(emulator, "/../"));
 }
 
 /// "file:line" of the nearest kernel lines of a trace. Runs addr2line: an error is rare, and every build has it.
@@ -81,6 +85,8 @@ std::string lines_of(Trace const& trace, int most) {
   traces[1].depth = 0;
   if (other && other != &self()) walk(traces[1], *other, other->fiber.frame());
   Fiber& here = self().fiber;
+  release(&failure_clock);
+  self().state = State::ready;  // wherever it was: its stack is to be given up
   current = nullptr;
   host.enter_from(here);
   std::abort();  // nothing switches back to a thread that has failed
@@ -121,6 +127,7 @@ void report(char const* format, ...) {
 bool failed() { return last_error && !last_error->empty(); }
 
 void describe_failure() {
+  acquire(&failure_clock);
   char where[128];
   std::snprintf(where, sizeof where, " [block (%u,%u,%u)", blockIdx.x, blockIdx.y, blockIdx.z);
   std::string message = std::string(text) + where;

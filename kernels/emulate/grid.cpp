@@ -102,6 +102,7 @@ void start_threads() {
       auto* name = static_cast<char*>(std::malloc(32));  // TSan keeps the pointer
       std::snprintf(name, 32, "CUDA thread %d", i);
       thread.fiber.create(thread_main, name);
+      thread.copies.reserve(256);  // by the host: a fiber that replaces an abandoned one should not have to free the old one's
     }
     unsigned const x = blockDim.x, y = blockDim.y;
     thread.index = {i % x, i / x % y, i / (x * y)};

@@ -137,7 +137,7 @@ inline unsigned __reduce_xor_sync(std::uint32_t mask, unsigned v) {
 
 template <class T>
 T __ldg(T const* global) {
-  w4ax_emulate::counters.global_bytes_read += sizeof(T);
+  w4ax_emulate::count_global_read(sizeof(T));
   return *global;
 }
 template <class T> T __ldcg(T const* global) { return __ldg(global); }

@@ -15,7 +15,7 @@ inline uint4 load_once(uint4 const* global) {
   if (reinterpret_cast<std::uintptr_t>(global) % 16) {
     w4ax_emulate::fail("load_once: address %p is not aligned to 16 bytes", static_cast<void const*>(global));
   }
-  w4ax_emulate::counters.global_bytes_read += 16;
+  w4ax_emulate::count_global_read(16);
   return *global;
 }
 

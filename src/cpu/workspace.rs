@@ -3,6 +3,7 @@
 use crate::numerics::TokenGroup;
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
+use bytemuck::allocation::try_zeroed_vec;
 
 /// Rows of W that are worked off together: two tiles.
 pub(super) const BLOCK_N: usize = 32;
@@ -38,14 +39,20 @@ impl Workspace {
     pub const MAX_CHUNK: usize = 256;
 
     pub(super) fn new(max_m: usize, max_k: usize, threads: usize) -> Self {
+        Self::try_new(max_m, max_k, threads).expect("there is memory for a workspace")
+    }
+
+    /// `None` if there is not the memory, or the sizes do not fit the address space.
+    pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
         let chunk = max_m.min(Self::MAX_CHUNK);
-        Self {
+        let activations = chunk.checked_mul(max_k.checked_next_multiple_of(TILE_K)?)?;
+        Some(Self {
             max_m,
             max_k,
-            scratch: bytemuck::allocation::zeroed_vec(threads.max(1)),
-            activations: vec![0.0; chunk * max_k.next_multiple_of(TILE_K)],
-            groups: vec![bytemuck::Zeroable::zeroed(); chunk * max_k.div_ceil(32)],
-        }
+            scratch: try_zeroed_vec(threads.max(1)).ok()?,
+            activations: try_zeroed_vec(activations).ok()?,
+            groups: try_zeroed_vec(chunk.checked_mul(max_k.div_ceil(32))?).ok()?,
+        })
     }
 
     pub(super) fn check(&self, m: usize, k: usize) -> Result<()> {

@@ -56,7 +56,8 @@ pub const W4AXK_FLAG_PDL: _bindgen_ty_1 = 1;
 pub type _bindgen_ty_1 = ::core::ffi::c_uint;
 pub const W4AXK_DECODE_MAX_M: _bindgen_ty_2 = 16;
 pub const W4AXK_MAX_CHANNEL_K: _bindgen_ty_2 = 65536;
-pub const W4AXK_MAX_EXTENT: _bindgen_ty_2 = 2147483392;
+pub const W4AXK_MAX_EXTENT: _bindgen_ty_2 = 8388608;
+pub const W4AXK_MAX_STRIDE: _bindgen_ty_2 = 536870912;
 pub type _bindgen_ty_2 = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

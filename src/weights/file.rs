@@ -64,35 +64,42 @@ fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, TensorView<
         .collect()
 }
 
+/// The bytes of a file with these weights.
+pub(crate) fn to_bytes<'a>(
+    weights: impl IntoIterator<Item = (&'a str, &'a PackedWeight)>,
+) -> Result<Vec<u8>> {
+    little_endian("packed weights")?;
+    let mut tensors = Vec::new();
+    let mut entries = BTreeMap::new();
+    for (name, w) in weights {
+        tensors.extend(views(name, w)?);
+        entries.insert(
+            name,
+            Entry {
+                n: w.n,
+                k: w.k,
+                group: w.grouping.size(),
+            },
+        );
+    }
+    let entries = serde_json::to_string(&entries)
+        .map_err(|e| Error::format("packed weights", e.to_string()))?;
+    let metadata = HashMap::from([
+        ("format".into(), "w4ax".into()),
+        ("version".into(), FORMAT_VERSION.to_string()),
+        ("weights".into(), entries),
+    ]);
+    safetensors::serialize(tensors, Some(metadata))
+        .map_err(|e| Error::format("packed weights", e.to_string()))
+}
+
 impl PackedFile {
     /// The bytes of the file.
     ///
     /// # Errors
     /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights are too large for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        little_endian("packed weights")?;
-        let mut tensors = Vec::new();
-        let mut entries = BTreeMap::new();
-        for (name, w) in &self.weights {
-            tensors.extend(views(name, w)?);
-            entries.insert(
-                name,
-                Entry {
-                    n: w.n,
-                    k: w.k,
-                    group: w.grouping.size(),
-                },
-            );
-        }
-        let entries = serde_json::to_string(&entries)
-            .map_err(|e| Error::format("packed weights", e.to_string()))?;
-        let metadata = HashMap::from([
-            ("format".into(), "w4ax".into()),
-            ("version".into(), FORMAT_VERSION.to_string()),
-            ("weights".into(), entries),
-        ]);
-        safetensors::serialize(tensors, Some(metadata))
-            .map_err(|e| Error::format("packed weights", e.to_string()))
+        to_bytes(self.weights.iter().map(|(name, w)| (name.as_str(), w)))
     }
 
     /// Writes the file: to a temporary name beside it first, so that a killed run leaves no half file under `path`.

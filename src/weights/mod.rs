@@ -9,6 +9,8 @@ pub mod layout;
 mod quantize;
 mod scales;
 
+#[cfg(feature = "capi")]
+pub(crate) use file::to_bytes as packed_bytes_of;
 pub use file::{FORMAT_VERSION, PackedFile};
 pub use quantize::{Quantize, Symmetry};
 pub use scales::{ScaleType, Scales};

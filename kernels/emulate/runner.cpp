@@ -1,0 +1,256 @@
+// Runs cases that come over standard input: one process for each sanitiser, since their runtimes must be first in a process.
+//
+// Protocol, lines of text with raw bytes between them. A request is
+//
+//   case FUNCTION                  gemm, quantize_pack, plan_gemm or packed_bytes: w4axk_FUNCTION
+//   set OPTION INTEGER             seed, cp_async, schedule, bf16_sum (emulate_api.h); all go back to default at each case
+//   arg NAME INTEGER               a field of the function's arguments, by its name; a field not named is 0
+//   in NAME BYTES ALIGN SHIFT      a buffer for the pointer of that name, then its bytes; one not named is null. It is as long
+//   io NAME BYTES ALIGN SHIFT      as it says, SHIFT bytes past a multiple of ALIGN. `in` may not be written; `io` comes back
+//   run
+//
+// and the answer
+//
+//   counter NAME INTEGER           several
+//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes)
+//   io NAME BYTES                  for each `io`, then its bytes
+//   done STATUS                    the w4axk_status
+//
+// or, of the emulator's own errors and a written input, only
+//
+//   error TEXT
+//
+// A sanitiser's report ends the process, with the report on standard error. Anything that is not a request does so, too.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "emulate_api.h"
+#include "sanitizers.h"
+#include "w4ax_kernels.h"
+
+namespace {
+
+/// A buffer of exactly its size: the bytes right before and after it are the sanitiser's.
+class Buffer {
+ public:
+  Buffer(std::size_t bytes, std::size_t align, std::size_t shift, bool input) : bytes_(bytes), shift_(shift), input_(input) {
+    if (posix_memalign(&base_, align < sizeof(void*) ? sizeof(void*) : align, shift + bytes ? shift + bytes : 1)) std::abort();
+    w4ax_emulate::poison(base_, shift);
+  }
+  Buffer(Buffer const&) = delete;
+  ~Buffer() {
+    w4ax_emulate::unpoison(base_, shift_);
+    std::free(base_);
+  }
+  void* data() { return static_cast<char*>(base_) + shift_; }
+  std::size_t bytes() const { return bytes_; }
+  bool input() const { return input_; }
+  void keep() { before_.assign(static_cast<char*>(data()), static_cast<char*>(data()) + bytes_); }
+  bool changed() { return bytes_ && std::memcmp(before_.data(), data(), bytes_) != 0; }
+
+ private:
+  void* base_ = nullptr;
+  std::size_t bytes_, shift_;
+  bool input_;
+  std::vector<char> before_;
+};
+
+struct Case {
+  std::string function;
+  std::map<std::string, long long> arguments;
+  std::map<std::string, Buffer> buffers;
+
+  long long argument(char const* name) const {
+    auto const found = arguments.find(name);
+    return found == arguments.end() ? 0 : found->second;
+  }
+  void* pointer(char const* name) {
+    auto const found = buffers.find(name);
+    return found == buffers.end() ? nullptr : found->second.data();
+  }
+  std::size_t size(char const* name) {
+    auto const found = buffers.find(name);
+    return found == buffers.end() ? 0 : found->second.bytes();
+  }
+};
+
+[[noreturn]] void refuse(char const* what, char const* line) {
+  std::fprintf(stderr, "runner: %s: %s\n", what, line);
+  std::exit(3);
+}
+
+void set_option(std::string const& name, long long value) {
+  if (name == "seed") w4ax_emulate_set_seed(static_cast<std::uint64_t>(value));
+  else if (name == "cp_async") w4ax_emulate_set_cp_async(static_cast<int>(value));
+  else if (name == "schedule") w4ax_emulate_set_schedule(static_cast<int>(value));
+  else if (name == "bf16_sum") w4ax_emulate_set_bf16_sum(static_cast<int>(value));
+  else refuse("no such option", name.c_str());
+}
+
+/// False at the end of the input.
+bool read_case(Case& one) {
+  char line[256], name[128], kind[8];
+  bool started = false;
+  while (std::fgets(line, sizeof line, stdin)) {
+    long long value = 0;
+    std::size_t bytes = 0, align = 0, shift = 0;
+    if (std::sscanf(line, "case %127s", name) == 1) {
+      started = true;
+      one.function = name;
+    } else if (!started) {
+      refuse("a request starts with `case`", line);
+    } else if (std::sscanf(line, "set %127s %lld", name, &value) == 2) {
+      set_option(name, value);
+    } else if (std::sscanf(line, "arg %127s %lld", name, &value) == 2) {
+      one.arguments[name] = value;
+    } else if (std::sscanf(line, "%7s %127s %zu %zu %zu", kind, name, &bytes, &align, &shift) == 5 &&
+               (!std::strcmp(kind, "in") || !std::strcmp(kind, "io"))) {
+      bool const input = !std::strcmp(kind, "in");
+      auto const made = one.buffers.emplace(std::piecewise_construct, std::forward_as_tuple(name),
+                                            std::forward_as_tuple(bytes, align, shift, input));
+      if (!made.second) refuse("the buffer is there already", line);
+      Buffer& buffer = made.first->second;
+      if (std::fread(buffer.data(), 1, bytes, stdin) != bytes) refuse("the input ends inside a buffer", line);
+      if (input) buffer.keep();
+    } else if (!std::strcmp(line, "run\n")) {
+      return true;
+    } else {
+      refuse("not a line of a request", line);
+    }
+  }
+  if (started) refuse("the input ends inside a request", "");
+  return false;
+}
+
+void put_value(char const* name, unsigned long long value) { std::printf("value %s %llu\n", name, value); }
+
+w4axk_gemm_args gemm_arguments(Case& one) {
+  w4axk_gemm_args args = {};
+  args.weight.tiles = one.pointer("tiles");
+  args.weight.scales = one.pointer("scales");
+  args.weight.zeros = static_cast<std::int8_t const*>(one.pointer("zeros"));
+  args.weight.sums = one.pointer("sums");
+  args.weight.n = static_cast<std::uint32_t>(one.argument("n"));
+  args.weight.k = static_cast<std::uint32_t>(one.argument("k"));
+  args.weight.group = static_cast<std::uint32_t>(one.argument("group"));
+  args.weight.scale_type = static_cast<std::uint32_t>(one.argument("scale_type"));
+  args.x = one.pointer("x");
+  args.x_stride = one.argument("x_stride");
+  args.y = one.pointer("y");
+  args.y_stride = one.argument("y_stride");
+  args.bias = static_cast<float const*>(one.pointer("bias"));
+  args.workspace = one.pointer("workspace");
+  args.workspace_bytes = one.size("workspace");
+  args.m = static_cast<std::uint32_t>(one.argument("m"));
+  args.width = static_cast<std::uint32_t>(one.argument("width"));
+  args.family = static_cast<std::uint32_t>(one.argument("family"));
+  args.mode = static_cast<std::uint32_t>(one.argument("mode"));
+  args.tile = static_cast<std::uint32_t>(one.argument("tile"));
+  args.flags = static_cast<std::uint32_t>(one.argument("flags"));
+  args.device = static_cast<std::int32_t>(one.argument("device"));
+  args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+  return args;
+}
+
+w4axk_quantize_args quantize_arguments(Case& one) {
+  w4axk_quantize_args args = {};
+  args.x = one.pointer("x");
+  args.x_stride = one.argument("x_stride");
+  args.packed = one.pointer("packed");
+  args.packed_bytes = one.size("packed");
+  args.m = static_cast<std::uint32_t>(one.argument("m"));
+  args.k = static_cast<std::uint32_t>(one.argument("k"));
+  args.width = static_cast<std::uint32_t>(one.argument("width"));
+  args.group = static_cast<std::uint32_t>(one.argument("group"));
+  args.flags = static_cast<std::uint32_t>(one.argument("flags"));
+  args.device = static_cast<std::int32_t>(one.argument("device"));
+  return args;
+}
+
+int call(Case& one) {
+  if (one.function == "gemm") {
+    w4axk_gemm_args const args = gemm_arguments(one);
+    return w4axk_gemm(&args, nullptr);
+  }
+  if (one.function == "quantize_pack") {
+    w4axk_quantize_args const args = quantize_arguments(one);
+    return w4axk_quantize_pack(&args, nullptr);
+  }
+  if (one.function == "plan_gemm") {
+    w4axk_gemm_args const args = gemm_arguments(one);
+    w4axk_plan plan = {};
+    int const status = w4axk_plan_gemm(&args, &plan);
+    put_value("workspace_bytes", plan.workspace_bytes);
+    put_value("family", plan.family);
+    put_value("mode", plan.mode);
+    put_value("tile", plan.tile);
+    put_value("launches", plan.launches);
+    put_value("kernel", plan.kernel);
+    put_value("tile_n", plan.tile_n);
+    put_value("tile_m", plan.tile_m);
+    put_value("blocks", plan.blocks);
+    put_value("slow_x", plan.slow_x);
+    put_value("slow_y", plan.slow_y);
+    return status;
+  }
+  if (one.function == "packed_bytes") {
+    std::uint64_t bytes = 0;
+    int const status = w4axk_packed_bytes(static_cast<std::uint32_t>(one.argument("m")), static_cast<std::uint32_t>(one.argument("k")),
+                                          static_cast<std::uint32_t>(one.argument("width")),
+                                          static_cast<std::uint32_t>(one.argument("group")), &bytes);
+    put_value("bytes", bytes);
+    return status;
+  }
+  refuse("no such function", one.function.c_str());
+}
+
+void put_counters() {
+  w4ax_emulate_counters c;
+  w4ax_emulate_get_counters(&c);
+  struct {
+    char const* name;
+    std::uint64_t value;
+  } const all[] = {{"launches", c.launches}, {"blocks", c.blocks}, {"barriers", c.barriers}, {"mma", c.mma},
+                   {"ldmatrix", c.ldmatrix}, {"ldmatrix_phases", c.ldmatrix_phases},
+                   {"ldmatrix_conflicts", c.ldmatrix_conflicts}, {"async_copies", c.async_copies},
+                   {"global_bytes_read", c.global_bytes_read}, {"switches", c.switches}};
+  for (auto const& one : all) std::printf("counter %s %llu\n", one.name, static_cast<unsigned long long>(one.value));
+}
+
+}  // namespace
+
+int main() {
+  if (w4axk_status const status = w4axk_preload(0); status != W4AXK_OK) refuse("w4axk_preload", w4axk_status_text(status));
+  for (;;) {
+    Case one;
+    for (auto option : {"cp_async", "schedule"}) set_option(option, -1);
+    for (auto option : {"seed", "bf16_sum"}) set_option(option, 0);
+    if (!read_case(one)) return 0;
+    w4ax_emulate_clear_error();
+    w4ax_emulate_reset_counters();
+    int const status = call(one);
+    w4ax_emulate_synchronize();
+    std::string error = w4ax_emulate_last_error();
+    for (auto& [name, buffer] : one.buffers) {
+      if (error.empty() && buffer.input() && buffer.changed()) error = "the input " + name + " was written to";
+    }
+    if (!error.empty()) {
+      for (char& letter : error) letter = letter == '\n' ? ' ' : letter;
+      std::printf("error %s\n", error.c_str());
+    } else {
+      put_counters();
+      for (auto& [name, buffer] : one.buffers) {
+        if (buffer.input()) continue;
+        std::printf("io %s %zu\n", name.c_str(), buffer.bytes());
+        std::fwrite(buffer.data(), 1, buffer.bytes(), stdout);
+      }
+      std::printf("done %d\n", status);
+    }
+    std::fflush(stdout);
+  }
+}

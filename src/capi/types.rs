@@ -1,0 +1,100 @@
+//! The enumerations of the header. They travel as `uint32_t`, so that an unknown value is a status.
+
+use super::status::{Failure, Result, Status};
+use crate::dispatch::{Algorithm, Reason};
+use crate::{Grouping, Precision, ScaleType, Symmetry};
+
+pub const PER_CHANNEL: u32 = 0;
+
+pub const SYMMETRIC: u32 = 0;
+pub const ASYMMETRIC: u32 = 1;
+
+pub const TYPE_F32: u32 = 0;
+pub const TYPE_F16: u32 = 1;
+pub const TYPE_BF16: u32 = 2;
+
+pub const SATURATING_COUNTER: u32 = 0;
+pub const WINDOW: u32 = 1;
+
+pub const REASON_START: u32 = 0;
+pub const REASON_FAULT: u32 = 1;
+pub const REASON_STEADY: u32 = 2;
+pub const REASON_ROSE: u32 = 3;
+pub const REASON_HELD: u32 = 4;
+pub const REASON_STEPPED_DOWN: u32 = 5;
+
+fn unknown<T>(what: &str, value: u32) -> Result<T> {
+    Err(Failure::new(
+        Status::BadEnum,
+        format!("{value} is no {what}"),
+    ))
+}
+
+pub(super) fn width(bits: u32) -> Result<Precision> {
+    Ok(Precision::try_from(bits)?)
+}
+
+pub(super) fn grouping(value: u32) -> Result<Grouping> {
+    match value {
+        PER_CHANNEL => Ok(Grouping::PerChannel),
+        32 => Ok(Grouping::G32),
+        64 => Ok(Grouping::G64),
+        128 => Ok(Grouping::G128),
+        _ => unknown("w4ax_grouping", value),
+    }
+}
+
+pub(super) fn grouping_code(grouping: Grouping) -> u32 {
+    grouping.size().map_or(PER_CHANNEL, |size| size as u32)
+}
+
+pub(super) fn symmetry(value: u32) -> Result<Symmetry> {
+    match value {
+        SYMMETRIC => Ok(Symmetry::Symmetric),
+        ASYMMETRIC => Ok(Symmetry::Asymmetric),
+        _ => unknown("w4ax_symmetry", value),
+    }
+}
+
+pub(super) fn scale_type(value: u32) -> Result<ScaleType> {
+    match value {
+        TYPE_F32 => Ok(ScaleType::F32),
+        TYPE_F16 => Ok(ScaleType::F16),
+        TYPE_BF16 => Ok(ScaleType::Bf16),
+        _ => unknown("w4ax_type", value),
+    }
+}
+
+pub(super) fn scale_type_code(scale_type: ScaleType) -> u32 {
+    match scale_type {
+        ScaleType::F32 => TYPE_F32,
+        ScaleType::F16 => TYPE_F16,
+        ScaleType::Bf16 => TYPE_BF16,
+    }
+}
+
+pub(super) fn algorithm(value: u32) -> Result<Algorithm> {
+    match value {
+        SATURATING_COUNTER => Ok(Algorithm::SaturatingCounter),
+        WINDOW => Ok(Algorithm::Window),
+        _ => unknown("w4ax_algorithm", value),
+    }
+}
+
+pub(super) fn algorithm_code(algorithm: Algorithm) -> u32 {
+    match algorithm {
+        Algorithm::SaturatingCounter => SATURATING_COUNTER,
+        Algorithm::Window => WINDOW,
+    }
+}
+
+pub(super) fn reason_code(reason: Reason) -> u32 {
+    match reason {
+        Reason::Start => REASON_START,
+        Reason::Fault => REASON_FAULT,
+        Reason::Steady => REASON_STEADY,
+        Reason::Rose => REASON_ROSE,
+        Reason::Held { .. } => REASON_HELD,
+        Reason::SteppedDown => REASON_STEPPED_DOWN,
+    }
+}

@@ -1,0 +1,339 @@
+//! The C ABI: the header against the Rust side, and C programs that are linked with the libraries.
+
+mod support;
+
+#[path = "capi/abi.rs"]
+mod abi;
+#[path = "capi/cc.rs"]
+mod cc;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cc::{Language, Link, Program, run};
+use half::bf16;
+use rand::Rng;
+use support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use w4ax::capi::types;
+use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Reason, Thresholds};
+use w4ax::reference::mirror;
+use w4ax::{Grouping, MatRef, Precision, ScaleType};
+
+fn source(name: &str) -> PathBuf {
+    Path::new("tests/capi").join(name)
+}
+
+/// Each way to make a program: both libraries, both languages.
+const BUILDS: [(Language, Link); 3] = [
+    (Language::C99, Link::Static),
+    (Language::C99, Link::Shared),
+    (Language::Cpp, Link::Static),
+];
+
+fn scale_type_code(scale_type: ScaleType) -> u32 {
+    match scale_type {
+        ScaleType::F32 => types::TYPE_F32,
+        ScaleType::F16 => types::TYPE_F16,
+        ScaleType::Bf16 => types::TYPE_BF16,
+    }
+}
+
+/// Random weights and activations of every kind with the mirror's result, as `gemm.c` reads them.
+fn write_case(
+    path: &Path,
+    seed: u64,
+    (m, n, k): (usize, usize, usize),
+    grouping: Grouping,
+    scale_type: ScaleType,
+    width: Precision,
+) {
+    let mut rng = rng(seed);
+    let (symmetric, has_bias) = (seed.is_multiple_of(2), seed % 3 != 0);
+    let plain = PlainWeight::random(&mut rng, (n, k), grouping, scale_type, symmetric);
+    let (x_stride, y_stride) = (
+        k + rng.random_range(0..9usize),
+        n + rng.random_range(0..9usize),
+    );
+    let kind = Kind::ALL[seed as usize % Kind::ALL.len()];
+    let x = kind.fill(&mut rng, (m - 1) * x_stride + k);
+    let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-1f32..1.0)).collect();
+    let bias = has_bias.then_some(bias);
+    let view = MatRef::with_stride(&x, m, k, x_stride).unwrap();
+    let y = mirror(view, &plain.pack(), width, bias.as_deref()).unwrap();
+
+    let header = [
+        n as u32,
+        k as u32,
+        m as u32,
+        grouping.size().unwrap_or(0) as u32,
+        u32::from(symmetric),
+        scale_type_code(scale_type),
+        width.bits(),
+        x_stride as u32,
+        y_stride as u32,
+        u32::from(has_bias),
+    ];
+    let mut file = std::fs::File::create(path).unwrap();
+    for bytes in [
+        bytemuck::cast_slice(&header),
+        bytemuck::cast_slice(&plain.q),
+        plain.scales.bytes(),
+        bytemuck::cast_slice(plain.zeros.as_deref().unwrap_or(&[])),
+        bytemuck::cast_slice(&x),
+        bytemuck::cast_slice(bias.as_deref().unwrap_or(&[])),
+        bytemuck::cast_slice(&bits(&y)),
+    ] {
+        file.write_all(bytes).unwrap();
+    }
+}
+
+/// Case files in `folder`: 2, 4 and 8 bits, whose bits are the mirror's on every path. (BF16 is exact on the program's own
+/// integers only.)
+fn cases(folder: &Path) -> Vec<PathBuf> {
+    let scale_types = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
+    let mut paths = Vec::new();
+    for (i, width) in WIDTHS[..3].iter().enumerate() {
+        for (j, grouping) in Grouping::ALL.into_iter().enumerate() {
+            let shape = [(1, 100, 300), (7, 33, 129), (3, 70, 64), (17, 16, 100)][(i + j) % 4];
+            let path = folder.join(format!("{width}.{grouping}"));
+            let seed = (4 * i + j) as u64;
+            write_case(&path, seed, shape, grouping, scale_types[j % 3], *width);
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+#[test]
+fn a_c_program_multiplies() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = cases(folder.path());
+    for (language, link) in BUILDS {
+        let program = Program::build(&source("gemm.c"), language, link, &[]);
+        run(program.command(&[]).arg(program.folder.path()).args(&cases));
+    }
+}
+
+/// That the comparison can fail: one bit of an expected result is wrong.
+#[test]
+fn a_wrong_bit_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case");
+    write_case(
+        &path,
+        5,
+        (3, 33, 100),
+        Grouping::G32,
+        ScaleType::F16,
+        Precision::A4,
+    );
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.iter_mut().nth_back(1).unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let program = Program::build(&source("gemm.c"), Language::C99, Link::Shared, &[]);
+    let output = program
+        .command(&[])
+        .arg(program.folder.path())
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("scalar: m 3 n 33 k 100 grouping 32 width 4: 1 values are wrong"),
+        "{said}"
+    );
+}
+
+#[test]
+fn misuse_is_a_status() {
+    for (language, link) in BUILDS {
+        let program = Program::build(&source("misuse.c"), language, link, &[]);
+        let output = run(program.command(&[]).arg(program.folder.path()));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, "", "no panic on the way to a status");
+    }
+}
+
+/// Runs `program` under a checker that must be silent, then with a forgotten handle, which it must find.
+fn finds_leaks(program: &Program, under: &[&str]) {
+    let command = || {
+        let mut command = program.command(under);
+        command.arg(program.folder.path());
+        command
+    };
+    run(&mut command());
+    let leaking = command().arg("leak").output().unwrap();
+    assert!(
+        !leaking.status.success(),
+        "{under:?}: the leak is not found"
+    );
+    let said = String::from_utf8_lossy(&leaking.stderr);
+    assert!(said.contains("lost") || said.contains("leak"), "{said}");
+}
+
+#[test]
+fn nothing_leaks_under_the_address_sanitizer() {
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let build = |name| Program::try_build(&source(name), Language::C99, Link::Static, &flags);
+    match build("misuse.c") {
+        Ok(program) => {
+            finds_leaks(&program, &[]);
+            let program = build("gemm.c").unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            run(program
+                .command(&[])
+                .arg(program.folder.path())
+                .args(cases(folder.path())));
+        }
+        Err(said) => {
+            assert!(said.contains("asan") || said.contains("sanitize"), "{said}");
+            eprintln!("left out: the compiler has no address sanitizer");
+        }
+    }
+}
+
+#[test]
+fn nothing_leaks_and_no_wrong_access_under_valgrind() {
+    if !Command::new("valgrind")
+        .arg("--version")
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
+        return eprintln!("left out: there is no valgrind");
+    }
+    let under = [
+        "valgrind",
+        "--quiet",
+        "--error-exitcode=9",
+        "--leak-check=full",
+        "--errors-for-leak-kinds=definite",
+        "--show-leak-kinds=definite",
+    ];
+    // The library's own reads and writes count here: the program's buffers are exactly as long as they must be.
+    let program = Program::build(&source("misuse.c"), Language::C99, Link::Shared, &[]);
+    finds_leaks(&program, &under);
+    let program = Program::build(&source("gemm.c"), Language::C99, Link::Shared, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    run(program
+        .command(&under)
+        .arg(program.folder.path())
+        .args(cases(folder.path())));
+}
+
+fn reason(reason: Reason) -> (u32, u32, u32) {
+    match reason {
+        Reason::Start => (types::REASON_START, 0, 0),
+        Reason::Fault => (types::REASON_FAULT, 0, 0),
+        Reason::Steady => (types::REASON_STEADY, 0, 0),
+        Reason::Rose => (types::REASON_ROSE, 0, 0),
+        Reason::Held { count, pending } => (types::REASON_HELD, count, pending.bits()),
+        Reason::SteppedDown => (types::REASON_STEPPED_DOWN, 0, 0),
+    }
+}
+
+/// A random motion with a bad action in it: the C program's decisions are those of the Rust side.
+#[test]
+fn a_c_program_dispatches() {
+    let program = Program::build(&source("dispatch.c"), Language::C99, Link::Shared, &[]);
+    let cpp = Program::build(&source("dispatch.c"), Language::Cpp, Link::Static, &[]);
+    let mut rng = rng(11);
+    for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
+        let motion = MotionScale {
+            mu_max: 0.9,
+            nu_max: 0.2,
+        };
+        let thresholds = Thresholds {
+            theta_24: 0.275,
+            theta_48: 0.4,
+            theta_fp: 0.5,
+        };
+        let config = DispatchConfig {
+            algorithm,
+            ..DispatchConfig::new(motion, thresholds)
+        };
+        let mut speed = 0.0;
+        let actions: Vec<[f64; 7]> = (0..600)
+            .map(|step| {
+                if step % 15 == 0 {
+                    speed = rng.random_range(0.0..0.5);
+                }
+                let mut action = [speed; 7];
+                action[3] = rng.random_range(-0.1..0.1) * speed;
+                if step == 300 {
+                    action[4] = f64::NAN;
+                }
+                action
+            })
+            .collect();
+        let mut file = Vec::new();
+        let numbers = [
+            config.lambda,
+            motion.mu_max,
+            motion.nu_max,
+            thresholds.theta_24,
+            thresholds.theta_48,
+            thresholds.theta_fp,
+        ];
+        let counts = [
+            config.window_macro as u32,
+            config.window_micro as u32,
+            config.k,
+            match algorithm {
+                Algorithm::SaturatingCounter => types::SATURATING_COUNTER,
+                Algorithm::Window => types::WINDOW,
+            },
+            actions.len() as u32,
+        ];
+        file.extend_from_slice(bytemuck::cast_slice(&numbers));
+        file.extend_from_slice(bytemuck::cast_slice(&counts));
+        file.extend_from_slice(bytemuck::cast_slice(&actions));
+
+        let mut dispatcher = Dispatcher::new(&config).unwrap();
+        let mut expected = String::new();
+        for action in &actions {
+            let d = dispatcher.decide();
+            let (code, count, pending) = reason(d.reason);
+            let observed = if dispatcher.observe(action).is_ok() {
+                0
+            } else {
+                8
+            };
+            expected += &format!(
+                "{:016x} {} {} {code} {count} {pending} {observed}\n",
+                d.sensitivity.to_bits(),
+                d.target.bits(),
+                d.active.bits()
+            );
+        }
+        for code in 0..=5 {
+            let told = expected
+                .lines()
+                .any(|l| l.split(' ').nth(3) == Some(&code.to_string()));
+            assert!(told, "the motion never leads to reason {code}");
+        }
+        for program in [&program, &cpp] {
+            let path = program.folder.path().join("motion");
+            std::fs::write(&path, &file).unwrap();
+            let output = run(program.command(&[]).arg(&path));
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn the_version_is_the_crates() {
+    let header = include_str!("../include/w4ax.h");
+    for (part, value) in [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        let line = format!("#define W4AX_VERSION_{part} {value}\n");
+        assert!(header.contains(&line), "{line}");
+    }
+}
+
+/// bf16 has the size and alignment of the `uint16_t` that the header says.
+const _: () = assert!(size_of::<bf16>() == 2 && align_of::<bf16>() == 2);

@@ -1,0 +1,154 @@
+//! The machine code of the compiled kernels holds what the design says: the tensor-core instructions that are meant, weight
+//! loads of 128 bits, no registers spilled. Prints registers and shared memory of each kernel (`--nocapture`).
+
+#[allow(dead_code)]
+#[path = "support/sass.rs"]
+mod sass;
+
+use sass::Kernel;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// The kernels of this build, every architecture.
+fn kernels() -> &'static [Kernel] {
+    static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
+    KERNELS.get_or_init(|| {
+        let library = option_env!("W4AX_KERNEL_LIBRARY").expect(
+            "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR",
+        );
+        sass::read(Path::new(library), None)
+    })
+}
+
+/// A GEMM kernel and what its name says: `w4ax::decode_kernel<w4ax::DecodeConfig<4, 128, true, 2, 1> >(..)`.
+struct Gemm {
+    kernel: &'static Kernel,
+    decode: bool,
+    bits: u32,
+    group: u32,
+    /// The template's numbers behind bits, group and fused: row tiles and token tiles first.
+    tiles: Vec<u32>,
+}
+
+/// Every decode and prefill kernel.
+fn gemms() -> Vec<Gemm> {
+    let gemm = |kernel: &'static Kernel| {
+        let decode = kernel.name.contains("::decode_kernel<");
+        if !decode && !kernel.name.contains("::prefill_kernel<") {
+            return None;
+        }
+        let (_, arguments) = kernel.name.split_once("Config<")?;
+        let (arguments, _) = arguments.split_once('>')?;
+        let number = |text: &str| text.trim().rsplit(')').next().unwrap_or("").parse().ok();
+        let mut arguments = arguments.split(',');
+        let (bits, group) = (number(arguments.next()?)?, number(arguments.next()?)?);
+        Some(Gemm {
+            kernel,
+            decode,
+            bits,
+            group,
+            tiles: arguments.skip(1).filter_map(number).collect(),
+        })
+    };
+    kernels().iter().filter_map(gemm).collect()
+}
+
+fn what(gemm: &Gemm) -> String {
+    format!("{} {}", gemm.kernel.arch, gemm.kernel.name)
+}
+
+/// 5 engines x 4 groupings x 3 tiles for both families, for each architecture.
+#[test]
+fn every_kernel_is_there() {
+    let mut archs: Vec<&str> = kernels().iter().map(|k| k.arch.as_str()).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    assert!(!archs.is_empty());
+    for arch in archs {
+        for decode in [true, false] {
+            let of = |g: &&Gemm| g.kernel.arch == arch && g.decode == decode;
+            assert_eq!(gemms().iter().filter(of).count(), 5 * 4 * 3, "{arch}");
+        }
+    }
+}
+
+/// s4 only where it is native, s8 and BF16 where they are meant; nothing else multiplies.
+#[test]
+fn the_tensor_cores_do_what_is_meant() {
+    for gemm in gemms() {
+        let k = gemm.kernel;
+        let native_s4 = k.arch.starts_with("sm_8");
+        let all = k.opcodes().filter(|o| o.contains("MMA")).count();
+        let expected = match (gemm.bits, native_s4) {
+            (16, _) => k.count(&["HMMA", "16816", "F32", "BF16"]),
+            (4, true) if gemm.group == 32 => k.count(&["IMMA", "16832", "S4", "U4"]),
+            (4, true) => k.count(&["IMMA", "16864", "S4", "U4"]),
+            _ => k.count(&["IMMA", "16832", "S8", "U8"]),
+        };
+        assert!(expected > 0, "{}: {:?}", what(&gemm), k.histogram());
+        assert_eq!(expected, all, "{}: {:?}", what(&gemm), k.histogram());
+    }
+}
+
+/// Weights come 16 bytes a lane: to registers when decoding, to shared memory when prefilling.
+#[test]
+fn weights_are_loaded_by_128_bits() {
+    for gemm in gemms() {
+        let load = if gemm.decode { "LDG" } else { "LDGSTS" };
+        assert!(
+            gemm.kernel.count(&[load, "128"]) > 0,
+            "{}: {:?}",
+            what(&gemm),
+            gemm.kernel.histogram()
+        );
+    }
+}
+
+/// No kernel touches local memory.
+#[test]
+fn nothing_spills() {
+    let spilling: Vec<String> = kernels()
+        .iter()
+        .filter(|k| k.spills() > 0 || k.stack > 0)
+        .map(|k| format!("{} {}: {} bytes of stack", k.arch, k.name, k.stack))
+        .collect();
+    assert!(spilling.is_empty(), "{}", spilling.join("\n"));
+}
+
+/// BF16 weights cost one lop3 and one subtraction for two: each A fragment of a decode kernel's mma is four such pairs, and
+/// serves all token tiles.
+#[test]
+fn bf16_weights_take_one_lop3_and_one_subtraction() {
+    for gemm in gemms().iter().filter(|g| g.decode && g.bits == 16) {
+        let k = gemm.kernel;
+        let fragments = k.count(&["HMMA"]) / gemm.tiles[1] as usize;
+        let subtractions = k.count(&["HADD2", "BF16_V2"])
+            + k.count(&["HFMA2", "BF16_V2"])
+            + k.count(&["HFMA2", "BF16"])
+            + k.count(&["HADD2", "BF16"]);
+        assert_eq!(
+            subtractions,
+            4 * fragments,
+            "{}: {:?}",
+            what(gemm),
+            k.histogram()
+        );
+    }
+}
+
+/// The table of what each kernel needs.
+#[test]
+fn resources() {
+    let mut rows: Vec<String> = kernels()
+        .iter()
+        .map(|k| {
+            let name = k.name.split('(').next().unwrap_or(&k.name);
+            let name = name.replace("w4ax::", "").replace("void ", "");
+            format!("{:8} {:60} {:4} {:6}", k.arch, name, k.registers, k.shared)
+        })
+        .collect();
+    rows.sort();
+    println!("arch     kernel{:54} regs static shared bytes", "");
+    rows.iter().for_each(|row| println!("{row}"));
+    assert!(kernels().iter().all(|k| (1..=255).contains(&k.registers)));
+}
