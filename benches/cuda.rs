@@ -154,7 +154,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 for case in cases(args, shape, grouping) {
                     let measured = bench.time(&layers, &case)?;
                     report.push(
-                        &chip.name,
+                        chip.name,
                         &case,
                         model::predict(&chip, &case)?,
                         Some(measured),
