@@ -1,7 +1,7 @@
 //! Launches: a GEMM, and the quantisation that several GEMMs share.
 
 use super::matrix::{DeviceMatMut, DeviceMatRef, Place};
-use super::options::{GemmOptions, Plan, check_gemm, extent, group_code, mode_code};
+use super::options::{GemmOptions, Plan, check_gemm, extent, group_code, mode_code, stride};
 use super::workspace::{Filled, check_width};
 use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi, status};
 use crate::{Error, Grouping, Precision, Result};
@@ -120,13 +120,6 @@ impl<'a> Gemm<'a> {
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
     fn args(&self, y: &DeviceMatMut<'_, bf16>, device: i32) -> Result<ffi::w4axk_gemm_args> {
         let packed = matches!(self.x, Input::Packed(..));
-        let stride = |what, stride: usize| {
-            i64::try_from(stride).map_err(|_| Error::Range {
-                what,
-                value: stride.to_string(),
-                range: "0..2^63",
-            })
-        };
         Ok(ffi::w4axk_gemm_args {
             weight: self.weight.as_args(),
             x: self.x_place().address as *const _,
@@ -228,7 +221,7 @@ impl Gpu {
         }
         let args = ffi::w4axk_quantize_args {
             x: x.place.address as *const _,
-            x_stride: x.stride() as i64,
+            x_stride: stride("row stride of x", x.stride())?,
             packed: packed.place().address as *mut _,
             packed_bytes: packed.bytes() as u64,
             m: extent("M", m)?,

@@ -294,6 +294,18 @@ pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
         })
 }
 
+/// A row stride as the C side takes it.
+pub(super) fn stride(what: &'static str, value: usize) -> Result<i64> {
+    i64::try_from(value)
+        .ok()
+        .filter(|&v| v <= i64::from(ffi::W4AXK_MAX_STRIDE))
+        .ok_or_else(|| Error::Range {
+            what,
+            value: value.to_string(),
+            range: "0..=536870912",
+        })
+}
+
 pub(super) const fn group_code(grouping: Grouping) -> u32 {
     match grouping {
         Grouping::G32 => ffi::W4AXK_G32,
@@ -327,6 +339,7 @@ mod tests {
     fn the_numbers_are_those_of_the_header() {
         assert_eq!(Family::DECODE_MAX_M, ffi::W4AXK_DECODE_MAX_M as usize);
         assert_eq!(ffi::W4AXK_MAX_EXTENT, 8_388_608);
+        assert_eq!(ffi::W4AXK_MAX_STRIDE, 536_870_912);
         assert_eq!(
             ffi::W4AXK_MAX_CHANNEL_K as usize,
             crate::weights::MAX_PER_CHANNEL_K
@@ -344,6 +357,7 @@ mod tests {
     fn extents_are_checked() {
         assert_eq!(extent("M", 1).unwrap(), 1);
         for value in [0, 8_388_609, usize::MAX] {
+            assert!(stride("x", value).is_ok() == (value < 536_870_913));
             assert!(matches!(
                 extent("M", value),
                 Err(Error::Range { what: "M", .. })
