@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use w4ax::dispatch::{Action, Decision};
+use w4ax::calibrate::distance;
+use w4ax::dispatch::Decision;
 use w4ax::{Precision, Result, WidthFlag};
 
 use crate::robot::policy::Policy;
@@ -84,12 +85,6 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
         decisions,
         random,
     })
-}
-
-/// L2 distance of two actions, all 7 numbers.
-pub fn distance(a: &Action, b: &Action) -> f64 {
-    let squares = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b));
-    squares.sum::<f64>().sqrt()
 }
 
 /// The robot's control loop from the width on: flag, policy, action.

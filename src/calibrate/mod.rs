@@ -28,7 +28,7 @@ mod scale;
 
 pub use episode::Episode;
 pub use file::{Calibration, TaskScale};
-pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS};
+pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS, distance};
 pub use scale::{PERCENTILE, motion_scales, percentile};
 
 use crate::dispatch::{DispatchConfig, Thresholds};

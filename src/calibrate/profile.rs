@@ -187,8 +187,8 @@ impl Conditioning {
     }
 }
 
-/// The L2 distance of two actions.
-fn distance(a: &Action, b: &Action) -> f64 {
+/// The L2 distance of two actions, all 7 numbers, in action units: the error `e_b` of the rule.
+pub fn distance(a: &Action, b: &Action) -> f64 {
     a.iter()
         .zip(b)
         .map(|(x, y)| (x - y) * (x - y))

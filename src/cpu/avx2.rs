@@ -13,20 +13,9 @@ use std::ops::Range;
 /// # Safety
 /// The machine has the instruction set; no other call writes the same rows of W's result.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn columns(
-    job: &Job<'_>,
-    quantized: bool,
-    blocks: Range<usize>,
-    scratch: &mut Scratch,
-) {
+pub(super) unsafe fn columns(job: &Job<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
     // SAFETY: passed on.
-    unsafe {
-        if quantized {
-            gemm::columns::<Integer>(job, blocks, scratch);
-        } else {
-            gemm::columns::<Float>(job, blocks, scratch);
-        }
-    }
+    unsafe { gemm::columns::<Integer, Float>(job, blocks, scratch) }
 }
 
 /// [`gemm::quantize_row`] for this instruction set.

@@ -130,15 +130,14 @@ pub(super) fn run(
             // SAFETY: each piece runs once, with a scratch of its own.
             let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
             let blocks = share(blocks, pieces, piece);
-            let quantized = call.precision != Precision::Bf16;
             // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` said that the machine has it.
             unsafe {
                 match isa {
-                    Isa::Scalar => super::scalar::columns(&job, quantized, blocks, scratch),
+                    Isa::Scalar => super::scalar::columns(&job, blocks, scratch),
                     #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-                    Isa::Avx2 => super::avx2::columns(&job, quantized, blocks, scratch),
+                    Isa::Avx2 => super::avx2::columns(&job, blocks, scratch),
                     #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-                    Isa::Avx512Vnni => super::avx512::columns(&job, quantized, blocks, scratch),
+                    Isa::Avx512Vnni => super::avx512::columns(&job, blocks, scratch),
                     #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
                     _ => unreachable!("only the scalar path is available here"),
                 }
@@ -206,16 +205,31 @@ pub(super) fn quantize_row(
     }
 }
 
-/// Blocks `blocks` (32 rows each) of the result, with the kernels of one instruction set.
+/// Blocks `blocks` (32 rows each) of the result, with an instruction set's kernels for integers or for floats.
 ///
 /// # Safety
-/// The machine has `K`'s instruction set; no other call writes the same rows of W's result.
+/// The machine has the kernels' instruction set; no other call writes the same rows of W's result.
 #[inline(always)]
-pub(super) unsafe fn columns<K: Kernel>(
+pub(super) unsafe fn columns<I: Kernel, F: Kernel>(
     job: &Job<'_>,
     blocks: Range<usize>,
     scratch: &mut Scratch,
 ) {
+    // SAFETY: passed on.
+    unsafe {
+        match job.call.precision {
+            Precision::Bf16 => columns_by::<F>(job, blocks, scratch),
+            _ => columns_by::<I>(job, blocks, scratch),
+        }
+    }
+}
+
+/// As [`columns`], with one kernel.
+///
+/// # Safety
+/// As [`columns`].
+#[inline(always)]
+unsafe fn columns_by<K: Kernel>(job: &Job<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
     let row_tiles = job.call.w.n().div_ceil(TILE_N);
     for block in blocks {
         // SAFETY: passed on.

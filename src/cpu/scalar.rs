@@ -9,20 +9,9 @@ use std::ops::Range;
 
 /// # Safety
 /// No other call writes the same rows of W's result.
-pub(super) unsafe fn columns(
-    job: &Job<'_>,
-    quantized: bool,
-    blocks: Range<usize>,
-    scratch: &mut Scratch,
-) {
+pub(super) unsafe fn columns(job: &Job<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
     // SAFETY: passed on; plain Rust needs no instruction set.
-    unsafe {
-        if quantized {
-            gemm::columns::<Integer>(job, blocks, scratch);
-        } else {
-            gemm::columns::<Float>(job, blocks, scratch);
-        }
-    }
+    unsafe { gemm::columns::<Integer, Float>(job, blocks, scratch) }
 }
 
 /// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighbouring codes.
