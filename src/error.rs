@@ -125,6 +125,26 @@ pub enum Error {
         reason: String,
     },
 
+    /// A step that enqueues what a conditional node of a CUDA graph cannot run.
+    #[error(
+        "the step at {body} enqueues {node}, which a conditional node of a CUDA graph cannot run"
+    )]
+    GraphNode {
+        /// The step's width.
+        body: crate::Precision,
+        /// What it enqueues.
+        node: &'static str,
+    },
+
+    /// A call that does not come where it belongs: a step that is begun twice, say.
+    #[error("{call}: {reason}")]
+    Order {
+        /// Which call.
+        call: &'static str,
+        /// What stands in its way.
+        reason: String,
+    },
+
     /// A configuration value that makes no sense.
     #[error("configuration: {field} {reason}")]
     Config {

@@ -16,7 +16,7 @@
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
 //! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI). With feature `cuda`, `cuda`: the GPU's.
 //! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
-//! - [`WidthFlag`]: the word that carries a step's width to whoever runs it.
+//! - [`WidthFlag`]: the word that carries a step's width to whoever runs it; [`step`]: a control step around it.
 //!
 //! ```
 //! use half::bf16;
@@ -65,6 +65,7 @@ mod matrix;
 pub mod numerics;
 mod precision;
 pub mod reference;
+pub mod step;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,99 @@
+//! The latch for steps that run on the host: what kernels/latch.cuh does on a GPU.
+
+use std::time::{Duration, Instant};
+
+use super::words::{Executed, Outcome, StepFlag};
+use crate::Precision;
+
+/// Reads a flag once a step, counts the steps, and keeps the width of the one that runs.
+#[derive(Clone, Debug)]
+pub struct HostLatch {
+    next: u32,
+    width: Precision,
+}
+
+impl HostLatch {
+    /// A latch whose first step is `first`. Until then the width is BF16.
+    pub fn new(first: u32) -> Self {
+        Self {
+            next: first,
+            width: Precision::Bf16,
+        }
+    }
+
+    /// The width of the last step that was latched.
+    pub fn width(&self) -> Precision {
+        self.width
+    }
+
+    /// Begins the next step: reads the flag, for at most `spin` until it holds the step's own word, and answers what runs.
+    /// Anything but the step's own word is BF16.
+    pub fn latch(&mut self, words: &StepFlag, spin: Duration) -> Executed {
+        let sequence = self.next;
+        self.next = sequence.wrapping_add(1);
+        let mut begin = None;
+        let word = loop {
+            let word = words.asked().load_word();
+            if spin.is_zero() || Outcome::of(word, sequence) == Outcome::AsAsked {
+                break word;
+            }
+            if begin.get_or_insert_with(Instant::now).elapsed() >= spin {
+                break word;
+            }
+            std::thread::yield_now();
+        };
+        let executed = Executed {
+            sequence,
+            width: word.width_for(sequence),
+            outcome: Outcome::of(word, sequence),
+        };
+        self.width = executed.width;
+        words.record(executed);
+        executed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FlagWord;
+
+    #[test]
+    fn steps_are_counted_and_only_their_own_word_counts() {
+        let words = StepFlag::new();
+        let mut latch = HostLatch::new(u32::MAX - 1);
+        let mut expect = |sequence, width, outcome| {
+            let expected = Executed {
+                sequence,
+                width,
+                outcome,
+            };
+            assert_eq!(latch.latch(&words, Duration::ZERO), expected);
+            assert_eq!(words.executed(), Some(expected));
+            assert_eq!(latch.width(), width);
+        };
+        expect(u32::MAX - 1, Precision::Bf16, Outcome::Unwritten);
+        words.asked().store(u32::MAX, Precision::A4);
+        expect(u32::MAX, Precision::A4, Outcome::AsAsked);
+        expect(0, Precision::Bf16, Outcome::Earlier);
+        words.asked().store(2, Precision::A2);
+        expect(1, Precision::Bf16, Outcome::Later);
+        expect(2, Precision::A2, Outcome::AsAsked);
+        words.asked().store_word(FlagWord::from_bits(3 << 32 | 5));
+        expect(3, Precision::Bf16, Outcome::Invalid);
+    }
+
+    #[test]
+    fn a_spin_ends_with_the_word_or_without_it() {
+        let words = StepFlag::new();
+        let mut latch = HostLatch::new(0);
+        let ran = latch.latch(&words, Duration::from_millis(1));
+        assert_eq!(ran.outcome, Outcome::Unwritten);
+        let ran = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| latch.latch(&words, Duration::from_secs(60)));
+            words.asked().store(1, Precision::A8);
+            waiting.join().expect("a latch does not panic")
+        });
+        assert_eq!((ran.width, ran.outcome), (Precision::A8, Outcome::AsAsked));
+    }
+}

@@ -1,0 +1,464 @@
+//! The control step over ordinary memory: what runs when, at which width, and what is told about it.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use w4ax::step::{
+    Decide, HostEngine, HostStep, Outcome, PrefillWidth, StepEngine, StepOptions, StepPipeline,
+};
+use w4ax::{Error, FlagWord, Precision, Result};
+
+fn dispatcher() -> Dispatcher {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.275,
+        theta_48: 0.4,
+        theta_fp: 0.5,
+    };
+    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
+}
+
+/// Fast and steady: the dispatcher goes down from BF16 after some of these.
+const SWING: [f64; 7] = [0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+/// Slow and twisting: BF16 at once.
+const GRASP: [f64; 7] = [0.01, 0.0, 0.0, 0.2, -0.2, 0.1, 1.0];
+
+#[derive(Clone, Debug, PartialEq)]
+enum Event {
+    Prefill(u64, Precision),
+    Decode(u64, Precision),
+}
+
+/// Tells what it runs, and waits at the end of each prefill for a permission, if it has someone to ask.
+struct Recorder {
+    events: Sender<Event>,
+    permission: Option<Receiver<()>>,
+    fails: bool,
+}
+
+impl HostStep for Recorder {
+    type Observation = u64;
+    type Loaded = u64;
+
+    fn load(loaded: &mut u64, observation: &u64) {
+        *loaded = *observation;
+    }
+
+    fn prefill(&mut self, loaded: &u64, width: Precision) -> Result<()> {
+        self.events.send(Event::Prefill(*loaded, width)).unwrap();
+        if let Some(permission) = &self.permission {
+            permission.recv().unwrap();
+        }
+        if self.fails {
+            return Err(Error::Width(*loaded as u32));
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, loaded: &u64, width: Precision) -> Result<()> {
+        self.events.send(Event::Decode(*loaded, width)).unwrap();
+        Ok(())
+    }
+}
+
+struct Bench {
+    pipeline: StepPipeline<HostEngine<Recorder>>,
+    events: Receiver<Event>,
+    permission: Sender<()>,
+}
+
+fn bench(decide: Decide, spin: Duration, gated: bool) -> Bench {
+    let (events, told) = channel();
+    let (permission, asked) = channel();
+    let recorder = Recorder {
+        events,
+        permission: gated.then_some(asked),
+        fails: false,
+    };
+    let engine = HostEngine::new(recorder, StepOptions { decide, spin }).unwrap();
+    Bench {
+        pipeline: StepPipeline::new(engine, dispatcher()),
+        events: told,
+        permission,
+    }
+}
+
+const NONE: [[f64; 7]; 0] = [];
+const LONG: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_decision_before_the_step_routes_prefill_and_decode() {
+    let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
+    let mut widths = std::collections::HashSet::new();
+    for step in 0..40u64 {
+        let action = if step % 20 < 16 { SWING } else { GRASP };
+        // With the actions given, or, in the first step, left to `begin`.
+        let decided = (step > 0).then(|| b.pipeline.decide(&[action]).unwrap());
+        b.pipeline.begin(&step).unwrap();
+        let report = b.pipeline.finish().unwrap();
+        assert_eq!(u64::from(report.sequence), step);
+        assert_eq!(report.decode.outcome, Outcome::AsAsked);
+        assert!(report.as_decided());
+        assert_eq!(report.prefill, report.decode.width);
+        if let Some(decided) = decided {
+            assert_eq!(report.decision.unwrap().active, decided.active);
+        }
+        let width = report.decode.width;
+        assert_eq!(b.events.recv().unwrap(), Event::Prefill(step, width));
+        assert_eq!(b.events.recv().unwrap(), Event::Decode(step, width));
+        widths.insert(width);
+    }
+    assert!(widths.len() >= 3, "{widths:?}");
+}
+
+/// The prefill runs, at the width that it has whatever is decided; then the flag is stored; then the decode runs at it.
+#[test]
+fn a_decision_during_the_prefill_routes_the_decode() {
+    for prefill in [
+        PrefillWidth::Fixed(Precision::A8),
+        PrefillWidth::LastLatched,
+    ] {
+        let mut b = bench(Decide::DuringPrefill(prefill), LONG, true);
+        let mut last = Precision::Bf16;
+        for step in 0..30u64 {
+            b.pipeline.begin(&step).unwrap();
+            let before = match prefill {
+                PrefillWidth::Fixed(width) => width,
+                PrefillWidth::LastLatched => last,
+            };
+            assert_eq!(b.events.recv().unwrap(), Event::Prefill(step, before));
+            // The prefill is under way, and stays so: nothing is latched until it ends.
+            let decision = b.pipeline.decide(&[SWING]).unwrap();
+            let latched = b.pipeline.engine().words().executed();
+            assert_eq!(latched.map(|e| u64::from(e.sequence)), step.checked_sub(1));
+            b.permission.send(()).unwrap();
+            let report = b.pipeline.finish().unwrap();
+            assert_eq!(report.prefill, before);
+            assert_eq!(report.decode.width, decision.active);
+            assert_eq!(report.decode.outcome, Outcome::AsAsked);
+            assert_eq!(
+                b.events.recv().unwrap(),
+                Event::Decode(step, decision.active)
+            );
+            last = decision.active;
+        }
+        assert_ne!(last, Precision::Bf16);
+    }
+}
+
+/// A decision that comes after the latch has read: BF16, told as such; and it is not taken for the next step's.
+#[test]
+fn a_late_decision_is_never_run_on() {
+    let fixed = Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A4));
+    let mut b = bench(fixed, Duration::ZERO, true);
+    // Down to a width other than BF16 first.
+    let mut step = 0u64;
+    let mut run = |b: &mut Bench, late: bool| {
+        b.pipeline.begin(&step).unwrap();
+        step += 1;
+        let decide = |b: &mut Bench| b.pipeline.decide(&[SWING]).unwrap().active;
+        if !late {
+            decide(b);
+        }
+        b.permission.send(()).unwrap();
+        if late {
+            // The decode runs, so the latch has read.
+            while !matches!(b.events.recv().unwrap(), Event::Decode(..)) {}
+            decide(b);
+        }
+        b.pipeline.finish().unwrap()
+    };
+    for _ in 0..30 {
+        run(&mut b, false);
+    }
+    let report = run(&mut b, false);
+    assert_ne!(report.decode.width, Precision::Bf16);
+    while b.events.try_recv().is_ok() {}
+
+    let late = run(&mut b, true);
+    assert_eq!(late.decode.width, Precision::Bf16);
+    assert_eq!(late.decode.outcome, Outcome::Earlier);
+    assert!(!late.as_decided());
+    // No decision at all: the late one is not this step's.
+    b.pipeline.begin(&1000).unwrap();
+    b.permission.send(()).unwrap();
+    let none = b.pipeline.finish().unwrap();
+    assert_eq!(
+        (none.decode.width, none.decode.outcome, none.decision),
+        (Precision::Bf16, Outcome::Earlier, None)
+    );
+}
+
+/// With a spin, a decision that comes while the latch waits counts.
+#[test]
+fn a_spinning_latch_takes_a_decision_that_comes_in_time() {
+    let decide = Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A8));
+    let mut b = bench(decide, LONG, false);
+    for step in 0..20 {
+        b.pipeline.begin(&step).unwrap();
+        assert_eq!(
+            b.events.recv().unwrap(),
+            Event::Prefill(step, Precision::A8)
+        );
+        let decision = b.pipeline.decide(&[SWING]).unwrap();
+        let report = b.pipeline.finish().unwrap();
+        assert_eq!(report.decode.outcome, Outcome::AsAsked);
+        assert_eq!(report.decode.width, decision.active);
+        b.events.recv().unwrap();
+    }
+}
+
+/// An action that cannot be: the error is told, and BF16 is what runs.
+#[test]
+fn a_refused_action_is_bf16() {
+    for decide in [
+        Decide::BeforeStep,
+        Decide::DuringPrefill(PrefillWidth::LastLatched),
+    ] {
+        let mut b = bench(decide, LONG, false);
+        for step in 0..30 {
+            b.pipeline.begin(&step).unwrap();
+            if decide != Decide::BeforeStep {
+                b.pipeline.decide(&[SWING]).unwrap();
+            }
+            b.pipeline.finish().unwrap();
+            if decide == Decide::BeforeStep {
+                b.pipeline.decide(&[SWING]).unwrap();
+            }
+        }
+        let mut broken = SWING;
+        broken[1] = f64::NAN;
+        if decide == Decide::BeforeStep {
+            // One is decided for the next step already.
+            b.pipeline.begin(&30).unwrap();
+            assert_ne!(b.pipeline.finish().unwrap().decode.width, Precision::Bf16);
+            assert!(b.pipeline.decide(&[SWING, broken, SWING]).is_err());
+            b.pipeline.begin(&31).unwrap();
+        } else {
+            b.pipeline.begin(&31).unwrap();
+            assert!(b.pipeline.decide(&[SWING, broken]).is_err());
+        }
+        let report = b.pipeline.finish().unwrap();
+        assert_eq!(report.decode.width, Precision::Bf16);
+        assert_eq!(report.decode.outcome, Outcome::AsAsked, "it was decided so");
+    }
+}
+
+#[test]
+fn calls_out_of_order_are_errors() {
+    let order = |result: Result<()>, call: &str| match result {
+        Err(Error::Order { call: got, .. }) => assert_eq!(got, call),
+        other => panic!("{call}: {other:?}"),
+    };
+    let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
+    order(b.pipeline.finish().map(drop), "finish");
+    b.pipeline.decide(&[SWING]).unwrap();
+    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    b.pipeline.begin(&0).unwrap();
+    order(b.pipeline.begin(&0), "begin");
+    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    order(b.pipeline.reset(), "reset");
+    b.pipeline.finish().unwrap();
+
+    let mut b = bench(
+        Decide::DuringPrefill(PrefillWidth::LastLatched),
+        LONG,
+        false,
+    );
+    // Before the step is early enough, too.
+    b.pipeline.decide(&NONE).unwrap();
+    b.pipeline.begin(&0).unwrap();
+    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    assert!(b.pipeline.finish().unwrap().as_decided());
+
+    let spin = StepOptions {
+        spin: LONG + Duration::from_micros(1),
+        ..Default::default()
+    };
+    assert!(matches!(
+        HostEngine::new(recorder(false), spin),
+        Err(Error::Config { field: "spin", .. })
+    ));
+}
+
+fn recorder(fails: bool) -> Recorder {
+    Recorder {
+        events: channel().0,
+        permission: None,
+        fails,
+    }
+}
+
+/// A step that fails is told by its `finish`; the next one counts on.
+#[test]
+fn a_failed_step_counts() {
+    for decide in [
+        Decide::BeforeStep,
+        Decide::DuringPrefill(PrefillWidth::LastLatched),
+    ] {
+        let (events, _told) = channel();
+        let recorder = Recorder {
+            events,
+            permission: None,
+            fails: true,
+        };
+        let options = StepOptions {
+            decide,
+            ..Default::default()
+        };
+        let engine = HostEngine::new(recorder, options).unwrap();
+        let mut pipeline = StepPipeline::new(engine, dispatcher());
+        for step in 0..3u64 {
+            pipeline.begin(&step).unwrap();
+            assert!(matches!(pipeline.finish(), Err(Error::Width(w)) if u64::from(w) == step));
+            let latched = pipeline.engine().words().executed().unwrap();
+            assert_eq!(u64::from(latched.sequence), step);
+        }
+        assert_eq!(pipeline.sequence(), 3);
+    }
+}
+
+/// A panic of the step comes out where its end is waited for.
+#[test]
+fn a_panic_of_the_step_is_not_lost() {
+    struct Panics;
+    impl HostStep for Panics {
+        type Observation = ();
+        type Loaded = ();
+        fn load(_: &mut (), _: &()) {}
+        fn prefill(&mut self, _: &(), _: Precision) -> Result<()> {
+            panic!("the prefill is broken")
+        }
+        fn decode(&mut self, _: &(), _: Precision) -> Result<()> {
+            Ok(())
+        }
+    }
+    let engine = HostEngine::new(Panics, StepOptions::default()).unwrap();
+    let mut pipeline = StepPipeline::new(engine, dispatcher());
+    pipeline.begin(&()).unwrap();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pipeline.finish()));
+    let text = *panic.unwrap_err().downcast::<&str>().unwrap();
+    assert_eq!(text, "the prefill is broken");
+}
+
+/// Somebody else's word in the flag is no decision, and is seen.
+#[test]
+fn a_skipped_and_a_repeated_sequence_are_visible() {
+    let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
+    let flag = |b: &Bench, word| b.pipeline.engine().words().asked().store_word(word);
+    let step = |b: &mut Bench, word: FlagWord| {
+        b.pipeline.decide(&[SWING]).unwrap();
+        flag(b, word);
+        b.pipeline.begin(&0).unwrap();
+        b.pipeline.finish().unwrap().decode.outcome
+    };
+    assert_eq!(
+        step(&mut b, FlagWord::encode(0, Precision::A2)),
+        Outcome::AsAsked
+    );
+    assert_eq!(
+        step(&mut b, FlagWord::encode(0, Precision::A2)),
+        Outcome::Earlier
+    );
+    assert_eq!(
+        step(&mut b, FlagWord::encode(3, Precision::A2)),
+        Outcome::Later
+    );
+    assert_eq!(
+        step(&mut b, FlagWord::encode(3, Precision::A2)),
+        Outcome::AsAsked
+    );
+    assert_eq!(
+        step(&mut b, FlagWord::from_bits(4 << 32 | 3)),
+        Outcome::Invalid
+    );
+    assert_eq!(step(&mut b, FlagWord::UNWRITTEN), Outcome::Unwritten);
+}
+
+/// A new episode does not run on the motion, or the decision, of the one before.
+#[test]
+fn a_reset_forgets() {
+    let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
+    for step in 0..30 {
+        b.pipeline.decide(&[SWING]).unwrap();
+        b.pipeline.begin(&step).unwrap();
+        b.pipeline.finish().unwrap();
+    }
+    assert_ne!(b.pipeline.decide(&[SWING]).unwrap().active, Precision::Bf16);
+    b.pipeline.reset().unwrap();
+    b.pipeline.begin(&30).unwrap();
+    let report = b.pipeline.finish().unwrap();
+    assert_eq!(report.decode.width, Precision::Bf16);
+    assert_eq!(
+        (report.sequence, report.decode.outcome),
+        (30, Outcome::AsAsked)
+    );
+}
+
+proptest! {
+    /// Whenever the decision comes, or not at all: what ran is what was decided, or BF16; what is told is what ran.
+    #[test]
+    fn never_an_old_decision(
+        steps in proptest::collection::vec((0usize..4, any::<bool>()), 1..40),
+        before in any::<bool>(),
+        last in any::<bool>(),
+    ) {
+        let decide = match (before, last) {
+            (true, _) => Decide::BeforeStep,
+            (false, true) => Decide::DuringPrefill(PrefillWidth::LastLatched),
+            (false, false) => Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A2)),
+        };
+        let mut b = bench(decide, Duration::ZERO, true);
+        let mut previous = Precision::Bf16;
+        for (step, (when, grasp)) in steps.into_iter().enumerate() {
+            let step = step as u64;
+            let actions = [if grasp { GRASP } else { SWING }];
+            let mut decided = None;
+            if when == 0 {
+                decided = Some(b.pipeline.decide(&actions).unwrap().active);
+            }
+            b.pipeline.begin(&step).unwrap();
+            let Event::Prefill(_, prefill) = b.events.recv().unwrap() else {
+                panic!("a step begins with its prefill");
+            };
+            if when == 1 && !before {
+                decided = Some(b.pipeline.decide(&actions).unwrap().active);
+            }
+            b.permission.send(()).unwrap();
+            let Event::Decode(_, decode) = b.events.recv().unwrap() else {
+                panic!("a step ends with its decode");
+            };
+            let mut late = None;
+            if when == 2 && !before {
+                late = Some(b.pipeline.decide(&actions).unwrap().active);
+            }
+            let report = b.pipeline.finish().unwrap();
+            prop_assert_eq!(report.decode.width, decode);
+            prop_assert_eq!(report.prefill, prefill);
+            match decide {
+                Decide::BeforeStep => prop_assert_eq!(prefill, decode),
+                Decide::DuringPrefill(PrefillWidth::Fixed(width)) => prop_assert_eq!(prefill, width),
+                Decide::DuringPrefill(PrefillWidth::LastLatched) => prop_assert_eq!(prefill, previous),
+            }
+            match (decided, late) {
+                (Some(decided), _) => {
+                    prop_assert_eq!(decode, decided);
+                    prop_assert_eq!(report.decode.outcome, Outcome::AsAsked);
+                }
+                // `begin` has decided.
+                (None, _) if before => prop_assert!(report.as_decided()),
+                (None, late) => {
+                    prop_assert_eq!(decode, Precision::Bf16);
+                    prop_assert_ne!(report.decode.outcome, Outcome::AsAsked);
+                    prop_assert_eq!(report.decision.map(|d| d.active), late);
+                }
+            }
+            previous = decode;
+        }
+    }
+}
