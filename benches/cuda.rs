@@ -72,6 +72,7 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
                     n,
                     k,
                     precision,
+                    latched: false,
                     grouping,
                     packed,
                     options,

@@ -15,7 +15,7 @@ constexpr int64_t kMaxStride = W4AXK_MAX_STRIDE;
 
 bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 bool is_extent(uint32_t v) { return v >= 1 && v <= uint32_t(W4AXK_MAX_EXTENT); }
-bool is_width(uint32_t v) { return v == W4AXK_A2 || v == W4AXK_A4 || v == W4AXK_A8 || v == W4AXK_BF16; }
+bool is_fixed_width(uint32_t v) { return v == W4AXK_A2 || v == W4AXK_A4 || v == W4AXK_A8 || v == W4AXK_BF16; }
 bool is_grouping(uint32_t v) { return v == W4AXK_PER_CHANNEL || v == W4AXK_G32 || v == W4AXK_G64 || v == W4AXK_G128; }
 
 // Rows of BF16 that start at multiples of `bytes`.
@@ -25,7 +25,7 @@ bool rows_aligned(void const* pointer, int64_t stride, int bytes) {
 
 w4axk_status check_shape(uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
     if (!is_extent(m) || !is_extent(k)) return W4AXK_BAD_SHAPE;
-    if (!is_width(width)) return W4AXK_BAD_WIDTH;
+    if (!is_fixed_width(width) && width != W4AXK_LATCHED) return W4AXK_BAD_WIDTH;
     if (!is_grouping(group)) return W4AXK_BAD_GROUPING;
     if (group == W4AXK_PER_CHANNEL && k > uint32_t(W4AXK_MAX_CHANNEL_K)) return W4AXK_K_TOO_LARGE;
     return W4AXK_OK;
@@ -42,10 +42,11 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     if (a.mode > W4AXK_PACKED) return W4AXK_BAD_MODE;
     if (a.mode == W4AXK_PACKED && (a.width == W4AXK_BF16 || a.family == W4AXK_PLAIN)) return W4AXK_BAD_MODE;
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0 || a.reserved != 0) return W4AXK_BAD_FLAGS;
-    if (a.mode != W4AXK_PACKED && (a.x_stride < int64_t(w.k) || a.x_stride > kMaxStride)) return W4AXK_BAD_STRIDE;
+    bool const x_packed = a.mode == W4AXK_PACKED && a.width != W4AXK_LATCHED;
+    if (!x_packed && (a.x_stride < int64_t(w.k) || a.x_stride > kMaxStride)) return W4AXK_BAD_STRIDE;
     if (a.y_stride < int64_t(w.n) || a.y_stride > kMaxStride) return W4AXK_BAD_STRIDE;
     if (!is_aligned(w.tiles, 128) || !is_aligned(w.scales, 16) || !is_aligned(w.zeros, 16) || !is_aligned(w.sums, 16) ||
-        !is_aligned(a.x, a.mode == W4AXK_PACKED ? 128 : 2) || !is_aligned(a.y, 2) || !is_aligned(a.bias, 4) ||
+        !is_aligned(a.x, x_packed ? 128 : 2) || (a.width == W4AXK_LATCHED && !is_aligned(a.latch, 16)) || !is_aligned(a.y, 2) || !is_aligned(a.bias, 4) ||
         !is_aligned(a.workspace, 128))
         return W4AXK_MISALIGNED;
     return W4AXK_OK;
@@ -53,6 +54,11 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
 
 // From this many tokens on, x is quantised once instead of in every block that reads it.
 constexpr uint32_t kPackedFromM = 3;
+
+// A latched width may be the widest.
+uint64_t packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
+    return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group).bytes;
+}
 
 // The tile variant for a shape. Larger blocks read the activations less often, smaller ones fill the device.
 int pick_tile(w4axk_family family, uint32_t m, uint32_t n) {
@@ -67,16 +73,21 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     auto const family = a.family != W4AXK_AUTO ? w4axk_family(a.family)
                         : a.m <= uint32_t(W4AXK_DECODE_MAX_M) ? W4AXK_DECODE
                                                               : W4AXK_PREFILL;
-    bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && a.m >= kPackedFromM;
+    bool const routed = a.width == W4AXK_LATCHED;
+    // The routed kernels that quantise what they read are those of the fewest tokens.
+    bool const fuses = a.m < kPackedFromM && !(routed && family == W4AXK_PREFILL);
+    bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && !fuses;
     plan = w4axk_plan{};
-    plan.workspace_bytes = pack_first ? packed_layout(a.m, a.weight.k, a.width, a.weight.group).bytes : 0;
+    plan.workspace_bytes =
+        pack_first || (routed && a.mode == W4AXK_PACKED) ? packed_bytes(a.m, a.weight.k, a.width, a.weight.group) : 0;
     plan.family = family;
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
     if (a.tile > w4axk_tile_count(family)) return W4AXK_BAD_TILE;
     plan.tile = a.tile ? a.tile : uint32_t(pick_tile(family, a.m, a.weight.n));
-    int const index = find_kernel(family, int(a.width), int(a.weight.group), plan.mode == W4AXK_FUSED, int(plan.tile));
-    if (index < 0) return W4AXK_BAD_TILE;
+    int const index = find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
+                                  plan.mode == W4AXK_FUSED, int(plan.tile));
+    if (index < 0) return routed && a.mode == W4AXK_FUSED && a.m >= kPackedFromM ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     Kernel const& kernel = *kernel_at(index);
     // A block of the decode family has all tokens.
     if (family == W4AXK_DECODE && int(a.m) > kernel.tokens) return W4AXK_BAD_TILE;
@@ -88,28 +99,29 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
                                : int64_t(ceil_div(int(a.weight.n), kernel.rows)) * ceil_div(int(a.m), kernel.tokens);
     if (blocks > INT_MAX) return W4AXK_BAD_SHAPE;
     plan.blocks = uint32_t(blocks);
-    bool const pairs_only = pack_first || family == W4AXK_DECODE;
+    // Whichever of its readers asks for more: a routed prefill may take x as it is.
+    bool const pairs_only = (pack_first && !routed) || family == W4AXK_DECODE;
     // Vectors that straddle K's end would bring in what lies behind a row.
     bool const x_vectors = pairs_only ? rows_aligned(a.x, a.x_stride, 4) : rows_aligned(a.x, a.x_stride, 16) && a.weight.k % 8 == 0;
-    plan.slow_x = a.mode != W4AXK_PACKED && (family == W4AXK_PLAIN || !x_vectors);
+    plan.slow_x = (a.mode != W4AXK_PACKED || routed) && (family == W4AXK_PLAIN || !x_vectors);
     plan.slow_y = family == W4AXK_PREFILL && !rows_aligned(a.y, a.y_stride, 16);
     return W4AXK_OK;
 }
 
-// Checked arguments -> one launch of the kernel.
-w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void const* x, Device const& device, bool pdl,
+// Checked arguments -> one launch of the kernel. `codes`: what quantize_pack wrote, where the mode is packed.
+w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void const* codes, Device const& device, bool pdl,
                          cudaStream_t stream) {
     Kernel const& kernel = *kernel_at(int(plan.kernel));
     w4axk_weight const& w = a.weight;
-    bool const packed = plan.mode == W4AXK_PACKED;
+    bool const routed = a.width == W4AXK_LATCHED, packed = plan.mode == W4AXK_PACKED && !routed;
     GemmParams p = {};
     p.tiles = w.tiles;
     p.scales = w.scales;
     p.zeros = w.zeros;
     p.sums = w.sums;
-    p.x = x;
+    p.x = packed ? codes : a.x;
     if (packed)
-        p.tokens = reinterpret_cast<TokenGroup const*>(static_cast<unsigned char const*>(x) +
+        p.tokens = reinterpret_cast<TokenGroup const*>(static_cast<unsigned char const*>(codes) +
                                                        packed_layout(a.m, w.k, a.width, w.group).token_groups);
     p.x_stride = a.x_stride;
     p.y = static_cast<uint16_t*>(a.y);
@@ -122,13 +134,15 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     p.k_tiles = ceil_div(p.k, kTileK);
     p.group = int(w.group);
     p.groups = group_count(p.k, p.group);
-    p.bits = int(a.width);
+    p.bits = routed ? 16 : int(a.width);
     p.scale_type = int(w.scale_type);
     p.x_vectors = !packed && !plan.slow_x;
     p.y_vectors = !plan.slow_y;
     int const shared = kernel.shared_bytes(p.m);
     if (shared > device.largest_shared_bytes) return W4AXK_BAD_TILE;
-    return status_of(launch(Launch{&kernel, dim3(plan.blocks), shared, pdl && device.has_pdl, stream}, p));
+    Launch const l = {&kernel, dim3(plan.blocks), shared, pdl && device.has_pdl, stream};
+    if (!routed && kernel.family != W4AXK_PLAIN) return status_of(launch(l, p));
+    return status_of(launch(l, RoutedParams{p, codes, routed ? &a.latch->latched : nullptr}));
 }
 
 w4axk_status check_quantize(w4axk_quantize_args const& a) {
@@ -136,10 +150,11 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     if (status != W4AXK_OK) return status;
     if (a.width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0) return W4AXK_BAD_FLAGS;
-    if (!a.x || !a.packed) return W4AXK_NULL_POINTER;
+    bool const routed = a.width == W4AXK_LATCHED;
+    if (!a.x || !a.packed || (routed && !a.latch)) return W4AXK_NULL_POINTER;
     if (a.x_stride < int64_t(a.k) || a.x_stride > kMaxStride) return W4AXK_BAD_STRIDE;
-    if (!is_aligned(a.x, 2) || !is_aligned(a.packed, 128)) return W4AXK_MISALIGNED;
-    if (a.packed_bytes < packed_layout(a.m, a.k, a.width, a.group).bytes) return W4AXK_WORKSPACE_TOO_SMALL;
+    if (!is_aligned(a.x, 2) || !is_aligned(a.packed, 128) || (routed && !is_aligned(a.latch, 16))) return W4AXK_MISALIGNED;
+    if (a.packed_bytes < packed_bytes(a.m, a.k, a.width, a.group)) return W4AXK_WORKSPACE_TOO_SMALL;
     return W4AXK_OK;
 }
 
@@ -148,6 +163,7 @@ w4axk_status launch_quantize(w4axk_quantize_args const& a, Device const& device,
     p.x = a.x;
     p.x_stride = a.x_stride;
     p.codes = a.packed;
+    if (a.width == W4AXK_LATCHED) p.latched = &a.latch->latched;
     p.tokens = reinterpret_cast<TokenGroup*>(static_cast<unsigned char*>(a.packed) +
                                              packed_layout(a.m, a.k, a.width, a.group).token_groups);
     p.m = int(a.m);
@@ -157,7 +173,7 @@ w4axk_status launch_quantize(w4axk_quantize_args const& a, Device const& device,
     p.groups = group_count(p.k, p.group);
     p.bits = int(a.width);
     p.x_vectors = rows_aligned(a.x, a.x_stride, 4);
-    Kernel const& kernel = *kernel_at(find_kernel(W4AXK_AUTO, int(a.width), p.group, true, 1));
+    Kernel const& kernel = *kernel_at(find_kernel(Role::QuantizePack, W4AXK_AUTO, int(a.width), p.group, true, 1));
     // Whole rows: a block a token, pads included. Groups: a block 8 tokens and 256 k.
     constexpr int kBlockK = 256;
     dim3 const grid = p.group ? dim3(ceil_div(p.m, kTileM), ceil_div(p.k, kBlockK)) : dim3(ceil_div(p.m, kTileM) * kTileM);
@@ -197,6 +213,7 @@ const char* w4axk_status_text(uint32_t status) {
         case W4AXK_NO_KERNEL_IMAGE: return "the kernels were not built for the architecture of this device";
         case W4AXK_NOT_PRELOADED: return "the kernels have not been preloaded on this device";
         case W4AXK_WRONG_CONTEXT: return "the stream does not belong to the primary context of this device";
+        case W4AXK_BAD_NODE: return "a graph's body holds a node that a conditional node cannot run";
         case W4AXK_CUDA_ERROR: return "the CUDA runtime reported an error";
         default: return "unknown status";
     }
@@ -211,7 +228,7 @@ w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t
     w4axk_status const status = check_shape(m, k, width, group);
     if (status != W4AXK_OK) return status;
     if (width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
-    *bytes = packed_layout(m, k, width, group).bytes;
+    *bytes = packed_bytes(m, k, width, group);
     return W4AXK_OK;
 }
 
@@ -230,7 +247,8 @@ w4axk_status w4axk_workspace_bytes(const w4axk_gemm_args* args, uint64_t* bytes)
 w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
     w4axk_gemm_args const& a = *args;
-    if (!a.weight.tiles || !a.weight.scales || !a.weight.sums || !a.x || !a.y) return W4AXK_NULL_POINTER;
+    if (!a.weight.tiles || !a.weight.scales || !a.weight.sums || !a.x || !a.y || (a.width == W4AXK_LATCHED && !a.latch))
+        return W4AXK_NULL_POINTER;
     w4axk_plan plan;
     w4axk_status status = make_plan(a, plan);
     if (status != W4AXK_OK) return status;
@@ -243,9 +261,10 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     status = guard.enter(*device, on);
     if (status != W4AXK_OK) return status;
     bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0;
-    if (plan.launches == 1) return launch_gemm(a, plan, a.x, *device, pdl, on);
-    w4axk_quantize_args const quantize = {a.x,     a.x_stride, a.workspace,    a.workspace_bytes, a.m,
-                                          a.weight.k, a.width, a.weight.group, a.flags,           a.device};
+    if (plan.launches == 1)
+        return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, *device, pdl, on);
+    w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m,    a.weight.k,
+                                          a.width, a.weight.group, a.flags,     a.device,          a.latch};
     status = launch_quantize(quantize, *device, on);
     // Ours to overlap: the GEMM fetches weights while quantize_pack runs.
     return status == W4AXK_OK ? launch_gemm(a, plan, a.workspace, *device, true, on) : status;
@@ -268,14 +287,20 @@ w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kern
     if (kernel >= w4axk_kernel_count()) return W4AXK_BAD_TILE;
     LoadedKernel const* const loaded = find_loaded(device, int(kernel));
     if (!loaded) return W4AXK_NOT_PRELOADED;
+    if (!loaded->there) return W4AXK_DRIVER_TOO_OLD;
     Kernel const& k = *kernel_at(int(kernel));
     cudaFuncAttributes const& f = loaded->attributes;
     // The architecture that the source was compiled for, also where the driver compiled the PTX for a newer one.
     bool const s4 = k.bits == 4 && f.ptxVersion < 90;
     bool const multiplies = k.family == W4AXK_DECODE || k.family == W4AXK_PREFILL;
     attributes->family = k.family;
-    attributes->width = uint32_t(k.bits ? k.bits : k.family == W4AXK_PLAIN ? 16 : 8);
-    attributes->mma = !multiplies ? W4AXK_MMA_NONE : k.bits == 16 ? W4AXK_MMA_BF16 : s4 ? W4AXK_MMA_S4 : W4AXK_MMA_S8;
+    bool const routed = k.role == Role::RoutedGemm;
+    attributes->width = uint32_t(k.bits ? k.bits : routed ? int(W4AXK_LATCHED) : k.role == Role::QuantizePack ? 8 : 16);
+    attributes->mma = !multiplies     ? W4AXK_MMA_NONE
+                      : routed        ? W4AXK_MMA_ROUTED
+                      : k.bits == 16  ? W4AXK_MMA_BF16
+                      : s4            ? W4AXK_MMA_S4
+                                      : W4AXK_MMA_S8;
     attributes->registers = uint32_t(f.numRegs);
     attributes->static_shared = uint32_t(f.sharedSizeBytes);
     attributes->dynamic_shared = uint32_t(k.largest_shared_bytes);
@@ -288,10 +313,10 @@ w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kern
 
 w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint32_t* mma) {
     if (!mma) return W4AXK_NULL_POINTER;
-    if (!is_width(width)) return W4AXK_BAD_WIDTH;
+    if (!is_fixed_width(width)) return W4AXK_BAD_WIDTH;
     if (family < W4AXK_DECODE || family > W4AXK_PLAIN) return W4AXK_BAD_FAMILY;
     // All kernels of a file are compiled for the same architectures: one stands for all.
-    int const kernel = find_kernel(w4axk_family(family), int(width), W4AXK_G128, true, 1);
+    int const kernel = find_kernel(Role::Gemm, w4axk_family(family), int(width), W4AXK_G128, true, 1);
     w4axk_kernel_attributes_t attributes;
     w4axk_status const status = w4axk_kernel_attributes(device, uint32_t(kernel), &attributes);
     if (status == W4AXK_OK) *mma = attributes.mma;

@@ -12,6 +12,8 @@ namespace w4ax {
 namespace {
 
 constexpr int kMaxDevices = 64;
+// CUDA 12.4: conditional nodes of graphs. What sets one calls a function that older drivers do not have.
+constexpr int kConditionalNodesDriver = 12040;
 
 thread_local char const* last_error_text = "no error";
 
@@ -25,6 +27,7 @@ struct Driver {
     CUresult (*pop)(CUcontext*);
     CUresult (*retain_primary)(CUcontext*, CUdevice);
     CUresult (*device)(CUdevice*, int);
+    CUresult (*kernel_node)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
 };
 Driver driver;
 
@@ -50,6 +53,7 @@ cudaError_t look_up_driver() {
     if (error == cudaSuccess) error = look_up("cuCtxPopCurrent", d.pop);
     if (error == cudaSuccess) error = look_up("cuDevicePrimaryCtxRetain", d.retain_primary);
     if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
+    if (error == cudaSuccess) error = look_up("cuGraphKernelNodeGetParams", d.kernel_node);
     if (error == cudaSuccess) driver = d;
     return error;
 }
@@ -78,8 +82,13 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
     slot.device.has_pdl = major >= 9;
     slot.kernels.reset(new (std::nothrow) LoadedKernel[kernel_count()]);
     if (!slot.kernels) return status_of(cudaErrorMemoryAllocation);
+    int driver_version = 0;
+    error = cudaDriverGetVersion(&driver_version);
+    if (error != cudaSuccess) return status_of(error);
     for (int i = 0; i < kernel_count(); ++i) {
         Kernel const& kernel = *kernel_at(i);
+        slot.kernels[i].there = kernel.role != Role::GraphLatch || driver_version >= kConditionalNodesDriver;
+        if (!slot.kernels[i].there) continue;
         // Asking for the attributes loads the kernel.
         error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
         if (error != cudaSuccess) return status_of(error);
@@ -150,6 +159,14 @@ w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
     }
     if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
     entered_ = true;
+    return W4AXK_OK;
+}
+
+w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is) {
+    CUDA_KERNEL_NODE_PARAMS params = {};
+    if (driver.kernel_node(node, &params) != CUDA_SUCCESS) return status_of(cudaErrorInvalidValue);
+    // No context: a kernel that is loaded wherever it runs.
+    *is = !params.ctx || params.ctx == slots[device.ordinal].primary;
     return W4AXK_OK;
 }
 

@@ -11,6 +11,7 @@ namespace w4ax {
 w4axk_status status_of(cudaError_t error);
 
 struct LoadedKernel {
+    bool there;  // false: the driver is too old for this one
     cudaFuncAttributes attributes;
 };
 
@@ -22,7 +23,13 @@ struct Device {
 
 // Null if the device is not preloaded.
 Device const* find_device(int ordinal);
+// Whatever was preloaded, `there` or not.
 LoadedKernel const* find_loaded(int ordinal, int kernel);
+
+#ifndef W4AX_EMULATE
+// Whether a kernel node of a graph runs in the device's primary context.
+w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is);
+#endif
 
 // Makes a device's primary context current while it lives, after it has checked that a stream belongs to it.
 class ContextGuard {

@@ -5,20 +5,26 @@
 
 namespace w4ax {
 
-// Groups of 32, 64 and 128, and BF16 whole rows in runs of 128.
+// The weights of the first round, on their way.
 template <class C>
-W4AX_DEVICE void decode_runs(GemmParams const& p, unsigned char* shared) {
-    Decode<C> const d(p, shared);
-    using Engine = typename Decode<C>::Engine;
-    using Accumulator = typename Engine::Accumulator;
-
-    Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});     // (4,NT,tiles)
-    Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});     // (4,NT,MT)
-    RawRowGroup rRows[Decode<C>::kRowItems];
-    float acc[C::kOutputs] = {};
+W4AX_DEVICE auto first_weights(Decode<C> const& d) {
+    Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});  // (4,NT,tiles)
     clear(rW);
     CUTE_UNROLL
     for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
+    return rW;
+}
+
+// Groups of 32, 64 and 128, and BF16 whole rows in runs of 128.
+template <class C, class TensorW>
+W4AX_DEVICE void decode_runs(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
+    GemmParams const& p = d.p;
+    using Engine = typename Decode<C>::Engine;
+    using Accumulator = typename Engine::Accumulator;
+
+    Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
+    RawRowGroup rRows[Decode<C>::kRowItems];
+    float acc[C::kOutputs] = {};
     d.load_rows(0, rRows);
 
     // All above reads weights only; x and y belong to the launch before until here.
@@ -80,19 +86,15 @@ W4AX_DEVICE void scan_rows(Decode<C> const& d, Extremes* sExtremes) {
 }
 
 // Quantised activations and weights with one scale a channel: integer sums of whole rows in registers.
-template <class C>
-W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
-    Decode<C> const d(p, shared);
+template <class C, class TensorW>
+W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
+    GemmParams const& p = d.p;
     using Engine = typename Decode<C>::Engine;
-    auto* const sExtremes = reinterpret_cast<Extremes*>(shared + d.offsets.tokens);  // [warp][token]
-    auto* const sSums = reinterpret_cast<int*>(sExtremes) + C::kWarps * p.m;         // [warp][token]
+    auto* const sExtremes = reinterpret_cast<Extremes*>(d.shared + d.offsets.tokens);  // [warp][token]
+    auto* const sSums = reinterpret_cast<int*>(sExtremes) + C::kWarps * p.m;           // [warp][token]
 
-    Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});  // (4,NT,tiles)
-    Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});      // (4,NT,MT)
+    Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(rC);
-    clear(rW);
-    CUTE_UNROLL
-    for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
 
     // All above reads weights only; x and y belong to the launch before until here.
     ptx::wait_for_previous_grid();
@@ -140,7 +142,7 @@ W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
     // All warps' sums are in the slab.
     __syncthreads();
 
-    auto const* sSlab = reinterpret_cast<int const*>(shared + d.offsets.slab);
+    auto const* sSlab = reinterpret_cast<int const*>(d.shared + d.offsets.slab);
     d.for_outputs([&](int, int token, int row) {
         int const tile = d.first_tile_n + row / kTileN;
         if (tile >= p.n_tiles) return;
@@ -164,13 +166,21 @@ W4AX_DEVICE void decode_whole_rows(GemmParams const& p, unsigned char* shared) {
     });
 }
 
+// From the first round's weights to y.
+template <class C, class TensorW>
+W4AX_DEVICE void decode(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
+    if constexpr (C::kWholeRow)
+        decode_whole_rows<C>(d, rW);
+    else
+        decode_runs<C>(d, rW);
+}
+
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 2) decode_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
     W4AX_DYNAMIC_SHARED(shared);
-    if constexpr (C::kWholeRow)
-        decode_whole_rows<C>(p, shared);
-    else
-        decode_runs<C>(p, shared);
+    Decode<C> const d(p, shared);
+    Tensor rW = first_weights(d);  // (4,NT,tiles)
+    decode(d, rW);
 }
 
 }  // namespace w4ax

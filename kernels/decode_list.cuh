@@ -12,6 +12,7 @@ Kernel decode_entry(int tile) {
     // Shared memory that every architecture from sm_80 on gives a block (sm_86 and sm_89 have the least).
     static_assert(typename C::Shared(C::kTokens).total <= 99 * 1024, "a block does not fit on sm_86");
     return {reinterpret_cast<void const*>(&decode_kernel<C>),
+            Role::Gemm,
             W4AXK_DECODE,
             C::kBits,
             C::kGroup,

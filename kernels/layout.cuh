@@ -62,11 +62,14 @@ struct PackedLayout {
     uint64_t bytes;
 };
 
+W4AX_HOST_DEVICE constexpr uint64_t packed_token_groups(uint64_t m_tiles, uint64_t k_tiles, uint64_t bits) {
+    return (m_tiles * k_tiles * (kTileM * kTileK / 8) * bits + 127) / 128 * 128;
+}
+
 inline PackedLayout packed_layout(uint64_t m, uint64_t k, uint64_t bits, uint64_t group) {
     uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
     uint64_t const groups = group ? (k + group - 1) / group : 1;
-    uint64_t const codes = m_tiles * k_tiles * (kTileM * kTileK / 8) * bits;
-    uint64_t const token_groups = (codes + 127) / 128 * 128;
+    uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, bits);
     return {token_groups, token_groups + m_tiles * groups * kTileM * sizeof(TokenGroup)};
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layout.cuh"
+#include "w4ax_kernels.h"
 
 #include <cstdint>
 
@@ -27,6 +28,13 @@ struct GemmParams {
     bool y_vectors;               // rows of y are aligned to 16 bytes
 };
 
+// A GEMM whose width the latch says. `gemm` is as for 16 bits.
+struct RoutedParams {
+    GemmParams gemm;
+    void const* codes;            // packed, where its mode is; of the latched width
+    uint64_t const* latched;      // see latch.cuh; the plain kernel: null if gemm.bits says it
+};
+
 struct QuantizeParams {
     void const* x;                // BF16 [m, k]
     int64_t x_stride;             // elements
@@ -37,6 +45,17 @@ struct QuantizeParams {
     int group;                    // 0: per token
     int bits;
     bool x_vectors;               // rows of x are aligned to 4 bytes
+    uint64_t const* latched;      // null, or what says `bits`
+};
+
+struct LatchParams {
+    w4axk_latch_state* state;
+    uint64_t const* flag;         // null with a forced width only
+    uint64_t* executed;
+    uint64_t conditionals[4];
+    int conditional_count;
+    uint32_t spin_us;
+    uint32_t forced;              // 0: the flag says it
 };
 
 }  // namespace w4ax

@@ -4,6 +4,7 @@
 
 #include "device.cuh"
 #include "epilogue.cuh"
+#include "latch.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
 
@@ -25,8 +26,10 @@ W4AX_DEVICE int plain_weight(GemmParams const& p, int channel, int k) {
     return q < 8 ? q : q - 16;
 }
 
-__global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
+__global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT RoutedParams const params) {
     ptx::wait_for_previous_grid();
+    GemmParams p = params.gemm;
+    if (params.latched) p.bits = latched_bits(params.latched);
     int64_t const output = int64_t(blockIdx.x) * kPlainThreads + threadIdx.x;
     if (output >= int64_t(p.m) * p.n) return;
     int const token = int(output / p.n), channel = int(output % p.n);

@@ -161,15 +161,20 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
         });
 }
 
+template <class C>
+W4AX_DEVICE void prefill(GemmParams const& p, unsigned char* shared) {
+    if constexpr (C::kWholeRow)
+        prefill_whole_rows<C>(p, shared);
+    else
+        prefill_runs<C>(p, shared);
+}
+
 // One block a multiprocessor is enough to ask for: without the word the assembler rounds registers down for the sake of more
 // blocks, and spills.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
     W4AX_DYNAMIC_SHARED(shared);
-    if constexpr (C::kWholeRow)
-        prefill_whole_rows<C>(p, shared);
-    else
-        prefill_runs<C>(p, shared);
+    prefill<C>(p, shared);
 }
 
 }  // namespace w4ax

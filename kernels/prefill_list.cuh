@@ -11,6 +11,7 @@ Kernel prefill_entry(int tile) {
     // Shared memory that every architecture from sm_80 on gives a block (sm_86 and sm_89 have the least).
     static_assert(C::kShared <= 99 * 1024, "a block does not fit on sm_86");
     return {reinterpret_cast<void const*>(&prefill_kernel<C>),
+            Role::Gemm,
             W4AXK_PREFILL,
             C::kBits,
             C::kGroup,

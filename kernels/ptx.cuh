@@ -12,6 +12,11 @@ uint4 load_once(uint4 const* global);
 uint32_t flip_nibbles(uint32_t a, uint32_t flip);
 void wait_for_previous_grid();
 void let_next_grid_start();
+uint64_t load_acquire_system(uint64_t const* word);
+void store_release_system(uint64_t* word, uint64_t value);
+uint64_t nanoseconds();
+void pause();
+void set_graph_conditional(uint64_t handle, uint32_t value);
 
 inline void load_once_if(bool there, uint4 const* global, uint4& v) {
     if (there) v = load_once(global);
@@ -54,6 +59,31 @@ W4AX_DEVICE void let_next_grid_start() {
 #if W4AX_ARCH >= 900
     asm volatile("griddepcontrol.launch_dependents;");
 #endif
+}
+
+// Words that the host stores and loads while the kernel runs: whole, and ordered with what the other side wrote before.
+W4AX_DEVICE uint64_t load_acquire_system(uint64_t const* word) {
+    uint64_t value;
+    asm volatile("ld.acquire.sys.b64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+W4AX_DEVICE void store_release_system(uint64_t* word, uint64_t value) {
+    asm volatile("st.release.sys.b64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+
+// A clock that all multiprocessors share. It may tick in steps of a microsecond.
+W4AX_DEVICE uint64_t nanoseconds() {
+    uint64_t now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+    return now;
+}
+
+// Between two looks at a word: leaves the bus to others for a while.
+W4AX_DEVICE void pause() { asm volatile("nanosleep.u32 100;"); }
+
+// The driver's own function behind cudaGraphSetConditional.
+W4AX_DEVICE void set_graph_conditional(uint64_t handle, uint32_t value) {
+    cudaGraphSetConditional(static_cast<cudaGraphConditionalHandle>(handle), value);
 }
 
 #endif

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.cuh"
+#include "latch.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
 #include "quantise.cuh"
@@ -37,12 +38,24 @@ W4AX_DEVICE Octet load_lane_octet(QuantizeParams const& p, int token, int tile_k
     return x;
 }
 
+// False if there is nothing to do: the latched width leaves the activations as they are. Wait for the previous grid first.
+W4AX_DEVICE bool take_latched(QuantizeParams& p) {
+    if (!p.latched) return true;
+    p.bits = latched_bits(p.latched);
+    p.tokens = reinterpret_cast<TokenGroup*>(
+        static_cast<unsigned char*>(p.codes) +
+        packed_token_groups(uint64_t(ceil_div(p.m, kTileM)), uint64_t(p.k_tiles), uint64_t(p.bits)));
+    return p.bits != 16;
+}
+
 // Groups of 32, 64 and 128: a warp takes one token's 256 k. Grid: (ceil(M/8), ceil(K/256)), a warp a token.
 template <int kGroup>
-__global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_CONSTANT QuantizeParams const p) {
+__global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_CONSTANT QuantizeParams const params) {
     // x is the launch before's, and so may be what it reads of ours: wait before both.
     ptx::wait_for_previous_grid();
     ptx::let_next_grid_start();
+    QuantizeParams p = params;
+    if (!take_latched(p)) return;
     int const token = int(blockIdx.x) * kTileM + warp_index(), tile_k = int(blockIdx.y) * kPackTiles, lane = lane_index();
     int const levels = (1 << p.bits) - 1;
 
@@ -60,13 +73,16 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_C
 }
 
 // Per token: a block a token, also for those between M and the next multiple of 8.
-__global__ void __launch_bounds__(kPackThreads) quantize_pack_rows(W4AX_GRID_CONSTANT QuantizeParams const p) {
+__global__ void __launch_bounds__(kPackThreads) quantize_pack_rows(W4AX_GRID_CONSTANT QuantizeParams const params) {
     W4AX_DYNAMIC_SHARED(shared);
     constexpr int kWarps = kPackThreads / 32;
     auto* const sExtremes = reinterpret_cast<Extremes*>(shared);          // [warp]
     auto* const sSums = reinterpret_cast<int*>(sExtremes + kWarps);       // [warp]
     ptx::wait_for_previous_grid();
     ptx::let_next_grid_start();
+    QuantizeParams p = params;
+    // The whole grid leaves, before any barrier.
+    if (!take_latched(p)) return;
     int const token = int(blockIdx.x), warp = warp_index(), lane = lane_index(), levels = (1 << p.bits) - 1;
 
     Extremes e = 0;

@@ -6,9 +6,18 @@
 
 namespace w4ax {
 
+enum class Role {
+    Gemm,          // takes GemmParams, the plain one RoutedParams
+    RoutedGemm,    // takes RoutedParams
+    QuantizePack,  // takes QuantizeParams
+    Latch,         // takes LatchParams, as the last
+    GraphLatch     // sets conditional nodes as well
+};
+
 struct Kernel {
     void const* function;         // a `void (*)(Params)`
-    w4axk_family family;          // W4AXK_AUTO: quantize_pack
+    Role role;
+    w4axk_family family;          // of the GEMMs; else W4AXK_AUTO
     int bits;                     // 4 takes 2 as well; 0: any
     int group;                    // 0: per channel
     bool fused;
@@ -39,6 +48,11 @@ KernelList prefill_a8_packed();
 KernelList prefill_bf16();
 KernelList quantize_pack_kernels();
 KernelList plain_kernels();
+KernelList routed_decode_fused();
+KernelList routed_decode_packed();
+KernelList routed_prefill();
+KernelList latch_kernels();
+KernelList graph_latch_kernels();
 
 constexpr int kDecodeTiles = 3;
 constexpr int kPrefillTiles = 3;
@@ -46,7 +60,7 @@ constexpr int kPrefillTiles = 3;
 // All of them in one numbering.
 int kernel_count();
 Kernel const* kernel_at(int index);  // null beyond the last
-// The index of the kernel for these, -1 if there is none.
-int find_kernel(w4axk_family family, int bits, int group, bool fused, int tile);
+// The index of the kernel for these, -1 if there is none. A kernel of any width or grouping is one for each.
+int find_kernel(Role role, w4axk_family family, int bits, int group, bool fused, int tile);
 
 }  // namespace w4ax

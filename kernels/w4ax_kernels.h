@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure or a meaning below changes. */
-#define W4AXK_ABI_VERSION 1u
+#define W4AXK_ABI_VERSION 2u
 
 /* ---- numbers ---- */
 
@@ -31,11 +31,11 @@ typedef enum w4axk_status {
     W4AXK_NULL_POINTER = 1,         /* a pointer that must not be null is */
     W4AXK_BAD_SHAPE = 2,            /* M, N or K is 0 or over W4AXK_MAX_EXTENT, or the grid has more than 2^31 - 1 blocks */
     W4AXK_BAD_STRIDE = 3,           /* a row stride is shorter than its row or over W4AXK_MAX_STRIDE */
-    W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8 or 16 (16 is not quantised, so not packed) */
+    W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8, 16 or W4AXK_LATCHED (16 is not quantised, so not packed) */
     W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
     W4AXK_BAD_SCALE_TYPE = 6,
     W4AXK_BAD_FAMILY = 7,           /* unknown, or decode with more than W4AXK_DECODE_MAX_M tokens */
-    W4AXK_BAD_MODE = 8,             /* unknown, or packed with 16 bits */
+    W4AXK_BAD_MODE = 8,             /* unknown, packed with 16 bits, or fused where a latched width is packed first */
     W4AXK_BAD_TILE = 9,             /* no such tile variant in this family */
     W4AXK_BAD_FLAGS = 10,           /* unknown flag bits, or a reserved field that is not 0 */
     W4AXK_MISALIGNED = 11,          /* a pointer is not aligned as its field requires */
@@ -47,11 +47,19 @@ typedef enum w4axk_status {
     W4AXK_NO_KERNEL_IMAGE = 17,     /* the build holds no code for this device's architecture */
     W4AXK_NOT_PRELOADED = 18,       /* w4axk_preload has not been called for this device */
     W4AXK_WRONG_CONTEXT = 19,       /* the stream is not of the device's primary context */
+    W4AXK_BAD_NODE = 21,            /* a graph's body holds a node that a conditional node cannot run */
     W4AXK_CUDA_ERROR = 20           /* any other error of the runtime: see w4axk_last_cuda_error */
 } w4axk_status;
 
-/* Activation bits. W4AXK_BF16 leaves the activations as they are. */
-typedef enum w4axk_width { W4AXK_A2 = 2, W4AXK_A4 = 4, W4AXK_A8 = 8, W4AXK_BF16 = 16 } w4axk_width;
+/* Activation bits. W4AXK_BF16 leaves the activations as they are. W4AXK_LATCHED is the width that the latch holds when the
+ * kernel runs: a routed kernel has the code of all four and branches on it. */
+typedef enum w4axk_width {
+    W4AXK_A2 = 2,
+    W4AXK_A4 = 4,
+    W4AXK_A8 = 8,
+    W4AXK_BF16 = 16,
+    W4AXK_LATCHED = 255
+} w4axk_width;
 
 typedef enum w4axk_scale_type { W4AXK_SCALE_F32 = 0, W4AXK_SCALE_F16 = 1, W4AXK_SCALE_BF16 = 2 } w4axk_scale_type;
 
@@ -68,7 +76,8 @@ typedef enum w4axk_mma {
     W4AXK_MMA_NONE = 0,  /* the plain kernel: scalar code */
     W4AXK_MMA_S4 = 1,    /* mma.m16n8k64 (k32 for groups of 32) s4 x u4 -> s32 */
     W4AXK_MMA_S8 = 2,    /* mma.m16n8k32 s8 x u8 -> s32 */
-    W4AXK_MMA_BF16 = 3   /* mma.m16n8k16 bf16 x bf16 -> f32 */
+    W4AXK_MMA_BF16 = 3,  /* mma.m16n8k16 bf16 x bf16 -> f32 */
+    W4AXK_MMA_ROUTED = 4 /* a routed kernel: the ones that its family's kernels of each width have */
 } w4axk_mma;
 
 typedef enum w4axk_family {
@@ -81,7 +90,8 @@ typedef enum w4axk_family {
 typedef enum w4axk_mode {
     W4AXK_MODE_AUTO = 0, /* x is BF16; the table picks fused, or quantize_pack into the workspace and then packed */
     W4AXK_FUSED = 1,     /* x is BF16; one launch, which quantises what it reads */
-    W4AXK_PACKED = 2     /* x is what w4axk_quantize_pack wrote for the same M, K, width and grouping */
+    W4AXK_PACKED = 2     /* x is what w4axk_quantize_pack wrote for the same M, K, width and grouping. Latched: x is BF16,
+                          * for the steps that leave it so, and what was written is the workspace */
 } w4axk_mode;
 
 enum {
@@ -90,10 +100,21 @@ enum {
     W4AXK_FLAG_PDL = 1
 };
 
+/* How a step came by its width. All but the first and the last are BF16. */
+typedef enum w4axk_outcome {
+    W4AXK_AS_ASKED = 0,  /* the flag's word was this step's */
+    W4AXK_UNWRITTEN = 1, /* the word was never written, or taken back */
+    W4AXK_INVALID = 2,   /* the word has a width that there is not */
+    W4AXK_EARLIER = 3,   /* the word is an earlier step's: no decision for this one, or one that came too late */
+    W4AXK_LATER = 4,     /* the word is a later step's: this one's sequence was left out */
+    W4AXK_BY_HOST = 5    /* the host chose, and the flag was not read */
+} w4axk_outcome;
+
 enum {
     W4AXK_DECODE_MAX_M = 16,
     W4AXK_MAX_CHANNEL_K = 65536,
     W4AXK_MAX_EXTENT = 8388608, /* of M, N and K */
+    W4AXK_MAX_SPIN_US = 1000000,
     W4AXK_MAX_STRIDE = 536870912 /* of x and y, in elements */
 };
 
@@ -128,6 +149,7 @@ typedef struct w4axk_gemm_args {
     uint32_t flags;           /* W4AXK_FLAG_* */
     int32_t device;           /* ordinal of the device that all pointers and the stream belong to */
     uint32_t reserved;        /* 0 */
+    const struct w4axk_latch_state *latch; /* width W4AXK_LATCHED: what says it; else ignored */
 } w4axk_gemm_args;
 
 /* What w4axk_gemm does for given arguments. */
@@ -153,11 +175,37 @@ typedef struct w4axk_quantize_args {
     uint64_t packed_bytes; /* what there is at `packed` */
     uint32_t m;
     uint32_t k;
-    uint32_t width;        /* 2, 4 or 8 */
+    uint32_t width;        /* 2, 4, 8, or latched: then nothing is written in steps of 16 bits */
     uint32_t group;        /* w4axk_grouping: that of the weights it will meet */
     uint32_t flags;        /* W4AXK_FLAG_* */
     int32_t device;
+    const struct w4axk_latch_state *latch; /* width W4AXK_LATCHED: what says it; else ignored */
 } w4axk_quantize_args;
+
+/* The width of the step that runs, for all its kernels. Device memory, aligned to 16; the owner sets it to
+ * {0 << 32 | 16, first sequence, 0} once, and orders that before the first launch. */
+typedef struct w4axk_latch_state {
+    uint64_t latched;     /* sequence << 32 | width of the last step that was latched */
+    uint32_t next;        /* the sequence of the next one */
+    uint32_t reserved;
+} w4axk_latch_state;
+
+/* Begins a step: reads the flag once, decides the width of the step and counts it. */
+typedef struct w4axk_latch_args {
+    w4axk_latch_state *state;
+    const uint64_t *flag;  /* the word that the host stores, sequence << 32 | width, as the device sees it; host memory that is
+                            * mapped and not write-combined, or the device's own. Null with a `forced` width only */
+    uint64_t *executed;    /* likewise a word for the host to read: sequence << 32 | w4axk_outcome << 8 | width */
+    uint64_t conditionals[4]; /* cudaGraphConditionalHandles of the graph that this launch is captured into, see below */
+    uint32_t conditional_count; /* 0: none. 1: conditionals[0] is set to 0, 1, 2, 3 for 2, 4, 8, 16 bits (a SWITCH node). 4:
+                                 * each is set to 1 if its width runs, else to 0 (IF nodes) */
+    uint32_t spin_us;      /* wait for this step's word as long as this, in microseconds; at most W4AXK_MAX_SPIN_US */
+    uint32_t forced;       /* 0; the width that runs whatever the flag says; or W4AXK_LATCHED, for a further graph of the same
+                            * step: sets conditionals to what is latched, and does nothing else */
+    uint32_t flags;        /* W4AXK_FLAG_* */
+    int32_t device;
+    uint32_t reserved;     /* 0 */
+} w4axk_latch_args;
 
 /* A kernel as it is loaded on a device. */
 typedef struct w4axk_kernel_attributes_t {
@@ -194,7 +242,7 @@ w4axk_status w4axk_preload(int32_t device);
 /* The instruction that the code loaded on `device` multiplies with (host pointer). Preload first. */
 w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint32_t *mma);
 
-/* Bytes that packed activations take (host pointer). */
+/* Bytes that packed activations take; latched: at most (host pointer). */
 w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint64_t *bytes);
 
 /* Checks the arguments and says what w4axk_gemm would do (host pointers). Pointers in `args` other than x, y and the strides
@@ -209,6 +257,49 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args *args, void *stream);
 
 /* Launches the quantisation of x, once for all GEMMs that read the same x with the same width and grouping. */
 w4axk_status w4axk_quantize_pack(const w4axk_quantize_args *args, void *stream);
+
+/* Launches the latch. Whatever is launched with the width W4AXK_LATCHED and the same state, from here to the
+ * state's next latch in the stream's order, runs at this step's width. Conditionals need a driver of 12.4. */
+w4axk_status w4axk_latch(const w4axk_latch_args *args, void *stream);
+
+/* ---- graphs that route themselves ----
+ *
+ * A step is captured in parts: create; conditionals; capture, what comes before the branch with the latch as its last,
+ * end_capture; add_conditionals; each body: capture, the step at its width, end_capture, check_body; instantiate. Objects are
+ * the caller's to destroy, bodies too (before or after their graph). No graph may be used by two threads at once. */
+
+typedef struct w4axk_graph w4axk_graph;
+
+/* Which conditional nodes the driver and this library both know. */
+typedef enum w4axk_nodes {
+    W4AXK_NODES_NONE = 0,
+    W4AXK_NODES_IF = 1,    /* CUDA 12.4 */
+    W4AXK_NODES_SWITCH = 2 /* CUDA 12.8 */
+} w4axk_nodes;
+uint32_t w4axk_conditional_nodes(void);
+
+w4axk_status w4axk_graph_create(int32_t device, w4axk_graph **graph);
+void w4axk_graph_destroy(w4axk_graph *graph);
+
+/* Handles for a latch: 1 for W4AXK_NODES_SWITCH, 4 for W4AXK_NODES_IF. At each launch of the graph they say BF16. */
+w4axk_status w4axk_graph_conditionals(w4axk_graph *graph, uint32_t nodes, uint64_t handles[4]);
+
+/* From here to end_capture, what this thread enqueues on the stream goes into the graph, after all that is in it. */
+w4axk_status w4axk_graph_capture(w4axk_graph *graph, void *stream);
+w4axk_status w4axk_graph_end_capture(w4axk_graph *graph, void *stream);
+
+/* Adds the branch after all that is in the graph: bodies for 2, 4, 8 and 16 bits, empty yet. */
+w4axk_status w4axk_graph_add_conditionals(w4axk_graph *graph, uint32_t nodes, const uint64_t handles[4], w4axk_graph *bodies[4]);
+
+/* W4AXK_BAD_NODE, and its cudaGraphNodeType, if the body holds what a conditional node cannot run: anything but kernels,
+ * memsets, memcpys, child graphs, empty and conditional nodes, all of the device's primary context. */
+enum { W4AXK_OF_ANOTHER_CONTEXT = 256 }; /* added to the type */
+w4axk_status w4axk_graph_check_body(const w4axk_graph *body, uint32_t *bad_type);
+
+/* The executable outlives the graph. */
+w4axk_status w4axk_graph_instantiate(const w4axk_graph *graph, void **executable);
+void w4axk_graph_exec_destroy(void *executable);
+w4axk_status w4axk_graph_launch(int32_t device, void *executable, void *stream);
 
 /* Tile variants of a family: valid `tile` values are 1..count. 0 for an unknown family. */
 uint32_t w4axk_tile_count(uint32_t family);

@@ -82,6 +82,7 @@ fn plans_need_no_device() {
         n: 4096,
         k: 11008,
         precision,
+        latched: false,
         grouping: Grouping::G128,
         packed: false,
         options: GemmOptions::default(),

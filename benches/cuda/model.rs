@@ -166,7 +166,8 @@ pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
     let quantised = case.precision != Precision::Bf16;
     let blocks_of_tokens = case.m.div_ceil(plan.tile_m.max(1)) as f64;
     let unpack = match mma {
-        Mma::S4 | Mma::None => 0.0,
+        // No case of this bench is routed.
+        Mma::S4 | Mma::None | Mma::Routed => 0.0,
         Mma::S8 => 3.0 / 8.0,
         Mma::Bf16 => 11.0 / 8.0,
     };

@@ -44,6 +44,13 @@ typedef struct {
 void w4ax_emulate_get_counters(w4ax_emulate_counters* out);
 void w4ax_emulate_reset_counters(void);
 
+/* What latches did since the last reset: looks at the flag (read it from any thread while one spins), calls of
+ * cudaGraphSetConditional, and the last value of a handle, 0 to 7 (UINT32_MAX: not set). */
+uint64_t w4ax_emulate_flag_loads(void);
+uint64_t w4ax_emulate_conditionals_set(void);
+uint32_t w4ax_emulate_conditional(uint64_t handle);
+void w4ax_emulate_reset_flag(void);
+
 /* The build's sanitiser: "none", "address", "thread" or "memory". */
 char const* w4ax_emulate_sanitizer(void);
 

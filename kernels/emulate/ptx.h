@@ -6,6 +6,7 @@
 #include <vector_types.h>
 
 #include "engine.h"
+#include "flag.h"
 #include "launch.h"
 #include "sanitizers.h"
 
@@ -24,10 +25,20 @@ inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return 
 inline void wait_for_previous_grid() { w4ax_emulate::wait_for_previous_grid(); }
 inline void let_next_grid_start() {}  // the next grid starts as early as it may in any case, as far as TSan is concerned
 
-// ld.acquire.sys.b64 and st.release.sys.b64 on words that the host reads and writes meanwhile.
-inline std::uint64_t load_acquire_system(std::uint64_t const* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+// Words that the host reads and writes meanwhile.
+inline std::uint64_t load_acquire_system(std::uint64_t const* word) {
+  std::uint64_t const value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+  w4ax_emulate::count_flag_load();
+  return value;
+}
 inline void store_release_system(std::uint64_t* word, std::uint64_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+inline std::uint64_t nanoseconds() { return w4ax_emulate::nanoseconds(); }
+inline void pause() {}
+inline void set_graph_conditional(std::uint64_t handle, std::uint32_t value) {
+  w4ax_emulate::set_graph_conditional(handle, value);
 }
 
 }  // namespace w4ax::ptx

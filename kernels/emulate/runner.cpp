@@ -2,7 +2,9 @@
 //
 // Protocol, lines of text with raw bytes between them. A request is
 //
-//   case FUNCTION                  gemm, quantize_pack, plan_gemm or packed_bytes: w4axk_FUNCTION
+//   case FUNCTION                  gemm, quantize_pack, latch, plan_gemm or packed_bytes: w4axk_FUNCTION. `step` is a latch,
+//                                  with pdl as its flags, and then the gemm. While a latch runs, the host stores the word
+//                                  `late_word`, if there is one, after the latch's look number `late_after`
 //   set OPTION INTEGER             seed, cp_async, schedule, bf16_sum (emulate_api.h); all go back to default at each case
 //   arg NAME INTEGER               a field of the function's arguments, by its name; a field not named is 0
 //   in NAME BYTES ALIGN SHIFT      a buffer for the pointer of that name, then its bytes; one not named is null. It is as long
@@ -12,7 +14,7 @@
 // and the answer
 //
 //   counter NAME INTEGER           several
-//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes)
+//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes), or did (latch)
 //   io NAME BYTES                  for each `io`, then its bytes
 //   done STATUS                    the w4axk_status
 //
@@ -27,6 +29,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "emulate_api.h"
@@ -154,6 +157,7 @@ w4axk_gemm_args gemm_arguments(Case& one) {
   args.flags = static_cast<std::uint32_t>(one.argument("flags"));
   args.device = static_cast<std::int32_t>(one.argument("device"));
   args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+  args.latch = static_cast<w4axk_latch_state const*>(one.pointer("latch"));
   return args;
 }
 
@@ -169,10 +173,48 @@ w4axk_quantize_args quantize_arguments(Case& one) {
   args.group = static_cast<std::uint32_t>(one.argument("group"));
   args.flags = static_cast<std::uint32_t>(one.argument("flags"));
   args.device = static_cast<std::int32_t>(one.argument("device"));
+  args.latch = static_cast<w4axk_latch_state const*>(one.pointer("latch"));
   return args;
 }
 
+int latch(Case& one) {
+  w4axk_latch_args args = {};
+  args.state = static_cast<w4axk_latch_state*>(one.pointer("latch"));
+  args.flag = static_cast<std::uint64_t const*>(one.pointer("flag"));
+  args.executed = static_cast<std::uint64_t*>(one.pointer("executed"));
+  args.conditional_count = static_cast<std::uint32_t>(one.argument("conditional_count"));
+  for (unsigned i = 0; i < 4; ++i) args.conditionals[i] = i;
+  args.spin_us = static_cast<std::uint32_t>(one.argument("spin_us"));
+  args.forced = static_cast<std::uint32_t>(one.argument("forced"));
+  args.flags = static_cast<std::uint32_t>(one.argument("latch_flags"));
+  args.device = static_cast<std::int32_t>(one.argument("device"));
+  args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+  w4ax_emulate_reset_flag();
+  std::thread host;
+  if (one.arguments.count("late_word")) {
+    auto* const flag = static_cast<std::uint64_t*>(one.pointer("flag"));
+    auto const word = static_cast<std::uint64_t>(one.argument("late_word"));
+    auto const after = static_cast<std::uint64_t>(one.argument("late_after"));
+    host = std::thread([=] {
+      while (w4ax_emulate_flag_loads() < after) std::this_thread::yield();
+      __atomic_store_n(flag, word, __ATOMIC_RELEASE);
+    });
+  }
+  int const status = w4axk_latch(&args, nullptr);
+  if (host.joinable()) host.join();
+  put_value("flag_loads", w4ax_emulate_flag_loads());
+  put_value("conditionals_set", w4ax_emulate_conditionals_set());
+  for (unsigned i = 0; i < 4; ++i) put_value(("conditional" + std::to_string(i)).c_str(), w4ax_emulate_conditional(i));
+  return status;
+}
+
 int call(Case& one) {
+  if (one.function == "latch") return latch(one);
+  if (one.function == "step") {
+    if (int const status = latch(one); status != W4AXK_OK) return status;
+    w4axk_gemm_args const args = gemm_arguments(one);
+    return w4axk_gemm(&args, nullptr);
+  }
   if (one.function == "gemm") {
     w4axk_gemm_args const args = gemm_arguments(one);
     return w4axk_gemm(&args, nullptr);

@@ -100,6 +100,8 @@ impl From<Error> for Failure {
             Error::Config { .. } => Status::BadConfig,
             // No entry point uses a device.
             Error::Place { .. } | Error::Cuda { .. } => Status::Internal,
+            // Nor runs steps.
+            Error::Order { .. } | Error::GraphNode { .. } => Status::Internal,
         };
         Self::new(status, error.to_string())
     }

@@ -1,7 +1,7 @@
 //! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.
 
 
-pub const W4AXK_ABI_VERSION: u32 = 1;
+pub const W4AXK_ABI_VERSION: u32 = 2;
 pub const W4AXK_OK: w4axk_status = 0;
 pub const W4AXK_NULL_POINTER: w4axk_status = 1;
 pub const W4AXK_BAD_SHAPE: w4axk_status = 2;
@@ -22,12 +22,14 @@ pub const W4AXK_DRIVER_TOO_OLD: w4axk_status = 16;
 pub const W4AXK_NO_KERNEL_IMAGE: w4axk_status = 17;
 pub const W4AXK_NOT_PRELOADED: w4axk_status = 18;
 pub const W4AXK_WRONG_CONTEXT: w4axk_status = 19;
+pub const W4AXK_BAD_NODE: w4axk_status = 21;
 pub const W4AXK_CUDA_ERROR: w4axk_status = 20;
 pub type w4axk_status = ::core::ffi::c_uint;
 pub const W4AXK_A2: w4axk_width = 2;
 pub const W4AXK_A4: w4axk_width = 4;
 pub const W4AXK_A8: w4axk_width = 8;
 pub const W4AXK_BF16: w4axk_width = 16;
+pub const W4AXK_LATCHED: w4axk_width = 255;
 pub type w4axk_width = ::core::ffi::c_uint;
 pub const W4AXK_SCALE_F32: w4axk_scale_type = 0;
 pub const W4AXK_SCALE_F16: w4axk_scale_type = 1;
@@ -42,6 +44,7 @@ pub const W4AXK_MMA_NONE: w4axk_mma = 0;
 pub const W4AXK_MMA_S4: w4axk_mma = 1;
 pub const W4AXK_MMA_S8: w4axk_mma = 2;
 pub const W4AXK_MMA_BF16: w4axk_mma = 3;
+pub const W4AXK_MMA_ROUTED: w4axk_mma = 4;
 pub type w4axk_mma = ::core::ffi::c_uint;
 pub const W4AXK_AUTO: w4axk_family = 0;
 pub const W4AXK_DECODE: w4axk_family = 1;
@@ -54,9 +57,17 @@ pub const W4AXK_PACKED: w4axk_mode = 2;
 pub type w4axk_mode = ::core::ffi::c_uint;
 pub const W4AXK_FLAG_PDL: _bindgen_ty_1 = 1;
 pub type _bindgen_ty_1 = ::core::ffi::c_uint;
+pub const W4AXK_AS_ASKED: w4axk_outcome = 0;
+pub const W4AXK_UNWRITTEN: w4axk_outcome = 1;
+pub const W4AXK_INVALID: w4axk_outcome = 2;
+pub const W4AXK_EARLIER: w4axk_outcome = 3;
+pub const W4AXK_LATER: w4axk_outcome = 4;
+pub const W4AXK_BY_HOST: w4axk_outcome = 5;
+pub type w4axk_outcome = ::core::ffi::c_uint;
 pub const W4AXK_DECODE_MAX_M: _bindgen_ty_2 = 16;
 pub const W4AXK_MAX_CHANNEL_K: _bindgen_ty_2 = 65536;
 pub const W4AXK_MAX_EXTENT: _bindgen_ty_2 = 8388608;
+pub const W4AXK_MAX_SPIN_US: _bindgen_ty_2 = 1000000;
 pub const W4AXK_MAX_STRIDE: _bindgen_ty_2 = 536870912;
 pub type _bindgen_ty_2 = ::core::ffi::c_uint;
 #[repr(C)]
@@ -128,10 +139,11 @@ pub struct w4axk_gemm_args {
     pub flags: u32,
     pub device: i32,
     pub reserved: u32,
+    pub latch: *const w4axk_latch_state,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of w4axk_gemm_args"][::core::mem::size_of::<w4axk_gemm_args>() - 136usize];
+    ["Size of w4axk_gemm_args"][::core::mem::size_of::<w4axk_gemm_args>() - 144usize];
     [
         "Alignment of w4axk_gemm_args",
     ][::core::mem::align_of::<w4axk_gemm_args>() - 8usize];
@@ -183,6 +195,9 @@ const _: () = {
     [
         "Offset of field: w4axk_gemm_args::reserved",
     ][::core::mem::offset_of!(w4axk_gemm_args, reserved) - 132usize];
+    [
+        "Offset of field: w4axk_gemm_args::latch",
+    ][::core::mem::offset_of!(w4axk_gemm_args, latch) - 136usize];
 };
 impl Default for w4axk_gemm_args {
     fn default() -> Self {
@@ -259,12 +274,13 @@ pub struct w4axk_quantize_args {
     pub group: u32,
     pub flags: u32,
     pub device: i32,
+    pub latch: *const w4axk_latch_state,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of w4axk_quantize_args",
-    ][::core::mem::size_of::<w4axk_quantize_args>() - 56usize];
+    ][::core::mem::size_of::<w4axk_quantize_args>() - 64usize];
     [
         "Alignment of w4axk_quantize_args",
     ][::core::mem::align_of::<w4axk_quantize_args>() - 8usize];
@@ -298,8 +314,94 @@ const _: () = {
     [
         "Offset of field: w4axk_quantize_args::device",
     ][::core::mem::offset_of!(w4axk_quantize_args, device) - 52usize];
+    [
+        "Offset of field: w4axk_quantize_args::latch",
+    ][::core::mem::offset_of!(w4axk_quantize_args, latch) - 56usize];
 };
 impl Default for w4axk_quantize_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct w4axk_latch_state {
+    pub latched: u64,
+    pub next: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_latch_state"][::core::mem::size_of::<w4axk_latch_state>() - 16usize];
+    [
+        "Alignment of w4axk_latch_state",
+    ][::core::mem::align_of::<w4axk_latch_state>() - 8usize];
+    [
+        "Offset of field: w4axk_latch_state::latched",
+    ][::core::mem::offset_of!(w4axk_latch_state, latched) - 0usize];
+    [
+        "Offset of field: w4axk_latch_state::next",
+    ][::core::mem::offset_of!(w4axk_latch_state, next) - 8usize];
+    [
+        "Offset of field: w4axk_latch_state::reserved",
+    ][::core::mem::offset_of!(w4axk_latch_state, reserved) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_latch_args {
+    pub state: *mut w4axk_latch_state,
+    pub flag: *const u64,
+    pub executed: *mut u64,
+    pub conditionals: [u64; 4usize],
+    pub conditional_count: u32,
+    pub spin_us: u32,
+    pub forced: u32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_latch_args"][::core::mem::size_of::<w4axk_latch_args>() - 80usize];
+    [
+        "Alignment of w4axk_latch_args",
+    ][::core::mem::align_of::<w4axk_latch_args>() - 8usize];
+    [
+        "Offset of field: w4axk_latch_args::state",
+    ][::core::mem::offset_of!(w4axk_latch_args, state) - 0usize];
+    [
+        "Offset of field: w4axk_latch_args::flag",
+    ][::core::mem::offset_of!(w4axk_latch_args, flag) - 8usize];
+    [
+        "Offset of field: w4axk_latch_args::executed",
+    ][::core::mem::offset_of!(w4axk_latch_args, executed) - 16usize];
+    [
+        "Offset of field: w4axk_latch_args::conditionals",
+    ][::core::mem::offset_of!(w4axk_latch_args, conditionals) - 24usize];
+    [
+        "Offset of field: w4axk_latch_args::conditional_count",
+    ][::core::mem::offset_of!(w4axk_latch_args, conditional_count) - 56usize];
+    [
+        "Offset of field: w4axk_latch_args::spin_us",
+    ][::core::mem::offset_of!(w4axk_latch_args, spin_us) - 60usize];
+    [
+        "Offset of field: w4axk_latch_args::forced",
+    ][::core::mem::offset_of!(w4axk_latch_args, forced) - 64usize];
+    [
+        "Offset of field: w4axk_latch_args::flags",
+    ][::core::mem::offset_of!(w4axk_latch_args, flags) - 68usize];
+    [
+        "Offset of field: w4axk_latch_args::device",
+    ][::core::mem::offset_of!(w4axk_latch_args, device) - 72usize];
+    [
+        "Offset of field: w4axk_latch_args::reserved",
+    ][::core::mem::offset_of!(w4axk_latch_args, reserved) - 76usize];
+};
+impl Default for w4axk_latch_args {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -361,6 +463,17 @@ const _: () = {
         "Offset of field: w4axk_kernel_attributes_t::ptx_version",
     ][::core::mem::offset_of!(w4axk_kernel_attributes_t, ptx_version) - 36usize];
 };
+#[repr(C)]
+#[derive(Debug)]
+pub struct w4axk_graph {
+    _unused: [u8; 0],
+}
+pub const W4AXK_NODES_NONE: w4axk_nodes = 0;
+pub const W4AXK_NODES_IF: w4axk_nodes = 1;
+pub const W4AXK_NODES_SWITCH: w4axk_nodes = 2;
+pub type w4axk_nodes = ::core::ffi::c_uint;
+pub const W4AXK_OF_ANOTHER_CONTEXT: _bindgen_ty_3 = 256;
+pub type _bindgen_ty_3 = ::core::ffi::c_uint;
 unsafe extern "C" {
     pub fn w4axk_abi_version() -> u32;
     pub fn w4axk_status_text(status: u32) -> *const ::core::ffi::c_char;
@@ -394,6 +507,46 @@ unsafe extern "C" {
     ) -> w4axk_status;
     pub fn w4axk_quantize_pack(
         args: *const w4axk_quantize_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_latch(
+        args: *const w4axk_latch_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_conditional_nodes() -> u32;
+    pub fn w4axk_graph_create(device: i32, graph: *mut *mut w4axk_graph) -> w4axk_status;
+    pub fn w4axk_graph_destroy(graph: *mut w4axk_graph);
+    pub fn w4axk_graph_conditionals(
+        graph: *mut w4axk_graph,
+        nodes: u32,
+        handles: *mut u64,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_capture(
+        graph: *mut w4axk_graph,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_end_capture(
+        graph: *mut w4axk_graph,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_add_conditionals(
+        graph: *mut w4axk_graph,
+        nodes: u32,
+        handles: *const u64,
+        bodies: *mut *mut w4axk_graph,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_check_body(
+        body: *const w4axk_graph,
+        bad_type: *mut u32,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_instantiate(
+        graph: *const w4axk_graph,
+        executable: *mut *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_exec_destroy(executable: *mut ::core::ffi::c_void);
+    pub fn w4axk_graph_launch(
+        device: i32,
+        executable: *mut ::core::ffi::c_void,
         stream: *mut ::core::ffi::c_void,
     ) -> w4axk_status;
     pub fn w4axk_tile_count(family: u32) -> u32;

@@ -56,6 +56,18 @@ mod absent {
         fn w4axk_workspace_bytes(*const w4axk_gemm_args, *mut u64) -> w4axk_status = NOT_BUILT;
         fn w4axk_gemm(*const w4axk_gemm_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_quantize_pack(*const w4axk_quantize_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_latch(*const w4axk_latch_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_conditional_nodes() -> u32 = W4AXK_NODES_NONE;
+        fn w4axk_graph_create(i32, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_destroy(*mut w4axk_graph) -> () = ();
+        fn w4axk_graph_conditionals(*mut w4axk_graph, u32, *mut u64) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_capture(*mut w4axk_graph, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_end_capture(*mut w4axk_graph, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_add_conditionals(*mut w4axk_graph, u32, *const u64, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_check_body(*const w4axk_graph, *mut u32) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_instantiate(*const w4axk_graph, *mut *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_exec_destroy(*mut c_void) -> () = ();
+        fn w4axk_graph_launch(i32, *mut c_void, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_tile_count(u32) -> u32 = 0;
         fn w4axk_kernel_count() -> u32 = 0;
         fn w4axk_kernel_name(u32) -> *const c_char = core::ptr::null();
@@ -67,10 +79,13 @@ mod absent {
 // By name: these shadow what the glob above brings.
 #[cfg(not(w4ax_kernels))]
 pub(super) use absent::{
-    cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_device_count, w4axk_gemm,
-    w4axk_kernel_attributes, w4axk_kernel_count, w4axk_kernel_name, w4axk_last_cuda_error,
-    w4axk_mma_of, w4axk_packed_bytes, w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack,
-    w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
+    cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_conditional_nodes, w4axk_device_count,
+    w4axk_gemm, w4axk_graph_add_conditionals, w4axk_graph_capture, w4axk_graph_check_body,
+    w4axk_graph_conditionals, w4axk_graph_create, w4axk_graph_destroy, w4axk_graph_end_capture,
+    w4axk_graph_exec_destroy, w4axk_graph_instantiate, w4axk_graph_launch, w4axk_kernel_attributes,
+    w4axk_kernel_count, w4axk_kernel_name, w4axk_last_cuda_error, w4axk_latch, w4axk_mma_of,
+    w4axk_packed_bytes, w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack, w4axk_status_text,
+    w4axk_tile_count, w4axk_workspace_bytes,
 };
 
 /// A static text of the C side.

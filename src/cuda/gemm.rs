@@ -1,11 +1,12 @@
 //! Launches: a GEMM, and the quantisation that several GEMMs share.
 
-use super::matrix::{DeviceMatMut, DeviceMatRef, Place};
+use super::latch::{Latch, Width};
+use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
 use super::options::{GemmOptions, Plan, check_gemm, extent, group_code, mode_code, stride};
-use super::workspace::{Filled, check_width};
+use super::workspace::{Filled, FilledWidth};
 use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi, status};
 use crate::{Error, Grouping, Precision, Result};
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaStream, sys};
 use half::bf16;
 
 /// One product `x[M, K] * W[N, K]^T + bias[N]`: what goes in, and how it is run.
@@ -13,7 +14,7 @@ use half::bf16;
 pub struct Gemm<'a> {
     x: Input<'a>,
     weight: &'a DeviceWeight,
-    precision: Precision,
+    width: Width<'a>,
     bias: Option<&'a DeviceMatRef<'a, f32>>,
     options: GemmOptions,
 }
@@ -22,19 +23,21 @@ pub struct Gemm<'a> {
 enum Input<'a> {
     Bf16(&'a DeviceMatRef<'a, bf16>),
     Packed(&'a PackedActivations, Filled),
+    /// For steps of 16 bits, and for the others.
+    Both(&'a DeviceMatRef<'a, bf16>, &'a PackedActivations),
 }
 
 impl<'a> Gemm<'a> {
-    /// A product of BF16 activations, quantised to `precision` on the way.
+    /// A product of BF16 activations, quantised on the way to a [`Precision`], or to what a [`Latch`] says.
     pub fn new(
         x: &'a DeviceMatRef<'a, bf16>,
         weight: &'a DeviceWeight,
-        precision: Precision,
+        width: impl Into<Width<'a>>,
     ) -> Self {
         Self {
             x: Input::Bf16(x),
             weight,
-            precision,
+            width: width.into(),
             bias: None,
             options: GemmOptions::default(),
         }
@@ -43,20 +46,61 @@ impl<'a> Gemm<'a> {
     /// A product of activations that [`Gpu::quantize_pack`] has packed, for this and for other products.
     ///
     /// # Errors
-    /// [`Error::Shape`] if nothing was packed, or in other groups than the weight's.
+    /// [`Error::Shape`] if nothing was packed, or in other groups than the weight's, or at a latched width (see
+    /// [`Gemm::packed_latched`]).
     pub fn packed(x: &'a PackedActivations, weight: &'a DeviceWeight) -> Result<Self> {
         let filled = x.filled()?;
-        if filled.grouping != weight.grouping() {
+        let FilledWidth::Fixed(precision) = filled.width else {
             return Err(Error::Shape {
                 what: "packed activations",
-                expected: format!("the weight's groups, {}", weight.grouping()),
-                got: filled.grouping.to_string(),
+                expected: "activations of one width".into(),
+                got: "those of a latched width, which go with x".into(),
             });
-        }
+        };
+        filled.check_grouping(weight)?;
         Ok(Self {
             x: Input::Packed(x, filled),
             weight,
-            precision: filled.precision,
+            width: Width::Fixed(precision),
+            bias: None,
+            options: GemmOptions::default(),
+        })
+    }
+
+    /// A product at a latched width: of what [`Gpu::quantize_pack`] has packed at the same latch, or, in a step of 16 bits, of
+    /// the `x` that it was packed from.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if nothing was packed, or something else: of another shape, in other groups than the weight's, at one
+    /// width, or at another latch's.
+    pub fn packed_latched(
+        x: &'a DeviceMatRef<'a, bf16>,
+        packed: &'a PackedActivations,
+        weight: &'a DeviceWeight,
+        latch: &'a Latch,
+    ) -> Result<Self> {
+        let filled = packed.filled()?;
+        filled.check_grouping(weight)?;
+        let wrong = |expected: String, got: String| {
+            Err(Error::Shape {
+                what: "packed activations",
+                expected,
+                got,
+            })
+        };
+        if (filled.m, filled.k) != (x.rows(), x.cols()) {
+            return wrong(
+                format!("[{}, {}], as x", x.rows(), x.cols()),
+                format!("[{}, {}]", filled.m, filled.k),
+            );
+        }
+        if filled.width != FilledWidth::of(Width::Latched(latch)) {
+            return wrong("the latch's width".into(), "another".into());
+        }
+        Ok(Self {
+            x: Input::Both(x, packed),
+            weight,
+            width: Width::Latched(latch),
             bias: None,
             options: GemmOptions::default(),
         })
@@ -75,14 +119,14 @@ impl<'a> Gemm<'a> {
     /// Tokens and inputs of x.
     fn shape(&self) -> (usize, usize) {
         match &self.x {
-            Input::Bf16(x) => (x.rows(), x.cols()),
+            Input::Bf16(x) | Input::Both(x, _) => (x.rows(), x.cols()),
             Input::Packed(_, filled) => (filled.m, filled.k),
         }
     }
 
     fn x_place(&self) -> &Place {
         match self.x {
-            Input::Bf16(x) => &x.place,
+            Input::Bf16(x) | Input::Both(x, _) => &x.place,
             Input::Packed(x, _) => x.place(),
         }
     }
@@ -108,23 +152,29 @@ impl<'a> Gemm<'a> {
         Ok(())
     }
 
-    /// Whether everything is where a launch on `stream` may use it.
-    fn check_places(&self, y: &DeviceMatMut<'_, bf16>, stream: &CudaStream) -> Result<()> {
-        self.weight.check_device(stream.context().ordinal())?;
-        self.x_place().check("x", stream)?;
-        y.place.check("y", stream)?;
+    /// Whether everything is where a launch on `target` may use it.
+    fn check_places(&self, y: &DeviceMatMut<'_, bf16>, target: Target<'_>) -> Result<()> {
+        self.weight.check_device(target.context.ordinal())?;
+        self.x_place().check("x", target)?;
+        if let Input::Both(_, packed) = self.x {
+            packed.place().check("packed activations", target)?;
+        }
+        if let Some(latch) = self.width.place() {
+            latch.check("latch", target)?;
+        }
+        y.place.check("y", target)?;
         self.bias
-            .map_or(Ok(()), |bias| bias.place.check("bias", stream))
+            .map_or(Ok(()), |bias| bias.place.check("bias", target))
     }
 
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
     fn args(&self, y: &DeviceMatMut<'_, bf16>, device: i32) -> Result<ffi::w4axk_gemm_args> {
-        let packed = matches!(self.x, Input::Packed(..));
+        let packed = matches!(self.x, Input::Packed(..) | Input::Both(..));
         Ok(ffi::w4axk_gemm_args {
             weight: self.weight.as_args(),
             x: self.x_place().address as *const _,
             x_stride: match self.x {
-                Input::Bf16(x) => stride("row stride of x", x.stride())?,
+                Input::Bf16(x) | Input::Both(x, _) => stride("row stride of x", x.stride())?,
                 Input::Packed(..) => 0,
             },
             y: y.place.address as *mut _,
@@ -133,7 +183,8 @@ impl<'a> Gemm<'a> {
             workspace: std::ptr::null_mut(),
             workspace_bytes: 0,
             m: extent("M", self.shape().0)?,
-            width: self.precision.bits(),
+            width: self.width.code(),
+            latch: self.width.state(),
             family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
             mode: mode_code(packed, self.options.fused),
             tile: self.options.tile.unwrap_or(0),
@@ -173,45 +224,133 @@ impl Gpu {
         workspace: &mut Workspace,
     ) -> Result<()> {
         self.check_stream(stream)?;
+        // SAFETY: a stream of this device's primary context, alive while it is borrowed.
+        unsafe { self.launch_gemm(stream.into(), gemm, y, workspace) }
+    }
+
+    /// [`Gpu::gemm`] on a stream that is not cudarc's, such as the `cudaStream_t` of a runtime in C++.
+    ///
+    /// # Safety
+    /// `stream` is alive, or null for the legacy default stream of the device's primary context. (One of another context is
+    /// an [`Error::Place`].)
+    ///
+    /// # Errors
+    /// As [`Gpu::gemm`].
+    pub unsafe fn gemm_on_raw(
+        &self,
+        stream: sys::CUstream,
+        gemm: &Gemm<'_>,
+        y: &mut DeviceMatMut<'_, bf16>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        // SAFETY: the same contract.
+        unsafe { self.launch_gemm(self.raw_target(stream), gemm, y, workspace) }
+    }
+
+    /// # Safety
+    /// The stream of `target` is alive, or null.
+    unsafe fn launch_gemm(
+        &self,
+        target: Target<'_>,
+        gemm: &Gemm<'_>,
+        y: &mut DeviceMatMut<'_, bf16>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
         gemm.check_shapes(y)?;
-        gemm.check_places(y, stream)?;
-        workspace.place().check("workspace", stream)?;
+        gemm.check_places(y, target)?;
+        workspace.place().check("workspace", target)?;
         if gemm.shape().0 == 0 {
             return Ok(());
         }
+        // Packed activations of a latched width are where else they would be made.
+        let (room, bytes) = match gemm.x {
+            Input::Both(_, packed) => (packed.place().address, packed.bytes()),
+            _ => (workspace.place().address, workspace.bytes()),
+        };
         let args = ffi::w4axk_gemm_args {
-            workspace: workspace.place().address as *mut _,
-            workspace_bytes: workspace.bytes() as u64,
+            workspace: room as *mut _,
+            workspace_bytes: bytes as u64,
             ..gemm.args(y, self.number())?
         };
         // SAFETY: every address is one of this device's, as `check_places` has seen, and covers the shape that goes with
         // it, as the constructors of its type have seen (or their callers have promised). `y` and `workspace` are borrowed
         // mutably, so they overlap nothing else. The memory outlives the launch: what belongs to this stream is freed in its
-        // order, a weight waits for the device before it is freed, and foreign memory is its owner's promise.
-        let status = unsafe { ffi::w4axk_gemm(&args, stream.cu_stream().cast()) };
+        // order, a weight waits for the device before it is freed, and foreign memory is its owner's promise. The stream is
+        // alive by the caller's promise.
+        let status = unsafe { ffi::w4axk_gemm(&args, target.stream.cast()) };
         check_gemm(&args, status)
     }
 
     /// Launches the quantisation of x for every GEMM that reads it with this width and these groups: those of q, k and v,
-    /// or of gate and up. Allocates nothing, waits for nothing, can be captured.
+    /// or of gate and up. Allocates nothing, waits for nothing, can be captured. The width is a [`Precision`], or what a
+    /// [`Latch`] says; in a step of 16 bits nothing is packed.
     ///
     /// # Errors
     /// [`Error::Range`] for BF16 or an empty x, [`Error::Buffer`] if `packed` has too little room, [`Error::Place`] for
     /// something on another device or of another stream, [`Error::Cuda`] if the launch fails.
-    pub fn quantize_pack(
+    pub fn quantize_pack<'w>(
         &self,
         stream: &CudaStream,
         x: &DeviceMatRef<'_, bf16>,
-        precision: Precision,
+        width: impl Into<Width<'w>>,
         grouping: Grouping,
         packed: &mut PackedActivations,
     ) -> Result<()> {
         self.check_stream(stream)?;
-        x.place.check("x", stream)?;
-        packed.place().check("packed activations", stream)?;
-        check_width(precision)?;
+        // SAFETY: a stream of this device's primary context, alive while it is borrowed.
+        unsafe { self.launch_quantize(stream.into(), x, (width.into(), grouping), packed, false) }
+    }
+
+    /// [`Gpu::quantize_pack`] on a stream that is not cudarc's; with `pdl` as in [`GemmOptions::pdl`].
+    ///
+    /// # Safety
+    /// As [`Gpu::gemm_on_raw`].
+    ///
+    /// # Errors
+    /// As [`Gpu::quantize_pack`].
+    pub unsafe fn quantize_pack_on_raw<'w>(
+        &self,
+        stream: sys::CUstream,
+        x: &DeviceMatRef<'_, bf16>,
+        width: impl Into<Width<'w>>,
+        grouping: Grouping,
+        packed: &mut PackedActivations,
+        pdl: bool,
+    ) -> Result<()> {
+        // SAFETY: the same contract.
+        unsafe {
+            self.launch_quantize(
+                self.raw_target(stream),
+                x,
+                (width.into(), grouping),
+                packed,
+                pdl,
+            )
+        }
+    }
+
+    /// # Safety
+    /// As `launch_gemm`.
+    unsafe fn launch_quantize(
+        &self,
+        target: Target<'_>,
+        x: &DeviceMatRef<'_, bf16>,
+        (width, grouping): (Width<'_>, Grouping),
+        packed: &mut PackedActivations,
+        pdl: bool,
+    ) -> Result<()> {
+        x.place.check("x", target)?;
+        packed.place().check("packed activations", target)?;
+        if let Some(latch) = width.place() {
+            latch.check("latch", target)?;
+        }
         let (m, k) = (x.rows(), x.cols());
-        let needed = PackedActivations::bytes_for(m, k, precision, grouping)?;
+        // A latched width may be the widest.
+        let widest = match width {
+            Width::Fixed(precision) => precision,
+            Width::Latched(_) => Precision::A8,
+        };
+        let needed = PackedActivations::bytes_for(m, k, widest, grouping)?;
         if needed > packed.bytes() {
             return Err(Error::Buffer {
                 what: "bytes for packed activations",
@@ -226,21 +365,30 @@ impl Gpu {
             packed_bytes: packed.bytes() as u64,
             m: extent("M", m)?,
             k: extent("K", k)?,
-            width: precision.bits(),
+            width: width.code(),
+            latch: width.state(),
             group: group_code(grouping),
-            flags: 0,
+            flags: if pdl { ffi::W4AXK_FLAG_PDL } else { 0 },
             device: self.number(),
         };
         packed.refill(None);
-        // SAFETY: as in `gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
-        let status = unsafe { ffi::w4axk_quantize_pack(&args, stream.cu_stream().cast()) };
+        // SAFETY: as in `launch_gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
+        let status = unsafe { ffi::w4axk_quantize_pack(&args, target.stream.cast()) };
         status::check("quantize_pack", status)?;
         packed.refill(Some(Filled {
             m,
             k,
-            precision,
+            width: FilledWidth::of(width),
             grouping,
         }));
         Ok(())
+    }
+
+    /// A stream of this device's primary context, if the launch finds it to be one.
+    fn raw_target(&self, stream: sys::CUstream) -> Target<'_> {
+        Target {
+            context: self.context(),
+            stream,
+        }
     }
 }

@@ -22,10 +22,10 @@ struct Inner {
 pub struct Kernel {
     /// Its name, as a plan gives it.
     pub name: &'static str,
-    /// Its family; `None` for `quantize_pack`.
+    /// Its family; `None` for `quantize_pack` and the latch.
     pub family: Option<Family>,
-    /// The widest activations that it takes.
-    pub precision: Precision,
+    /// The activations that it takes.
+    pub width: KernelWidth,
     /// What it multiplies with.
     pub mma: Mma,
     /// Registers of a thread.
@@ -40,6 +40,15 @@ pub struct Kernel {
     pub binary_version: u32,
     /// The architecture that the source was compiled for; below the other where the driver compiled PTX.
     pub ptx_version: u32,
+}
+
+/// The activations that a kernel takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KernelWidth {
+    /// Of at most this width (the 4-bit kernels take 2-bit ones too).
+    UpTo(Precision),
+    /// Of whatever width a latch says.
+    Latched,
 }
 
 impl Gpu {
@@ -162,7 +171,10 @@ impl Gpu {
             // SAFETY: a static text.
             name: unsafe { ffi::text(ffi::w4axk_kernel_name(index)) },
             family: Family::of(a.family),
-            precision: a.width.try_into()?,
+            width: match a.width {
+                ffi::W4AXK_LATCHED => KernelWidth::Latched,
+                bits => KernelWidth::UpTo(bits.try_into()?),
+            },
             mma: Mma::of(a.mma)?,
             registers: a.registers,
             shared_bytes: a.static_shared + a.dynamic_shared,

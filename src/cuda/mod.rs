@@ -39,6 +39,28 @@
 //! # }
 //! ```
 //!
+//! # Routed by the flag
+//! A launch whose width is a [`Latch`] runs at what the latch read from a [`MappedFlag`] when the step began:
+//!
+//! ```no_run
+//! # use half::bf16;
+//! # use std::sync::Arc;
+//! # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions, MappedFlag, Workspace};
+//! # fn routed(gpu: &Gpu, stream: &Arc<cudarc::driver::CudaStream>, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
+//! #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
+//! let flag = Arc::new(MappedFlag::new(gpu)?);
+//! let latch = gpu.latch(stream, flag.clone(), 0)?;
+//! for step in 0..100 {
+//!     flag.asked().store(step, w4ax::Precision::A4); // One store, no call of the driver.
+//!     gpu.begin_step(stream, &latch, LatchOptions::default())?;
+//!     gpu.gemm(stream, &Gemm::new(x, weight, &latch), y, workspace)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`CudaEngine`] makes whole control steps of that, for a [`StepPipeline`](crate::step::StepPipeline).
+//!
 //! # Without a GPU, a driver or kernels
 //! [`Gpu::new`] answers an [`Error::Backend`](crate::Error::Backend) that says what is missing and what to do about it
 //! ([`Unavailable`] has the cases). Where the crate was built without a CUDA toolkit (docs.rs, say), it says that.
@@ -53,9 +75,13 @@
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
 mod bindings;
 mod built;
+mod engine;
 mod ffi;
+mod flag;
 mod gemm;
 mod gpu;
+mod graph;
+mod latch;
 mod matrix;
 mod options;
 mod status;
@@ -65,8 +91,12 @@ mod workspace;
 pub use built::{BuildInfo, build_info, kernel_names};
 /// The version of cudarc that this module takes and gives.
 pub use cudarc;
+pub use engine::{CudaEngine, CudaStep, Routed, Routing};
+pub use flag::MappedFlag;
 pub use gemm::Gemm;
-pub use gpu::{Gpu, Kernel};
+pub use gpu::{Gpu, Kernel, KernelWidth};
+pub use graph::{ConditionalNodes, RoutedGraph};
+pub use latch::{Latch, LatchOptions, Width};
 pub use matrix::{DeviceMatMut, DeviceMatRef};
 pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
 pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
@@ -86,6 +116,8 @@ mod tests {
         shared::<DeviceMatRef<'static, f32>>();
         sent::<DeviceMatMut<'static, f32>>();
         sent::<Workspace>();
+        shared::<MappedFlag>();
+        shared::<Latch>();
         sent::<PackedActivations>();
     }
 }

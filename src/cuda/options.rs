@@ -1,6 +1,7 @@
 //! Which kernel: the choices, and what the library's table makes of them.
 
 use super::{ffi, status};
+use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, Precision, Result, ScaleType};
 
 /// A family of kernels.
@@ -79,6 +80,8 @@ pub enum Mma {
     S8,
     /// `mma` of bf16 into f32.
     Bf16,
+    /// A routed kernel: at each width what the family's kernel of that width has.
+    Routed,
 }
 
 impl Mma {
@@ -88,6 +91,7 @@ impl Mma {
             ffi::W4AXK_MMA_S4 => Ok(Self::S4),
             ffi::W4AXK_MMA_S8 => Ok(Self::S8),
             ffi::W4AXK_MMA_BF16 => Ok(Self::Bf16),
+            ffi::W4AXK_MMA_ROUTED => Ok(Self::Routed),
             _ => Err(unknown("mma", code)),
         }
     }
@@ -100,6 +104,7 @@ impl std::fmt::Display for Mma {
             Self::S4 => "s4",
             Self::S8 => "s8",
             Self::Bf16 => "bf16",
+            Self::Routed => "routed",
         })
     }
 }
@@ -144,6 +149,8 @@ pub struct Problem {
     pub k: usize,
     /// The width of the activations.
     pub precision: Precision,
+    /// The width comes from a latch instead: a routed kernel, whatever `precision` is.
+    pub latched: bool,
     /// How weight scales are shared.
     pub grouping: Grouping,
     /// Whether the activations are packed already.
@@ -159,7 +166,7 @@ impl Problem {
     /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
         let n = extent("N", self.n)?;
-        let k = extent("K", self.k)?;
+        let k = inputs(self.k, self.grouping)?;
         let args = ffi::w4axk_gemm_args {
             weight: ffi::w4axk_weight {
                 n,
@@ -172,7 +179,11 @@ impl Problem {
             x_stride: i64::from(k.next_multiple_of(8)),
             y_stride: i64::from(n.next_multiple_of(8)),
             m: extent("M", self.m)?,
-            width: self.precision.bits(),
+            width: if self.latched {
+                ffi::W4AXK_LATCHED
+            } else {
+                self.precision.bits()
+            },
             family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
             mode: mode_code(self.packed, self.options.fused),
             tile: self.options.tile.unwrap_or(0),
@@ -266,6 +277,17 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
             value: format!("{} (family {}, M {})", args.tile, family(), args.m),
             range: "the tile variants of the family that take this M on this device",
         }),
+        ffi::W4AXK_BAD_MODE => Err(Error::Range {
+            what: "packed activations",
+            value: format!("width {}, family {}", args.width, family()),
+            range: "2, 4 or 8 bits, in the decode or prefill family",
+        }),
+        // Each extent is in its range, as `extent` has seen.
+        ffi::W4AXK_BAD_SHAPE => Err(Error::Range {
+            what: "M x N",
+            value: format!("{} x {}", args.m, args.weight.n),
+            range: "at most 2147483647 blocks of the kernel",
+        }),
         ffi::W4AXK_WORKSPACE_TOO_SMALL => {
             let mut needed = 0;
             // SAFETY: as in `Plan::of`.
@@ -292,6 +314,18 @@ pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
             value: value.to_string(),
             range: "1..=8388608",
         })
+}
+
+/// K as the C side takes it, with weights of that grouping.
+pub(super) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
+    if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
+        return Err(Error::Range {
+            what: "K of a per-channel weight",
+            value: k.to_string(),
+            range: "1..=65536",
+        });
+    }
+    extent("K", k)
 }
 
 /// A row stride as the C side takes it.
@@ -363,5 +397,9 @@ mod tests {
                 Err(Error::Range { what: "M", .. })
             ));
         }
+        assert!(inputs(65_537, Grouping::G32).is_ok());
+        assert!(inputs(65_536, Grouping::PerChannel).is_ok());
+        let long = inputs(65_537, Grouping::PerChannel);
+        assert!(matches!(long, Err(Error::Range { .. })));
     }
 }

@@ -1,8 +1,9 @@
 //! Device memory that calls work in, and that they hand on: made once, by the caller's choice of stream.
 
+use super::latch::Width;
 use super::matrix::Place;
-use super::options::{Family, GemmOptions, Problem, extent, group_code};
-use super::{ffi, status};
+use super::options::{Family, GemmOptions, Problem, extent, group_code, inputs};
+use super::{DeviceWeight, ffi, status};
 use crate::{Error, Grouping, Precision, Result};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
 use std::sync::Arc;
@@ -65,7 +66,12 @@ impl Workspace {
     /// [`Error::Range`] for an extent that no kernel takes; [`Error::Backend`] in a build without kernels.
     pub fn bytes_for(max_m: usize, max_k: usize) -> Result<usize> {
         let mut most = 0;
-        for precision in Precision::ALL {
+        // Latched widths may be A8, and are packed from one token on in the prefill family.
+        for (precision, latched) in Precision::ALL
+            .map(|precision| (precision, false))
+            .into_iter()
+            .chain([(Precision::A8, true)])
+        {
             for grouping in Grouping::ALL {
                 for family in [None, Some(Family::Decode), Some(Family::Prefill)] {
                     let k = match grouping {
@@ -81,6 +87,7 @@ impl Workspace {
                         n: 16,
                         k,
                         precision,
+                        latched,
                         grouping,
                         packed: false,
                         options: GemmOptions {
@@ -137,8 +144,42 @@ pub struct PackedActivations {
 pub(super) struct Filled {
     pub m: usize,
     pub k: usize,
-    pub precision: Precision,
+    pub width: FilledWidth,
     pub grouping: Grouping,
+}
+
+/// The width of packed activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FilledWidth {
+    Fixed(Precision),
+    /// Whatever the latch of this address said.
+    Latched(*const ffi::w4axk_latch_state),
+}
+
+// SAFETY: the address is compared, and never followed.
+unsafe impl Send for FilledWidth {}
+
+impl FilledWidth {
+    pub fn of(width: Width<'_>) -> Self {
+        match width {
+            Width::Fixed(precision) => Self::Fixed(precision),
+            Width::Latched(_) => Self::Latched(width.state()),
+        }
+    }
+}
+
+impl Filled {
+    /// Whether a weight's groups are those that x was packed in.
+    pub fn check_grouping(&self, weight: &DeviceWeight) -> Result<()> {
+        if self.grouping == weight.grouping() {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: "packed activations",
+            expected: format!("the weight's groups, {}", weight.grouping()),
+            got: self.grouping.to_string(),
+        })
+    }
 }
 
 impl PackedActivations {
@@ -163,7 +204,7 @@ impl PackedActivations {
         grouping: Grouping,
     ) -> Result<usize> {
         check_width(precision)?;
-        let (m, k) = (extent("M", m)?, extent("K", k)?);
+        let (m, k) = (extent("M", m)?, inputs(k, grouping)?);
         let mut bytes = 0;
         // SAFETY: it writes one number.
         status::check("packed_bytes", unsafe {
@@ -184,14 +225,56 @@ impl PackedActivations {
         }
     }
 
+    /// Packed activations in memory that is not cudarc's, which somebody has filled by a `quantize_pack` of these numbers.
+    /// (After one of others a GEMM reads nothing beyond the memory, and computes with numbers that mean nothing.)
+    ///
+    /// # Safety
+    /// As [`Workspace::from_raw`], for the launches that read it.
+    ///
+    /// # Errors
+    /// As [`PackedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.
+    pub unsafe fn from_raw_filled(
+        device: usize,
+        address: sys::CUdeviceptr,
+        bytes: usize,
+        (m, k): (usize, usize),
+        precision: Precision,
+        grouping: Grouping,
+    ) -> Result<Self> {
+        let needed = Self::bytes_for(m, k, precision, grouping)?;
+        if needed > bytes {
+            return Err(Error::Buffer {
+                what: "bytes of packed activations",
+                needed,
+                got: bytes,
+            });
+        }
+        Ok(Self {
+            // SAFETY: the same contract.
+            memory: unsafe { Memory::from_raw(device, address, bytes) },
+            filled: Some(Filled {
+                m,
+                k,
+                width: FilledWidth::Fixed(precision),
+                grouping,
+            }),
+        })
+    }
+
     /// Bytes that it has room for.
     pub fn bytes(&self) -> usize {
         self.memory.bytes
     }
 
-    /// Tokens, inputs, width and grouping of what it holds; `None` before it is filled.
-    pub fn contents(&self) -> Option<(usize, usize, Precision, Grouping)> {
-        self.filled.map(|f| (f.m, f.k, f.precision, f.grouping))
+    /// Tokens, inputs, width and grouping of what it holds; `None` before it is filled. A width of `None` is a latched one.
+    pub fn contents(&self) -> Option<(usize, usize, Option<Precision>, Grouping)> {
+        self.filled.map(|f| {
+            let precision = match f.width {
+                FilledWidth::Fixed(precision) => Some(precision),
+                FilledWidth::Latched(_) => None,
+            };
+            (f.m, f.k, precision, f.grouping)
+        })
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -212,7 +295,7 @@ impl PackedActivations {
     }
 }
 
-pub(super) fn check_width(precision: Precision) -> Result<()> {
+fn check_width(precision: Precision) -> Result<()> {
     if precision == Precision::Bf16 {
         return Err(Error::Range {
             what: "precision of packed activations",

@@ -1,0 +1,266 @@
+//! CUDA graphs that route themselves, step by step of their making.
+
+use super::latch::{Conditionals, Latch};
+use super::{Gpu, ffi, status};
+use crate::{Error, Precision, Result};
+use cudarc::driver::CudaStream;
+
+/// The conditional nodes that a graph may hold here: what the driver and this build both know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionalNodes {
+    /// One SWITCH node (CUDA 12.8).
+    Switch,
+    /// Four IF nodes, one after the other (CUDA 12.4).
+    If,
+}
+
+impl ConditionalNodes {
+    /// What there is; `None`: no conditional nodes.
+    pub fn available() -> Option<Self> {
+        // SAFETY: it looks at the versions of driver and library.
+        match unsafe { ffi::w4axk_conditional_nodes() } {
+            ffi::W4AXK_NODES_SWITCH => Some(Self::Switch),
+            ffi::W4AXK_NODES_IF => Some(Self::If),
+            _ => None,
+        }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Self::Switch => ffi::W4AXK_NODES_SWITCH,
+            Self::If => ffi::W4AXK_NODES_IF,
+        }
+    }
+
+    fn count(self) -> u32 {
+        match self {
+            Self::Switch => 1,
+            Self::If => 4,
+        }
+    }
+}
+
+/// A graph in the making, or a body of one.
+pub(super) struct Graph {
+    raw: *mut ffi::w4axk_graph,
+}
+
+impl Graph {
+    pub fn new(gpu: &Gpu) -> Result<Self> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: it writes one pointer.
+        status::check("cudaGraphCreate", unsafe {
+            ffi::w4axk_graph_create(gpu.number(), &mut raw)
+        })?;
+        Ok(Self { raw })
+    }
+
+    /// Handles for a latch that will be captured into this graph.
+    pub fn conditionals(&mut self, nodes: ConditionalNodes) -> Result<Conditionals> {
+        let mut handles = [0; 4];
+        // SAFETY: the graph lives; there is room for four.
+        status::check("cudaGraphConditionalHandleCreate", unsafe {
+            ffi::w4axk_graph_conditionals(self.raw, nodes.code(), handles.as_mut_ptr())
+        })?;
+        Ok(Conditionals {
+            handles,
+            count: nodes.count(),
+        })
+    }
+
+    /// Puts what `enqueue` enqueues on the stream behind what the graph holds. The capture ends in any case, with a panic too.
+    pub fn capture(
+        &mut self,
+        stream: &CudaStream,
+        enqueue: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        /// Ends the capture when it is dropped, if nobody has.
+        struct Capture<'a>(&'a Graph, Option<&'a CudaStream>);
+        impl Capture<'_> {
+            fn end(&mut self) -> Result<()> {
+                let Some(stream) = self.1.take() else {
+                    return Ok(());
+                };
+                // SAFETY: the graph and the stream live.
+                status::check("cudaStreamEndCapture", unsafe {
+                    ffi::w4axk_graph_end_capture(self.0.raw, stream.cu_stream().cast())
+                })
+            }
+        }
+        impl Drop for Capture<'_> {
+            fn drop(&mut self) {
+                let _ = self.end();
+            }
+        }
+
+        // SAFETY: the graph and the stream live.
+        status::check("cudaStreamBeginCaptureToGraph", unsafe {
+            ffi::w4axk_graph_capture(self.raw, stream.cu_stream().cast())
+        })?;
+        let mut capture = Capture(self, Some(stream));
+        enqueue()?;
+        capture.end()
+    }
+
+    /// Adds the branch: what `enqueue` enqueues on the stream at each width.
+    pub fn branches(
+        &mut self,
+        nodes: ConditionalNodes,
+        conditionals: &Conditionals,
+        stream: &CudaStream,
+        mut enqueue: impl FnMut(Precision) -> Result<()>,
+    ) -> Result<()> {
+        let bodies = self.add_branch(nodes, conditionals)?;
+        for (width, mut body) in Precision::ALL.into_iter().zip(bodies) {
+            body.capture(stream, || enqueue(width))?;
+            body.check_body(width)?;
+        }
+        Ok(())
+    }
+
+    /// The bodies, empty, in the order of [`Precision::ALL`].
+    fn add_branch(
+        &mut self,
+        nodes: ConditionalNodes,
+        conditionals: &Conditionals,
+    ) -> Result<[Graph; 4]> {
+        let mut bodies = [std::ptr::null_mut(); 4];
+        // SAFETY: the graph lives; there is room for four bodies, which are ours from then on.
+        let status = unsafe {
+            ffi::w4axk_graph_add_conditionals(
+                self.raw,
+                nodes.code(),
+                conditionals.handles.as_ptr(),
+                bodies.as_mut_ptr(),
+            )
+        };
+        let bodies = bodies.map(|raw| Graph { raw });
+        status::check("cudaGraphAddNode", status)?;
+        Ok(bodies)
+    }
+
+    /// Whether a conditional node can run all that this body holds.
+    fn check_body(&self, width: Precision) -> Result<()> {
+        let mut node = 0;
+        // SAFETY: the graph lives; it writes one number.
+        match unsafe { ffi::w4axk_graph_check_body(self.raw, &mut node) } {
+            ffi::W4AXK_BAD_NODE => Err(Error::GraphNode {
+                body: width,
+                node: node_name(node),
+            }),
+            status => status::check("cudaGraphGetNodes", status),
+        }
+    }
+
+    pub fn instantiate(&self, gpu: &Gpu) -> Result<Executable> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the graph lives; it writes one pointer.
+        status::check("cudaGraphInstantiate", unsafe {
+            ffi::w4axk_graph_instantiate(self.raw, &mut raw)
+        })?;
+        Ok(Executable {
+            raw,
+            gpu: gpu.clone(),
+        })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: ours alone; null does nothing.
+        unsafe { ffi::w4axk_graph_destroy(self.raw) }
+    }
+}
+
+/// A graph that can be launched.
+pub(super) struct Executable {
+    raw: *mut core::ffi::c_void,
+    gpu: Gpu,
+}
+
+// SAFETY: the runtime's objects may be used by any thread, by one at a time: launches take `&mut`.
+unsafe impl Send for Executable {}
+
+impl Executable {
+    pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
+        self.gpu.check_stream(stream)?;
+        // SAFETY: the graph was instantiated on this device, and what it holds addresses of is its owner's to keep.
+        status::check("cudaGraphLaunch", unsafe {
+            ffi::w4axk_graph_launch(self.gpu.number(), self.raw, stream.cu_stream().cast())
+        })
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        // SAFETY: ours alone. A launch that still runs is finished first, by CUDA's word.
+        unsafe { ffi::w4axk_graph_exec_destroy(self.raw) }
+    }
+}
+
+/// A graph that branches on the width of the step that runs: part of a step, or all of what follows its latch.
+///
+/// It holds bare addresses: whatever it was captured with, the latch too, must outlive it.
+pub struct RoutedGraph {
+    executable: Executable,
+    nodes: ConditionalNodes,
+}
+
+impl RoutedGraph {
+    /// Captures what `enqueue` enqueues on the stream at each width, as the bodies of conditional nodes. It may call launches
+    /// only (kernels, copies and fills of the device's primary context), and runs four times, here and now.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
+    /// [`Error::Place`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
+    pub fn capture(
+        gpu: &Gpu,
+        stream: &CudaStream,
+        latch: &Latch,
+        enqueue: impl FnMut(Precision) -> Result<()>,
+    ) -> Result<Self> {
+        let nodes = ConditionalNodes::available().ok_or_else(|| Error::Backend {
+            asked: "a graph with conditional nodes".into(),
+            reason: "the driver, or the CUDA toolkit that the kernels were built with, is older than 12.4".into(),
+        })?;
+        let mut graph = Graph::new(gpu)?;
+        let conditionals = graph.conditionals(nodes)?;
+        graph.capture(stream, || gpu.launch_branch(stream, latch, &conditionals))?;
+        graph.branches(nodes, &conditionals, stream, enqueue)?;
+        Ok(Self {
+            executable: graph.instantiate(gpu)?,
+            nodes,
+        })
+    }
+
+    /// The nodes that branch.
+    pub fn nodes(&self) -> ConditionalNodes {
+        self.nodes
+    }
+
+    /// Launches it, at the width that the stream's last latch has set.
+    ///
+    /// # Errors
+    /// [`Error::Place`] for a stream of another device, [`Error::Cuda`] if the launch fails.
+    pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
+        self.executable.launch(stream)
+    }
+}
+
+/// A `cudaGraphNodeType` in words.
+fn node_name(code: u32) -> &'static str {
+    if code & ffi::W4AXK_OF_ANOTHER_CONTEXT != 0 {
+        return "a kernel of another context";
+    }
+    match code {
+        3 => "a host function",
+        6 => "an event wait",
+        7 => "an event record",
+        8 => "a signal of an external semaphore",
+        9 => "a wait for an external semaphore",
+        10 => "an allocation of memory",
+        11 => "a release of memory",
+        12 => "a batch of memory operations",
+        _ => "a node of a kind that this crate does not know",
+    }
+}
