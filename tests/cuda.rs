@@ -17,8 +17,12 @@ mod graphs;
 mod harness;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/routing.rs"]
+mod routing;
 #[path = "cuda/shapes.rs"]
 mod shapes;
+#[path = "../benches/routing/stack.rs"]
+mod stack;
 #[path = "cuda/streams.rs"]
 mod streams;
 mod support;

@@ -46,7 +46,7 @@ fn episode(options: &Options) -> Result<()> {
     let rollouts = Rollouts::load(&options.rollouts)?;
     let mut robot = match options.backend {
         Backend::Cpu => options.setup.load()?,
-        Backend::Cuda => options.setup.load_on(Compute::cuda()?)?,
+        Backend::Cuda => options.setup.load_on(Compute::cuda(options.routing)?)?,
     };
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::robot::compute::Routing;
 use crate::robot::rollouts::RECORDED;
 use crate::robot::setup::Setup;
 
@@ -34,6 +35,9 @@ pub struct Options {
     /// What computes the layers
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub backend: Backend,
+    /// Who branches on a step's width, on a GPU
+    #[arg(long, value_enum, default_value_t)]
+    pub routing: Routing,
     /// Seed of the random widths
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

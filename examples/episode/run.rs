@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
 use w4ax::dispatch::Decision;
-use w4ax::{Precision, Result, WidthFlag};
+use w4ax::{Precision, Result};
 
 use crate::robot::policy::Policy;
 use crate::robot::rollouts::{Rollouts, Tokens, action};
@@ -21,7 +21,7 @@ pub const RUNS: usize = 6;
 /// A control step as it ran.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// The width that the policy read from the flag.
+    /// The width that it ran at, as its latch wrote it.
     pub width: Precision,
     /// What came out.
     pub tokens: Tokens,
@@ -52,8 +52,6 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     rollouts.check_tasks(robot.policy.tasks().len())?;
     let mut loop_ = ControlLoop {
         policy: &mut robot.policy,
-        flag: WidthFlag::new(),
-        sequence: 0,
         rollouts,
         tick,
     };
@@ -90,9 +88,6 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
 /// The robot's control loop from the width on: flag, policy, action.
 struct ControlLoop<'a> {
     policy: &'a mut Policy,
-    flag: WidthFlag,
-    /// Of the step that runs next.
-    sequence: u32,
     rollouts: &'a Rollouts,
     tick: &'a dyn Fn(),
 }
@@ -100,14 +95,11 @@ struct ControlLoop<'a> {
 impl ControlLoop<'_> {
     fn step(&mut self, row: usize, width: Precision) -> Result<Step> {
         let start = Instant::now();
-        self.flag.store(self.sequence, width);
-        let width = self.flag.load(self.sequence);
-        let tokens = self.policy.forward(&self.rollouts.input[row], width)?;
+        let (tokens, ran) = self.policy.step(&self.rollouts.input[row], width)?;
         let time = start.elapsed();
-        self.sequence = self.sequence.wrapping_add(1);
         (self.tick)();
         Ok(Step {
-            width,
+            width: ran.width,
             tokens,
             error: distance(&action(&tokens), &action(&self.rollouts.bf16[row])),
             time,

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use w4ax::Precision;
 use w4ax::dispatch::Dispatcher;
-use w4ax::{Precision, WidthFlag};
 
 use crate::protocol::{Reply, Request};
 use crate::robot::rollouts::{OBS, action};
@@ -14,9 +14,6 @@ pub struct Session {
     robot: Robot,
     /// The width of every step; `None` for the dispatcher's.
     fixed: Option<Precision>,
-    flag: WidthFlag,
-    /// Of the step that comes next.
-    sequence: u32,
     /// None before the first reset.
     episode: Option<Episode>,
 }
@@ -33,8 +30,6 @@ impl Session {
         Self {
             robot,
             fixed,
-            flag: WidthFlag::new(),
-            sequence: 0,
             episode: None,
         }
     }
@@ -77,20 +72,17 @@ impl Session {
                 (decision.active, Some(decision.sensitivity))
             }
         };
-        self.flag.store(self.sequence, width);
-        let width = self.flag.load(self.sequence);
         let policy = &mut self.robot.policy;
-        let tokens = policy
+        let (tokens, ran) = policy
             .input(obs, episode.task)
-            .and_then(|input| policy.forward(&input, width))
+            .and_then(|input| policy.step(&input, width))
             .map_err(|error| error.to_string())?;
         let action = action(&tokens);
         dispatcher.observe(&action).map_err(|e| e.to_string())?;
         episode.dispatcher = dispatcher;
-        self.sequence = self.sequence.wrapping_add(1);
         Ok(Reply::Step {
             action,
-            width: width.bits(),
+            width: ran.width.bits(),
             sensitivity,
             micros: start.elapsed().as_micros() as u64,
         })

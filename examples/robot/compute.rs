@@ -1,7 +1,9 @@
 //! What computes the quantised layers: the CPU or, with feature `cuda`, a GPU.
 
 use half::bf16;
+use std::time::Duration;
 use w4ax::cpu::{self, Cpu};
+use w4ax::step::{Executed, HostLatch, StepFlag};
 use w4ax::{Error, MatMut, MatRef, PackedWeight, Precision, Result};
 
 /// Where layers are computed.
@@ -11,7 +13,34 @@ pub enum Compute {
     Cpu(Cpu),
     /// On a GPU: weights stay there, activations come and go at every layer.
     #[cfg(feature = "cuda")]
-    Cuda(w4ax::cuda::Gpu),
+    Cuda(w4ax::cuda::Gpu, Routing),
+}
+
+/// Who branches on the width of a step on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Routing {
+    /// Each kernel, by what the latch has read.
+    #[default]
+    Kernel,
+    /// A graph for each layer, by its conditional nodes.
+    Graph,
+    /// The host: it reads the flag, and launches the kernels of that width.
+    Host,
+}
+
+/// The width of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepWidth {
+    /// This one.
+    Fixed(Precision),
+    /// What the step's latch has read.
+    Latched,
+}
+
+impl From<Precision> for StepWidth {
+    fn from(width: Precision) -> Self {
+        Self::Fixed(width)
+    }
 }
 
 impl From<Cpu> for Compute {
@@ -25,7 +54,7 @@ impl std::fmt::Debug for Compute {
         match self {
             Self::Cpu(cpu) => cpu.fmt(f),
             #[cfg(feature = "cuda")]
-            Self::Cuda(gpu) => gpu.fmt(f),
+            Self::Cuda(gpu, routing) => write!(f, "{gpu:?}, routed by {routing:?}"),
         }
     }
 }
@@ -36,8 +65,8 @@ impl Compute {
     /// # Errors
     /// [`Error::Backend`] if there is none, or the program was built without feature `cuda`.
     #[cfg(feature = "cuda")]
-    pub fn cuda() -> Result<Self> {
-        w4ax::cuda::Gpu::new(0).map(Self::Cuda)
+    pub fn cuda(routing: Routing) -> Result<Self> {
+        Ok(Self::Cuda(w4ax::cuda::Gpu::new(0)?, routing))
     }
 
     /// The first GPU: an error in this build, which has no feature `cuda`.
@@ -45,7 +74,7 @@ impl Compute {
     /// # Errors
     /// [`Error::Backend`].
     #[cfg(not(feature = "cuda"))]
-    pub fn cuda() -> Result<Self> {
+    pub fn cuda(_: Routing) -> Result<Self> {
         Err(Error::Backend {
             asked: "cuda".into(),
             reason: "this program was built without it: build it with --features cuda".into(),
@@ -61,7 +90,7 @@ impl Compute {
             #[cfg(feature = "cuda")]
             device: match self {
                 Self::Cpu(_) => None,
-                Self::Cuda(gpu) => Some(gpu.upload(&packed)?),
+                Self::Cuda(gpu, _) => Some(gpu.upload(&packed)?),
             },
             packed,
         })
@@ -75,11 +104,11 @@ impl Compute {
         match self {
             Self::Cpu(cpu) => {
                 let workspace = cpu.workspace(rows, widest);
-                Ok(Engine::Cpu(cpu, workspace))
+                Ok(Engine::Cpu(cpu, workspace, HostSteps::new()))
             }
             #[cfg(feature = "cuda")]
-            Self::Cuda(gpu) => Ok(Engine::Cuda(Box::new(cuda::Engine::new(
-                gpu, rows, widest,
+            Self::Cuda(gpu, routing) => Ok(Engine::Cuda(Box::new(cuda::Engine::new(
+                gpu, routing, rows, widest,
             )?))),
         }
     }
@@ -93,10 +122,37 @@ pub struct Layer {
     device: Option<w4ax::cuda::DeviceWeight>,
 }
 
+/// Steps whose flag is read on the host.
+pub struct HostSteps {
+    words: Box<StepFlag>,
+    latch: HostLatch,
+}
+
+impl HostSteps {
+    fn new() -> Self {
+        Self {
+            words: Box::new(StepFlag::new()),
+            latch: HostLatch::new(0),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.latch.latch(&self.words, Duration::ZERO);
+    }
+
+    /// What a layer runs at.
+    fn width(&self, width: StepWidth) -> Precision {
+        match width {
+            StepWidth::Fixed(width) => width,
+            StepWidth::Latched => self.latch.width(),
+        }
+    }
+}
+
 /// Computes layers; nothing is allocated on the way.
 pub enum Engine {
     /// On the CPU.
-    Cpu(Cpu, cpu::Workspace),
+    Cpu(Cpu, cpu::Workspace, HostSteps),
     /// On a GPU.
     #[cfg(feature = "cuda")]
     Cuda(Box<cuda::Engine>),
@@ -106,10 +162,43 @@ impl Engine {
     /// What computes.
     pub fn compute(&self) -> Compute {
         match self {
-            Self::Cpu(cpu, _) => Compute::Cpu(cpu.clone()),
+            Self::Cpu(cpu, ..) => Compute::Cpu(cpu.clone()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(engine) => Compute::Cuda(engine.gpu.clone()),
+            Self::Cuda(engine) => Compute::Cuda(engine.gpu.clone(), engine.routing),
         }
+    }
+
+    fn words(&self) -> &StepFlag {
+        match self {
+            Self::Cpu(_, _, steps) => &steps.words,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(engine) => engine.words(),
+        }
+    }
+
+    /// Begins the next step at a width: stores it in the flag, which the step's latch reads.
+    ///
+    /// # Errors
+    /// As `Gpu::begin_step`.
+    pub fn begin_step(&mut self, width: Precision) -> Result<()> {
+        let words = self.words();
+        let sequence = words
+            .executed()
+            .map_or(0, |ran| ran.sequence.wrapping_add(1));
+        words.asked().store(sequence, width);
+        match self {
+            Self::Cpu(_, _, steps) => {
+                steps.begin();
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Self::Cuda(engine) => engine.begin_step(),
+        }
+    }
+
+    /// What the step ran at, once a result of it is there.
+    pub fn executed(&self) -> Option<Executed> {
+        self.words().executed()
     }
 
     /// `y[rows, N] = x[rows, K] * W^T` at a width.
@@ -121,12 +210,13 @@ impl Engine {
         rows: usize,
         x: &[bf16],
         layer: &Layer,
-        width: Precision,
+        width: StepWidth,
         y: &mut [bf16],
     ) -> Result<()> {
         let w = &layer.packed;
         match self {
-            Self::Cpu(cpu, workspace) => {
+            Self::Cpu(cpu, workspace, steps) => {
+                let width = steps.width(width);
                 let x = MatRef::new(x, rows, w.k())?;
                 let y = MatMut::new(y, rows, w.n())?;
                 cpu.gemm(x, w, width, None, y, workspace)
@@ -145,73 +235,5 @@ impl Engine {
 }
 
 #[cfg(feature = "cuda")]
-pub mod cuda {
-    //! The GPU's engine: one stream, x and y on the device.
-
-    use super::*;
-    use std::sync::Arc;
-    use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DriverError};
-    use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
-
-    /// A stream of a GPU with its memory.
-    pub struct Engine {
-        pub(super) gpu: Gpu,
-        stream: Arc<CudaStream>,
-        x: CudaSlice<bf16>,
-        y: CudaSlice<bf16>,
-        workspace: Workspace,
-    }
-
-    fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
-        move |error| Error::Cuda {
-            call,
-            reason: error.to_string(),
-        }
-    }
-
-    impl Engine {
-        pub(super) fn new(gpu: Gpu, rows: usize, widest: usize) -> Result<Self> {
-            let stream = gpu.context().new_stream().map_err(failed("new stream"))?;
-            let memory = || {
-                stream
-                    .alloc_zeros(rows * widest)
-                    .map_err(failed("allocating"))
-            };
-            let (x, y) = (memory()?, memory()?);
-            Ok(Self {
-                workspace: gpu.workspace(&stream, rows, widest)?,
-                x,
-                y,
-                stream,
-                gpu,
-            })
-        }
-
-        pub(super) fn gemm(
-            &mut self,
-            rows: usize,
-            x: &[bf16],
-            weight: &DeviceWeight,
-            width: Precision,
-            y: &mut [bf16],
-        ) -> Result<()> {
-            let (n, k) = (weight.n(), weight.k());
-            let (x, y) = (&x[..rows * k], &mut y[..rows * n]);
-            let stream = &self.stream;
-            stream
-                .memcpy_htod(x, &mut self.x)
-                .map_err(failed("copying x"))?;
-            {
-                let x = DeviceMatRef::new(self.x.as_view(), rows, k)?;
-                let mut y = DeviceMatMut::new(self.y.as_view_mut(), rows, n)?;
-                let gemm = Gemm::new(&x, weight, width);
-                self.gpu.gemm(stream, &gemm, &mut y, &mut self.workspace)?;
-            }
-            let result = self.y.slice(..rows * n);
-            stream
-                .memcpy_dtoh(&result, y)
-                .map_err(failed("copying y"))?;
-            stream.synchronize().map_err(failed("waiting for y"))
-        }
-    }
-}
+#[path = "compute_cuda.rs"]
+pub mod cuda;

@@ -7,10 +7,11 @@
 
 use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
+use w4ax::step::Executed;
 use w4ax::{Error, Precision, Quantize, Result};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
-use super::compute::{Compute, Engine, Layer};
+use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::rollouts::{INPUT, OBS, Tokens};
 
 /// The epsilon of rms.
@@ -146,10 +147,25 @@ impl Policy {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if a logit is not: there is no action then.
-    pub fn forward(&mut self, input: &[f32; INPUT], width: Precision) -> Result<Tokens> {
+    pub fn forward(&mut self, input: &[f32; INPUT], width: impl Into<StepWidth>) -> Result<Tokens> {
         let mut tokens = [Tokens::default()];
         self.forward_rows(std::slice::from_ref(input), width, &mut tokens)?;
         Ok(tokens[0])
+    }
+
+    /// A control step: the width goes into the flag, the step's latch reads it there, and the layers run at that. What ran is
+    /// what the latch has written down.
+    ///
+    /// # Errors
+    /// As [`Policy::forward`]; as [`Engine::begin_step`].
+    pub fn step(&mut self, input: &[f32; INPUT], width: Precision) -> Result<(Tokens, Executed)> {
+        self.engine.begin_step(width)?;
+        let tokens = self.forward(input, StepWidth::Latched)?;
+        let executed = self.engine.executed().ok_or_else(|| Error::Order {
+            call: "step",
+            reason: "no latch has run".into(),
+        })?;
+        Ok((tokens, executed))
     }
 
     /// The action tokens of several inputs, each the same as if it came alone.
@@ -160,7 +176,7 @@ impl Policy {
     pub fn forward_rows(
         &mut self,
         inputs: &[[f32; INPUT]],
-        width: Precision,
+        width: impl Into<StepWidth>,
         tokens: &mut [Tokens],
     ) -> Result<()> {
         let logits = self.logits_rows(inputs, width)?;
@@ -186,7 +202,12 @@ impl Policy {
     ///
     /// # Errors
     /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
-    pub fn logits_rows(&mut self, inputs: &[[f32; INPUT]], width: Precision) -> Result<&[bf16]> {
+    pub fn logits_rows(
+        &mut self,
+        inputs: &[[f32; INPUT]],
+        width: impl Into<StepWidth>,
+    ) -> Result<&[bf16]> {
+        let width = width.into();
         let Self {
             engine, buffers, ..
         } = self;

@@ -145,6 +145,7 @@ fn bf16_bits_do_not_depend_on_the_batch() {
                         n,
                         k,
                         precision: Precision::Bf16,
+                        latched: false,
                         grouping,
                         packed: false,
                         options: call.options,

@@ -138,7 +138,7 @@ fn packed_activations_are_shared() {
             let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
             gpu.quantize_pack(stream, &x, precision, grouping, &mut packed)
                 .unwrap();
-            assert_eq!(packed.contents(), Some((m, k, precision, grouping)));
+            assert_eq!(packed.contents(), Some((m, k, Some(precision), grouping)));
             for layer in &layers {
                 let n = layer.packed.n();
                 let mut y = stream.clone_htod(&vec![bf16::NAN; m * n]).unwrap();

@@ -1,0 +1,452 @@
+//! What it costs to let the flag route the GPU: per GEMM, per step of 32 decoder layers, and from the store to the latch.
+//!
+//! ```sh
+//! cargo bench --features cuda --bench routing -- --json routing.json
+//! ```
+//!
+//! Everything is a ratio of medians within one run. A GEMM is timed as in the bench `cuda`: captured many times, each with
+//! other weights, so that no cache holds them. A step is a [`CudaEngine`]'s graph, between two CUDA events.
+
+#[path = "routing/stack.rs"]
+mod stack;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use comfy_table::{CellAlignment, Table};
+use cudarc::driver::sys::{
+    CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
+};
+use cudarc::driver::{CudaStream, DriverError};
+use half::{bf16, f16};
+use rand::{RngCore, SeedableRng};
+use serde::Serialize;
+use stack::{Sizes, Stack};
+use w4ax::cuda::{
+    CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions,
+    MappedFlag, Routing, Width, cudarc, driver_version,
+};
+use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use w4ax::step::{StepEngine, StepFlag, StepOptions};
+use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(about = "The cost of routing by the flag")]
+struct Args {
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+    /// The device's number.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
+    /// Timed replays of each case.
+    #[arg(long, default_value_t = 30)]
+    repeats: usize,
+    /// Layers of the step.
+    #[arg(long, default_value_t = 32)]
+    layers: usize,
+    /// What cargo passes to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Microseconds of several repetitions.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Times {
+    median_us: f64,
+    least_us: f64,
+    most_us: f64,
+}
+
+impl Times {
+    fn of(mut us: Vec<f64>, calls: usize) -> Self {
+        us.sort_by(f64::total_cmp);
+        let at = |i: usize| us[i] / calls as f64;
+        Self {
+            median_us: at(us.len() / 2),
+            least_us: at(0),
+            most_us: at(us.len() - 1),
+        }
+    }
+}
+
+/// One comparison: `ratio` is the median over the baseline's.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    what: String,
+    case: String,
+    baseline: String,
+    times: Times,
+    baseline_times: Times,
+    ratio: f64,
+}
+
+impl Row {
+    fn new(
+        what: String,
+        case: String,
+        baseline: &str,
+        times: Times,
+        baseline_times: Times,
+    ) -> Self {
+        Self {
+            what,
+            case,
+            baseline: baseline.into(),
+            times,
+            baseline_times,
+            ratio: times.median_us / baseline_times.median_us,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    driver_cuda: Option<String>,
+    archs: &'static str,
+    layers: usize,
+    /// Of an action that is observed, a decision and its store; and their share of the shortest step.
+    dispatcher_ns: f64,
+    dispatcher_share: f64,
+    store_to_answer: Times,
+    rows: Vec<Row>,
+}
+
+struct Bench {
+    gpu: Gpu,
+    stream: Arc<CudaStream>,
+    repeats: usize,
+}
+
+impl Bench {
+    /// The times of `work` by CUDA events, after three runs that do not count.
+    fn times(
+        &self,
+        calls: usize,
+        mut work: impl FnMut(usize) -> std::result::Result<(), DriverError>,
+    ) -> Result<Times> {
+        let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let (start, end) = (
+            self.gpu.context().new_event(timing)?,
+            self.gpu.context().new_event(timing)?,
+        );
+        let mut us = Vec::new();
+        for at in 0..self.repeats + 3 {
+            start.record(&self.stream)?;
+            work(at)?;
+            end.record(&self.stream)?;
+            let elapsed = f64::from(start.elapsed_ms(&end)?) * 1e3;
+            if at >= 3 {
+                us.push(elapsed);
+            }
+        }
+        Ok(Times::of(us, calls))
+    }
+
+    /// A GEMM over many weights, in one graph: at a width of its own, and at the same one from the latch.
+    fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<Row>) -> Result<()> {
+        let (gpu, stream) = (&self.gpu, &self.stream);
+        let layers = self.weights((n, k))?;
+        let x = stream.clone_htod(&vec![bf16::from_f32(0.7); m * k])?;
+        let mut y = stream.alloc_zeros::<bf16>(m * n)?;
+        let mut workspace = gpu.workspace(stream, m, k)?;
+        let flag = Arc::new(MappedFlag::new(gpu)?);
+        let latch = gpu.latch(stream, flag, 0)?;
+        let x = DeviceMatRef::new(x.as_view(), m, k)?;
+        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
+        let calls = layers.len().max(16);
+        let mut time = |width: Width<'_>| -> Result<Times> {
+            stream.synchronize()?;
+            stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
+            let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
+                gpu.gemm(stream, &Gemm::new(&x, layer, width), &mut y, &mut workspace)
+            });
+            let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+            launched?;
+            let graph = graph?.ok_or("nothing was captured")?;
+            graph.upload()?;
+            self.times(calls, |_| graph.launch())
+        };
+        for width in Precision::ALL {
+            let options = LatchOptions {
+                forced: Some(width),
+                ..Default::default()
+            };
+            gpu.begin_step(stream, &latch, options)?;
+            let direct = time(Width::Fixed(width))?;
+            let routed = time(Width::Latched(&latch))?;
+            rows.push(Row::new(
+                "GEMM, routed in the kernel".into(),
+                format!("{n}x{k} M {m} {width}"),
+                "the kernel of that width",
+                routed,
+                direct,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Copies of one weight, several times the size of the L2 cache in all.
+    fn weights(&self, (n, k): (usize, usize)) -> Result<Vec<DeviceWeight>> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let mut q = vec![0u8; n * k];
+        rng.fill_bytes(&mut q);
+        let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
+        let grouping = Grouping::G128;
+        let scales = Scales::F16(vec![f16::from_f32(0.01); n * grouping.groups(k)]);
+        let packed = PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)?;
+        let l2 = (self.gpu.context()).attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
+        let copies = (4 * l2 as usize).div_ceil(n * k / 2) + 1;
+        (0..copies).map(|_| Ok(self.gpu.upload(&packed)?)).collect()
+    }
+
+    fn engine(&self, routing: Routing, layers: usize) -> Result<CudaEngine<Unloaded>> {
+        let sizes = Sizes {
+            layers,
+            ..Sizes::LLAMA_2_7B
+        };
+        let step = Unloaded(Stack::new(&self.gpu, &self.stream, sizes)?);
+        let options = StepOptions::default();
+        Ok(CudaEngine::new(
+            &self.gpu,
+            &self.stream,
+            step,
+            routing,
+            options,
+        )?)
+    }
+
+    /// Steps at `widths` in turn, each waited for; the times of those at the last of them.
+    fn steps(
+        &self,
+        engine: &mut CudaEngine<Unloaded>,
+        steps: &mut u32,
+        widths: &[Precision],
+    ) -> Result<Times> {
+        let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let context = self.gpu.context();
+        let (start, end) = (context.new_event(timing)?, context.new_event(timing)?);
+        let mut us = Vec::new();
+        for repeat in 0..self.repeats + 3 {
+            for &width in widths {
+                engine.words().asked().store(*steps, width);
+                start.record(&self.stream)?;
+                engine.begin(*steps, &())?;
+                end.record(&self.stream)?;
+                engine.finish()?;
+                let ran = engine.words().executed().ok_or("no step was latched")?;
+                if (ran.sequence, ran.width) != (*steps, width) {
+                    return Err(format!("step {steps} at {width}: {ran:?} ran").into());
+                }
+                *steps = steps.wrapping_add(1);
+            }
+            if repeat >= 3 {
+                us.push(f64::from(start.elapsed_ms(&end)?) * 1e3);
+            }
+        }
+        Ok(Times::of(us, 1))
+    }
+
+    /// Routing by kernels and by the graph's nodes against graphs of one width; and, for each, a step after one of another
+    /// width against a step after one of its own.
+    fn step_rows(&self, layers: usize, rows: &mut Vec<Row>) -> Result<()> {
+        let mut host = Vec::new();
+        for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
+            let mut engine = self.engine(routing, layers)?;
+            let (mut steps, mut steady) = (0, Vec::new());
+            for width in Precision::ALL {
+                steady.push(self.steps(&mut engine, &mut steps, &[width])?);
+            }
+            let routed = engine.routed().to_string();
+            if routing == Routing::Host {
+                host.clone_from(&steady);
+            }
+            let case = |width: Precision| format!("{layers} layers, M 1, {width}");
+            for (at, width) in Precision::ALL.into_iter().enumerate() {
+                rows.push(Row::new(
+                    format!("step, routed {routed}"),
+                    case(width),
+                    "a graph of that width",
+                    steady[at],
+                    host[at],
+                ));
+            }
+            for (before, after) in [(3, 0), (3, 1), (1, 2), (0, 3)] {
+                let widths = [before, after].map(|at: usize| Precision::ALL[at]);
+                let times = self.steps(&mut engine, &mut steps, &widths)?;
+                rows.push(Row::new(
+                    format!("switch, routed {routed}"),
+                    format!("{} after {}", case(widths[1]), widths[0]),
+                    "after a step of its own width",
+                    times,
+                    steady[after],
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// From the store of a word to the host's sight of the latch's answer, while the latch waits for it: the way to the GPU
+    /// and the way back.
+    fn store_to_answer(&self) -> Result<Times> {
+        let flag = Arc::new(MappedFlag::new(&self.gpu)?);
+        let latch = self.gpu.latch(&self.stream, flag.clone(), 0)?;
+        let spin = LatchOptions {
+            spin: Duration::from_millis(500),
+            forced: None,
+        };
+        let mut us = Vec::new();
+        for step in 0..200 {
+            self.gpu.begin_step(&self.stream, &latch, spin)?;
+            // It has been launched, and spins.
+            std::thread::sleep(Duration::from_micros(200));
+            let begin = Instant::now();
+            flag.asked().store(step, Precision::A4);
+            while flag.executed().is_none_or(|ran| ran.sequence != step) {
+                std::hint::spin_loop();
+                if begin.elapsed() > Duration::from_secs(1) {
+                    return Err("the latch does not answer".into());
+                }
+            }
+            us.push(begin.elapsed().as_secs_f64() * 1e6);
+        }
+        self.stream.synchronize()?;
+        Ok(Times::of(us, 1))
+    }
+}
+
+/// Steps whose input is what the step before left: no upload stands in their time.
+struct Unloaded(Stack);
+
+impl CudaStep for Unloaded {
+    type Observation = ();
+
+    fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> w4ax::Result<()> {
+        Ok(())
+    }
+
+    fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
+        self.0.prefill(width, stream)
+    }
+
+    fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
+        self.0.decode(width, stream)
+    }
+}
+
+/// Nanoseconds of an observed action, a decision, and its store.
+fn dispatcher_ns() -> Result<f64> {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.275,
+        theta_48: 0.4,
+        theta_fp: 0.5,
+    };
+    let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
+    let words = StepFlag::new();
+    const STEPS: u32 = 100_000;
+    let begin = Instant::now();
+    for step in 0..STEPS {
+        let speed = f64::from(step % 97) * 0.01;
+        dispatcher.observe(&[speed, 0.0, 0.1, 0.0, speed * 0.1, 0.0, 1.0])?;
+        words.asked().store(step, dispatcher.decide().active);
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS))
+}
+
+fn print(report: &Report) {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header([
+        "what", "case", "us", "least", "most", "against", "its us", "ratio",
+    ]);
+    for row in &report.rows {
+        table.add_row([
+            row.what.clone(),
+            row.case.clone(),
+            format!("{:.2}", row.times.median_us),
+            format!("{:.2}", row.times.least_us),
+            format!("{:.2}", row.times.most_us),
+            row.baseline.clone(),
+            format!("{:.2}", row.baseline_times.median_us),
+            format!("{:.3}", row.ratio),
+        ]);
+    }
+    for column in [2, 3, 4, 6, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    println!(
+        "a stored word and the latch's answer: {:.2} us ({:.2} to {:.2})",
+        report.store_to_answer.median_us,
+        report.store_to_answer.least_us,
+        report.store_to_answer.most_us
+    );
+    println!(
+        "observing, deciding and storing: {:.0} ns, {:.4} % of the shortest step",
+        report.dispatcher_ns,
+        report.dispatcher_share * 100.0
+    );
+}
+
+fn run(args: &Args) -> Result<()> {
+    let info = w4ax::cuda::build_info()?;
+    let gpu = Gpu::new(args.device)?;
+    let bench = Bench {
+        stream: gpu.context().new_stream()?,
+        gpu,
+        repeats: args.repeats.max(1),
+    };
+    let mut rows = Vec::new();
+    for (shape, m) in [
+        ((4096, 4096), 1),
+        ((12288, 4096), 1),
+        ((22016, 4096), 1),
+        ((4096, 11008), 1),
+        ((4096, 4096), 16),
+        ((4096, 4096), 290),
+    ] {
+        bench.gemm(m, shape, &mut rows)?;
+    }
+    bench.step_rows(args.layers, &mut rows)?;
+    let dispatcher_ns = dispatcher_ns()?;
+    let shortest = (rows.iter())
+        .filter(|row| row.what.starts_with("step"))
+        .map(|row| row.times.median_us)
+        .fold(f64::INFINITY, f64::min);
+    let report = Report {
+        device: bench.gpu.name().to_owned(),
+        driver_cuda: driver_version().map(|v| v.to_string()),
+        archs: info.archs,
+        layers: args.layers,
+        dispatcher_ns,
+        dispatcher_share: dispatcher_ns / 1e3 / shortest,
+        store_to_answer: bench.store_to_answer()?,
+        rows,
+    };
+    print(&report);
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The GPU's engine: one stream, x and y on the device, and who branches on a step's width.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use half::bf16;
+use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DriverError};
+use w4ax::cuda::{
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, MappedFlag,
+    RoutedGraph, Width, Workspace,
+};
+use w4ax::step::StepFlag;
+use w4ax::{Error, Result};
+
+use super::{HostSteps, Routing, StepWidth};
+
+/// A stream of a GPU with its memory.
+pub struct Engine {
+    pub(super) gpu: Gpu,
+    pub(super) routing: Routing,
+    /// A layer of so many rows, by the address of its weight. Dropped before what they hold the addresses of.
+    graphs: HashMap<(usize, usize), RoutedGraph>,
+    stream: Arc<CudaStream>,
+    x: CudaSlice<bf16>,
+    y: CudaSlice<bf16>,
+    workspace: Workspace,
+    latch: Latch,
+    /// Routed by the host.
+    steps: HostSteps,
+}
+
+fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
+    move |error| Error::Cuda {
+        call,
+        reason: error.to_string(),
+    }
+}
+
+impl Engine {
+    pub(super) fn new(gpu: Gpu, routing: Routing, rows: usize, widest: usize) -> Result<Self> {
+        let stream = gpu.context().new_stream().map_err(failed("new stream"))?;
+        let memory = || {
+            stream
+                .alloc_zeros(rows * widest)
+                .map_err(failed("allocating"))
+        };
+        let (x, y) = (memory()?, memory()?);
+        let flag = Arc::new(MappedFlag::new(&gpu)?);
+        Ok(Self {
+            workspace: gpu.workspace(&stream, rows, widest)?,
+            latch: gpu.latch(&stream, flag, 0)?,
+            steps: HostSteps::new(),
+            graphs: HashMap::new(),
+            x,
+            y,
+            stream,
+            gpu,
+            routing,
+        })
+    }
+
+    pub(super) fn words(&self) -> &StepFlag {
+        match self.routing {
+            Routing::Kernel | Routing::Graph => self.latch.flag(),
+            Routing::Host => &self.steps.words,
+        }
+    }
+
+    pub(super) fn begin_step(&mut self) -> Result<()> {
+        match self.routing {
+            Routing::Host => {
+                self.steps.begin();
+                Ok(())
+            }
+            Routing::Kernel | Routing::Graph => {
+                let options = LatchOptions::default();
+                self.gpu.begin_step(&self.stream, &self.latch, options)
+            }
+        }
+    }
+
+    pub(super) fn gemm(
+        &mut self,
+        rows: usize,
+        x: &[bf16],
+        weight: &DeviceWeight,
+        width: StepWidth,
+        y: &mut [bf16],
+    ) -> Result<()> {
+        let (n, k) = (weight.n(), weight.k());
+        let (x, y) = (&x[..rows * k], &mut y[..rows * n]);
+        let (gpu, stream) = (&self.gpu, &self.stream);
+        stream
+            .memcpy_htod(x, &mut self.x)
+            .map_err(failed("copying x"))?;
+        {
+            let x = DeviceMatRef::new(self.x.as_view(), rows, k)?;
+            let mut y = DeviceMatMut::new(self.y.as_view_mut(), rows, n)?;
+            let workspace = &mut self.workspace;
+            let mut launch = |width: Width<'_>| {
+                gpu.gemm(stream, &Gemm::new(&x, weight, width), &mut y, workspace)
+            };
+            match (width, self.routing) {
+                (StepWidth::Fixed(width), _) => launch(width.into())?,
+                (StepWidth::Latched, Routing::Host) => launch(self.steps.width(width).into())?,
+                (StepWidth::Latched, Routing::Kernel) => launch((&self.latch).into())?,
+                (StepWidth::Latched, Routing::Graph) => {
+                    let key = (std::ptr::from_ref(weight).addr(), rows);
+                    if !self.graphs.contains_key(&key) {
+                        let graph = RoutedGraph::capture(gpu, stream, &self.latch, |width| {
+                            launch(width.into())
+                        })?;
+                        self.graphs.insert(key, graph);
+                    }
+                    let graph = self.graphs.get_mut(&key).expect("it was put there");
+                    graph.launch(stream)?;
+                }
+            }
+        }
+        let result = self.y.slice(..rows * n);
+        stream
+            .memcpy_dtoh(&result, y)
+            .map_err(failed("copying y"))?;
+        stream.synchronize().map_err(failed("waiting for y"))
+    }
+}

@@ -1,0 +1,530 @@
+//! The flag routes the GPU: what ran is what was stored, with the bits of direct calls, whoever branches.
+
+use crate::harness::{Device, cases, setting};
+use crate::stack::{Sizes, Stack};
+use crate::support::{WIDTHS, bits, rng};
+use cudarc::driver::CudaStream;
+use half::bf16;
+use rand::Rng;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use w4ax::cuda::{
+    ConditionalNodes, CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions,
+    MappedFlag, Routed, Routing, Width, cudarc,
+};
+use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepFlag, StepOptions, StepPipeline};
+use w4ax::{Error, FlagWord, Grouping, Precision, Result};
+
+const NO_SPIN: LatchOptions = LatchOptions {
+    spin: Duration::ZERO,
+    forced: None,
+};
+
+/// A small decoder: odd sizes, and enough tokens for the packed path.
+fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
+    Sizes {
+        hidden: 256,
+        mlp: 704,
+        layers: 3,
+        distinct: 2,
+        grouping,
+        prefill,
+        decode: 2,
+    }
+}
+
+fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Precision, Outcome) {
+    device.stream.synchronize().unwrap();
+    let ran = words.executed().expect("a latch has run");
+    (ran.sequence, ran.width, ran.outcome)
+}
+
+/// The rules of kernels/latch.cuh, on the device: each outcome, numbers that wrap, a forced width.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn the_latch_takes_its_own_steps_word_and_no_other() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let first = u32::MAX - 3;
+    let latch = gpu.latch(stream, flag.clone(), first).unwrap();
+    assert_eq!(flag.executed(), None);
+    let mut step = first;
+    let mut expect = |word: Option<FlagWord>, forced, width, outcome| {
+        if let Some(word) = word {
+            flag.asked().store_word(word);
+        }
+        let options = LatchOptions { forced, ..NO_SPIN };
+        gpu.begin_step(stream, &latch, options).unwrap();
+        assert_eq!(latch_outcome(&device, &flag), (step, width, outcome));
+        step = step.wrapping_add(1);
+    };
+    let word = |of: u32, width| Some(FlagWord::encode(of, width));
+    expect(None, None, Precision::Bf16, Outcome::Unwritten);
+    for (of, width) in [
+        (u32::MAX - 2, Precision::A2),
+        (u32::MAX - 1, Precision::A4),
+        (u32::MAX, Precision::A8),
+        (0, Precision::Bf16),
+    ] {
+        expect(word(of, width), None, width, Outcome::AsAsked);
+    }
+    expect(None, None, Precision::Bf16, Outcome::Earlier);
+    expect(
+        word(3, Precision::A2),
+        None,
+        Precision::Bf16,
+        Outcome::Later,
+    );
+    expect(None, None, Precision::A2, Outcome::AsAsked);
+    let invalid = Some(FlagWord::from_bits(4 << 32 | 3));
+    expect(invalid, None, Precision::Bf16, Outcome::Invalid);
+    expect(
+        word(5, Precision::A2),
+        Some(Precision::A8),
+        Precision::A8,
+        Outcome::ByHost,
+    );
+}
+
+/// Random widths, step by step, and now and then a word of another step: what ran is what was stored, and the results have
+/// the bits of direct calls.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn ten_thousand_steps_run_what_was_stored() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let rng = &mut rng(setting("W4AX_SEED", 1));
+    for (m, grouping) in [
+        (1, Grouping::G128),
+        (9, Grouping::G64),
+        (40, Grouping::PerChannel),
+    ] {
+        let (n, k) = (200, 320);
+        let plain = crate::support::PlainWeight::random(
+            rng,
+            (n, k),
+            grouping,
+            w4ax::ScaleType::Bf16,
+            false,
+        );
+        let weight = gpu.upload(&plain.pack()).unwrap();
+        let x: Vec<bf16> = (0..m * k)
+            .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
+            .collect();
+        let x = stream.clone_htod(&x).unwrap();
+        let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+        let mut workspace = gpu.workspace(stream, m, k).unwrap();
+        let mut run = |width: Width<'_>| -> Vec<bf16> {
+            stream.memcpy_htod(&vec![bf16::NAN; m * n], &mut y).unwrap();
+            {
+                let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+                let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+                let gemm = Gemm::new(&x, &weight, width);
+                gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+            }
+            let y = stream.clone_dtoh(&y).unwrap();
+            stream.synchronize().unwrap();
+            y
+        };
+        let direct = Precision::ALL.map(|width| run(Width::Fixed(width)));
+        let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+        let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+        let steps = cases(10_000) / if m == 1 { 1 } else { 10 };
+        for step in 0..steps {
+            let at = rng.random_range(0..4);
+            let other = rng.random_range(0..10) == 0;
+            let of = if other { step.wrapping_sub(1) } else { step };
+            flag.asked().store(of, Precision::ALL[at]);
+            gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+            let y = run(Width::Latched(&latch));
+            let at = if other { 3 } else { at };
+            let ran = flag.executed().unwrap();
+            assert_eq!((ran.sequence, ran.width), (step, Precision::ALL[at]));
+            assert_eq!(ran.outcome == Outcome::AsAsked, !other);
+            assert_eq!(
+                bits(&y),
+                bits(&direct[at]),
+                "M {m}, step {step} at {}",
+                ran.width
+            );
+        }
+    }
+}
+
+/// Activations that are packed once for several GEMMs, at the latched width.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn latched_activations_are_shared() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let rng = &mut rng(5);
+    let (m, n, k, grouping) = (12, 300, 640, Grouping::G32);
+    let plain =
+        crate::support::PlainWeight::random(rng, (n, k), grouping, w4ax::ScaleType::F16, true);
+    let weight = gpu.upload(&plain.pack()).unwrap();
+    let x: Vec<bf16> = (0..m * k)
+        .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
+        .collect();
+    let x = stream.clone_htod(&x).unwrap();
+    let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+    let mut workspace = gpu.workspace(stream, m, k).unwrap();
+    let mut packed = gpu.packed_activations(stream, m, k).unwrap();
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    for (step, width) in (0u32..).zip(Precision::ALL) {
+        flag.asked().store(step, width);
+        gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+        let mut results = Vec::new();
+        for shared in [true, false] {
+            {
+                let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+                let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+                let gemm = if shared {
+                    gpu.quantize_pack(stream, &x, &latch, grouping, &mut packed)
+                        .unwrap();
+                    Gemm::packed_latched(&x, &packed, &weight, &latch).unwrap()
+                } else {
+                    Gemm::new(&x, &weight, width)
+                };
+                gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+            }
+            let y: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+            stream.synchronize().unwrap();
+            results.push(y);
+        }
+        assert_eq!(bits(&results[0]), bits(&results[1]), "{width}");
+    }
+    // At one width they are something else.
+    assert!(matches!(
+        Gemm::packed(&packed, &weight),
+        Err(Error::Shape { .. })
+    ));
+}
+
+/// What the stack gives at each width by direct launches.
+fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
+    let stream = &device.stream;
+    Precision::ALL.map(|width| {
+        stack.load(&seed, stream).unwrap();
+        stack.prefill(Width::Fixed(width), stream).unwrap();
+        stack.decode(Width::Fixed(width), stream).unwrap();
+        stack.results(stream).unwrap().map(|y| bits(&y))
+    })
+}
+
+/// A host thread stores words as fast as it can while steps run: no step is mixed, and each runs at what it says.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn racing_stores_never_mix_a_step() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 5)).unwrap();
+    let expected = direct(&device, &mut stack, 3);
+    let distinct: HashSet<_> = expected.iter().collect();
+    assert_eq!(distinct.len(), 4, "the widths cannot be told apart");
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut ran = HashSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let rng = &mut rng(11);
+            while !stop.load(Ordering::Relaxed) {
+                let next = flag.executed().map_or(0, |e| e.sequence.wrapping_add(1));
+                let near = next.wrapping_add_signed(rng.random_range(-1..=1));
+                flag.asked()
+                    .store(near, Precision::ALL[rng.random_range(0..4)]);
+            }
+        });
+        for step in 0..cases(1000) {
+            stack.load(&3, stream).unwrap();
+            gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+            stack.prefill(Width::Latched(&latch), stream).unwrap();
+            stack.decode(Width::Latched(&latch), stream).unwrap();
+            let got = stack.results(stream).unwrap().map(|y| bits(&y));
+            let executed = flag.executed().unwrap();
+            assert_eq!(executed.sequence, step);
+            let at = Precision::ALL.iter().position(|&w| w == executed.width);
+            assert!(
+                got == expected[at.unwrap()],
+                "step {step} ran at something else than {}",
+                executed.width
+            );
+            ran.insert(executed.width);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(ran.len(), 4, "{ran:?}");
+}
+
+/// A word that comes while the latch spins is taken; without one the latch ends, and the step is BF16.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_spin_ends_with_the_word_or_without_it() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let spin = |ms| LatchOptions {
+        spin: Duration::from_millis(ms),
+        forced: None,
+    };
+    for step in 0..100 {
+        gpu.begin_step(stream, &latch, spin(1000)).unwrap();
+        // The latch is on its way, or spins already.
+        flag.asked().store(step, WIDTHS[step as usize % 3]);
+        let expected = (step, WIDTHS[step as usize % 3], Outcome::AsAsked);
+        assert_eq!(latch_outcome(&device, &flag), expected);
+    }
+    gpu.begin_step(stream, &latch, spin(5)).unwrap();
+    let expected = (100, Precision::Bf16, Outcome::Earlier);
+    assert_eq!(latch_outcome(&device, &flag), expected);
+}
+
+fn dispatcher() -> Dispatcher {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.275,
+        theta_48: 0.4,
+        theta_fp: 0.5,
+    };
+    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
+}
+
+/// A motion that visits all widths.
+fn action(step: u64) -> [f64; 7] {
+    let phase = step % 24;
+    let speed = if phase < 14 {
+        0.5 + 0.03 * phase as f64
+    } else {
+        0.1
+    };
+    let twist = if phase >= 20 {
+        0.1 * (step % 3) as f64
+    } else {
+        0.0
+    };
+    [speed, 0.0, 0.0, twist, 0.0, 0.0, 1.0]
+}
+
+fn expected_routed(routing: Routing) -> Routed {
+    match (routing, ConditionalNodes::available()) {
+        (Routing::Kernel, _) => Routed::Kernel,
+        (Routing::Graph, Some(ConditionalNodes::Switch)) => Routed::SwitchNode,
+        (Routing::Graph, Some(ConditionalNodes::If)) => Routed::IfNodes,
+        (Routing::Graph, None) | (Routing::Host, _) => Routed::Host,
+    }
+}
+
+/// Kernel, graph and host routing, with decisions before the step and during its prefill: the same widths, and the bits of
+/// direct calls at these widths, prefill and decode each.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn all_routings_agree() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let mut widths = HashSet::new();
+    for (grouping, prefill) in [(Grouping::G128, 20), (Grouping::PerChannel, 3)] {
+        let sizes = sizes(grouping, prefill);
+        let expected = direct(&device, &mut Stack::new(gpu, stream, sizes).unwrap(), 9);
+        for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
+            for decide in [
+                Decide::BeforeStep,
+                Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A8)),
+                Decide::DuringPrefill(PrefillWidth::LastLatched),
+            ] {
+                let options = StepOptions {
+                    decide,
+                    spin: Duration::from_millis(500),
+                };
+                let stack = Stack::new(gpu, stream, sizes).unwrap();
+                let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
+                assert_eq!(engine.routed(), expected_routed(routing));
+                let mut pipeline = StepPipeline::new(engine, dispatcher());
+                for step in 0..u64::from(cases(60)) {
+                    let actions = if step == 0 {
+                        vec![]
+                    } else {
+                        vec![action(step)]
+                    };
+                    if decide == Decide::BeforeStep {
+                        pipeline.decide(&actions).unwrap();
+                        pipeline.begin(&9).unwrap();
+                    } else {
+                        pipeline.begin(&9).unwrap();
+                        pipeline.decide(&actions).unwrap();
+                    }
+                    let report = pipeline.finish().unwrap();
+                    assert!(report.as_decided(), "{routing:?} {decide:?} {report:?}");
+                    let got = pipeline.engine_mut().step().results(stream).unwrap();
+                    for (part, width) in [(0, report.prefill), (1, report.decode.width)] {
+                        let at = Precision::ALL.iter().position(|&w| w == width).unwrap();
+                        assert!(
+                            bits(&got[part]) == expected[at][part],
+                            "{routing:?} {decide:?} step {step}, part {part} at {width}"
+                        );
+                    }
+                    widths.insert(report.decode.width);
+                }
+            }
+        }
+    }
+    assert!(widths.len() >= 3, "{widths:?}");
+}
+
+/// Without a decision, or with one that comes too late, a step is BF16, and says why.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_late_decision_is_never_run_on() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
+        let options = StepOptions {
+            decide: Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A4)),
+            spin: Duration::ZERO,
+        };
+        let stack = Stack::new(gpu, stream, sizes(Grouping::G128, 4)).unwrap();
+        let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
+        let host = engine.routed() == Routed::Host;
+        let mut pipeline = StepPipeline::new(engine, dispatcher());
+        for step in 0..20 {
+            pipeline.begin(&step).unwrap();
+            if !host {
+                stream.synchronize().unwrap();
+                pipeline.decide(&[action(3)]).unwrap();
+            }
+            let report = pipeline.finish().unwrap();
+            assert_eq!(report.decode.width, Precision::Bf16);
+            assert_eq!(report.prefill, Precision::A4);
+            let expected = match (host, step) {
+                (true, _) => Outcome::ByHost,
+                (false, 0) => Outcome::Unwritten,
+                (false, _) => Outcome::Earlier,
+            };
+            assert_eq!(report.decode.outcome, expected, "{routing:?}");
+        }
+    }
+}
+
+/// A step with a host function in it cannot be a conditional body: the error names it. In the kernels' graph it may stand.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_host_function_in_a_body_is_named() {
+    struct WithHost;
+    extern "C" fn nothing(_: *mut core::ffi::c_void) {}
+    impl CudaStep for WithHost {
+        type Observation = ();
+        fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+        fn prefill(&mut self, _: Width<'_>, _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+        fn decode(&mut self, _: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+            // SAFETY: the function does nothing.
+            unsafe {
+                cudarc::driver::sys::cuLaunchHostFunc(
+                    stream.cu_stream(),
+                    Some(nothing),
+                    std::ptr::null_mut(),
+                )
+            }
+            .result()
+            .unwrap();
+            Ok(())
+        }
+    }
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let options = StepOptions::default();
+    let engine = |routing| CudaEngine::new(gpu, stream, WithHost, routing, options);
+    if ConditionalNodes::available().is_some() {
+        let error = engine(Routing::Graph).map(drop).unwrap_err();
+        let Error::GraphNode { node, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(node, "a host function");
+    }
+    let mut pipeline = StepPipeline::new(engine(Routing::Kernel).unwrap(), dispatcher());
+    pipeline.begin(&()).unwrap();
+    pipeline.finish().unwrap();
+    // The failed capture has left the stream as it was.
+    stream.synchronize().unwrap();
+}
+
+/// A step that fails, or panics, while it is captured: its error comes out, and the stream goes on.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_failing_step_leaves_the_stream_usable() {
+    struct Fails;
+    impl CudaStep for Fails {
+        type Observation = ();
+        fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+        fn prefill(&mut self, _: Width<'_>, _: &Arc<CudaStream>) -> Result<()> {
+            Err(Error::Width(99))
+        }
+        fn decode(&mut self, _: Width<'_>, _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+    }
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
+        let engine = CudaEngine::new(gpu, stream, Fails, routing, StepOptions::default());
+        assert!(matches!(engine.map(drop), Err(Error::Width(99))));
+        let zeros: Vec<u8> = stream
+            .clone_dtoh(&stream.alloc_zeros::<u8>(4).unwrap())
+            .unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(zeros, [0; 4]);
+    }
+}
+
+/// A latch and a flag belong to their stream and device.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_latch_of_another_stream_is_refused() {
+    let device = Device::new();
+    let other = device.fork();
+    let gpu = &device.gpu;
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(&device.stream, flag, 0).unwrap();
+    let result = gpu.begin_step(&other.stream, &latch, NO_SPIN);
+    assert!(matches!(result, Err(Error::Place { what: "latch", .. })));
+    let long = LatchOptions {
+        spin: Duration::from_secs(2),
+        forced: None,
+    };
+    let result = gpu.begin_step(&device.stream, &latch, long);
+    assert!(matches!(result, Err(Error::Config { field: "spin", .. })));
+}
+
+/// The engine's flag outlives what its host stores, and frees nothing under a step that runs.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn an_engine_may_be_dropped_in_a_step() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for routing in [Routing::Kernel, Routing::Graph] {
+        let options = StepOptions {
+            decide: Decide::DuringPrefill(PrefillWidth::LastLatched),
+            spin: Duration::from_millis(20),
+        };
+        let stack = Stack::new(gpu, stream, sizes(Grouping::G128, 4)).unwrap();
+        let mut engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
+        let flag = engine.flag().clone();
+        engine.begin(0, &1).unwrap();
+        // It spins for a word that does not come.
+        drop(engine);
+        assert_eq!(flag.executed().unwrap().outcome, Outcome::Unwritten);
+    }
+}
