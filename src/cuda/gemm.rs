@@ -1,11 +1,11 @@
 //! Launches: a GEMM, and the quantisation that several GEMMs share.
 
-use super::matrix::{DeviceMatMut, DeviceMatRef, Place};
+use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
 use super::options::{GemmOptions, Plan, check_gemm, extent, group_code, mode_code, stride};
-use super::workspace::{Filled, check_width};
+use super::workspace::Filled;
 use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi, status};
 use crate::{Error, Grouping, Precision, Result};
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaStream, sys};
 use half::bf16;
 
 /// One product `x[M, K] * W[N, K]^T + bias[N]`: what goes in, and how it is run.
@@ -108,13 +108,13 @@ impl<'a> Gemm<'a> {
         Ok(())
     }
 
-    /// Whether everything is where a launch on `stream` may use it.
-    fn check_places(&self, y: &DeviceMatMut<'_, bf16>, stream: &CudaStream) -> Result<()> {
-        self.weight.check_device(stream.context().ordinal())?;
-        self.x_place().check("x", stream)?;
-        y.place.check("y", stream)?;
+    /// Whether everything is where a launch on `target` may use it.
+    fn check_places(&self, y: &DeviceMatMut<'_, bf16>, target: Target<'_>) -> Result<()> {
+        self.weight.check_device(target.context.ordinal())?;
+        self.x_place().check("x", target)?;
+        y.place.check("y", target)?;
         self.bias
-            .map_or(Ok(()), |bias| bias.place.check("bias", stream))
+            .map_or(Ok(()), |bias| bias.place.check("bias", target))
     }
 
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
@@ -173,9 +173,41 @@ impl Gpu {
         workspace: &mut Workspace,
     ) -> Result<()> {
         self.check_stream(stream)?;
+        // SAFETY: a stream of this device's primary context, alive while it is borrowed.
+        unsafe { self.launch_gemm(stream.into(), gemm, y, workspace) }
+    }
+
+    /// [`Gpu::gemm`] on a stream that is not cudarc's, such as the `cudaStream_t` of a runtime in C++.
+    ///
+    /// # Safety
+    /// `stream` is alive, or null for the legacy default stream of the device's primary context. (One of another context is
+    /// an [`Error::Place`].)
+    ///
+    /// # Errors
+    /// As [`Gpu::gemm`].
+    pub unsafe fn gemm_on_raw(
+        &self,
+        stream: sys::CUstream,
+        gemm: &Gemm<'_>,
+        y: &mut DeviceMatMut<'_, bf16>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        // SAFETY: the same contract.
+        unsafe { self.launch_gemm(self.raw_target(stream), gemm, y, workspace) }
+    }
+
+    /// # Safety
+    /// The stream of `target` is alive, or null.
+    unsafe fn launch_gemm(
+        &self,
+        target: Target<'_>,
+        gemm: &Gemm<'_>,
+        y: &mut DeviceMatMut<'_, bf16>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
         gemm.check_shapes(y)?;
-        gemm.check_places(y, stream)?;
-        workspace.place().check("workspace", stream)?;
+        gemm.check_places(y, target)?;
+        workspace.place().check("workspace", target)?;
         if gemm.shape().0 == 0 {
             return Ok(());
         }
@@ -187,8 +219,9 @@ impl Gpu {
         // SAFETY: every address is one of this device's, as `check_places` has seen, and covers the shape that goes with
         // it, as the constructors of its type have seen (or their callers have promised). `y` and `workspace` are borrowed
         // mutably, so they overlap nothing else. The memory outlives the launch: what belongs to this stream is freed in its
-        // order, a weight waits for the device before it is freed, and foreign memory is its owner's promise.
-        let status = unsafe { ffi::w4axk_gemm(&args, stream.cu_stream().cast()) };
+        // order, a weight waits for the device before it is freed, and foreign memory is its owner's promise. The stream is
+        // alive by the caller's promise.
+        let status = unsafe { ffi::w4axk_gemm(&args, target.stream.cast()) };
         check_gemm(&args, status)
     }
 
@@ -207,9 +240,50 @@ impl Gpu {
         packed: &mut PackedActivations,
     ) -> Result<()> {
         self.check_stream(stream)?;
-        x.place.check("x", stream)?;
-        packed.place().check("packed activations", stream)?;
-        check_width(precision)?;
+        // SAFETY: a stream of this device's primary context, alive while it is borrowed.
+        unsafe { self.launch_quantize(stream.into(), x, (precision, grouping), packed, false) }
+    }
+
+    /// [`Gpu::quantize_pack`] on a stream that is not cudarc's; with `pdl` as in [`GemmOptions::pdl`].
+    ///
+    /// # Safety
+    /// As [`Gpu::gemm_on_raw`].
+    ///
+    /// # Errors
+    /// As [`Gpu::quantize_pack`].
+    pub unsafe fn quantize_pack_on_raw(
+        &self,
+        stream: sys::CUstream,
+        x: &DeviceMatRef<'_, bf16>,
+        precision: Precision,
+        grouping: Grouping,
+        packed: &mut PackedActivations,
+        pdl: bool,
+    ) -> Result<()> {
+        // SAFETY: the same contract.
+        unsafe {
+            self.launch_quantize(
+                self.raw_target(stream),
+                x,
+                (precision, grouping),
+                packed,
+                pdl,
+            )
+        }
+    }
+
+    /// # Safety
+    /// As `launch_gemm`.
+    unsafe fn launch_quantize(
+        &self,
+        target: Target<'_>,
+        x: &DeviceMatRef<'_, bf16>,
+        (precision, grouping): (Precision, Grouping),
+        packed: &mut PackedActivations,
+        pdl: bool,
+    ) -> Result<()> {
+        x.place.check("x", target)?;
+        packed.place().check("packed activations", target)?;
         let (m, k) = (x.rows(), x.cols());
         let needed = PackedActivations::bytes_for(m, k, precision, grouping)?;
         if needed > packed.bytes() {
@@ -228,12 +302,12 @@ impl Gpu {
             k: extent("K", k)?,
             width: precision.bits(),
             group: group_code(grouping),
-            flags: 0,
+            flags: if pdl { ffi::W4AXK_FLAG_PDL } else { 0 },
             device: self.number(),
         };
         packed.refill(None);
-        // SAFETY: as in `gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
-        let status = unsafe { ffi::w4axk_quantize_pack(&args, stream.cu_stream().cast()) };
+        // SAFETY: as in `launch_gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
+        let status = unsafe { ffi::w4axk_quantize_pack(&args, target.stream.cast()) };
         status::check("quantize_pack", status)?;
         packed.refill(Some(Filled {
             m,
@@ -242,5 +316,13 @@ impl Gpu {
             grouping,
         }));
         Ok(())
+    }
+
+    /// A stream of this device's primary context, if the launch finds it to be one.
+    fn raw_target(&self, stream: sys::CUstream) -> Target<'_> {
+        Target {
+            context: self.context(),
+            stream,
+        }
     }
 }

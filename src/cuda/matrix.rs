@@ -4,10 +4,26 @@ use super::status;
 use crate::matrix::check;
 use crate::{Error, Result};
 use cudarc::driver::{
-    CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, sys,
+    CudaContext, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, sys,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// The stream of a launch, which need not be cudarc's.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub context: &'a CudaContext,
+    pub stream: sys::CUstream,
+}
+
+impl<'a> From<&'a CudaStream> for Target<'a> {
+    fn from(stream: &'a CudaStream) -> Self {
+        Self {
+            context: stream.context(),
+            stream: stream.cu_stream(),
+        }
+    }
+}
 
 /// Where memory is, and which stream orders what happens to it.
 #[derive(Clone, Debug)]
@@ -19,9 +35,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Whether a launch on `stream` may use it.
-    pub fn check(&self, what: &'static str, stream: &CudaStream) -> Result<()> {
-        let ordinal = stream.context().ordinal();
+    /// Whether a launch on `target` may use it.
+    pub fn check(&self, what: &'static str, target: Target<'_>) -> Result<()> {
+        let ordinal = target.context.ordinal();
         if self.device != ordinal {
             return Err(Error::Place {
                 what,
@@ -29,14 +45,17 @@ impl Place {
                 got: format!("memory of CUDA device {}", self.device),
             });
         }
-        match &self.stream {
-            Some(own) if **own != *stream => Err(Error::Place {
-                what,
-                expected: "memory that was allocated on the stream of the launch".into(),
-                got: "memory of another stream".into(),
-            }),
-            _ => Ok(()),
+        let same = self.stream.as_ref().is_none_or(|own| {
+            own.cu_stream() == target.stream && **own.context() == *target.context
+        });
+        if same {
+            return Ok(());
         }
+        Err(Error::Place {
+            what,
+            expected: "memory that was allocated on the stream of the launch".into(),
+            got: "memory of another stream".into(),
+        })
     }
 }
 

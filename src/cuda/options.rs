@@ -1,6 +1,7 @@
 //! Which kernel: the choices, and what the library's table makes of them.
 
 use super::{ffi, status};
+use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, Precision, Result, ScaleType};
 
 /// A family of kernels.
@@ -159,7 +160,7 @@ impl Problem {
     /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
         let n = extent("N", self.n)?;
-        let k = extent("K", self.k)?;
+        let k = inputs(self.k, self.grouping)?;
         let args = ffi::w4axk_gemm_args {
             weight: ffi::w4axk_weight {
                 n,
@@ -266,6 +267,17 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
             value: format!("{} (family {}, M {})", args.tile, family(), args.m),
             range: "the tile variants of the family that take this M on this device",
         }),
+        ffi::W4AXK_BAD_MODE => Err(Error::Range {
+            what: "packed activations",
+            value: format!("width {}, family {}", args.width, family()),
+            range: "2, 4 or 8 bits, in the decode or prefill family",
+        }),
+        // Each extent is in its range, as `extent` has seen.
+        ffi::W4AXK_BAD_SHAPE => Err(Error::Range {
+            what: "M x N",
+            value: format!("{} x {}", args.m, args.weight.n),
+            range: "at most 2147483647 blocks of the kernel",
+        }),
         ffi::W4AXK_WORKSPACE_TOO_SMALL => {
             let mut needed = 0;
             // SAFETY: as in `Plan::of`.
@@ -292,6 +304,18 @@ pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
             value: value.to_string(),
             range: "1..=8388608",
         })
+}
+
+/// K as the C side takes it, with weights of that grouping.
+pub(super) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
+    if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
+        return Err(Error::Range {
+            what: "K of a per-channel weight",
+            value: k.to_string(),
+            range: "1..=65536",
+        });
+    }
+    extent("K", k)
 }
 
 /// A row stride as the C side takes it.
@@ -363,5 +387,9 @@ mod tests {
                 Err(Error::Range { what: "M", .. })
             ));
         }
+        assert!(inputs(65_537, Grouping::G32).is_ok());
+        assert!(inputs(65_536, Grouping::PerChannel).is_ok());
+        let long = inputs(65_537, Grouping::PerChannel);
+        assert!(matches!(long, Err(Error::Range { .. })));
     }
 }

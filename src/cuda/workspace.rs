@@ -1,7 +1,7 @@
 //! Device memory that calls work in, and that they hand on: made once, by the caller's choice of stream.
 
 use super::matrix::Place;
-use super::options::{Family, GemmOptions, Problem, extent, group_code};
+use super::options::{Family, GemmOptions, Problem, extent, group_code, inputs};
 use super::{ffi, status};
 use crate::{Error, Grouping, Precision, Result};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
@@ -163,7 +163,7 @@ impl PackedActivations {
         grouping: Grouping,
     ) -> Result<usize> {
         check_width(precision)?;
-        let (m, k) = (extent("M", m)?, extent("K", k)?);
+        let (m, k) = (extent("M", m)?, inputs(k, grouping)?);
         let mut bytes = 0;
         // SAFETY: it writes one number.
         status::check("packed_bytes", unsafe {
@@ -182,6 +182,42 @@ impl PackedActivations {
             memory: unsafe { Memory::from_raw(device, address, bytes) },
             filled: None,
         }
+    }
+
+    /// Packed activations in memory that is not cudarc's, which somebody has filled by a `quantize_pack` of these numbers.
+    /// (After one of others a GEMM reads nothing beyond the memory, and computes with numbers that mean nothing.)
+    ///
+    /// # Safety
+    /// As [`Workspace::from_raw`], for the launches that read it.
+    ///
+    /// # Errors
+    /// As [`PackedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.
+    pub unsafe fn from_raw_filled(
+        device: usize,
+        address: sys::CUdeviceptr,
+        bytes: usize,
+        (m, k): (usize, usize),
+        precision: Precision,
+        grouping: Grouping,
+    ) -> Result<Self> {
+        let needed = Self::bytes_for(m, k, precision, grouping)?;
+        if needed > bytes {
+            return Err(Error::Buffer {
+                what: "bytes of packed activations",
+                needed,
+                got: bytes,
+            });
+        }
+        Ok(Self {
+            // SAFETY: the same contract.
+            memory: unsafe { Memory::from_raw(device, address, bytes) },
+            filled: Some(Filled {
+                m,
+                k,
+                precision,
+                grouping,
+            }),
+        })
     }
 
     /// Bytes that it has room for.
@@ -212,7 +248,7 @@ impl PackedActivations {
     }
 }
 
-pub(super) fn check_width(precision: Precision) -> Result<()> {
+fn check_width(precision: Precision) -> Result<()> {
     if precision == Precision::Bf16 {
         return Err(Error::Range {
             what: "precision of packed activations",
