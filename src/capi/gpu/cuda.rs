@@ -308,3 +308,16 @@ impl Weight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the header promises.
+    #[test]
+    fn handles_may_be_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Device>();
+        shared::<Weight>();
+    }
+}
