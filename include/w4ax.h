@@ -7,6 +7,8 @@
  *                                                               ^
  *     x (BF16) -------------------------------------------------+
  *
+ * w4ax_gpu.h has the same GEMM on NVIDIA GPUs.
+ *
  * Conventions
  * - Plain C99; C++ takes it as it is. Link libw4ax.a (with the system libraries that scripts/build-capi prints) or
  *   libw4ax.so.
@@ -38,8 +40,8 @@
  *   w4ax_cpu when w4ax_cpu_free does.
  *
  * Streams
- * - Every function of this version runs on the host: when it returns, its work is done. Functions for a device will take
- *   the caller's stream, only enqueue on it, and say how long their arguments must stay. */
+ * - Every function of this header runs on the host: when it returns, its work is done. Those of w4ax_gpu.h that take a
+ *   stream only enqueue on it. */
 #ifndef W4AX_H
 #define W4AX_H
 
@@ -89,7 +91,12 @@ enum {
     W4AX_OUT_OF_MEMORY = 16,
     W4AX_BUSY = 17,            /* another thread is using this handle */
     W4AX_THREADS = 18,         /* threads could not be started, or a w4ax_pool broke its contract */
-    W4AX_INTERNAL = 19         /* a defect of this library; outputs are undefined. Please report it */
+    W4AX_INTERNAL = 19,        /* a defect of this library; outputs are undefined. Please report it */
+    W4AX_NO_DRIVER = 20,       /* there is no CUDA driver on this machine */
+    W4AX_NO_DEVICE = 21,       /* there is no CUDA device, or none of that number */
+    W4AX_DRIVER_TOO_OLD = 22,  /* the CUDA driver is older than the kernels need */
+    W4AX_WRONG_PLACE = 23,     /* something of another device or context than the call's */
+    W4AX_CUDA_FAILED = 24      /* a call of CUDA failed; the text has CUDA's words */
 };
 
 /* What a status means, in English; static, never null, for unknown values too. */

@@ -15,6 +15,7 @@ use cc::{Language, Link, Program, run};
 use half::bf16;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use w4ax::capi::status::Status;
 use w4ax::capi::types;
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Reason, Thresholds};
 use w4ax::reference::mirror;
@@ -153,6 +154,55 @@ fn misuse_is_a_status() {
         let output = run(program.command(&[]).arg(program.folder.path()));
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(said, "", "no panic on the way to a status");
+    }
+}
+
+/// What the library answers here of device 0, and of the kernels' table: statuses as `gpu.c` takes them, and a part of the text.
+#[cfg(not(feature = "cuda"))]
+fn gpus() -> (Status, Status, String) {
+    let text = "built without the feature `cuda`: build again with it";
+    (Status::NoBackend, Status::NoBackend, text.into())
+}
+
+#[cfg(feature = "cuda")]
+fn gpus() -> (Status, Status, String) {
+    use w4ax::cuda::{Gpu, Unavailable, build_info, device_count};
+    let table = match build_info() {
+        Ok(_) => Status::Ok,
+        Err(_) => Status::NoBackend,
+    };
+    let problem = match device_count() {
+        // Only where the device itself will not do is its status not that of the count.
+        Ok(_) => {
+            Gpu::new(0).unwrap_or_else(|e| panic!("there is a GPU, and it cannot be had: {e}"));
+            return (Status::Ok, table, String::new());
+        }
+        Err(problem) => problem,
+    };
+    let device = match &problem {
+        Unavailable::NotBuilt { .. } => Status::NoBackend,
+        Unavailable::NoDriver => Status::NoDriver,
+        Unavailable::NoDevice { .. } => Status::NoDevice,
+        Unavailable::DriverTooOld { .. } => Status::DriverTooOld,
+        other => panic!("{other}"),
+    };
+    assert_eq!(table == Status::NoBackend, device == Status::NoBackend);
+    (device, table, problem.to_string())
+}
+
+/// In each build: without feature `cuda`, without kernels, with kernels and no driver or device, with a GPU.
+#[test]
+fn what_is_wrong_about_gpus_is_a_status() {
+    let (device, table, text) = gpus();
+    for (language, link) in BUILDS {
+        let program = Program::build(&source("gpu.c"), language, link, &[]);
+        let output = run(program
+            .command(&[])
+            .args([device, table].map(|status| (status as u32).to_string()))
+            .arg(&text));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, "", "no panic on the way to a status");
+        println!("{}", String::from_utf8_lossy(&output.stdout));
     }
 }
 

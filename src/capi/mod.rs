@@ -1,10 +1,11 @@
-//! The public C ABI: what `include/w4ax.h` declares.
+//! The public C ABI: what `include/w4ax.h` and `include/w4ax_gpu.h` declare.
 //!
-//! The header is the documentation: shapes, ownership, threads, errors. Here stands how each function is made:
+//! The headers are the documentation: shapes, ownership, threads, errors. Here stands how each function is made:
 //!
 //! - `raw` turns pointers and counts into slices and references, or into a status;
 //! - `status` runs a body so that neither an error nor a panic leaves it as anything but a status;
-//! - the other files hold one kind of handle each, with entry points that check, call the crate, and answer.
+//! - the other files hold one kind of handle each, with entry points that check, call the crate, and answer;
+//! - `gpu` does the same for devices, in builds with and without feature `cuda`.
 //!
 //! `scripts/build-capi` makes the static and the shared library. `tests/capi.rs` holds the header against these items,
 //! and the libraries against C programs.
@@ -23,6 +24,7 @@ pub mod dispatch;
 pub mod file;
 pub mod flag;
 pub mod gemm;
+pub mod gpu;
 pub mod pool;
 mod raw;
 pub mod status;

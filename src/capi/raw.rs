@@ -4,7 +4,7 @@
 //! the memory is there, and nobody writes it meanwhile) is the safety contract of every function here, as the header
 //! states it to the caller.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -77,12 +77,17 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// The stride, and the elements that the matrix spans of those that there are.
-    fn check(&self, what: &'static str) -> Result<(usize, usize)> {
-        let stride = match self.stride {
+    /// Elements from row to row.
+    pub fn stride(&self) -> usize {
+        match self.stride {
             0 => self.cols,
             stride => stride,
-        };
+        }
+    }
+
+    /// The stride, and the elements that the matrix spans of those that there are.
+    fn check(&self, what: &'static str) -> Result<(usize, usize)> {
+        let stride = self.stride();
         let needed = span(what, self.rows, self.cols, stride)?;
         if self.len < needed {
             let got = self.len;
@@ -126,6 +131,24 @@ pub fn addresses<T>(what: &'static str, pointer: *const T, extent: Extent) -> Re
     }
     let start = pointer.addr();
     Ok(start..start + needed * size_of::<T>())
+}
+
+/// The addresses of bytes whose first is a multiple of `alignment`; none for a null pointer with a count of 0.
+pub fn room(
+    what: &str,
+    pointer: *const c_void,
+    bytes: usize,
+    alignment: usize,
+) -> Result<Range<usize>> {
+    let start = pointer.addr();
+    if start != 0 || bytes > 0 {
+        check(what, pointer.cast::<u8>(), bytes)?;
+    }
+    if !start.is_multiple_of(alignment) {
+        let text = format!("{what}: {pointer:p} is no multiple of {alignment}");
+        return Err(Failure::new(Status::Misaligned, text));
+    }
+    Ok(start..start + bytes)
 }
 
 /// Whether an output and an input share no byte. It is asked before references to them are made.
@@ -185,15 +208,23 @@ pub unsafe fn create<T>(
     Ok(())
 }
 
-/// Ends a handle; null does nothing.
+/// Takes a handle back; nothing for null.
 ///
 /// # Safety
 /// `pointer` is null or came from [`create`] and is not used afterwards.
+pub unsafe fn take<T>(pointer: *mut T) -> Option<Box<T>> {
+    let made = !pointer.is_null() && pointer.is_aligned();
+    // SAFETY: `create` made it from a box, and the caller gives it back.
+    made.then(|| unsafe { Box::from_raw(pointer) })
+}
+
+/// Ends a handle; null does nothing.
+///
+/// # Safety
+/// As [`take`].
 pub unsafe fn free<T>(pointer: *mut T) {
-    if !pointer.is_null() && pointer.is_aligned() {
-        // SAFETY: `create` made it from a box, and the caller gives it back.
-        drop(unsafe { Box::from_raw(pointer) });
-    }
+    // SAFETY: passed on.
+    drop(unsafe { take(pointer) });
 }
 
 /// A NUL-terminated UTF-8 string.

@@ -44,6 +44,11 @@ statuses! {
     Busy = 17, "W4AX_BUSY", c"another thread is using this handle";
     Threads = 18, "W4AX_THREADS", c"threads could not be started, or the caller's pool broke its contract";
     Internal = 19, "W4AX_INTERNAL", c"a defect of this library";
+    NoDriver = 20, "W4AX_NO_DRIVER", c"there is no CUDA driver on this machine";
+    NoDevice = 21, "W4AX_NO_DEVICE", c"there is no CUDA device, or none of that number";
+    DriverTooOld = 22, "W4AX_DRIVER_TOO_OLD", c"the CUDA driver is older than the kernels need";
+    WrongPlace = 23, "W4AX_WRONG_PLACE", c"something of another device or context than the call's";
+    CudaFailed = 24, "W4AX_CUDA_FAILED", c"a call of CUDA failed";
 }
 
 /// Why an entry point does not do what was asked.
@@ -98,9 +103,9 @@ impl From<Error> for Failure {
             Error::Io { .. } => Status::Io,
             Error::Backend { .. } => Status::NoBackend,
             Error::Config { .. } => Status::BadConfig,
-            // No entry point uses a device.
-            Error::Place { .. } | Error::Cuda { .. } => Status::Internal,
-            // Nor runs steps.
+            Error::Place { .. } => Status::WrongPlace,
+            Error::Cuda { .. } => Status::CudaFailed,
+            // No entry point runs steps.
             Error::Order { .. } | Error::GraphNode { .. } => Status::Internal,
         };
         Self::new(status, error.to_string())
@@ -170,6 +175,24 @@ mod tests {
         std::thread::spawn(|| assert_eq!(last_error(), ""))
             .join()
             .unwrap();
+    }
+
+    #[test]
+    fn what_a_device_answers_is_no_defect() {
+        let (expected, got) = (String::new(), String::new());
+        let place = Error::Place {
+            what: "stream",
+            expected,
+            got,
+        };
+        assert_eq!(Failure::from(place).status, Status::WrongPlace);
+        let reason = "out of memory".to_owned();
+        let failed = Failure::from(Error::Cuda {
+            call: "uploading a weight",
+            reason,
+        });
+        assert_eq!(failed.status, Status::CudaFailed);
+        assert_eq!(failed.text, "uploading a weight: out of memory");
     }
 
     #[test]

@@ -23,6 +23,22 @@ pub const REASON_ROSE: u32 = 3;
 pub const REASON_HELD: u32 = 4;
 pub const REASON_STEPPED_DOWN: u32 = 5;
 
+pub const FAMILY_AUTO: u32 = 0;
+pub const FAMILY_DECODE: u32 = 1;
+pub const FAMILY_PREFILL: u32 = 2;
+pub const FAMILY_PLAIN: u32 = 3;
+
+pub const MODE_AUTO: u32 = 0;
+pub const MODE_FUSED: u32 = 1;
+pub const MODE_PACKED: u32 = 2;
+
+pub const MMA_NONE: u32 = 0;
+pub const MMA_S4: u32 = 1;
+pub const MMA_S8: u32 = 2;
+pub const MMA_BF16: u32 = 3;
+
+pub const GPU_PDL: u32 = 1;
+
 fn unknown<T>(what: &str, value: u32) -> Result<T> {
     Err(Failure::new(
         Status::BadEnum,
@@ -70,6 +86,38 @@ pub(super) fn scale_type_code(scale_type: ScaleType) -> u32 {
         ScaleType::F32 => TYPE_F32,
         ScaleType::F16 => TYPE_F16,
         ScaleType::Bf16 => TYPE_BF16,
+    }
+}
+
+/// A `w4ax_family`, as it is: a build without feature `cuda` has no type for it.
+pub(super) fn family(value: u32) -> Result<u32> {
+    match value {
+        FAMILY_AUTO..=FAMILY_PLAIN => Ok(value),
+        _ => unknown("w4ax_family", value),
+    }
+}
+
+/// A `w4ax_family` that kernels are of.
+pub(super) fn real_family(value: u32) -> Result<u32> {
+    match value {
+        FAMILY_AUTO => unknown("w4ax_family that kernels are of", value),
+        _ => family(value),
+    }
+}
+
+/// A `w4ax_mode`, as it is.
+pub(super) fn mode(value: u32) -> Result<u32> {
+    match value {
+        MODE_AUTO..=MODE_PACKED => Ok(value),
+        _ => unknown("w4ax_mode", value),
+    }
+}
+
+/// Whether `W4AX_GPU_PDL` is among the flags, and nothing that there is not.
+pub(super) fn pdl(flags: u32) -> Result<bool> {
+    match flags & !GPU_PDL {
+        0 => Ok(flags & GPU_PDL != 0),
+        _ => unknown("combination of flags", flags),
     }
 }
 

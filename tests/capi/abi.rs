@@ -14,18 +14,23 @@ use w4ax::capi::dispatch::*;
 use w4ax::capi::file::*;
 use w4ax::capi::flag::*;
 use w4ax::capi::gemm::*;
+use w4ax::capi::gpu::*;
 use w4ax::capi::pool::*;
 use w4ax::capi::status::*;
 use w4ax::capi::version::*;
 use w4ax::capi::weight::*;
-use w4ax::capi::{MAX_THREADS, types};
+use w4ax::capi::{MAX_THREADS, gpu, types};
 use w4ax::dispatch::{ACTION_DIM, MAX_WINDOW};
 use w4ax::weights::MAX_PER_CHANNEL_K;
 use w4ax::{Grouping, Precision};
 
 use crate::cc::{Language, Link, Program, run};
 
-const HEADER: &str = include_str!("../../include/w4ax.h");
+/// Both headers.
+const HEADER: &str = concat!(
+    include_str!("../../include/w4ax.h"),
+    include_str!("../../include/w4ax_gpu.h")
+);
 
 /// A Rust type's name in C.
 trait CType {
@@ -42,6 +47,8 @@ c_types! {
     Dispatcher = "w4ax_dispatcher"; Flag = "w4ax_flag"; QuantizeArgs = "w4ax_quantize_args"; PackArgs = "w4ax_pack_args";
     WeightInfo = "w4ax_weight_info"; CallerTable = "w4ax_pool"; GemmArgs = "w4ax_gemm_args";
     Config = "w4ax_dispatch_config"; Decision = "w4ax_decision"; Piece = "w4ax_piece";
+    Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight"; GpuProblem = "w4ax_gpu_problem";
+    GpuPlan = "w4ax_gpu_plan"; GpuGemmArgs = "w4ax_gpu_gemm_args"; GpuPackArgs = "w4ax_gpu_pack_args";
     Option<Run> = "void (*)(void *, uint32_t, w4ax_piece, void *)";
 }
 
@@ -148,6 +155,21 @@ fn rust_side() -> Abi {
         w4ax_flag_clear(_);
         w4ax_flag_load(_, _, _);
         w4ax_flag_read(_, _, _);
+        w4ax_gpu_count(_);
+        w4ax_gpu_create(_, _);
+        w4ax_gpu_get_info(_, _);
+        w4ax_gpu_get_mma(_, _, _, _);
+        w4ax_gpu_free(_);
+        w4ax_gpu_weight_upload(_, _, _);
+        w4ax_gpu_weight_get_info(_, _);
+        w4ax_gpu_weight_free(_);
+        w4ax_gpu_plan_problem(_, _);
+        w4ax_gpu_workspace_bytes(_, _);
+        w4ax_gpu_tiles(_, _);
+        w4ax_gpu_gemm(_, _, _);
+        w4ax_gpu_plan_gemm(_, _, _);
+        w4ax_gpu_packed_bytes(_, _, _, _, _);
+        w4ax_gpu_quantize_pack(_, _, _);
     };
     let structures = vec![
         structure!(QuantizeArgs {
@@ -231,6 +253,78 @@ fn rust_side() -> Abi {
             held_pending,
             reserved
         }),
+        structure!(GpuInfo {
+            name,
+            ordinal,
+            major,
+            minor,
+            driver_major,
+            driver_minor,
+            reserved
+        }),
+        structure!(GpuProblem {
+            m,
+            n,
+            k,
+            grouping,
+            width,
+            family,
+            mode,
+            tile,
+            flags
+        }),
+        structure!(GpuPlan {
+            kernel,
+            workspace_bytes,
+            blocks,
+            tile_n,
+            tile_m,
+            family,
+            mode,
+            tile,
+            launches,
+            mma,
+            slow_x,
+            slow_y,
+            reserved
+        }),
+        structure!(GpuGemmArgs {
+            weight,
+            x,
+            x_len,
+            x_stride,
+            packed,
+            packed_bytes,
+            bias,
+            bias_len,
+            y,
+            y_len,
+            y_stride,
+            workspace,
+            workspace_bytes,
+            m,
+            n,
+            k,
+            width,
+            family,
+            mode,
+            tile,
+            flags,
+            reserved
+        }),
+        structure!(GpuPackArgs {
+            x,
+            x_len,
+            x_stride,
+            packed,
+            packed_bytes,
+            m,
+            k,
+            width,
+            grouping,
+            flags,
+            reserved
+        }),
     ];
     let mut constants: Vec<(String, u64)> = vec![
         ("W4AX_VERSION".into(), VERSION.into()),
@@ -238,6 +332,10 @@ fn rust_side() -> Abi {
         ("W4AX_MAX_PER_CHANNEL_K".into(), MAX_PER_CHANNEL_K as u64),
         ("W4AX_ACTION_DIM".into(), ACTION_DIM as u64),
         ("W4AX_MAX_WINDOW".into(), MAX_WINDOW as u64),
+        ("W4AX_GPU_MAX_EXTENT".into(), gpu::MAX_EXTENT as u64),
+        ("W4AX_GPU_MAX_STRIDE".into(), gpu::MAX_STRIDE as u64),
+        ("W4AX_GPU_DECODE_MAX_M".into(), gpu::DECODE_MAX_M as u64),
+        ("W4AX_GPU_ALIGNMENT".into(), gpu::ALIGNMENT as u64),
     ];
     constants.extend(Precision::ALL.map(|p| {
         let name = format!("W4AX_{}", p.to_string().to_uppercase());
@@ -254,7 +352,8 @@ fn rust_side() -> Abi {
         ($($name:ident)*) => { $(constants.push((concat!("W4AX_", stringify!($name)).into(), types::$name.into()));)* };
     }
     same_name!(SYMMETRIC ASYMMETRIC TYPE_F32 TYPE_F16 TYPE_BF16 SATURATING_COUNTER WINDOW REASON_START REASON_FAULT
-        REASON_STEADY REASON_ROSE REASON_HELD REASON_STEPPED_DOWN);
+        REASON_STEADY REASON_ROSE REASON_HELD REASON_STEPPED_DOWN FAMILY_AUTO FAMILY_DECODE FAMILY_PREFILL FAMILY_PLAIN
+        MODE_AUTO MODE_FUSED MODE_PACKED MMA_NONE MMA_S4 MMA_S8 MMA_BF16 GPU_PDL);
     Abi {
         functions,
         structures,
@@ -312,6 +411,7 @@ fn the_header_declares_what_rust_defines() {
         "W4AX_VERSION_MINOR",
         "W4AX_VERSION_PATCH",
         "W4AX_H",
+        "W4AX_GPU_H",
     ];
     let constants = identifiers(&code, "W4AX_").map(|(name, _)| name);
     let constants = constants.filter(|name| !parts.contains(name));
@@ -331,7 +431,8 @@ fn program(abi: &Abi) -> (String, String) {
         )
     };
     // `c_char` is i8 or u8 in Rust, so that char and int8_t cannot be told apart.
-    c += "#include <stdint.h>\n#include <stdio.h>\n#define int8_t char\n#include \"w4ax.h\"\n\n";
+    c +=
+        "#include <stdint.h>\n#include <stdio.h>\n#define int8_t char\n#include \"w4ax_gpu.h\"\n\n";
     c += "#define IS(type, expression) _Static_assert(_Generic((expression), type: 1, default: 0), #expression)\n";
     for (name, signature) in &abi.functions {
         writeln!(c, "IS({signature}, &{name});").unwrap();

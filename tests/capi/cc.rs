@@ -16,7 +16,15 @@ impl Libraries {
         static MADE: OnceLock<Libraries> = OnceLock::new();
         MADE.get_or_init(|| {
             let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
-            run(Command::new("bash").arg("scripts/build-capi").arg(&root));
+            // With the features of this test itself.
+            let features = match cfg!(feature = "cuda") {
+                true => "capi,cuda",
+                false => "capi",
+            };
+            run(Command::new("bash")
+                .arg("scripts/build-capi")
+                .arg(&root)
+                .env("FEATURES", features));
             let native = std::fs::read_to_string(root.join("lib/native-static-libs")).unwrap();
             let native = native.split_whitespace().map(str::to_owned).collect();
             Self { root, native }

@@ -1,0 +1,82 @@
+//! In a build without feature `cuda`: there can be no handle, and whatever needs none answers why.
+
+use std::ffi::c_void;
+
+use super::super::status::{Failure, Result, Status};
+use super::{GpuInfo, GpuPlan, Pack, Problem, Product};
+use crate::capi::weight::WeightInfo;
+use crate::{Grouping, PackedWeight, Precision};
+
+/// None is ever made.
+pub enum Device {}
+
+/// None is ever made.
+pub enum Weight {}
+
+fn absent<T>() -> Result<T> {
+    Err(Failure::new(
+        Status::NoBackend,
+        "CUDA: built without the feature `cuda`: build again with it (FEATURES=capi,cuda scripts/build-capi)",
+    ))
+}
+
+pub fn count() -> Result<usize> {
+    absent()
+}
+
+pub fn plan(_: &Problem) -> Result<GpuPlan> {
+    absent()
+}
+
+pub fn tiles(_family: u32) -> Result<u32> {
+    absent()
+}
+
+pub fn packed_bytes(_m: usize, _k: usize, _: Precision, _: Grouping) -> Result<usize> {
+    absent()
+}
+
+/// Ends a handle.
+pub fn end<T>(handle: T) {
+    drop(handle);
+}
+
+impl Device {
+    pub fn open(_ordinal: u32) -> Result<Self> {
+        absent()
+    }
+
+    pub fn info(&self) -> GpuInfo {
+        match *self {}
+    }
+
+    pub fn mma(&self, _: Precision, _family: u32) -> Result<u32> {
+        match *self {}
+    }
+
+    pub fn upload(&self, _: &PackedWeight) -> Result<Weight> {
+        match *self {}
+    }
+
+    pub fn plan(&self, _: &Product<'_>) -> Result<GpuPlan> {
+        match *self {}
+    }
+
+    /// # Safety
+    /// None is needed: there is no device.
+    pub unsafe fn gemm(&self, _: &Product<'_>, _stream: *mut c_void) -> Result<()> {
+        match *self {}
+    }
+
+    /// # Safety
+    /// As [`Self::gemm`].
+    pub unsafe fn quantize_pack(&self, _: &Pack, _stream: *mut c_void) -> Result<()> {
+        match *self {}
+    }
+}
+
+impl Weight {
+    pub fn info(&self) -> WeightInfo {
+        match *self {}
+    }
+}
