@@ -10,7 +10,11 @@ use std::time::SystemTime;
 
 use super::archs::Arch;
 use super::cache::{Hashes, Slot};
+use super::version::Version;
 use super::{Problem, depfile};
+
+/// The first nvcc that can be told how to compress.
+const COMPRESSES: Version = Version::new(12, 8);
 
 /// How a file is compiled.
 pub struct Compiler {
@@ -40,7 +44,7 @@ pub struct Built {
 
 /// The options of every file. None of them depends on the cargo profile: a debug build of the Rust side wants fast kernels
 /// too, and `-G` would change their arithmetic.
-pub fn options(cutlass: &Path, archs: &[Arch], line_info: bool) -> Vec<OsString> {
+pub fn options(cutlass: &Path, archs: &[Arch], nvcc: &Version, line_info: bool) -> Vec<OsString> {
     let mut options: Vec<OsString> = ["-std=c++17", "-O3"].map(Into::into).into();
     // The numerics are bit-exact: nothing contracted, no denormal flushed, division and root rounded to nearest.
     options.extend(
@@ -59,6 +63,10 @@ pub fn options(cutlass: &Path, archs: &[Arch], line_info: bool) -> Vec<OsString>
     // -isystem: CUTLASS's own warnings are not ours to mend.
     options.extend(["-isystem".into(), cutlass.into()]);
     options.extend(archs.iter().map(|arch| arch.gencode().into()));
+    if *nvcc >= COMPRESSES {
+        // Drivers older than CUDA 12.4 cannot unpack it, though they run the rest of a 12.x toolkit: context.cu refuses them.
+        options.extend(["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"].map(Into::into));
+    }
     if line_info {
         options.push("-lineinfo".into());
     }

@@ -149,7 +149,12 @@ pub fn plan(tools: &Tools, setting: &dyn Fn(&str) -> Option<OsString>) -> Result
         nvcc: tools.nvcc.path.clone(),
         host: tools.host.clone(),
         identity: format!("{}\n{added}", tools.identity),
-        options: compile::options(&tools.cutlass.path, &archs, flag(setting, "W4AX_LINEINFO")),
+        options: compile::options(
+            &tools.cutlass.path,
+            &archs,
+            &tools.nvcc_version,
+            flag(setting, "W4AX_LINEINFO"),
+        ),
         slots: jobs::slots(cores, jobs::available_bytes()),
     };
     Ok(Plan { archs, compiler })

@@ -103,6 +103,14 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
 w4axk_status count_devices(int* count) {
     *count = 0;
     cudaError_t const error = cudaGetDeviceCount(count);
+#ifdef W4AX_OLDEST_DRIVER
+    // Newer than what the runtime asks for: the kernels are compressed in a way that older drivers do not know.
+    int driver_version = 0;
+    if (error == cudaSuccess && cudaDriverGetVersion(&driver_version) == cudaSuccess && driver_version < W4AX_OLDEST_DRIVER) {
+        *count = 0;
+        return W4AXK_DRIVER_TOO_OLD;
+    }
+#endif
     if (error == cudaSuccess) return *count > 0 ? W4AXK_OK : W4AXK_NO_DEVICE;
     cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
     *count = 0;

@@ -87,6 +87,59 @@ mod archs {
     }
 }
 
+mod options {
+    use std::path::Path;
+
+    use super::build::archs::parse;
+    use super::build::compile::options;
+    use super::build::version::Version;
+
+    fn of(nvcc: &str) -> Vec<String> {
+        let nvcc = Version::parse(nvcc).unwrap();
+        options(
+            Path::new("/cutlass"),
+            &parse(Some("80")).unwrap(),
+            &nvcc,
+            false,
+        )
+        .into_iter()
+        .map(|option| option.into_string().unwrap())
+        .collect()
+    }
+
+    /// nvcc has the option since 12.8 and refuses it before. What it makes needs a driver of CUDA 12.4, which the kernels
+    /// must then ask for themselves: the two options come together.
+    #[test]
+    fn machine_code_is_compressed_where_nvcc_can() {
+        let asked = |nvcc: &str| {
+            ["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"]
+                .map(|option| of(nvcc).iter().filter(|&have| have == option).count())
+        };
+        for nvcc in ["12.4.131", "12.6.85", "12.7"] {
+            assert_eq!(asked(nvcc), [0, 0], "{nvcc}");
+        }
+        for nvcc in ["12.8", "12.8.93", "12.9.86", "13.0.88", "14.1"] {
+            assert_eq!(asked(nvcc), [1, 1], "{nvcc}");
+        }
+    }
+
+    /// The numerics hang on them.
+    #[test]
+    fn nothing_is_contracted_or_flushed_by_any_nvcc() {
+        for nvcc in ["12.4", "13.0.88"] {
+            for option in [
+                "-fmad=false",
+                "-ftz=false",
+                "-prec-div=true",
+                "-prec-sqrt=true",
+            ] {
+                assert!(of(nvcc).iter().any(|have| have == option), "{nvcc}");
+            }
+            assert!(!of(nvcc).iter().any(|have| have.contains("fast")), "{nvcc}");
+        }
+    }
+}
+
 mod depfile {
     use super::build::depfile::parse;
 

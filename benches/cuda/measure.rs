@@ -107,8 +107,11 @@ impl Bench {
         let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
         let (major, minor) = self.gpu.compute_capability();
         // Where the model has no rates, memory alone is predicted.
-        let (s4, s8, bf16) =
-            Chip::rates(major, minor).unwrap_or((None, f64::INFINITY, f64::INFINITY));
+        let (s4, s8, bf16) = Chip::rates(major, minor, self.gpu.name()).unwrap_or((
+            None,
+            f64::INFINITY,
+            f64::INFINITY,
+        ));
         Chip {
             name: self.gpu.name(),
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),

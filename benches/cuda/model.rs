@@ -6,7 +6,8 @@
 //! - memory: tiles, scales and sums once, x and y once, packed activations written and read once, at the chip's bandwidth
 //!   (its data sheet's; the copy bandwidth where it is measured);
 //! - tensor cores: 2 * N * K * M, M padded to 8 tokens, at the dense rate of the instruction that the kernel holds. From
-//!   sm_90 on that is `mma.sync`, of which about 63 % of the sheet's rate (wgmma's) is known to be reachable;
+//!   sm_90 on that is `mma.sync`, which reaches 62.9 % of the sheet's rate (wgmma's) on average: Luo et al., "Dissecting the
+//!   NVIDIA Hopper Architecture through Microbenchmarking and Multiple Level Analysis", arXiv:2501.12084, section 6.2;
 //! - ALUs: 64 lanes a clock and SM. Unpacking a weight, once for each block of tokens: 3/8 instructions for s8, 11/8 for bf16,
 //!   none for s4; scaling a group's sum: 6 for an integer one, 1 for BF16; quantising an activation: 25, once where it is packed
 //!   first, once in each block of channels where it is not.
@@ -27,8 +28,14 @@ pub struct Chip<'a> {
     pub bf16: f64,
 }
 
-/// Data-sheet numbers. GeForce chips run BF16 with f32 sums at half rate.
+/// SMs, boost clock, bandwidth and dense rates as the documents named beside each chip give them: a rate here is theirs
+/// divided by SMs and clock (A100: 312 TFLOPS / 108 / 1.41 GHz = 2048). GeForce chips run BF16 with f32 sums at half rate.
+///
+/// The documents were read as quoted by others, not as NVIDIA's files; each number was found at least once, but for what is
+/// marked as not found.
 pub const CHIPS: &[Chip<'static>] = &[
+    // "NVIDIA A100 Tensor Core GPU Architecture" (1410 MHz; BF16 312 TFLOPS, INT8 624, INT4 1248 TOPS) and the data sheet
+    // "NVIDIA A100 Tensor Core GPU" (2,039 GB/s).
     Chip {
         name: "A100-SXM-80GB",
         sms: 108.0,
@@ -38,6 +45,8 @@ pub const CHIPS: &[Chip<'static>] = &[
         s8: 4096.0,
         bf16: 2048.0,
     },
+    // "NVIDIA Ampere GA102 GPU Architecture" V2.0, appendix A (16-bit with FP32 accumulate 71 TFLOPS, INT8 284 TOPS). INT4 at
+    // twice INT8: as the data sheet "NVIDIA A40" has it for the same chip (299.3 and 598.7 TOPS).
     Chip {
         name: "RTX 3090",
         sms: 82.0,
@@ -47,6 +56,7 @@ pub const CHIPS: &[Chip<'static>] = &[
         s8: 2048.0,
         bf16: 512.0,
     },
+    // The same, table 3 (84 SMs, 768 GB/s, BF16 154.8 TFLOPS, INT8 309.7 TOPS; INT4 619.3 TOPS by others that quote it).
     Chip {
         name: "RTX A6000",
         sms: 84.0,
@@ -56,6 +66,9 @@ pub const CHIPS: &[Chip<'static>] = &[
         s8: 2048.0,
         bf16: 1024.0,
     },
+    // "NVIDIA Ada GPU Architecture", appendix A (128 SMs, 2520 MHz, 1008 GB/s, BF16 with FP32 accumulate 165.2 TFLOPS, INT8 660.6
+    // TOPS). Its INT4 line was not found; hardware lists have twice INT8, while the data sheet "NVIDIA L40S" gives that Ada
+    // chip the same rate for both: the s4 rate is the least certain number of this table.
     Chip {
         name: "RTX 4090",
         sms: 128.0,
@@ -65,6 +78,8 @@ pub const CHIPS: &[Chip<'static>] = &[
         s8: 2048.0,
         bf16: 512.0,
     },
+    // "NVIDIA Jetson AGX Orin Series Technical Brief" and the modules' data sheet DS-10662-001 (16 SMs, 1.3 GHz, 204.8 GB/s, 170
+    // sparse INT8 TOPS on the GPU: 85 dense). No rate of BF16 or INT4 was found: those of the A100, whose INT8 rate it has.
     Chip {
         name: "Jetson AGX Orin 64GB",
         sms: 16.0,
@@ -74,6 +89,8 @@ pub const CHIPS: &[Chip<'static>] = &[
         s8: 4096.0,
         bf16: 2048.0,
     },
+    // "NVIDIA H100 Tensor Core GPU Architecture", table 3 (132 SMs, 1830 MHz for tensor cores, 3352 GB/s, BF16 989.4 TFLOPS,
+    // INT8 1978.9 TOPS).
     Chip {
         name: "H100-SXM",
         sms: 132.0,
@@ -85,13 +102,14 @@ pub const CHIPS: &[Chip<'static>] = &[
     },
 ];
 /// The share of wgmma's rate that `mma.sync` reaches on sm_90.
-const SM90: f64 = 0.63;
+const SM90: f64 = 0.629;
 
 impl Chip<'static> {
     /// The rates of an architecture, for a chip that is measured. `None` where the model has no numbers.
-    pub fn rates(major: i32, minor: i32) -> Option<(Option<f64>, f64, f64)> {
+    pub fn rates(major: i32, minor: i32, name: &str) -> Option<(Option<f64>, f64, f64)> {
         match (major, minor) {
             (8, 0 | 7) => Some((Some(8192.0), 4096.0, 2048.0)),
+            (8, 6 | 9) if name.contains("GeForce") => Some((Some(4096.0), 2048.0, 512.0)),
             (8, 6 | 9) => Some((Some(4096.0), 2048.0, 1024.0)),
             (9, _) => Some((None, SM90 * 8192.0, SM90 * 4096.0)),
             _ => None,
