@@ -109,6 +109,59 @@ fn weights_are_loaded_by_128_bits() {
     }
 }
 
+/// A routed kernel has the multiplications of every width in it, and starts weights on their way before it branches. 2 decode
+/// tiles that quantise, 3 that do not, 3 prefill tiles; for 4 groupings each.
+#[test]
+fn routed_kernels_hold_all_widths() {
+    let routed =
+        |k: &&&Kernel, family: &str| k.name.contains(&format!("::routed_{family}_kernel<"));
+    let mut archs: Vec<&str> = kernels().iter().map(|k| k.arch.as_str()).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    for arch in archs {
+        for (family, tiles) in [("decode", 2 + 3), ("prefill", 3)] {
+            let kernels: Vec<&Kernel> = (kernels().iter())
+                .filter(|k| k.arch == arch && routed(&k, family))
+                .collect();
+            assert_eq!(kernels.len(), tiles * 4, "{arch} {family}");
+            for k in kernels {
+                let s4 = k.count(&["IMMA", "S4", "U4"]);
+                let s8 = k.count(&["IMMA", "16832", "S8", "U8"]);
+                let bf16 = k.count(&["HMMA", "16816", "F32", "BF16"]);
+                let all = k.opcodes().filter(|o| o.contains("MMA")).count();
+                assert_eq!(
+                    s4 + s8 + bf16,
+                    all,
+                    "{arch} {}: {:?}",
+                    k.name,
+                    k.histogram()
+                );
+                assert_eq!(s4 > 0, arch.starts_with("sm_8"), "{arch} {}", k.name);
+                assert!(s8 > 0 && bf16 > 0, "{arch} {}", k.name);
+                if family == "decode" {
+                    let first = |part: &str| k.opcodes().position(|o| o.contains(part)).unwrap();
+                    assert!(first("128") < first("MMA"), "{arch} {}", k.name);
+                }
+            }
+        }
+    }
+}
+
+/// The latch reads and writes words that the host shares, at the system's scope: one look in the code, or two where it spins.
+#[test]
+fn the_latch_shares_words_with_the_host() {
+    let latches: Vec<&Kernel> = (kernels().iter())
+        .filter(|k| k.name.contains("::latch_kernel<"))
+        .collect();
+    assert!(!latches.is_empty());
+    for k in latches {
+        let shared = |access: &str| k.count(&[access, "64", "STRONG", "SYS"]);
+        assert!(shared("LD") + shared("LDG") >= 1, "{:?}", k.histogram());
+        assert_eq!(shared("ST") + shared("STG"), 1, "{:?}", k.histogram());
+        assert_eq!(k.count(&["LDG", "CONSTANT"]), 0, "{:?}", k.histogram());
+    }
+}
+
 /// No kernel touches local memory.
 #[test]
 fn nothing_spills() {
