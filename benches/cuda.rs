@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --features cuda --bench cuda                            # this machine's GPU
 //! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
+//! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
 //!
@@ -16,6 +17,10 @@ mod measure;
 mod model;
 #[path = "cuda/report.rs"]
 mod report;
+#[path = "cuda/routing.rs"]
+mod routing;
+#[path = "cuda/stack.rs"]
+mod stack;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -28,6 +33,12 @@ const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 4096),
 #[derive(Parser)]
 #[command(about = "GEMMs on a GPU: measured, and predicted from bytes and operations")]
 struct Args {
+    /// Measure what routing by the flag costs, and nothing else.
+    #[arg(long)]
+    routing: bool,
+    /// Layers of a routed step.
+    #[arg(long, default_value_t = 32)]
+    layers: usize,
     /// Print predictions only: needs no GPU.
     #[arg(long)]
     predict: bool,
@@ -121,6 +132,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             serde_json::to_string(&measure::describe(args.device)?)?
         );
         return Ok(());
+    }
+    if args.routing {
+        return routing::run(args.device, args.repeats, args.layers, args.json.as_deref());
     }
     let shapes = if args.quick {
         &SHAPES[..1]

@@ -24,7 +24,7 @@ mod kernels;
 mod routing;
 #[path = "cuda/shapes.rs"]
 mod shapes;
-#[path = "../benches/routing/stack.rs"]
+#[path = "../benches/cuda/stack.rs"]
 mod stack;
 #[path = "cuda/streams.rs"]
 mod streams;

@@ -455,7 +455,7 @@ fn wrong_arguments_are_refused() {
         };
         let mut status = |case: &Case| runner.run(case).unwrap().status;
         // Fused, where the kernels that there are take packed activations.
-        for (family, m) in [(DECODE, 5), (PREFILL, 20)] {
+        for (family, m) in [(DECODE, 9), (PREFILL, 20)] {
             let gemm = Gemm {
                 m,
                 family,

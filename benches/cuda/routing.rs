@@ -1,20 +1,12 @@
 //! What it costs to let the flag route the GPU: per GEMM, per step of 32 decoder layers, and from the store to the latch.
 //!
-//! ```sh
-//! cargo bench --features cuda --bench routing -- --json routing.json
-//! ```
-//!
-//! Everything is a ratio of medians within one run. A GEMM is timed as in the bench `cuda`: captured many times, each with
-//! other weights, so that no cache holds them. A step is a [`CudaEngine`]'s graph, between two CUDA events.
+//! Everything is a ratio of medians within one run. A GEMM is timed captured many times, each with other weights, so that no
+//! cache holds them. A step is a [`CudaEngine`]'s graph, between two CUDA events.
 
-#[path = "routing/stack.rs"]
-mod stack;
-
-use std::process::ExitCode;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use comfy_table::{CellAlignment, Table};
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
@@ -23,7 +15,6 @@ use cudarc::driver::{CudaStream, DriverError};
 use half::{bf16, f16};
 use rand::{RngCore, SeedableRng};
 use serde::Serialize;
-use stack::{Sizes, Stack};
 use w4ax::cuda::{
     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions,
     MappedFlag, Routing, Width, cudarc, driver_version,
@@ -32,27 +23,9 @@ use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::stack::{Sizes, Stack};
 
-#[derive(Parser)]
-#[command(about = "The cost of routing by the flag")]
-struct Args {
-    /// Write the report as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<std::path::PathBuf>,
-    /// The device's number.
-    #[arg(long, default_value_t = 0)]
-    device: usize,
-    /// Timed replays of each case.
-    #[arg(long, default_value_t = 30)]
-    repeats: usize,
-    /// Layers of the step.
-    #[arg(long, default_value_t = 32)]
-    layers: usize,
-    /// What cargo passes to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Microseconds of several repetitions.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -399,13 +372,14 @@ fn print(report: &Report) {
     );
 }
 
-fn run(args: &Args) -> Result<()> {
+/// Measures all, prints it, and writes it as JSON.
+pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
     let info = w4ax::cuda::build_info()?;
-    let gpu = Gpu::new(args.device)?;
+    let gpu = Gpu::new(device)?;
     let bench = Bench {
         stream: gpu.context().new_stream()?,
         gpu,
-        repeats: args.repeats.max(1),
+        repeats: repeats.max(1),
     };
     let mut rows = Vec::new();
     for (shape, m) in [
@@ -418,7 +392,7 @@ fn run(args: &Args) -> Result<()> {
     ] {
         bench.gemm(m, shape, &mut rows)?;
     }
-    bench.step_rows(args.layers, &mut rows)?;
+    bench.step_rows(layers, &mut rows)?;
     let dispatcher_ns = dispatcher_ns()?;
     let shortest = (rows.iter())
         .filter(|row| row.what.starts_with("step"))
@@ -428,25 +402,15 @@ fn run(args: &Args) -> Result<()> {
         device: bench.gpu.name().to_owned(),
         driver_cuda: driver_version().map(|v| v.to_string()),
         archs: info.archs,
-        layers: args.layers,
+        layers,
         dispatcher_ns,
         dispatcher_share: dispatcher_ns / 1e3 / shortest,
         store_to_answer: bench.store_to_answer()?,
         rows,
     };
     print(&report);
-    if let Some(path) = &args.json {
+    if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
     Ok(())
-}
-
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
 }
