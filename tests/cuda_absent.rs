@@ -3,8 +3,8 @@
 //! On a machine with a GPU the same calls succeed, and the tests say so instead of failing.
 
 use std::process::Command;
+use w4ax::cuda::{ConditionalNodes, build_info, device_count, driver_version, kernel_names};
 use w4ax::cuda::{Family, GemmOptions, Gpu, PackedActivations, Problem, Unavailable, Workspace};
-use w4ax::cuda::{build_info, device_count, kernel_names};
 use w4ax::{Error, Grouping, Precision};
 
 /// Device 0, or an error of one of the known kinds.
@@ -74,6 +74,16 @@ fn hidden_child() {
     }
 }
 
+/// Without a driver nothing can be routed by a graph; asking for that is no panic either.
+#[test]
+fn conditional_nodes_need_a_driver() {
+    let nodes = ConditionalNodes::available();
+    if device_count().is_err() && driver_version().is_none() {
+        assert_eq!(nodes, None);
+    }
+    println!("{nodes:?}");
+}
+
 /// What needs no device: plans and sizes, or the word that there are no kernels.
 #[test]
 fn plans_need_no_device() {
@@ -115,6 +125,33 @@ fn plans_need_no_device() {
             );
         }
     }
+    // Routed by a latch: one kernel for all widths, and room for the widest.
+    for (m, family) in [
+        (1, None),
+        (2, None),
+        (9, None),
+        (1, Some(Family::Prefill)),
+        (300, None),
+    ] {
+        let mut routed = problem(m, Precision::A2);
+        (routed.latched, routed.options.family) = (true, family);
+        let plan = routed.plan().expect("a routed kernel");
+        assert!(kernel_names().contains(&plan.kernel), "{plan}");
+        assert!(plan.kernel.contains("_routed_"), "{plan}");
+        assert_eq!(plan.launches > 1, plan.workspace_bytes > 0, "{plan}");
+        assert!(plan.workspace_bytes <= Workspace::bytes_for(m, 11008).expect("a size"));
+        let mut widest = problem(m, Precision::A8);
+        widest.options.family = family;
+        let widest = widest.plan().expect("a real shape");
+        assert!(plan.workspace_bytes >= widest.workspace_bytes, "{plan}");
+        assert!(
+            plan.blocks * plan.tile_n * plan.tile_m >= m * 4096,
+            "{plan}"
+        );
+    }
+    let mut fused = problem(9, Precision::A4);
+    (fused.latched, fused.options.fused) = (true, true);
+    assert!(matches!(fused.plan(), Err(Error::Range { .. })));
     let mut none = problem(1, Precision::A4);
     none.options.tile = Some(99);
     assert!(matches!(

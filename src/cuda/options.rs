@@ -278,9 +278,17 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
             range: "the tile variants of the family that take this M on this device",
         }),
         ffi::W4AXK_BAD_MODE => Err(Error::Range {
-            what: "packed activations",
-            value: format!("width {}, family {}", args.width, family()),
-            range: "2, 4 or 8 bits, in the decode or prefill family",
+            what: "mode of the activations",
+            value: if args.width == ffi::W4AXK_LATCHED {
+                format!(
+                    "fused at a latched width, family {}, M {}",
+                    family(),
+                    args.m
+                )
+            } else {
+                format!("packed at {} bits, family {}", args.width, family())
+            },
+            range: "packed: 2, 4 or 8 bits, decode or prefill; fused at a latched width: decode up to 8 tokens",
         }),
         // Each extent is in its range, as `extent` has seen.
         ffi::W4AXK_BAD_SHAPE => Err(Error::Range {
