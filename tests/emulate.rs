@@ -13,7 +13,6 @@ mod support;
 use emulated::{DECODE, FUSED, Gemm, Input, PACKED, PLAIN, PREFILL, build, for_runners};
 use emulator::{Part, Variant};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use support::{Kind, bits, rng};
@@ -130,23 +129,7 @@ fn generated_cases_equal_the_mirror() {
                 }
             },
         );
-    for variant in Variant::ALL {
-        for_runners(variant, |runner, architecture| {
-            let runner = std::cell::RefCell::new(runner);
-            let config = Config {
-                cases: 120,
-                failure_persistence: None,
-                max_shrink_iters: 200,
-                ..Config::default()
-            };
-            TestRunner::new(config)
-                .run(&strategy, |case| {
-                    case.check(&mut runner.borrow_mut())
-                        .map_err(TestCaseError::fail)
-                })
-                .unwrap_or_else(|e| panic!("{} {architecture}: {e}", variant.name()));
-        });
-    }
+    emulated::check_generated(&strategy, 120);
 }
 
 /// Shapes of real models at least once: many rounds of K, many blocks of N.

@@ -14,7 +14,6 @@ use emulated::{
 use emulator::{Answer, Case, Runner, Variant};
 use half::bf16;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use support::{Kind, bits};
 
 use w4ax::reference::mirror;
@@ -132,23 +131,7 @@ fn generated_cases_equal_the_mirror() {
                 ..Gemm::default()
             }
         });
-    for variant in Variant::ALL {
-        for_runners(variant, |runner, architecture| {
-            let runner = std::cell::RefCell::new(runner);
-            let config = Config {
-                cases: 100,
-                failure_persistence: None,
-                max_shrink_iters: 200,
-                ..Config::default()
-            };
-            TestRunner::new(config)
-                .run(&strategy, |case| {
-                    case.check(&mut runner.borrow_mut())
-                        .map_err(TestCaseError::fail)
-                })
-                .unwrap_or_else(|e| panic!("{} {architecture}: {e}", variant.name()));
-        });
-    }
+    emulated::check_generated(&strategy, 100);
 }
 
 /// Same bits as the kernel of that width, BF16 on any values too.

@@ -1,27 +1,16 @@
 //! The control step over ordinary memory: what runs when, at which width, and what is told about it.
 
+mod support;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use support::dispatcher;
 use w4ax::step::{
     Decide, HostEngine, HostStep, Outcome, PrefillWidth, StepEngine, StepOptions, StepPipeline,
 };
 use w4ax::{Error, FlagWord, Precision, Result};
-
-fn dispatcher() -> Dispatcher {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.275,
-        theta_48: 0.4,
-        theta_fp: 0.5,
-    };
-    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
-}
 
 /// Fast and steady: the dispatcher goes down from BF16 after some of these.
 const SWING: [f64; 7] = [0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];

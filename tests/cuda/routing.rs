@@ -2,19 +2,20 @@
 
 use crate::harness::{Device, cases, setting};
 use crate::stack::{Sizes, Stack};
-use crate::support::{WIDTHS, bits, rng};
-use cudarc::driver::CudaStream;
+use crate::support::{PlainWeight, WIDTHS, bits, dispatcher, rng};
+use cudarc::driver::{CudaSlice, CudaStream};
 use half::bf16;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use w4ax::cuda::{
-    ConditionalNodes, CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions,
-    MappedFlag, Routed, Routing, Width, cudarc,
+    ConditionalNodes, CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Latch,
+    LatchOptions, MappedFlag, PackedActivations, Routed, RoutedGraph, Routing, Width, Workspace,
+    cudarc,
 };
-use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepFlag, StepOptions, StepPipeline};
 use w4ax::{Error, FlagWord, Grouping, Precision, Result};
 
@@ -90,6 +91,72 @@ fn the_latch_takes_its_own_steps_word_and_no_other() {
     );
 }
 
+/// A GEMM on the device, with its buffers.
+struct Product<'a> {
+    device: &'a Device,
+    weight: DeviceWeight,
+    m: usize,
+    x: CudaSlice<bf16>,
+    y: CudaSlice<bf16>,
+    workspace: Workspace,
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        device: &'a Device,
+        rng: &mut ChaCha8Rng,
+        m: usize,
+        (n, k): (usize, usize),
+        grouping: Grouping,
+    ) -> Self {
+        let (gpu, stream) = (&device.gpu, &device.stream);
+        let plain = PlainWeight::random(rng, (n, k), grouping, w4ax::ScaleType::Bf16, false);
+        let x: Vec<bf16> = (0..m * k)
+            .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
+            .collect();
+        Self {
+            device,
+            weight: gpu.upload(&plain.pack()).unwrap(),
+            m,
+            x: stream.clone_htod(&x).unwrap(),
+            y: stream.alloc_zeros(m * n).unwrap(),
+            workspace: gpu.workspace(stream, m, k).unwrap(),
+        }
+    }
+
+    /// y, which was poisoned before. `packed`: activations to pack first, and to multiply from, at a latch's width.
+    fn run(
+        &mut self,
+        width: Width<'_>,
+        packed: Option<(&mut PackedActivations, &Latch)>,
+    ) -> Vec<u16> {
+        let (gpu, stream) = (&self.device.gpu, &self.device.stream);
+        let (m, n, k) = (self.m, self.weight.n(), self.weight.k());
+        stream
+            .memcpy_htod(&vec![bf16::NAN; m * n], &mut self.y)
+            .unwrap();
+        {
+            let x = DeviceMatRef::new(self.x.as_view(), m, k).unwrap();
+            let mut y = DeviceMatMut::new(self.y.as_view_mut(), m, n).unwrap();
+            let mut multiply = |gemm| {
+                gpu.gemm(stream, &gemm, &mut y, &mut self.workspace)
+                    .unwrap()
+            };
+            match packed {
+                None => multiply(Gemm::new(&x, &self.weight, width)),
+                Some((packed, latch)) => {
+                    gpu.quantize_pack(stream, &x, width, self.weight.grouping(), packed)
+                        .unwrap();
+                    multiply(Gemm::packed_latched(&x, packed, &self.weight, latch).unwrap());
+                }
+            }
+        }
+        let y: Vec<bf16> = stream.clone_dtoh(&self.y).unwrap();
+        stream.synchronize().unwrap();
+        bits(&y)
+    }
+}
+
 /// Random widths, step by step, and now and then a word of another step: what ran is what was stored, and the results have
 /// the bits of direct calls.
 #[test]
@@ -103,34 +170,8 @@ fn ten_thousand_steps_run_what_was_stored() {
         (9, Grouping::G64),
         (40, Grouping::PerChannel),
     ] {
-        let (n, k) = (200, 320);
-        let plain = crate::support::PlainWeight::random(
-            rng,
-            (n, k),
-            grouping,
-            w4ax::ScaleType::Bf16,
-            false,
-        );
-        let weight = gpu.upload(&plain.pack()).unwrap();
-        let x: Vec<bf16> = (0..m * k)
-            .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
-            .collect();
-        let x = stream.clone_htod(&x).unwrap();
-        let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
-        let mut workspace = gpu.workspace(stream, m, k).unwrap();
-        let mut run = |width: Width<'_>| -> Vec<bf16> {
-            stream.memcpy_htod(&vec![bf16::NAN; m * n], &mut y).unwrap();
-            {
-                let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-                let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
-                let gemm = Gemm::new(&x, &weight, width);
-                gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
-            }
-            let y = stream.clone_dtoh(&y).unwrap();
-            stream.synchronize().unwrap();
-            y
-        };
-        let direct = Precision::ALL.map(|width| run(Width::Fixed(width)));
+        let mut product = Product::new(&device, rng, m, (200, 320), grouping);
+        let direct = Precision::ALL.map(|width| product.run(width.into(), None));
         let flag = Arc::new(MappedFlag::new(gpu).unwrap());
         let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
         let steps = cases(10_000) / if m == 1 { 1 } else { 10 };
@@ -140,17 +181,12 @@ fn ten_thousand_steps_run_what_was_stored() {
             let of = if other { step.wrapping_sub(1) } else { step };
             flag.asked().store(of, Precision::ALL[at]);
             gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
-            let y = run(Width::Latched(&latch));
+            let y = product.run((&latch).into(), None);
             let at = if other { 3 } else { at };
             let ran = flag.executed().unwrap();
             assert_eq!((ran.sequence, ran.width), (step, Precision::ALL[at]));
             assert_eq!(ran.outcome == Outcome::AsAsked, !other);
-            assert_eq!(
-                bits(&y),
-                bits(&direct[at]),
-                "M {m}, step {step} at {}",
-                ran.width
-            );
+            assert!(y == direct[at], "M {m}, step {step} at {}", ran.width);
         }
     }
 }
@@ -161,48 +197,52 @@ fn ten_thousand_steps_run_what_was_stored() {
 fn latched_activations_are_shared() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
-    let rng = &mut rng(5);
-    let (m, n, k, grouping) = (12, 300, 640, Grouping::G32);
-    let plain =
-        crate::support::PlainWeight::random(rng, (n, k), grouping, w4ax::ScaleType::F16, true);
-    let weight = gpu.upload(&plain.pack()).unwrap();
-    let x: Vec<bf16> = (0..m * k)
-        .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
-        .collect();
-    let x = stream.clone_htod(&x).unwrap();
-    let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
-    let mut workspace = gpu.workspace(stream, m, k).unwrap();
+    let (m, k) = (12, 640);
+    let mut product = Product::new(&device, &mut rng(5), m, (300, k), Grouping::G32);
     let mut packed = gpu.packed_activations(stream, m, k).unwrap();
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     for (step, width) in (0u32..).zip(Precision::ALL) {
         flag.asked().store(step, width);
         gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
-        let mut results = Vec::new();
-        for shared in [true, false] {
-            {
-                let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-                let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
-                let gemm = if shared {
-                    gpu.quantize_pack(stream, &x, &latch, grouping, &mut packed)
-                        .unwrap();
-                    Gemm::packed_latched(&x, &packed, &weight, &latch).unwrap()
-                } else {
-                    Gemm::new(&x, &weight, width)
-                };
-                gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
-            }
-            let y: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
-            stream.synchronize().unwrap();
-            results.push(y);
-        }
-        assert_eq!(bits(&results[0]), bits(&results[1]), "{width}");
+        let shared = product.run((&latch).into(), Some((&mut packed, &latch)));
+        assert!(shared == product.run(width.into(), None), "{width}");
     }
     // At one width they are something else.
-    assert!(matches!(
-        Gemm::packed(&packed, &weight),
-        Err(Error::Shape { .. })
-    ));
+    let result = Gemm::packed(&packed, &product.weight);
+    assert!(matches!(result, Err(Error::Shape { .. })));
+}
+
+/// A graph of a part of a step, which branches on what the step's latch has read.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_graph_branches_on_the_latch() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 6)).unwrap();
+    let expected = direct(&device, &mut stack, 4);
+    let captured = RoutedGraph::capture(gpu, stream, &latch, |width| {
+        stack.prefill(width.into(), stream)?;
+        stack.decode(width.into(), stream)
+    });
+    let Some(nodes) = ConditionalNodes::available() else {
+        assert!(matches!(captured.map(drop), Err(Error::Backend { .. })));
+        return;
+    };
+    let mut graph = captured.unwrap();
+    assert_eq!(graph.nodes(), nodes);
+    for step in 0..40u32 {
+        let at = (step * 7 % 4) as usize;
+        stack.load(&4, stream).unwrap();
+        flag.asked().store(step, Precision::ALL[at]);
+        gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+        graph.launch(stream).unwrap();
+        let got = stack.results(stream).unwrap().map(|y| bits(&y));
+        assert!(got == expected[at], "step {step} at {}", Precision::ALL[at]);
+        assert_eq!(flag.executed().unwrap().sequence, step);
+    }
 }
 
 /// What the stack gives at each width by direct launches.
@@ -283,19 +323,6 @@ fn a_spin_ends_with_the_word_or_without_it() {
     gpu.begin_step(stream, &latch, spin(5)).unwrap();
     let expected = (100, Precision::Bf16, Outcome::Earlier);
     assert_eq!(latch_outcome(&device, &flag), expected);
-}
-
-fn dispatcher() -> Dispatcher {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.275,
-        theta_48: 0.4,
-        theta_fp: 0.5,
-    };
-    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
 }
 
 /// A motion that visits all widths.

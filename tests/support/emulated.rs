@@ -4,6 +4,8 @@
 use crate::emulator::{self, Answer, Case, Part, Runner, Variant};
 use crate::support::{Kind, PlainWeight, rng};
 use half::bf16;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use std::sync::Mutex;
 use w4ax::reference::{matmul_f64, mirror};
@@ -337,4 +339,25 @@ pub fn check_all(variant: Variant, cases: &[Gemm]) {
             }
         }
     });
+}
+
+/// Checks so many generated cases on the runners of each variant, and shrinks what fails.
+pub fn check_generated(strategy: &(impl Strategy<Value = Gemm> + Sync), cases: u32) {
+    for variant in Variant::ALL {
+        for_runners(variant, |runner, architecture| {
+            let runner = std::cell::RefCell::new(runner);
+            let config = Config {
+                cases,
+                failure_persistence: None,
+                max_shrink_iters: 200,
+                ..Config::default()
+            };
+            TestRunner::new(config)
+                .run(strategy, |case| {
+                    case.check(&mut runner.borrow_mut())
+                        .map_err(TestCaseError::fail)
+                })
+                .unwrap_or_else(|e| panic!("{} {architecture}: {e}", variant.name()));
+        });
+    }
 }

@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
 
 /// A seeded source of numbers.
@@ -170,3 +171,17 @@ pub fn bits(y: &[bf16]) -> Vec<u16> {
 }
 
 pub const WIDTHS: [Precision; 4] = Precision::ALL;
+
+/// A dispatcher that two kinds of motion drive: fast and steady, slow and twisting.
+pub fn dispatcher() -> Dispatcher {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.275,
+        theta_48: 0.4,
+        theta_fp: 0.5,
+    };
+    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).expect("a sound configuration")
+}
