@@ -266,6 +266,37 @@ fn a_bad_file_is_named_and_the_exit_code_is_1() {
     );
 }
 
+/// What was asked for is what runs, or an error that says why not.
+#[test]
+fn a_gpu_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let failed = |arguments: &[&str]| {
+        let output = episode(folder.path(), arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        if output.status.success() {
+            return Ok(out);
+        }
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.starts_with("error: "), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert_eq!(out, "", "nothing ran");
+        Err(error)
+    };
+    for routing in ["kernel", "graph", "host"] {
+        match failed(&["--backend", "cuda", "--routing", routing]) {
+            // A build with feature `cuda`, on a machine with a GPU.
+            Ok(out) => assert!(
+                out.to_lowercase().contains(&format!("routed by {routing}")),
+                "{out}"
+            ),
+            Err(error) => assert!(error.to_lowercase().contains("cuda"), "{error}"),
+        }
+        let error = failed(&["--routing", routing]).unwrap_err();
+        assert!(error.contains("--routing"), "{error}");
+    }
+}
+
 #[test]
 fn the_closed_loop_is_repeated() {
     let calibration = Calibration::load(CALIBRATED).unwrap();

@@ -44,9 +44,19 @@ fn main() -> ExitCode {
 
 fn episode(options: &Options) -> Result<()> {
     let rollouts = Rollouts::load(&options.rollouts)?;
-    let mut robot = match options.backend {
-        Backend::Cpu => options.setup.load()?,
-        Backend::Cuda => options.setup.load_on(Compute::cuda(options.routing)?)?,
+    let mut robot = match (options.backend, options.routing) {
+        (Backend::Cpu, None) => options.setup.load()?,
+        (Backend::Cpu, Some(routing)) => {
+            return Err(Error::Range {
+                what: "--routing",
+                value: format!("{routing:?} on the CPU"),
+                range: "steps with --backend cuda",
+            });
+        }
+        (Backend::Cuda, routing) => {
+            let compute = Compute::cuda(routing.unwrap_or_default())?;
+            options.setup.load_on(compute)?
+        }
     };
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {

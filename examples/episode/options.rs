@@ -35,9 +35,9 @@ pub struct Options {
     /// What computes the layers
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub backend: Backend,
-    /// Who branches on a step's width, on a GPU
-    #[arg(long, value_enum, default_value_t)]
-    pub routing: Routing,
+    /// Who branches on a step's width, on a GPU [default: kernel]
+    #[arg(long, value_enum)]
+    pub routing: Option<Routing>,
     /// Seed of the random widths
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
