@@ -23,6 +23,7 @@
 //   error TEXT
 //
 // A sanitiser's report ends the process, with the report on standard error. Anything that is not a request does so, too.
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -190,17 +191,20 @@ int latch(Case& one) {
   args.device = static_cast<std::int32_t>(one.argument("device"));
   args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
   w4ax_emulate_reset_flag();
+  std::atomic<bool> latched{false};
   std::thread host;
   if (one.arguments.count("late_word")) {
     auto* const flag = static_cast<std::uint64_t*>(one.pointer("flag"));
     auto const word = static_cast<std::uint64_t>(one.argument("late_word"));
     auto const after = static_cast<std::uint64_t>(one.argument("late_after"));
-    host = std::thread([=] {
-      while (w4ax_emulate_flag_loads() < after) std::this_thread::yield();
-      __atomic_store_n(flag, word, __ATOMIC_RELEASE);
+    host = std::thread([=, &latched] {
+      while (w4ax_emulate_flag_loads() < after && !latched) std::this_thread::yield();
+      // A latch that has ended does not see it any more.
+      if (!latched) __atomic_store_n(flag, word, __ATOMIC_RELEASE);
     });
   }
   int const status = w4axk_latch(&args, nullptr);
+  latched = true;
   if (host.joinable()) host.join();
   put_value("flag_loads", w4ax_emulate_flag_loads());
   put_value("conditionals_set", w4ax_emulate_conditionals_set());
