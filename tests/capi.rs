@@ -14,10 +14,10 @@ use std::process::Command;
 use cc::{Language, Link, Program, run};
 use half::bf16;
 use rand::Rng;
-use support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use support::{Kind, PlainWeight, WIDTHS, bits, dispatch_config, rng};
 use w4ax::capi::status::Status;
 use w4ax::capi::types;
-use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Reason, Thresholds};
+use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
 use w4ax::reference::mirror;
 use w4ax::{Grouping, MatRef, Precision, ScaleType};
 
@@ -290,18 +290,9 @@ fn a_c_program_dispatches() {
     let cpp = Program::build(&source("dispatch.c"), Language::Cpp, Link::Static, &[]);
     let mut rng = rng(11);
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        let motion = MotionScale {
-            mu_max: 0.9,
-            nu_max: 0.2,
-        };
-        let thresholds = Thresholds {
-            theta_24: 0.275,
-            theta_48: 0.4,
-            theta_fp: 0.5,
-        };
         let config = DispatchConfig {
             algorithm,
-            ..DispatchConfig::new(motion, thresholds)
+            ..dispatch_config()
         };
         let mut speed = 0.0;
         let actions: Vec<[f64; 7]> = (0..600)
@@ -320,11 +311,11 @@ fn a_c_program_dispatches() {
         let mut file = Vec::new();
         let numbers = [
             config.lambda,
-            motion.mu_max,
-            motion.nu_max,
-            thresholds.theta_24,
-            thresholds.theta_48,
-            thresholds.theta_fp,
+            config.motion.mu_max,
+            config.motion.nu_max,
+            config.thresholds.theta_24,
+            config.thresholds.theta_48,
+            config.thresholds.theta_fp,
         ];
         let counts = [
             config.window_macro as u32,

@@ -69,9 +69,9 @@ pub struct Measured {
 }
 
 pub struct Bench {
-    gpu: Gpu,
-    stream: Arc<CudaStream>,
-    repeats: usize,
+    pub gpu: Gpu,
+    pub stream: Arc<CudaStream>,
+    pub repeats: usize,
     l2_bytes: usize,
     copy_gb_per_s: f64,
 }
@@ -124,7 +124,10 @@ impl Bench {
     }
 
     /// The times of `work`, which is run once before.
-    fn times(&self, work: &dyn Fn() -> std::result::Result<(), DriverError>) -> Result<Vec<f64>> {
+    pub fn times(
+        &self,
+        work: &dyn Fn() -> std::result::Result<(), DriverError>,
+    ) -> Result<Vec<f64>> {
         let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let (start, end) = (
             self.gpu.context().new_event(timing)?,

@@ -8,21 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table};
-use cudarc::driver::sys::{
-    CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
-};
-use cudarc::driver::{CudaStream, DriverError};
-use half::{bf16, f16};
-use rand::{RngCore, SeedableRng};
+use cudarc::driver::CudaStream;
+use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use half::bf16;
 use serde::Serialize;
 use w4ax::cuda::{
-    CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions,
-    MappedFlag, Routing, Width, cudarc, driver_version,
+    CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Routing,
+    Width, cudarc, driver_version,
 };
 use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
-use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
+use w4ax::{Grouping, Precision};
 
+use crate::measure::Bench;
 use crate::stack::{Sizes, Stack};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -90,41 +88,11 @@ struct Report {
     rows: Vec<Row>,
 }
 
-struct Bench {
-    gpu: Gpu,
-    stream: Arc<CudaStream>,
-    repeats: usize,
-}
-
 impl Bench {
-    /// The times of `work` by CUDA events, after three runs that do not count.
-    fn times(
-        &self,
-        calls: usize,
-        mut work: impl FnMut(usize) -> std::result::Result<(), DriverError>,
-    ) -> Result<Times> {
-        let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
-        let (start, end) = (
-            self.gpu.context().new_event(timing)?,
-            self.gpu.context().new_event(timing)?,
-        );
-        let mut us = Vec::new();
-        for at in 0..self.repeats + 3 {
-            start.record(&self.stream)?;
-            work(at)?;
-            end.record(&self.stream)?;
-            let elapsed = f64::from(start.elapsed_ms(&end)?) * 1e3;
-            if at >= 3 {
-                us.push(elapsed);
-            }
-        }
-        Ok(Times::of(us, calls))
-    }
-
     /// A GEMM over many weights, in one graph: at a width of its own, and at the same one from the latch.
     fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<Row>) -> Result<()> {
         let (gpu, stream) = (&self.gpu, &self.stream);
-        let layers = self.weights((n, k))?;
+        let layers = self.layers((n, k), Grouping::G128)?;
         let x = stream.clone_htod(&vec![bf16::from_f32(0.7); m * k])?;
         let mut y = stream.alloc_zeros::<bf16>(m * n)?;
         let mut workspace = gpu.workspace(stream, m, k)?;
@@ -143,7 +111,7 @@ impl Bench {
             launched?;
             let graph = graph?.ok_or("nothing was captured")?;
             graph.upload()?;
-            self.times(calls, |_| graph.launch())
+            Ok(Times::of(self.times(&|| graph.launch())?, calls))
         };
         for width in Precision::ALL {
             let options = LatchOptions {
@@ -162,20 +130,6 @@ impl Bench {
             ));
         }
         Ok(())
-    }
-
-    /// Copies of one weight, several times the size of the L2 cache in all.
-    fn weights(&self, (n, k): (usize, usize)) -> Result<Vec<DeviceWeight>> {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        let mut q = vec![0u8; n * k];
-        rng.fill_bytes(&mut q);
-        let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
-        let grouping = Grouping::G128;
-        let scales = Scales::F16(vec![f16::from_f32(0.01); n * grouping.groups(k)]);
-        let packed = PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)?;
-        let l2 = (self.gpu.context()).attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?;
-        let copies = (4 * l2 as usize).div_ceil(n * k / 2) + 1;
-        (0..copies).map(|_| Ok(self.gpu.upload(&packed)?)).collect()
     }
 
     fn engine(&self, routing: Routing, layers: usize) -> Result<CudaEngine<Unloaded>> {
@@ -375,12 +329,7 @@ fn print(report: &Report) {
 /// Measures all, prints it, and writes it as JSON.
 pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
     let info = w4ax::cuda::build_info()?;
-    let gpu = Gpu::new(device)?;
-    let bench = Bench {
-        stream: gpu.context().new_stream()?,
-        gpu,
-        repeats: repeats.max(1),
-    };
+    let bench = Bench::new(device, repeats)?;
     let mut rows = Vec::new();
     for (shape, m) in [
         ((4096, 4096), 1),

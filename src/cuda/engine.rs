@@ -188,10 +188,7 @@ impl<S: CudaStep> CudaEngine<S> {
         let width = self.latch.flag().asked().load(sequence);
         match &mut self.graphs {
             Graphs::One(_) => unreachable!("only graphs of one width wait for it"),
-            Graphs::Each { steps, .. } => {
-                let index = Precision::ALL.iter().position(|&w| w == width);
-                steps[index.expect("ALL has each width")].launch(&self.stream)
-            }
+            Graphs::Each { steps, .. } => steps[width.index()].launch(&self.stream),
         }
     }
 }

@@ -172,8 +172,8 @@ pub fn bits(y: &[bf16]) -> Vec<u16> {
 
 pub const WIDTHS: [Precision; 4] = Precision::ALL;
 
-/// A dispatcher that two kinds of motion drive: fast and steady, slow and twisting.
-pub fn dispatcher() -> Dispatcher {
+/// A configuration whose bands fast and steady motion reaches, and slow and twisting motion leaves.
+pub fn dispatch_config() -> DispatchConfig {
     let motion = MotionScale {
         mu_max: 0.9,
         nu_max: 0.2,
@@ -183,5 +183,9 @@ pub fn dispatcher() -> Dispatcher {
         theta_48: 0.4,
         theta_fp: 0.5,
     };
-    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).expect("a sound configuration")
+    DispatchConfig::new(motion, thresholds)
+}
+
+pub fn dispatcher() -> Dispatcher {
+    Dispatcher::new(&dispatch_config()).expect("a sound configuration")
 }
