@@ -68,50 +68,109 @@ pub struct TokenGroup {
 /// Below this step (2^-64) a group counts as all zero.
 const SMALLEST_STEP: f32 = f32::from_bits((127 - 64) << 23);
 
-/// Quantises the valid activations of one token and group; `qa[i]` goes to `put(i, qa)`.
+/// How the activations of one token and group are quantised: Eq. 2's step, its inverse, and the code of zero.
 ///
 /// Plain code that a compiler can turn into vectors: the CPU backends instantiate it under their instruction sets, and
 /// the bits are the same in all of them.
-#[inline(always)]
+#[derive(Clone, Copy)]
+pub(crate) struct Grid {
+    step: f32,
+    /// 0 where every code is 0.
+    inverse: f32,
+    zero: f32,
+    levels: f32,
+}
+
+impl Grid {
+    /// The grid of a whole group's valid activations.
+    #[inline(always)]
+    pub fn of(x: &[bf16], qmax: u8) -> Self {
+        // As sign-and-magnitude integers BF16 values order like their bits: the extremes need no float comparison, which
+        // would drop a NaN.
+        let (mut least, mut most, mut magnitude) = (0i16, 0i16, 0u16);
+        for v in x {
+            let bits = v.to_bits() as i16;
+            let ordered = bits ^ ((bits >> 15) & 0x7FFF);
+            least = least.min(ordered);
+            most = most.max(ordered);
+            magnitude = magnitude.max(bits as u16 & 0x7FFF);
+        }
+        let unordered = |v: i16| bf16::from_bits((v ^ ((v >> 15) & 0x7FFF)) as u16).to_f32();
+        let finite = magnitude < 0x7F80;
+        let levels = f32::from(qmax);
+        let (lo, hi) = (unordered(least), unordered(most));
+        let step = hi / levels - lo / levels;
+        if !finite || step < SMALLEST_STEP {
+            return Self {
+                step: if finite { 0.0 } else { f32::NAN },
+                inverse: 0.0,
+                zero: 0.0,
+                levels,
+            };
+        }
+        let inverse = 1.0 / step;
+        Self {
+            step,
+            inverse,
+            zero: (-lo * inverse).round_ties_even().clamp(0.0, levels),
+            levels,
+        }
+    }
+
+    /// No grid: activations that are not quantised, with a factor for their sums.
+    #[inline(always)]
+    pub fn plain(factor: f32) -> Self {
+        Self {
+            step: factor,
+            inverse: 0.0,
+            zero: 0.0,
+            levels: 0.0,
+        }
+    }
+
+    /// Codes of the group's activations, or of a part of them; their sum.
+    #[inline(always)]
+    pub fn encode(&self, x: &[bf16], q: &mut [u8]) -> i32 {
+        debug_assert_eq!(x.len(), q.len());
+        if self.inverse == 0.0 {
+            q.fill(0);
+            return 0;
+        }
+        let mut sum = 0i32;
+        for (q, v) in q.iter_mut().zip(x) {
+            // Both terms are small integers: the addition in f32 is exact.
+            let code = (widen(*v) * self.inverse).round_ties_even() + self.zero;
+            let code = code.clamp(0.0, self.levels);
+            // SAFETY: clamped to 0..=255 (the grid's numbers are finite here), so it fits.
+            let code = unsafe { code.to_int_unchecked::<i32>() };
+            *q = code as u8;
+            sum += code;
+        }
+        sum
+    }
+
+    /// What goes beside codes whose sum is `sum`.
+    #[inline(always)]
+    pub fn group(&self, sum: i32) -> TokenGroup {
+        TokenGroup {
+            scale: self.step,
+            zero: self.zero as i32,
+            sum,
+        }
+    }
+}
+
+/// Quantises the valid activations of one token and group.
 pub(crate) fn quantize_group(x: &[bf16], qmax: u8, q: &mut [u8]) -> TokenGroup {
-    debug_assert_eq!(x.len(), q.len());
-    // As sign-and-magnitude integers BF16 values order like their bits: the extremes need no float comparison, which
-    // would drop a NaN.
-    let (mut least, mut most, mut magnitude) = (0i16, 0i16, 0u16);
-    for v in x {
-        let bits = v.to_bits() as i16;
-        let ordered = bits ^ ((bits >> 15) & 0x7FFF);
-        least = least.min(ordered);
-        most = most.max(ordered);
-        magnitude = magnitude.max(bits as u16 & 0x7FFF);
-    }
-    let unordered = |v: i16| bf16::from_bits((v ^ ((v >> 15) & 0x7FFF)) as u16).to_f32();
-    let finite = magnitude < 0x7F80;
-    let levels = f32::from(qmax);
-    let (lo, hi) = (unordered(least), unordered(most));
-    let step = hi / levels - lo / levels;
-    if !finite || step < SMALLEST_STEP {
-        q.fill(0);
-        return TokenGroup {
-            scale: if finite { 0.0 } else { f32::NAN },
-            zero: 0,
-            sum: 0,
-        };
-    }
-    let inverse = 1.0 / step;
-    let zero = (-lo * inverse).round_ties_even().clamp(0.0, levels);
-    let mut sum = 0i32;
-    for (q, v) in q.iter_mut().zip(x) {
-        // Both terms are small integers: the addition in f32 is exact.
-        let code = ((v.to_f32() * inverse).round_ties_even() + zero).clamp(0.0, levels) as i32;
-        *q = code as u8;
-        sum += code;
-    }
-    TokenGroup {
-        scale: step,
-        zero: zero as i32,
-        sum,
-    }
+    let grid = Grid::of(x, qmax);
+    let sum = grid.encode(x, q);
+    grid.group(sum)
+}
+
+/// BF16 to f32, exact. A signalling NaN stays one, which no result shows.
+#[inline(always)]
+pub(crate) fn widen(v: bf16) -> f32 {
+    f32::from_bits(u32::from(v.to_bits()) << 16)
 }
 
 /// The one rounding to BF16 at the end; every NaN becomes 0x7FFF.

@@ -1,20 +1,23 @@
 //! The loops of a GEMM on the CPU, the same for every instruction set.
 //!
-//! For each chunk of tokens: the activations are prepared once, then each thread takes a run of 32-row blocks of W. A
-//! block goes through its groups in ascending order: unpack the group's panel into cache, multiply it with all tokens,
-//! rescale into the accumulators. Weights are read once a chunk; y's columns are written by the thread that owns them.
+//! For each chunk of tokens the activations are prepared once, then each thread takes a run of rows of W, which no other
+//! writes. Two ways through the weights, each read once a chunk:
+//! - **panels**: a block of 32 rows goes through its groups in ascending order: unpack a panel of the group into cache,
+//!   multiply it with all tokens strip by strip, rescale into the accumulators;
+//! - **stream**, for a few quantised tokens: a tile's words go from memory to registers and meet the codes there.
 
 use super::Isa;
-use super::kernel::{Beside, Kernel};
+use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, Strip, Token};
+use super::operand::{self, Form, Layout, share};
 use super::pool::Pool;
-use super::workspace::{BLOCK_N, PANEL_K, Scratch, Workspace};
-use crate::numerics::{TokenGroup, quantize_group, round_to_bf16};
-use crate::weights::layout::{TILE_K, TILE_N, activation_position};
+use super::workspace::{BLOCK_N, Scratch, Workspace};
+use crate::numerics::round_to_bf16;
+use crate::weights::layout::{TILE_K, TILE_N, Tile};
 use crate::{Grouping, MatMut, MatRef, PackedWeight, Precision};
-use bytemuck::Pod;
 use half::bf16;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is asked for.
 pub(super) struct Call<'a> {
@@ -22,6 +25,48 @@ pub(super) struct Call<'a> {
     pub w: &'a PackedWeight,
     pub precision: Precision,
     pub bias: Option<&'a [f32]>,
+}
+
+/// An instruction set: its kernels, and how code is compiled for it.
+pub(super) trait Arch {
+    type Integer: Kernel;
+    type Float: Kernel;
+    type Stream: Stream;
+
+    /// Runs the task, compiled for the instruction set.
+    ///
+    /// # Safety
+    /// The machine has it.
+    unsafe fn enter<T: Task>(task: T) -> T::Output;
+}
+
+/// What is compiled once for each instruction set.
+pub(super) trait Task {
+    type Output;
+
+    /// `#[inline(always)]` in every implementation: it takes the instruction set of the function that it stands in.
+    ///
+    /// # Safety
+    /// The machine has `A`'s instruction set.
+    unsafe fn run<A: Arch>(self) -> Self::Output;
+}
+
+/// Runs a task with an instruction set that a `Cpu` holds.
+fn enter<T: Task>(isa: Isa, task: T) -> T::Output {
+    // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` said that the machine has it.
+    unsafe {
+        match isa {
+            Isa::Scalar => super::scalar::Scalar::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx2 => super::avx2::Avx2::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx512Vnni => super::avx512::Avx512Vnni::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx512Bf16 => super::avx512::Avx512Bf16::enter(task),
+            #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
+            _ => unreachable!("only the scalar path is available here"),
+        }
+    }
 }
 
 /// A mutable slice that several threads write, each in places of its own.
@@ -46,8 +91,9 @@ impl<'a, T> Disjoint<'a, T> {
 
     /// # Safety
     /// No element of `range` is in a range that any other live slice of this object has.
+    #[inline(always)]
     #[allow(clippy::mut_from_ref)] // The contract above is what makes it sound.
-    unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
+    unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -55,14 +101,14 @@ impl<'a, T> Disjoint<'a, T> {
 }
 
 /// A chunk's work as the threads see it.
-pub(super) struct Job<'a> {
-    pub call: &'a Call<'a>,
-    /// Its tokens.
-    pub tokens: Range<usize>,
-    /// `[tokens][k padded to 64]`: f32, or the codes in the first quarter of the same memory.
-    activations: &'a [f32],
-    /// `[tokens][groups]`.
-    groups: &'a [TokenGroup],
+struct Job<'a> {
+    call: &'a Call<'a>,
+    layout: Layout,
+    /// As `layout` has them, or `[tile][token][STREAM_WORDS]`.
+    words: &'a [u32],
+    /// `[group][token]`.
+    tokens: &'a [Token],
+    /// `[token][n]`, a row `y_stride` after the other.
     y: Disjoint<'a, bf16>,
     y_stride: usize,
 }
@@ -75,265 +121,308 @@ pub(super) fn run(
     mut y: MatMut<'_, bf16>,
     workspace: &mut Workspace,
 ) {
-    let (m, n, k) = (call.x.rows(), call.w.n(), call.w.k());
-    let k_padded = k.next_multiple_of(TILE_K);
-    let groups = call.w.groups();
-    for start in (0..m).step_by(Workspace::MAX_CHUNK) {
-        let tokens = start..m.min(start + Workspace::MAX_CHUNK);
-        let count = tokens.len();
-        let activations = &mut workspace.activations[..count * k_padded];
-        let token_groups = &mut workspace.groups[..count * groups];
-        {
-            let (a, g) = (Disjoint::new(activations), Disjoint::new(token_groups));
-            // A token takes one f32 a k, or a quarter of that as bytes: the same row of f32 either way.
-            let prepare = |token: usize| {
-                // SAFETY: each token is prepared once, and the ranges of two tokens do not meet.
-                let (a, g) = unsafe {
-                    (
-                        a.slice(token * k_padded..(token + 1) * k_padded),
-                        g.slice(token * groups..(token + 1) * groups),
-                    )
-                };
-                let x = call.x.row(tokens.start + token);
-                match call.precision.qmax() {
-                    None => widen(x, a),
-                    Some(qmax) => quantize(isa, x, call.w.grouping(), qmax, a, g),
-                }
-            };
-            let pieces = pool.threads().min(count).max(1);
-            pool.run(pieces, &|piece| {
-                share(count, pieces, piece).for_each(&prepare)
-            });
-        }
+    let (m, n) = (call.x.rows(), call.w.n());
+    let chunks = m.div_ceil(Workspace::MAX_CHUNK);
+    for chunk in 0..chunks {
+        let rows = share(m, chunks, chunk);
+        let prepared = prepare(isa, pool, call, &rows, workspace);
         let y_stride = y.stride();
-        let y_len = if count == 0 {
-            0
-        } else {
-            (count - 1) * y_stride + n
-        };
-        // SAFETY: `y` is borrowed mutably for the whole call; rows `tokens` of it span `y_len` elements from here.
-        let y_rows = unsafe {
-            std::slice::from_raw_parts_mut(y.as_mut_ptr().add(tokens.start * y_stride), y_len)
+        // SAFETY: `y` is borrowed mutably for the whole call; its rows `rows` span so many elements from here.
+        let y = unsafe {
+            std::slice::from_raw_parts_mut(
+                y.as_mut_ptr().add(rows.start * y_stride),
+                (rows.len() - 1) * y_stride + n,
+            )
         };
         let job = Job {
             call,
-            tokens: tokens.clone(),
-            activations,
-            groups: token_groups,
-            y: Disjoint::new(y_rows),
+            layout: prepared.layout,
+            words: &workspace.words,
+            tokens: &workspace.tokens,
+            y: Disjoint::new(y),
             y_stride,
         };
-        let blocks = n.div_ceil(BLOCK_N);
-        let pieces = pool.threads().min(workspace.scratch.len()).min(blocks);
+        let units = n.div_ceil(if prepared.stream { TILE_N } else { BLOCK_N });
+        let pieces = pool.threads().min(workspace.scratch.len()).min(units);
         let scratch = Disjoint::new(&mut workspace.scratch);
         pool.run(pieces, &|piece| {
-            // SAFETY: each piece runs once, with a scratch of its own.
-            let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
-            let blocks = share(blocks, pieces, piece);
-            // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` said that the machine has it.
-            unsafe {
-                match isa {
-                    Isa::Scalar => super::scalar::columns(&job, blocks, scratch),
-                    #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-                    Isa::Avx2 => super::avx2::columns(&job, blocks, scratch),
-                    #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-                    Isa::Avx512Vnni => super::avx512::columns(&job, blocks, scratch),
-                    #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
-                    _ => unreachable!("only the scalar path is available here"),
-                }
+            let units = share(units, pieces, piece);
+            if prepared.stream {
+                enter(prepared.isa, StreamTiles { job: &job, tiles: units });
+            } else {
+                // SAFETY: each piece runs once, with a scratch of its own.
+                let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
+                let blocks = units;
+                enter(prepared.isa, PanelBlocks { job: &job, blocks, scratch });
             }
         });
     }
 }
 
-/// The `piece`-th of `pieces` nearly equal runs of `0..len`.
-fn share(len: usize, pieces: usize, piece: usize) -> Range<usize> {
-    len * piece / pieces..len * (piece + 1) / pieces
-}
-
-/// BF16 to f32, zeros behind.
-fn widen(x: &[bf16], out: &mut [f32]) {
-    let (valid, pad) = out.split_at_mut(x.len());
-    for (to, from) in valid.iter_mut().zip(x) {
-        *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-    }
-    pad.fill(0.0);
-}
-
-fn quantize(
+/// How a chunk's activations were prepared.
+struct Prepared {
+    /// What multiplies them.
     isa: Isa,
-    x: &[bf16],
-    grouping: Grouping,
+    layout: Layout,
+    stream: bool,
+}
+
+/// Prepares the activations of the rows `rows` in the workspace.
+fn prepare(
+    isa: Isa,
+    pool: &dyn Pool,
+    call: &Call<'_>,
+    rows: &Range<usize>,
+    workspace: &mut Workspace,
+) -> Prepared {
+    let (grouping, k) = (call.w.grouping(), call.w.k());
+    let layout = |isa: Isa, form| Layout::new(form, grouping, k, rows.len(), isa.strip());
+    let form = match call.precision.qmax() {
+        Some(qmax) => Form::Codes { qmax },
+        None if isa == Isa::Avx512Bf16 => Form::Pairs,
+        None => Form::Floats,
+    };
+    let first = layout(isa, form);
+    if let Form::Codes { qmax } = form
+        && rows.len() <= isa.stream_tokens()
+    {
+        let words = &mut workspace.words[..rows.len() * first.k_padded() / TILE_K * STREAM_WORDS];
+        let tokens = &mut workspace.tokens[..rows.len() * call.w.groups()];
+        enter(isa, PrepareStream { call, qmax, rows, words, tokens });
+        return Prepared { isa, layout: first, stream: true };
+    }
+    let mut strips = |isa: Isa, layout: &Layout| {
+        let exact = AtomicBool::new(true);
+        let words = Disjoint::new(&mut workspace.words);
+        let tokens = Disjoint::new(&mut workspace.tokens);
+        let pieces = pool.threads().min(layout.strips);
+        pool.run(pieces, &|piece| {
+            for strip in share(layout.strips, pieces, piece) {
+                let (words, tokens) = (&words, &tokens);
+                let task = PrepareStrip { call, rows, layout, strip, words, tokens };
+                if !enter(isa, task) {
+                    exact.store(false, Ordering::Relaxed);
+                }
+            }
+        });
+        exact.into_inner()
+    };
+    if strips(isa, &first) {
+        return Prepared { isa, layout: first, stream: false };
+    }
+    // A token with values that BF16 products cannot take exactly: this chunk goes by f32, to the same bits.
+    let isa = Isa::Avx512Vnni;
+    let layout = layout(isa, Form::Floats);
+    strips(isa, &layout);
+    Prepared { isa, layout, stream: false }
+}
+
+struct PrepareStream<'a> {
+    call: &'a Call<'a>,
     qmax: u8,
-    out: &mut [f32],
-    groups: &mut [TokenGroup],
-) {
-    let codes = &mut bytemuck::cast_slice_mut(out)[..x.len().next_multiple_of(TILE_K)];
-    match isa {
-        Isa::Scalar => quantize_row(x, grouping, qmax, codes, groups),
-        // SAFETY: as for `columns` above: the machine has the instruction set of the `Cpu`.
-        #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-        Isa::Avx2 => unsafe { super::avx2::quantize_row(x, grouping, qmax, codes, groups) },
+    rows: &'a Range<usize>,
+    words: &'a mut [u32],
+    tokens: &'a mut [Token],
+}
+
+impl Task for PrepareStream<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<A: Arch>(self) {
+        let (grouping, count) = (self.call.w.grouping(), self.rows.len());
+        let row = |token: usize| self.call.x.row(self.rows.start + token);
+        operand::stream(grouping, self.qmax, count, row, self.words, self.tokens);
+    }
+}
+
+struct PrepareStrip<'a, 'w> {
+    call: &'a Call<'a>,
+    rows: &'a Range<usize>,
+    layout: &'a Layout,
+    strip: usize,
+    words: &'a Disjoint<'w, u32>,
+    tokens: &'a Disjoint<'w, Token>,
+}
+
+impl Task for PrepareStrip<'_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    unsafe fn run<A: Arch>(self) -> bool {
+        let tokens = self.layout.strip(self.strip);
+        let row = |token: usize| self.call.x.row(self.rows.start + token);
+        // SAFETY: each strip is prepared by one thread, the words and groups of two strips do not meet, and
+        // `operand::strip` holds one slice at a time.
+        let words = |range| unsafe { self.words.slice(range) };
         // SAFETY: as above.
-        #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-        Isa::Avx512Vnni => unsafe { super::avx512::quantize_row(x, grouping, qmax, codes, groups) },
-        #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
-        _ => unreachable!("only the scalar path is available here"),
+        let groups = |range| unsafe { self.tokens.slice(range) };
+        operand::strip(self.layout, tokens, row, words, groups)
     }
 }
 
-/// Quantises one token to codes in the order of `activation_position`, zeros behind.
-#[inline(always)]
-pub(super) fn quantize_row(
-    x: &[bf16],
-    grouping: Grouping,
-    qmax: u8,
-    codes: &mut [u8],
-    groups: &mut [TokenGroup],
-) {
-    codes[x.len()..].fill(0);
-    for (g, group) in groups.iter_mut().enumerate() {
-        let range = grouping.range(g, x.len());
-        *group = quantize_group(&x[range.clone()], qmax, &mut codes[range]);
-    }
-    for tile in codes.chunks_exact_mut(TILE_K) {
-        let mut ordered = [0u8; TILE_K];
-        for k in 0..TILE_K {
-            ordered[activation_position(k)] = tile[k];
-        }
-        tile.copy_from_slice(&ordered);
-    }
-}
-
-/// Blocks `blocks` (32 rows each) of the result, with an instruction set's kernels for integers or for floats.
-///
-/// # Safety
-/// The machine has the kernels' instruction set; no other call writes the same rows of W's result.
-#[inline(always)]
-pub(super) unsafe fn columns<I: Kernel, F: Kernel>(
-    job: &Job<'_>,
+/// Blocks of 32 rows of the result.
+struct PanelBlocks<'a> {
+    job: &'a Job<'a>,
     blocks: Range<usize>,
-    scratch: &mut Scratch,
-) {
-    // SAFETY: passed on.
-    unsafe {
-        match job.call.precision {
-            Precision::Bf16 => columns_by::<F>(job, blocks, scratch),
-            _ => columns_by::<I>(job, blocks, scratch),
-        }
-    }
+    scratch: &'a mut Scratch,
 }
 
-/// As [`columns`], with one kernel.
-///
-/// # Safety
-/// As [`columns`].
-#[inline(always)]
-unsafe fn columns_by<K: Kernel>(job: &Job<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
-    let row_tiles = job.call.w.n().div_ceil(TILE_N);
-    for block in blocks {
-        // SAFETY: passed on.
-        unsafe {
-            if 2 * block + 1 < row_tiles {
-                row_block::<K, 2>(job, 2 * block, scratch);
-            } else {
-                row_block::<K, 1>(job, 2 * block, scratch);
+impl Task for PanelBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<A: Arch>(self) {
+        for block in self.blocks {
+            // SAFETY: passed on.
+            unsafe {
+                match self.job.call.precision {
+                    Precision::Bf16 => row_block::<A::Float>(self.job, block, self.scratch),
+                    _ => row_block::<A::Integer>(self.job, block, self.scratch),
+                }
             }
         }
     }
 }
 
-/// `NT` tiles of rows from tile `first` on, all tokens of the job.
+/// 32 rows, all tokens of the job.
 ///
 /// # Safety
-/// As [`columns`].
+/// The machine has the kernel's instruction set.
 #[inline(always)]
-unsafe fn row_block<K: Kernel, const NT: usize>(
-    job: &Job<'_>,
-    first: usize,
-    scratch: &mut Scratch,
-) {
-    const { assert!(NT * TILE_N <= BLOCK_N && K::TOKENS <= Workspace::MAX_CHUNK) };
-    let w = job.call.w;
-    let (k_tiles, groups) = (w.k().div_ceil(TILE_K), w.groups());
-    let k_padded = k_tiles * TILE_K;
-    let width = NT * TILE_N;
-    let tokens = job.tokens.len();
-    let panel: &mut [K::Panel] = bytemuck::cast_slice_mut(&mut scratch.panel);
-    let dot: &mut [K::Sum] = bytemuck::cast_slice_mut(&mut scratch.dot);
-    let acc = &mut scratch.acc[..tokens * width];
-    let activations = cast_activations::<K::Activation>(job.activations, tokens, k_padded);
-    let stride = activations.len() / tokens;
+unsafe fn row_block<K: Kernel>(job: &Job<'_>, block: usize, scratch: &mut Scratch) {
+    let (w, layout) = (job.call.w, &job.layout);
+    debug_assert!(K::K_PER_WORD == layout.form.k_per_word());
+    let (k_tiles, row_tiles) = (w.k().div_ceil(TILE_K), w.n().div_ceil(TILE_N));
+    let first = 2 * block;
+    let count = (row_tiles - first).min(2);
+    let tile = |i: usize, k_tile: usize| {
+        if i < count { &w.tiles()[(first + i) * k_tiles + k_tile] } else { &Tile::ZERO }
+    };
+    let acc = &mut scratch.acc[..layout.tokens * BLOCK_N];
     acc.fill(0.0);
-    let mut beside = Beside::<NT>::ZERO;
-    for g in 0..groups {
-        let at = std::array::from_fn(|i| ((first + i) * groups + g) * TILE_N);
-        beside.load(at, w.tiled_scales(), w.tiled_zeros(), w.tiled_sums());
-        let k_group = match w.grouping().size() {
-            Some(size) => g * size..((g + 1) * size).min(k_padded),
-            None => 0..k_padded,
-        };
-        for k0 in k_group.clone().step_by(PANEL_K) {
-            let k_panel = k0..k_group.end.min(k0 + PANEL_K);
-            let (is_first, is_last) = (k0 == k_group.start, k_panel.end == k_group.end);
-            for (i, k) in k_panel.clone().step_by(32).enumerate() {
-                let tiles = std::array::from_fn(|t| &w.tiles()[(first + t) * k_tiles + k / TILE_K]);
-                let panel = &mut panel[i * 32 * width..][..32 * width];
-                // SAFETY: the panel's part holds 32 * NT * 16 weights.
-                unsafe { K::unpack(tiles, k / 32 % 2, &beside, panel.as_mut_ptr()) };
+    let mut beside = Beside::ZERO;
+    for g in 0..w.groups() {
+        beside.load(w, first, count, g);
+        let tokens = &job.tokens[g * layout.tokens..][..layout.tokens];
+        let mut resume = false;
+        let mut panels = layout.panels(g).peekable();
+        while let Some(k) = panels.next() {
+            let last = panels.peek().is_none();
+            let panel = &mut scratch.panel[..k.len() / K::K_PER_WORD * BLOCK_N];
+            for (at, panel) in panel.chunks_exact_mut(32 / K::K_PER_WORD * BLOCK_N).enumerate() {
+                let k = k.start + 32 * at;
+                let tiles = [tile(0, k / TILE_K), tile(1, k / TILE_K)];
+                // SAFETY: passed on.
+                unsafe { K::unpack(tiles, k / 32 % 2, &beside, panel) };
             }
-            for t in (0..tokens).step_by(K::TOKENS) {
-                let count = K::TOKENS.min(tokens - t);
+            for strip in 0..layout.strips {
+                let range = layout.strip(strip);
                 // A group of one panel needs its sums only until they are rescaled: one small buffer stays in L1.
-                let slot = if is_first && is_last { 0 } else { t };
-                let sums = &mut dot[slot * width..][..count * width];
-                let x = &activations[t * stride + k0..];
-                assert!(x.len() >= (count - 1) * stride + k_panel.len());
-                // SAFETY: the panel was just filled for these k; x reaches the last token's last k (asserted); `sums`
-                // and `acc` hold `count` tokens; the groups of token t + count - 1 are in bounds.
-                unsafe {
-                    K::dot::<NT>(
-                        panel.as_ptr(),
-                        k_panel.len(),
-                        x.as_ptr(),
-                        stride,
-                        count,
-                        sums.as_mut_ptr(),
-                        !is_first,
-                    );
-                    if is_last {
-                        K::rescale::<NT>(
-                            sums.as_ptr(),
-                            count,
-                            job.groups[t * groups + g..].as_ptr(),
-                            groups,
-                            &beside,
-                            acc[t * width..][..count * width].as_mut_ptr(),
-                        );
-                    }
-                }
+                let slot = if resume || !last { range.start } else { 0 };
+                let strip = Strip {
+                    panel,
+                    x: &job.words[layout.words(k.clone(), range.clone())],
+                    tokens: &tokens[range.clone()],
+                    beside: &beside,
+                    sums: &mut scratch.sums[slot * BLOCK_N..][..range.len() * BLOCK_N],
+                    resume,
+                    last,
+                    acc: &mut acc[range.start * BLOCK_N..range.end * BLOCK_N],
+                };
+                // SAFETY: passed on.
+                unsafe { K::multiply(strip) };
+            }
+            resume = true;
+        }
+    }
+    let rows = first * TILE_N..w.n().min((first + 2) * TILE_N);
+    for (token, acc) in acc.chunks_exact(BLOCK_N).enumerate() {
+        write(job, token, rows.clone(), acc);
+    }
+}
+
+/// Writes a token's results for the rows `rows` of W.
+#[inline(always)]
+fn write(job: &Job<'_>, token: usize, rows: Range<usize>, acc: &[f32]) {
+    let at = token * job.y_stride;
+    // SAFETY: only the thread that works on these rows of W writes them, that is these columns of y.
+    let y = unsafe { job.y.slice(at + rows.start..at + rows.end) };
+    match job.call.bias {
+        None => (y.iter_mut().zip(acc)).for_each(|(y, acc)| *y = round_to_bf16(*acc)),
+        Some(bias) => {
+            for ((y, acc), bias) in y.iter_mut().zip(acc).zip(&bias[rows]) {
+                *y = round_to_bf16(acc + bias);
             }
         }
     }
-    let rows = first * TILE_N..w.n().min((first + NT) * TILE_N);
-    for (token, acc) in acc.chunks_exact(width).enumerate() {
-        let at = token * job.y_stride;
-        // SAFETY: only this call writes these rows of W's result, that is these columns of y.
-        let y = unsafe { job.y.slice(at + rows.start..at + rows.end) };
-        match job.call.bias {
-            None => (y.iter_mut().zip(acc)).for_each(|(y, acc)| *y = round_to_bf16(*acc)),
-            Some(bias) => {
-                for ((y, acc), bias) in y.iter_mut().zip(acc).zip(&bias[rows.clone()]) {
-                    *y = round_to_bf16(acc + bias);
+}
+
+/// Tiles of 16 rows of the result, few tokens.
+struct StreamTiles<'a> {
+    job: &'a Job<'a>,
+    tiles: Range<usize>,
+}
+
+impl Task for StreamTiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<A: Arch>(self) {
+        let (job, split) = (self.job, self.job.call.w.grouping() == Grouping::G32);
+        for tile in self.tiles {
+            // SAFETY: passed on.
+            unsafe {
+                match (job.layout.tokens, split) {
+                    (1, false) => row_tile::<A::Stream, 1, 1>(job, tile),
+                    (1, true) => row_tile::<A::Stream, 1, 2>(job, tile),
+                    (2, false) => row_tile::<A::Stream, 2, 1>(job, tile),
+                    (2, true) => row_tile::<A::Stream, 2, 2>(job, tile),
+                    _ => unreachable!("streams are for at most two tokens"),
                 }
             }
         }
     }
 }
 
-/// The activations of a job as elements of `A`, the stride of a token being `k_padded` f32 whatever `A` is.
+/// 16 rows, `TOKENS` tokens. `HALVES` is 2 where a tile holds two groups.
+///
+/// # Safety
+/// The machine has the instruction set.
 #[inline(always)]
-fn cast_activations<A: Pod>(activations: &[f32], tokens: usize, k_padded: usize) -> &[A] {
-    debug_assert_eq!(activations.len(), tokens * k_padded);
-    bytemuck::cast_slice(activations)
+unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(job: &Job<'_>, tile: usize) {
+    let w = job.call.w;
+    let k_tiles = w.k().div_ceil(TILE_K);
+    let tiles = &w.tiles()[tile * k_tiles..][..k_tiles];
+    let group_tiles = w.grouping().size().map_or(k_tiles, |size| size.div_ceil(TILE_K));
+    let mut acc = [[0f32; TILE_N]; TOKENS];
+    let mut beside = Beside::ZERO;
+    let stride = TOKENS * STREAM_WORDS;
+    let x = job.words.chunks(group_tiles * stride);
+    for (at, (tiles, x)) in tiles.chunks(group_tiles).zip(x).enumerate() {
+        // SAFETY: passed on.
+        let sums = unsafe {
+            S::dot::<TOKENS, HALVES>(tiles, std::array::from_fn(|t| &x[t * STREAM_WORDS..]), stride)
+        };
+        for half in 0..HALVES {
+            let g = at * HALVES + half;
+            if g >= w.groups() {
+                break; // K ends in the first half of the last tile.
+            }
+            beside.load(w, tile, 1, g);
+            for token in 0..TOKENS {
+                let group = &job.tokens[g * TOKENS + token].group;
+                for row in 0..TILE_N {
+                    let d = sums[token][half][row]
+                        - group.zero * beside.sum[row]
+                        - group.sum * (beside.zero[row] + S::OFFSET);
+                    let step = group.scale * beside.scale[row];
+                    acc[token][row] = (d as f32).mul_add(step, acc[token][row]);
+                }
+            }
+        }
+    }
+    for (token, acc) in acc.iter().enumerate() {
+        write(job, token, tile * TILE_N..w.n().min((tile + 1) * TILE_N), acc);
+    }
 }

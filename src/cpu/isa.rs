@@ -11,11 +11,18 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and VNNI.
     Avx512Vnni,
+    /// The same with AVX512-BF16, which multiplies unquantised activations.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// All, slowest first.
-    pub const ALL: [Isa; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+    pub const ALL: [Isa; 4] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512Vnni,
+        Self::Avx512Bf16,
+    ];
 
     /// Its name in `W4AX_CPU`.
     pub const fn name(self) -> &'static str {
@@ -23,7 +30,22 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Avx512Bf16 => "avx512bf16",
         }
+    }
+
+    /// The most tokens of a strip: as many accumulators as there are registers for.
+    pub(super) const fn strip(self) -> usize {
+        match self {
+            Self::Scalar => 4,
+            Self::Avx2 => 6,
+            Self::Avx512Vnni | Self::Avx512Bf16 => 12,
+        }
+    }
+
+    /// The most quantised tokens that are worth streaming weights past them.
+    pub(super) const fn stream_tokens(self) -> usize {
+        2
     }
 
     /// Whether this machine (and this build) has it.
@@ -38,6 +60,11 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
+            }
+            Self::Avx512Bf16 => {
+                Self::Avx512Vnni.is_available()
+                    && is_x86_feature_detected!("avx512bf16")
+                    && super::avx512::multiplies_pairs_in_order()
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
@@ -81,7 +108,7 @@ impl Isa {
             .find(|isa| isa.name() == name)
             .ok_or_else(|| Error::Backend {
                 asked: format!("CPU path `{name}`"),
-                reason: "the paths are scalar, avx2 and avx512vnni".into(),
+                reason: "the paths are scalar, avx2, avx512vnni and avx512bf16".into(),
             })?;
         isa.check().map(|()| isa)
     }

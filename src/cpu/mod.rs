@@ -1,8 +1,9 @@
 //! The CPU backend: GEMMs that read the packed tiles as they are.
 //!
-//! Data flows `x -> activations (quantised or f32, once a call) -> panels (a group's weights of 32 rows, unpacked in
-//! cache) -> accumulators -> y`. One driver (`gemm.rs`) owns the loops; an instruction set (a `Kernel`) brings the
-//! inner steps: unpack, dot, rescale. The bits are those of [`crate::numerics`] from each of them.
+//! Data flows `x -> operand (activations quantised or widened, once a call, in the order that the kernels read) -> panels
+//! (a group's weights of 32 rows, unpacked in cache) or, for a few tokens, the tiles themselves -> accumulators -> y`. One
+//! driver (`gemm.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
+//! [`crate::numerics`] from each of them.
 
 #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
 mod avx2;
@@ -11,6 +12,7 @@ mod avx512;
 mod gemm;
 mod isa;
 mod kernel;
+mod operand;
 mod pool;
 mod scalar;
 mod workspace;
@@ -57,7 +59,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// The best instruction set of this machine, or the one that the environment variable `W4AX_CPU` names
-    /// (`scalar`, `avx2` or `avx512vnni`), with rayon's current pool.
+    /// (`scalar`, `avx2`, `avx512vnni` or `avx512bf16`), with rayon's current pool.
     ///
     /// # Errors
     /// [`Error::Backend`] if `W4AX_CPU` names one that this machine (or this crate) has not.

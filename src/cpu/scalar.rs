@@ -1,183 +1,140 @@
 //! Plain Rust: what runs where there is no vector path, and what a reader compares the others with.
 
-use super::gemm::{self, Job};
-use super::kernel::{Beside, Kernel};
-use super::workspace::Scratch;
-use crate::numerics::TokenGroup;
-use crate::weights::layout::{TILE_N, Tile, activation_position};
-use std::ops::Range;
+use super::gemm::{Arch, Task};
+use super::kernel::{Beside, Kernel, Stream, Strip};
+use super::workspace::BLOCK_N;
+use crate::weights::layout::{TILE_K, TILE_N, Tile, activation_position};
 
-/// # Safety
-/// No other call writes the same rows of W's result.
-pub(super) unsafe fn columns(job: &Job<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
-    // SAFETY: passed on; plain Rust needs no instruction set.
-    unsafe { gemm::columns::<Integer, Float>(job, blocks, scratch) }
+pub(super) struct Scalar;
+
+impl Arch for Scalar {
+    type Integer = Integer;
+    type Float = Float;
+    type Stream = Codes;
+
+    unsafe fn enter<T: Task>(task: T) -> T::Output {
+        // SAFETY: plain Rust needs no instruction set.
+        unsafe { task.run::<Self>() }
+    }
 }
 
 /// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighbouring codes.
-struct Integer;
+pub(super) struct Integer;
 
 impl Kernel for Integer {
-    type Activation = u8;
-    type Panel = i8;
-    type Sum = i32;
-    const TOKENS: usize = 4;
+    const K_PER_WORD: usize = 4;
 
-    unsafe fn unpack<const NT: usize>(
-        tiles: [&Tile; NT],
-        half: usize,
-        _: &Beside<NT>,
-        panel: *mut i8,
-    ) {
-        // SAFETY: the caller's panel holds 32 * NT * 16 weights.
-        let panel = unsafe { std::slice::from_raw_parts_mut(panel, 32 * NT * TILE_N) };
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, _: &Beside, panel: &mut [u32]) {
+        let panel: &mut [i8] = bytemuck::cast_slice_mut(panel);
         for (i, tile) in tiles.into_iter().enumerate() {
             for k in 0..32 {
                 let (quad, byte) = (activation_position(k) / 4, activation_position(k) % 4);
                 for row in 0..TILE_N {
-                    panel[((quad * NT + i) * TILE_N + row) * 4 + byte] =
+                    panel[(quad * BLOCK_N + i * TILE_N + row) * 4 + byte] =
                         tile.get(row, 32 * half + k);
                 }
             }
         }
     }
 
-    unsafe fn dot<const NT: usize>(
-        panel: *const i8,
-        k: usize,
-        x: *const u8,
-        stride: usize,
-        tokens: usize,
-        sums: *mut i32,
-        resume: bool,
-    ) {
-        let width = NT * TILE_N;
-        // SAFETY: the caller's pointers reach that far.
-        let (panel, sums) = unsafe {
-            (
-                std::slice::from_raw_parts(panel, k * width),
-                std::slice::from_raw_parts_mut(sums, tokens * width),
-            )
-        };
-        for (token, sums) in sums.chunks_exact_mut(width).enumerate() {
-            // SAFETY: as above.
-            let x = unsafe { std::slice::from_raw_parts(x.add(token * stride), k) };
-            if !resume {
-                sums.fill(0);
-            }
-            for (panel, x) in panel.chunks_exact(4 * width).zip(x.chunks_exact(4)) {
-                for (sum, w) in sums.iter_mut().zip(panel.chunks_exact(4)) {
+    unsafe fn multiply(strip: Strip<'_>) {
+        let tokens = strip.check();
+        let panel: &[[i8; 4]] = bytemuck::cast_slice(strip.panel);
+        let x: &[[u8; 4]] = bytemuck::cast_slice(strip.x);
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(strip.sums);
+        if !strip.resume {
+            sums.fill(0);
+        }
+        for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+            for (sums, x) in sums.chunks_exact_mut(BLOCK_N).zip(x) {
+                for (sum, w) in sums.iter_mut().zip(panel) {
                     for (w, x) in w.iter().zip(x) {
                         *sum += i32::from(*w) * i32::from(*x);
                     }
                 }
             }
         }
-    }
-
-    unsafe fn rescale<const NT: usize>(
-        sums: *const i32,
-        tokens: usize,
-        groups: *const TokenGroup,
-        stride: usize,
-        beside: &Beside<NT>,
-        acc: *mut f32,
-    ) {
-        let width = NT * TILE_N;
-        for token in 0..tokens {
-            // SAFETY: the caller's pointers reach `tokens` tokens.
-            let (group, sums, acc) = unsafe {
-                (
-                    &*groups.add(token * stride),
-                    std::slice::from_raw_parts(sums.add(token * width), width),
-                    std::slice::from_raw_parts_mut(acc.add(token * width), width),
-                )
-            };
-            for row in 0..width {
-                let (tile, lane) = (row / TILE_N, row % TILE_N);
-                let d = sums[row]
-                    - group.zero * beside.sum[tile][lane]
-                    - group.sum * beside.zero[tile][lane];
-                acc[row] = (d as f32).mul_add(group.scale * beside.scale[tile][lane], acc[row]);
+        if !strip.last {
+            return;
+        }
+        let acc = strip.acc.chunks_exact_mut(BLOCK_N);
+        for ((token, sums), acc) in strip.tokens.iter().zip(sums.chunks_exact(BLOCK_N)).zip(acc) {
+            let (group, beside) = (&token.group, strip.beside);
+            for row in 0..BLOCK_N {
+                let d = sums[row] - group.zero * beside.sum[row] - group.sum * beside.zero[row];
+                acc[row] = (d as f32).mul_add(group.scale * beside.scale[row], acc[row]);
             }
         }
     }
 }
 
 /// f32 activations times `qw - zw`, k ascending. Panel: `[k][row]`.
-struct Float;
+pub(super) struct Float;
 
 impl Kernel for Float {
-    type Activation = f32;
-    type Panel = f32;
-    type Sum = f32;
-    const TOKENS: usize = 4;
+    const K_PER_WORD: usize = 1;
 
-    unsafe fn unpack<const NT: usize>(
-        tiles: [&Tile; NT],
-        half: usize,
-        beside: &Beside<NT>,
-        panel: *mut f32,
-    ) {
-        // SAFETY: the caller's panel holds 32 * NT * 16 weights.
-        let panel = unsafe { std::slice::from_raw_parts_mut(panel, 32 * NT * TILE_N) };
-        for (i, tile) in tiles.into_iter().enumerate() {
-            for k in 0..32 {
-                for row in 0..TILE_N {
-                    let q = i32::from(tile.get(row, 32 * half + k)) - beside.zero[i][row];
-                    panel[(k * NT + i) * TILE_N + row] = q as f32;
-                }
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]) {
+        let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
+        for (k, panel) in panel.chunks_exact_mut(BLOCK_N).enumerate() {
+            for (row, w) in panel.iter_mut().enumerate() {
+                let q = tiles[row / TILE_N].get(row % TILE_N, 32 * half + k);
+                *w = (i32::from(q) - beside.zero[row]) as f32;
             }
         }
     }
 
-    unsafe fn dot<const NT: usize>(
-        panel: *const f32,
-        k: usize,
-        x: *const f32,
-        stride: usize,
-        tokens: usize,
-        sums: *mut f32,
-        resume: bool,
-    ) {
-        let width = NT * TILE_N;
-        // SAFETY: the caller's pointers reach that far.
-        let (panel, sums) = unsafe {
-            (
-                std::slice::from_raw_parts(panel, k * width),
-                std::slice::from_raw_parts_mut(sums, tokens * width),
-            )
-        };
-        for (token, sums) in sums.chunks_exact_mut(width).enumerate() {
-            // SAFETY: as above.
-            let x = unsafe { std::slice::from_raw_parts(x.add(token * stride), k) };
-            if !resume {
-                sums.fill(0.0);
-            }
-            for (panel, x) in panel.chunks_exact(width).zip(x) {
+    unsafe fn multiply(strip: Strip<'_>) {
+        let tokens = strip.check();
+        let (panel, x): (&[f32], &[f32]) =
+            (bytemuck::cast_slice(strip.panel), bytemuck::cast_slice(strip.x));
+        let sums: &mut [f32] = bytemuck::cast_slice_mut(strip.sums);
+        if !strip.resume {
+            sums.fill(0.0);
+        }
+        for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+            for (sums, x) in sums.chunks_exact_mut(BLOCK_N).zip(x) {
                 for (sum, w) in sums.iter_mut().zip(panel) {
                     *sum = x.mul_add(*w, *sum);
                 }
             }
         }
-    }
-
-    unsafe fn rescale<const NT: usize>(
-        sums: *const f32,
-        tokens: usize,
-        _: *const TokenGroup,
-        _: usize,
-        beside: &Beside<NT>,
-        acc: *mut f32,
-    ) {
-        let width = NT * TILE_N;
-        for at in 0..tokens * width {
-            let (tile, lane) = (at % width / TILE_N, at % TILE_N);
-            // SAFETY: the caller's pointers reach `tokens` tokens.
-            unsafe {
-                let acc = &mut *acc.add(at);
-                *acc = (*sums.add(at)).mul_add(beside.scale[tile][lane], *acc);
+        if !strip.last {
+            return;
+        }
+        for (sums, acc) in sums.chunks_exact(BLOCK_N).zip(strip.acc.chunks_exact_mut(BLOCK_N)) {
+            for row in 0..BLOCK_N {
+                acc[row] = sums[row].mul_add(strip.beside.scale[row], acc[row]);
             }
         }
+    }
+}
+
+/// Codes past the tiles as they are.
+pub(super) struct Codes;
+
+impl Stream for Codes {
+    const OFFSET: i32 = 0;
+
+    unsafe fn dot<const TOKENS: usize, const HALVES: usize>(
+        tiles: &[Tile],
+        x: [&[u32]; TOKENS],
+        stride: usize,
+    ) -> [[[i32; TILE_N]; HALVES]; TOKENS] {
+        let mut sums = [[[0; TILE_N]; HALVES]; TOKENS];
+        for (token, sums) in sums.iter_mut().enumerate() {
+            for (i, tile) in tiles.iter().enumerate() {
+                for k in 0..TILE_K {
+                    let (half, byte) = (k / 32, activation_position(k % 32));
+                    let (quad, byte) = (byte / 4, byte % 4);
+                    let word = x[token][i * stride + quad % 2 * 16 + quad / 2 * 4 + 2 * half];
+                    let code = i32::from(word.to_le_bytes()[byte]);
+                    for row in 0..TILE_N {
+                        sums[half % HALVES][row] += i32::from(tile.get(row, k)) * code;
+                    }
+                }
+            }
+        }
+        sums
     }
 }

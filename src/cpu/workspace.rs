@@ -1,6 +1,6 @@
 //! The scratch memory of a call, made once.
 
-use crate::numerics::TokenGroup;
+use super::kernel::Token;
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;
@@ -14,10 +14,10 @@ pub(super) const PANEL_K: usize = 128;
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Scratch {
-    /// `[PANEL_K][BLOCK_N]` weights as f32, or fewer bytes as i8.
-    pub panel: [f32; PANEL_K * BLOCK_N],
-    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: a group's products, i32 or f32.
-    pub dot: [u32; Workspace::MAX_CHUNK * BLOCK_N],
+    /// `[word of k][BLOCK_N]`: at most `PANEL_K` words.
+    pub panel: [u32; PANEL_K * BLOCK_N],
+    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: a group's sums, i32 or f32.
+    pub sums: [u32; Workspace::MAX_CHUNK * BLOCK_N],
     /// `[Workspace::MAX_CHUNK][BLOCK_N]`: the result.
     pub acc: [f32; Workspace::MAX_CHUNK * BLOCK_N],
 }
@@ -28,10 +28,10 @@ pub struct Workspace {
     max_k: usize,
     /// One for each thread.
     pub(super) scratch: Vec<Scratch>,
-    /// `[chunk][K padded to 64]`, f32; the bytes of quantised activations lie in the same memory.
-    pub(super) activations: Vec<f32>,
-    /// `[chunk][groups]`.
-    pub(super) groups: Vec<TokenGroup>,
+    /// The activations of a chunk as [`super::operand`] lays them: at most a word for each token and padded k.
+    pub(super) words: Vec<u32>,
+    /// `[group][token of the chunk]`.
+    pub(super) tokens: Vec<Token>,
 }
 
 impl Workspace {
@@ -45,13 +45,13 @@ impl Workspace {
     /// `None` if there is not the memory, or the sizes do not fit the address space.
     pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
         let chunk = max_m.min(Self::MAX_CHUNK);
-        let activations = chunk.checked_mul(max_k.checked_next_multiple_of(TILE_K)?)?;
+        let words = chunk.checked_mul(max_k.checked_next_multiple_of(TILE_K)?)?;
         Some(Self {
             max_m,
             max_k,
             scratch: try_zeroed_vec(threads.max(1)).ok()?,
-            activations: try_zeroed_vec(activations).ok()?,
-            groups: try_zeroed_vec(chunk.checked_mul(max_k.div_ceil(32))?).ok()?,
+            words: try_zeroed_vec(words).ok()?,
+            tokens: try_zeroed_vec(chunk.checked_mul(max_k.div_ceil(32))?).ok()?,
         })
     }
 
@@ -70,8 +70,8 @@ impl Workspace {
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         size_of_val(self.scratch.as_slice())
-            + size_of_val(self.activations.as_slice())
-            + size_of_val(self.groups.as_slice())
+            + size_of_val(self.words.as_slice())
+            + size_of_val(self.tokens.as_slice())
     }
 }
 
