@@ -49,7 +49,9 @@ fn width() -> impl Strategy<Value = Precision> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    proptest::sample::select(Kind::ALL.to_vec())
+    // The last two are where BF16 products that flush denormals must step aside.
+    let kinds = Kind::ALL.into_iter().chain([Kind::Traces, Kind::Spread]);
+    proptest::sample::select(kinds.collect::<Vec<_>>())
 }
 
 proptest! {

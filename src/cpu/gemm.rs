@@ -7,7 +7,7 @@
 //! - **stream**, for a few quantised tokens: a tile's words go from memory to registers and meet the codes there.
 
 use super::Isa;
-use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, Strip, Token};
+use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip, Token};
 use super::operand::{self, Form, Layout, share};
 use super::pool::Pool;
 use super::workspace::{BLOCK_N, Scratch, Workspace};
@@ -134,11 +134,16 @@ pub(super) fn run(
                 (rows.len() - 1) * y_stride + n,
             )
         };
+        let layout = prepared.layout;
+        let words = match prepared.stream {
+            true => layout.tokens * layout.k_padded() / TILE_K * STREAM_WORDS,
+            false => layout.tokens * layout.k_padded() / layout.form.k_per_word(),
+        };
         let job = Job {
             call,
-            layout: prepared.layout,
-            words: &workspace.words,
-            tokens: &workspace.tokens,
+            layout,
+            words: &workspace.words[..words],
+            tokens: &workspace.tokens[..layout.tokens * call.w.groups()],
             y: Disjoint::new(y),
             y_stride,
         };
@@ -148,12 +153,25 @@ pub(super) fn run(
         pool.run(pieces, &|piece| {
             let units = share(units, pieces, piece);
             if prepared.stream {
-                enter(prepared.isa, StreamTiles { job: &job, tiles: units });
+                enter(
+                    prepared.isa,
+                    StreamTiles {
+                        job: &job,
+                        tiles: units,
+                    },
+                );
             } else {
                 // SAFETY: each piece runs once, with a scratch of its own.
                 let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
                 let blocks = units;
-                enter(prepared.isa, PanelBlocks { job: &job, blocks, scratch });
+                enter(
+                    prepared.isa,
+                    PanelBlocks {
+                        job: &job,
+                        blocks,
+                        scratch,
+                    },
+                );
             }
         });
     }
@@ -188,8 +206,21 @@ fn prepare(
     {
         let words = &mut workspace.words[..rows.len() * first.k_padded() / TILE_K * STREAM_WORDS];
         let tokens = &mut workspace.tokens[..rows.len() * call.w.groups()];
-        enter(isa, PrepareStream { call, qmax, rows, words, tokens });
-        return Prepared { isa, layout: first, stream: true };
+        enter(
+            isa,
+            PrepareStream {
+                call,
+                qmax,
+                rows,
+                words,
+                tokens,
+            },
+        );
+        return Prepared {
+            isa,
+            layout: first,
+            stream: true,
+        };
     }
     let mut strips = |isa: Isa, layout: &Layout| {
         let exact = AtomicBool::new(true);
@@ -199,7 +230,14 @@ fn prepare(
         pool.run(pieces, &|piece| {
             for strip in share(layout.strips, pieces, piece) {
                 let (words, tokens) = (&words, &tokens);
-                let task = PrepareStrip { call, rows, layout, strip, words, tokens };
+                let task = PrepareStrip {
+                    call,
+                    rows,
+                    layout,
+                    strip,
+                    words,
+                    tokens,
+                };
                 if !enter(isa, task) {
                     exact.store(false, Ordering::Relaxed);
                 }
@@ -208,13 +246,21 @@ fn prepare(
         exact.into_inner()
     };
     if strips(isa, &first) {
-        return Prepared { isa, layout: first, stream: false };
+        return Prepared {
+            isa,
+            layout: first,
+            stream: false,
+        };
     }
     // A token with values that BF16 products cannot take exactly: this chunk goes by f32, to the same bits.
     let isa = Isa::Avx512Vnni;
     let layout = layout(isa, Form::Floats);
     strips(isa, &layout);
-    Prepared { isa, layout, stream: false }
+    Prepared {
+        isa,
+        layout,
+        stream: false,
+    }
 }
 
 struct PrepareStream<'a> {
@@ -297,20 +343,31 @@ unsafe fn row_block<K: Kernel>(job: &Job<'_>, block: usize, scratch: &mut Scratc
     let first = 2 * block;
     let count = (row_tiles - first).min(2);
     let tile = |i: usize, k_tile: usize| {
-        if i < count { &w.tiles()[(first + i) * k_tiles + k_tile] } else { &Tile::ZERO }
+        if i < count {
+            &w.tiles()[(first + i) * k_tiles + k_tile]
+        } else {
+            &Tile::ZERO
+        }
     };
     let acc = &mut scratch.acc[..layout.tokens * BLOCK_N];
     acc.fill(0.0);
     let mut beside = Beside::ZERO;
     for g in 0..w.groups() {
-        beside.load(w, first, count, g);
+        for i in 0..count {
+            let at = ((first + i) * w.groups() + g) * TILE_N;
+            // SAFETY: passed on.
+            unsafe { K::load(&mut beside, w, at, i * TILE_N) };
+        }
         let tokens = &job.tokens[g * layout.tokens..][..layout.tokens];
         let mut resume = false;
         let mut panels = layout.panels(g).peekable();
         while let Some(k) = panels.next() {
             let last = panels.peek().is_none();
             let panel = &mut scratch.panel[..k.len() / K::K_PER_WORD * BLOCK_N];
-            for (at, panel) in panel.chunks_exact_mut(32 / K::K_PER_WORD * BLOCK_N).enumerate() {
+            for (at, panel) in panel
+                .chunks_exact_mut(32 / K::K_PER_WORD * BLOCK_N)
+                .enumerate()
+            {
                 let k = k.start + 32 * at;
                 let tiles = [tile(0, k / TILE_K), tile(1, k / TILE_K)];
                 // SAFETY: passed on.
@@ -370,15 +427,22 @@ impl Task for StreamTiles<'_> {
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
         let (job, split) = (self.job, self.job.call.w.grouping() == Grouping::G32);
+        // At most three tokens at a time have room in registers; a tile comes from cache the second time.
+        let passes = job.layout.tokens.div_ceil(3);
         for tile in self.tiles {
-            // SAFETY: passed on.
-            unsafe {
-                match (job.layout.tokens, split) {
-                    (1, false) => row_tile::<A::Stream, 1, 1>(job, tile),
-                    (1, true) => row_tile::<A::Stream, 1, 2>(job, tile),
-                    (2, false) => row_tile::<A::Stream, 2, 1>(job, tile),
-                    (2, true) => row_tile::<A::Stream, 2, 2>(job, tile),
-                    _ => unreachable!("streams are for at most two tokens"),
+            for pass in 0..passes {
+                let tokens = share(job.layout.tokens, passes, pass);
+                // SAFETY: passed on.
+                unsafe {
+                    match (tokens.len(), split) {
+                        (1, false) => row_tile::<A::Stream, 1, 1>(job, tile, tokens),
+                        (1, true) => row_tile::<A::Stream, 1, 2>(job, tile, tokens),
+                        (2, false) => row_tile::<A::Stream, 2, 1>(job, tile, tokens),
+                        (2, true) => row_tile::<A::Stream, 2, 2>(job, tile, tokens),
+                        (3, false) => row_tile::<A::Stream, 3, 1>(job, tile, tokens),
+                        (3, true) => row_tile::<A::Stream, 3, 2>(job, tile, tokens),
+                        _ => unreachable!("three at a time"),
+                    }
                 }
             }
         }
@@ -390,39 +454,34 @@ impl Task for StreamTiles<'_> {
 /// # Safety
 /// The machine has the instruction set.
 #[inline(always)]
-unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(job: &Job<'_>, tile: usize) {
-    let w = job.call.w;
+unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(
+    job: &Job<'_>,
+    tile: usize,
+    tokens: Range<usize>,
+) {
+    let (w, count) = (job.call.w, job.layout.tokens);
     let k_tiles = w.k().div_ceil(TILE_K);
     let tiles = &w.tiles()[tile * k_tiles..][..k_tiles];
-    let group_tiles = w.grouping().size().map_or(k_tiles, |size| size.div_ceil(TILE_K));
+    let group_tiles = w.grouping().size().map_or(k_tiles, |g| g.div_ceil(TILE_K));
+    let stride = count * STREAM_WORDS;
     let mut acc = [[0f32; TILE_N]; TOKENS];
-    let mut beside = Beside::ZERO;
-    let stride = TOKENS * STREAM_WORDS;
-    let x = job.words.chunks(group_tiles * stride);
-    for (at, (tiles, x)) in tiles.chunks(group_tiles).zip(x).enumerate() {
-        // SAFETY: passed on.
-        let sums = unsafe {
-            S::dot::<TOKENS, HALVES>(tiles, std::array::from_fn(|t| &x[t * STREAM_WORDS..]), stride)
+    for (i, tiles) in tiles.chunks(group_tiles).enumerate() {
+        let g = i * HALVES;
+        let group =
+            |g: usize| (g < w.groups()).then(|| &job.tokens[g * count + tokens.start..][..TOKENS]);
+        let of = StreamGroup {
+            w,
+            at: (tile * w.groups() + g) * TILE_N,
+            tiles,
+            x: &job.words[i * group_tiles * stride + tokens.start * STREAM_WORDS..],
+            stride,
+            tokens: [group(g), if HALVES == 2 { group(g + 1) } else { None }],
         };
-        for half in 0..HALVES {
-            let g = at * HALVES + half;
-            if g >= w.groups() {
-                break; // K ends in the first half of the last tile.
-            }
-            beside.load(w, tile, 1, g);
-            for token in 0..TOKENS {
-                let group = &job.tokens[g * TOKENS + token].group;
-                for row in 0..TILE_N {
-                    let d = sums[token][half][row]
-                        - group.zero * beside.sum[row]
-                        - group.sum * (beside.zero[row] + S::OFFSET);
-                    let step = group.scale * beside.scale[row];
-                    acc[token][row] = (d as f32).mul_add(step, acc[token][row]);
-                }
-            }
-        }
+        // SAFETY: passed on.
+        unsafe { S::group::<TOKENS, HALVES>(of, &mut acc) };
     }
-    for (token, acc) in acc.iter().enumerate() {
-        write(job, token, tile * TILE_N..w.n().min((tile + 1) * TILE_N), acc);
+    for (token, acc) in tokens.zip(&acc) {
+        let rows = tile * TILE_N..w.n().min((tile + 1) * TILE_N);
+        write(job, token, rows, acc);
     }
 }

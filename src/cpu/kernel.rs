@@ -30,43 +30,49 @@ impl Beside {
         narrow: false,
     };
 
-    /// Reads group `group` of `count` tiles of rows (1 or 2) from tile `first` on.
+    /// Reads the 16 rows from `at` on of `w`'s tiled arrays, to be rows `row`.. here (0 or 16).
     #[inline(always)]
-    pub fn load(&mut self, w: &PackedWeight, first: usize, count: usize, group: usize) {
-        for i in 0..count {
-            let at = ((first + i) * w.groups() + group) * TILE_N;
-            let (from, to) = (at..at + TILE_N, i * TILE_N..(i + 1) * TILE_N);
-            let scale = &mut self.scale[to.clone()];
-            match w.tiled_scales() {
-                Scales::F32(v) => scale.copy_from_slice(&v[from.clone()]),
-                Scales::Bf16(v) => {
-                    for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
-                        *to = widen(*from);
-                    }
-                }
-                Scales::F16(v) => {
-                    for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
-                        *to = finite_f16_to_f32(from.to_bits());
-                    }
+    pub fn load(&mut self, w: &PackedWeight, at: usize, row: usize) {
+        let (from, to) = (at..at + TILE_N, row..row + TILE_N);
+        let scale = &mut self.scale[to.clone()];
+        match w.tiled_scales() {
+            Scales::F32(v) => scale.copy_from_slice(&v[from.clone()]),
+            Scales::Bf16(v) => {
+                for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
+                    *to = widen(*from);
                 }
             }
-            if let Some(zeros) = w.tiled_zeros() {
-                for (to, &from) in self.zero[to.clone()].iter_mut().zip(&zeros[from.clone()]) {
+            Scales::F16(v) => {
+                for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
+                    *to = finite_f16_to_f32(from.to_bits());
+                }
+            }
+        }
+        if let Some(zeros) = w.tiled_zeros() {
+            for (to, &from) in self.zero[to.clone()].iter_mut().zip(&zeros[from.clone()]) {
+                *to = i32::from(from);
+            }
+        }
+        match w.tiled_sums() {
+            GroupSums::Grouped(v) => {
+                self.narrow = true;
+                for (to, &from) in self.sum[to.clone()].iter_mut().zip(&v[from]) {
                     *to = i32::from(from);
                 }
-            }
-            match w.tiled_sums() {
-                GroupSums::Grouped(v) => {
-                    self.narrow = true;
-                    for (to, &from) in self.sum[to.clone()].iter_mut().zip(&v[from]) {
-                        *to = i32::from(from);
-                    }
-                    for at in to {
-                        self.pair[at] = pair(self.sum[at], self.zero[at]);
-                    }
+                for at in to {
+                    self.pair[at] = pair(self.sum[at], self.zero[at]);
                 }
-                GroupSums::PerChannel(v) => self.sum[to].copy_from_slice(&v[from]),
             }
+            GroupSums::PerChannel(v) => self.sum[to].copy_from_slice(&v[from]),
+        }
+    }
+
+    /// Zero points for weights that are all larger by `by`.
+    #[inline(always)]
+    pub fn shift_zeros(&mut self, by: i32) {
+        for (zero, pair) in self.zero.iter_mut().zip(&mut self.pair) {
+            *zero += by;
+            *pair = pair.wrapping_add((by as u32) << 16);
         }
     }
 }
@@ -148,6 +154,12 @@ pub(super) trait Kernel {
     /// k of one word of four bytes: 4 (codes and weights of 8 bits), 2 (BF16) or 1 (f32).
     const K_PER_WORD: usize;
 
+    /// As [`Beside::load`]; what the kernel itself does not read may be left out.
+    #[inline(always)]
+    unsafe fn load(beside: &mut Beside, w: &PackedWeight, at: usize, row: usize) {
+        beside.load(w, at, row);
+    }
+
     /// Unpacks 32 k (half `half` of each tile) to a panel of `32 / K_PER_WORD` words.
     unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]);
 
@@ -161,16 +173,38 @@ pub(super) trait Kernel {
 /// # Safety
 /// The machine has the instruction set of the implementing type.
 pub(super) trait Stream {
-    /// What the step adds to every `qw`.
-    const OFFSET: i32;
+    /// One group of 16 rows: all k of all tiles, or the `HALVES` = 2 groups of the one tile, times `TOKENS` tokens, rescaled
+    /// into `acc[token][row]`.
+    unsafe fn group<const TOKENS: usize, const HALVES: usize>(
+        of: StreamGroup<'_>,
+        acc: &mut [[f32; TILE_N]; TOKENS],
+    );
+}
 
-    /// `sums[half][row] = sum over k of (qw[row][k] + OFFSET) * qa[k]`, over all k of all tiles (`HALVES` = 1), or over
-    /// each half of the one tile (2). `x`: for tile i the words `[i * stride..][..32]`, codes as `operand::stream` lays them.
-    unsafe fn dot<const TOKENS: usize, const HALVES: usize>(
-        tiles: &[Tile],
-        x: [&[u32]; TOKENS],
-        stride: usize,
-    ) -> [[[i32; TILE_N]; HALVES]; TOKENS];
+/// What a [`Stream`] reads.
+pub(super) struct StreamGroup<'a> {
+    pub w: &'a PackedWeight,
+    /// Where the 16 numbers of the (first) group begin in the tiled arrays of `w`.
+    pub at: usize,
+    pub tiles: &'a [Tile],
+    /// The words of the tokens in question and the first tile, as `operand::stream` lays codes: a token's `STREAM_WORDS`
+    /// after another's, a tile's `stride` after another's.
+    pub x: &'a [u32],
+    pub stride: usize,
+    /// The tokens' numbers of each group; the second is missing where K ends before it.
+    pub tokens: [Option<&'a [Token]>; 2],
+}
+
+impl StreamGroup<'_> {
+    /// Panics if a slice is shorter than it must be.
+    #[inline(always)]
+    pub fn check(&self, tokens: usize, halves: usize) {
+        assert!(
+            self.x.len() >= (self.tiles.len() - 1) * self.stride + tokens * STREAM_WORDS
+                && self.tokens[0].is_some_and(|t| t.len() == tokens)
+                && self.tokens[1].is_none_or(|t| t.len() == tokens && halves == 2)
+        );
+    }
 }
 
 /// Words of a tile and token in the order of `operand::stream`.

@@ -253,7 +253,14 @@ mod tests {
 
     #[test]
     fn factors_keep_clear_of_denormals_and_of_infinity() {
-        let of = |values: &[f32]| factor(&values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>());
+        let of = |values: &[f32]| {
+            factor(
+                &values
+                    .iter()
+                    .map(|v| bf16::from_f32(*v))
+                    .collect::<Vec<_>>(),
+            )
+        };
         let tiny = f32::from_bits(1 << 16); // BF16's least, 2^-133
         let (edge, below) = (2f32.powi(-118), 2f32.powi(-119));
         let (large, largest) = (2f32.powi(90), f32::MAX);

@@ -1,9 +1,9 @@
 //! Plain Rust: what runs where there is no vector path, and what a reader compares the others with.
 
 use super::gemm::{Arch, Task};
-use super::kernel::{Beside, Kernel, Stream, Strip};
+use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip};
 use super::workspace::BLOCK_N;
-use crate::weights::layout::{TILE_K, TILE_N, Tile, activation_position};
+use crate::weights::layout::{TILE_N, Tile, activation_position};
 
 pub(super) struct Scalar;
 
@@ -86,8 +86,10 @@ impl Kernel for Float {
 
     unsafe fn multiply(strip: Strip<'_>) {
         let tokens = strip.check();
-        let (panel, x): (&[f32], &[f32]) =
-            (bytemuck::cast_slice(strip.panel), bytemuck::cast_slice(strip.x));
+        let (panel, x): (&[f32], &[f32]) = (
+            bytemuck::cast_slice(strip.panel),
+            bytemuck::cast_slice(strip.x),
+        );
         let sums: &mut [f32] = bytemuck::cast_slice_mut(strip.sums);
         if !strip.resume {
             sums.fill(0.0);
@@ -102,7 +104,10 @@ impl Kernel for Float {
         if !strip.last {
             return;
         }
-        for (sums, acc) in sums.chunks_exact(BLOCK_N).zip(strip.acc.chunks_exact_mut(BLOCK_N)) {
+        for (sums, acc) in sums
+            .chunks_exact(BLOCK_N)
+            .zip(strip.acc.chunks_exact_mut(BLOCK_N))
+        {
             for row in 0..BLOCK_N {
                 acc[row] = sums[row].mul_add(strip.beside.scale[row], acc[row]);
             }
@@ -114,27 +119,40 @@ impl Kernel for Float {
 pub(super) struct Codes;
 
 impl Stream for Codes {
-    const OFFSET: i32 = 0;
-
-    unsafe fn dot<const TOKENS: usize, const HALVES: usize>(
-        tiles: &[Tile],
-        x: [&[u32]; TOKENS],
-        stride: usize,
-    ) -> [[[i32; TILE_N]; HALVES]; TOKENS] {
-        let mut sums = [[[0; TILE_N]; HALVES]; TOKENS];
-        for (token, sums) in sums.iter_mut().enumerate() {
-            for (i, tile) in tiles.iter().enumerate() {
-                for k in 0..TILE_K {
-                    let (half, byte) = (k / 32, activation_position(k % 32));
-                    let (quad, byte) = (byte / 4, byte % 4);
-                    let word = x[token][i * stride + quad % 2 * 16 + quad / 2 * 4 + 2 * half];
-                    let code = i32::from(word.to_le_bytes()[byte]);
-                    for row in 0..TILE_N {
-                        sums[half % HALVES][row] += i32::from(tile.get(row, k)) * code;
+    unsafe fn group<const TOKENS: usize, const HALVES: usize>(
+        of: StreamGroup<'_>,
+        acc: &mut [[f32; TILE_N]; TOKENS],
+    ) {
+        of.check(TOKENS, HALVES);
+        for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
+            for (t, (token, acc)) in tokens.iter().zip(acc.iter_mut()).enumerate() {
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let mut d = 0;
+                    for (i, tile) in of.tiles.iter().enumerate() {
+                        let x = &of.x[i * of.stride + t * STREAM_WORDS..][..STREAM_WORDS];
+                        let k = if HALVES == 1 {
+                            0..64
+                        } else {
+                            32 * half..32 * half + 32
+                        };
+                        for k in k {
+                            d += i32::from(tile.get(row, k)) * streamed(x, k);
+                        }
                     }
+                    let (group, (scale, zero, sum)) =
+                        (&token.group, of.w.beside(of.at + half * TILE_N + row));
+                    d -= group.zero * sum + group.sum * zero;
+                    *acc = (d as f32).mul_add(group.scale * scale, *acc);
                 }
             }
         }
-        sums
     }
+}
+
+/// The code of k in a tile's words.
+fn streamed(x: &[u32], k: usize) -> i32 {
+    let (half, byte) = (k / 32, activation_position(k % 32));
+    let (quad, byte) = (byte / 4, byte % 4);
+    let word = x[quad % 2 * 16 + quad / 2 * 4 + 2 * half];
+    i32::from(word.to_le_bytes()[byte])
 }

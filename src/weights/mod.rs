@@ -290,6 +290,18 @@ impl PackedWeight {
         &self.sums
     }
 
+    /// Scale, zero point and sum at index `at` of the tiled arrays.
+    pub(crate) fn beside(&self, at: usize) -> (f32, i32, i32) {
+        (
+            self.scales.get(at),
+            self.zeros.as_ref().map_or(0, |zeros| zeros[at].into()),
+            match &self.sums {
+                GroupSums::Grouped(v) => v[at].into(),
+                GroupSums::PerChannel(v) => v[at],
+            },
+        )
+    }
+
     /// `sw` of a row and group, exact in f32 whatever its stored type.
     ///
     /// # Panics

@@ -115,6 +115,10 @@ pub enum Kind {
     Swings,
     /// As `Normal`, with a NaN or an infinity here and there.
     Poisoned,
+    /// As `Normal`, with a BF16 subnormal here and there.
+    Traces,
+    /// Finite values of every magnitude side by side.
+    Spread,
 }
 
 impl Kind {
@@ -139,7 +143,12 @@ impl Kind {
         for (at, x) in x.iter_mut().enumerate() {
             *x = match self {
                 Self::Outlier if at % 97 == 0 => bf16::from_f32(3.0e4),
-                Self::Normal | Self::Outlier => *x,
+                Self::Traces if at % 11 == 0 => bf16::from_bits((rng.next_u32() & 0x807F) as u16),
+                Self::Normal | Self::Outlier | Self::Traces => *x,
+                Self::Spread => {
+                    let exponent = rng.random_range(0..255u16) << 7;
+                    bf16::from_bits((rng.next_u32() as u16 & 0x807F) | exponent)
+                }
                 Self::Offset => bf16::from_f32(x.to_f32().abs() + 10.0),
                 Self::Zeros => bf16::from_bits(((at as u16) & 1) << 15),
                 Self::Denormals => bf16::from_bits((rng.next_u32() & 0x807F) as u16),

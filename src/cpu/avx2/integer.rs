@@ -88,20 +88,28 @@ unsafe fn multiply<const T: usize>(strip: Strip<'_>) {
         if strip.last {
             for (t, token) in strip.tokens.iter().enumerate() {
                 let (sums, acc) = (&strip.sums[t * BLOCK_N..], &mut strip.acc[t * BLOCK_N..]);
-                rescale(&sums[..BLOCK_N], token, strip.beside, &mut acc[..BLOCK_N]);
+                rescale::<BLOCK_N>(sums, token, strip.beside, acc);
             }
         }
     }
 }
 
+/// `fma(f32(d), sa*sw, acc)` for `ROWS` rows.
+///
 /// # Safety
-/// The machine has the instruction set; `sums` and `acc` have `BLOCK_N` elements.
+/// The machine has the instruction set.
 #[inline(always)]
-unsafe fn rescale(sums: &[u32], token: &Token, beside: &Beside, acc: &mut [f32]) {
-    // SAFETY: 8 rows a vector, BLOCK_N everywhere.
+pub(super) unsafe fn rescale<const ROWS: usize>(
+    sums: &[u32],
+    token: &Token,
+    beside: &Beside,
+    acc: &mut [f32],
+) {
+    assert!(ROWS <= BLOCK_N && sums.len() >= ROWS && acc.len() >= ROWS);
+    // SAFETY: 8 rows a vector, ROWS everywhere (asserted).
     unsafe {
         let group = &token.group;
-        for row in (0..BLOCK_N).step_by(8) {
+        for row in (0..ROWS).step_by(8) {
             let sum = _mm256_loadu_si256(sums.as_ptr().add(row).cast());
             let d = if beside.narrow {
                 let pair = _mm256_loadu_si256(beside.pair.as_ptr().add(row).cast());

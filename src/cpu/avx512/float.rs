@@ -37,8 +37,11 @@ impl Lanes for Floats {
     unsafe fn step(sum: __m512i, x: __m512i, w: __m512i) -> __m512i {
         // SAFETY: arithmetic.
         unsafe {
-            let (sum, x, w) =
-                (_mm512_castsi512_ps(sum), _mm512_castsi512_ps(x), _mm512_castsi512_ps(w));
+            let (sum, x, w) = (
+                _mm512_castsi512_ps(sum),
+                _mm512_castsi512_ps(x),
+                _mm512_castsi512_ps(w),
+            );
             _mm512_castps_si512(_mm512_fmadd_ps(x, w, sum))
         }
     }

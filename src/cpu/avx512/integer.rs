@@ -33,20 +33,33 @@ impl Lanes for Codes {
 
     #[inline(always)]
     unsafe fn rescale(sum: __m512i, token: &Token, beside: &RowsBeside, acc: __m512) -> __m512 {
-        // SAFETY: arithmetic.
-        unsafe {
-            // 16 * sum qa*qw, exactly.
-            let sum = _mm512_srai_epi32::<4>(sum);
-            let group = &token.group;
-            let d = if beside.narrow {
-                _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(token.pair as i32), beside.pair)
-            } else {
-                let za = _mm512_mullo_epi32(_mm512_set1_epi32(group.zero), beside.sum);
-                let zw = _mm512_mullo_epi32(_mm512_set1_epi32(group.sum), beside.zero);
-                _mm512_sub_epi32(_mm512_sub_epi32(sum, za), zw)
-            };
-            let step = _mm512_mul_ps(_mm512_set1_ps(group.scale), beside.scale);
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), step, acc)
-        }
+        // SAFETY: passed on.
+        unsafe { rescale(sum, token, beside, acc) }
+    }
+}
+
+/// `fma(f32(d), sa*sw, acc)`; `sum` is `16 * sum qa*qw`.
+///
+/// # Safety
+/// The machine has the instruction set.
+#[inline(always)]
+pub(super) unsafe fn rescale(
+    sum: __m512i,
+    token: &Token,
+    beside: &RowsBeside,
+    acc: __m512,
+) -> __m512 {
+    // SAFETY: arithmetic.
+    unsafe {
+        let (sum, group) = (_mm512_srai_epi32::<4>(sum), &token.group);
+        let d = if beside.narrow {
+            _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(token.pair as i32), beside.pair)
+        } else {
+            let za = _mm512_mullo_epi32(_mm512_set1_epi32(group.zero), beside.sum);
+            let zw = _mm512_mullo_epi32(_mm512_set1_epi32(group.sum), beside.zero);
+            _mm512_sub_epi32(_mm512_sub_epi32(sum, za), zw)
+        };
+        let step = _mm512_mul_ps(_mm512_set1_ps(group.scale), beside.scale);
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), step, acc)
     }
 }

@@ -13,7 +13,9 @@ pub(super) use pairs::multiplies_pairs_in_order;
 use super::gemm::{Arch, Task};
 use super::kernel::{Beside, Kernel, Strip, Token};
 use super::workspace::BLOCK_N;
+use crate::PackedWeight;
 use crate::weights::layout::Tile;
+use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -65,16 +67,91 @@ trait Lanes {
 /// [`Beside`] of 16 rows in registers.
 struct RowsBeside {
     scale: __m512,
+    /// These two only if not `narrow`.
     zero: __m512i,
     sum: __m512i,
+    /// Only if `narrow`.
     pair: __m512i,
     narrow: bool,
+}
+
+impl RowsBeside {
+    /// The 16 rows from `at` on of the tiled arrays.
+    ///
+    /// # Safety
+    /// The machine has the instruction set.
+    #[inline(always)]
+    unsafe fn load(w: &PackedWeight, at: usize) -> Self {
+        let rows = at..at + 16;
+        // SAFETY: every slice of `rows` has 16 elements, or indexing has panicked.
+        unsafe {
+            let zero = match w.tiled_zeros() {
+                Some(v) => _mm512_cvtepi8_epi32(_mm_loadu_si128(v[rows.clone()].as_ptr().cast())),
+                None => _mm512_setzero_si512(),
+            };
+            let scale = match w.tiled_scales() {
+                Scales::F32(v) => _mm512_loadu_ps(v[rows.clone()].as_ptr()),
+                Scales::F16(v) => _mm512_cvtph_ps(load_256(&v[rows.clone()])),
+                Scales::Bf16(v) => {
+                    let v = _mm512_cvtepu16_epi32(load_256(&v[rows.clone()]));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v))
+                }
+            };
+            let (sum, pair, narrow) = match w.tiled_sums() {
+                GroupSums::PerChannel(v) => {
+                    let sum = _mm512_loadu_si512(v[rows].as_ptr().cast());
+                    (sum, _mm512_setzero_si512(), false)
+                }
+                GroupSums::Grouped(v) => {
+                    let sum = _mm512_cvtepu16_epi32(load_256(&v[rows]));
+                    let pair = _mm512_or_si512(sum, _mm512_slli_epi32::<16>(zero));
+                    (_mm512_setzero_si512(), pair, true)
+                }
+            };
+            Self {
+                scale,
+                zero,
+                sum,
+                pair,
+                narrow,
+            }
+        }
+    }
+}
+
+/// Sixteen numbers of 16 bits.
+///
+/// # Safety
+/// The machine has the instruction set.
+#[inline(always)]
+unsafe fn load_256<T: bytemuck::Pod>(from: &[T]) -> __m256i {
+    assert!(size_of_val(from) == 32);
+    // SAFETY: 32 bytes (asserted).
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
 pub(super) struct Rows<L>(PhantomData<L>);
 
 impl<L: Lanes> Kernel for Rows<L> {
     const K_PER_WORD: usize = L::K_PER_WORD;
+
+    #[inline(always)]
+    unsafe fn load(beside: &mut Beside, w: &PackedWeight, at: usize, row: usize) {
+        let (scale, zero) = (
+            &mut beside.scale[row..][..16],
+            &mut beside.zero[row..][..16],
+        );
+        let (sum, pair) = (&mut beside.sum[row..][..16], &mut beside.pair[row..][..16]);
+        // SAFETY: 16 numbers each.
+        unsafe {
+            let rows = RowsBeside::load(w, at);
+            _mm512_storeu_ps(scale.as_mut_ptr(), rows.scale);
+            _mm512_storeu_si512(zero.as_mut_ptr().cast(), rows.zero);
+            _mm512_storeu_si512(sum.as_mut_ptr().cast(), rows.sum);
+            _mm512_storeu_si512(pair.as_mut_ptr().cast(), rows.pair);
+            beside.narrow = rows.narrow;
+        }
+    }
 
     #[inline(always)]
     unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]) {

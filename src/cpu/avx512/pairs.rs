@@ -32,9 +32,15 @@ impl Lanes for Pairs {
         // SAFETY: 16 words of BLOCK_N from here on are the panel's, and 16 zero points are given.
         unsafe {
             let values = _mm512_loadu_si512(VALUES.as_ptr().cast());
-            let (nibbles, eight) = (_mm512_set1_epi32(0x000F_000F), _mm512_set1_epi32(0x0008_0008));
+            let (nibbles, eight) = (
+                _mm512_set1_epi32(0x000F_000F),
+                _mm512_set1_epi32(0x0008_0008),
+            );
             // zw + 8 in both halves: (qw ^ 8) is qw + 8.
-            let zero = _mm512_add_epi32(_mm512_loadu_si512(zero.as_ptr().cast()), _mm512_set1_epi32(8));
+            let zero = _mm512_add_epi32(
+                _mm512_loadu_si512(zero.as_ptr().cast()),
+                _mm512_set1_epi32(8),
+            );
             let zero = _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero));
             for (t, words) in words.into_iter().enumerate() {
                 // Nibbles j and j + 4 are neighbouring k; the rotation brings the first into the high half.
@@ -107,12 +113,21 @@ unsafe fn probe() -> bool {
         let mut got = [0f32; 16];
         // SAFETY: 16 words each.
         unsafe {
-            let (x, w) = (_mm512_loadu_si512(x.as_ptr().cast()), _mm512_loadu_si512(w.as_ptr().cast()));
+            let (x, w) = (
+                _mm512_loadu_si512(x.as_ptr().cast()),
+                _mm512_loadu_si512(w.as_ptr().cast()),
+            );
             let sum = _mm512_castps_si512(_mm512_loadu_ps(sum.as_ptr()));
-            _mm512_storeu_ps(got.as_mut_ptr(), _mm512_castsi512_ps(Pairs::step(sum, x, w)));
+            _mm512_storeu_ps(
+                got.as_mut_ptr(),
+                _mm512_castsi512_ps(Pairs::step(sum, x, w)),
+            );
         }
         (0..16).all(|i| {
-            let (high, low) = (|v: u32| f32::from_bits(v & !0xFFFF), |v: u32| f32::from_bits(v << 16));
+            let (high, low) = (
+                |v: u32| f32::from_bits(v & !0xFFFF),
+                |v: u32| f32::from_bits(v << 16),
+            );
             let first = high(x[i]).mul_add(high(w[i]), sum[i]);
             got[i].to_bits() == low(x[i]).mul_add(low(w[i]), first).to_bits()
         })
