@@ -23,6 +23,7 @@ fn gemm(c: &mut Criterion) {
         (1, Isa::Scalar),
         (1, Isa::Avx2),
         (1, Isa::Avx512Vnni),
+        (1, Isa::Avx512Bf16),
         (0, Isa::best()),
     ] {
         let Ok(cpu) = Cpu::with_isa(isa) else {

@@ -248,9 +248,9 @@ typedef struct w4ax_pool {
     uint32_t reserved;
 } w4ax_pool;
 
-/* `isa` is "scalar", "avx2" or "avx512vnni", W4AX_NO_BACKEND where the machine has it not; null for what the environment
- * variable W4AX_CPU names, else the best one here. `threads`: 1 works in the calling thread, more are started and kept until
- * w4ax_cpu_free, 0 stands for one a core. */
+/* `isa` is "scalar", "avx2", "avx512vnni" or "avx512bf16", W4AX_NO_BACKEND where the machine has it not; null for what the
+ * environment variable W4AX_CPU names, else the best one here. `threads`: 1 works in the calling thread, more are started and
+ * kept until w4ax_cpu_free, 0 stands for one a core. */
 w4ax_status w4ax_cpu_create(const char *isa, uint32_t threads, w4ax_cpu **cpu);
 
 /* The same on the caller's threads. `pool` itself is copied; its context must live until w4ax_cpu_free. */

@@ -256,12 +256,17 @@ fn the_largest_sums_fit() {
             |_| -1.0,
             |k| if k % 2 == 0 { 1.0 } else { -1.0 },
         ] {
-            let data: Vec<bf16> = (0..k).map(|k| bf16::from_f32(value(k))).collect();
-            let x = MatRef::new(&data, 1, k).unwrap();
+            // One token takes another way through the weights than seven.
+            let data: Vec<bf16> = (0..7 * k).map(|k| bf16::from_f32(value(k))).collect();
+            let one = MatRef::new(&data, 1, k).unwrap();
+            let seven = MatRef::new(&data, 7, k).unwrap();
             for precision in WIDTHS {
-                let expected = mirror(x, &w, precision, None).unwrap();
+                let expected = bits(&mirror(one, &w, precision, None).unwrap());
                 for cpu in paths() {
-                    assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&expected));
+                    assert_eq!(bits(&gemm(&cpu, one, &w, precision, None)), expected);
+                    for y in bits(&gemm(&cpu, seven, &w, precision, None)).chunks(17) {
+                        assert_eq!(y, expected);
+                    }
                 }
             }
         }

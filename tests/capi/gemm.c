@@ -6,7 +6,7 @@
 
 #include <pthread.h>
 
-static const char *const ISAS[] = {"scalar", "avx2", "avx512vnni"};
+static const char *const ISAS[] = {"scalar", "avx2", "avx512vnni", "avx512bf16"};
 static const uint16_t MARK = 0x1234; /* between the rows of y */
 
 /* Memory of exactly this size, so that a step beyond it is found. */
