@@ -27,6 +27,10 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 /// Milliseconds of a call, the mean of `calls`.
 fn time(calls: usize, contender: &mut Contender) -> Result<f64> {
     let begin = Instant::now();
@@ -81,6 +85,8 @@ fn rows(
                 ours_ms: median(times[own].clone()),
                 peer_ms: median(times[peer].clone()),
                 ratio: ratio(&times[peer], &times[own]),
+                ours_best_ms: least(&times[own]),
+                peer_best_ms: least(&times[peer]),
                 weight_bytes: bytes,
             });
         }

@@ -23,6 +23,9 @@ const GREYS: [RGBColor; 3] = [
     RGBColor(100, 100, 100),
 ];
 const PALE: RGBColor = RGBColor(225, 225, 225);
+/// The roofline's corner: products a byte, GMAC/s.
+const LEFT: f64 = 0.1;
+const BOTTOM: f64 = 3.0;
 /// Our two widths, as they are drawn.
 const OURS: [(&str, &str, RGBColor); 2] = [("a8", "A8", BLUE), ("bf16", "BF16", ORANGE)];
 
@@ -209,9 +212,10 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         .margin_right(20)
         .x_label_area_size(60)
         .y_label_area_size(75)
-        .build_cartesian_2d((1.0..1000.0).log_scale(), (5.0..roof * 2.0).log_scale())?;
+        .build_cartesian_2d((LEFT..1000.0).log_scale(), (BOTTOM..roof * 1.6).log_scale())?;
     chart
         .configure_mesh()
+        .y_labels(5)
         .x_desc("products a byte of packed weight")
         .y_desc("1e9 products a second (GMAC/s)")
         .x_label_formatter(&|x| x.to_string())
@@ -222,28 +226,22 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         .light_line_style(TRANSPARENT)
         .draw()?;
     for peak in &peaks {
-        let line = [(1.0, peak.gmacs), (1000.0, peak.gmacs)];
+        let line = [(LEFT, peak.gmacs), (1000.0, peak.gmacs)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
-        let name = format!("{} {:.0}", peak.instruction, peak.gmacs);
-        let place = (1.1, peak.gmacs * 1.04);
-        chart.draw_series([Text::new(name, place, style(16, HPos::Left, VPos::Bottom))])?;
+        let name = format!("{}, {:.0} GMAC/s", peak.instruction, peak.gmacs);
+        let place = (950.0, peak.gmacs * 1.04);
+        chart.draw_series([Text::new(name, place, style(16, HPos::Right, VPos::Bottom))])?;
     }
-    for (name, read) in [("warm", &limits.warm), ("cold", &limits.cold)] {
-        let end = (roof / read.median, roof);
-        chart.draw_series(LineSeries::new(
-            [(1.0, read.median), end],
-            BLACK.stroke_width(1),
-        ))?;
-        // Beside the line where neither points nor other roofs are.
-        let at = 8.0;
+    // The names stand where no M has its points: left of the steeper line, right of the other.
+    for (name, read, at, text_at, side) in [
+        ("warm", &limits.warm, 0.9, 0.8, HPos::Right),
+        ("cold", &limits.cold, 3.2, 3.6, HPos::Left),
+    ] {
+        let line = [(LEFT, LEFT * read.median), (roof / read.median, roof)];
+        chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
         let name = format!("read {name}, {:.0} GB/s", read.median);
-        let (h, x) = if read.median == limits.warm.median {
-            (HPos::Right, at / 1.1)
-        } else {
-            (HPos::Left, at * 1.1)
-        };
-        let text = Text::new(name, (x, at * read.median), style(16, h, VPos::Center));
-        chart.draw_series([text])?;
+        let place = (text_at, at * read.median);
+        chart.draw_series([Text::new(name, place, style(16, side, VPos::Center))])?;
     }
     for cache in [Cache::Warm, Cache::Cold] {
         for case in cases(report, cache) {
@@ -265,10 +263,10 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         let Some(row) = report.ours(case, "a8") else {
             continue;
         };
-        let line = [(row.intensity(), 5.0), (row.intensity(), 6.0)];
+        let line = [(row.intensity(), BOTTOM), (row.intensity(), BOTTOM * 1.2)];
         chart.draw_series(LineSeries::new(line, GREYS[2].stroke_width(1)))?;
         let name = format!("M = {}", case.m);
-        let place = (row.intensity(), 6.2);
+        let place = (row.intensity(), BOTTOM * 1.25);
         chart.draw_series([Text::new(
             name,
             place,

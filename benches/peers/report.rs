@@ -47,6 +47,9 @@ pub struct Row {
     pub peer_ms: f64,
     /// The peer's time over ours, the median of rounds in which both ran.
     pub ratio: f64,
+    /// The shortest: what is left of a machine that others use too.
+    pub ours_best_ms: f64,
+    pub peer_best_ms: f64,
     /// Of our weight, scales included.
     pub weight_bytes: usize,
 }

@@ -23,7 +23,7 @@ pub fn print(report: &Report) {
         scaling(report)
     );
     println!(
-        "\nIn short (target: A8 {TARGET} times as fast as candle's fastest):\n{}",
+        "\nIn short (target: A8 {TARGET} times as fast as candle's fastest; ratio: the median round's; of bests: shortest times):\n{}",
         summary(report)
     );
 }
@@ -186,6 +186,7 @@ fn summary(report: &Report) -> Table {
         "fastest",
         "its ms",
         "ratio",
+        "of bests",
         "met",
         "of read",
         "of dpbusd",
@@ -207,6 +208,7 @@ fn summary(report: &Report) -> Table {
             best.peer.clone(),
             format!("{:.3}", best.peer_ms),
             format!("{:.2}", best.ratio),
+            format!("{:.2}", best.peer_best_ms / best.ours_best_ms),
             if best.ratio >= TARGET { "yes" } else { "no" }.into(),
             percent(of_read(report, case, "a8").filter(|_| case.m == 1)),
             percent(of_peak(report, case, "a8").filter(|_| case.m > 1)),
