@@ -25,7 +25,7 @@ const GREYS: [RGBColor; 3] = [
 const PALE: RGBColor = RGBColor(225, 225, 225);
 /// The roofline's corner: products a byte, GMAC/s.
 const LEFT: f64 = 0.1;
-const BOTTOM: f64 = 3.0;
+const BOTTOM: f64 = 2.0;
 /// Our two widths, as they are drawn.
 const OURS: [(&str, &str, RGBColor); 2] = [("a8", "A8", BLUE), ("bf16", "BF16", ORANGE)];
 
@@ -229,8 +229,8 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         let line = [(LEFT, peak.gmacs), (1000.0, peak.gmacs)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
         let name = format!("{}, {:.0} GMAC/s", peak.instruction, peak.gmacs);
-        let place = (950.0, peak.gmacs * 1.04);
-        chart.draw_series([Text::new(name, place, style(16, HPos::Right, VPos::Bottom))])?;
+        let place = (LEFT * 1.1, peak.gmacs * 1.04);
+        chart.draw_series([Text::new(name, place, style(16, HPos::Left, VPos::Bottom))])?;
     }
     // The names stand where no M has its points: left of the steeper line, right of the other.
     for (name, read, at, text_at, side) in [
