@@ -24,7 +24,7 @@ const GREYS: [RGBColor; 3] = [
 ];
 const PALE: RGBColor = RGBColor(225, 225, 225);
 /// The roofline's corner: products a byte, GMAC/s.
-const LEFT: f64 = 0.1;
+const LEFT: f64 = 0.03;
 const BOTTOM: f64 = 2.0;
 /// Our two widths, as they are drawn.
 const OURS: [(&str, &str, RGBColor); 2] = [("a8", "A8", BLUE), ("bf16", "BF16", ORANGE)];
@@ -234,7 +234,7 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
     }
     // The names stand where no M has its points: left of the steeper line, right of the other.
     for (name, read, at, text_at, side) in [
-        ("warm", &limits.warm, 0.9, 0.8, HPos::Right),
+        ("warm", &limits.warm, 0.4, 0.36, HPos::Right),
         ("cold", &limits.cold, 3.2, 3.6, HPos::Left),
     ] {
         let line = [(LEFT, LEFT * read.median), (roof / read.median, roof)];
