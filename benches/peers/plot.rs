@@ -237,7 +237,9 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         ("warm", &limits.warm, 0.4, 0.36, HPos::Right),
         ("cold", &limits.cold, 3.2, 3.6, HPos::Left),
     ] {
-        let line = [(LEFT, LEFT * read.median), (roof / read.median, roof)];
+        // From where it enters the panel: a point outside would be moved to its edge, and the slope with it.
+        let left = LEFT.max(BOTTOM / read.median);
+        let line = [(left, left * read.median), (roof / read.median, roof)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;
         let name = format!("read {name}, {:.0} GB/s", read.median);
         let place = (text_at, at * read.median);
@@ -259,13 +261,13 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
             }
         }
     }
-    for case in warm {
+    for (at, case) in warm.iter().enumerate() {
         let Some(row) = report.ours(case, "a8") else {
             continue;
         };
         let line = [(row.intensity(), BOTTOM), (row.intensity(), BOTTOM * 1.2)];
         chart.draw_series(LineSeries::new(line, GREYS[2].stroke_width(1)))?;
-        let name = format!("M = {}", case.m);
+        let name = format!("{}{}", if at == 0 { "M = " } else { "" }, case.m);
         let place = (row.intensity(), BOTTOM * 1.25);
         chart.draw_series([Text::new(
             name,
