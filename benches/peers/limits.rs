@@ -1,4 +1,4 @@
-//! What the machine can do at most: read memory, and multiply bytes.
+//! What the machine can do at most: read memory, and multiply.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,119 +6,183 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::median;
+#[cfg(target_arch = "x86_64")]
+use crate::vectors;
+
+/// All threads together, on the bytes of one weight.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Limits {
-    /// Of so many bytes, again and again.
+    pub threads: usize,
+    pub n: usize,
+    pub k: usize,
     pub bytes: usize,
-    pub read_gb_per_s: f64,
-    /// Products of AVX512-VNNI's `vpdpbusd`, in 1e9 a second; none without it.
-    pub dpbusd_gmacs: Option<f64>,
+    /// The same bytes again and again.
+    pub warm: Read,
+    /// Each time other bytes, from a ring larger than any cache.
+    pub cold: Read,
+    /// `vpdpbusd` of 512 bits, where there is one.
+    pub bytes_peak: Option<Peak>,
+    /// `vdpbf16ps`, else FMA of f32; none on other architectures.
+    pub floats_peak: Option<Peak>,
+}
+
+/// GB/s, by the count of streams that was fastest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Read {
+    pub median: f64,
+    pub best: f64,
+    pub streams: usize,
+}
+
+/// Products of an instruction, in 1e9 a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peak {
+    pub instruction: String,
+    pub gmacs: f64,
 }
 
 impl std::fmt::Display for Limits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (n, k, bytes) = (self.n, self.k, self.bytes);
         write!(
             f,
-            "{:.1} GB/s read of {} bytes",
-            self.read_gb_per_s, self.bytes
+            "{} threads, {n} x {k}: read of {bytes} bytes",
+            self.threads
         )?;
-        match self.dpbusd_gmacs {
-            Some(gmacs) => write!(f, ", {gmacs:.0} GMAC/s by dpbusd"),
-            None => write!(f, ", no dpbusd"),
+        for (name, read) in [("warm", &self.warm), ("cold", &self.cold)] {
+            let (median, best, streams) = (read.median, read.best, read.streams);
+            write!(
+                f,
+                ", {name} {median:.1} GB/s (best {best:.1}, {streams} streams)"
+            )?;
         }
+        for peak in [&self.bytes_peak, &self.floats_peak].into_iter().flatten() {
+            write!(f, ", {} {:.0} GMAC/s", peak.instruction, peak.gmacs)?;
+        }
+        Ok(())
     }
 }
 
-/// `bytes`: of the weight that is read.
-pub fn measure(threads: usize, bytes: usize) -> Limits {
-    Limits {
-        bytes,
-        read_gb_per_s: read(threads, bytes),
-        dpbusd_gmacs: dpbusd(threads),
-    }
-}
-
-/// Reads so many bytes again and again, each thread its part, as calls read a weight: what of it a cache holds comes from there.
-fn read(threads: usize, bytes: usize) -> f64 {
+/// For a weight of `[n, k]` in so many bytes, and a ring of `ring` bytes.
+pub fn measure(threads: usize, (n, k): (usize, usize), bytes: usize, ring: usize) -> Limits {
     let words = bytes / 8;
-    let memory = vec![1u64; words];
-    (0..200)
-        .map(|_| {
-            let begin = Instant::now();
-            let sum: u64 = memory
-                .par_chunks(words.div_ceil(threads))
-                .map(sum_words)
-                .reduce(|| 0, u64::wrapping_add);
-            assert_eq!(black_box(sum), words as u64);
-            8.0 * words as f64 / begin.elapsed().as_secs_f64() / 1e9
-        })
-        .fold(0.0, f64::max)
+    let memory = vec![1u64; words * ring.div_ceil(bytes)];
+    // Inside the pool: no thread has to be woken.
+    rayon::scope(|_| {
+        // Before the warm one, which leaves its piece in the caches.
+        let cold = read(threads, &memory, words, 100);
+        Limits {
+            threads,
+            n,
+            k,
+            bytes,
+            warm: read(threads, &memory[..words], words, 200),
+            cold,
+            bytes_peak: bytes_peak(threads),
+            floats_peak: floats_peak(threads),
+        }
+    })
 }
 
-/// 32 sums side by side, which the compiler turns into vectors.
-fn sum_words(words: &[u64]) -> u64 {
+/// Reads the memory in pieces, one after another and round again; of each piece every thread its part, as calls read a weight.
+fn read(threads: usize, memory: &[u64], piece: usize, times: usize) -> Read {
+    let of = |streams| {
+        let rates = memory.chunks_exact(piece).cycle().take(times).map(|piece| {
+            let begin = Instant::now();
+            let parts = piece.par_chunks(piece.len().div_ceil(threads));
+            let sum: u64 = parts.map(|part| sum(part, streams)).sum();
+            assert_eq!(sum, piece.len() as u64);
+            8.0 * piece.len() as f64 / begin.elapsed().as_secs_f64() / 1e9
+        });
+        let rates: Vec<f64> = rates.collect();
+        Read {
+            best: rates.iter().copied().fold(0.0, f64::max),
+            median: median(rates),
+            streams,
+        }
+    };
+    let reads = [1, 2, 4].map(of).into_iter();
+    reads.max_by(|a, b| a.median.total_cmp(&b.median)).unwrap()
+}
+
+/// From so many places of the memory in turn, if the CPU has AVX-512.
+fn sum(words: &[u64], streams: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the CPU has AVX-512 F.
+        return unsafe {
+            match streams {
+                1 => vectors::sum::<1>(words),
+                2 => vectors::sum::<2>(words),
+                _ => vectors::sum::<4>(words),
+            }
+        };
+    }
+    let _ = streams;
     let mut sums = [0u64; 32];
     let mut chunks = words.chunks_exact(32);
     for chunk in &mut chunks {
         for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
+            *sum += word;
         }
     }
-    let rest = chunks.remainder().iter().copied();
-    sums.into_iter().chain(rest).fold(0, u64::wrapping_add)
+    sums.iter().chain(chunks.remainder()).sum()
+}
+
+/// The best of many short runs: on a machine that others use too, one of them is left alone.
+#[cfg(target_arch = "x86_64")]
+fn peak(instruction: &str, threads: usize, lanes: usize, run: impl Fn(usize) + Sync) -> Peak {
+    const LOOPS: usize = 1_000_000;
+    let once = |_| {
+        let begin = Instant::now();
+        let each = (0..threads).into_par_iter().with_max_len(1);
+        each.for_each(|_| run(black_box(LOOPS)));
+        let products = threads * LOOPS * vectors::ACCUMULATORS * lanes;
+        products as f64 / begin.elapsed().as_secs_f64() / 1e9
+    };
+    Peak {
+        instruction: instruction.into(),
+        gmacs: (0..60).map(once).fold(0.0, f64::max),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn dpbusd(threads: usize) -> Option<f64> {
-    if !(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")) {
-        return None;
+fn bytes_peak(threads: usize) -> Option<Peak> {
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: the CPU has both.
+        let run = |loops| unsafe { vectors::dpbusd(loops) };
+        return Some(peak("vpdpbusd", threads, 64, run));
     }
-    const LOOPS: usize = 20_000_000;
-    let best = (0..5)
-        .map(|_| {
-            let begin = Instant::now();
-            (0..threads).into_par_iter().for_each(|_| {
-                // SAFETY: the CPU has both.
-                black_box(unsafe { dpbusd_loop(LOOPS) });
-            });
-            let products = (threads * LOOPS * ACCUMULATORS * 64) as f64;
-            products / begin.elapsed().as_secs_f64() / 1e9
-        })
-        .fold(0.0, f64::max);
-    Some(best)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn dpbusd(_: usize) -> Option<f64> {
     None
 }
 
 #[cfg(target_arch = "x86_64")]
-const ACCUMULATORS: usize = 12;
-
-/// Accumulators enough to hide the instruction's latency, and nothing else in the loop.
-///
-/// # Safety
-/// The CPU has AVX-512 F and VNNI.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn dpbusd_loop(loops: usize) -> i32 {
-    use std::arch::x86_64::*;
-    let (a, b) = (
-        _mm512_set1_epi8(black_box(1)),
-        _mm512_set1_epi8(black_box(1)),
-    );
-    // Each its own, or the compiler would make one of them.
-    let mut sums: [__m512i; ACCUMULATORS] =
-        std::array::from_fn(|i| _mm512_set1_epi32(black_box(i as i32)));
-    for _ in 0..loops {
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+fn floats_peak(threads: usize) -> Option<Peak> {
+    if is_x86_feature_detected!("avx512f") {
+        if is_x86_feature_detected!("avx512bf16") {
+            // SAFETY: the CPU has both.
+            let run = |loops| unsafe { vectors::dpbf16(loops) };
+            return Some(peak("vdpbf16ps", threads, 32, run));
         }
+        // SAFETY: the CPU has it.
+        let run = |loops| unsafe { vectors::fma512(loops) };
+        return Some(peak("fma of 512 bits", threads, 16, run));
     }
-    let mut all = _mm512_setzero_si512();
-    for sum in sums {
-        all = _mm512_add_epi32(all, sum);
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the CPU has both.
+        let run = |loops| unsafe { vectors::fma256(loops) };
+        return Some(peak("fma of 256 bits", threads, 8, run));
     }
-    _mm512_reduce_add_epi32(all)
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn bytes_peak(_: usize) -> Option<Peak> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn floats_peak(_: usize) -> Option<Peak> {
+    None
 }

@@ -1,0 +1,104 @@
+//! Who is measured: our GEMM at a width, or candle's product of a kind. Each goes round a ring of weights.
+
+use std::borrow::Cow;
+use std::hint::black_box;
+use std::rc::Rc;
+
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{Device, Module, Tensor};
+use half::bf16;
+use w4ax::cpu::Cpu;
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, Quantize};
+
+use crate::Result;
+
+/// candle's kinds and their names.
+pub const PEERS: [(&str, GgmlDType); 3] = [
+    ("candle Q4_0", GgmlDType::Q4_0),
+    ("candle Q4_K", GgmlDType::Q4K),
+    ("candle Q8_0", GgmlDType::Q8_0),
+];
+
+/// Weights of one shape that take turns; one weight is a ring too.
+pub type Ring<Weight> = Rc<[Weight]>;
+
+/// One call of somebody's product, again and again.
+pub struct Contender {
+    pub name: String,
+    pub call: Box<dyn FnMut() -> Result<()>>,
+}
+
+/// Numbers around zero, the same in every run.
+pub fn values(len: usize) -> Vec<f32> {
+    (0..len as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5)
+        .collect()
+}
+
+/// Ours: `[n, k]` in groups of 128.
+pub fn pack(plain: &[f32], n: usize, k: usize) -> Result<PackedWeight> {
+    Ok(Quantize::new(Grouping::G128).pack(MatRef::new(plain, n, k)?)?)
+}
+
+/// candle's: `[n, k]` of a kind.
+pub fn quantize(plain: &[f32], n: usize, k: usize, kind: GgmlDType) -> Result<QTensor> {
+    let tensor = Tensor::from_slice(plain, (n, k), &Device::Cpu)?;
+    Ok(QTensor::quantize(&tensor, kind)?)
+}
+
+/// So many bytes of copies, at least one.
+pub fn ring(weight: &PackedWeight, bytes: usize) -> Ring<PackedWeight> {
+    let copies = bytes.div_ceil(weight.packed_bytes()).max(1);
+    vec![weight.clone(); copies].into()
+}
+
+/// So many bytes of copies, at least one; what candle repacks for its vectors at a first call comes on top.
+pub fn peer_ring(weight: &QTensor, bytes: usize) -> Result<Ring<QMatMul>> {
+    let data = weight.data()?;
+    let copies = bytes.div_ceil(data.len()).max(1);
+    let copy = |_| -> Result<QMatMul> {
+        let storage = QStorage::from_data(Cow::Borrowed(&data), &Device::Cpu, weight.dtype())?;
+        Ok(QMatMul::from_qtensor(QTensor::new(
+            storage,
+            weight.shape(),
+        )?)?)
+    };
+    (0..copies).map(copy).collect()
+}
+
+/// Our GEMM of `m` tokens.
+pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Precision, m: usize) -> Contender {
+    let (cpu, ring) = (cpu.clone(), ring.clone());
+    let (n, k) = (ring[0].n(), ring[0].k());
+    let x: Vec<bf16> = values(m * k).into_iter().map(bf16::from_f32).collect();
+    let mut y = vec![bf16::ZERO; m * n];
+    let mut workspace = cpu.workspace(m, k);
+    let mut turn = 0;
+    let call = move || {
+        let x = MatRef::new(black_box(&x), m, k)?;
+        let y = MatMut::new(&mut y, m, n)?;
+        cpu.gemm(x, &ring[turn], width, None, y, &mut workspace)?;
+        turn = (turn + 1) % ring.len();
+        Ok(())
+    };
+    Contender {
+        name: width.to_string(),
+        call: Box::new(call),
+    }
+}
+
+/// candle's product of `m` tokens.
+pub fn theirs(name: &str, ring: &Ring<QMatMul>, k: usize, m: usize) -> Result<Contender> {
+    let ring = ring.clone();
+    let x = Tensor::from_vec(values(m * k), (m, k), &Device::Cpu)?;
+    let mut turn = 0;
+    let call = move || {
+        black_box(ring[turn].forward(black_box(&x))?);
+        turn = (turn + 1) % ring.len();
+        Ok(())
+    };
+    Ok(Contender {
+        name: name.into(),
+        call: Box::new(call),
+    })
+}
