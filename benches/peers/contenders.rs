@@ -7,10 +7,11 @@ use std::rc::Rc;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 use half::bf16;
+use rayon::prelude::*;
 use w4ax::cpu::Cpu;
 use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, Quantize};
 
-use crate::Result;
+use crate::{Result, limits};
 
 /// candle's kinds and their names.
 pub const PEERS: [(&str, GgmlDType); 3] = [
@@ -83,6 +84,29 @@ pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Precision, m: usize) ->
     };
     Contender {
         name: width.to_string(),
+        call: Box::new(call),
+    }
+}
+
+/// Nobody's product: a read of the weights' tiles and scales, from so many places at once, by as many threads.
+pub fn read(ring: &Ring<PackedWeight>, streams: usize) -> Contender {
+    let ring = ring.clone();
+    let threads = rayon::current_num_threads();
+    let mut turn = 0;
+    let call = move || {
+        let weight = &ring[turn];
+        let tiles: &[u64] = bytemuck::cast_slice(weight.tiles());
+        let parts = tiles.par_chunks(tiles.len().div_ceil(threads));
+        let sum = parts
+            .map(|part| limits::sum(part, streams))
+            .reduce(|| 0, u64::wrapping_add);
+        let scales = weight.tiled_scales().bytes().iter();
+        black_box((sum, scales.fold(0u8, |sum, byte| sum.wrapping_add(*byte))));
+        turn = (turn + 1) % ring.len();
+        Ok(())
+    };
+    Contender {
+        name: format!("read from {streams}"),
         call: Box::new(call),
     }
 }

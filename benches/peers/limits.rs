@@ -107,7 +107,7 @@ fn read(threads: usize, memory: &[u64], piece: usize, times: usize) -> Read {
 }
 
 /// From so many places of the memory in turn, if the CPU has AVX-512.
-fn sum(words: &[u64], streams: usize) -> u64 {
+pub fn sum(words: &[u64], streams: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the CPU has AVX-512 F.
@@ -124,10 +124,11 @@ fn sum(words: &[u64], streams: usize) -> u64 {
     let mut chunks = words.chunks_exact(32);
     for chunk in &mut chunks {
         for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum += word;
+            *sum = sum.wrapping_add(*word);
         }
     }
-    sums.iter().chain(chunks.remainder()).sum()
+    let rest = sums.iter().chain(chunks.remainder());
+    rest.fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
 /// The best of many short runs: on a machine that others use too, one of them is left alone.

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use w4ax::Precision;
 use w4ax::cpu::Cpu;
+use w4ax::{PackedWeight, Precision};
 
 use crate::Result;
-use crate::contenders::{self, Contender, PEERS, ours, pack, peer_ring, quantize, ring, theirs};
+use crate::contenders::{
+    self, Contender, PEERS, Ring, ours, pack, peer_ring, quantize, ring, theirs,
+};
 use crate::limits;
 use crate::report::{Cache, Case, Preparation, Report, Row};
 
@@ -66,18 +68,28 @@ fn ratio(over: &[f64], under: &[f64]) -> f64 {
     median(over.iter().zip(under).map(|(o, u)| o / u).collect())
 }
 
-/// Ours against candle's: the contenders are `ours` widths, then the peers.
+/// Ours against candle's: the contenders are `ours` widths, then the peers; and for one token reads of our weights.
 fn rows(
     case: &Case,
-    bytes: usize,
-    racers: &mut [Contender],
+    own_ring: &Ring<PackedWeight>,
+    mut racers: Vec<Contender>,
     ours: usize,
     rounds: usize,
 ) -> Result<Vec<Row>> {
-    let times = race(racers, rounds)?;
+    let bytes = own_ring[0].packed_bytes();
+    let peers = racers.len();
+    if case.m == 1 {
+        racers.extend([1, 2, 4].map(|streams| contenders::read(own_ring, streams)));
+    }
+    let times = race(&mut racers, rounds)?;
+    // In each round the fastest read.
+    let read = (0..rounds)
+        .map(|round| least(&times[peers..].iter().map(|t| t[round]).collect::<Vec<_>>()));
+    let read: Vec<f64> = read.collect();
     let mut rows = Vec::new();
     for (own, width) in racers[..ours].iter().enumerate() {
-        for (peer, name) in racers.iter().enumerate().skip(ours) {
+        let of_read = (case.m == 1).then(|| ratio(&read, &times[own]));
+        for (peer, name) in racers[..peers].iter().enumerate().skip(ours) {
             rows.push(Row {
                 peer: name.name.clone(),
                 width: width.name.clone(),
@@ -87,6 +99,7 @@ fn rows(
                 ratio: ratio(&times[peer], &times[own]),
                 ours_best_ms: least(&times[own]),
                 peer_best_ms: least(&times[peer]),
+                of_read,
                 weight_bytes: bytes,
             });
         }
@@ -159,9 +172,7 @@ pub fn measure(extent: Extent) -> Result<Report> {
                 racers.push(theirs(name, peer, k, m)?);
             }
             let case = case(m, Cache::Warm);
-            report
-                .rows
-                .extend(rows(&case, bytes, &mut racers, 4, rounds)?);
+            report.rows.extend(rows(&case, &own, racers, 4, rounds)?);
         }
         if (n, k) == (4096, 4096) {
             report.preparation = preparation(&cpu, threads, &plain, rounds)?;
@@ -172,10 +183,9 @@ pub fn measure(extent: Extent) -> Result<Report> {
         report
             .limits
             .push(limits::measure(threads, (n, k), bytes, RING_BYTES));
-        let mut racers = Vec::new();
-        for width in [Precision::A8, Precision::Bf16] {
-            racers.push(ours(&cpu, &ring(&weight, RING_BYTES), width, 1));
-        }
+        let own = ring(&weight, RING_BYTES);
+        let widths = [Precision::A8, Precision::Bf16];
+        let mut racers = Vec::from(widths.map(|width| ours(&cpu, &own, width, 1)));
         for (name, tensor) in &tensors {
             let mut racer = theirs(name, &peer_ring(tensor, RING_BYTES)?, k, 1)?;
             // Once round: candle repacks each weight at its first call.
@@ -185,9 +195,7 @@ pub fn measure(extent: Extent) -> Result<Report> {
             racers.push(racer);
         }
         let case = case(1, Cache::Cold);
-        report
-            .rows
-            .extend(rows(&case, bytes, &mut racers, 2, rounds)?);
+        report.rows.extend(rows(&case, &own, racers, 2, rounds)?);
     }
     Ok(report)
 }

@@ -163,13 +163,13 @@ fn bars(report: &Report, cases: &[&Case], area: &Area<'_>) -> Result<()> {
         .bold_line_style(PALE)
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for (at, name) in [(1.0, ""), (TARGET, "target for A8")] {
+    for at in [1.0, TARGET] {
         let line = [(0.0, at), (groups.len() as f64, at)];
         chart.draw_series(DashedLineSeries::new(line, 6, 5, GREYS[2].stroke_width(1)))?;
-        let corner = (groups.len() as f64, at + top * 0.01);
-        let text = Text::new(name, corner, style(15, HPos::Right, VPos::Bottom));
-        chart.draw_series([text])?;
     }
+    let name = format!("dashed: candle's fastest, and the target for A8, {TARGET}");
+    let corner = (groups.len() as f64, top * 0.97);
+    chart.draw_series([Text::new(name, corner, style(15, HPos::Right, VPos::Top))])?;
     let colors = OURS.map(|ours| ours.2).into_iter().chain(GREYS);
     let colors: Vec<RGBColor> = colors.collect();
     for (g, group) in groups.iter().enumerate() {

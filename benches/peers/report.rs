@@ -50,6 +50,8 @@ pub struct Row {
     /// The shortest: what is left of a machine that others use too.
     pub ours_best_ms: f64,
     pub peer_best_ms: f64,
+    /// For one token: the time of a mere read of our weight over ours, the median of rounds.
+    pub of_read: Option<f64>,
     /// Of our weight, scales included.
     pub weight_bytes: usize,
 }

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::report::{Cache, Case, Report};
+use crate::report::{Case, Report};
 
 /// What A8 is to be: so many times as fast as candle's fastest.
 pub const TARGET: f64 = 1.2;
@@ -62,16 +62,6 @@ fn head(case: &Case) -> [String; 5] {
     ]
 }
 
-/// Of the median rate at which this case's bytes are read.
-fn of_read(report: &Report, case: &Case, width: &str) -> Option<f64> {
-    let limits = report.limits(case)?;
-    let read = match case.cache {
-        Cache::Warm => &limits.warm,
-        Cache::Cold => &limits.cold,
-    };
-    Some(report.ours(case, width)?.gb_per_s() / read.median)
-}
-
 /// Of `vpdpbusd`'s peak; of AVX2's own there is none to compare with.
 fn of_peak(report: &Report, case: &Case, width: &str) -> Option<f64> {
     let peak = report.limits(case)?.bytes_peak.as_ref()?;
@@ -115,7 +105,7 @@ fn rows(report: &Report) -> Table {
                 format!("{:.3}", row.peer_ms),
                 format!("{:.2}", row.ratio),
                 format!("{:.1}", row.gb_per_s()),
-                percent(of_read(report, case, width)),
+                percent(report.ours(case, width).and_then(|row| row.of_read)),
                 format!("{:.0}", row.gmacs()),
                 percent(of_peak(report, case, width)),
             ]);
@@ -210,7 +200,7 @@ fn summary(report: &Report) -> Table {
             format!("{:.2}", best.ratio),
             format!("{:.2}", best.peer_best_ms / best.ours_best_ms),
             if best.ratio >= TARGET { "yes" } else { "no" }.into(),
-            percent(of_read(report, case, "a8").filter(|_| case.m == 1)),
+            percent(report.ours(case, "a8").and_then(|row| row.of_read)),
             percent(of_peak(report, case, "a8").filter(|_| case.m > 1)),
             factor(over("bf16")),
             factor(over("a4")),

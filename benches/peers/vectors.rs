@@ -25,8 +25,10 @@ pub fn sum<const STREAMS: usize>(words: &[u64]) -> u64 {
     for sum in sums {
         all = _mm512_add_epi64(all, sum);
     }
-    let rest: u64 = words[blocks * 64..].iter().sum();
-    _mm512_reduce_add_epi64(all) as u64 + rest
+    let rest = words[blocks * 64..].iter();
+    rest.fold(_mm512_reduce_add_epi64(all) as u64, |sum, word| {
+        sum.wrapping_add(*word)
+    })
 }
 
 /// A function of one instruction, on accumulators side by side.

@@ -133,11 +133,10 @@ pub(super) fn strip<'x, 'w>(
                     Form::Codes { .. } => {
                         let mut codes = [0; PANEL_K];
                         sum += grid.encode(valid, &mut codes[..valid.len()]);
-                        for (half, codes) in codes[..k.len()].chunks_exact(32).enumerate() {
-                            let words = &mut words[8 * half * count..][..8 * count];
-                            for (n, quad) in quads(codes).into_iter().enumerate() {
-                                words[n * count + i] = quad;
-                            }
+                        let halves: &[[u8; 32]] = bytemuck::cast_slice(&codes[..k.len()]);
+                        let words = words[i..].chunks_mut(count);
+                        for (to, quad) in words.zip(halves.iter().flat_map(|half| quads(*half))) {
+                            to[0] = quad;
                         }
                     }
                     Form::Pairs => {
@@ -145,13 +144,18 @@ pub(super) fn strip<'x, 'w>(
                         for (to, from) in values.iter_mut().zip(valid) {
                             *to = (widen(*from) * factor).to_bits();
                         }
-                        for (n, v) in values[..k.len()].chunks_exact(2).enumerate() {
-                            words[n * count + i] = v[0] | v[1] >> 16;
+                        let pairs = values[..k.len()].chunks_exact(2);
+                        for (to, v) in words[i..].chunks_mut(count).zip(pairs) {
+                            to[0] = v[0] | v[1] >> 16;
                         }
                     }
                     Form::Floats => {
-                        for n in 0..k.len() {
-                            words[n * count + i] = valid.get(n).map_or(0, |v| widen(*v).to_bits());
+                        let mut values = [0; PANEL_K];
+                        for (to, from) in values.iter_mut().zip(valid) {
+                            *to = widen(*from).to_bits();
+                        }
+                        for (to, v) in words[i..].chunks_mut(count).zip(&values[..k.len()]) {
+                            to[0] = *v;
                         }
                     }
                 }
@@ -191,7 +195,7 @@ pub(super) fn stream<'x>(
                 sum += grid.encode(&x[valid.clone()], &mut codes[..valid.len()]);
                 let half = k0 / 32 % 2;
                 let to = &mut words[(k0 / TILE_K * tokens + i) * STREAM_WORDS..][..STREAM_WORDS];
-                for (n, quad) in quads(&codes).into_iter().enumerate() {
+                for (n, quad) in quads(codes).into_iter().enumerate() {
                     let (t, odd) = (n / 2, n % 2);
                     to[16 * odd + 4 * t + 2 * half..][..2].fill(quad);
                 }
@@ -203,14 +207,15 @@ pub(super) fn stream<'x>(
 
 /// 32 codes, a half of a tile's k, as the eight quads of `activation_position`.
 #[inline(always)]
-fn quads(codes: &[u8]) -> [u32; 8] {
-    let mut zipped = [0; 32];
-    for i in 0..16 {
-        zipped[2 * i] = codes[i];
-        zipped[2 * i + 1] = codes[16 + i];
-    }
-    let words: [u32; 8] = bytemuck::cast(zipped);
-    std::array::from_fn(|n| words[4 * (n % 2) + n / 2])
+fn quads(codes: [u8; 32]) -> [u32; 8] {
+    let pairs: [u16; 16] = bytemuck::cast(codes);
+    let spread = |pair: u16| {
+        let pair = u32::from(u16::from_le(pair));
+        (pair | pair << 8) & 0x00FF_00FF
+    };
+    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbours, spread, and between them those of 16 further on.
+    let zipped: [u32; 8] = std::array::from_fn(|i| spread(pairs[i]) | spread(pairs[8 + i]) << 8);
+    std::array::from_fn(|n| zipped[4 * (n % 2) + n / 2].to_le())
 }
 
 /// The power of two that a token's activations are multiplied with for BF16 products that flush denormals, so that neither
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn quads_are_in_the_order_of_activation_position() {
         let codes: [u8; 32] = std::array::from_fn(|k| k as u8);
-        let bytes: [u8; 32] = bytemuck::cast(quads(&codes));
+        let bytes: [u8; 32] = bytemuck::cast(quads(codes));
         for k in 0..32 {
             assert_eq!(bytes[activation_position(k)], k as u8);
         }

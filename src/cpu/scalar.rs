@@ -154,5 +154,5 @@ fn streamed(x: &[u32], k: usize) -> i32 {
     let (half, byte) = (k / 32, activation_position(k % 32));
     let (quad, byte) = (byte / 4, byte % 4);
     let word = x[quad % 2 * 16 + quad / 2 * 4 + 2 * half];
-    i32::from(word.to_le_bytes()[byte])
+    i32::from(word.to_ne_bytes()[byte])
 }
