@@ -180,30 +180,25 @@ fn real_shapes_and_odd_ones() {
 #[test]
 fn any_pool_gives_the_same_bits() {
     let rng = &mut rng(3);
-    let (m, n, k) = (33, 500, 700);
-    let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
-    let data = Kind::Normal.fill(rng, m * k);
-    let x = MatRef::new(&data, m, k).unwrap();
-    for precision in WIDTHS {
-        let serial = gemm(
-            &Cpu::new().unwrap().with_pool(Serial),
-            x,
-            &w,
-            precision,
-            None,
-        );
-        for threads in [1, 2, 3, 7] {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            let cpu = Cpu::new().unwrap().with_pool(pool);
-            assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&serial));
+    // Enough work for seven threads, in panels and in streams.
+    for (m, n, k) in [(350, 500, 700), (3, 3500, 700)] {
+        let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
+        let data = Kind::Normal.fill(rng, m * k);
+        let x = MatRef::new(&data, m, k).unwrap();
+        for precision in WIDTHS {
+            let with = |cpu: Cpu| bits(&gemm(&cpu, x, &w, precision, None));
+            let serial = with(Cpu::new().unwrap().with_pool(Serial));
+            assert_eq!(with(Cpu::new().unwrap()), serial);
+            for threads in [1, 2, 3, 7] {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let inside = pool.install(|| with(Cpu::new().unwrap()));
+                assert_eq!(inside, serial);
+                assert_eq!(with(Cpu::new().unwrap().with_pool(pool)), serial);
+            }
         }
-        assert_eq!(
-            bits(&gemm(&Cpu::new().unwrap(), x, &w, precision, None)),
-            bits(&serial)
-        );
     }
 }
 

@@ -1,21 +1,20 @@
-//! The loops of a GEMM on the CPU, the same for every instruction set.
+//! A GEMM on the CPU, the same for every instruction set.
 //!
-//! For each chunk of tokens the activations are prepared once, then each thread takes a run of rows of W, which no other
-//! writes. Two ways through the weights, each read once a chunk:
-//! - **panels**: a block of 32 rows goes through its groups in ascending order: unpack a panel of the group into cache,
-//!   multiply it with all tokens strip by strip, rescale into the accumulators;
-//! - **stream**, for a few quantised tokens: a tile's words go from memory to registers and meet the codes there.
+//! For each chunk of tokens the activations are prepared once, then the threads take runs of rows of W, each read once. Two
+//! ways through them: `panels.rs` for many tokens, `stream.rs` for a few.
 
 use super::Isa;
-use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip, Token};
-use super::operand::{self, Form, Layout, share};
+use super::kernel::{Kernel, STREAM_WORDS, Stream, Token};
+use super::operand::{self, Form, Layout};
+use super::panels::PanelBlocks;
 use super::pool::Pool;
-use super::workspace::{BLOCK_N, Scratch, Workspace};
+use super::share::{Claims, Disjoint, share};
+use super::stream::StreamTiles;
+use super::workspace::{BLOCK_N, Workspace};
 use crate::numerics::round_to_bf16;
-use crate::weights::layout::{TILE_K, TILE_N, Tile};
-use crate::{Grouping, MatMut, MatRef, PackedWeight, Precision};
+use crate::weights::layout::{TILE_K, TILE_N};
+use crate::{MatMut, MatRef, PackedWeight, Precision};
 use half::bf16;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,45 +68,14 @@ fn enter<T: Task>(isa: Isa, task: T) -> T::Output {
     }
 }
 
-/// A mutable slice that several threads write, each in places of its own.
-struct Disjoint<'a, T> {
-    start: *mut T,
-    len: usize,
-    lifetime: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: it is a `&mut [T]` in pieces; `slice`'s contract keeps the pieces apart, so moving them to other threads needs
-// what `&mut [T]` needs.
-unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
-
-impl<'a, T> Disjoint<'a, T> {
-    fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            lifetime: PhantomData,
-        }
-    }
-
-    /// # Safety
-    /// No element of `range` is in a range that any other live slice of this object has.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // The contract above is what makes it sound.
-    unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
-        assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-}
-
 /// A chunk's work as the threads see it.
-struct Job<'a> {
-    call: &'a Call<'a>,
-    layout: Layout,
+pub(super) struct Job<'a> {
+    pub call: &'a Call<'a>,
+    pub layout: Layout,
     /// As `layout` has them, or `[tile][token][STREAM_WORDS]`.
-    words: &'a [u32],
+    pub words: &'a [u32],
     /// `[group][token]`.
-    tokens: &'a [Token],
+    pub tokens: &'a [Token],
     /// `[token][n]`, a row `y_stride` after the other.
     y: Disjoint<'a, bf16>,
     y_stride: usize,
@@ -148,34 +116,31 @@ pub(super) fn run(
             y_stride,
         };
         let units = n.div_ceil(if prepared.stream { TILE_N } else { BLOCK_N });
-        let pieces = pool.threads().min(workspace.scratch.len()).min(units);
+        let threads = pool.threads().min(workspace.scratch.len());
+        let claims = Claims::new(units, threads, rows.len() * n * call.w.k() / FORK_PRODUCTS);
         let scratch = Disjoint::new(&mut workspace.scratch);
-        pool.run(pieces, &|piece| {
-            let units = share(units, pieces, piece);
-            if prepared.stream {
-                enter(
-                    prepared.isa,
-                    StreamTiles {
-                        job: &job,
-                        tiles: units,
-                    },
-                );
-            } else {
-                // SAFETY: each piece runs once, with a scratch of its own.
-                let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
-                let blocks = units;
-                enter(
-                    prepared.isa,
-                    PanelBlocks {
-                        job: &job,
-                        blocks,
+        pool.run(claims.pieces, &|piece| {
+            // SAFETY: each piece runs once, with a scratch of its own.
+            let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
+            let job = &job;
+            claims.each(|units| match prepared.stream {
+                true => enter(prepared.isa, StreamTiles { job, units }),
+                false => {
+                    let task = PanelBlocks {
+                        job,
+                        units,
                         scratch,
-                    },
-                );
-            }
+                    };
+                    enter(prepared.isa, task)
+                }
+            });
         });
     }
 }
+
+/// Work below which another thread costs more than it takes off: products, and activations to prepare.
+const FORK_PRODUCTS: usize = 1 << 20;
+const FORK_ACTIVATIONS: usize = 1 << 15;
 
 /// How a chunk's activations were prepared.
 struct Prepared {
@@ -226,22 +191,25 @@ fn prepare(
         let exact = AtomicBool::new(true);
         let words = Disjoint::new(&mut workspace.words);
         let tokens = Disjoint::new(&mut workspace.tokens);
-        let pieces = pool.threads().min(layout.strips);
-        pool.run(pieces, &|piece| {
-            for strip in share(layout.strips, pieces, piece) {
-                let (words, tokens) = (&words, &tokens);
-                let task = PrepareStrip {
-                    call,
-                    rows,
-                    layout,
-                    strip,
-                    words,
-                    tokens,
-                };
-                if !enter(isa, task) {
-                    exact.store(false, Ordering::Relaxed);
+        let worth = layout.tokens * k / FORK_ACTIVATIONS;
+        let claims = Claims::new(layout.strips, pool.threads(), worth);
+        pool.run(claims.pieces, &|_| {
+            let (words, tokens) = (&words, &tokens);
+            claims.each(|strips| {
+                for strip in strips {
+                    let task = PrepareStrip {
+                        call,
+                        rows,
+                        layout,
+                        strip,
+                        words,
+                        tokens,
+                    };
+                    if !enter(isa, task) {
+                        exact.store(false, Ordering::Relaxed);
+                    }
                 }
-            }
+            });
         });
         exact.into_inner()
     };
@@ -307,101 +275,9 @@ impl Task for PrepareStrip<'_, '_> {
     }
 }
 
-/// Blocks of 32 rows of the result.
-struct PanelBlocks<'a> {
-    job: &'a Job<'a>,
-    blocks: Range<usize>,
-    scratch: &'a mut Scratch,
-}
-
-impl Task for PanelBlocks<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<A: Arch>(self) {
-        for block in self.blocks {
-            // SAFETY: passed on.
-            unsafe {
-                match self.job.call.precision {
-                    Precision::Bf16 => row_block::<A::Float>(self.job, block, self.scratch),
-                    _ => row_block::<A::Integer>(self.job, block, self.scratch),
-                }
-            }
-        }
-    }
-}
-
-/// 32 rows, all tokens of the job.
-///
-/// # Safety
-/// The machine has the kernel's instruction set.
-#[inline(always)]
-unsafe fn row_block<K: Kernel>(job: &Job<'_>, block: usize, scratch: &mut Scratch) {
-    let (w, layout) = (job.call.w, &job.layout);
-    debug_assert!(K::K_PER_WORD == layout.form.k_per_word());
-    let (k_tiles, row_tiles) = (w.k().div_ceil(TILE_K), w.n().div_ceil(TILE_N));
-    let first = 2 * block;
-    let count = (row_tiles - first).min(2);
-    let tile = |i: usize, k_tile: usize| {
-        if i < count {
-            &w.tiles()[(first + i) * k_tiles + k_tile]
-        } else {
-            &Tile::ZERO
-        }
-    };
-    let acc = &mut scratch.acc[..layout.tokens * BLOCK_N];
-    acc.fill(0.0);
-    let mut beside = Beside::ZERO;
-    for g in 0..w.groups() {
-        for i in 0..count {
-            let at = ((first + i) * w.groups() + g) * TILE_N;
-            // SAFETY: passed on.
-            unsafe { K::load(&mut beside, w, at, i * TILE_N) };
-        }
-        let tokens = &job.tokens[g * layout.tokens..][..layout.tokens];
-        let mut resume = false;
-        let mut panels = layout.panels(g).peekable();
-        while let Some(k) = panels.next() {
-            let last = panels.peek().is_none();
-            let panel = &mut scratch.panel[..k.len() / K::K_PER_WORD * BLOCK_N];
-            for (at, panel) in panel
-                .chunks_exact_mut(32 / K::K_PER_WORD * BLOCK_N)
-                .enumerate()
-            {
-                let k = k.start + 32 * at;
-                let tiles = [tile(0, k / TILE_K), tile(1, k / TILE_K)];
-                // SAFETY: passed on.
-                unsafe { K::unpack(tiles, k / 32 % 2, &beside, panel) };
-            }
-            for strip in 0..layout.strips {
-                let range = layout.strip(strip);
-                // A group of one panel needs its sums only until they are rescaled: one small buffer stays in L1.
-                let slot = if resume || !last { range.start } else { 0 };
-                let strip = Strip {
-                    panel,
-                    x: &job.words[layout.words(k.clone(), range.clone())],
-                    tokens: &tokens[range.clone()],
-                    beside: &beside,
-                    sums: &mut scratch.sums[slot * BLOCK_N..][..range.len() * BLOCK_N],
-                    resume,
-                    last,
-                    acc: &mut acc[range.start * BLOCK_N..range.end * BLOCK_N],
-                };
-                // SAFETY: passed on.
-                unsafe { K::multiply(strip) };
-            }
-            resume = true;
-        }
-    }
-    let rows = first * TILE_N..w.n().min((first + 2) * TILE_N);
-    for (token, acc) in acc.chunks_exact(BLOCK_N).enumerate() {
-        write(job, token, rows.clone(), acc);
-    }
-}
-
 /// Writes a token's results for the rows `rows` of W.
 #[inline(always)]
-fn write(job: &Job<'_>, token: usize, rows: Range<usize>, acc: &[f32]) {
+pub(super) fn write(job: &Job<'_>, token: usize, rows: Range<usize>, acc: &[f32]) {
     let at = token * job.y_stride;
     // SAFETY: only the thread that works on these rows of W writes them, that is these columns of y.
     let y = unsafe { job.y.slice(at + rows.start..at + rows.end) };
@@ -412,76 +288,5 @@ fn write(job: &Job<'_>, token: usize, rows: Range<usize>, acc: &[f32]) {
                 *y = round_to_bf16(acc + bias);
             }
         }
-    }
-}
-
-/// Tiles of 16 rows of the result, few tokens.
-struct StreamTiles<'a> {
-    job: &'a Job<'a>,
-    tiles: Range<usize>,
-}
-
-impl Task for StreamTiles<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<A: Arch>(self) {
-        let (job, split) = (self.job, self.job.call.w.grouping() == Grouping::G32);
-        // At most three tokens at a time have room in registers; a tile comes from cache the second time.
-        let passes = job.layout.tokens.div_ceil(3);
-        for tile in self.tiles {
-            for pass in 0..passes {
-                let tokens = share(job.layout.tokens, passes, pass);
-                // SAFETY: passed on.
-                unsafe {
-                    match (tokens.len(), split) {
-                        (1, false) => row_tile::<A::Stream, 1, 1>(job, tile, tokens),
-                        (1, true) => row_tile::<A::Stream, 1, 2>(job, tile, tokens),
-                        (2, false) => row_tile::<A::Stream, 2, 1>(job, tile, tokens),
-                        (2, true) => row_tile::<A::Stream, 2, 2>(job, tile, tokens),
-                        (3, false) => row_tile::<A::Stream, 3, 1>(job, tile, tokens),
-                        (3, true) => row_tile::<A::Stream, 3, 2>(job, tile, tokens),
-                        _ => unreachable!("three at a time"),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// 16 rows, `TOKENS` tokens. `HALVES` is 2 where a tile holds two groups.
-///
-/// # Safety
-/// The machine has the instruction set.
-#[inline(always)]
-unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(
-    job: &Job<'_>,
-    tile: usize,
-    tokens: Range<usize>,
-) {
-    let (w, count) = (job.call.w, job.layout.tokens);
-    let k_tiles = w.k().div_ceil(TILE_K);
-    let tiles = &w.tiles()[tile * k_tiles..][..k_tiles];
-    let group_tiles = w.grouping().size().map_or(k_tiles, |g| g.div_ceil(TILE_K));
-    let stride = count * STREAM_WORDS;
-    let mut acc = [[0f32; TILE_N]; TOKENS];
-    for (i, tiles) in tiles.chunks(group_tiles).enumerate() {
-        let g = i * HALVES;
-        let group =
-            |g: usize| (g < w.groups()).then(|| &job.tokens[g * count + tokens.start..][..TOKENS]);
-        let of = StreamGroup {
-            w,
-            at: (tile * w.groups() + g) * TILE_N,
-            tiles,
-            x: &job.words[i * group_tiles * stride + tokens.start * STREAM_WORDS..],
-            stride,
-            tokens: [group(g), if HALVES == 2 { group(g + 1) } else { None }],
-        };
-        // SAFETY: passed on.
-        unsafe { S::group::<TOKENS, HALVES>(of, &mut acc) };
-    }
-    for (token, acc) in tokens.zip(&acc) {
-        let rows = tile * TILE_N..w.n().min((tile + 1) * TILE_N);
-        write(job, token, rows, acc);
     }
 }

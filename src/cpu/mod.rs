@@ -2,7 +2,7 @@
 //!
 //! Data flows `x -> operand (activations quantised or widened, once a call, in the order that the kernels read) -> panels
 //! (a group's weights of 32 rows, unpacked in cache) or, for a few tokens, the tiles themselves -> accumulators -> y`. One
-//! driver (`gemm.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
+//! driver (`gemm.rs`, `panels.rs`, `stream.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
 //! [`crate::numerics`] from each of them.
 
 #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
@@ -13,8 +13,11 @@ mod gemm;
 mod isa;
 mod kernel;
 mod operand;
+mod panels;
 mod pool;
 mod scalar;
+mod share;
+mod stream;
 mod workspace;
 
 pub use isa::Isa;

@@ -7,6 +7,7 @@
 //!   words of rows g and g + 8: a vector of a tile and its vector of codes go together lane by lane.
 
 use super::kernel::{STREAM_WORDS, Token};
+use super::share::share;
 use super::workspace::PANEL_K;
 use crate::Grouping;
 use crate::numerics::{Grid, widen};
@@ -93,11 +94,6 @@ impl Layout {
             .step_by(self.panel_k())
             .map(move |k0| k0..k.end.min(k0 + PANEL_K))
     }
-}
-
-/// The `piece`-th of `pieces` nearly equal runs of `0..len`.
-pub(super) fn share(len: usize, pieces: usize, piece: usize) -> Range<usize> {
-    len * piece / pieces..len * (piece + 1) / pieces
 }
 
 /// One strip of a chunk: `words(range)` and `groups(range)` give its places to write, ranges as [`Layout::words`] has them
