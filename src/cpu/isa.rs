@@ -41,7 +41,8 @@ impl Isa {
     /// The most quantised tokens that weights stream past; with more, panels are faster (measured on Zen 4).
     pub(super) const fn stream_tokens(self) -> usize {
         match self {
-            Self::Scalar | Self::Avx2 => 3,
+            Self::Scalar => 2,
+            Self::Avx2 => 3,
             Self::Avx512Vnni | Self::Avx512Bf16 => 4,
         }
     }

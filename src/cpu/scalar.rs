@@ -45,12 +45,12 @@ impl Kernel for Integer {
         if !strip.resume {
             sums.fill(0);
         }
-        for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
-            for (sums, x) in sums.chunks_exact_mut(BLOCK_N).zip(x) {
+        for (t, sums) in sums.chunks_exact_mut(BLOCK_N).enumerate() {
+            for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+                let x = x[t].map(i32::from);
                 for (sum, w) in sums.iter_mut().zip(panel) {
-                    for (w, x) in w.iter().zip(x) {
-                        *sum += i32::from(*w) * i32::from(*x);
-                    }
+                    let w = w.map(i32::from);
+                    *sum += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
                 }
             }
         }
@@ -94,8 +94,9 @@ impl Kernel for Float {
         if !strip.resume {
             sums.fill(0.0);
         }
-        for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
-            for (sums, x) in sums.chunks_exact_mut(BLOCK_N).zip(x) {
+        for (t, sums) in sums.chunks_exact_mut(BLOCK_N).enumerate() {
+            for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+                let x = x[t];
                 for (sum, w) in sums.iter_mut().zip(panel) {
                     *sum = x.mul_add(*w, *sum);
                 }
@@ -124,35 +125,30 @@ impl Stream for Codes {
         acc: &mut [[f32; TILE_N]; TOKENS],
     ) {
         of.check(TOKENS, HALVES);
-        for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
-            for (t, (token, acc)) in tokens.iter().zip(acc.iter_mut()).enumerate() {
-                for (row, acc) in acc.iter_mut().enumerate() {
-                    let mut d = 0;
-                    for (i, tile) in of.tiles.iter().enumerate() {
-                        let x = &of.x[i * of.stride + t * STREAM_WORDS..][..STREAM_WORDS];
-                        let k = if HALVES == 1 {
-                            0..64
-                        } else {
-                            32 * half..32 * half + 32
-                        };
-                        for k in k {
-                            d += i32::from(tile.get(row, k)) * streamed(x, k);
-                        }
+        for (t, acc) in acc.iter_mut().enumerate() {
+            let mut sums = [[0; TILE_N]; 2];
+            for (i, tile) in of.tiles.iter().enumerate() {
+                let x = &of.x[i * of.stride + t * STREAM_WORDS..][..STREAM_WORDS];
+                for (at, word) in tile.0.iter().enumerate() {
+                    let (g, lane) = (at / 16, at % 16);
+                    let (row, half) = (g + 8 * (lane & 1), lane >> 1 & 1);
+                    let (even, odd) = (x[lane].to_ne_bytes(), x[16 + lane].to_ne_bytes());
+                    for (byte, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+                        let weights = (word >> (8 * byte)) as u8;
+                        let (low, high) = ((weights << 4) as i8 >> 4, weights as i8 >> 4);
+                        sums[half % HALVES][row] += i32::from(low) * i32::from(even);
+                        sums[half % HALVES][row] += i32::from(high) * i32::from(odd);
                     }
-                    let (group, (scale, zero, sum)) =
-                        (&token.group, of.w.beside(of.at + half * TILE_N + row));
-                    d -= group.zero * sum + group.sum * zero;
+                }
+            }
+            for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
+                let group = &tokens[t].group;
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let (scale, zero, sum) = of.w.beside(of.at + half * TILE_N + row);
+                    let d = sums[half][row] - group.zero * sum - group.sum * zero;
                     *acc = (d as f32).mul_add(group.scale * scale, *acc);
                 }
             }
         }
     }
-}
-
-/// The code of k in a tile's words.
-fn streamed(x: &[u32], k: usize) -> i32 {
-    let (half, byte) = (k / 32, activation_position(k % 32));
-    let (quad, byte) = (byte / 4, byte % 4);
-    let word = x[quad % 2 * 16 + quad / 2 * 4 + 2 * half];
-    i32::from(word.to_ne_bytes()[byte])
 }
