@@ -66,15 +66,6 @@ impl Beside {
             GroupSums::PerChannel(v) => self.sum[to].copy_from_slice(&v[from]),
         }
     }
-
-    /// Zero points for weights that are all larger by `by`.
-    #[inline(always)]
-    pub fn shift_zeros(&mut self, by: i32) {
-        for (zero, pair) in self.zero.iter_mut().zip(&mut self.pair) {
-            *zero += by;
-            *pair = pair.wrapping_add((by as u32) << 16);
-        }
-    }
 }
 
 /// What a token has for one group.

@@ -50,7 +50,10 @@ impl Stream for Codes {
             for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
                 let mut beside = Beside::ZERO;
                 beside.load(of.w, of.at + half * TILE_N, 0);
-                beside.shift_zeros(OFFSET);
+                for (zero, pair) in beside.zero.iter_mut().zip(&mut beside.pair) {
+                    *zero += OFFSET;
+                    *pair = pair.wrapping_add((OFFSET as u32) << 16);
+                }
                 for t in 0..TOKENS {
                     let mut pairs = [_mm256_setzero_si256(); 4];
                     for (j, pair) in pairs.iter_mut().enumerate() {
