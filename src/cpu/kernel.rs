@@ -5,6 +5,7 @@ use crate::numerics::{TokenGroup, widen};
 use crate::weights::layout::{TILE_N, Tile};
 use crate::weights::{GroupSums, Scales};
 use crate::{PackedWeight, weights::layout::TILE_K};
+use std::ops::Range;
 
 /// The numbers that belong to one group of k and a block of two tiles of rows. What the second tile would hold is 0 where
 /// there is none.
@@ -137,6 +138,20 @@ impl Strip<'_> {
     }
 }
 
+/// One group times all tokens, for [`Kernel::direct`].
+pub(super) struct Direct<'a> {
+    /// The k tiles of both tiles of rows, all of them.
+    pub tiles: [&'a [Tile]; 2],
+    /// The group's k, a multiple of 32 at both ends.
+    pub k: Range<usize>,
+    /// `[word of the group][token]`.
+    pub x: &'a [u32],
+    pub tokens: &'a [Token],
+    pub beside: &'a Beside,
+    /// `[token][BLOCK_N]`.
+    pub acc: &'a mut [f32],
+}
+
 /// The inner steps for more than a few tokens: weights are unpacked once into a panel that all tokens read.
 ///
 /// # Safety
@@ -153,6 +168,14 @@ pub(super) trait Kernel {
 
     /// Unpacks 32 k (half `half` of each tile) to a panel of `32 / K_PER_WORD` words.
     unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]);
+
+    /// The most tokens for which [`Kernel::direct`] is faster than panels; 0 if there is none.
+    const DIRECT: usize = 0;
+
+    /// A whole group of one or a few tokens, weights from registers to products without a panel between.
+    unsafe fn direct(_: Direct<'_>) {
+        unreachable!("no direct way");
+    }
 
     /// `sums[token][row] (+)= sum over k of panel[k][row] * x[token][k]`; with the group's last panel
     /// `acc[token][row] = fma(group's value, group's scale, acc[token][row])`. At most `Isa::strip` tokens.

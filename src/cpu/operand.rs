@@ -65,7 +65,12 @@ impl Layout {
 
     /// k of a panel: a group, or a part of a large one.
     pub fn panel_k(&self) -> usize {
-        self.grouping.size().map_or(PANEL_K, |g| g.min(PANEL_K))
+        let most = match self.form {
+            // So few products wait for one another: a short panel is unpacked while the one before is multiplied.
+            Form::Pairs | Form::Floats if self.tokens <= 4 => 32,
+            _ => PANEL_K,
+        };
+        self.grouping.size().map_or(most, |g| g.min(most))
     }
 
     /// The tokens of a strip.
@@ -82,17 +87,23 @@ impl Layout {
         start..start + words * tokens.len()
     }
 
-    /// The panels of a group, in padded k.
+    /// The padded k of a group.
     #[inline(always)]
-    pub fn panels(&self, group: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub fn group_k(&self, group: usize) -> Range<usize> {
         let end = self.k_padded();
-        let k = match self.grouping.size() {
+        match self.grouping.size() {
             Some(size) => group * size..((group + 1) * size).min(end),
             None => 0..end,
-        };
+        }
+    }
+
+    /// The panels of a group.
+    #[inline(always)]
+    pub fn panels(&self, group: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (k, panel) = (self.group_k(group), self.panel_k());
         k.clone()
-            .step_by(self.panel_k())
-            .map(move |k0| k0..k.end.min(k0 + PANEL_K))
+            .step_by(panel)
+            .map(move |k0| k0..k.end.min(k0 + panel))
     }
 }
 

@@ -2,7 +2,7 @@
 //! group is unpacked into cache, multiplied with all tokens strip by strip, and rescaled into the accumulators.
 
 use super::gemm::{Arch, Job, Task, write};
-use super::kernel::{Beside, Kernel, Strip};
+use super::kernel::{Beside, Direct, Kernel, Strip};
 use super::workspace::{BLOCK_N, Scratch};
 use crate::Precision;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
@@ -60,6 +60,23 @@ unsafe fn row_block<K: Kernel>(job: &Job<'_>, block: usize, scratch: &mut Scratc
             unsafe { K::load(&mut beside, w, at, i * TILE_N) };
         }
         let tokens = &job.tokens[g * layout.tokens..][..layout.tokens];
+        if layout.tokens <= K::DIRECT {
+            // All its words in one piece: there is one strip.
+            let k = layout.group_k(g);
+            let rows = |i: usize| &w.tiles()[(first + i) * k_tiles..][..k_tiles];
+            let direct = Direct {
+                // In place of rows that are not there any rows will do: their scales are 0, and nobody writes them.
+                tiles: [rows(0), rows(count - 1)],
+                x: &job.words[layout.words(k.clone(), 0..layout.tokens)],
+                k,
+                tokens,
+                beside: &beside,
+                acc: &mut acc[..],
+            };
+            // SAFETY: passed on.
+            unsafe { K::direct(direct) };
+            continue;
+        }
         let mut resume = false;
         let mut panels = layout.panels(g).peekable();
         while let Some(k) = panels.next() {

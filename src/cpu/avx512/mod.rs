@@ -11,7 +11,7 @@ mod stream;
 pub(super) use pairs::multiplies_pairs_in_order;
 
 use super::gemm::{Arch, Task};
-use super::kernel::{Beside, Kernel, Strip, Token};
+use super::kernel::{Beside, Direct, Kernel, Strip, Token};
 use super::workspace::BLOCK_N;
 use crate::PackedWeight;
 use crate::weights::layout::Tile;
@@ -54,6 +54,14 @@ impl Arch for Avx512Bf16 {
 trait Lanes {
     const K_PER_WORD: usize;
 
+    /// The most tokens that [`Lanes::direct`] takes.
+    const DIRECT: usize = 0;
+
+    /// As [`Kernel::direct`].
+    unsafe fn direct(_: Direct<'_>) {
+        unreachable!("no direct way");
+    }
+
     /// Unpacks 32 k of one tile, turned as [`turn`] does: `panel[word][BLOCK_N]`, of it the 16 rows that start at `panel`.
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32);
 
@@ -76,6 +84,24 @@ struct RowsBeside {
 }
 
 impl RowsBeside {
+    /// Rows `row`.. of a block.
+    ///
+    /// # Safety
+    /// The machine has the instruction set; `row` is 0 or 16.
+    #[inline(always)]
+    unsafe fn of(block: &Beside, row: usize) -> Self {
+        // SAFETY: 16 rows from `row` on are within the block.
+        unsafe {
+            Self {
+                scale: _mm512_loadu_ps(block.scale.as_ptr().add(row)),
+                zero: _mm512_loadu_si512(block.zero.as_ptr().add(row).cast()),
+                sum: _mm512_loadu_si512(block.sum.as_ptr().add(row).cast()),
+                pair: _mm512_loadu_si512(block.pair.as_ptr().add(row).cast()),
+                narrow: block.narrow,
+            }
+        }
+    }
+
     /// The 16 rows from `at` on of the tiled arrays.
     ///
     /// # Safety
@@ -134,6 +160,13 @@ pub(super) struct Rows<L>(PhantomData<L>);
 
 impl<L: Lanes> Kernel for Rows<L> {
     const K_PER_WORD: usize = L::K_PER_WORD;
+    const DIRECT: usize = L::DIRECT;
+
+    #[inline(always)]
+    unsafe fn direct(group: Direct<'_>) {
+        // SAFETY: passed on.
+        unsafe { L::direct(group) }
+    }
 
     #[inline(always)]
     unsafe fn load(beside: &mut Beside, w: &PackedWeight, at: usize, row: usize) {
@@ -234,14 +267,7 @@ unsafe fn rescale<L: Lanes>(strip: Strip<'_>) {
     for row in [0, 16] {
         // SAFETY: 16 rows of BLOCK_N, for each of the strip's tokens.
         unsafe {
-            let beside = strip.beside;
-            let beside = RowsBeside {
-                scale: _mm512_loadu_ps(beside.scale.as_ptr().add(row)),
-                zero: _mm512_loadu_si512(beside.zero.as_ptr().add(row).cast()),
-                sum: _mm512_loadu_si512(beside.sum.as_ptr().add(row).cast()),
-                pair: _mm512_loadu_si512(beside.pair.as_ptr().add(row).cast()),
-                narrow: beside.narrow,
-            };
+            let beside = RowsBeside::of(strip.beside, row);
             for (t, token) in strip.tokens.iter().enumerate() {
                 let sum = strip.sums.as_ptr().add(BLOCK_N * t + row);
                 let acc = strip.acc.as_mut_ptr().add(BLOCK_N * t + row);

@@ -4,8 +4,8 @@
 //! (Intel's manual, and what [`multiplies_pairs_in_order`] asks of the machine): the first k stands in the high half. It
 //! takes denormals for 0; `operand::factor` keeps every number clear of them.
 
-use super::{Lanes, RowsBeside};
-use crate::cpu::kernel::Token;
+use super::{Lanes, RowsBeside, turn};
+use crate::cpu::kernel::{Direct, Token};
 use crate::cpu::workspace::BLOCK_N;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -24,36 +24,84 @@ const VALUES: [u16; 32] = {
     values
 };
 
+/// The constants of decoding, in registers.
+struct Decoder {
+    values: __m512i,
+    nibbles: __m512i,
+    eight: __m512i,
+}
+
+impl Decoder {
+    /// # Safety
+    /// The machine has the instruction set.
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: 32 numbers of 16 bits.
+        unsafe {
+            Self {
+                values: _mm512_loadu_si512(VALUES.as_ptr().cast()),
+                nibbles: _mm512_set1_epi32(0x000F_000F),
+                eight: _mm512_set1_epi32(0x0008_0008),
+            }
+        }
+    }
+
+    /// `zw + 8` of 16 rows in both halves of their lanes.
+    ///
+    /// # Safety
+    /// The machine has the instruction set.
+    #[inline(always)]
+    unsafe fn zero(&self, zero: &[i32]) -> __m512i {
+        assert!(zero.len() == 16);
+        // SAFETY: 16 numbers (asserted).
+        unsafe {
+            let zero = _mm512_loadu_si512(zero.as_ptr().cast());
+            let zero = _mm512_add_epi32(zero, _mm512_set1_epi32(8));
+            _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero))
+        }
+    }
+
+    /// `qw - zw` in BF16 of nibbles j (to the high half) and j + 4, which are neighbouring k.
+    ///
+    /// # Safety
+    /// The machine has the instruction set.
+    #[inline(always)]
+    unsafe fn decode(&self, words: __m512i, j: usize, zero: __m512i) -> __m512i {
+        // SAFETY: arithmetic.
+        unsafe {
+            let words = _mm512_rorv_epi32(words, _mm512_set1_epi32(16 + 4 * j as i32));
+            // (words & nibbles) ^ eight is qw + 8.
+            let q = _mm512_ternarylogic_epi32::<0x6A>(words, self.nibbles, self.eight);
+            _mm512_permutexvar_epi16(_mm512_sub_epi16(q, zero), self.values)
+        }
+    }
+}
+
 impl Lanes for Pairs {
     const K_PER_WORD: usize = 2;
+    const DIRECT: usize = 2;
+
+    #[inline(always)]
+    unsafe fn direct(group: Direct<'_>) {
+        // SAFETY: passed on.
+        unsafe {
+            match group.tokens.len() {
+                1 => direct::<1>(group),
+                2 => direct::<2>(group),
+                _ => unreachable!("at most two tokens"),
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32) {
-        // SAFETY: 16 words of BLOCK_N from here on are the panel's, and 16 zero points are given.
+        // SAFETY: 16 words of BLOCK_N from here on are the panel's.
         unsafe {
-            let values = _mm512_loadu_si512(VALUES.as_ptr().cast());
-            let (nibbles, eight) = (
-                _mm512_set1_epi32(0x000F_000F),
-                _mm512_set1_epi32(0x0008_0008),
-            );
-            // zw + 8 in both halves: (qw ^ 8) is qw + 8.
-            let zero = _mm512_add_epi32(
-                _mm512_loadu_si512(zero.as_ptr().cast()),
-                _mm512_set1_epi32(8),
-            );
-            let zero = _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero));
+            let decoder = Decoder::new();
+            let zero = decoder.zero(zero);
             for (t, words) in words.into_iter().enumerate() {
-                // Nibbles j and j + 4 are neighbouring k; the rotation brings the first into the high half.
-                let turned = [
-                    _mm512_ror_epi32::<16>(words),
-                    _mm512_ror_epi32::<20>(words),
-                    _mm512_ror_epi32::<24>(words),
-                    _mm512_ror_epi32::<28>(words),
-                ];
-                for (j, words) in turned.into_iter().enumerate() {
-                    // (words & nibbles) ^ eight
-                    let q = _mm512_ternarylogic_epi32::<0x6A>(words, nibbles, eight);
-                    let w = _mm512_permutexvar_epi16(_mm512_sub_epi16(q, zero), values);
+                for j in 0..4 {
+                    let w = decoder.decode(words, j, zero);
                     // k = 8j + 2t and the next.
                     _mm512_storeu_si512(panel.add((4 * j + t) * BLOCK_N).cast(), w);
                 }
@@ -80,6 +128,51 @@ impl Lanes for Pairs {
             // Exact: a power of two, and the product is no smaller than the least activation's last bit.
             let sum = _mm512_mul_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(token.group.scale));
             _mm512_fmadd_ps(sum, beside.scale, acc)
+        }
+    }
+}
+
+/// A group of `T` tokens: every product waits for the one before it in its row, and meanwhile the next weights are decoded.
+///
+/// # Safety
+/// The machine has the instruction set.
+#[inline(always)]
+unsafe fn direct<const T: usize>(group: Direct<'_>) {
+    let Direct { k, x, acc, .. } = group;
+    assert!(x.len() == k.len() / 2 * T && acc.len() == T * BLOCK_N);
+    // SAFETY: 16 words of every token for each 32 k, and BLOCK_N accumulators of every token (asserted).
+    unsafe {
+        let decoder = Decoder::new();
+        let zero = [0, 16].map(|row| &group.beside.zero[row..row + 16]);
+        let zero = [decoder.zero(zero[0]), decoder.zero(zero[1])];
+        let mut sum = [[_mm512_setzero_si512(); 2]; T];
+        let mut x = x.as_ptr();
+        for half in k.start / 32..k.end / 32 {
+            let words = [
+                turn(&group.tiles[0][half / 2], half % 2),
+                turn(&group.tiles[1][half / 2], half % 2),
+            ];
+            for j in 0..4 {
+                for (low, high) in words[0].into_iter().zip(words[1]) {
+                    let low = decoder.decode(low, j, zero[0]);
+                    let high = decoder.decode(high, j, zero[1]);
+                    for (token, sum) in sum.iter_mut().enumerate() {
+                        let x = _mm512_set1_epi32(*x.add(token) as i32);
+                        sum[0] = Pairs::step(sum[0], x, low);
+                        sum[1] = Pairs::step(sum[1], x, high);
+                    }
+                    x = x.add(T);
+                }
+            }
+        }
+        for row in 0..2 {
+            let beside = RowsBeside::of(group.beside, 16 * row);
+            for (token, sum) in sum.iter().enumerate() {
+                let acc = acc.as_mut_ptr().add(token * BLOCK_N + 16 * row);
+                let token = &group.tokens[token];
+                let next = Pairs::rescale(sum[row], token, &beside, _mm512_loadu_ps(acc));
+                _mm512_storeu_ps(acc, next);
+            }
         }
     }
 }
