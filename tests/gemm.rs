@@ -62,13 +62,19 @@ proptest! {
     fn every_path_equals_the_mirror(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
-        (precision, grouping, scale_type, kind) in (width(), grouping(), scale_type(), kind()),
+        (precision, grouping, scale_type) in (width(), grouping(), scale_type()),
+        // Of even tokens and of odd ones: neighbours share registers, not grids or factors.
+        kinds in (kind(), kind()),
         (symmetric, with_bias) in any::<(bool, bool)>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
         let w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
-        let data = kind.fill(rng, m * (k + x_gap));
+        let mut data = kinds.0.fill(rng, m * (k + x_gap));
+        let odd = kinds.1.fill(rng, data.len());
+        for (row, odd) in (data.chunks_mut(k + x_gap).zip(odd.chunks(k + x_gap))).skip(1).step_by(2) {
+            row.copy_from_slice(odd);
+        }
         let x = MatRef::with_stride(&data, m, k, k + x_gap).unwrap();
         let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-3f32..3.0)).collect();
         let bias = with_bias.then_some(bias.as_slice());
@@ -263,6 +269,28 @@ fn the_largest_sums_fit() {
                         assert_eq!(y, expected);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Tokens side by side whose BF16 products need another factor each (a subnormal here and there), in batches small and large.
+#[test]
+fn each_token_has_its_own_factor() {
+    let rng = &mut rng(8);
+    let (n, k) = (50, 200);
+    for grouping in Grouping::ALL {
+        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
+        for (m, odd) in (1..=5).chain([17]).flat_map(|m| [(m, false), (m, true)]) {
+            let mut x = Kind::Normal.fill(rng, m * k);
+            for row in x.chunks_mut(k).skip(odd.into()).step_by(2) {
+                row.copy_from_slice(&Kind::Traces.fill(rng, k));
+            }
+            let x = MatRef::new(&x, m, k).unwrap();
+            let expected = mirror(x, &w, Precision::Bf16, None).unwrap();
+            for cpu in paths() {
+                let y = gemm(&cpu, x, &w, Precision::Bf16, None);
+                assert_eq!(bits(&y), bits(&expected), "{:?}, {m} tokens", cpu.isa());
             }
         }
     }
