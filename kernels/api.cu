@@ -37,10 +37,14 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     if (status != W4AXK_OK) return status;
     if (!is_extent(w.n)) return W4AXK_BAD_SHAPE;
     if (w.scale_type > W4AXK_SCALE_BF16) return W4AXK_BAD_SCALE_TYPE;
-    if (a.family > W4AXK_PLAIN) return W4AXK_BAD_FAMILY;
+    if (a.family > W4AXK_WGMMA) return W4AXK_BAD_FAMILY;
     if (a.family == W4AXK_DECODE && a.m > uint32_t(W4AXK_DECODE_MAX_M)) return W4AXK_BAD_FAMILY;
     if (a.mode > W4AXK_PACKED) return W4AXK_BAD_MODE;
     if (a.mode == W4AXK_PACKED && (a.width == W4AXK_BF16 || a.family == W4AXK_PLAIN)) return W4AXK_BAD_MODE;
+    if (a.family == W4AXK_WGMMA) {
+        if (a.width == W4AXK_LATCHED || a.mode == W4AXK_PACKED || (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16)) return W4AXK_BAD_MODE;
+        if (a.width == W4AXK_BF16 && !rows_aligned(a.x, a.x_stride, 16)) return W4AXK_MISALIGNED;
+    }
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0 || a.reserved != 0) return W4AXK_BAD_FLAGS;
     bool const x_packed = a.mode == W4AXK_PACKED && a.width != W4AXK_LATCHED;
     if (!x_packed && (a.x_stride < int64_t(w.k) || a.x_stride > kMaxStride)) return W4AXK_BAD_STRIDE;
@@ -60,31 +64,67 @@ uint64_t packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
     return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group).bytes;
 }
 
+// Blocks of a kernel for a shape.
+int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
+    if (kernel.family == W4AXK_PLAIN) return (int64_t(m) * n + kernel.threads - 1) / kernel.threads;
+    return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
+}
+
+// The wgmma tile that takes the least time by a simple count: waves of one block a multiprocessor, each as long as its tokens and
+// what a stage costs whatever they are (weights unpacked: about 16 tokens' worth).
+int pick_wgmma_tile(uint32_t m, uint32_t n, int multiprocessors) {
+    int best = 1;
+    int64_t least = INT64_MAX;
+    for (int tile = 1; tile <= kWgmmaTiles; ++tile) {
+        Kernel const& kernel = *kernel_at(find_kernel(Role::Gemm, W4AXK_WGMMA, 8, W4AXK_G128, false, tile));
+        int64_t const waves = (block_count(kernel, m, n) + multiprocessors - 1) / multiprocessors;
+        int64_t const time = waves * (kernel.tokens + 16);
+        if (time < least) {
+            least = time;
+            best = tile;
+        }
+    }
+    return best;
+}
+
 // The tile variant for a shape. Larger blocks read the activations less often, smaller ones fill the device.
-int pick_tile(w4axk_family family, uint32_t m, uint32_t n) {
+int pick_tile(w4axk_family family, uint32_t m, uint32_t n, Device const* device) {
+    // An H100's number stands for a device that is not known yet.
+    if (family == W4AXK_WGMMA) return pick_wgmma_tile(m, n, device ? device->multiprocessors : 132);
     if (family == W4AXK_DECODE) return m > 8 ? 3 : n >= 8192 ? 2 : 1;
     if (family == W4AXK_PREFILL) return m <= 32 ? 1 : m <= 128 ? 2 : 3;
     return 1;
 }
 
+// Whether the kernels of the wgmma family can do it as it is asked for.
+bool takes_wgmma(w4axk_gemm_args const& a, Device const& device) {
+    if (!device.has_wgmma || a.tile != 0) return false;
+    if (a.width == W4AXK_BF16) return rows_aligned(a.x, a.x_stride, 16);
+    return a.width != W4AXK_LATCHED && a.mode == W4AXK_MODE_AUTO;
+}
+
 w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     w4axk_status const status = check_gemm(a);
     if (status != W4AXK_OK) return status;
-    auto const family = a.family != W4AXK_AUTO ? w4axk_family(a.family)
-                        : a.m <= uint32_t(W4AXK_DECODE_MAX_M) ? W4AXK_DECODE
-                                                              : W4AXK_PREFILL;
     bool const routed = a.width == W4AXK_LATCHED;
+    Device const* const device = find_device(a.device);
+    auto const family = a.family != W4AXK_AUTO                ? w4axk_family(a.family)
+                        : a.m <= uint32_t(W4AXK_DECODE_MAX_M) ? W4AXK_DECODE
+                        : device && takes_wgmma(a, *device)   ? W4AXK_WGMMA
+                                                              : W4AXK_PREFILL;
     // The routed kernels that quantise what they read are those of the fewest tokens.
-    bool const fuses = a.m < kPackedFromM && !(routed && family == W4AXK_PREFILL);
+    bool const fuses = a.m < kPackedFromM && !(routed && family == W4AXK_PREFILL) && family != W4AXK_WGMMA;
     bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && !fuses;
     plan = w4axk_plan{};
     plan.workspace_bytes =
-        pack_first || (routed && a.mode == W4AXK_PACKED) ? packed_bytes(a.m, a.weight.k, a.width, a.weight.group) : 0;
+        pack_first && family == W4AXK_WGMMA                ? cores_layout(a.m, a.weight.k, a.weight.group).bytes
+        : pack_first || (routed && a.mode == W4AXK_PACKED) ? packed_bytes(a.m, a.weight.k, a.width, a.weight.group)
+                                                           : 0;
     plan.family = family;
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
     if (a.tile > w4axk_tile_count(family)) return W4AXK_BAD_TILE;
-    plan.tile = a.tile ? a.tile : uint32_t(pick_tile(family, a.m, a.weight.n));
+    plan.tile = a.tile ? a.tile : uint32_t(pick_tile(family, a.m, a.weight.n, device));
     int const index = find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
                                   plan.mode == W4AXK_FUSED, int(plan.tile));
     if (index < 0) return routed && a.mode == W4AXK_FUSED && a.m >= kPackedFromM ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
@@ -94,9 +134,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     plan.kernel = uint32_t(index);
     plan.tile_n = uint32_t(kernel.rows);
     plan.tile_m = uint32_t(kernel.tokens);
-    int64_t const blocks = family == W4AXK_PLAIN
-                               ? (int64_t(a.m) * a.weight.n + kernel.threads - 1) / kernel.threads
-                               : int64_t(ceil_div(int(a.weight.n), kernel.rows)) * ceil_div(int(a.m), kernel.tokens);
+    int64_t const blocks = block_count(kernel, a.m, a.weight.n);
     if (blocks > INT_MAX) return W4AXK_BAD_SHAPE;
     plan.blocks = uint32_t(blocks);
     // Whichever of its readers asks for more: a routed prefill may take x as it is.
@@ -104,7 +142,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     // Vectors that straddle K's end would bring in what lies behind a row.
     bool const x_vectors = pairs_only ? rows_aligned(a.x, a.x_stride, 4) : rows_aligned(a.x, a.x_stride, 16) && a.weight.k % 8 == 0;
     plan.slow_x = (a.mode != W4AXK_PACKED || routed) && (family == W4AXK_PLAIN || !x_vectors);
-    plan.slow_y = family == W4AXK_PREFILL && !rows_aligned(a.y, a.y_stride, 16);
+    plan.slow_y = (family == W4AXK_PREFILL || family == W4AXK_WGMMA) && !rows_aligned(a.y, a.y_stride, 16);
     return W4AXK_OK;
 }
 
@@ -120,9 +158,11 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     p.zeros = w.zeros;
     p.sums = w.sums;
     p.x = packed ? codes : a.x;
+    bool const wgmma = plan.family == W4AXK_WGMMA;
     if (packed)
-        p.tokens = reinterpret_cast<TokenGroup const*>(static_cast<unsigned char const*>(codes) +
-                                                       packed_layout(a.m, w.k, a.width, w.group).token_groups);
+        p.tokens = reinterpret_cast<TokenGroup const*>(
+            static_cast<unsigned char const*>(codes) +
+            (wgmma ? cores_layout(a.m, w.k, w.group) : packed_layout(a.m, w.k, a.width, w.group)).token_groups);
     p.x_stride = a.x_stride;
     p.y = static_cast<uint16_t*>(a.y);
     p.y_stride = a.y_stride;
@@ -141,6 +181,15 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     int const shared = kernel.shared_bytes(p.m);
     if (shared > device.largest_shared_bytes) return W4AXK_BAD_TILE;
     Launch const l = {&kernel, dim3(plan.blocks), shared, pdl && device.has_pdl, stream};
+    if (wgmma) {
+        if (!device.has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
+        WgmmaParams with_map = {p, {}};
+        if (!packed) {
+            w4axk_status const status = make_row_map(with_map.x, a.x, p.m, p.k, a.x_stride, kernel.tokens);
+            if (status != W4AXK_OK) return status;
+        }
+        return status_of(launch(l, with_map));
+    }
     if (!routed && kernel.family != W4AXK_PLAIN) return status_of(launch(l, p));
     return status_of(launch(l, RoutedParams{p, codes, routed ? &a.latch->latched : nullptr}));
 }
@@ -158,14 +207,17 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     return W4AXK_OK;
 }
 
-w4axk_status launch_quantize(w4axk_quantize_args const& a, Device const& device, cudaStream_t stream) {
+// `cores`: for the wgmma family.
+w4axk_status launch_quantize(w4axk_quantize_args const& a, bool cores, Device const& device, cudaStream_t stream) {
     QuantizeParams p = {};
     p.x = a.x;
     p.x_stride = a.x_stride;
     p.codes = a.packed;
     if (a.width == W4AXK_LATCHED) p.latched = &a.latch->latched;
-    p.tokens = reinterpret_cast<TokenGroup*>(static_cast<unsigned char*>(a.packed) +
-                                             packed_layout(a.m, a.k, a.width, a.group).token_groups);
+    p.cores = cores;
+    p.tokens = reinterpret_cast<TokenGroup*>(
+        static_cast<unsigned char*>(a.packed) +
+        (cores ? cores_layout(a.m, a.k, a.group) : packed_layout(a.m, a.k, a.width, a.group)).token_groups);
     p.m = int(a.m);
     p.k = int(a.k);
     p.k_tiles = ceil_div(p.k, kTileK);
@@ -220,7 +272,7 @@ const char* w4axk_status_text(uint32_t status) {
 }
 
 uint32_t w4axk_tile_count(uint32_t family) {
-    return family == W4AXK_DECODE ? kDecodeTiles : family == W4AXK_PREFILL ? kPrefillTiles : family == W4AXK_PLAIN ? 1 : 0;
+    return family == W4AXK_DECODE ? kDecodeTiles : family == W4AXK_PREFILL ? kPrefillTiles : family == W4AXK_WGMMA ? kWgmmaTiles : family == W4AXK_PLAIN ? 1 : 0;
 }
 
 w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint64_t* bytes) {
@@ -265,7 +317,7 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
         return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, *device, pdl, on);
     w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m,    a.weight.k,
                                           a.width, a.weight.group, a.flags,     a.device,          a.latch};
-    status = launch_quantize(quantize, *device, on);
+    status = launch_quantize(quantize, plan.family == W4AXK_WGMMA, *device, on);
     // Ours to overlap: the GEMM fetches weights while quantize_pack runs.
     return status == W4AXK_OK ? launch_gemm(a, plan, a.workspace, *device, true, on) : status;
 }
@@ -279,7 +331,7 @@ w4axk_status w4axk_quantize_pack(const w4axk_quantize_args* args, void* stream) 
     auto const on = static_cast<cudaStream_t>(stream);
     ContextGuard guard;
     status = guard.enter(*device, on);
-    return status == W4AXK_OK ? launch_quantize(*args, *device, on) : status;
+    return status == W4AXK_OK ? launch_quantize(*args, false, *device, on) : status;
 }
 
 w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t* attributes) {
@@ -291,13 +343,15 @@ w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kern
     Kernel const& k = *kernel_at(int(kernel));
     cudaFuncAttributes const& f = loaded->attributes;
     // The architecture that the source was compiled for, also where the driver compiled the PTX for a newer one.
-    bool const s4 = k.bits == 4 && f.ptxVersion < 90;
-    bool const multiplies = k.family == W4AXK_DECODE || k.family == W4AXK_PREFILL;
+    bool const s4 = k.bits == 4 && f.ptxVersion < 90, wgmma = k.family == W4AXK_WGMMA;
+    if (wgmma && !find_device(device)->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
+    bool const multiplies = k.family == W4AXK_DECODE || k.family == W4AXK_PREFILL || wgmma;
     attributes->family = k.family;
     bool const routed = k.role == Role::RoutedGemm;
     attributes->width = uint32_t(k.bits ? k.bits : routed ? int(W4AXK_LATCHED) : k.role == Role::QuantizePack ? 8 : 16);
     attributes->mma = !multiplies     ? W4AXK_MMA_NONE
                       : routed        ? W4AXK_MMA_ROUTED
+                      : wgmma         ? (k.bits == 16 ? W4AXK_MMA_WGMMA_BF16 : W4AXK_MMA_WGMMA_S8)
                       : k.bits == 16  ? W4AXK_MMA_BF16
                       : s4            ? W4AXK_MMA_S4
                                       : W4AXK_MMA_S8;
@@ -314,9 +368,9 @@ w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kern
 w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint32_t* mma) {
     if (!mma) return W4AXK_NULL_POINTER;
     if (!is_fixed_width(width)) return W4AXK_BAD_WIDTH;
-    if (family < W4AXK_DECODE || family > W4AXK_PLAIN) return W4AXK_BAD_FAMILY;
+    if (family < W4AXK_DECODE || family > W4AXK_WGMMA) return W4AXK_BAD_FAMILY;
     // All kernels of a file are compiled for the same architectures: one stands for all.
-    int const kernel = find_kernel(Role::Gemm, w4axk_family(family), int(width), W4AXK_G128, true, 1);
+    int const kernel = find_kernel(Role::Gemm, w4axk_family(family), int(width), W4AXK_G128, family != W4AXK_WGMMA || width == W4AXK_BF16, 1);
     w4axk_kernel_attributes_t attributes;
     w4axk_status const status = w4axk_kernel_attributes(device, uint32_t(kernel), &attributes);
     if (status == W4AXK_OK) *mma = attributes.mma;

@@ -7,6 +7,10 @@
 #include <mutex>
 #include <new>
 
+#ifdef W4AX_EMULATE
+#include "emulate/sm90.h"
+#endif
+
 namespace w4ax {
 
 namespace {
@@ -14,6 +18,13 @@ namespace {
 constexpr int kMaxDevices = 64;
 // CUDA 12.4: conditional nodes of graphs. What sets one calls a function that older drivers do not have.
 constexpr int kConditionalNodesDriver = 12040;
+
+// Code for sm_90a is in the build: build.rs says so. Without it the kernels of the wgmma family are empty on sm_90.
+#if defined(W4AX_SM90A) || (defined(W4AX_EMULATE) && W4AX_EMULATE_ARCH == 900)
+constexpr bool kBuiltForWgmma = true;
+#else
+constexpr bool kBuiltForWgmma = false;
+#endif
 
 thread_local char const* last_error_text = "no error";
 
@@ -28,6 +39,7 @@ struct Driver {
     CUresult (*retain_primary)(CUcontext*, CUdevice);
     CUresult (*device)(CUdevice*, int);
     CUresult (*kernel_node)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
+    decltype(&cuTensorMapEncodeTiled) encode_map;
 };
 Driver driver;
 
@@ -54,6 +66,7 @@ cudaError_t look_up_driver() {
     if (error == cudaSuccess) error = look_up("cuDevicePrimaryCtxRetain", d.retain_primary);
     if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
     if (error == cudaSuccess) error = look_up("cuGraphKernelNodeGetParams", d.kernel_node);
+    if (error == cudaSuccess) error = look_up("cuTensorMapEncodeTiled", d.encode_map);
     if (error == cudaSuccess) driver = d;
     return error;
 }
@@ -74,12 +87,15 @@ std::mutex preload_mutex;
 // Loads all kernels in the context that is current.
 w4axk_status load_kernels(Slot& slot, int ordinal) {
     slot.device.ordinal = ordinal;
-    int major = 0;
+    int major = 0, minor = 0;
     cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&slot.device.multiprocessors, cudaDevAttrMultiProcessorCount, ordinal);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&slot.device.largest_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
     if (error != cudaSuccess) return status_of(error);
     slot.device.has_pdl = major >= 9;
+    slot.device.has_wgmma = kBuiltForWgmma && major == 9 && minor == 0;
     slot.kernels.reset(new (std::nothrow) LoadedKernel[kernel_count()]);
     if (!slot.kernels) return status_of(cudaErrorMemoryAllocation);
     int driver_version = 0;
@@ -151,6 +167,11 @@ LoadedKernel const* find_loaded(int ordinal, int kernel) {
 ContextGuard::~ContextGuard() {}
 w4axk_status ContextGuard::enter(Device const&, cudaStream_t) { return W4AXK_OK; }
 
+w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
+    w4ax_emulate::encode_row_map(&map, x, rows, columns, stride, box_rows);
+    return W4AXK_OK;
+}
+
 #else
 
 ContextGuard::~ContextGuard() {
@@ -168,6 +189,18 @@ w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
     if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
     entered_ = true;
     return W4AXK_OK;
+}
+
+w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
+    static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap), "as opaque as the driver's");
+    cuuint64_t const extents[] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[] = {cuuint64_t(stride) * 2};
+    cuuint32_t const box[] = {kTileK, cuuint32_t(box_rows)}, steps[] = {1, 1};
+    CUresult const result = driver.encode_map(
+        reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), extents, strides, box, steps,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        // Beyond the matrix come zeros.
+        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? W4AXK_OK : status_of(cudaErrorInvalidValue);
 }
 
 w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is) {

@@ -18,6 +18,8 @@ struct LoadedKernel {
 struct Device {
     int ordinal;
     bool has_pdl;             // sm_90 and later
+    bool has_wgmma;           // sm_90, and the build has code for sm_90a
+    int multiprocessors;
     int largest_shared_bytes; // of a block
 };
 
@@ -25,6 +27,10 @@ struct Device {
 Device const* find_device(int ordinal);
 // Whatever was preloaded, `there` or not.
 LoadedKernel const* find_loaded(int ordinal, int kernel);
+
+// How tensor copies see a BF16 matrix [rows, columns]: boxes of box_rows x 64 elements, swizzled over 128 bytes. Its address and
+// the stride in bytes are multiples of 16.
+w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows);
 
 #ifndef W4AX_EMULATE
 // Whether a kernel node of a graph runs in the device's primary context.

@@ -177,7 +177,7 @@ W4AX_DEVICE void decode(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
 
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 2) decode_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
-    W4AX_DYNAMIC_SHARED(shared);
+    W4AX_DYNAMIC_SHARED(shared, 128);
     Decode<C> const d(p, shared);
     Tensor rW = first_weights(d);  // (4,NT,tiles)
     decode(d, rW);

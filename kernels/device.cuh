@@ -30,10 +30,11 @@
 
 // The dynamic shared memory of a block.
 #ifdef W4AX_EMULATE
-#define W4AX_DYNAMIC_SHARED(name) unsigned char* name = static_cast<unsigned char*>(::w4ax_emulate::dynamic_shared(128))
+#define W4AX_DYNAMIC_SHARED(name, alignment) \
+    unsigned char* name = static_cast<unsigned char*>(::w4ax_emulate::dynamic_shared(alignment))
 #define W4AX_GRID_CONSTANT
 #else
-#define W4AX_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define W4AX_DYNAMIC_SHARED(name, alignment) extern __shared__ __align__(alignment) unsigned char name[]
 // Parameters stay in constant memory instead of being copied to each thread's stack when their address is taken.
 #define W4AX_GRID_CONSTANT __grid_constant__
 #endif

@@ -12,6 +12,11 @@
 //   2 bits: 4 bytes; the 4-bit words w0 | w1 << 2.
 // After the tiles, from the next multiple of 128 bytes: a TokenGroup for [ceil(M/8)][groups][8 tokens].
 // Codes of k beyond K and of tokens beyond M are 0, their TokenGroups are 0.
+//
+// For the wgmma family, which reads its B operand from shared memory, the same codes lie as core matrices ("cores"): whatever the
+// width, a code is a byte, and a tile is four matrices of 8 tokens x 16 bytes, number 2h + odd; byte 4t + 2e + c of token g
+// there is byte 2e + c of register 2h + odd above. After the tiles stands for each group, as f32 (TokenFactors),
+// [ceil(M/8)][groups][scale, minus zero, minus sum][8 tokens]; per channel the TokenGroups as they are.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +69,17 @@ struct PackedLayout {
 
 W4AX_HOST_DEVICE constexpr uint64_t packed_token_groups(uint64_t m_tiles, uint64_t k_tiles, uint64_t bits) {
     return (m_tiles * k_tiles * (kTileM * kTileK / 8) * bits + 127) / 128 * 128;
+}
+
+// Of the TokenFactors of a tile's 8 tokens and one group.
+constexpr int kFactorBytes = 3 * kTileM * 4;
+
+// Packed as core matrices.
+inline PackedLayout cores_layout(uint64_t m, uint64_t k, uint64_t group) {
+    uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
+    uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, 8);
+    uint64_t const beside = group ? (k + group - 1) / group * kFactorBytes : kTileM * sizeof(TokenGroup);
+    return {token_groups, token_groups + m_tiles * beside};
 }
 
 inline PackedLayout packed_layout(uint64_t m, uint64_t k, uint64_t bits, uint64_t group) {

@@ -28,6 +28,17 @@ struct GemmParams {
     bool y_vectors;               // rows of y are aligned to 16 bytes
 };
 
+// A matrix in global memory as tensor copies see it: 128 opaque bytes, CUtensorMap's (under the emulator its own).
+struct alignas(64) TensorMap {
+    uint64_t opaque[16];
+};
+
+// A GEMM of the wgmma family.
+struct WgmmaParams {
+    GemmParams gemm;
+    TensorMap x;                  // BF16 activations; quantised ones are packed as core matrices
+};
+
 // A GEMM whose width the latch says. `gemm` is as for 16 bits.
 struct RoutedParams {
     GemmParams gemm;
@@ -46,6 +57,7 @@ struct QuantizeParams {
     int bits;
     bool x_vectors;               // rows of x are aligned to 4 bytes
     uint64_t const* latched;      // null, or what says `bits`
+    bool cores;                   // core matrices of bytes, for the wgmma family, whatever `bits` is
 };
 
 struct LatchParams {

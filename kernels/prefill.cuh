@@ -9,6 +9,7 @@
 #include "device.cuh"
 #include "epilogue.cuh"
 #include "mma.cuh"
+#include "outputs.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
 #include "quantise.cuh"
@@ -57,14 +58,14 @@ struct PrefillConfig {
     static constexpr int kLoopBytes =
         kCodeGroups + (!kQuantises ? 0 : kGroup ? kTokens * kStageRuns * int(sizeof(TokenGroup)) : kTokens * 16);
 
-    // Outputs on their way to y, over the stages. The pad puts the lane columns of a fragment (tokens 2t) on other banks.
-    static constexpr int kOutRow = kRows + 8;
-    static constexpr int kShared = kLoopBytes > kTokens * kOutRow * 2 ? kLoopBytes : kTokens * kOutRow * 2;
+    // Outputs go over the stages.
+    static constexpr int kShared = kLoopBytes > out_bytes(kRows, kTokens) ? kLoopBytes : out_bytes(kRows, kTokens);
 };
 
 // The steps of the kernel, one function each.
 template <class C>
 struct Prefill {
+    using Config = C;
     using Engine = w4ax::Engine<C::kBits, C::kGroup>;
     using Accumulator = typename Engine::Accumulator;
     static constexpr int kWords = Engine::kWords;

@@ -48,53 +48,13 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
     cp_async_wait<0>();
 }
 
-// Writes the block's outputs, turned through shared memory: accumulators lie channel by channel, y token by token.
-// `beside(channel)` is what stands beside a channel, `output(that, i, n, m)` then gives the lane's outputs before the bias.
+// Stages are over: their place is the outputs'.
 template <class C, class Beside, class Output>
 W4AX_DEVICE void write_outputs(Prefill<C> const& b, Beside beside, Output output) {
-    GemmParams const& p = b.p;
-    auto* const sY = reinterpret_cast<uint16_t*>(b.shared);
-    Tensor cC = Prefill<C>::Engine::coordinates();  // (4) -> (row,token)
-    // What goes with the lane's rows g and g + 8 of each weight tile.
-    decltype(beside(0)) rows[C::kNT][2];
-    float bias[C::kNT][2];
-    CUTE_UNROLL
-    for (int n = 0; n < C::kNT; ++n) {
-        CUTE_UNROLL
-        for (int i = 0; i < 2; ++i) {
-            int const channel = (b.tile_n + b.warp_n * C::kNT + n) * kTileN + b.lane / 4 + 8 * i;
-            // Channels beyond N are not written, and have nothing that could be read.
-            rows[n][i] = channel < p.n ? beside(channel) : decltype(beside(0)){};
-            bias[n][i] = p.bias && channel < p.n ? p.bias[channel] : 0.0f;
-        }
-    }
-    CUTE_UNROLL
-    for (int n = 0; n < C::kNT; ++n) {
-        CUTE_UNROLL
-        for (int m = 0; m < C::kMT; ++m) {
-            CUTE_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                int const row = (b.warp_n * C::kNT + n) * kTileN + int(get<0>(cC(i)));
-                int const token = (b.warp_m * C::kMT + m) * kTileM + int(get<1>(cC(i)));
-                float const acc = output(rows[n][i / 2], i, n, m);
-                sY[token * C::kOutRow + row] = round_to_bf16(p.bias ? __fadd_rn(acc, bias[n][i / 2]) : acc);
-            }
-        }
-    }
+    turn_outputs(b, beside, output);
     // The block's outputs are complete.
     __syncthreads();
-    constexpr int kUnits = C::kRows / 8;
-    for (int i = b.thread; i < C::kTokens * kUnits; i += C::kThreads) {
-        int const token = b.tile_m * kTileM + i / kUnits, channel = b.tile_n * kTileN + i % kUnits * 8;
-        if (token >= p.m || channel >= p.n) continue;
-        uint16_t const* const sFrom = sY + i / kUnits * C::kOutRow + i % kUnits * 8;
-        uint16_t* const gTo = p.y + token * p.y_stride + channel;
-        if (p.y_vectors && channel + 8 <= p.n) {
-            *reinterpret_cast<uint4*>(gTo) = *reinterpret_cast<uint4 const*>(sFrom);
-        } else {
-            for (int e = 0; e < 8 && channel + e < p.n; ++e) gTo[e] = sFrom[e];
-        }
-    }
+    store_outputs(b);
 }
 
 // Groups, and BF16 whole rows in runs of 128.
@@ -173,7 +133,7 @@ W4AX_DEVICE void prefill(GemmParams const& p, unsigned char* shared) {
 // blocks, and spills.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {
-    W4AX_DYNAMIC_SHARED(shared);
+    W4AX_DYNAMIC_SHARED(shared, 128);
     prefill<C>(p, shared);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.cuh"
+#include "epilogue.cuh"
 #include "latch.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
@@ -19,7 +20,14 @@ W4AX_DEVICE void store_codes(QuantizeParams const& p, int token, int tile_k, int
     uint32_t const other = __shfl_xor_sync(kAllLanes, word, 1);
     if (tile_k >= p.k_tiles) return;
     auto* const gTile = static_cast<unsigned char*>(p.codes) +
-                        (int64_t(token / kTileM) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits);
+                        (int64_t(token / kTileM) * p.k_tiles + tile_k) * activation_tile_bytes(p.cores ? 8 : p.bits);
+    if (p.cores) {
+        // Matrix 2h + odd, row `token`, word t.
+        auto* const gWords = reinterpret_cast<uint32_t*>(gTile) + (octet % 2 * 2 * kTileM + token % kTileM) * 4 + octet / 2;
+        gWords[0] = codes.quad[0];
+        gWords[kTileM * 4] = codes.quad[1];
+        return;
+    }
     int const at = (token % kTileM) * kOctetsPerTile + octet;
     if (p.bits == 8)
         reinterpret_cast<uint2*>(gTile)[at] = make_uint2(codes.quad[0], codes.quad[1]);
@@ -67,14 +75,22 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_C
 
     // One lane of each group: the octet where it begins (t = 0).
     int const k = (tile_k + lane / kOctetsPerTile) * kTileK + octet_k(lane % kOctetsPerTile), group = k / kGroup;
-    if (k % kGroup == 0 && group < p.groups)
-        p.tokens[(int64_t(blockIdx.x) * p.groups + group) * kTileM + warp_index()] =
-            TokenGroup{q.scale, zero_and_sum(q.zero, sum)};
+    if (k % kGroup != 0 || group >= p.groups) return;
+    TokenGroup const t = {q.scale, zero_and_sum(q.zero, sum)};
+    if (p.cores) {
+        auto* const gFactors = reinterpret_cast<float*>(p.tokens) + (int64_t(blockIdx.x) * p.groups + group) * (3 * kTileM);
+        TokenFactors const factors = token_factors(t);
+        gFactors[warp_index()] = factors.scale;
+        gFactors[kTileM + warp_index()] = factors.minus_zero;
+        gFactors[2 * kTileM + warp_index()] = factors.minus_sum;
+    } else {
+        p.tokens[(int64_t(blockIdx.x) * p.groups + group) * kTileM + warp_index()] = t;
+    }
 }
 
 // Per token: a block a token, also for those between M and the next multiple of 8.
 __global__ void __launch_bounds__(kPackThreads) quantize_pack_rows(W4AX_GRID_CONSTANT QuantizeParams const params) {
-    W4AX_DYNAMIC_SHARED(shared);
+    W4AX_DYNAMIC_SHARED(shared, 128);
     constexpr int kWarps = kPackThreads / 32;
     auto* const sExtremes = reinterpret_cast<Extremes*>(shared);          // [warp]
     auto* const sSums = reinterpret_cast<int*>(sExtremes + kWarps);       // [warp]

@@ -7,7 +7,7 @@
 namespace w4ax {
 
 enum class Role {
-    Gemm,          // takes GemmParams, the plain one RoutedParams
+    Gemm,          // takes GemmParams, the plain one RoutedParams, those of the wgmma family WgmmaParams
     RoutedGemm,    // takes RoutedParams
     QuantizePack,  // takes QuantizeParams
     Latch,         // takes LatchParams, as the last
@@ -18,7 +18,7 @@ struct Kernel {
     void const* function;         // a `void (*)(Params)`
     Role role;
     w4axk_family family;          // of the GEMMs; else W4AXK_AUTO
-    int bits;                     // 4 takes 2 as well; 0: any
+    int bits;                     // 4 takes 2 as well, 8 of the wgmma family both; 0: any
     int group;                    // 0: per channel
     bool fused;
     int tile;                     // 1.., its number in the family
@@ -48,6 +48,8 @@ KernelList prefill_a8_packed();
 KernelList prefill_bf16();
 KernelList quantize_pack_kernels();
 KernelList plain_kernels();
+KernelList wgmma_a8();
+KernelList wgmma_bf16();
 KernelList routed_decode_fused();
 KernelList routed_decode_packed();
 KernelList routed_prefill();
@@ -56,6 +58,7 @@ KernelList graph_latch_kernels();
 
 constexpr int kDecodeTiles = 3;
 constexpr int kPrefillTiles = 3;
+constexpr int kWgmmaTiles = 2;
 
 // All of them in one numbering.
 int kernel_count();

@@ -43,7 +43,7 @@ struct RoutedDecode {
 
 template <class R>
 __global__ void __launch_bounds__(R::kThreads, 2) routed_decode_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
-    W4AX_DYNAMIC_SHARED(shared);
+    W4AX_DYNAMIC_SHARED(shared, 128);
     Tensor rW = first_weights(Decode<typename R::Bf16>(p.gemm, shared));  // (4,NT,tiles)
     // The latch may be the launch before this one.
     ptx::wait_for_previous_grid();
@@ -87,7 +87,7 @@ W4AX_DEVICE void prefill_branch(GemmParams const& p, unsigned char* shared) {
 
 template <class R>
 __global__ void __launch_bounds__(R::kThreads, 1) routed_prefill_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
-    W4AX_DYNAMIC_SHARED(shared);
+    W4AX_DYNAMIC_SHARED(shared, 128);
     ptx::wait_for_previous_grid();
     int const bits = latched_bits(p.latched);
     if (bits == 16) {

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure or a meaning below changes. */
-#define W4AXK_ABI_VERSION 2u
+#define W4AXK_ABI_VERSION 3u
 
 /* ---- numbers ---- */
 
@@ -35,7 +35,8 @@ typedef enum w4axk_status {
     W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
     W4AXK_BAD_SCALE_TYPE = 6,
     W4AXK_BAD_FAMILY = 7,           /* unknown, or decode with more than W4AXK_DECODE_MAX_M tokens */
-    W4AXK_BAD_MODE = 8,             /* unknown, packed with 16 bits, or fused where a latched width is packed first */
+    W4AXK_BAD_MODE = 8,             /* unknown, packed with 16 bits, fused where a latched width is packed first; wgmma: fused,
+                                     * packed by the caller, or latched */
     W4AXK_BAD_TILE = 9,             /* no such tile variant in this family */
     W4AXK_BAD_FLAGS = 10,           /* unknown flag bits, or a reserved field that is not 0 */
     W4AXK_MISALIGNED = 11,          /* a pointer is not aligned as its field requires */
@@ -77,14 +78,18 @@ typedef enum w4axk_mma {
     W4AXK_MMA_S4 = 1,    /* mma.m16n8k64 (k32 for groups of 32) s4 x u4 -> s32 */
     W4AXK_MMA_S8 = 2,    /* mma.m16n8k32 s8 x u8 -> s32 */
     W4AXK_MMA_BF16 = 3,  /* mma.m16n8k16 bf16 x bf16 -> f32 */
-    W4AXK_MMA_ROUTED = 4 /* a routed kernel: the ones that its family's kernels of each width have */
+    W4AXK_MMA_ROUTED = 4, /* a routed kernel: the ones that its family's kernels of each width have */
+    W4AXK_MMA_WGMMA_S8 = 5,  /* wgmma.m64nNk32 s8 x u8 -> s32 */
+    W4AXK_MMA_WGMMA_BF16 = 6 /* wgmma.m64nNk16 bf16 x bf16 -> f32 */
 } w4axk_mma;
 
 typedef enum w4axk_family {
     W4AXK_AUTO = 0,    /* picked from the shape by the table that w4axk_plan_gemm shows */
     W4AXK_DECODE = 1,  /* M up to W4AXK_DECODE_MAX_M: streams the weights past the tokens */
     W4AXK_PREFILL = 2, /* any M */
-    W4AXK_PLAIN = 3    /* any M: one thread an output, slow and obvious; the oracle of the other two */
+    W4AXK_PLAIN = 3,   /* any M: one thread an output, slow and obvious; the oracle of the others */
+    W4AXK_WGMMA = 4    /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Mode W4AXK_MODE_AUTO; rows of BF16 activations
+                        * that are not quantised are aligned to 16 bytes */
 } w4axk_family;
 
 typedef enum w4axk_mode {

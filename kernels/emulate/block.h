@@ -14,7 +14,7 @@ namespace w4ax_emulate {
 constexpr int max_threads = 1024;
 constexpr int max_barriers = 16;
 
-enum class State : std::uint8_t { ready, in_collective, at_barrier, exited };
+enum class State : std::uint8_t { ready, in_collective, at_barrier, at_counting_barrier, exited };
 
 /// One cp.async that its thread has not waited for.
 struct AsyncCopy {
@@ -39,6 +39,7 @@ struct CudaThread : Thread {
   int barrier = 0;
   char const* barrier_file = nullptr;
   int barrier_line = 0;
+  void const* counting_barrier = nullptr;
 
   std::vector<AsyncCopy> copies;  // oldest first, from `first_copy` on
   std::size_t first_copy = 0;
@@ -103,5 +104,8 @@ void report(char const* format, ...) __attribute__((format(printf, 1, 2)));
 /// Copies left in flight by a thread that exits are an error.
 void check_no_copies(CudaThread& thread);
 void forget_copies(CudaThread& thread);
+/// Whether a copy that has just been issued, or is under way, lands now, by the options.
+bool arrives_now();
+void set_flight(void const* pointer, std::size_t bytes, Flight flight);
 
 }  // namespace w4ax_emulate

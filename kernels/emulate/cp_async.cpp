@@ -4,18 +4,19 @@
 
 namespace w4ax_emulate {
 
-namespace {
-
 bool arrives_now() {
   AsyncCopies mode = options.async_copies;
   if (mode == AsyncCopies::by_seed) mode = static_cast<AsyncCopies>(options.seed / 4 % 3);  // beside the schedule's seed % 4
   return mode == AsyncCopies::early || (mode == AsyncCopies::random && (random_bits() & 1));
 }
 
-void set_flight(SharedRegion& region, void const* pointer, std::size_t bytes, Flight flight) {
+void set_flight(void const* pointer, std::size_t bytes, Flight flight) {
+  SharedRegion& region = *block.on->shared.find(pointer, bytes);
   std::size_t const first = static_cast<char const*>(pointer) - region.bytes;
   for (std::size_t at = first / 4; at < (first + bytes + 3) / 4; ++at) region.in_flight[at] = flight;
 }
+
+namespace {
 
 bool in_flight(SharedRegion const& region, void const* pointer, std::size_t bytes) {
   std::size_t const first = static_cast<char const*>(pointer) - region.bytes;
@@ -42,7 +43,7 @@ Arrival begin_async_copy(void* destination, void const* source, int bytes, int s
     fail("cp.async: another copy into the same bytes is still under way (shared byte %zu)",
          static_cast<std::size_t>(static_cast<char*>(destination) - region->bytes));
   }
-  set_flight(*region, destination, bytes, Flight::under_way);
+  set_flight(destination, bytes, Flight::under_way);
   ++counters.async_copies;
   counters.global_bytes_read += source_bytes;
   bool const now = arrives_now();
@@ -64,7 +65,7 @@ bool next_landing_copy(int pending, LandingCopy& out) {
   AsyncCopy const& copy = me.copies[me.first_copy];
   if (pending >= 0 && std::int64_t(copy.group) >= std::int64_t(me.committed_groups) - pending) return false;
   out = {const_cast<void*>(copy.destination), copy.source, copy.bytes, copy.source_bytes, copy.landed};
-  set_flight(*block.on->shared.find(copy.destination, copy.bytes), copy.destination, copy.bytes, Flight::none);
+  set_flight(copy.destination, copy.bytes, Flight::none);
   ++me.first_copy;
   return true;
 }
@@ -73,7 +74,7 @@ void check_not_in_flight(void const* pointer, std::size_t bytes, char const* rea
   SharedRegion* region = block.on->shared.find(pointer, bytes);
   if (!region) fail("%s: address %p is not in the block's shared memory", reader, pointer);
   if (in_flight(*region, pointer, bytes)) {
-    fail("%s: reads shared byte %zu, into which a cp.async is still under way", reader,
+    fail("%s: reads shared byte %zu, into which a copy is still under way", reader,
          static_cast<std::size_t>(static_cast<char const*>(pointer) - region->bytes));
   }
 }

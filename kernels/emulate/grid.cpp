@@ -6,6 +6,7 @@
 #include "block.h"
 #include "launch.h"
 #include "sanitizers.h"
+#include "sm90.h"
 
 namespace w4ax_emulate {
 
@@ -63,6 +64,7 @@ void thread_main() {
     if (!running_grid.overlaps_previous) acquire_blocks_of(previous_set);
     run_thread(run_closure);
     check_no_copies(self());
+    check_async_proxy(block.exited + 1 == block.threads);
     if (running_grid.overlaps_previous && block.exited + 1 == block.threads && !block.waited_for_previous_grid) {
       fail("the block exits without griddepcontrol.wait, in a grid that overlaps the previous one");
     }
@@ -138,6 +140,7 @@ bool run_one_block(unsigned linear) {
   for (auto& barrier : block.on->barriers) barrier.arrived = 0;
   ++counters.blocks;
   block.on->shared.start_block(block.serial);
+  start_async_proxy();
   start_schedule();
   start_threads();
   run_block();

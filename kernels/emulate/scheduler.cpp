@@ -1,6 +1,7 @@
 // Which thread of the block runs next.
 #include "block.h"
 #include "sanitizers.h"
+#include "sm90.h"
 
 // Plain variables, as kernels read them; set at every switch. Macros would break CUDA's own headers.
 uint3 threadIdx, blockIdx;
@@ -56,6 +57,13 @@ CudaThread* next_thread() {
   }
 }
 
+/// Copies land where nobody could go on without them.
+CudaThread* next_thread_or_copy() {
+  CudaThread* next = next_thread();
+  while (!next && land_a_copy()) next = next_thread();
+  return next;
+}
+
 void switch_to(CudaThread& to) {
   auto* from = static_cast<CudaThread*>(current);
   if (from == &to) return;
@@ -70,11 +78,23 @@ void switch_to(CudaThread& to) {
 [[noreturn]] void fail_stuck() {
   CudaThread* in_collective = nullptr;
   CudaThread* at_barrier = nullptr;
-  int waiting[2] = {};
+  CudaThread* at_counting_barrier = nullptr;
+  int waiting[3] = {};
   for (int i = 0; i < block.threads; ++i) {
     CudaThread& thread = block.thread(i);
     if (thread.state == State::in_collective) ++waiting[0], in_collective = in_collective ? in_collective : &thread;
     if (thread.state == State::at_barrier) ++waiting[1], at_barrier = at_barrier ? at_barrier : &thread;
+    if (thread.state == State::at_counting_barrier) {
+      ++waiting[2], at_counting_barrier = at_counting_barrier ? at_counting_barrier : &thread;
+    }
+  }
+  if (at_counting_barrier) {
+    fail_beside(at_counting_barrier,
+                "stuck: %d threads wait at counting barriers (thread %d at the one of shared byte %td), %d in warp collectives, "
+                "%d at barriers, %d exited",
+                waiting[2], at_counting_barrier->linear,
+                static_cast<char const*>(at_counting_barrier->counting_barrier) - block.on->shared.dynamic.bytes, waiting[0],
+                waiting[1], block.exited);
   }
   if (in_collective && at_barrier) {
     fail_beside(in_collective,
@@ -109,7 +129,7 @@ void wait_in(State state) {
   CudaThread& me = self();
   me.state = state;
   remove_from_ready(me);
-  CudaThread* next = next_thread();
+  CudaThread* next = next_thread_or_copy();
   if (!next) fail_stuck();
   switch_to(*next);
 }
@@ -128,7 +148,7 @@ void leave_block() {
     current = nullptr;
     host.enter_from(me.fiber);
   } else {
-    CudaThread* next = next_thread();
+    CudaThread* next = next_thread_or_copy();
     if (!next) fail_stuck();
     switch_to(*next);
   }

@@ -23,6 +23,8 @@ auto element_of(std::uint32_t word, int i) {
   }
 }
 
+}  // namespace
+
 float add_products(float const* a, float const* b, int count, float c) {
   if (options.bf16_sum == Bf16Sum::exact) {
     long double sum = c;  // 64 bits of mantissa: exact for any sum that does not span more
@@ -39,8 +41,6 @@ std::uint32_t add_products(std::int16_t const* a, std::int16_t const* b, int cou
   for (int k = 0; k < count; ++k) sum += std::int32_t(a[k]) * b[k];
   return c + static_cast<std::uint32_t>(sum);
 }
-
-}  // namespace
 
 // PTX ISA, "Matrix fragments for mma.m16n8k*". With E elements in a register, g = lane / 4, t = lane % 4:
 //   A, register r, element i:  row g + 8 * (r & 1),  k = 4 * E * (r >> 1) + t * E + i

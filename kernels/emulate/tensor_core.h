@@ -34,6 +34,10 @@ inline void mma(char const* name, T* d, std::uint32_t const* a, std::uint32_t co
   std::memcpy(d, meet(name, exchange_mma<A, B, K>, full_mask, in, 12), 16);
 }
 
+/// c and the products, k ascending or all at once by the options; for integers it wraps.
+float add_products(float const* a, float const* b, int count, float c);
+std::uint32_t add_products(std::int16_t const* a, std::int16_t const* b, int count, std::uint32_t c);
+
 template <int Matrices, bool Transposed>
 void exchange_ldmatrix(WarpExchange&, std::uint32_t);
 

@@ -23,6 +23,7 @@ pub fn architectures(variant: Variant) -> &'static [u32] {
 pub const DECODE: u32 = 1;
 pub const PREFILL: u32 = 2;
 pub const PLAIN: u32 = 3;
+pub const WGMMA: u32 = 4;
 pub const AUTO: u32 = 0;
 pub const FUSED: u32 = 1;
 pub const PACKED: u32 = 2;
@@ -31,14 +32,28 @@ pub const LATCHED: u32 = 255;
 
 /// Brings a part of a variant up to date, one at a time, and says what was left out.
 pub fn build(part: Part, variant: Variant) {
-    static BUILT: Mutex<Vec<(Part, Variant)>> = Mutex::new(Vec::new());
+    build_for(part, variant, architectures(variant));
+}
+
+fn build_for(part: Part, variant: Variant, architectures: &[u32]) {
+    static BUILT: Mutex<Vec<(Part, Variant, Vec<u32>)>> = Mutex::new(Vec::new());
+    let key = (part, variant, architectures.to_vec());
     let mut built = BUILT.lock().expect("no build has failed");
-    if !built.contains(&(part, variant)) {
-        let left_out = emulator::build(part, &[variant], architectures(variant));
+    if !built.contains(&key) {
+        let left_out = emulator::build(part, &[variant], architectures);
         if !left_out.is_empty() {
             println!("left out:\n{left_out}");
         }
-        built.push((part, variant));
+        built.push(key);
+    }
+}
+
+/// Runs `test` on the runner of sm_90.
+pub fn for_sm90(variant: Variant, test: impl FnOnce(&mut Runner)) {
+    build_for(Part::Kernels, variant, &[900]);
+    match Runner::new(variant, 900) {
+        Some(mut runner) => test(&mut runner),
+        None => assert_ne!(variant, Variant::Plain, "there is no plain runner"),
     }
 }
 
@@ -345,19 +360,29 @@ pub fn check_all(variant: Variant, cases: &[Gemm]) {
 pub fn check_generated(strategy: &(impl Strategy<Value = Gemm> + Sync), cases: u32) {
     for variant in Variant::ALL {
         for_runners(variant, |runner, architecture| {
-            let runner = std::cell::RefCell::new(runner);
-            let config = Config {
-                cases,
-                failure_persistence: None,
-                max_shrink_iters: 200,
-                ..Config::default()
-            };
-            TestRunner::new(config)
-                .run(strategy, |case| {
-                    case.check(&mut runner.borrow_mut())
-                        .map_err(TestCaseError::fail)
-                })
-                .unwrap_or_else(|e| panic!("{} {architecture}: {e}", variant.name()));
+            let what = format!("{} {architecture}", variant.name());
+            check_generated_on(strategy, cases, runner, &what);
         });
     }
+}
+
+pub fn check_generated_on(
+    strategy: &impl Strategy<Value = Gemm>,
+    cases: u32,
+    runner: &mut Runner,
+    what: &str,
+) {
+    let runner = std::cell::RefCell::new(runner);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(strategy, |case| {
+            case.check(&mut runner.borrow_mut())
+                .map_err(TestCaseError::fail)
+        })
+        .unwrap_or_else(|e| panic!("{what}: {e}"));
 }

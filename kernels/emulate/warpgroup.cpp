@@ -1,0 +1,230 @@
+// mma of a warpgroup, by warps: A in registers, B in shared memory, products that come late.
+#include "warpgroup.h"
+
+#include <vector>
+
+#include "block.h"
+#include "cp_async.h"
+#include "sm90.h"
+#include "tensor_core.h"
+#include "warp.h"
+
+namespace w4ax_emulate {
+
+namespace {
+
+constexpr int max_words = 128;  // accumulators of a lane: 256 tokens
+
+struct Call {
+  std::uint32_t const* a;
+  std::uint32_t* c;
+  std::uint64_t b;
+  int tokens;
+  bool bf16;
+};
+
+/// The true accumulators, while the kernel's are garbage.
+struct Accumulators {
+  std::uint32_t* seen[32];
+  int words;
+  std::uint32_t held[32][max_words];
+};
+
+struct Mma {
+  Call lane[32];
+  Accumulators* to;
+  bool committed;
+};
+
+struct Warp {
+  bool begun = false;
+  std::vector<Mma> queue;
+  std::vector<Accumulators*> accumulators;
+};
+Warp warps[max_threads / 32];
+
+struct Matrix {
+  char const* base;
+  std::uint64_t start, k_stride, token_stride;
+  bool swizzled;
+
+  explicit Matrix(std::uint64_t d)
+      : base(block.on->shared.dynamic.bytes),
+        start((d & 0x3FFF) << 4),
+        k_stride((d >> 16 & 0x3FFF) << 4),
+        token_stride((d >> 32 & 0x3FFF) << 4),
+        swizzled(d >> 62 == 1) {}
+
+  /// Where byte `byte` of a token's 32 is.
+  std::uint64_t at(int token, int byte) const {
+    if (!swizzled) return start + token / 8 * token_stride + byte / 16 * k_stride + token % 8 * 16 + byte % 16;
+    std::uint64_t const linear = start + token / 8 * token_stride + token % 8 * 128 + byte;
+    return linear ^ (linear >> 7 & 7) << 4;
+  }
+  unsigned char byte(int token, int k) const { return reinterpret_cast<unsigned char const volatile*>(base)[at(token, k)]; }
+};
+
+/// PTX ISA, "Register fragments for wgmma.mma_async.m64nNk*": a warp's are those of mma.m16n8.
+void execute(Mma const& mma) {
+  ++counters.mma;
+  Call const& one = mma.lane[0];
+  Matrix const b(one.b);
+  int const per_word = one.bf16 ? 2 : 4, depth = one.bf16 ? 16 : 32;
+  for (int token = 0; token < one.tokens; ++token) {
+    std::int16_t quantised[32];
+    float real[16];
+    for (int k = 0; k < depth; ++k) {
+      if (one.bf16) {
+        std::uint32_t const bits = std::uint32_t(b.byte(token, 2 * k)) << 16 | std::uint32_t(b.byte(token, 2 * k + 1)) << 24;
+        __builtin_memcpy(&real[k], &bits, 4);
+      } else {
+        quantised[k] = b.byte(token, k);
+      }
+    }
+    for (int row = 0; row < 16; ++row) {
+      std::int16_t integers[32];
+      float reals[16];
+      for (int k = 0; k < depth; ++k) {
+        int const r = k / (4 * per_word) * 2 + row / 8, lane = row % 8 * 4 + k / per_word % 4;
+        std::uint32_t const word = mma.lane[lane].a[r];
+        if (one.bf16) {
+          std::uint32_t const bits = word >> (16 * (k % 2)) << 16;
+          __builtin_memcpy(&reals[k], &bits, 4);
+        } else {
+          integers[k] = static_cast<std::int8_t>(word >> (8 * (k % 4)));
+        }
+      }
+      std::uint32_t& c = mma.to->held[row % 8 * 4 + token % 8 / 2][token / 8 * 4 + row / 8 * 2 + token % 2];
+      if (one.bf16) {
+        float sum;
+        __builtin_memcpy(&sum, &c, 4);
+        sum = add_products(reals, real, depth, sum);
+        __builtin_memcpy(&c, &sum, 4);
+      } else {
+        c = add_products(integers, quantised, depth, c);
+      }
+    }
+  }
+}
+
+void execute_committed(Warp& warp) {
+  std::size_t kept = 0;
+  for (auto& mma : warp.queue) {
+    if (mma.committed)
+      execute(mma);
+    else
+      warp.queue[kept++] = mma;
+  }
+  warp.queue.resize(kept);
+}
+
+bool comes_early() { return options.seed / 2 % 2 == 0; }
+
+void exchange_mma(WarpExchange& lanes, std::uint32_t) {
+  Warp& warp = warps[self().warp];
+  Mma mma = {};
+  for (int lane = 0; lane < 32; ++lane) {
+    Call* call;
+    __builtin_memcpy(&call, lanes.in[lane], sizeof call);
+    mma.lane[lane] = *call;
+    if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) fail("wgmma: lane %d has another descriptor", lane);
+  }
+  Call const& one = mma.lane[0];
+  for (auto* held : warp.accumulators) {
+    if (held->seen[0] == one.c) mma.to = held;
+  }
+  if (!mma.to) {
+    mma.to = new Accumulators{};
+    mma.to->words = one.tokens / 2;
+    for (int lane = 0; lane < 32; ++lane) {
+      mma.to->seen[lane] = mma.lane[lane].c;
+      for (int i = 0; i < mma.to->words; ++i) {
+        mma.to->held[lane][i] = mma.lane[lane].c[i];
+        mma.lane[lane].c[i] = 0xBADC0DE5u;
+      }
+    }
+    warp.accumulators.push_back(mma.to);
+  }
+  warp.queue.push_back(mma);
+}
+
+void exchange_begin(WarpExchange&, std::uint32_t) { warps[self().warp].begun = true; }
+
+void exchange_commit(WarpExchange&, std::uint32_t) {
+  Warp& warp = warps[self().warp];
+  warp.begun = false;
+  for (auto& mma : warp.queue) mma.committed = true;
+  if (comes_early()) execute_committed(warp);
+}
+
+void exchange_wait(WarpExchange&, std::uint32_t) {
+  Warp& warp = warps[self().warp];
+  execute_committed(warp);
+  if (!warp.queue.empty()) fail("wgmma: a wait with %zu mma that were not committed", warp.queue.size());
+  for (auto* held : warp.accumulators) {
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < held->words; ++i) held->seen[lane][i] = held->held[lane][i];
+    }
+    delete held;
+  }
+  warp.accumulators.clear();
+}
+
+}  // namespace
+
+std::uint64_t describe_matrix(void const* b, int k_stride, int token_stride, bool swizzled) {
+  std::uint64_t const start = static_cast<char const*>(b) - block.on->shared.dynamic.bytes;
+  if (start % 16 || start >> 18 || k_stride % 16 || token_stride % 16 || k_stride >> 18 || token_stride >> 18) {
+    fail("a matrix at shared byte %llu with strides %d and %d cannot be described", static_cast<unsigned long long>(start), k_stride, token_stride);
+  }
+  return start >> 4 | std::uint64_t(k_stride >> 4) << 16 | std::uint64_t(token_stride >> 4) << 32 | std::uint64_t(swizzled) << 62;
+}
+
+void warpgroup_mma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16) {
+  if (tokens % 8 || tokens > 256) fail("wgmma of %d tokens", tokens);
+  if (!warps[self().warp].begun) fail("wgmma without a wgmma.fence since the last commit");
+  Matrix const matrix(b);
+  for (int token = 0; token < tokens; ++token) {
+    for (int unit = 0; unit < 32; unit += 16) check_not_in_flight(matrix.base + matrix.at(token, unit), 16, "wgmma");
+  }
+  Call const call = {a, static_cast<std::uint32_t*>(c), b, tokens, bf16};
+  Call const* const pointer = &call;
+  std::uint32_t in[2];
+  __builtin_memcpy(in, &pointer, sizeof in);
+  meet("wgmma", exchange_mma, full_mask, in, 2);
+}
+
+void warpgroup_begin() { meet("wgmma.fence", exchange_begin, full_mask, nullptr, 0); }
+void warpgroup_commit() { meet("wgmma.commit_group", exchange_commit, full_mask, nullptr, 0); }
+void warpgroup_wait() { meet("wgmma.wait_group", exchange_wait, full_mask, nullptr, 0); }
+
+void check_not_multiplied(void const* to, std::size_t bytes) {
+  std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
+  for (auto const& warp : warps) {
+    for (auto const& mma : warp.queue) {
+      Matrix const b(mma.lane[0].b);
+      for (int token = 0; token < mma.lane[0].tokens; ++token) {
+        for (int unit = 0; unit < 32; unit += 16) {
+          if (b.at(token, unit) + 16 > first && b.at(token, unit) < first + bytes) {
+            fail("a copy goes to shared byte %llu, which an mma may still read", static_cast<unsigned long long>(first));
+          }
+        }
+      }
+    }
+  }
+}
+
+void check_no_mma() {
+  if (!warps[self().warp].queue.empty() || !warps[self().warp].accumulators.empty()) fail("the warp exits with mma that it never waited for");
+}
+
+void forget_mma() {
+  for (auto& warp : warps) {
+    warp.queue.clear();
+    warp.begun = false;
+    for (auto* held : warp.accumulators) delete held;
+    warp.accumulators.clear();
+  }
+}
+
+}  // namespace w4ax_emulate
