@@ -100,13 +100,14 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
             if !args.all {
                 continue;
             }
-            for family in [Family::Decode, Family::Prefill] {
+            for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
                 for tile in 1..=family.tiles() {
                     for packed in [false, true] {
                         if quantised || !packed {
                             let options = GemmOptions {
                                 family: Some(family),
-                                fused: true,
+                                // That one packs first.
+                                fused: family != Family::Wgmma,
                                 tile: Some(tile),
                                 pdl: false,
                             };

@@ -52,6 +52,11 @@ impl Arch {
         KNOWN[self.known]
     }
 
+    /// Machine code of sm_90a, which has what no other code for sm_90 has.
+    pub fn is_sm90a(&self) -> bool {
+        !self.ptx && self.name() == "90a"
+    }
+
     /// The option that makes nvcc compile for it.
     pub fn gencode(&self) -> String {
         let name = self.name();

@@ -63,6 +63,10 @@ pub fn options(cutlass: &Path, archs: &[Arch], nvcc: &Version, line_info: bool) 
     // -isystem: CUTLASS's own warnings are not ours to mend.
     options.extend(["-isystem".into(), cutlass.into()]);
     options.extend(archs.iter().map(|arch| arch.gencode().into()));
+    if archs.iter().any(Arch::is_sm90a) {
+        // The host side may launch what only this code has.
+        options.push("-DW4AX_SM90A".into());
+    }
     if *nvcc >= COMPRESSES {
         // Drivers older than CUDA 12.4 cannot unpack it, though they run the rest of a 12.x toolkit: context.cu refuses them.
         options.extend(["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"].map(Into::into));

@@ -66,10 +66,12 @@ w4ax_status w4ax_gpu_get_info(const w4ax_gpu *gpu, w4ax_gpu_info *info);
 /* Which kernels. */
 typedef uint32_t w4ax_family;
 enum {
-    W4AX_FAMILY_AUTO = 0,     /* by the number of tokens */
+    W4AX_FAMILY_AUTO = 0,     /* by the number of tokens, and what the device has */
     W4AX_FAMILY_DECODE = 1,   /* up to 16 tokens: streams the weights past them */
     W4AX_FAMILY_PREFILL = 2,  /* any number of tokens */
-    W4AX_FAMILY_PLAIN = 3     /* any number of tokens: slow and obvious, to compare the others with */
+    W4AX_FAMILY_PLAIN = 3,    /* any number of tokens: slow and obvious, to compare the others with */
+    W4AX_FAMILY_WGMMA = 4     /* any number of tokens, on compute capability 9.0: TMA and wgmma. W4AX_MODE_AUTO; with W4AX_BF16
+                               * rows of x are aligned to 16 bytes */
 };
 
 /* What multiplies. */
@@ -78,7 +80,9 @@ enum {
     W4AX_MMA_NONE = 0,        /* scalar code: W4AX_FAMILY_PLAIN */
     W4AX_MMA_S4 = 1,          /* tensor cores, s4 by u4 into s32 */
     W4AX_MMA_S8 = 2,          /* tensor cores, s8 by u8 into s32 */
-    W4AX_MMA_BF16 = 3         /* tensor cores, bf16 into f32 */
+    W4AX_MMA_BF16 = 3,        /* tensor cores, bf16 into f32 */
+    W4AX_MMA_WGMMA_S8 = 4,    /* tensor cores by warpgroups, s8 by u8 into s32 */
+    W4AX_MMA_WGMMA_BF16 = 5   /* tensor cores by warpgroups, bf16 into f32 */
 };
 
 /* What GEMMs of that width and family really multiply with on this device: read from the code that is loaded. W4AX_BAD_ENUM for
@@ -118,7 +122,8 @@ typedef uint32_t w4ax_mode;
 enum {
     W4AX_MODE_AUTO = 0,       /* x is BF16; by its rows, quantised in the GEMM or packed into the workspace by a launch before */
     W4AX_MODE_FUSED = 1,      /* x is BF16; one launch, no workspace */
-    W4AX_MODE_PACKED = 2      /* x is what w4ax_gpu_quantize_pack wrote; not with W4AX_BF16 and W4AX_FAMILY_PLAIN */
+    W4AX_MODE_PACKED = 2      /* x is what w4ax_gpu_quantize_pack wrote; not with W4AX_BF16, W4AX_FAMILY_PLAIN and
+                               * W4AX_FAMILY_WGMMA */
 };
 
 /* Bits of `flags`. */

@@ -344,8 +344,8 @@ w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kern
     cudaFuncAttributes const& f = loaded->attributes;
     // The architecture that the source was compiled for, also where the driver compiled the PTX for a newer one.
     bool const s4 = k.bits == 4 && f.ptxVersion < 90, wgmma = k.family == W4AXK_WGMMA;
-    if (wgmma && !find_device(device)->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
-    bool const multiplies = k.family == W4AXK_DECODE || k.family == W4AXK_PREFILL || wgmma;
+    // Without code for sm_90a the kernels of this family are empty.
+    bool const multiplies = k.family == W4AXK_DECODE || k.family == W4AXK_PREFILL || (wgmma && find_device(device)->has_wgmma);
     attributes->family = k.family;
     bool const routed = k.role == Role::RoutedGemm;
     attributes->width = uint32_t(k.bits ? k.bits : routed ? int(W4AXK_LATCHED) : k.role == Role::QuantizePack ? 8 : 16);
@@ -369,6 +369,8 @@ w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint3
     if (!mma) return W4AXK_NULL_POINTER;
     if (!is_fixed_width(width)) return W4AXK_BAD_WIDTH;
     if (family < W4AXK_DECODE || family > W4AXK_WGMMA) return W4AXK_BAD_FAMILY;
+    Device const* const on = find_device(device);
+    if (family == W4AXK_WGMMA && on && !on->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
     // All kernels of a file are compiled for the same architectures: one stands for all.
     int const kernel = find_kernel(Role::Gemm, w4axk_family(family), int(width), W4AXK_G128, family != W4AXK_WGMMA || width == W4AXK_BF16, 1);
     w4axk_kernel_attributes_t attributes;

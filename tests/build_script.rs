@@ -96,15 +96,28 @@ mod options {
 
     fn of(nvcc: &str) -> Vec<String> {
         let nvcc = Version::parse(nvcc).unwrap();
+        with("80", &nvcc)
+    }
+
+    fn with(archs: &str, nvcc: &Version) -> Vec<String> {
         options(
             Path::new("/cutlass"),
-            &parse(Some("80")).unwrap(),
-            &nvcc,
+            &parse(Some(archs)).unwrap(),
+            nvcc,
             false,
         )
         .into_iter()
         .map(|option| option.into_string().unwrap())
         .collect()
+    }
+
+    /// The host side knows whether there is code for sm_90a: that of compute_90 is none.
+    #[test]
+    fn code_for_sm_90a_is_told() {
+        let nvcc = Version::parse("13.0").unwrap();
+        let told = |archs| with(archs, &nvcc).contains(&"-DW4AX_SM90A".into());
+        assert!(told("80;90a") && told("90a"));
+        assert!(!told("80") && !told("90") && !told("90-ptx"));
     }
 
     /// nvcc has the option since 12.8 and refuses it before. What it makes needs a driver of CUDA 12.4, which the kernels

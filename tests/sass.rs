@@ -147,6 +147,49 @@ fn routed_kernels_hold_all_widths() {
     }
 }
 
+/// The wgmma family: 2 engines x 4 groupings x 2 tiles, with code on sm_90a alone. Its products are warpgroup mma and nothing
+/// else; weights and codes come by bulk copies, BF16 activations by tensor copies; registers move to the warps that multiply.
+#[test]
+fn wgmma_kernels_are_what_they_should() {
+    let wgmma = |k: &&Kernel| k.name.contains("::wgmma_kernel<");
+    for k in kernels().iter().filter(wgmma) {
+        let what = format!("{} {}: {:?}", k.arch, k.name, k.histogram());
+        let all = k.opcodes().filter(|o| o.contains("MMA")).count();
+        if k.arch != "sm_90a" {
+            assert_eq!(all, 0, "{what}");
+            assert!(k.opcodes().count() < 64, "{what}");
+            continue;
+        }
+        let bf16 = k.name.contains("Config<16,") || k.name.contains("Config<(int)16,");
+        let tokens = if k.name.contains("80>") {
+            "64x80"
+        } else {
+            "64x128"
+        };
+        let expected = if bf16 {
+            k.count(&["HGMMA", &format!("{tokens}x16"), "F32", "BF16"])
+        } else {
+            k.count(&["IGMMA", &format!("{tokens}x32"), "S8", "U8"])
+        };
+        assert!(expected > 0, "{what}");
+        assert_eq!(expected, all, "{what}");
+        assert!(k.count(&["UBLKCP"]) > 0, "{what}");
+        assert_eq!(k.count(&["UTMALDG", "2D"]) > 0, bf16, "{what}");
+        assert_eq!(k.count(&["USETMAXREG"]), 2, "{what}");
+        // Sums and fragments stay in registers: 16 bytes of weights a lane and tile.
+        assert!(k.count(&["LDS", "128"]) > 0, "{what}");
+    }
+    let archs: std::collections::BTreeSet<&str> =
+        kernels().iter().map(|k| k.arch.as_str()).collect();
+    if archs.contains("sm_90a") {
+        let of = kernels()
+            .iter()
+            .filter(wgmma)
+            .filter(|k| k.arch == "sm_90a");
+        assert_eq!(of.count(), 2 * 4 * 2);
+    }
+}
+
 /// The latch reads and writes words that the host shares, at the system's scope: one look in the code, or two where it spins.
 #[test]
 fn the_latch_shares_words_with_the_host() {

@@ -175,7 +175,7 @@ pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
     let clocks = chip.sms * chip.ghz * 1e3; // of all SMs in a microsecond
     let rate = match mma {
         Mma::S4 => chip.s4.unwrap_or(chip.s8),
-        Mma::S8 => chip.s8,
+        Mma::S8 | Mma::WgmmaS8 => chip.s8,
         _ => chip.bf16,
     };
     let padded = case.m.next_multiple_of(8) as f64;
@@ -186,8 +186,8 @@ pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
     let unpack = match mma {
         // No case of this bench is routed.
         Mma::S4 | Mma::None | Mma::Routed => 0.0,
-        Mma::S8 => 3.0 / 8.0,
-        Mma::Bf16 => 11.0 / 8.0,
+        Mma::S8 | Mma::WgmmaS8 => 3.0 / 8.0,
+        Mma::Bf16 | Mma::WgmmaBf16 => 11.0 / 8.0,
     };
     let scale = if quantised { 6.0 } else { 1.0 };
     let quantise = match (quantised, plan.mode, plan.launches) {

@@ -27,6 +27,7 @@ pub const FAMILY_AUTO: u32 = 0;
 pub const FAMILY_DECODE: u32 = 1;
 pub const FAMILY_PREFILL: u32 = 2;
 pub const FAMILY_PLAIN: u32 = 3;
+pub const FAMILY_WGMMA: u32 = 4;
 
 pub const MODE_AUTO: u32 = 0;
 pub const MODE_FUSED: u32 = 1;
@@ -36,6 +37,8 @@ pub const MMA_NONE: u32 = 0;
 pub const MMA_S4: u32 = 1;
 pub const MMA_S8: u32 = 2;
 pub const MMA_BF16: u32 = 3;
+pub const MMA_WGMMA_S8: u32 = 4;
+pub const MMA_WGMMA_BF16: u32 = 5;
 
 pub const GPU_PDL: u32 = 1;
 
@@ -92,7 +95,7 @@ pub(super) fn scale_type_code(scale_type: ScaleType) -> u32 {
 /// A `w4ax_family`, as it is: a build without feature `cuda` has no type for it.
 pub(super) fn family(value: u32) -> Result<u32> {
     match value {
-        FAMILY_AUTO..=FAMILY_PLAIN => Ok(value),
+        FAMILY_AUTO..=FAMILY_WGMMA => Ok(value),
         _ => unknown("w4ax_family", value),
     }
 }

@@ -1,7 +1,7 @@
 //! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.
 
 
-pub const W4AXK_ABI_VERSION: u32 = 2;
+pub const W4AXK_ABI_VERSION: u32 = 3;
 pub const W4AXK_OK: w4axk_status = 0;
 pub const W4AXK_NULL_POINTER: w4axk_status = 1;
 pub const W4AXK_BAD_SHAPE: w4axk_status = 2;
@@ -45,11 +45,14 @@ pub const W4AXK_MMA_S4: w4axk_mma = 1;
 pub const W4AXK_MMA_S8: w4axk_mma = 2;
 pub const W4AXK_MMA_BF16: w4axk_mma = 3;
 pub const W4AXK_MMA_ROUTED: w4axk_mma = 4;
+pub const W4AXK_MMA_WGMMA_S8: w4axk_mma = 5;
+pub const W4AXK_MMA_WGMMA_BF16: w4axk_mma = 6;
 pub type w4axk_mma = ::core::ffi::c_uint;
 pub const W4AXK_AUTO: w4axk_family = 0;
 pub const W4AXK_DECODE: w4axk_family = 1;
 pub const W4AXK_PREFILL: w4axk_family = 2;
 pub const W4AXK_PLAIN: w4axk_family = 3;
+pub const W4AXK_WGMMA: w4axk_family = 4;
 pub type w4axk_family = ::core::ffi::c_uint;
 pub const W4AXK_MODE_AUTO: w4axk_mode = 0;
 pub const W4AXK_FUSED: w4axk_mode = 1;

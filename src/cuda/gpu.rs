@@ -139,10 +139,16 @@ impl Gpu {
         status::driver_version()
     }
 
+    /// Whether the kernels of a family run on this device: [`Family::Wgmma`] where it is of sm_90 and the build has code for sm_90a,
+    /// the others everywhere.
+    pub fn has_family(&self, family: Family) -> bool {
+        self.mma(Precision::A8, family).is_ok()
+    }
+
     /// The instruction that GEMMs of a family multiply with at a width, on this device: read from the loaded code.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if the library does not know.
+    /// [`Error::Cuda`] if the device does not have the family, or the library does not know.
     pub fn mma(&self, precision: Precision, family: Family) -> Result<Mma> {
         let mut mma = 0;
         // SAFETY: it writes one number.

@@ -13,11 +13,15 @@ pub enum Family {
     Prefill,
     /// Any number of tokens, one thread an output: slow and obvious, the oracle of the others on a device.
     Plain,
+    /// Any number of tokens, on sm_90 with code for sm_90a ([`super::Gpu::has_family`]): TMA copies and warpgroup mma. Activations
+    /// are quantised by a launch before the GEMM; BF16 ones that stay so must have rows that are aligned to 16 bytes. No kernel
+    /// of it takes activations that are packed already, or is routed.
+    Wgmma,
 }
 
 impl Family {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Decode, Self::Prefill, Self::Plain];
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Decode, Self::Prefill, Self::Plain, Self::Wgmma];
 
     /// The most tokens that the decode family takes.
     pub const DECODE_MAX_M: usize = 16;
@@ -33,6 +37,7 @@ impl Family {
             Self::Decode => ffi::W4AXK_DECODE,
             Self::Prefill => ffi::W4AXK_PREFILL,
             Self::Plain => ffi::W4AXK_PLAIN,
+            Self::Wgmma => ffi::W4AXK_WGMMA,
         }
     }
 
@@ -47,6 +52,7 @@ impl std::fmt::Display for Family {
             Self::Decode => "decode",
             Self::Prefill => "prefill",
             Self::Plain => "plain",
+            Self::Wgmma => "wgmma",
         })
     }
 }
@@ -82,6 +88,10 @@ pub enum Mma {
     Bf16,
     /// A routed kernel: at each width what the family's kernel of that width has.
     Routed,
+    /// `wgmma` of s8 by u8 into s32: A2, A4 and A8.
+    WgmmaS8,
+    /// `wgmma` of bf16 into f32.
+    WgmmaBf16,
 }
 
 impl Mma {
@@ -92,6 +102,8 @@ impl Mma {
             ffi::W4AXK_MMA_S8 => Ok(Self::S8),
             ffi::W4AXK_MMA_BF16 => Ok(Self::Bf16),
             ffi::W4AXK_MMA_ROUTED => Ok(Self::Routed),
+            ffi::W4AXK_MMA_WGMMA_S8 => Ok(Self::WgmmaS8),
+            ffi::W4AXK_MMA_WGMMA_BF16 => Ok(Self::WgmmaBf16),
             _ => Err(unknown("mma", code)),
         }
     }
@@ -105,6 +117,8 @@ impl std::fmt::Display for Mma {
             Self::S8 => "s8",
             Self::Bf16 => "bf16",
             Self::Routed => "routed",
+            Self::WgmmaS8 => "wgmma s8",
+            Self::WgmmaBf16 => "wgmma bf16",
         })
     }
 }
@@ -120,7 +134,7 @@ fn unknown(call: &'static str, code: u32) -> Error {
 /// Which kernel runs a GEMM. The default leaves all of it to the library's table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GemmOptions {
-    /// The family; `None`: by the number of tokens.
+    /// The family; `None`: by the number of tokens, and what the device has.
     pub family: Option<Family>,
     /// Quantise inside of the GEMM, in one launch, also where the table would run `quantize_pack` first. Means nothing
     /// for activations that are packed already.
@@ -138,7 +152,8 @@ impl GemmOptions {
     }
 }
 
-/// A GEMM by its numbers alone, to ask what would run. Needs no device.
+/// A GEMM by its numbers alone, to ask what would run. Needs no device; on a device that has it, [`Family::Wgmma`] may run where
+/// this says prefill ([`super::Gpu::plan`] knows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Tokens.
@@ -288,7 +303,8 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
             } else {
                 format!("packed at {} bits, family {}", args.width, family())
             },
-            range: "packed: 2, 4 or 8 bits, decode or prefill; fused at a latched width: decode up to 8 tokens",
+            range: "packed: 2, 4 or 8 bits, decode or prefill; fused at a latched width: decode up to 8 tokens; wgmma: one width, and \
+                    neither fused nor packed if it is quantised",
         }),
         // Each extent is in its range, as `extent` has seen.
         ffi::W4AXK_BAD_SHAPE => Err(Error::Range {

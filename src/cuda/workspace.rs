@@ -73,7 +73,9 @@ impl Workspace {
             .chain([(Precision::A8, true)])
         {
             for grouping in Grouping::ALL {
-                for family in [None, Some(Family::Decode), Some(Family::Prefill)] {
+                let families = [None, Some(Family::Decode), Some(Family::Prefill)];
+                let wgmma = (!latched).then_some(Some(Family::Wgmma));
+                for family in families.into_iter().chain(wgmma) {
                     let k = match grouping {
                         Grouping::PerChannel => max_k.min(crate::weights::MAX_PER_CHANNEL_K),
                         _ => max_k,

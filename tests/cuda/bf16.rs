@@ -27,7 +27,9 @@ fn bf16_is_exact_on_integers() {
             let layer = Layer::of(&device, plain);
             for m in [1, 2, 3, 8, 16, 17, 33, 290] {
                 for family in Family::ALL {
-                    if family == Family::Decode && m > Family::DECODE_MAX_M {
+                    if family == Family::Decode && m > Family::DECODE_MAX_M
+                        || !device.gpu.has_family(family)
+                    {
                         continue;
                     }
                     let call = Call {
@@ -61,7 +63,11 @@ fn bf16_is_within_the_bound() {
                     (7, Family::Prefill),
                     (130, Family::Prefill),
                     (5, Family::Plain),
+                    (130, Family::Wgmma),
                 ] {
+                    if !device.gpu.has_family(family) {
+                        continue;
+                    }
                     let call = Call {
                         options: options(family, None),
                         kind,
@@ -121,7 +127,11 @@ fn bf16_bits_do_not_depend_on_the_batch() {
             (Family::Decode, 16),
             (Family::Prefill, 150),
             (Family::Plain, 20),
+            (Family::Wgmma, 150),
         ] {
+            if !device.gpu.has_family(family) {
+                continue;
+            }
             let call = Call {
                 options: options(family, None),
                 ..Call::new(m, Precision::Bf16)
@@ -182,7 +192,11 @@ fn bf16_non_finite_values() {
         (Family::Decode, 9),
         (Family::Prefill, 20),
         (Family::Plain, 3),
+        (Family::Wgmma, 20),
     ] {
+        if !device.gpu.has_family(family) {
+            continue;
+        }
         let call = Call {
             options: options(family, None),
             ..Call::new(m, Precision::Bf16)

@@ -6,7 +6,7 @@ use cudarc::driver::CudaContext;
 use half::bf16;
 use w4ax::cuda::{
     DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Mma, PackedActivations, Workspace,
-    device_count, kernel_names,
+    build_info, device_count, kernel_names,
 };
 use w4ax::{Error, Grouping, Precision, ScaleType};
 
@@ -31,6 +31,14 @@ fn what_multiplies_is_what_should() {
         assert_eq!(found, [narrow, narrow, Mma::S8, Mma::Bf16], "{family}");
     }
     assert_eq!(gpu.mma(Precision::A4, Family::Plain).unwrap(), Mma::None);
+    let has_wgmma =
+        (major, minor) == (9, 0) && build_info().unwrap().archs.split(';').any(|a| a == "90a");
+    assert_eq!(gpu.has_family(Family::Wgmma), has_wgmma);
+    if has_wgmma {
+        let found = WIDTHS.map(|precision| gpu.mma(precision, Family::Wgmma).unwrap());
+        let s8 = Mma::WgmmaS8;
+        assert_eq!(found, [s8, s8, s8, Mma::WgmmaBf16]);
+    }
 
     let kernels = gpu.kernels().unwrap();
     assert_eq!(kernels.len(), kernel_names().len());

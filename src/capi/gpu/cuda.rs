@@ -71,6 +71,7 @@ fn family(code: u32) -> Option<Family> {
         types::FAMILY_DECODE => Some(Family::Decode),
         types::FAMILY_PREFILL => Some(Family::Prefill),
         types::FAMILY_PLAIN => Some(Family::Plain),
+        types::FAMILY_WGMMA => Some(Family::Wgmma),
         _ => None,
     }
 }
@@ -80,6 +81,7 @@ fn family_code(family: Family) -> u32 {
         Family::Decode => types::FAMILY_DECODE,
         Family::Prefill => types::FAMILY_PREFILL,
         Family::Plain => types::FAMILY_PLAIN,
+        Family::Wgmma => types::FAMILY_WGMMA,
     }
 }
 
@@ -95,6 +97,8 @@ fn mma_code(mma: Mma) -> u32 {
         Mma::S4 => types::MMA_S4,
         Mma::S8 => types::MMA_S8,
         Mma::Bf16 => types::MMA_BF16,
+        Mma::WgmmaS8 => types::MMA_WGMMA_S8,
+        Mma::WgmmaBf16 => types::MMA_WGMMA_BF16,
     }
 }
 
