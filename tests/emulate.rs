@@ -256,7 +256,7 @@ fn schedules_do_not_show_in_the_bits() {
 fn the_emulators_own_tests_pass() {
     for variant in Variant::ALL {
         build(Part::Tests, variant);
-        for name in ["atoms", "collectives", "faults"] {
+        for name in ["atoms", "collectives", "faults", "warpgroup"] {
             let program = emulator::directory().join(format!("{name}-{}", variant.name()));
             if !program.exists() && variant != Variant::Plain {
                 continue; // `build` has said why.
