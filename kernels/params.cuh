@@ -29,7 +29,7 @@ struct GemmParams {
 };
 
 // A matrix in global memory as tensor copies see it: 128 opaque bytes, CUtensorMap's (under the emulator its own).
-struct alignas(64) TensorMap {
+struct alignas(128) TensorMap {
     uint64_t opaque[16];
 };
 

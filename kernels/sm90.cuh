@@ -90,11 +90,27 @@ W4AX_DEVICE uint64_t describe(void const* sB, int k_stride, int token_stride, Or
 // The same `bytes` further.
 W4AX_DEVICE uint64_t advance(uint64_t descriptor, int bytes) { return descriptor + uint64_t(bytes >> 4); }
 
+// To the compiler an mma is done when it is issued. That it leaves the registers alone in between, it learns here.
+template <class Tensor>
+W4AX_DEVICE void hold(Tensor& r) {
+    CUTE_UNROLL
+    for (int i = 0; i < int(size(r)); ++i) cute::warpgroup_fence_operand(r(i));
+}
+
 // Before the first mma after registers that it reads or adds to were written by other instructions.
-W4AX_DEVICE void begin_mma() { cute::warpgroup_arrive(); }
+template <class TensorC, class TensorA>
+W4AX_DEVICE void begin_mma(TensorC& rC, TensorA& rA) {
+    hold(rC);
+    hold(rA);
+    cute::warpgroup_arrive();
+}
 W4AX_DEVICE void commit_mma() { cute::warpgroup_commit_batch(); }
 // Until it returns, the registers of what was committed must not be touched.
-W4AX_DEVICE void wait_for_mma() { cute::warpgroup_wait<0>(); }
+template <class TensorC>
+W4AX_DEVICE void wait_for_mma(TensorC& rC) {
+    cute::warpgroup_wait<0>();
+    hold(rC);
+}
 
 template <bool kQuantised, int kTokens>
 struct Op;
@@ -145,9 +161,15 @@ template <int kThreads>
 void sync_threads(char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
     w4ax_emulate::barrier_sync(8, kThreads, file, line);
 }
-inline void begin_mma() { w4ax_emulate::warpgroup_begin(); }
+template <class TensorC, class TensorA>
+void begin_mma(TensorC&, TensorA&) {
+    w4ax_emulate::warpgroup_begin();
+}
 inline void commit_mma() { w4ax_emulate::warpgroup_commit(); }
-inline void wait_for_mma() { w4ax_emulate::warpgroup_wait(); }
+template <class TensorC>
+void wait_for_mma(TensorC&) {
+    w4ax_emulate::warpgroup_wait();
+}
 template <bool kQuantised, int kTokens, class TensorC, class TensorA>
 void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
     w4ax_emulate::warpgroup_mma(&rA(0), &rC(0), b, kTokens, !kQuantised);

@@ -213,12 +213,12 @@ struct Wgmma {
 
     // rC += mma `first` to `first + count` of a tile, as one batch that runs on.
     template <class TensorA, class TensorC>
-    W4AX_DEVICE void multiply(unsigned char const* s, int tile, int first, int count, TensorA const& rA, TensorC& rC) const {
+    W4AX_DEVICE void multiply(unsigned char const* s, int tile, int first, int count, TensorA&& rA, TensorC& rC) const {  // (4,step) (4,MT)
         uint64_t const b = C::kQuantised
                                ? sm90::describe(s + C::kX, 128, C::kStageTiles * activation_tile_bytes(8), sm90::Order::Cores)
                                : sm90::describe(s + C::kX, 16, 1024, sm90::Order::Swizzled);
         // The fragments and the accumulators' start were written by ordinary instructions.
-        sm90::begin_mma();
+        sm90::begin_mma(rC, rA);
         CUTE_UNROLL
         for (int i = 0; i < kSteps; ++i) {
             if (i < first || i >= first + count) continue;
@@ -305,13 +305,13 @@ struct Wgmma {
                 if (C::kRun <= kTileK || tile == 0) fill(rC, Accumulator(Engine::kStart));
                 multiply(s, tile, part * (kSteps / kTileRuns), kSteps / kTileRuns, rA(_, _, tile), rC);
                 if constexpr (C::kRun <= kTileK) {
-                    sm90::wait_for_mma();
+                    sm90::wait_for_mma(rC);
                     add_run<kAsymmetric>(s, run, rC, acc);
                 }
             }
         }
         if constexpr (C::kRun > kTileK) {
-            sm90::wait_for_mma();
+            sm90::wait_for_mma(rC);
             add_run<kAsymmetric>(s, 0, rC, acc);
         }
     }
@@ -327,7 +327,7 @@ struct Wgmma {
             load_weights(s, tile, none, rA(_, _, tile));
             multiply(s, tile, 0, kSteps, rA(_, _, tile), rC);
         }
-        sm90::wait_for_mma();
+        sm90::wait_for_mma(rC);
     }
 };
 
