@@ -1,6 +1,4 @@
 // Barriers that count threads and bytes, and the copies that complete on them.
-#include <vector>
-
 #include "block.h"
 #include "cp_async.h"
 #include "sanitizers.h"
@@ -31,13 +29,16 @@ struct BulkCopy {
   int column, row;
 };
 
-std::vector<CountingBarrier*> barriers;
-std::vector<BulkCopy> copies;
+// Fixed arrays: TSan takes memory that one fiber frees and another one allocates for a race.
+CountingBarrier barriers[64];
+int barrier_count = 0;
+BulkCopy copies[1024];
+int copy_count = 0;
 constexpr std::uint64_t row_map_magic = 0x57344158'524F5753ull;
 
 CountingBarrier& find(std::uint64_t* at, char const* what) {
-  for (auto* barrier : barriers) {
-    if (barrier->at == at) return *barrier;
+  for (int i = 0; i < barrier_count; ++i) {
+    if (barriers[i].at == at) return barriers[i];
   }
   fail("%s: there is no barrier at %p", what, static_cast<void*>(at));
 }
@@ -57,10 +58,9 @@ std::uint16_t element(RowMap const& map, std::uint64_t row, std::uint64_t column
   return reinterpret_cast<std::uint16_t const volatile*>(map.address)[row * map.stride + column];
 }
 
-void land(std::size_t number) {
+void land(int number) {
   BulkCopy const copy = copies[number];
-  copies[number] = copies.back();
-  copies.pop_back();
+  copies[number] = copies[--copy_count];
   unpoison(copy.to, copy.bytes);
   set_flight(copy.to, copy.bytes, Flight::none);
   auto volatile* const to = static_cast<char volatile*>(copy.to);
@@ -83,7 +83,7 @@ void land(std::size_t number) {
 }
 
 void maybe_land() {
-  if (!copies.empty() && arrives_now()) land(random_bits() % copies.size());
+  if (copy_count && arrives_now()) land(int(random_bits() % copy_count));
 }
 
 void begin(BulkCopy const& copy) {
@@ -102,8 +102,9 @@ void begin(BulkCopy const& copy) {
   for (int i = 0; i < copy.bytes; ++i) static_cast<char volatile*>(copy.to)[i] = static_cast<char>(0xCB);
   mark_uninitialised(copy.to, copy.bytes);
   poison(copy.to, copy.bytes);
-  copies.push_back(copy);
-  if (arrives_now()) land(copies.size() - 1);
+  if (copy_count == 1024) fail("more than 1024 copies under way");
+  copies[copy_count++] = copy;
+  if (arrives_now()) land(copy_count - 1);
 }
 
 }  // namespace
@@ -112,18 +113,19 @@ void barrier_init(std::uint64_t* at, int arrivals) {
   if (reinterpret_cast<std::uintptr_t>(at) % 8 || !block.on->shared.find(at, 8)) {
     fail("barrier init: %p is not 8 bytes of the block's shared memory", static_cast<void*>(at));
   }
-  for (auto* barrier : barriers) {
-    if (barrier->at == at) fail("barrier init: there is one at %p", static_cast<void*>(at));
+  for (int i = 0; i < barrier_count; ++i) {
+    if (barriers[i].at == at) fail("barrier init: there is one at %p", static_cast<void*>(at));
   }
   if (arrivals < 1) fail("barrier init: %d arrivals", arrivals);
-  auto* barrier = new CountingBarrier{};
-  barrier->at = at;
-  barrier->arrivals = barrier->pending = arrivals;
-  barriers.push_back(barrier);
+  if (barrier_count == 64) fail("barrier init: a block has more than 64");
+  CountingBarrier& barrier = barriers[barrier_count++];
+  barrier = {};
+  barrier.at = at;
+  barrier.arrivals = barrier.pending = arrivals;
 }
 
 void barrier_publish() {
-  for (auto* barrier : barriers) barrier->published = true;
+  for (int i = 0; i < barrier_count; ++i) barriers[i].published = true;
 }
 
 void barrier_arrive(std::uint64_t* at, int bytes) {
@@ -174,20 +176,18 @@ void begin_box_copy(void* to, RowMap const& map, int column, int row, std::uint6
 }
 
 bool land_a_copy() {
-  if (copies.empty()) return false;
-  land(random_bits() % copies.size());
+  if (!copy_count) return false;
+  land(int(random_bits() % copy_count));
   return true;
 }
 
 void start_async_proxy() {
-  for (auto* barrier : barriers) delete barrier;
-  barriers.clear();
-  copies.clear();
+  barrier_count = copy_count = 0;
   forget_mma();
 }
 
 void check_async_proxy(bool last) {
-  if (last && !copies.empty()) fail("the block exits with %zu copies under way", copies.size());
+  if (last && copy_count) fail("the block exits with %d copies under way", copy_count);
   check_no_mma();
 }
 

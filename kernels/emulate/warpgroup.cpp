@@ -1,8 +1,6 @@
 // mma of a warpgroup, by warps: A in registers, B in shared memory, products that come late.
 #include "warpgroup.h"
 
-#include <vector>
-
 #include "block.h"
 #include "cp_async.h"
 #include "sm90.h"
@@ -36,10 +34,12 @@ struct Mma {
   bool committed;
 };
 
+/// Fixed arrays: TSan takes memory that one fiber frees and another one allocates for a race.
 struct Warp {
-  bool begun = false;
-  std::vector<Mma> queue;
-  std::vector<Accumulators*> accumulators;
+  bool begun;
+  int queued, held;
+  Mma queue[32];
+  Accumulators accumulators[2];
 };
 Warp warps[max_threads / 32];
 
@@ -108,21 +108,21 @@ void execute(Mma const& mma) {
 }
 
 void execute_committed(Warp& warp) {
-  std::size_t kept = 0;
-  for (auto& mma : warp.queue) {
-    if (mma.committed)
-      execute(mma);
-    else
-      warp.queue[kept++] = mma;
-  }
-  warp.queue.resize(kept);
+  // Nothing is committed behind what is not.
+  int done = 0;
+  while (done < warp.queued && warp.queue[done].committed) execute(warp.queue[done++]);
+  for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
+  warp.queued -= done;
 }
 
 bool comes_early() { return options.seed / 12 % 2 == 0; }  // beside the 4 schedules and 3 kinds of copies
 
 void exchange_mma(WarpExchange& lanes, std::uint32_t) {
   Warp& warp = warps[self().warp];
-  Mma mma = {};
+  if (warp.queued == 32) fail("wgmma: more than 32 on their way");
+  Mma& mma = warp.queue[warp.queued];
+  mma.to = nullptr;
+  mma.committed = false;
   for (int lane = 0; lane < 32; ++lane) {
     Call* call;
     __builtin_memcpy(&call, lanes.in[lane], sizeof call);
@@ -130,11 +130,12 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
     if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) fail("wgmma: lane %d has another descriptor", lane);
   }
   Call const& one = mma.lane[0];
-  for (auto* held : warp.accumulators) {
-    if (held->seen[0] == one.c) mma.to = held;
+  for (int i = 0; i < warp.held; ++i) {
+    if (warp.accumulators[i].seen[0] == one.c) mma.to = &warp.accumulators[i];
   }
   if (!mma.to) {
-    mma.to = new Accumulators{};
+    if (warp.held == 2) fail("wgmma: more than two sets of accumulators on their way");
+    mma.to = &warp.accumulators[warp.held++];
     mma.to->words = one.tokens / 2;
     for (int lane = 0; lane < 32; ++lane) {
       mma.to->seen[lane] = mma.lane[lane].c;
@@ -143,9 +144,8 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
         mma.lane[lane].c[i] = 0xBADC0DE5u;
       }
     }
-    warp.accumulators.push_back(mma.to);
   }
-  warp.queue.push_back(mma);
+  ++warp.queued;
 }
 
 void exchange_begin(WarpExchange&, std::uint32_t) { warps[self().warp].begun = true; }
@@ -153,21 +153,21 @@ void exchange_begin(WarpExchange&, std::uint32_t) { warps[self().warp].begun = t
 void exchange_commit(WarpExchange&, std::uint32_t) {
   Warp& warp = warps[self().warp];
   warp.begun = false;
-  for (auto& mma : warp.queue) mma.committed = true;
+  for (int i = 0; i < warp.queued; ++i) warp.queue[i].committed = true;
   if (comes_early()) execute_committed(warp);
 }
 
 void exchange_wait(WarpExchange&, std::uint32_t) {
   Warp& warp = warps[self().warp];
   execute_committed(warp);
-  if (!warp.queue.empty()) fail("wgmma: a wait with %zu mma that were not committed", warp.queue.size());
-  for (auto* held : warp.accumulators) {
+  if (warp.queued) fail("wgmma: a wait with %d mma that were not committed", warp.queued);
+  for (int set = 0; set < warp.held; ++set) {
+    Accumulators& held = warp.accumulators[set];
     for (int lane = 0; lane < 32; ++lane) {
-      for (int i = 0; i < held->words; ++i) held->seen[lane][i] = held->held[lane][i];
+      for (int i = 0; i < held.words; ++i) held.seen[lane][i] = held.held[lane][i];
     }
-    delete held;
   }
-  warp.accumulators.clear();
+  warp.held = 0;
 }
 
 }  // namespace
@@ -201,9 +201,10 @@ void warpgroup_wait() { meet("wgmma.wait_group", exchange_wait, full_mask, nullp
 void check_not_multiplied(void const* to, std::size_t bytes) {
   std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
   for (auto const& warp : warps) {
-    for (auto const& mma : warp.queue) {
-      Matrix const b(mma.lane[0].b);
-      for (int token = 0; token < mma.lane[0].tokens; ++token) {
+    for (int queued = 0; queued < warp.queued; ++queued) {
+      Call const& call = warp.queue[queued].lane[0];
+      Matrix const b(call.b);
+      for (int token = 0; token < call.tokens; ++token) {
         for (int unit = 0; unit < 32; unit += 16) {
           if (b.at(token, unit) + 16 > first && b.at(token, unit) < first + bytes) {
             fail("a copy goes to shared byte %llu, which an mma may still read", static_cast<unsigned long long>(first));
@@ -215,15 +216,13 @@ void check_not_multiplied(void const* to, std::size_t bytes) {
 }
 
 void check_no_mma() {
-  if (!warps[self().warp].queue.empty() || !warps[self().warp].accumulators.empty()) fail("the warp exits with mma that it never waited for");
+  if (warps[self().warp].queued || warps[self().warp].held) fail("the warp exits with mma that it never waited for");
 }
 
 void forget_mma() {
   for (auto& warp : warps) {
-    warp.queue.clear();
     warp.begun = false;
-    for (auto* held : warp.accumulators) delete held;
-    warp.accumulators.clear();
+    warp.queued = warp.held = 0;
   }
 }
 

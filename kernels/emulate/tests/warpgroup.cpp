@@ -103,7 +103,7 @@ enum class Fault { none, early_release, no_wait, too_few_bytes, wrong_parity, no
 std::string ring(Fault fault, std::uint64_t seed, bool& right) {
   static unsigned char from[6][1024];
   for (auto& stage : from) for (auto& v : stage) v = static_cast<unsigned char>(numbers.bits());
-  static std::uint32_t sums[2][128];
+  static std::uint32_t sums[128];
   w4ax_emulate_set_seed(seed);
   std::string const error = test::run(1, 160, 2 * 1024 + 32, [fault] {
     auto* bytes = static_cast<char*>(w4ax_emulate::dynamic_shared(1024));
@@ -147,10 +147,11 @@ std::string ring(Fault fault, std::uint64_t seed, bool& right) {
     std::uint32_t sum = 0;
     for (int i = 0; i < 16; i += 4) sum += c[i] + c[i + 1];
     if (fault == Fault::sums_before_wait) w4ax_emulate::warpgroup_wait();
-    sums[0][threadIdx.x] = sum;
+    sums[threadIdx.x] = sum;
   });
   // Lane 4g + t of the first warp has tokens 8b + 2t and the next, whose sums over k are the same in every row.
-  right = true;
+  right = error.empty();
+  if (!right) return error;
   for (int lane = 0; lane < 32; ++lane) {
     std::uint32_t expected = 0;
     for (auto const& stage : from) {
@@ -160,7 +161,7 @@ std::string ring(Fault fault, std::uint64_t seed, bool& right) {
         }
       }
     }
-    right &= sums[0][lane] == expected;
+    right &= sums[lane] == expected;
   }
   return error;
 }
@@ -187,6 +188,10 @@ int main() {
   check_wgmma<MMA_64x64x16_F32BF16BF16_RS<Major::K, Major::K>, Layout_K_SW128_Atom<bfloat16_t>>("m64n64k16 bf16, swizzled", 1024);
   check_box();
   check_ring(Fault::none, "none", 0);
+#ifdef W4AX_EMULATE_TSAN
+  // To TSan the threads that a failed launch gave up live on, and race with those of the next one.
+  std::printf("planted faults: left out, the other builds have them\n");
+#else
   check_ring(Fault::early_release, "a stage released before its mma", 2);
   check_ring(Fault::no_wait, "full stages not awaited", 8);
   check_ring(Fault::too_few_bytes, "fewer bytes announced than copied", 24);
@@ -195,5 +200,6 @@ int main() {
   check_ring(Fault::no_fence, "mma without a fence", 24);
   check_ring(Fault::sums_before_wait, "sums read before the wait", 24);
   check_ring(Fault::nobody_releases, "stages never released", 24);
+#endif
   return test::finish("warpgroup");
 }
