@@ -112,15 +112,7 @@ fn generated_cases_equal_the_mirror() {
                         DECODE if m > 8 => tile / 2 * 3,
                         _ => tile,
                     },
-                    // What BF16 does beyond finite numbers is IEEE's, and has no bound.
-                    kind: match kind {
-                        Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
-                            if bf16 =>
-                        {
-                            Kind::Normal
-                        }
-                        kind => kind,
-                    },
+                    kind: emulated::with_a_bound(kind, precision),
                     bias: flags.1,
                     gaps: (gaps.0, gaps.1),
                     x_shift: gaps.2,

@@ -94,15 +94,7 @@ fn generated_cases_equal_the_mirror() {
                     bias: flags.1,
                     scale_type,
                     tile,
-                    // What BF16 does beyond finite numbers is IEEE's, and has no bound.
-                    kind: match kind {
-                        Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
-                            if bf16 =>
-                        {
-                            Kind::Normal
-                        }
-                        kind => kind,
-                    },
+                    kind: emulated::with_a_bound(kind, precision),
                     // quantize_pack takes any rows.
                     gaps: if bf16 {
                         (one.gaps.0 + 8 * gaps.0, gaps.1)

@@ -122,6 +122,18 @@ impl Default for Gemm {
     }
 }
 
+/// A kind of values for which a width has an expected result: what BF16 does beyond finite numbers is IEEE's, and has no bound.
+pub fn with_a_bound(kind: Kind, precision: Precision) -> Kind {
+    match kind {
+        Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
+            if precision == Precision::Bf16 =>
+        {
+            Kind::Normal
+        }
+        kind => kind,
+    }
+}
+
 /// What goes into a GEMM.
 pub struct Input {
     pub weight: PackedWeight,
