@@ -1,12 +1,12 @@
 //! A call's time from its bytes and from the machine code of its kernel.
 //!
 //! ```text
-//! GEMM  = max(memory, l2, tensor, issue, shared, stalls) + one memory latency
+//! GEMM  = max(memory, in flight, l2, tensor, issue, shared, stalls) + one memory latency
 //! call  = GEMM [+ quantize_pack] + 1.5 us a launch
 //! limit = max(bytes / bandwidth, operations / densest rate)      share = limit / call
 //! ```
-//! - memory: bytes once over the bus, at the sheet's bandwidth, or at what the weights in flight of all resident blocks allow
-//!   for one latency (Little's law);
+//! - memory: bytes once over the bus, at the sheet's bandwidth;
+//! - in flight: a memory latency for as many bytes of weights as all resident blocks ask for ahead (Little's law);
 //! - l2: what a multiprocessor's blocks read, at 47 bytes a clock;
 //! - tensor, issue, shared: clocks of a multiprocessor, for the block counts below;
 //! - stalls: clocks that one warp takes for itself, by the waits that the compiler encoded, for each wave of resident blocks.
@@ -30,7 +30,7 @@ use crate::sass::Kernel;
 use crate::tiles::Tile;
 use std::collections::HashMap;
 use std::path::Path;
-use w4ax::cuda::{Family, Mode, Plan, Problem};
+use w4ax::cuda::{Family, Mode, PackedActivations, Plan, Problem};
 use w4ax::{Grouping, Precision};
 
 const LAUNCH_US: f64 = 1.5;
@@ -46,7 +46,10 @@ pub struct Prediction {
     pub share: f64,
     /// What no kernel can beat: bytes at the sheet's bandwidth, or operations at the densest rate.
     pub limit_us: f64,
+    /// The GEMM's bytes at the sheet's bandwidth.
     pub memory_us: f64,
+    /// Its weights at what is in flight at once.
+    pub in_flight_us: f64,
     pub l2_us: f64,
     pub tensor_us: f64,
     pub issue_us: f64,
@@ -185,9 +188,14 @@ impl Machine {
         let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
         let bytes = call_bytes(case, &plan)?;
         let weights = weight_bytes(case.n, case.k, case.grouping);
-        let memory_us = (bytes / (chip.gb_per_s * 1e3)).max(weights / in_flight * LATENCY_US);
+        let packed_bytes = if plan.launches > 1 {
+            pack_bytes(case)?
+        } else {
+            0.0
+        };
         let parts = [
-            ("memory", memory_us),
+            ("memory", (bytes - packed_bytes) / (chip.gb_per_s * 1e3)),
+            ("in flight", weights / in_flight * LATENCY_US),
             (
                 "l2",
                 most * block_bytes(&tile, case, &plan) / L2_BYTES_A_CLOCK / clocks_a_us,
@@ -203,7 +211,7 @@ impl Machine {
         let (bound, gemm_us) = parts
             .into_iter()
             .max_by(|a, b| a.1.total_cmp(&b.1))
-            .expect("six of them");
+            .expect("seven of them");
         let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
         let us = gemm_us + pack_us + overhead_us;
         let operations = 2.0 * (case.n * case.k * case.m) as f64;
@@ -218,12 +226,13 @@ impl Machine {
             },
             share: limit_us / us,
             limit_us,
-            memory_us,
-            l2_us: parts[1].1,
-            tensor_us: parts[2].1,
-            issue_us: parts[3].1,
-            shared_us: parts[4].1,
-            stalls_us: parts[5].1,
+            memory_us: parts[0].1,
+            in_flight_us: parts[1].1,
+            l2_us: parts[2].1,
+            tensor_us: parts[3].1,
+            issue_us: parts[4].1,
+            shared_us: parts[5].1,
+            stalls_us: parts[6].1,
             pack_us,
             blocks: plan.blocks,
             blocks_per_sm: resident,
@@ -237,7 +246,7 @@ impl Machine {
         })
     }
 
-    /// `quantize_pack` by its bytes and its instructions.
+    /// `quantize_pack` by its bytes and its instructions, its launch aside.
     fn pack_us(&mut self, chip: &Chip<'_>, case: &Problem, machine: &str) -> Result<f64, String> {
         const WARPS: f64 = 8.0;
         let group = group(case.grouping);
@@ -262,9 +271,15 @@ impl Machine {
         });
         let most = (blocks as f64 / chip.sms).ceil();
         let issue = most * tally.issue_clocks(WARPS, chip.f32_lanes());
-        // What it writes is read again: both were counted in the call's bytes.
-        Ok(issue.max(tally.stalls) / (chip.ghz * 1e3) + LATENCY_US)
+        let memory = pack_bytes(case).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
+        Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
     }
+}
+
+/// What `quantize_pack` reads and writes.
+fn pack_bytes(case: &Problem) -> w4ax::Result<f64> {
+    let packed = PackedActivations::bytes_for(case.m, case.k, case.precision, case.grouping)?;
+    Ok((2 * case.m * case.k + packed) as f64)
 }
 
 fn group(grouping: Grouping) -> usize {
