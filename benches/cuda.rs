@@ -15,6 +15,8 @@
 mod choice;
 #[path = "cuda/code.rs"]
 mod code;
+#[path = "cuda/machine.rs"]
+mod machine;
 #[path = "cuda/measure.rs"]
 mod measure;
 #[path = "cuda/model.rs"]
@@ -165,16 +167,18 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         &[Grouping::G128, Grouping::PerChannel][..]
     };
     if let Some(path) = &args.choices {
-        return choice::write(&mut static_model::Machine::load()?, shapes, path);
+        return choice::write(&mut machine::Machine::load()?, shapes, path);
     }
     let mut report = report::Report::new(info);
     if args.predict {
-        let mut machine = static_model::Machine::load()?;
+        let mut machine = machine::Machine::load()?;
         for chip in model::CHIPS {
             for &shape in shapes {
                 for &grouping in groupings {
                     for case in cases(args, shape, grouping) {
-                        report.push(chip.name, &case, Some(machine.predict(chip, &case)?), None)?;
+                        let case = static_model::planned_on(chip, &case)?;
+                        let predicted = static_model::predict(&mut machine, chip, &case)?;
+                        report.push(chip.name, &case, Some(predicted), None)?;
                     }
                 }
             }
@@ -185,16 +189,15 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         report.copy_gb_per_s = Some(bench.copy_gb_per_s());
         let chip = bench.chip();
         // A machine with a GPU need not have the library and the disassembler.
-        let mut machine = static_model::Machine::if_there();
+        let mut machine = machine::Machine::if_there();
         println!("{}: copies {:.0} GB/s", bench.name(), bench.copy_gb_per_s());
         for &shape in shapes {
             for &grouping in groupings {
                 let layers = bench.layers(shape, grouping)?;
                 for case in cases(args, shape, grouping) {
                     let measured = bench.time(&layers, &case)?;
-                    let predicted = machine
-                        .as_mut()
-                        .and_then(|machine| machine.predict(&chip, &case).ok());
+                    let predicted = (machine.as_mut())
+                        .and_then(|machine| static_model::predict(machine, &chip, &case).ok());
                     report.push(chip.name, &case, predicted, Some(measured))?;
                 }
             }

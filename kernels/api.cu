@@ -4,6 +4,7 @@
 #include "layout.cuh"
 #include "registry.cuh"
 
+#include <atomic>
 #include <climits>
 
 namespace w4ax {
@@ -60,11 +61,45 @@ uint64_t packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
     return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group).bytes;
 }
 
-// The tile variant for a shape. Larger blocks read the activations less often, smaller ones fill the device.
-int pick_tile(w4axk_family family, uint32_t m, uint32_t n) {
-    if (family == W4AXK_DECODE) return m > 8 ? 3 : n >= 8192 ? 2 : 1;
-    if (family == W4AXK_PREFILL) return m <= 32 ? 1 : m <= 128 ? 2 : 3;
-    return 1;
+// Multiprocessors of a device; as many as an A100 has where there is none to ask, as for a plan without a GPU.
+int multiprocessors(int device) {
+    constexpr int kUsual = 108, kDevices = 64;
+    static std::atomic<int> known[kDevices];
+    if (device < 0 || device >= kDevices) return kUsual;
+    int count = known[device].load(std::memory_order_relaxed);
+    if (count > 0) return count;
+    if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+        // Nobody else is to find this error.
+        cudaGetLastError();
+        return kUsual;
+    }
+    known[device].store(count, std::memory_order_relaxed);
+    return count;
+}
+
+int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
+    return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
+}
+
+// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device.
+int pick_decode_tile(uint32_t m, uint32_t n) { return m > 8 ? 3 : n >= 8192 ? 2 : 1; }
+
+// Prefilling, the one whose busiest multiprocessor has the least to do. Smaller blocks fetch and unpack weights for fewer
+// tokens: what an output costs in each variant, in tenths of the last, is PREDICTED (benches/cuda/static_model.rs), not measured.
+template <class KernelOf>
+int pick_prefill_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
+    constexpr int kCost[] = {15, 11, 10};
+    static_assert(sizeof kCost / sizeof kCost[0] == kPrefillTiles, "each variant has its cost");
+    int best = kPrefillTiles;
+    int64_t least = INT64_MAX;
+    for (int tile = kPrefillTiles; tile >= 1; --tile) {
+        Kernel const* const kernel = kernel_at(kernel_of(tile));
+        if (!kernel) continue;
+        int64_t const turns = (block_count(*kernel, m, n) + multiprocessors - 1) / multiprocessors;
+        int64_t const cost = turns * kernel->rows * kernel->tokens * kCost[tile - 1];
+        if (cost < least) best = tile, least = cost;
+    }
+    return best;
 }
 
 w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
@@ -84,9 +119,15 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
     if (a.tile > w4axk_tile_count(family)) return W4AXK_BAD_TILE;
-    plan.tile = a.tile ? a.tile : uint32_t(pick_tile(family, a.m, a.weight.n));
-    int const index = find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
-                                  plan.mode == W4AXK_FUSED, int(plan.tile));
+    auto const kernel_of = [&](int tile) {
+        return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
+                           plan.mode == W4AXK_FUSED, tile);
+    };
+    plan.tile = a.tile                    ? a.tile
+                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n))
+                : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors(int(a.device)), kernel_of))
+                                          : 1;
+    int const index = kernel_of(int(plan.tile));
     if (index < 0) return routed && a.mode == W4AXK_FUSED && a.m >= kPackedFromM ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     Kernel const& kernel = *kernel_at(index);
     // A block of the decode family has all tokens.
@@ -96,7 +137,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     plan.tile_m = uint32_t(kernel.tokens);
     int64_t const blocks = family == W4AXK_PLAIN
                                ? (int64_t(a.m) * a.weight.n + kernel.threads - 1) / kernel.threads
-                               : int64_t(ceil_div(int(a.weight.n), kernel.rows)) * ceil_div(int(a.m), kernel.tokens);
+                               : block_count(kernel, a.m, a.weight.n);
     if (blocks > INT_MAX) return W4AXK_BAD_SHAPE;
     plan.blocks = uint32_t(blocks);
     // Whichever of its readers asks for more: a routed prefill may take x as it is.

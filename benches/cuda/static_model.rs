@@ -22,14 +22,11 @@
 //! - nothing else waits: no bank conflict, no wait at a barrier or for a load beyond the encoded stalls. So a prediction is a
 //!   bound that a kernel may miss, not a time that it will take.
 
-use crate::code::Way;
+use crate::machine::Machine;
 use crate::model::{Chip, call_bytes, mma, weight_bytes};
 use crate::occupancy::{Limits, Need, blocks_per_sm};
 use crate::pipes::Tally;
-use crate::sass::Kernel;
 use crate::tiles::Tile;
-use std::collections::HashMap;
-use std::path::Path;
 use w4ax::cuda::{Family, Mode, PackedActivations, Plan, Problem};
 use w4ax::{Grouping, Precision};
 
@@ -70,209 +67,176 @@ pub struct Prediction {
     pub machine: String,
 }
 
-struct Code {
-    way: Way,
-    registers: u32,
-    shared: u32,
-}
+/// # Errors
+/// If there is no such kernel, or the chip's architecture is unknown.
+pub fn predict(
+    machine: &mut Machine,
+    chip: &Chip<'_>,
+    case: &Problem,
+) -> Result<Prediction, Box<dyn std::error::Error>> {
+    let plan = case.plan()?;
+    let group = group(case.grouping);
+    let bits = bits(case.precision);
+    let fused = plan.mode == Mode::Fused;
+    let tile = Tile::of(plan.family == Family::Decode, bits, group, fused, plan.tile)
+        .ok_or("an unknown tile")?;
+    let arch = machine
+        .arch(&chip.arch)
+        .ok_or_else(|| format!("nothing is built for {}'s generation", chip.arch))?;
+    let limits =
+        Limits::of(&chip.arch).ok_or_else(|| format!("no limits are known of {}", chip.arch))?;
 
-/// The machine code of this build's kernels.
-pub struct Machine {
-    kernels: Vec<Kernel>,
-    ways: HashMap<(String, String), Code>,
-}
+    let clocks_a_us = chip.ghz * 1e3;
+    let pack_us = if plan.launches > 1 {
+        pack_us(machine, chip, case, &arch)?
+    } else {
+        0.0
+    };
 
-impl Machine {
-    /// # Errors
-    /// In a build without kernels.
-    pub fn load() -> Result<Self, String> {
-        let library = option_env!("W4AX_KERNEL_LIBRARY").ok_or("this build has no kernels")?;
-        Ok(Self {
-            kernels: crate::sass::read(Path::new(library), None),
-            ways: HashMap::new(),
-        })
+    let code = machine.code(&arch, &tile.symbol(), true)?;
+    let iteration = code.way.iteration();
+    if iteration.mma != tile.multiplications(arch.starts_with("sm_8")) as f64 {
+        return Err(format!("{}: its tile and its machine code differ", plan.kernel).into());
     }
-
-    /// None where the library or the disassembler is missing.
-    pub fn if_there() -> Option<Self> {
-        let library = Path::new(option_env!("W4AX_KERNEL_LIBRARY")?);
-        (library.is_file() && crate::sass::tools().is_some()).then(|| Self::load().ok())?
-    }
-
-    /// The architecture of this build whose code runs on `arch`, or is nearest to what would: of the same generation.
-    fn arch(&self, arch: &str) -> Option<String> {
-        let generation = |arch: &str| arch.trim_start_matches("sm_").chars().next();
-        let built = || self.kernels.iter().map(|k| k.arch.as_str());
-        let same = |built: &&str| built.trim_end_matches('a') == arch;
-        (built().find(same))
-            .or_else(|| built().find(|b| generation(b) == generation(arch)))
-            .map(str::to_owned)
-    }
-
-    fn code(&mut self, arch: &str, symbol: &str, multiplies: bool) -> Result<&Code, String> {
-        let key = (arch.to_owned(), symbol.to_owned());
-        if !self.ways.contains_key(&key) {
-            let kernel = (self.kernels.iter())
-                .find(|k| k.arch == arch && k.name.contains(symbol))
-                .ok_or_else(|| format!("no machine code of {symbol} for {arch} (or no c++filt)"))?;
-            let way = if multiplies {
-                Way::of(kernel)?
-            } else {
-                Way::without_main_loop(kernel)
-            };
-            let code = Code {
-                way,
-                registers: kernel.registers,
-                shared: kernel.shared,
-            };
-            self.ways.insert(key.clone(), code);
-        }
-        Ok(&self.ways[&key])
-    }
-
-    /// # Errors
-    /// If there is no such kernel, or the chip's architecture is unknown.
-    pub fn predict(
-        &mut self,
-        chip: &Chip<'_>,
-        case: &Problem,
-    ) -> Result<Prediction, Box<dyn std::error::Error>> {
-        let plan = case.plan()?;
-        let group = group(case.grouping);
-        let bits = match case.precision {
-            Precision::A2 | Precision::A4 => 4,
-            Precision::A8 => 8,
-            Precision::Bf16 => 16,
-        };
-        let fused = plan.mode == Mode::Fused;
-        let tile = Tile::of(plan.family == Family::Decode, bits, group, fused, plan.tile)
-            .ok_or("an unknown tile")?;
-        let machine = self
-            .arch(&chip.arch)
-            .ok_or_else(|| format!("nothing is built for {}'s generation", chip.arch))?;
-        let limits = Limits::of(&chip.arch)
-            .ok_or_else(|| format!("no limits are known of {}", chip.arch))?;
-
-        let clocks_a_us = chip.ghz * 1e3;
-        let pack_us = if plan.launches > 1 {
-            self.pack_us(chip, case, &machine)?
-        } else {
-            0.0
-        };
-
-        let code = self.code(&machine, &tile.symbol(), true)?;
-        let iteration = code.way.iteration();
-        if iteration.mma != tile.multiplications(machine.starts_with("sm_8")) as f64 {
-            return Err(format!("{}: its tile and its machine code differ", plan.kernel).into());
-        }
-        let (warps, blocks) = (tile.warps() as f64, plan.blocks as f64);
-        let resident = blocks_per_sm(
-            limits,
-            Need {
-                warps: tile.warps() as u32,
-                registers: code.registers,
-                shared: code.shared + tile.shared_bytes(case.m) as u32,
-            },
-        );
-        if resident == 0 {
-            return Err(format!("{} does not fit on {}", plan.kernel, chip.name).into());
-        }
-        let resident_everywhere = f64::from(resident) * chip.sms;
-        let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
-            sum + piece.tally * tile.repetitions(piece.times, case.m, case.k)
-        });
-        // The multiprocessor that has the most to do.
-        let most = (blocks / chip.sms).ceil();
-        let waves = (blocks / resident_everywhere).ceil();
-        let rate = chip.rate(mma(chip, case.precision));
-        let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
-        let bytes = call_bytes(case, &plan)?;
-        let weights = weight_bytes(case.n, case.k, case.grouping);
-        let packed_bytes = if plan.launches > 1 {
-            pack_bytes(case)?
-        } else {
-            0.0
-        };
-        let parts = [
-            ("memory", (bytes - packed_bytes) / (chip.gb_per_s * 1e3)),
-            ("in flight", weights / in_flight * LATENCY_US),
-            (
-                "l2",
-                most * block_bytes(&tile, case, &plan) / L2_BYTES_A_CLOCK / clocks_a_us,
-            ),
-            ("tensor", most * tally.tensor * warps / rate / clocks_a_us),
-            (
-                "issue",
-                most * tally.issue_clocks(warps, chip.f32_lanes()) / clocks_a_us,
-            ),
-            ("shared", most * tally.shared * warps / clocks_a_us),
-            ("stalls", waves * tally.stalls / clocks_a_us),
-        ];
-        let (bound, gemm_us) = parts
-            .into_iter()
-            .max_by(|a, b| a.1.total_cmp(&b.1))
-            .expect("seven of them");
-        let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
-        let us = gemm_us + pack_us + overhead_us;
-        let operations = 2.0 * (case.n * case.k * case.m) as f64;
-        let limit_us = (bytes / (chip.gb_per_s * 1e3))
-            .max(operations / (rate / chip.mma_share * chip.sms * clocks_a_us));
-        Ok(Prediction {
-            us,
-            bound: if overhead_us > gemm_us + pack_us {
-                "launch"
-            } else {
-                bound
-            },
-            share: limit_us / us,
-            limit_us,
-            memory_us: parts[0].1,
-            in_flight_us: parts[1].1,
-            l2_us: parts[2].1,
-            tensor_us: parts[3].1,
-            issue_us: parts[4].1,
-            shared_us: parts[5].1,
-            stalls_us: parts[6].1,
-            pack_us,
-            blocks: plan.blocks,
-            blocks_per_sm: resident,
-            waves: blocks / resident_everywhere,
+    let (warps, blocks) = (tile.warps() as f64, plan.blocks as f64);
+    let resident = blocks_per_sm(
+        limits,
+        Need {
+            warps: tile.warps() as u32,
             registers: code.registers,
-            loop_instructions: iteration.instructions,
-            loop_mma: iteration.mma,
-            instructions_a_tile: tally.instructions * warps * blocks
-                / (case.n.div_ceil(16) * case.k.div_ceil(64)) as f64,
-            machine,
-        })
+            shared: code.shared + tile.shared_bytes(case.m) as u32,
+        },
+    );
+    if resident == 0 {
+        return Err(format!("{} does not fit on {}", plan.kernel, chip.name).into());
     }
+    let resident_everywhere = f64::from(resident) * chip.sms;
+    let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
+        sum + piece.tally * tile.repetitions(piece.times, case.m, case.k)
+    });
+    // The multiprocessor that has the most to do.
+    let most = (blocks / chip.sms).ceil();
+    let waves = (blocks / resident_everywhere).ceil();
+    let rate = chip.rate(mma(chip, case.precision));
+    let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
+    let bytes = call_bytes(case, &plan)?;
+    let weights = weight_bytes(case.n, case.k, case.grouping);
+    let packed_bytes = if plan.launches > 1 {
+        pack_bytes(case)?
+    } else {
+        0.0
+    };
+    let parts = [
+        ("memory", (bytes - packed_bytes) / (chip.gb_per_s * 1e3)),
+        ("in flight", weights / in_flight * LATENCY_US),
+        (
+            "l2",
+            most * block_bytes(&tile, case, &plan) / L2_BYTES_A_CLOCK / clocks_a_us,
+        ),
+        ("tensor", most * tally.tensor * warps / rate / clocks_a_us),
+        (
+            "issue",
+            most * tally.issue_clocks(warps, chip.f32_lanes()) / clocks_a_us,
+        ),
+        ("shared", most * tally.shared * warps / clocks_a_us),
+        ("stalls", waves * tally.stalls / clocks_a_us),
+    ];
+    let (bound, gemm_us) = parts
+        .into_iter()
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .expect("seven of them");
+    let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
+    let us = gemm_us + pack_us + overhead_us;
+    let operations = 2.0 * (case.n * case.k * case.m) as f64;
+    let limit_us = (bytes / (chip.gb_per_s * 1e3))
+        .max(operations / (rate / chip.mma_share * chip.sms * clocks_a_us));
+    Ok(Prediction {
+        us,
+        bound: if overhead_us > gemm_us + pack_us {
+            "launch"
+        } else {
+            bound
+        },
+        share: limit_us / us,
+        limit_us,
+        memory_us: parts[0].1,
+        in_flight_us: parts[1].1,
+        l2_us: parts[2].1,
+        tensor_us: parts[3].1,
+        issue_us: parts[4].1,
+        shared_us: parts[5].1,
+        stalls_us: parts[6].1,
+        pack_us,
+        blocks: plan.blocks,
+        blocks_per_sm: resident,
+        waves: blocks / resident_everywhere,
+        registers: code.registers,
+        loop_instructions: iteration.instructions,
+        loop_mma: iteration.mma,
+        instructions_a_tile: tally.instructions * warps * blocks
+            / (case.n.div_ceil(16) * case.k.div_ceil(64)) as f64,
+        machine: arch,
+    })
+}
 
-    /// `quantize_pack` by its bytes and its instructions, its launch aside.
-    fn pack_us(&mut self, chip: &Chip<'_>, case: &Problem, machine: &str) -> Result<f64, String> {
-        const WARPS: f64 = 8.0;
-        let group = group(case.grouping);
-        let symbol = if group == 0 {
-            "::quantize_pack_rows(".to_owned()
+/// `quantize_pack` by its bytes and its instructions, its launch aside.
+fn pack_us(
+    machine: &mut Machine,
+    chip: &Chip<'_>,
+    case: &Problem,
+    arch: &str,
+) -> Result<f64, String> {
+    const WARPS: f64 = 8.0;
+    let group = group(case.grouping);
+    let symbol = if group == 0 {
+        "::quantize_pack_rows(".to_owned()
+    } else {
+        format!("::quantize_pack_groups<{group}>")
+    };
+    let code = machine.code(arch, &symbol, false)?;
+    let (blocks, passes) = if group == 0 {
+        (case.m.next_multiple_of(8), case.k.div_ceil(256 * 8))
+    } else {
+        (case.m.div_ceil(8) * case.k.div_ceil(256), 1)
+    };
+    let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
+        let times = if piece.times == crate::code::Times::Once {
+            1
         } else {
-            format!("::quantize_pack_groups<{group}>")
+            passes
         };
-        let code = self.code(machine, &symbol, false)?;
-        let (blocks, passes) = if group == 0 {
-            (case.m.next_multiple_of(8), case.k.div_ceil(256 * 8))
-        } else {
-            (case.m.div_ceil(8) * case.k.div_ceil(256), 1)
-        };
-        let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
-            let times = if piece.times == crate::code::Times::Once {
-                1
-            } else {
-                passes
-            };
-            sum + piece.tally * times as f64
-        });
-        let most = (blocks as f64 / chip.sms).ceil();
-        let issue = most * tally.issue_clocks(WARPS, chip.f32_lanes());
-        let memory = pack_bytes(case).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
-        Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
+        sum + piece.tally * times as f64
+    });
+    let most = (blocks as f64 / chip.sms).ceil();
+    let issue = most * tally.issue_clocks(WARPS, chip.f32_lanes());
+    let memory = pack_bytes(case).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
+    Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
+}
+/// The call as that chip would plan it: with no device at hand, a plan is an A100's.
+pub fn planned_on(chip: &Chip<'_>, case: &Problem) -> w4ax::Result<Problem> {
+    let plan = case.plan()?;
+    let mut case = *case;
+    if plan.family == Family::Prefill && case.options.tile.is_none() {
+        let (bits, fused) = (bits(case.precision), plan.mode == Mode::Fused);
+        let tile = Tile::pick_prefill(
+            bits,
+            group(case.grouping),
+            fused,
+            case.m,
+            case.n,
+            chip.sms as usize,
+        );
+        case.options.tile = Some(tile);
+    }
+    Ok(case)
+}
+
+/// Of the kernel's activations.
+fn bits(precision: Precision) -> usize {
+    match precision {
+        Precision::A2 | Precision::A4 => 4,
+        Precision::A8 => 8,
+        Precision::Bf16 => 16,
     }
 }
 
