@@ -15,6 +15,8 @@
 mod choice;
 #[path = "cuda/code.rs"]
 mod code;
+#[path = "cuda/graph.rs"]
+mod graph;
 #[path = "cuda/machine.rs"]
 mod machine;
 #[path = "cuda/measure.rs"]

@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 #[path = "../benches/cuda/code.rs"]
 mod code;
+#[path = "../benches/cuda/graph.rs"]
+mod graph;
 #[path = "../benches/cuda/occupancy.rs"]
 mod occupancy;
 #[allow(dead_code)]
@@ -172,6 +174,17 @@ fn instructions_take_the_clocks_of_their_pipes() {
     assert_eq!(clocks(&["IMAD", "FFMA"], 128.0), 2.0);
     assert_eq!(clocks(&["FFMA", "LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["MUFU.RCP"], 128.0), 8.0);
+}
+
+/// Few blocks for a device: smaller tiles. A small device is full of large ones.
+#[test]
+fn prefill_tiles_fill_the_device() {
+    let pick = |m, n, sms| Tile::pick_prefill(4, 128, false, m, n, sms);
+    // 64 x 4096 is 32 blocks of the second variant and 128 of the first, for 108 multiprocessors.
+    assert_eq!(pick(64, 4096, 108), 1);
+    assert_eq!(pick(64, 4096, 16), 2);
+    assert_eq!(pick(1024, 22016, 108), 3);
+    assert_eq!(pick(128, 22016, 16), 3);
 }
 
 /// Every GEMM kernel of this build: its loop is found, and multiplies as often as its tile says.
