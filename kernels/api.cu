@@ -81,15 +81,19 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
     return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
 }
 
-// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device.
-int pick_decode_tile(uint32_t m, uint32_t n) { return m > 8 ? 3 : n >= 8192 ? 2 : 1; }
+// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device. Two tokens
+// that every block quantises take twice the instructions of one: larger blocks are PREDICTED to be faster, never slower.
+int pick_decode_tile(uint32_t m, uint32_t n, bool quantises) { return m > 8 ? 3 : n >= 8192 || (quantises && m == 2) ? 2 : 1; }
 
 // Prefilling, the one whose busiest multiprocessor has the least to do. Smaller blocks fetch and unpack weights for fewer
-// tokens: what an output costs in each variant, in tenths of the last, is PREDICTED (benches/cuda/static_model.rs), not measured.
+// tokens: what an output costs in each variant, in twentieths of the last, fits predictions (benches/cuda/static_model.rs) and
+// is not measured.
 template <class KernelOf>
 int pick_prefill_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
-    constexpr int kCost[] = {15, 11, 10};
+    constexpr int kCost[] = {36, 23, 20};
     static_assert(sizeof kCost / sizeof kCost[0] == kPrefillTiles, "each variant has its cost");
+    // The first variant's tokens: the others would multiply padding.
+    if (m <= 32) return 1;
     int best = kPrefillTiles;
     int64_t least = INT64_MAX;
     for (int tile = kPrefillTiles; tile >= 1; --tile) {
@@ -123,8 +127,9 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
         return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
                            plan.mode == W4AXK_FUSED, tile);
     };
+    bool const quantises = plan.mode == W4AXK_FUSED && a.width != W4AXK_BF16 && !routed;
     plan.tile = a.tile                    ? a.tile
-                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n))
+                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantises))
                 : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors(int(a.device)), kernel_of))
                                           : 1;
     int const index = kernel_of(int(plan.tile));

@@ -184,6 +184,7 @@ fn prefill_tiles_fill_the_device() {
     assert_eq!(pick(64, 4096, 108), 1);
     assert_eq!(pick(64, 4096, 16), 2);
     assert_eq!(pick(1024, 22016, 108), 3);
+    assert_eq!(pick(32, 22016, 16), 1);
     assert_eq!(pick(128, 22016, 16), 3);
 }
 
