@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --features cuda --bench cuda                            # this machine's GPU
 //! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
+//! cargo bench --features cuda --bench cuda -- --choices choice.csv    # which kernel is predicted best from which M on
 //! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
