@@ -22,8 +22,11 @@ use code::{Times, Way, Work};
 use occupancy::{Limits, Need, blocks_per_sm};
 use pipes::Tally;
 use sass::Kernel;
+use std::collections::BTreeSet;
 use std::path::Path;
 use tiles::Tile;
+use w4ax::cuda::{GemmOptions, Problem};
+use w4ax::{Grouping, Precision};
 
 /// By hand, each of the four limits once.
 #[test]
@@ -186,6 +189,43 @@ fn prefill_tiles_fill_the_device() {
     assert_eq!(pick(1024, 22016, 108), 3);
     assert_eq!(pick(32, 22016, 16), 1);
     assert_eq!(pick(128, 22016, 16), 3);
+}
+
+/// The model's pick is the library's, which takes an A100's multiprocessors where there is no device.
+#[test]
+fn the_model_picks_tiles_as_the_library_does() {
+    if w4ax::cuda::device_count().is_ok_and(|devices| devices > 0) {
+        println!("there is a GPU: the library asks it, and nothing is compared");
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (precision, bits) in [
+        (Precision::A4, 4),
+        (Precision::A8, 8),
+        (Precision::Bf16, 16),
+    ] {
+        for n in [100, 4096, 12288, 22016] {
+            for m in [17, 32, 33, 64, 128, 290, 1024, 4096] {
+                let case = Problem {
+                    m,
+                    n,
+                    k: 4096,
+                    precision,
+                    latched: false,
+                    grouping: Grouping::G128,
+                    packed: false,
+                    options: GemmOptions::default(),
+                };
+                let plan = case.plan().expect("a build with kernels");
+                let picked = Tile::pick_prefill(bits, 128, bits == 16, m, n, 108);
+                assert_eq!(plan.tile, picked, "{precision} M {m} N {n}");
+                let tile = Tile::of(false, bits, 128, bits == 16, picked).expect("three tiles");
+                assert_eq!((plan.tile_n, plan.tile_m), (tile.rows(), tile.tokens()));
+                seen.insert(picked);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
 /// Every GEMM kernel of this build: its loop is found, and multiplies as often as its tile says.
