@@ -175,7 +175,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut report = report::Report::new(info);
     if args.predict {
         let mut machine = machine::Machine::load()?;
-        for chip in model::CHIPS {
+        for chip in machine.chips() {
             for &shape in shapes {
                 for &grouping in groupings {
                     for case in cases(args, shape, grouping) {

@@ -1,7 +1,7 @@
 //! Which kernel the model would pick, for each chip, width, shape and number of tokens: PREDICTED, nothing of it is measured.
 
 use crate::machine::Machine;
-use crate::model::CHIPS;
+use crate::model::Chip;
 use crate::static_model::{Prediction, planned_on, predict};
 use std::path::Path;
 use w4ax::cuda::{Family, GemmOptions, Problem};
@@ -41,10 +41,9 @@ struct Row {
 /// The best of what could run, and what runs today.
 fn best(
     machine: &mut Machine,
-    chip: usize,
+    chip: &Chip<'_>,
     case: Problem,
 ) -> Result<(Problem, Prediction, Prediction)> {
-    let chip = &CHIPS[chip];
     let case = planned_on(chip, &case)?;
     let today = predict(machine, chip, &case)?;
     let mut best = (case, today.clone());
@@ -79,7 +78,7 @@ fn best(
 
 fn rows(machine: &mut Machine, shapes: &[(usize, usize)]) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
-    for (number, chip) in CHIPS.iter().enumerate() {
+    for chip in machine.chips() {
         // A2 runs as A4.
         for precision in [Precision::A4, Precision::A8, Precision::Bf16] {
             for grouping in [Grouping::G128, Grouping::PerChannel] {
@@ -96,7 +95,7 @@ fn rows(machine: &mut Machine, shapes: &[(usize, usize)]) -> Result<Vec<Row>> {
                             packed: false,
                             options: GemmOptions::default(),
                         };
-                        let (case, predicted, today) = best(machine, number, case)?;
+                        let (case, predicted, today) = best(machine, chip, case)?;
                         let plan = case.plan()?;
                         let mode = if plan.launches > 1 { "packed" } else { "fused" };
                         let family = plan.family.to_string();

@@ -1,6 +1,7 @@
 //! The machine code of this build's kernels, as the static model reads it.
 
 use crate::code::Way;
+use crate::model::{CHIPS, Chip};
 use crate::sass::Kernel;
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,6 +36,18 @@ impl Machine {
     pub fn if_there() -> Option<Self> {
         let library = Path::new(option_env!("W4AX_KERNEL_LIBRARY")?);
         (library.is_file() && crate::sass::tools().is_some()).then(|| Self::load().ok())?
+    }
+
+    /// The chips whose generation this build has code for; says which it leaves out.
+    pub fn chips(&self) -> Vec<&'static Chip<'static>> {
+        let there = |chip: &&Chip<'_>| {
+            let there = self.arch(&chip.arch).is_some();
+            if !there {
+                eprintln!("{}: nothing is built for its generation", chip.name);
+            }
+            there
+        };
+        CHIPS.iter().filter(there).collect()
     }
 
     /// The architecture of this build whose code runs on `arch`, or is nearest to what would: of the same generation.
