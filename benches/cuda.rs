@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --features cuda --bench cuda                            # this machine's GPU
 //! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
+//! cargo bench --features cuda --bench cuda -- --choices choice.csv    # which kernel is predicted best from which M on
 //! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
@@ -11,16 +12,35 @@
 //! the L2 cache when it is read; a replay is timed with CUDA events and divided by the calls. x and y stay where they are, as
 //! in a model. What is reported is the median of the replays and their extremes.
 
+#[path = "cuda/choice.rs"]
+mod choice;
+#[path = "cuda/code.rs"]
+mod code;
+#[path = "cuda/graph.rs"]
+mod graph;
+#[path = "cuda/machine.rs"]
+mod machine;
 #[path = "cuda/measure.rs"]
 mod measure;
 #[path = "cuda/model.rs"]
 mod model;
+#[path = "cuda/occupancy.rs"]
+mod occupancy;
+#[path = "cuda/pipes.rs"]
+mod pipes;
 #[path = "cuda/report.rs"]
 mod report;
 #[path = "cuda/routing.rs"]
 mod routing;
+#[allow(dead_code)]
+#[path = "../tests/support/sass.rs"]
+mod sass;
 #[path = "cuda/stack.rs"]
 mod stack;
+#[path = "cuda/static_model.rs"]
+mod static_model;
+#[path = "cuda/tiles.rs"]
+mod tiles;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -42,6 +62,9 @@ struct Args {
     /// Print predictions only: needs no GPU.
     #[arg(long)]
     predict: bool,
+    /// Write the predicted crossovers between kernels as CSV: needs no GPU.
+    #[arg(long, value_name = "FILE")]
+    choices: Option<std::path::PathBuf>,
     /// Print what the device is, as JSON, and nothing else.
     #[arg(long)]
     describe: bool,
@@ -55,7 +78,7 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     device: usize,
     /// Numbers of tokens.
-    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024")]
+    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024,4096")]
     m: Vec<usize>,
     /// Every family, mode and tile that takes the shape, not only what the table picks.
     #[arg(long)]
@@ -147,13 +170,19 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         &[Grouping::G128, Grouping::PerChannel][..]
     };
+    if let Some(path) = &args.choices {
+        return choice::write(&mut machine::Machine::load()?, shapes, path);
+    }
     let mut report = report::Report::new(info);
     if args.predict {
-        for chip in model::CHIPS {
+        let mut machine = machine::Machine::load()?;
+        for chip in machine.chips() {
             for &shape in shapes {
                 for &grouping in groupings {
                     for case in cases(args, shape, grouping) {
-                        report.push(chip.name, &case, model::predict(chip, &case)?, None)?;
+                        let case = static_model::planned_on(chip, &case)?;
+                        let predicted = static_model::predict(&mut machine, chip, &case)?;
+                        report.push(chip.name, &case, Some(predicted), None)?;
                     }
                 }
             }
@@ -163,18 +192,17 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         report.device = Some(measure::describe(args.device)?);
         report.copy_gb_per_s = Some(bench.copy_gb_per_s());
         let chip = bench.chip();
+        // A machine with a GPU need not have the library and the disassembler.
+        let mut machine = machine::Machine::if_there();
         println!("{}: copies {:.0} GB/s", bench.name(), bench.copy_gb_per_s());
         for &shape in shapes {
             for &grouping in groupings {
                 let layers = bench.layers(shape, grouping)?;
                 for case in cases(args, shape, grouping) {
                     let measured = bench.time(&layers, &case)?;
-                    report.push(
-                        chip.name,
-                        &case,
-                        model::predict(&chip, &case)?,
-                        Some(measured),
-                    )?;
+                    let predicted = (machine.as_mut())
+                        .and_then(|machine| static_model::predict(machine, &chip, &case).ok());
+                    report.push(chip.name, &case, predicted, Some(measured))?;
                 }
             }
         }

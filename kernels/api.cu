@@ -70,30 +70,42 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
     return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
 }
 
-// The wgmma tile that takes the least time by a simple count: waves of one block a multiprocessor, each as long as its tokens and
-// what a stage costs whatever they are (weights unpacked: about 16 tokens' worth).
-int pick_wgmma_tile(uint32_t m, uint32_t n, int multiprocessors) {
-    int best = 1;
+// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device. Two tokens
+// that every block quantises take twice the instructions of one: larger blocks are PREDICTED to be faster, never slower.
+int pick_decode_tile(uint32_t m, uint32_t n, bool quantises) { return m > 8 ? 3 : n >= 8192 || (quantises && m == 2) ? 2 : 1; }
+
+// The tile of the least cost on the busiest multiprocessor, the larger of two equals. `cost(tile, kernel)`: of one block.
+template <class KernelOf, class Cost>
+int pick_cheapest(int tiles, uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of, Cost cost) {
+    int best = tiles;
     int64_t least = INT64_MAX;
-    for (int tile = 1; tile <= kWgmmaTiles; ++tile) {
-        Kernel const& kernel = *kernel_at(find_kernel(Role::Gemm, W4AXK_WGMMA, 8, W4AXK_G128, false, tile));
-        int64_t const waves = (block_count(kernel, m, n) + multiprocessors - 1) / multiprocessors;
-        int64_t const time = waves * (kernel.tokens + 16);
-        if (time < least) {
-            least = time;
-            best = tile;
-        }
+    for (int tile = tiles; tile >= 1; --tile) {
+        Kernel const* const kernel = kernel_at(kernel_of(tile));
+        if (!kernel) continue;
+        int64_t const turns = (block_count(*kernel, m, n) + multiprocessors - 1) / multiprocessors;
+        int64_t const total = turns * cost(tile, *kernel);
+        if (total < least) best = tile, least = total;
     }
     return best;
 }
 
-// The tile variant for a shape. Larger blocks read the activations less often, smaller ones fill the device.
-int pick_tile(w4axk_family family, uint32_t m, uint32_t n, Device const* device) {
-    // An H100's number stands for a device that is not known yet.
-    if (family == W4AXK_WGMMA) return pick_wgmma_tile(m, n, device ? device->multiprocessors : 132);
-    if (family == W4AXK_DECODE) return m > 8 ? 3 : n >= 8192 ? 2 : 1;
-    if (family == W4AXK_PREFILL) return m <= 32 ? 1 : m <= 128 ? 2 : 3;
-    return 1;
+// Prefilling. Smaller blocks fetch and unpack weights for fewer tokens: what an output costs in each variant, in twentieths of the
+// last, fits predictions (benches/cuda/static_model.rs) and is not measured.
+template <class KernelOf>
+int pick_prefill_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
+    constexpr int kCost[] = {36, 23, 20};
+    static_assert(sizeof kCost / sizeof kCost[0] == kPrefillTiles, "each variant has its cost");
+    // The first variant's tokens: the others would multiply padding.
+    if (m <= 32) return 1;
+    return pick_cheapest(kPrefillTiles, m, n, multiprocessors, kernel_of,
+                         [&](int tile, Kernel const& kernel) { return int64_t(kernel.rows) * kernel.tokens * kCost[tile - 1]; });
+}
+
+// A block's time by a count of instructions, not measured: its tokens, and as much as 16 of them for the weights.
+template <class KernelOf>
+int pick_wgmma_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
+    return pick_cheapest(kWgmmaTiles, m, n, multiprocessors, kernel_of,
+                         [](int, Kernel const& kernel) { return int64_t(kernel.tokens + 16); });
 }
 
 // Whether the kernels of the wgmma family can do it as it is asked for.
@@ -124,9 +136,19 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
     if (a.tile > w4axk_tile_count(family)) return W4AXK_BAD_TILE;
-    plan.tile = a.tile ? a.tile : uint32_t(pick_tile(family, a.m, a.weight.n, device));
-    int const index = find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
-                                  plan.mode == W4AXK_FUSED, int(plan.tile));
+    auto const kernel_of = [&](int tile) {
+        return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
+                           plan.mode == W4AXK_FUSED, tile);
+    };
+    bool const quantises = plan.mode == W4AXK_FUSED && a.width != W4AXK_BF16 && !routed;
+    // Where no device is known: as many multiprocessors as an A100 has, or an H100 for its own family.
+    int const usual = family == W4AXK_WGMMA ? 132 : 108, multiprocessors = device ? device->multiprocessors : usual;
+    plan.tile = a.tile                    ? a.tile
+                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantises))
+                : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors, kernel_of))
+                : family == W4AXK_WGMMA   ? uint32_t(pick_wgmma_tile(a.m, a.weight.n, multiprocessors, kernel_of))
+                                          : 1;
+    int const index = kernel_of(int(plan.tile));
     if (index < 0) return routed && a.mode == W4AXK_FUSED && a.m >= kPackedFromM ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     Kernel const& kernel = *kernel_at(index);
     // A block of the decode family has all tokens.

@@ -1,6 +1,6 @@
 //! The device's part: buffers, graphs, events.
 
-use super::model::{Chip, weight_bytes};
+use super::model::{Chip, SM90, weight_bytes};
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
@@ -114,12 +114,14 @@ impl Bench {
         ));
         Chip {
             name: self.gpu.name(),
+            arch: format!("sm_{major}{minor}").into(),
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
             ghz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1e6) / 1e6,
             gb_per_s: self.copy_gb_per_s,
             s4,
             s8,
             bf16,
+            mma_share: if major == 9 { SM90 } else { 1.0 },
         }
     }
 

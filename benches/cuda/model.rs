@@ -1,17 +1,6 @@
-//! A call's time from its bytes and operations.
-//!
-//! `time = max(memory, tensor cores, ALUs) + 1.5 us a launch`. It knows no latency, no partial wave and no shared memory: it is
-//! what a kernel can hope for, and what a measured time is compared with.
-//!
-//! - memory: tiles, scales and sums once, x and y once, packed activations written and read once, at the chip's bandwidth
-//!   (its data sheet's; the copy bandwidth where it is measured);
-//! - tensor cores: 2 * N * K * M, M padded to 8 tokens, at the dense rate of the instruction that the kernel holds. From
-//!   sm_90 on that is `mma.sync`, which reaches 62.9 % of the sheet's rate (wgmma's) on average: Luo et al., "Dissecting the
-//!   NVIDIA Hopper Architecture through Microbenchmarking and Multiple Level Analysis", arXiv:2501.12084, section 6.2;
-//! - ALUs: 64 lanes a clock and SM. Unpacking a weight, once for each block of tokens: 3/8 instructions for s8, 11/8 for bf16,
-//!   none for s4; scaling a group's sum: 6 for an integer one, 1 for BF16; quantising an activation: 25, once where it is packed
-//!   first, once in each block of channels where it is not.
+//! What is known of GPUs, and the bytes of a call.
 
+use std::borrow::Cow;
 use w4ax::cuda::{Mma, Mode, PackedActivations, Plan, Problem};
 use w4ax::{Grouping, Precision, Result};
 
@@ -19,6 +8,8 @@ use w4ax::{Grouping, Precision, Result};
 #[derive(Clone, Debug)]
 pub struct Chip<'a> {
     pub name: &'a str,
+    /// Such as `sm_80`.
+    pub arch: Cow<'static, str>,
     pub sms: f64,
     pub ghz: f64,
     pub gb_per_s: f64,
@@ -26,6 +17,8 @@ pub struct Chip<'a> {
     pub s4: Option<f64>,
     pub s8: f64,
     pub bf16: f64,
+    /// The share of the densest rate (wgmma's) that `mma.sync` has, whose rates the three are.
+    pub mma_share: f64,
 }
 
 /// SMs, boost clock, bandwidth and dense rates as the documents named beside each chip give them: a rate here is theirs
@@ -38,71 +31,84 @@ pub const CHIPS: &[Chip<'static>] = &[
     // "NVIDIA A100 Tensor Core GPU" (2,039 GB/s).
     Chip {
         name: "A100-SXM-80GB",
+        arch: Cow::Borrowed("sm_80"),
         sms: 108.0,
         ghz: 1.41,
         gb_per_s: 2039.0,
         s4: Some(8192.0),
         s8: 4096.0,
         bf16: 2048.0,
+        mma_share: 1.0,
     },
     // "NVIDIA Ampere GA102 GPU Architecture" V2.0, appendix A (16-bit with FP32 accumulate 71 TFLOPS, INT8 284 TOPS). INT4 at
     // twice INT8: as the data sheet "NVIDIA A40" has it for the same chip (299.3 and 598.7 TOPS).
     Chip {
         name: "RTX 3090",
+        arch: Cow::Borrowed("sm_86"),
         sms: 82.0,
         ghz: 1.695,
         gb_per_s: 936.0,
         s4: Some(4096.0),
         s8: 2048.0,
         bf16: 512.0,
+        mma_share: 1.0,
     },
     // The same, table 3 (84 SMs, 768 GB/s, BF16 154.8 TFLOPS, INT8 309.7 TOPS; INT4 619.3 TOPS by others that quote it).
     Chip {
         name: "RTX A6000",
+        arch: Cow::Borrowed("sm_86"),
         sms: 84.0,
         ghz: 1.80,
         gb_per_s: 768.0,
         s4: Some(4096.0),
         s8: 2048.0,
         bf16: 1024.0,
+        mma_share: 1.0,
     },
     // "NVIDIA Ada GPU Architecture", appendix A (128 SMs, 2520 MHz, 1008 GB/s, BF16 with FP32 accumulate 165.2 TFLOPS, INT8 660.6
     // TOPS). Its INT4 line was not found; hardware lists have twice INT8, while the data sheet "NVIDIA L40S" gives that Ada
     // chip the same rate for both: the s4 rate is the least certain number of this table.
     Chip {
         name: "RTX 4090",
+        arch: Cow::Borrowed("sm_89"),
         sms: 128.0,
         ghz: 2.52,
         gb_per_s: 1008.0,
         s4: Some(4096.0),
         s8: 2048.0,
         bf16: 512.0,
+        mma_share: 1.0,
     },
     // "NVIDIA Jetson AGX Orin Series Technical Brief" and the modules' data sheet DS-10662-001 (16 SMs, 1.3 GHz, 204.8 GB/s, 170
     // sparse INT8 TOPS on the GPU: 85 dense). No rate of BF16 or INT4 was found: those of the A100, whose INT8 rate it has.
     Chip {
         name: "Jetson AGX Orin 64GB",
+        arch: Cow::Borrowed("sm_87"),
         sms: 16.0,
         ghz: 1.3,
         gb_per_s: 204.8,
         s4: Some(8192.0),
         s8: 4096.0,
         bf16: 2048.0,
+        mma_share: 1.0,
     },
     // "NVIDIA H100 Tensor Core GPU Architecture", table 3 (132 SMs, 1830 MHz for tensor cores, 3352 GB/s, BF16 989.4 TFLOPS,
     // INT8 1978.9 TOPS).
     Chip {
         name: "H100-SXM",
+        arch: Cow::Borrowed("sm_90"),
         sms: 132.0,
         ghz: 1.83,
         gb_per_s: 3352.0,
         s4: None,
         s8: SM90 * 8192.0,
         bf16: SM90 * 4096.0,
+        mma_share: SM90,
     },
 ];
-/// The share of wgmma's rate that `mma.sync` reaches on sm_90.
-const SM90: f64 = 0.629;
+/// The share of the sheet's rate, wgmma's, that `mma.sync` reaches on sm_90, on average: Luo et al., "Dissecting the NVIDIA
+/// Hopper Architecture through Microbenchmarking and Multiple Level Analysis", arXiv:2501.12084, section 6.2.
+pub const SM90: f64 = 0.629;
 
 impl Chip<'static> {
     /// The rates of an architecture, for a chip that is measured. `None` where the model has no numbers.
@@ -117,24 +123,24 @@ impl Chip<'static> {
     }
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Prediction {
-    pub us: f64,
-    /// Which of the three it is that takes the time.
-    pub bound: &'static str,
-    pub memory_us: f64,
-    pub tensor_us: f64,
-    pub alu_us: f64,
-    /// What crosses the memory bus.
-    pub bytes: f64,
+impl Chip<'_> {
+    /// Dense operations of an SM in a clock.
+    pub fn rate(&self, mma: Mma) -> f64 {
+        match mma {
+            Mma::S4 => self.s4.unwrap_or(self.s8),
+            Mma::S8 => self.s8,
+            _ => self.bf16,
+        }
+    }
+
+    /// f32 operations of an SM in a clock.
+    pub fn f32_lanes(&self) -> f64 {
+        if self.arch == "sm_80" { 64.0 } else { 128.0 }
+    }
 }
 
-const LAUNCH_US: f64 = 1.5;
-const ALU_LANES: f64 = 64.0;
-const QUANTISE_INSTRUCTIONS: f64 = 25.0;
-
 /// The instruction that a chip's kernel of that width has, by the design.
-fn mma(chip: &Chip<'_>, precision: Precision) -> Mma {
+pub fn mma(chip: &Chip<'_>, precision: Precision) -> Mma {
     match precision {
         Precision::A2 | Precision::A4 if chip.s4.is_some() => Mma::S4,
         Precision::Bf16 => Mma::Bf16,
@@ -153,7 +159,8 @@ pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
     (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
 }
 
-fn bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+/// Tiles, scales and sums once, x and y once, packed activations written and read once.
+pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
     let Problem { m, n, k, .. } = *case;
     let mut bytes = weight_bytes(n, k, case.grouping) + (2 * m * n) as f64;
     if plan.mode == Mode::Packed {
@@ -164,57 +171,4 @@ fn bytes(case: &Problem, plan: &Plan) -> Result<f64> {
         bytes += (2 * m * k) as f64;
     }
     Ok(bytes)
-}
-
-pub fn predict(chip: &Chip<'_>, case: &Problem) -> Result<Prediction> {
-    let plan = case.plan()?;
-    let (m, n, k) = (case.m as f64, case.n as f64, case.k as f64);
-    let mma = mma(chip, case.precision);
-    let bytes = bytes(case, &plan)?;
-
-    let clocks = chip.sms * chip.ghz * 1e3; // of all SMs in a microsecond
-    let rate = match mma {
-        Mma::S4 => chip.s4.unwrap_or(chip.s8),
-        Mma::S8 | Mma::WgmmaS8 => chip.s8,
-        _ => chip.bf16,
-    };
-    let padded = case.m.next_multiple_of(8) as f64;
-    let tensor_us = 2.0 * n * k * padded / (rate * clocks);
-
-    let quantised = case.precision != Precision::Bf16;
-    let blocks_of_tokens = case.m.div_ceil(plan.tile_m.max(1)) as f64;
-    let unpack = match mma {
-        // No case of this bench is routed.
-        Mma::S4 | Mma::None | Mma::Routed => 0.0,
-        Mma::S8 | Mma::WgmmaS8 => 3.0 / 8.0,
-        Mma::Bf16 | Mma::WgmmaBf16 => 11.0 / 8.0,
-    };
-    let scale = if quantised { 6.0 } else { 1.0 };
-    let quantise = match (quantised, plan.mode, plan.launches) {
-        (false, ..) | (true, Mode::Packed, 1) => 0.0,
-        (true, Mode::Packed, _) => 1.0,
-        (true, Mode::Fused, _) => case.n.div_ceil(plan.tile_n.max(1)) as f64,
-    };
-    let instructions = n * k * blocks_of_tokens * unpack
-        + n * padded * case.grouping.groups(case.k) as f64 * scale
-        + m * k * quantise * QUANTISE_INSTRUCTIONS;
-    let alu_us = instructions / (ALU_LANES * clocks);
-
-    let memory_us = bytes / (chip.gb_per_s * 1e3);
-    let (bound, most) = [
-        ("memory", memory_us),
-        ("tensor", tensor_us),
-        ("alu", alu_us),
-    ]
-    .into_iter()
-    .max_by(|a, b| a.1.total_cmp(&b.1))
-    .expect("three of them");
-    Ok(Prediction {
-        us: most + LAUNCH_US * f64::from(plan.launches),
-        bound,
-        memory_us,
-        tensor_us,
-        alu_us,
-        bytes,
-    })
 }

@@ -1,7 +1,8 @@
 //! Rows, as a table and as JSON.
 
 use super::measure::Measured;
-use super::model::Prediction;
+use super::model::call_bytes;
+use super::static_model::Prediction;
 use comfy_table::{CellAlignment, Table};
 use w4ax::Result;
 use w4ax::cuda::{BuildInfo, Problem};
@@ -28,9 +29,11 @@ struct Row {
     x: &'static str,
     kernel: &'static str,
     launches: u32,
-    predicted: Prediction,
+    /// What crosses the memory bus, as the model counts it.
+    bytes: f64,
+    /// `None` where the machine code could not be read.
+    predicted: Option<Prediction>,
     measured: Option<Measured>,
-    /// Of the bytes that the model counts.
     gb_per_s: f64,
     /// Of the copy bandwidth, where it was measured.
     share: Option<f64>,
@@ -43,8 +46,7 @@ impl Report {
             device: None,
             copy_gb_per_s: None,
             built_for: info.archs,
-            model: "max(bytes / bandwidth, tensor operations / dense rate, ALU instructions / 64 lanes a clock and SM) \
-                    + 1.5 us a launch; see benches/cuda/model.rs",
+            model: "PREDICTED from bytes and machine code, not measured; what it counts and assumes: benches/cuda/static_model.rs",
             rows: Vec::new(),
         }
     }
@@ -53,12 +55,14 @@ impl Report {
         &mut self,
         chip: &str,
         case: &Problem,
-        predicted: Prediction,
+        predicted: Option<Prediction>,
         measured: Option<Measured>,
     ) -> Result<()> {
         let plan = case.plan()?;
-        let us = measured.as_ref().map_or(predicted.us, |m| m.median_us);
-        let gb_per_s = predicted.bytes / us / 1e3;
+        let bytes = call_bytes(case, &plan)?;
+        let predicted_us = predicted.as_ref().map_or(f64::NAN, |p| p.us);
+        let us = measured.as_ref().map_or(predicted_us, |m| m.median_us);
+        let gb_per_s = bytes / us / 1e3;
         self.rows.push(Row {
             chip: chip.to_owned(),
             m: case.m,
@@ -69,6 +73,7 @@ impl Report {
             x: if case.packed { "packed" } else { "bf16" },
             kernel: plan.kernel,
             launches: plan.launches,
+            bytes,
             gb_per_s,
             share: self.copy_gb_per_s.map(|copy| gb_per_s / copy),
             tops: 2.0 * (case.m * case.n * case.k) as f64 / us / 1e6,
@@ -92,6 +97,10 @@ impl Report {
             "kernel",
             "predicted us",
             "bound",
+            "of limit",
+            "waves",
+            "blocks/SM",
+            "loop",
             "us",
             "least",
             "most",
@@ -106,6 +115,8 @@ impl Report {
                     .as_ref()
                     .map_or_else(dash, |m| format!("{:.2}", f(m)))
             };
+            let predicted =
+                |f: fn(&Prediction) -> String| row.predicted.as_ref().map_or_else(dash, f);
             table.add_row([
                 row.chip.clone(),
                 row.n.to_string(),
@@ -119,8 +130,12 @@ impl Report {
                     if row.launches > 1 { "pack + " } else { "" },
                     row.kernel
                 ),
-                format!("{:.2}", row.predicted.us),
-                row.predicted.bound.to_owned(),
+                predicted(|p| format!("{:.2}", p.us)),
+                predicted(|p| p.bound.to_owned()),
+                predicted(|p| format!("{:.0} %", p.share * 100.0)),
+                predicted(|p| format!("{:.2}", p.waves)),
+                predicted(|p| p.blocks_per_sm.to_string()),
+                predicted(|p| format!("{:.0}/{:.0}", p.loop_instructions, p.loop_mma)),
                 us(|m| m.median_us),
                 us(|m| m.least_us),
                 us(|m| m.most_us),
@@ -130,11 +145,14 @@ impl Report {
                 format!("{:.1}", row.tops),
             ]);
         }
-        for column in [1, 2, 4, 8, 10, 11, 12, 13, 14, 15] {
+        for column in [1, 2, 4, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19] {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        println!("{table}\n\npredicted: {}", self.model);
+        println!(
+            "{table}\n\n{}\nloop: instructions of a warp in an iteration of the main loop / multiplications among them",
+            self.model
+        );
     }
 }

@@ -15,6 +15,10 @@ pub struct Kernel {
     pub name: String,
     /// Each instruction without predicate and encoding, in order: `LDG.E.128 R4, [R2.64]`.
     pub instructions: Vec<String>,
+    /// Whether each of them has a predicate.
+    pub guarded: Vec<bool>,
+    /// Clocks that a warp waits after each before its next one: the compiler writes them into the encoding.
+    pub stalls: Vec<u8>,
     /// Registers of a thread.
     pub registers: u32,
     /// Bytes of stack of a thread: arrays that are no registers, and spills.
@@ -68,7 +72,7 @@ pub fn read(library: &Path, arch: Option<&str>) -> Vec<Kernel> {
 }
 
 /// The folder of cuobjdump and nvdisasm: `third_party/sass`, else one in PATH that holds both.
-fn tools() -> PathBuf {
+pub fn tools() -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("third_party/sass/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(fetched)
@@ -78,13 +82,11 @@ fn tools() -> PathBuf {
                 .iter()
                 .all(|tool| folder.join(tool).is_file())
         })
-        .unwrap_or_else(|| {
-            panic!("there is no folder with cuobjdump and nvdisasm: run `third_party/fetch sass`")
-        })
 }
 
 fn cuobjdump(what: &str, library: &Path, arch: Option<&str>) -> String {
-    let tools = tools();
+    let tools = tools()
+        .expect("there is a folder with cuobjdump and nvdisasm: run `third_party/fetch sass`");
     let mut command = Command::new(tools.join("cuobjdump"));
     if let Some(arch) = arch {
         command.args(["-arch", arch]);
@@ -123,23 +125,34 @@ pub fn parse_listing(text: &str) -> Vec<Kernel> {
                 symbol: symbol.to_owned(),
                 ..Kernel::default()
             });
-        } else if let (Some(kernel), Some(text)) = (kernels.last_mut(), instruction(line)) {
-            kernel.instructions.push(text.to_owned());
+        } else if let Some(kernel) = kernels.last_mut() {
+            if let Some((text, guarded)) = instruction(line) {
+                kernel.instructions.push(text.to_owned());
+                kernel.guarded.push(guarded);
+            } else if let Some(stall) = stall(line) {
+                kernel.stalls.push(stall);
+            }
         }
     }
     kernels
 }
 
-/// `/*0010*/  @!P0 LDG.E R4, [R2.64] ;  /* encoding */` without address, predicate and encoding.
-fn instruction(line: &str) -> Option<&str> {
+/// `/*0010*/  @!P0 LDG.E R4, [R2.64] ;  /* encoding */` without address, predicate and encoding; and whether it has a predicate.
+fn instruction(line: &str) -> Option<(&str, bool)> {
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     u64::from_str_radix(address, 16).ok()?;
     let (text, _) = rest.split_once(';')?;
     let text = text.trim().trim_start_matches('{').trim_start();
     match text.strip_prefix('@') {
-        Some(predicated) => Some(predicated.split_once(' ')?.1.trim()),
-        None => Some(text),
+        Some(predicated) => Some((predicated.split_once(' ')?.1.trim(), true)),
+        None => Some((text, false)),
     }
+}
+
+/// The second half of an encoding, a line of its own: bits 105 to 108 of the instruction are the clocks to wait.
+fn stall(line: &str) -> Option<u8> {
+    let high = line.strip_prefix("/* 0x")?.strip_suffix(" */")?;
+    Some((u64::from_str_radix(high, 16).ok()? >> 41 & 15) as u8)
 }
 
 /// Adds what `cuobjdump -res-usage` prints.

@@ -1,0 +1,255 @@
+//! The tile variants as kernels/decode_list.cuh and kernels/prefill_list.cuh instantiate them: what a block works on and needs.
+//! The numbers follow DecodeConfig (decode.cuh) and PrefillConfig (prefill.cuh).
+
+use crate::code::{Times, Work};
+
+/// A GEMM kernel's template arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    pub decode: bool,
+    /// 4, which takes 2 as well, 8 or 16.
+    pub bits: usize,
+    /// 0: per channel.
+    pub group: usize,
+    pub fused: bool,
+    /// Weight tiles of 16 channels, and activation tiles of 8 tokens: of a block when decoding, of a warp when prefilling.
+    pub nt: usize,
+    pub mt: usize,
+    /// Prefill: warps along the tokens, and stages of 128 k.
+    pub warps_m: usize,
+    pub stages: usize,
+}
+
+impl Tile {
+    /// Variant `tile`, from 1, of a family.
+    pub fn of(decode: bool, bits: usize, group: usize, fused: bool, tile: u32) -> Option<Self> {
+        let (nt, mt, warps_m, stages) = match (decode, tile) {
+            (true, 1) => (1, 1, 1, 1),
+            (true, 2) => (2, 1, 1, 1),
+            (true, 3) => (2, 2, 1, 1),
+            (false, 1) => (1, 4, 1, 4),
+            (false, 2) => (2, if bits == 16 { 4 } else { 8 }, 1, 3),
+            (false, 3) => (2, if bits == 16 || fused { 4 } else { 8 }, 2, 3),
+            _ => return None,
+        };
+        Some(Self {
+            decode,
+            bits,
+            group,
+            fused,
+            nt,
+            mt,
+            warps_m,
+            stages,
+        })
+    }
+
+    /// The prefill variant that make_plan (kernels/api.cu) picks on a device of so many multiprocessors: without a device it takes
+    /// an A100's for every chip.
+    pub fn pick_prefill(
+        bits: usize,
+        group: usize,
+        fused: bool,
+        m: usize,
+        n: usize,
+        sms: usize,
+    ) -> u32 {
+        let cost = |tile: u32| {
+            let cost = [36, 23, 20][tile as usize - 1];
+            let tile = Self::of(false, bits, group, fused, tile).expect("one of three");
+            let blocks = n.div_ceil(tile.rows()) * m.div_ceil(tile.tokens());
+            blocks.div_ceil(sms) * tile.rows() * tile.tokens() * cost
+        };
+        let least = [3, 2, 1].into_iter().min_by_key(|&tile| cost(tile));
+        if m <= 32 {
+            1
+        } else {
+            least.expect("three of them")
+        }
+    }
+
+    /// How its kernel's name goes in machine code.
+    pub fn symbol(&self) -> String {
+        let Self {
+            bits,
+            group,
+            fused,
+            nt,
+            mt,
+            ..
+        } = self;
+        if self.decode {
+            format!("::decode_kernel<w4ax::DecodeConfig<{bits}, {group}, {fused}, {nt}, {mt}>")
+        } else {
+            let (warps, stages) = (self.warps_m, self.stages);
+            format!(
+                "::prefill_kernel<w4ax::PrefillConfig<{bits}, {group}, {fused}, {nt}, {mt}, {warps}, {stages}>"
+            )
+        }
+    }
+
+    fn quantised(&self) -> bool {
+        self.bits != 16
+    }
+
+    /// k whose products share an accumulator.
+    fn run(&self) -> usize {
+        if self.group == 0 { 128 } else { self.group }
+    }
+
+    /// k-tiles of 64 that a warp takes in an iteration of its main loop.
+    pub fn warp_tiles(&self) -> usize {
+        match (self.decode, self.nt * self.mt) {
+            (false, _) => 2,
+            (true, 1) if self.run() == 32 => 2,
+            (true, 1) => 4,
+            (true, _) if self.run() == 128 => 2,
+            _ => 1,
+        }
+    }
+
+    /// k-tiles that a block takes in an iteration.
+    pub fn block_tiles(&self) -> usize {
+        if self.decode {
+            self.warps() * self.warp_tiles()
+        } else {
+            2
+        }
+    }
+
+    pub fn warps(&self) -> usize {
+        match self.decode {
+            true if self.run() == 32 && self.mt == 2 => 4,
+            true => 8,
+            false => 4 * self.warps_m,
+        }
+    }
+
+    /// Output channels of a block.
+    pub fn rows(&self) -> usize {
+        16 * self.nt * if self.decode { 1 } else { 4 }
+    }
+
+    /// Tokens of a block.
+    pub fn tokens(&self) -> usize {
+        8 * self.mt * self.warps_m
+    }
+
+    /// Multiplications of a warp in an iteration, which the machine code is compared with. `s4`: the machine multiplies 4-bit integers.
+    pub fn multiplications(&self, s4: bool) -> usize {
+        let steps = match self.bits {
+            16 => 4,
+            4 if s4 && self.group != 32 => 1,
+            _ => 2,
+        };
+        self.warp_tiles() * self.nt * self.mt * steps
+    }
+
+    /// Bytes of weights that a block has asked for and not yet used.
+    pub fn bytes_in_flight(&self) -> usize {
+        let ahead = if self.decode { 1 } else { self.stages - 1 };
+        ahead * self.block_tiles() * (self.rows() / 16) * 512
+    }
+
+    /// Bytes of dynamic shared memory of a block for m tokens.
+    pub fn shared_bytes(&self, m: usize) -> usize {
+        if self.decode {
+            self.decode_shared(m)
+        } else {
+            self.prefill_shared()
+        }
+    }
+
+    fn decode_shared(&self, m: usize) -> usize {
+        let whole_row = self.quantised() && self.group == 0;
+        let (warps, rows) = (self.warps(), self.rows());
+        let runs = warps * self.warp_tiles() * 64 / self.run();
+        let slab = if whole_row { warps } else { 2 * runs } * m * (rows + 4) * 4;
+        let row_factors = if whole_row { 0 } else { 2 * runs * rows * 12 };
+        let tokens = match (self.quantised(), whole_row) {
+            (false, _) => 0,
+            (true, true) => warps * m * 8,
+            (true, false) => 2 * runs * m * 12,
+        };
+        let quantises = self.quantised() && self.fused;
+        let codes = if quantises {
+            warps * self.warp_tiles() * m * 8 * self.bits
+        } else {
+            0
+        };
+        slab + row_factors + tokens + codes.next_multiple_of(16)
+    }
+
+    fn prefill_shared(&self) -> usize {
+        let (tiles_n, tiles_m, stage_runs) =
+            (self.rows() / 16, self.tokens() / 8, 128 / self.run());
+        let packed = self.quantised() && !self.fused;
+        let code_bytes = if self.quantised() { 64 * self.bits } else { 0 };
+        let beside = if self.group == 0 {
+            0
+        } else {
+            tiles_n * stage_runs
+        };
+        let x = if packed {
+            2 * tiles_m * code_bytes
+        } else {
+            self.tokens() * 128 * 2
+        };
+        let scales = beside * 16 * 4;
+        let sums = if self.quantised() { beside * 16 * 2 } else { 0 };
+        let groups = if packed && self.group != 0 {
+            tiles_m * stage_runs * 8 * 8
+        } else {
+            0
+        };
+        let stage =
+            (2 * tiles_n * 512 + x + scales + sums + beside * 16 + groups).next_multiple_of(128);
+        let quantises = self.quantised() && self.fused;
+        let here = match (quantises, self.group) {
+            (false, _) => 0,
+            (true, 0) => 2 * tiles_m * code_bytes + self.tokens() * 16,
+            (true, _) => 2 * tiles_m * code_bytes + self.tokens() * stage_runs * 8,
+        };
+        (self.stages * stage + here).max(self.tokens() * (self.rows() + 8) * 2)
+    }
+
+    /// How often a warp takes a piece of its kernel's way, on average over a block's warps.
+    pub fn repetitions(&self, times: Times, m: usize, k: usize) -> f64 {
+        let iterations = k.div_ceil(64).div_ceil(self.block_tiles()) as f64;
+        let Times::Loop {
+            work,
+            inside,
+            unrolled,
+        } = times
+        else {
+            return if times == Times::Main {
+                iterations
+            } else {
+                1.0
+            };
+        };
+        let threads = 32 * self.warps();
+        let units = match (work, self.decode) {
+            (Work::Quantise, true) => (m * 8 * self.warp_tiles()).div_ceil(32),
+            (Work::Quantise, false) => self.tokens() * 16 / threads,
+            (Work::Scan, true) => m * k.div_ceil(8 * threads),
+            (Work::Scan, false) => self.tokens() / self.warps() * k.div_ceil(8 * 32),
+            (Work::Factors, _) => (self.warp_tiles() * 64 / self.run() * m).div_ceil(32),
+            (Work::AddGroups, _) => self.block_tiles() * 64 / self.run(),
+            (Work::Rows, true) => m,
+            (Work::Rows, false) => self.tokens() / self.warps(),
+            // 16 bytes of y a thread.
+            (Work::Outputs, _) => (self.tokens() * self.rows() / 8).div_ceil(threads),
+            (Work::Other, _) => 1,
+        };
+        // A loop for each of a thread's outputs; those of tokens that there are not stand still.
+        let share = match work {
+            Work::AddGroups => {
+                let outputs = (self.rows() * self.tokens()).div_ceil(threads) * threads;
+                ((m * self.rows()).next_multiple_of(32) as f64 / outputs as f64).min(1.0)
+            }
+            _ => 1.0,
+        };
+        share * units.div_ceil(unrolled) as f64 * if inside { iterations } else { 1.0 }
+    }
+}
