@@ -4,6 +4,7 @@
 //! cargo bench --features cuda --bench cuda                            # this machine's GPU
 //! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
 //! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
+//! cargo bench --features cuda --bench cuda -- --chain                # the layers of a decode in one graph
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
 //!
@@ -11,6 +12,8 @@
 //! the L2 cache when it is read; a replay is timed with CUDA events and divided by the calls. x and y stay where they are, as
 //! in a model. What is reported is the median of the replays and their extremes.
 
+#[path = "cuda/chain.rs"]
+mod chain;
 #[path = "cuda/measure.rs"]
 mod measure;
 #[path = "cuda/model.rs"]
@@ -36,7 +39,10 @@ struct Args {
     /// Measure what routing by the flag costs, and nothing else.
     #[arg(long)]
     routing: bool,
-    /// Layers of a routed step.
+    /// Measure the layers of a decode one after the other in one graph, and nothing else.
+    #[arg(long, conflicts_with = "routing")]
+    chain: bool,
+    /// Layers of a chain or a routed step.
     #[arg(long, default_value_t = 32)]
     layers: usize,
     /// Print predictions only: needs no GPU.
@@ -55,7 +61,7 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     device: usize,
     /// Numbers of tokens.
-    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024")]
+    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024,4096")]
     m: Vec<usize>,
     /// Every family, mode and tile that takes the shape, not only what the table picks.
     #[arg(long)]
@@ -135,6 +141,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     }
     if args.routing {
         return routing::run(args.device, args.repeats, args.layers, args.json.as_deref());
+    }
+    if args.chain {
+        return chain::run(args.device, args.repeats, args.layers, args.json.as_deref());
     }
     let shapes = if args.quick {
         &SHAPES[..1]

@@ -34,6 +34,7 @@ fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
         grouping,
         prefill,
         decode: 2,
+        pdl: false,
     }
 }
 
