@@ -5,6 +5,7 @@
 //! cargo bench --features cuda --bench cuda -- --predict               # a table for known GPUs, without one
 //! cargo bench --features cuda --bench cuda -- --choices choice.csv    # which kernel is predicted best from which M on
 //! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
+//! cargo bench --features cuda --bench cuda -- --chain                # the layers of a decode in one graph
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
 //!
@@ -12,6 +13,8 @@
 //! the L2 cache when it is read; a replay is timed with CUDA events and divided by the calls. x and y stay where they are, as
 //! in a model. What is reported is the median of the replays and their extremes.
 
+#[path = "cuda/chain.rs"]
+mod chain;
 #[path = "cuda/choice.rs"]
 mod choice;
 #[path = "cuda/code.rs"]
@@ -56,7 +59,10 @@ struct Args {
     /// Measure what routing by the flag costs, and nothing else.
     #[arg(long)]
     routing: bool,
-    /// Layers of a routed step.
+    /// Measure the layers of a decode one after the other in one graph, and nothing else.
+    #[arg(long, conflicts_with = "routing")]
+    chain: bool,
+    /// Layers of a chain or a routed step.
     #[arg(long, default_value_t = 32)]
     layers: usize,
     /// Print predictions only: needs no GPU.
@@ -124,6 +130,9 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
                 continue;
             }
             for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
+                if family == Family::Wgmma && args.predict {
+                    continue; // The model knows none of its kernels.
+                }
                 for tile in 1..=family.tiles() {
                     for packed in [false, true] {
                         if quantised || !packed {
@@ -159,6 +168,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     }
     if args.routing {
         return routing::run(args.device, args.repeats, args.layers, args.json.as_deref());
+    }
+    if args.chain {
+        return chain::run(args.device, args.repeats, args.layers, args.json.as_deref());
     }
     let shapes = if args.quick {
         &SHAPES[..1]
@@ -199,6 +211,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             for &grouping in groupings {
                 let layers = bench.layers(shape, grouping)?;
                 for case in cases(args, shape, grouping) {
+                    let Some(case) = bench.planned(&case)? else {
+                        continue;
+                    };
                     let measured = bench.time(&layers, &case)?;
                     let predicted = (machine.as_mut())
                         .and_then(|machine| static_model::predict(machine, &chip, &case).ok());

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info,
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu, Problem, build_info,
     driver_version, runtime_version,
 };
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
@@ -33,6 +33,18 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     // The kernel module's own number, such as 580.65.06, where the system shows it.
     let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let (major, minor) = gpu.compute_capability();
+    let sms = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+    let clock_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+    // The model's roofs; none where it has no rates.
+    let tops = |rate: f64| rate * f64::from(sms) * f64::from(clock_khz) / 1e9;
+    let mut dense_tops = serde_json::Map::new();
+    if let Some((s4, s8, bf16)) = Chip::rates(major, minor, gpu.name()) {
+        for (mma, rate) in [("s4", s4), ("s8", Some(s8)), ("bf16", Some(bf16))] {
+            if let Some(rate) = rate {
+                dense_tops.insert(mma.into(), tops(rate).into());
+            }
+        }
+    }
     let kernels: Vec<serde_json::Value> = (gpu.kernels()?.into_iter())
         .map(|k| {
             serde_json::json!({
@@ -45,8 +57,9 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
         "name": gpu.name(),
         "devices": w4ax::cuda::device_count()?,
         "capability": format!("{major}.{minor}"),
-        "sms": attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-        "clock_khz": attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+        "sms": sms,
+        "clock_khz": clock_khz,
+        "dense_tops": dense_tops,
         "l2_bytes": attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         "memory_bytes": context.total_mem()?,
         "driver_cuda": version(driver_version()),
@@ -58,14 +71,38 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     }))
 }
 
+/// Replays before those that count.
+const WARM_UP: usize = 3;
+/// A graph has calls enough to read weights for so long, at the copy bandwidth: what its launch takes counts for little.
+const REPLAY_US: f64 = 500.0;
+
 /// A case's time.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Measured {
     pub median_us: f64,
     pub least_us: f64,
     pub most_us: f64,
+    /// From the least to the most, over the median.
+    pub spread: f64,
     pub replays: usize,
     pub calls_a_replay: usize,
+}
+
+impl Measured {
+    /// Of replays' times in ascending order.
+    pub fn of(times: &[f64], calls: usize) -> Self {
+        let (least, most) = (times[0], times[times.len() - 1]);
+        let median = times[times.len() / 2];
+        let us = |time: f64| time / calls as f64;
+        Self {
+            median_us: us(median),
+            least_us: us(least),
+            most_us: us(most),
+            spread: (most - least) / median,
+            replays: times.len(),
+            calls_a_replay: calls,
+        }
+    }
 }
 
 pub struct Bench {
@@ -101,6 +138,20 @@ impl Bench {
         self.copy_gb_per_s
     }
 
+    /// The case with the kernel that runs on this device named in it; `None` if the device does not have it.
+    pub fn planned(&self, case: &Problem) -> Result<Option<Problem>> {
+        let plan = self.gpu.plan_problem(case)?;
+        let options = GemmOptions {
+            family: Some(plan.family),
+            tile: Some(plan.tile),
+            ..case.options
+        };
+        Ok(self
+            .gpu
+            .has_family(plan.family)
+            .then_some(Problem { options, ..*case }))
+    }
+
     /// What the model needs; the copy bandwidth stands for the sheet's.
     pub fn chip(&self) -> Chip<'_> {
         let context = self.gpu.context();
@@ -125,24 +176,35 @@ impl Bench {
         }
     }
 
-    /// The times of `work`, which is run once before.
+    /// The times of `work` in ascending order.
     pub fn times(
         &self,
         work: &dyn Fn() -> std::result::Result<(), DriverError>,
     ) -> Result<Vec<f64>> {
-        let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
-        let (start, end) = (
-            self.gpu.context().new_event(timing)?,
-            self.gpu.context().new_event(timing)?,
-        );
-        let mut times = Vec::with_capacity(self.repeats);
-        for _ in 0..3 {
-            work()?;
-        }
-        for _ in 0..self.repeats {
+        self.times_after(&|| Ok(()), work)
+    }
+
+    /// As [`Self::times`], with `before` on the stream ahead of each and not in its time. All of it is enqueued before any of
+    /// it is waited for: what the host takes to launch a graph stands in no time but the first ones', which do not count.
+    pub fn times_after(
+        &self,
+        before: &dyn Fn() -> std::result::Result<(), DriverError>,
+        work: &dyn Fn() -> std::result::Result<(), DriverError>,
+    ) -> Result<Vec<f64>> {
+        let event = || (self.gpu.context()).new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+        let mut events = Vec::with_capacity(self.repeats);
+        for replay in 0..WARM_UP + self.repeats {
+            before()?;
+            let (start, end) = (event()?, event()?);
             start.record(&self.stream)?;
             work()?;
             end.record(&self.stream)?;
+            if replay >= WARM_UP {
+                events.push((start, end));
+            }
+        }
+        let mut times = Vec::with_capacity(events.len());
+        for (start, end) in events {
             times.push(f64::from(start.elapsed_ms(&end)?) * 1e3);
         }
         times.sort_by(f64::total_cmp);
@@ -188,7 +250,9 @@ impl Bench {
         if case.packed {
             gpu.quantize_pack(stream, &x, case.precision, case.grouping, &mut packed)?;
         }
-        let calls = layers.len().max(16);
+        let bytes = weight_bytes(n, k, case.grouping);
+        let filling = (REPLAY_US * self.copy_gb_per_s * 1e3 / bytes) as usize;
+        let calls = layers.len().max(16).max(filling);
         stream.synchronize()?;
         stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
         let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
@@ -205,13 +269,6 @@ impl Bench {
         graph.upload()?;
         let times = self.times(&|| graph.launch())?;
         stream.synchronize()?;
-        let us = |at: usize| times[at] / calls as f64;
-        Ok(Measured {
-            median_us: us(times.len() / 2),
-            least_us: us(0),
-            most_us: us(times.len() - 1),
-            replays: times.len(),
-            calls_a_replay: calls,
-        })
+        Ok(Measured::of(&times, calls))
     }
 }

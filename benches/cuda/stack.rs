@@ -9,7 +9,9 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use half::bf16;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use w4ax::cuda::{CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Width, Workspace};
+use w4ax::cuda::{
+    CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, Width, Workspace,
+};
 use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales};
 
 /// A stack's sizes.
@@ -25,6 +27,8 @@ pub struct Sizes {
     pub prefill: usize,
     /// Tokens of the decode, one after the other.
     pub decode: usize,
+    /// Each GEMM may start while the one before it still runs. Not within a conditional graph body.
+    pub pdl: bool,
 }
 
 impl Sizes {
@@ -39,6 +43,7 @@ impl Sizes {
         grouping: Grouping::G128,
         prefill: 0,
         decode: 1,
+        pdl: false,
     };
 
     /// `[N, K]` of a layer's weights: q, k and v; o; gate and up; down.
@@ -181,6 +186,10 @@ impl Stack {
         let gpu = &self.gpu;
         let device = gpu.ordinal();
         let workspace = &mut self.workspace;
+        let options = GemmOptions {
+            pdl: self.sizes.pdl,
+            ..Default::default()
+        };
         let mut gemm = |weight: &DeviceWeight, from: Rows, to: Rows| {
             // SAFETY: buffers of this stack, which only this stream uses, in its order; x and y are never the same one.
             let (x, mut y) = unsafe {
@@ -195,7 +204,8 @@ impl Stack {
                     DeviceMatMut::from_raw(device, to.address, to.rows, weight.n(), to.stride),
                 )
             };
-            gpu.gemm(stream, &Gemm::new(&x, weight, width), &mut y, workspace)
+            let gemm = Gemm::new(&x, weight, width).options(options);
+            gpu.gemm(stream, &gemm, &mut y, workspace)
         };
         for layer in 0..times * self.sizes.layers {
             let Layer([qkv, o, gate_up, down]) = &self.layers[layer % self.layers.len()];
@@ -207,6 +217,12 @@ impl Stack {
             gemm(down, at.gate_up, at.x)?;
         }
         Ok(())
+    }
+
+    /// What the prefill begins with, and where it leaves its result.
+    #[allow(dead_code)] // The tests load both.
+    pub fn prefilled(&mut self) -> &mut CudaSlice<bf16> {
+        &mut self.prefill.x
     }
 
     /// The results of the step: of the prefill, and of the last token.

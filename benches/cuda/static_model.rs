@@ -75,6 +75,9 @@ pub fn predict(
     case: &Problem,
 ) -> Result<Prediction, Box<dyn std::error::Error>> {
     let plan = case.plan()?;
+    if plan.family == Family::Wgmma {
+        return Err("the model knows no kernel of the wgmma family".into());
+    }
     let group = group(case.grouping);
     let bits = bits(case.precision);
     let fused = plan.mode == Mode::Fused;

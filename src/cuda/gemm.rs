@@ -2,7 +2,9 @@
 
 use super::latch::{Latch, Width};
 use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
-use super::options::{GemmOptions, Plan, check_gemm, extent, group_code, mode_code, stride};
+use super::options::{
+    GemmOptions, Plan, Problem, check_gemm, extent, group_code, mode_code, stride,
+};
 use super::workspace::{Filled, FilledWidth};
 use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi, status};
 use crate::{Error, Grouping, Precision, Result};
@@ -203,6 +205,14 @@ impl Gpu {
     pub fn plan(&self, gemm: &Gemm<'_>, y: &DeviceMatMut<'_, bf16>) -> Result<Plan> {
         gemm.check_shapes(y)?;
         Plan::of(&gemm.args(y, self.number())?)
+    }
+
+    /// What would run for these numbers on this device.
+    ///
+    /// # Errors
+    /// As [`Problem::plan`].
+    pub fn plan_problem(&self, problem: &Problem) -> Result<Plan> {
+        problem.plan_on(self.number())
     }
 
     /// Launches `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` on a stream, with the arithmetic of [`crate::numerics`].

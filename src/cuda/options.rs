@@ -180,6 +180,12 @@ impl Problem {
     /// # Errors
     /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
+        // The number of no device.
+        self.plan_on(-1)
+    }
+
+    /// What would run on a device of that number.
+    pub(super) fn plan_on(&self, device: i32) -> Result<Plan> {
         let n = extent("N", self.n)?;
         let k = inputs(self.k, self.grouping)?;
         let args = ffi::w4axk_gemm_args {
@@ -203,6 +209,7 @@ impl Problem {
             mode: mode_code(self.packed, self.options.fused),
             tile: self.options.tile.unwrap_or(0),
             flags: self.options.flags(),
+            device,
             ..Default::default()
         };
         Plan::of(&args)

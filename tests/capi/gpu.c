@@ -79,7 +79,7 @@ static void plans(void) {
     NOT(W4AX_BAD_WIDTH, p.width = 0);
     NOT(W4AX_BAD_WIDTH, p.width = 3);
     NOT(W4AX_BAD_ENUM, p.grouping = 16);
-    NOT(W4AX_BAD_ENUM, p.family = W4AX_FAMILY_PLAIN + 1);
+    NOT(W4AX_BAD_ENUM, p.family = W4AX_FAMILY_WGMMA + 1);
     NOT(W4AX_BAD_ENUM, p.family = UINT32_MAX);
     NOT(W4AX_BAD_ENUM, p.mode = W4AX_MODE_PACKED + 1);
     NOT(W4AX_BAD_ENUM, p.flags = 2);
@@ -89,6 +89,8 @@ static void plans(void) {
     NOT(RANGE, p.tile = 99);
     NOT(RANGE, (p.width = W4AX_BF16, p.mode = W4AX_MODE_PACKED));
     NOT(RANGE, (p.family = W4AX_FAMILY_PLAIN, p.mode = W4AX_MODE_PACKED));
+    NOT(RANGE, (p.family = W4AX_FAMILY_WGMMA, p.mode = W4AX_MODE_PACKED));
+    NOT(RANGE, (p.family = W4AX_FAMILY_WGMMA, p.mode = W4AX_MODE_FUSED));
     NOT(RANGE, (p.family = W4AX_FAMILY_DECODE, p.m = W4AX_GPU_DECODE_MAX_M + 1));
 #undef NOT
 #define NOT(change)                                                                                                              \
@@ -132,7 +134,7 @@ static void plans(void) {
 
     EXPECT(W4AX_NULL_POINTER, w4ax_gpu_tiles(W4AX_FAMILY_DECODE, NULL));
     EXPECT(W4AX_BAD_ENUM, w4ax_gpu_tiles(W4AX_FAMILY_AUTO, &tiles));
-    EXPECT(W4AX_BAD_ENUM, w4ax_gpu_tiles(4, &tiles));
+    EXPECT(W4AX_BAD_ENUM, w4ax_gpu_tiles(W4AX_FAMILY_WGMMA + 1, &tiles));
     CHECK(tiles == 77);
     EXPECT(table, w4ax_gpu_tiles(W4AX_FAMILY_PREFILL, &tiles));
     no_kernels(table);
@@ -313,7 +315,7 @@ static void multiplying(const w4ax_gpu *gpu, const w4ax_gpu_weight *weight) {
     NOT2(W4AX_OUT_OF_RANGE, RIGHT, gemm_args, a.workspace_bytes = SIZE_MAX);
     NOT(W4AX_BAD_WIDTH, a.width = 0);
     NOT(W4AX_BAD_WIDTH, a.width = 32);
-    NOT(W4AX_BAD_ENUM, a.family = 4);
+    NOT(W4AX_BAD_ENUM, a.family = W4AX_FAMILY_WGMMA + 1);
     NOT(W4AX_BAD_ENUM, a.mode = 3);
     NOT(W4AX_BAD_ENUM, a.flags = 4);
     NOT(W4AX_BAD_ENUM, a.reserved = 1);

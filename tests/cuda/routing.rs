@@ -34,6 +34,7 @@ fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
         grouping,
         prefill,
         decode: 2,
+        pdl: false,
     }
 }
 
@@ -254,6 +255,27 @@ fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
         stack.decode(Width::Fixed(width), stream).unwrap();
         stack.results(stream).unwrap().map(|y| bits(&y))
     })
+}
+
+/// Layers whose launches overlap, each GEMM on the result of the one before, give the bits of the same layers in turn.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn overlapping_layers_give_the_same_bits() {
+    let device = Device::new();
+    for grouping in [Grouping::G64, Grouping::PerChannel] {
+        for tokens in [1, 5, 16, 48] {
+            let run = |pdl| {
+                let sizes = Sizes {
+                    layers: 16,
+                    pdl,
+                    ..sizes(grouping, tokens)
+                };
+                let mut stack = Stack::new(&device.gpu, &device.stream, sizes).unwrap();
+                direct(&device, &mut stack, 5)
+            };
+            assert_eq!(run(true), run(false), "{grouping}, {tokens} tokens");
+        }
+    }
 }
 
 /// A host thread stores words as fast as it can while steps run: no step is mixed, and each runs at what it says.
