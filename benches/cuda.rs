@@ -130,9 +130,6 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
                 continue;
             }
             for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
-                if family == Family::Wgmma && args.predict {
-                    continue; // The model knows none of its kernels.
-                }
                 for tile in 1..=family.tiles() {
                     for packed in [false, true] {
                         if quantised || !packed {

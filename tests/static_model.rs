@@ -25,7 +25,7 @@ use sass::Kernel;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tiles::Tile;
-use w4ax::cuda::{GemmOptions, Problem};
+use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, Precision};
 
 /// By hand, each of the four limits once.
@@ -177,6 +177,9 @@ fn instructions_take_the_clocks_of_their_pipes() {
     assert_eq!(clocks(&["IMAD", "FFMA"], 128.0), 2.0);
     assert_eq!(clocks(&["FFMA", "LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["MUFU.RCP"], 128.0), 8.0);
+    // The four warps of a warpgroup: 64 x 80 x 32, whose B of 2560 bytes takes shared memory 20 clocks.
+    let mma = Tally::of("IGMMA.64x80x32.S8.U8", 1) * 4.0;
+    assert_eq!((mma.tensor, mma.shared), (2.0 * 64.0 * 80.0 * 32.0, 20.0));
 }
 
 /// Few blocks for a device: smaller tiles. A small device is full of large ones.
@@ -228,15 +231,78 @@ fn the_model_picks_tiles_as_the_library_does() {
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
-/// Every GEMM kernel of this build: its loop is found, and multiplies as often as its tile says.
-#[test]
-fn every_compiled_loop_multiplies_as_its_tile_says() {
+/// The kernels of this build, all or one architecture's.
+fn kernels(arch: Option<&str>) -> Vec<Kernel> {
     let Some(library) = option_env!("W4AX_KERNEL_LIBRARY") else {
         panic!(
             "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR"
         );
     };
-    let kernels = sass::read(Path::new(library), None);
+    sass::read(Path::new(library), arch)
+}
+
+/// Every wgmma kernel: its picks, its shared memory and its loop's multiplications.
+#[test]
+fn wgmma_kernels_are_as_their_tiles_say() {
+    let kernels = kernels(Some("sm_90a"));
+    for bits in [8, 16] {
+        for group in [0, 32, 64, 128] {
+            for tile in [1, 2] {
+                let tile = Tile::wgmma(bits, group, tile).expect("two tiles");
+                let symbol = tile.symbol();
+                let kernel = (kernels.iter())
+                    .find(|k| k.name.contains(&symbol))
+                    .unwrap_or_else(|| panic!("no {symbol}"));
+                let iteration = Way::of(kernel)
+                    .unwrap_or_else(|error| panic!("{error}"))
+                    .iteration();
+                assert_eq!(
+                    iteration.mma,
+                    tile.multiplications(false) as f64,
+                    "{symbol}"
+                );
+                let operations = 2 * 16 * tile.tokens() * 128;
+                assert_eq!(iteration.tensor, operations as f64, "{symbol}");
+            }
+        }
+    }
+    // 290 tokens: 4 x 80 or 3 x 128, by 32 blocks of channels, for 132 multiprocessors.
+    assert_eq!(Tile::pick_wgmma(290, 4096, 132), 1);
+    assert_eq!(Tile::pick_wgmma(1024, 4096, 132), 2);
+    for (m, n) in [
+        (17, 4096),
+        (290, 4096),
+        (290, 22016),
+        (1024, 4096),
+        (4096, 12288),
+    ] {
+        let case = Problem {
+            m,
+            n,
+            k: 4096,
+            precision: Precision::A8,
+            latched: false,
+            grouping: Grouping::G128,
+            packed: false,
+            options: GemmOptions {
+                family: Some(Family::Wgmma),
+                ..GemmOptions::default()
+            },
+        };
+        let plan = case.plan().expect("a build with kernels");
+        let tile = Tile::wgmma(8, 128, Tile::pick_wgmma(m, n, 132)).expect("two tiles");
+        assert_eq!(
+            (plan.tile_n, plan.tile_m),
+            (tile.rows(), tile.tokens()),
+            "{m} {n}"
+        );
+    }
+}
+
+/// Every GEMM kernel of this build: its loop is found, and multiplies as often as its tile says.
+#[test]
+fn every_compiled_loop_multiplies_as_its_tile_says() {
+    let kernels = kernels(None);
     let mut archs: Vec<&str> = kernels.iter().map(|k| k.arch.as_str()).collect();
     archs.sort_unstable();
     archs.dedup();

@@ -49,7 +49,7 @@ fn best(
     let mut best = (case, today.clone());
     // Less than 2 % is no reason to leave what runs today.
     let mut to_beat = 0.98 * today.us;
-    for family in [Family::Decode, Family::Prefill] {
+    for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
         for tile in 1..=family.tiles() {
             for fused in [true, false] {
                 let options = GemmOptions {

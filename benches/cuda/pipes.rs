@@ -76,7 +76,15 @@ impl Tally {
         match name {
             "IMMA" | "HMMA" => {
                 tally.mma = 1.0;
-                tally.tensor = 2.0 * 16.0 * 8.0 * inner_extent(opcode);
+                let (tokens, k) = extents(opcode);
+                tally.tensor = 2.0 * 16.0 * tokens * k;
+            }
+            // A warp's quarter of a warpgroup's: 16 of 64 rows, and of what is read of B, which is 32 bytes for each token.
+            "IGMMA" | "HGMMA" => {
+                tally.mma = 1.0;
+                let (tokens, k) = extents(opcode);
+                tally.tensor = 2.0 * 16.0 * tokens * k;
+                tally.shared = tokens * 32.0 / 128.0 / 4.0;
             }
             "LDS" | "STS" | "LDSM" | "LDGSTS" => tally.shared = shared_clocks(opcode),
             "MUFU" | "I2F" | "F2I" | "FRND" => tally.special = 1.0,
@@ -109,14 +117,18 @@ impl Tally {
     }
 }
 
-/// The K of `IMMA.16864.S4.U4` and its like, all 16 x 8 x K.
-fn inner_extent(opcode: &str) -> f64 {
-    match opcode.split('.').find(|part| part.starts_with("168")) {
-        Some("16816") => 16.0,
-        Some("16832") => 32.0,
-        Some("16864") => 64.0,
-        other => panic!("{opcode}: no shape is known of {other:?}"),
-    }
+/// Tokens and k of `IMMA.16864.S4.U4`, all 16 x 8 x K, or of `IGMMA.64x80x32.S8.U8`.
+fn extents(opcode: &str) -> (f64, f64) {
+    let shape = opcode.split('.').nth(1).unwrap_or("");
+    let known = match shape {
+        "16816" => Some((8.0, 16.0)),
+        "16832" => Some((8.0, 32.0)),
+        "16864" => Some((8.0, 64.0)),
+        _ => (shape.strip_prefix("64x"))
+            .and_then(|rest| rest.split_once('x'))
+            .and_then(|(tokens, k)| Some((tokens.parse().ok()?, k.parse().ok()?))),
+    };
+    known.unwrap_or_else(|| panic!("{opcode}: no such shape is known"))
 }
 
 /// 128 bytes a clock, four bytes a lane at least.

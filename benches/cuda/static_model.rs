@@ -75,14 +75,14 @@ pub fn predict(
     case: &Problem,
 ) -> Result<Prediction, Box<dyn std::error::Error>> {
     let plan = case.plan()?;
-    if plan.family == Family::Wgmma {
-        return Err("the model knows no kernel of the wgmma family".into());
-    }
     let group = group(case.grouping);
     let bits = bits(case.precision);
     let fused = plan.mode == Mode::Fused;
-    let tile = Tile::of(plan.family == Family::Decode, bits, group, fused, plan.tile)
-        .ok_or("an unknown tile")?;
+    let tile = match plan.family {
+        Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
+        family => Tile::of(family == Family::Decode, bits, group, fused, plan.tile),
+    }
+    .ok_or("an unknown tile")?;
     let arch = machine
         .arch(&chip.arch)
         .ok_or_else(|| format!("nothing is built for {}'s generation", chip.arch))?;
@@ -105,7 +105,7 @@ pub fn predict(
     let resident = blocks_per_sm(
         limits,
         Need {
-            warps: tile.warps() as u32,
+            warps: tile.launched_warps() as u32,
             registers: code.registers,
             shared: code.shared + tile.shared_bytes(case.m) as u32,
         },
@@ -120,7 +120,9 @@ pub fn predict(
     // The multiprocessor that has the most to do.
     let most = (blocks / chip.sms).ceil();
     let waves = (blocks / resident_everywhere).ceil();
-    let rate = chip.rate(mma(chip, case.precision));
+    // Of wgmma, and of this kernel.
+    let densest = chip.rate(mma(chip, case.precision)) / chip.mma_share;
+    let rate = densest * if tile.wgmma { 1.0 } else { chip.mma_share };
     let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
     let bytes = call_bytes(case, &plan)?;
     let weights = weight_bytes(case.n, case.k, case.grouping);
@@ -151,8 +153,8 @@ pub fn predict(
     let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
     let us = gemm_us + pack_us + overhead_us;
     let operations = 2.0 * (case.n * case.k * case.m) as f64;
-    let limit_us = (bytes / (chip.gb_per_s * 1e3))
-        .max(operations / (rate / chip.mma_share * chip.sms * clocks_a_us));
+    let limit_us =
+        (bytes / (chip.gb_per_s * 1e3)).max(operations / (densest * chip.sms * clocks_a_us));
     Ok(Prediction {
         us,
         bound: if overhead_us > gemm_us + pack_us {
@@ -219,16 +221,18 @@ fn pack_us(
 pub fn planned_on(chip: &Chip<'_>, case: &Problem) -> w4ax::Result<Problem> {
     let plan = case.plan()?;
     let mut case = *case;
+    let (asked, sms) = (case.options, chip.sms as usize);
+    if chip.arch == "sm_90"
+        && plan.family == Family::Prefill
+        && (asked.family, asked.tile, asked.fused, case.packed) == (None, None, false, false)
+    {
+        case.options.family = Some(Family::Wgmma);
+        case.options.tile = Some(Tile::pick_wgmma(case.m, case.n, sms));
+        return Ok(case);
+    }
     if plan.family == Family::Prefill && case.options.tile.is_none() {
         let (bits, fused) = (bits(case.precision), plan.mode == Mode::Fused);
-        let tile = Tile::pick_prefill(
-            bits,
-            group(case.grouping),
-            fused,
-            case.m,
-            case.n,
-            chip.sms as usize,
-        );
+        let tile = Tile::pick_prefill(bits, group(case.grouping), fused, case.m, case.n, sms);
         case.options.tile = Some(tile);
     }
     Ok(case)
@@ -261,10 +265,10 @@ fn group(grouping: Grouping) -> usize {
 /// Bytes that a block reads: its weights and their scales, and x or its codes for its tokens.
 fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
     let k = case.k as f64;
-    let bits = if plan.mode == Mode::Packed {
-        case.precision.bits() as f64
-    } else {
-        16.0
+    let bits = match plan.mode {
+        Mode::Packed if tile.wgmma => 8.0,
+        Mode::Packed => f64::from(case.precision.bits()),
+        Mode::Fused => 16.0,
     };
     let tokens = if tile.decode { case.m } else { tile.tokens() } as f64;
     let groups = if tile.group == 0 {

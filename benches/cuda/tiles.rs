@@ -1,5 +1,5 @@
-//! The tile variants as kernels/decode_list.cuh and kernels/prefill_list.cuh instantiate them: what a block works on and needs.
-//! The numbers follow DecodeConfig (decode.cuh) and PrefillConfig (prefill.cuh).
+//! The tile variants as kernels/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
+//! needs. The numbers follow DecodeConfig (decode.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
 
 use crate::code::{Times, Work};
 
@@ -7,6 +7,8 @@ use crate::code::{Times, Work};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     pub decode: bool,
+    /// The sm_90a family: `nt` is 1, `mt` a block's tokens, all of which each warp multiplies with.
+    pub wgmma: bool,
     /// 4, which takes 2 as well, 8 or 16.
     pub bits: usize,
     /// 0: per channel.
@@ -34,6 +36,7 @@ impl Tile {
         };
         Some(Self {
             decode,
+            wgmma: false,
             bits,
             group,
             fused,
@@ -42,6 +45,40 @@ impl Tile {
             warps_m,
             stages,
         })
+    }
+
+    /// Variant `tile`, from 1, of the wgmma family.
+    pub fn wgmma(bits: usize, group: usize, tile: u32) -> Option<Self> {
+        let mt = match tile {
+            1 => 10,
+            2 => 16,
+            _ => return None,
+        };
+        Some(Self {
+            decode: false,
+            wgmma: true,
+            // A byte a code.
+            bits: bits.max(8),
+            group,
+            fused: bits == 16,
+            nt: 1,
+            mt,
+            warps_m: 1,
+            stages: 4,
+        })
+    }
+
+    /// The wgmma variant that make_plan picks on a device of so many multiprocessors.
+    pub fn pick_wgmma(m: usize, n: usize, sms: usize) -> u32 {
+        let cost = |tile: u32| {
+            let tile = Self::wgmma(8, 128, tile).expect("one of two");
+            let blocks = n.div_ceil(tile.rows()) * m.div_ceil(tile.tokens());
+            blocks.div_ceil(sms) * (tile.tokens() + 16)
+        };
+        [2, 1]
+            .into_iter()
+            .min_by_key(|&tile| cost(tile))
+            .expect("two of them")
     }
 
     /// The prefill variant that make_plan (kernels/api.cu) picks on a device of so many multiprocessors: without a device it takes
@@ -80,6 +117,9 @@ impl Tile {
         } = self;
         if self.decode {
             format!("::decode_kernel<w4ax::DecodeConfig<{bits}, {group}, {fused}, {nt}, {mt}>")
+        } else if self.wgmma {
+            let tokens = self.tokens();
+            format!("::wgmma_kernel<w4ax::WgmmaConfig<{bits}, {group}, {tokens}>")
         } else {
             let (warps, stages) = (self.warps_m, self.stages);
             format!(
@@ -117,8 +157,10 @@ impl Tile {
         }
     }
 
+    /// Warps of a block that multiply.
     pub fn warps(&self) -> usize {
         match self.decode {
+            false if self.wgmma => 8,
             true if self.run() == 32 && self.mt == 2 => 4,
             true => 8,
             false => 4 * self.warps_m,
@@ -127,7 +169,16 @@ impl Tile {
 
     /// Output channels of a block.
     pub fn rows(&self) -> usize {
-        16 * self.nt * if self.decode { 1 } else { 4 }
+        match (self.decode, self.wgmma) {
+            (true, _) => 16 * self.nt,
+            (false, false) => 64 * self.nt,
+            (false, true) => 128,
+        }
+    }
+
+    /// Warps that are launched: with the warpgroup that copies.
+    pub fn launched_warps(&self) -> usize {
+        self.warps() + if self.wgmma { 4 } else { 0 }
     }
 
     /// Tokens of a block.
@@ -142,7 +193,8 @@ impl Tile {
             4 if s4 && self.group != 32 => 1,
             _ => 2,
         };
-        self.warp_tiles() * self.nt * self.mt * steps
+        let activations = if self.wgmma { 1 } else { self.mt };
+        self.warp_tiles() * self.nt * activations * steps
     }
 
     /// Bytes of weights that a block has asked for and not yet used.
@@ -155,6 +207,8 @@ impl Tile {
     pub fn shared_bytes(&self, m: usize) -> usize {
         if self.decode {
             self.decode_shared(m)
+        } else if self.wgmma {
+            self.wgmma_shared()
         } else {
             self.prefill_shared()
         }
@@ -178,6 +232,19 @@ impl Tile {
             0
         };
         slab + row_factors + tokens + codes.next_multiple_of(16)
+    }
+
+    fn wgmma_shared(&self) -> usize {
+        let quantised = self.quantised();
+        let x = self.tokens() * 128 * if quantised { 1 } else { 2 };
+        let stage_runs = 128 / self.run();
+        let (beside, factors) = match (self.group, quantised) {
+            (0, _) => (0, 0),
+            (_, true) => (8 * stage_runs * 16 * 7, self.tokens() / 8 * stage_runs * 96),
+            (_, false) => (8 * stage_runs * 16 * 5, 0),
+        };
+        let stage = (x + 8 * 2 * 512 + beside + factors).next_multiple_of(1024);
+        self.stages * stage + 2 * self.stages * 8
     }
 
     fn prefill_shared(&self) -> usize {
