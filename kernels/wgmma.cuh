@@ -67,6 +67,8 @@ struct Wgmma {
     unsigned char* const shared;
     int const thread, lane, warp_n, warp_m = 0;
     int tile_n, tile_m;  // the block's first
+    int scale_at;  // the word of row g's scale, in bytes, from a group's first
+    uint32_t scale_bytes_of_word;  // a selector: the scale's bytes on top, as a BF16 or F16, or the f32 as it is
 
     W4AX_DEVICE Wgmma(WgmmaParams const& params, unsigned char* shared)
         : p(params.gemm), x(params.x), shared(shared), thread(int(threadIdx.x)), lane(lane_index()), warp_n(warp_index()) {
@@ -74,7 +76,12 @@ struct Wgmma {
         int const blocks_m = ceil_div(p.m, C::kTokens);
         tile_n = int(blockIdx.x) / blocks_m * C::kTilesN;
         tile_m = int(blockIdx.x) % blocks_m * C::kTilesM;
+        int const row = lane / 4;
+        scale_at = row * scale_bytes() & ~3;
+        scale_bytes_of_word = p.scale_type == W4AXK_SCALE_F32 ? 0x3210 : row % 2 ? 0x3244 : 0x1044;
     }
+
+    W4AX_DEVICE int scale_bytes() const { return p.scale_type == W4AXK_SCALE_F32 ? 4 : 2; }
 
     W4AX_DEVICE int k_blocks() const { return ceil_div(p.k_tiles, C::kStageTiles); }
     W4AX_DEVICE int tiles_of(int k_block) const { return at_most(C::kStageTiles, p.k_tiles - k_block * C::kStageTiles); }
@@ -112,8 +119,7 @@ struct Wgmma {
         if constexpr (C::kGroup != 0) {
             int64_t const at = row_group_index(tile_n + lane, k_block * C::kStageRuns, p.groups, 0);
             int const rows = runs_of(k_block) * kTileN, slot = lane * C::kStageRuns * kTileN;
-            int const scale_bytes = p.scale_type == W4AXK_SCALE_F32 ? 4 : 2;
-            copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * scale_bytes, rows * scale_bytes);
+            copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * scale_bytes(), rows * scale_bytes());
             if constexpr (C::kQuantised) copy(C::kSums + slot * 2, static_cast<int16_t const*>(p.sums) + at, rows * 2);
             if (p.zeros) copy(C::kZeros + slot, p.zeros + at, rows);
         }
@@ -230,39 +236,64 @@ struct Wgmma {
     }
 
     // What stands beside the lane's row g + 8i, for a run of the stage.
-    W4AX_DEVICE RowGroup load_row(unsigned char const* s, int run, int i) const {
-        int const slot = warp_n * C::kStageRuns * kTileN, row = run * kTileN + lane / 4 + 8 * i;
-        RowGroup r;
-        r.scale = load_scale(s + C::kScales + slot * 4, p.scale_type, row);
-        r.sum = r.zero = 0.0f;
-        if constexpr (C::kQuantised) {
-            r.sum = exact_float(reinterpret_cast<int16_t const*>(s + C::kSums)[slot + row]);
-            if (p.zeros) r.zero = exact_float(load_zero(s, run, i));
-        }
-        return r;
+    W4AX_DEVICE float load_scale(unsigned char const* s, int run, int i) const {
+        // Without a branch: the word that the scale lies in, and its bytes where an f32 has them.
+        unsigned char const* const sSlot = s + C::kScales + warp_n * C::kStageRuns * kTileN * 4;
+        uint32_t const word = *reinterpret_cast<uint32_t const*>(sSlot + scale_at + (run * kTileN + 8 * i) * scale_bytes());
+        float const scale = __uint_as_float(__byte_perm(word, 0, scale_bytes_of_word));
+        return p.scale_type == W4AXK_SCALE_F16 ? __half2float(__ushort_as_half(uint16_t(__float_as_uint(scale) >> 16))) : scale;
     }
-
+    W4AX_DEVICE float load_sum(unsigned char const* s, int run, int i) const {
+        return float(reinterpret_cast<int16_t const*>(s + C::kSums)[(warp_n * C::kStageRuns + run) * kTileN + lane / 4 + 8 * i]);
+    }
     W4AX_DEVICE int load_zero(unsigned char const* s, int run, int i) const {
         return reinterpret_cast<int8_t const*>(s + C::kZeros)[(warp_n * C::kStageRuns + run) * kTileN + lane / 4 + 8 * i];
+    }
+
+    // One of the factors of the lane's tokens 2t and 2t + 1 of tile m: 0 scale, 1 minus zero, 2 minus sum.
+    W4AX_DEVICE float2 load_factor(unsigned char const* s, int run, int m, int which) const {
+        return reinterpret_cast<float2 const*>(s + C::kFactors + (m * C::kStageRuns + run) * kFactorBytes)[which * (kTileM / 2) + lane % 4];
+    }
+
+    // What a run's sums start from. Without zero points in the weights a sum is d = sum qa*qw - za * sum qw once the second term,
+    // known beforehand, is its start. |16 za sum qw| <= 16 * 255 * 128 * 8 < 2^22: added to kRound it is exact, and the f32's
+    // bits are kRoundBits + 16 times it. |16 d| has the same bound; what it passes through in between may wrap.
+    template <bool kAsymmetric, class TensorC>
+    W4AX_DEVICE void start_run(unsigned char const* s, int run, TensorC& rC) const {  // (4,MT)
+        if constexpr (!C::kQuantised || kAsymmetric) {
+            fill(rC, Accumulator(Engine::kStart));
+        } else {
+            constexpr float kScale = float(1 << Engine::kShift);
+            float const sum[2] = {kScale * load_sum(s, run, 0), kScale * load_sum(s, run, 1)};
+            CUTE_UNROLL
+            for (int m = 0; m < C::kMT; ++m) {
+                float2 const minus_zero = load_factor(s, run, m, 1);
+                CUTE_UNROLL
+                for (int i = 0; i < 4; ++i)
+                    rC(i, m) = __float_as_uint(__fmaf_rn(i % 2 ? minus_zero.y : minus_zero.x, sum[i / 2], kRound));
+            }
+        }
     }
 
     // acc += the scaled sums of a run.
     template <bool kAsymmetric, class TensorC, class TensorAcc>
     W4AX_DEVICE void add_run(unsigned char const* s, int run, TensorC const& rC, TensorAcc& acc) const {  // (4,MT) (4,1,MT) f32
         RowGroup rows[2] = {};
-        if constexpr (C::kGroup != 0) {
-            rows[0] = load_row(s, run, 0);
-            rows[1] = load_row(s, run, 1);
+        CUTE_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            if constexpr (C::kGroup != 0) rows[i].scale = load_scale(s, run, i);
+            if constexpr (C::kQuantised && kAsymmetric) {
+                rows[i].sum = load_sum(s, run, i);
+                rows[i].zero = float(load_zero(s, run, i));
+            }
         }
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
             TokenFactors tokens[2] = {};
             if constexpr (C::kQuantised) {
-                // Tokens 2t and 2t + 1 side by side.
-                auto const* const sFactors =
-                    reinterpret_cast<float2 const*>(s + C::kFactors + (m * C::kStageRuns + run) * kFactorBytes) + lane % 4;
-                float2 const scale = sFactors[0], minus_zero = sFactors[kTileM / 2];
-                float2 const minus_sum = kAsymmetric ? sFactors[kTileM] : float2{};
+                float2 const none = {}, scale = load_factor(s, run, m, 0);
+                float2 const minus_zero = kAsymmetric ? load_factor(s, run, m, 1) : none;
+                float2 const minus_sum = kAsymmetric ? load_factor(s, run, m, 2) : none;
                 tokens[0] = {scale.x, minus_zero.x, minus_sum.x};
                 tokens[1] = {scale.y, minus_zero.y, minus_sum.y};
             }
@@ -270,10 +301,13 @@ struct Wgmma {
             for (int i = 0; i < 4; ++i) {
                 // Accumulator i: row g + 8 * (i / 2), token 2t + i % 2.
                 float& to = acc(i, 0, m);
-                if constexpr (C::kQuantised)
-                    to = add_group<kAsymmetric>(to, Engine::sum(int32_t(rC(i, m))), rows[i / 2], tokens[i % 2]);
+                float const scale = rows[i / 2].scale;
+                if constexpr (C::kQuantised && kAsymmetric)
+                    to = add_group<true>(to, Engine::sum(int32_t(rC(i, m))), rows[i / 2], tokens[i % 2]);
+                else if constexpr (C::kQuantised)
+                    to = __fmaf_rn(Engine::sum(int32_t(rC(i, m))), __fmul_rn(tokens[i % 2].scale, scale), to);
                 else if constexpr (C::kGroup != 0)
-                    to = __fmaf_rn(Engine::sum(rC(i, m)), rows[i / 2].scale, to);
+                    to = __fmaf_rn(Engine::sum(rC(i, m)), scale, to);
                 else
                     to = __fadd_rn(to, Engine::sum(rC(i, m)));
             }
@@ -288,11 +322,11 @@ struct Wgmma {
         constexpr int kTileRuns = C::kRun < kTileK ? kTileK / C::kRun : 1;                     // runs that end in a tile
         CUTE_UNROLL
         for (int tile = 0; tile < C::kStageTiles; ++tile) {
-            if (tile >= tiles_of(k_block)) break;
+            if (tile > 0 && tile >= tiles_of(k_block)) break;
             CUTE_UNROLL
             for (int part = 0; part < kTileRuns; ++part) {
                 int const run = (tile * kTileK + part * (kTileK / kTileRuns)) / C::kRun;
-                if (C::kGroup != 0 && run >= runs_of(k_block)) break;
+                if (C::kGroup != 0 && run > 0 && run >= runs_of(k_block)) break;
                 if (part == 0 || !C::kQuantised) {
                     uint32_t offset[2] = {channel_offset[0], channel_offset[1]};
                     if (!C::kQuantised && C::kGroup != 0 && p.zeros) {
@@ -302,7 +336,7 @@ struct Wgmma {
                     // With the mma of the tile before on their way.
                     load_weights(s, tile, offset, rA(_, _, tile));
                 }
-                if (C::kRun <= kTileK || tile == 0) fill(rC, Accumulator(Engine::kStart));
+                if (C::kRun <= kTileK || tile == 0) start_run<kAsymmetric>(s, run, rC);
                 multiply(s, tile, part * (kSteps / kTileRuns), kSteps / kTileRuns, rA(_, _, tile), rC);
                 if constexpr (C::kRun <= kTileK) {
                     sm90::wait_for_mma(rC);
@@ -323,7 +357,7 @@ struct Wgmma {
         uint32_t const none[2] = {};
         CUTE_UNROLL
         for (int tile = 0; tile < C::kStageTiles; ++tile) {
-            if (tile >= tiles_of(k_block)) break;
+            if (tile > 0 && tile >= tiles_of(k_block)) break;
             load_weights(s, tile, none, rA(_, _, tile));
             multiply(s, tile, 0, kSteps, rA(_, _, tile), rC);
         }
