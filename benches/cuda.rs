@@ -68,9 +68,12 @@ struct Args {
     /// Print predictions only: needs no GPU.
     #[arg(long)]
     predict: bool,
-    /// Write the predicted crossovers between kernels as CSV: needs no GPU.
+    /// Write the predicted crossovers between kernels as a table for the library: needs no GPU.
     #[arg(long, value_name = "FILE")]
     choices: Option<std::path::PathBuf>,
+    /// Shapes NxK of that table, instead of its own.
+    #[arg(long, value_name = "NxK", value_delimiter = ',', value_parser = shape, requires = "choices")]
+    shapes: Vec<(usize, usize)>,
     /// Print what the device is, as JSON, and nothing else.
     #[arg(long)]
     describe: bool,
@@ -98,6 +101,14 @@ struct Args {
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn shape(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('x').map(|(n, k)| (n.parse(), k.parse()));
+    let Some((Ok(n), Ok(k))) = parts else {
+        return Err(format!("`{text}` is no shape such as 4096x11008"));
+    };
+    Ok((n, k))
 }
 
 /// The cases of one shape and grouping: what the table picks, or everything.
@@ -136,7 +147,7 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
                             let options = GemmOptions {
                                 family: Some(family),
                                 // That one packs first.
-                                fused: family != Family::Wgmma,
+                                fused: Some(family != Family::Wgmma),
                                 tile: Some(tile),
                                 pdl: false,
                             };
@@ -180,6 +191,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         &[Grouping::G128, Grouping::PerChannel][..]
     };
     if let Some(path) = &args.choices {
+        let shapes = if args.shapes.is_empty() {
+            &choice::SHAPES[..]
+        } else {
+            &args.shapes[..]
+        };
         return choice::write(&mut machine::Machine::load()?, shapes, path);
     }
     let mut report = report::Report::new(info);

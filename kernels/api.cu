@@ -1,4 +1,5 @@
-// The C ABI of w4ax_kernels.h: checks, the table that picks a kernel, launches.
+// The C ABI of w4ax_kernels.h: checks, plans, launches. What is best for a shape is the host's to say (src/cuda/choice/choices.csv): what it
+// leaves open is decided by what fits.
 #include "context.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
@@ -70,42 +71,14 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
     return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
 }
 
-// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device. Two tokens
-// that every block quantises take twice the instructions of one: larger blocks are PREDICTED to be faster, never slower.
-int pick_decode_tile(uint32_t m, uint32_t n, bool quantises) { return m > 8 ? 3 : n >= 8192 || (quantises && m == 2) ? 2 : 1; }
-
-// The tile of the least cost on the busiest multiprocessor, the larger of two equals. `cost(tile, kernel)`: of one block.
-template <class KernelOf, class Cost>
-int pick_cheapest(int tiles, uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of, Cost cost) {
-    int best = tiles;
-    int64_t least = INT64_MAX;
-    for (int tile = tiles; tile >= 1; --tile) {
+// The first variant whose blocks have room for all tokens, or else the last.
+template <class KernelOf>
+int first_with_room(int tiles, uint32_t m, KernelOf kernel_of) {
+    for (int tile = 1; tile < tiles; ++tile) {
         Kernel const* const kernel = kernel_at(kernel_of(tile));
-        if (!kernel) continue;
-        int64_t const turns = (block_count(*kernel, m, n) + multiprocessors - 1) / multiprocessors;
-        int64_t const total = turns * cost(tile, *kernel);
-        if (total < least) best = tile, least = total;
+        if (kernel && int(m) <= kernel->tokens) return tile;
     }
-    return best;
-}
-
-// Prefilling. Smaller blocks fetch and unpack weights for fewer tokens: what an output costs in each variant, in twentieths of the
-// last, fits predictions (benches/cuda/static_model.rs) and is not measured.
-template <class KernelOf>
-int pick_prefill_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
-    constexpr int kCost[] = {36, 23, 20};
-    static_assert(sizeof kCost / sizeof kCost[0] == kPrefillTiles, "each variant has its cost");
-    // The first variant's tokens: the others would multiply padding.
-    if (m <= 32) return 1;
-    return pick_cheapest(kPrefillTiles, m, n, multiprocessors, kernel_of,
-                         [&](int tile, Kernel const& kernel) { return int64_t(kernel.rows) * kernel.tokens * kCost[tile - 1]; });
-}
-
-// A block's time by a count of instructions, not measured: its tokens, and as much as 16 of them for the weights.
-template <class KernelOf>
-int pick_wgmma_tile(uint32_t m, uint32_t n, int multiprocessors, KernelOf kernel_of) {
-    return pick_cheapest(kWgmmaTiles, m, n, multiprocessors, kernel_of,
-                         [](int, Kernel const& kernel) { return int64_t(kernel.tokens + 16); });
+    return tiles;
 }
 
 // Whether the kernels of the wgmma family can do it as it is asked for.
@@ -140,14 +113,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
         return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
                            plan.mode == W4AXK_FUSED, tile);
     };
-    bool const quantises = plan.mode == W4AXK_FUSED && a.width != W4AXK_BF16 && !routed;
-    // Where no device is known: as many multiprocessors as an A100 has, or an H100 for its own family.
-    int const usual = family == W4AXK_WGMMA ? 132 : 108, multiprocessors = device ? device->multiprocessors : usual;
-    plan.tile = a.tile                    ? a.tile
-                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantises))
-                : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors, kernel_of))
-                : family == W4AXK_WGMMA   ? uint32_t(pick_wgmma_tile(a.m, a.weight.n, multiprocessors, kernel_of))
-                                          : 1;
+    plan.tile = a.tile ? a.tile : uint32_t(first_with_room(int(w4axk_tile_count(family)), a.m, kernel_of));
     int const index = kernel_of(int(plan.tile));
     if (index < 0) return routed && a.mode == W4AXK_FUSED && a.m >= kPackedFromM ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     Kernel const& kernel = *kernel_at(index);
@@ -200,11 +166,8 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     p.scale_type = int(w.scale_type);
     p.x_vectors = !packed && !plan.slow_x;
     p.y_vectors = !plan.slow_y;
-    int const shared = kernel.shared_bytes(p.m);
-    if (shared > device.largest_shared_bytes) return W4AXK_BAD_TILE;
-    Launch const l = {&kernel, dim3(plan.blocks), shared, pdl && device.has_pdl, stream};
+    Launch const l = {&kernel, dim3(plan.blocks), kernel.shared_bytes(p.m), pdl && device.has_pdl, stream};
     if (wgmma) {
-        if (!device.has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
         WgmmaParams with_map = {p, {}};
         if (!packed) {
             w4axk_status const status = make_row_map(with_map.x, a.x, p.m, p.k, a.x_stride, kernel.tokens);
@@ -330,6 +293,9 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
         return W4AXK_WORKSPACE_TOO_SMALL;
     Device const* device = find_device(a.device);
     if (!device) return W4AXK_NOT_PRELOADED;
+    // Before anything is launched.
+    if (plan.family == W4AXK_WGMMA && !device->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
+    if (kernel_at(int(plan.kernel))->shared_bytes(int(a.m)) > device->largest_shared_bytes) return W4AXK_BAD_TILE;
     auto const on = static_cast<cudaStream_t>(stream);
     ContextGuard guard;
     status = guard.enter(*device, on);

@@ -90,7 +90,6 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
     int major = 0, minor = 0;
     cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&slot.device.multiprocessors, cudaDevAttrMultiProcessorCount, ordinal);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&slot.device.largest_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
     if (error != cudaSuccess) return status_of(error);

@@ -19,7 +19,6 @@ struct Device {
     int ordinal;
     bool has_pdl;             // sm_90 and later
     bool has_wgmma;           // sm_90, and the build has code for sm_90a
-    int multiprocessors;
     int largest_shared_bytes; // of a block
 };
 

@@ -150,7 +150,7 @@ fn plans_need_no_device() {
         );
     }
     let mut fused = problem(9, Precision::A4);
-    (fused.latched, fused.options.fused) = (true, true);
+    (fused.latched, fused.options.fused) = (true, Some(true));
     assert!(matches!(fused.plan(), Err(Error::Range { .. })));
     let mut none = problem(1, Precision::A4);
     none.options.tile = Some(99);

@@ -25,7 +25,7 @@ use sass::Kernel;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tiles::Tile;
-use w4ax::cuda::{Family, GemmOptions, Problem};
+use w4ax::cuda::{Chip, Family, GemmOptions, Mode, Problem};
 use w4ax::{Grouping, Precision};
 
 /// By hand, each of the four limits once.
@@ -179,29 +179,20 @@ fn instructions_take_the_clocks_of_their_pipes() {
     assert_eq!((mma.tensor, mma.shared), (2.0 * 64.0 * 80.0 * 32.0, 20.0));
 }
 
-/// Few blocks for a device: smaller tiles. A small device is full of large ones.
+/// The tiles of the library's kernels are the model's, whatever kernel the table picks.
 #[test]
-fn prefill_tiles_fill_the_device() {
-    let pick = |m, n, sms| Tile::pick_prefill(4, 128, false, m, n, sms);
-    // 64 x 4096 is 32 blocks of the second variant and 128 of the first, for 108 multiprocessors.
-    assert_eq!(pick(64, 4096, 108), 1);
-    assert_eq!(pick(64, 4096, 16), 2);
-    assert_eq!(pick(1024, 22016, 108), 3);
-    assert_eq!(pick(32, 22016, 16), 1);
-    assert_eq!(pick(128, 22016, 16), 3);
-}
-
-/// The model's pick is the library's, which takes an A100's multiprocessors where there is no device.
-#[test]
-fn the_model_picks_tiles_as_the_library_does() {
+fn the_model_knows_the_tiles_of_the_table() {
     let mut seen = BTreeSet::new();
     for (precision, bits) in [
         (Precision::A4, 4),
         (Precision::A8, 8),
         (Precision::Bf16, 16),
     ] {
-        for n in [100, 4096, 12288, 22016] {
-            for m in [17, 32, 33, 64, 128, 290, 1024, 4096] {
+        for (n, wgmma) in [100, 4096, 12288, 22016]
+            .into_iter()
+            .flat_map(|n| [(n, false), (n, true)])
+        {
+            for m in [1, 2, 8, 16, 17, 32, 33, 64, 128, 290, 1024, 4096] {
                 let case = Problem {
                     m,
                     n,
@@ -212,16 +203,32 @@ fn the_model_picks_tiles_as_the_library_does() {
                     packed: false,
                     options: GemmOptions::default(),
                 };
-                let plan = case.plan().expect("a build with kernels");
-                let picked = Tile::pick_prefill(bits, 128, bits == 16, m, n, 108);
-                assert_eq!(plan.tile, picked, "{precision} M {m} N {n}");
-                let tile = Tile::of(false, bits, 128, bits == 16, picked).expect("three tiles");
-                assert_eq!((plan.tile_n, plan.tile_m), (tile.rows(), tile.tokens()));
-                seen.insert(picked);
+                let chip = Chip {
+                    capability: (9, 0),
+                    wgmma,
+                    multiprocessors: 132,
+                };
+                let plan = case.plan_for(&chip).expect("a build with kernels");
+                let decode = plan.family == Family::Decode;
+                let tile = match plan.family {
+                    Family::Wgmma => Tile::wgmma(bits, 128, plan.tile),
+                    _ => Tile::of(decode, bits, 128, plan.mode == Mode::Fused, plan.tile),
+                }
+                .expect("a tile that the model knows");
+                assert_eq!(
+                    (plan.tile_n, plan.tile_m),
+                    (tile.rows(), tile.tokens()),
+                    "{plan}"
+                );
+                assert!(wgmma || plan.family != Family::Wgmma, "{plan}");
+                seen.insert((plan.family.to_string(), plan.tile));
             }
         }
     }
-    assert_eq!(seen.len(), 3, "{seen:?}");
+    for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
+        let tiles = seen.iter().filter(|(of, _)| *of == family.to_string());
+        assert!(tiles.count() >= 2, "{family}: {seen:?}");
+    }
 }
 
 /// The kernels of this build, all or one architecture's.
@@ -234,7 +241,7 @@ fn kernels(arch: Option<&str>) -> Vec<Kernel> {
     sass::read(Path::new(library), arch)
 }
 
-/// Every wgmma kernel: its picks, its shared memory and its loop's multiplications.
+/// Every wgmma kernel's loop multiplies as its tile says.
 #[test]
 fn wgmma_kernels_are_as_their_tiles_say() {
     let kernels = kernels(Some("sm_90a"));
@@ -258,37 +265,6 @@ fn wgmma_kernels_are_as_their_tiles_say() {
                 assert_eq!(iteration.tensor, operations as f64, "{symbol}");
             }
         }
-    }
-    // 290 tokens: 4 x 80 or 3 x 128, by 32 blocks of channels, for 132 multiprocessors.
-    assert_eq!(Tile::pick_wgmma(290, 4096, 132), 1);
-    assert_eq!(Tile::pick_wgmma(1024, 4096, 132), 2);
-    for (m, n) in [
-        (17, 4096),
-        (290, 4096),
-        (290, 22016),
-        (1024, 4096),
-        (4096, 12288),
-    ] {
-        let case = Problem {
-            m,
-            n,
-            k: 4096,
-            precision: Precision::A8,
-            latched: false,
-            grouping: Grouping::G128,
-            packed: false,
-            options: GemmOptions {
-                family: Some(Family::Wgmma),
-                ..GemmOptions::default()
-            },
-        };
-        let plan = case.plan().expect("a build with kernels");
-        let tile = Tile::wgmma(8, 128, Tile::pick_wgmma(m, n, 132)).expect("two tiles");
-        assert_eq!(
-            (plan.tile_n, plan.tile_m),
-            (tile.rows(), tile.tokens()),
-            "{m} {n}"
-        );
     }
 }
 

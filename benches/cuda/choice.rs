@@ -1,92 +1,171 @@
-//! Which kernel the model would pick, for each chip, width, shape and number of tokens: PREDICTED, nothing of it is measured.
+//! The library's table of crossovers (src/cuda/choice/choices.csv), as the model predicts it: nothing of it is measured.
 
 use crate::machine::Machine;
 use crate::model::Chip;
-use crate::static_model::{Prediction, planned_on, predict};
+use crate::static_model::{Prediction, device, named, predict};
 use std::path::Path;
 use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, Precision};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// The weights that the table has rows for: of Llama-2-7B, and around them for the nearest of others.
+pub const SHAPES: [(usize, usize); 15] = [
+    (512, 512),
+    (1024, 1024),
+    (2048, 2048),
+    (3072, 3072),
+    (4096, 4096),
+    (5120, 5120),
+    (6144, 4096),
+    (8192, 4096),
+    (10240, 4096),
+    (12288, 4096),
+    (14336, 4096),
+    (22016, 4096),
+    (28672, 8192),
+    (4096, 11008),
+    (8192, 28672),
+];
+
 /// Where the crossovers are looked for.
 const TOKENS: [usize; 20] = [
     1, 2, 3, 4, 8, 16, 17, 24, 32, 48, 64, 96, 128, 192, 290, 384, 512, 1024, 2048, 4096,
 ];
 
+/// Less of the best time is no reason for another kernel than that of fewer tokens.
+const NEARLY: f64 = 1.03;
+
 /// One range of tokens with one choice.
 #[derive(Debug, serde::Serialize)]
 struct Row {
-    chip: &'static str,
     arch: String,
-    sms: f64,
+    sms: u32,
     width: String,
     groups: String,
     n: usize,
     k: usize,
-    /// The first and the last number of tokens that were looked at and have this choice.
-    from_m: usize,
+    /// The last number of tokens that was looked at and has this choice.
     to_m: usize,
     family: String,
-    tile: u32,
     /// `fused`, or `packed`: `quantize_pack` first.
     mode: &'static str,
-    /// Of the limit, at `from_m` and `to_m`.
-    share_from: f64,
-    share_to: f64,
-    /// The most that the kernel picked today takes of this one's time in the range.
+    tile: u32,
+    /// Of the limit, at `to_m`.
+    share: f64,
+    /// The most that the kernel of the table in use takes of this one's time in the range.
     today: f64,
 }
 
-/// The best of what could run, and what runs today.
-fn best(
+/// Everything that could run, by name, with its time.
+fn candidates(
     machine: &mut Machine,
     chip: &Chip<'_>,
-    case: Problem,
-) -> Result<(Problem, Prediction, Prediction)> {
-    let case = planned_on(chip, &case)?;
-    let today = predict(machine, chip, &case)?;
-    let mut best = (case, today.clone());
-    // Less than 2 % is no reason to leave what runs today.
-    let mut to_beat = 0.98 * today.us;
+    case: &Problem,
+    wgmma: bool,
+) -> Vec<(Problem, Prediction)> {
+    let mut all: Vec<(Problem, Prediction)> = Vec::new();
     for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
         for tile in 1..=family.tiles() {
             for fused in [true, false] {
+                if family == Family::Wgmma && !wgmma {
+                    continue;
+                }
                 let options = GemmOptions {
                     family: Some(family),
-                    fused,
+                    fused: Some(fused),
                     tile: Some(tile),
                     pdl: false,
                 };
-                let case = Problem { options, ..case };
-                if case.plan().is_err() {
+                let Ok(plan) = (Problem { options, ..*case }).plan() else {
+                    continue;
+                };
+                let case = named(case, &plan);
+                if all.iter().any(|(other, _)| *other == case) {
                     continue;
                 }
                 // What does not fit on the chip is no choice.
-                let Ok(predicted) = predict(machine, chip, &case) else {
-                    continue;
-                };
-                if predicted.us < to_beat {
-                    to_beat = predicted.us;
-                    best = (case, predicted);
+                if let Ok(predicted) = predict(machine, chip, &case) {
+                    all.push((case, predicted));
                 }
             }
         }
     }
-    Ok((best.0, best.1, today))
+    all
 }
 
-fn rows(machine: &mut Machine, shapes: &[(usize, usize)]) -> Result<Vec<Row>> {
-    let mut rows: Vec<Row> = Vec::new();
+/// The rows of one chip, width, grouping and shape.
+fn rows_of(machine: &mut Machine, chip: &Chip<'_>, wgmma: bool, of: &Problem) -> Result<Vec<Row>> {
+    let mut rows: Vec<(GemmOptions, Row)> = Vec::new();
+    for m in TOKENS {
+        let case = Problem { m, ..*of };
+        let all = candidates(machine, chip, &case, wgmma);
+        let us = |options: &GemmOptions| {
+            (all.iter())
+                .find(|(c, _)| c.options == *options)
+                .map(|(_, p)| p.us)
+        };
+        let (best, predicted) = (all.iter())
+            .min_by(|a, b| a.1.us.total_cmp(&b.1.us))
+            .ok_or("no kernel takes it")?;
+        let last = rows
+            .last_mut()
+            .filter(|(options, _)| us(options).is_some_and(|us| us < NEARLY * predicted.us));
+        let used = named(&case, &case.plan_for(&device(chip, wgmma))?);
+        let today =
+            us(&used.options).ok_or("the table has a kernel that the model lacks")? / predicted.us;
+        match last {
+            Some((_, row)) => {
+                row.to_m = m;
+                row.share = predicted.share;
+                row.today = row.today.max(today);
+            }
+            None => rows.push((
+                best.options,
+                Row {
+                    arch: format!("{}{}", chip.arch, if wgmma { "a" } else { "" }),
+                    sms: chip.sms as u32,
+                    width: of.precision.to_string(),
+                    groups: of.grouping.to_string(),
+                    n: of.n,
+                    k: of.k,
+                    to_m: m,
+                    family: best
+                        .options
+                        .family
+                        .ok_or("a candidate is named")?
+                        .to_string(),
+                    mode: if best.options.fused == Some(true) {
+                        "fused"
+                    } else {
+                        "packed"
+                    },
+                    tile: best.options.tile.ok_or("a candidate is named")?,
+                    share: predicted.share,
+                    today,
+                },
+            )),
+        }
+    }
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Writes the table.
+pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_path(path)?;
     for chip in machine.chips() {
-        // A2 runs as A4.
-        for precision in [Precision::A4, Precision::A8, Precision::Bf16] {
-            for grouping in [Grouping::G128, Grouping::PerChannel] {
-                for &(n, k) in shapes {
-                    let first = rows.len();
-                    for m in TOKENS {
-                        let case = Problem {
-                            m,
+        let with_wgmma = if chip.arch == "sm_90" {
+            &[true, false][..]
+        } else {
+            &[false]
+        };
+        for &wgmma in with_wgmma {
+            // A2 runs as A4.
+            for precision in [Precision::A4, Precision::A8, Precision::Bf16] {
+                for grouping in [Grouping::G128, Grouping::PerChannel] {
+                    for &(n, k) in shapes {
+                        let of = Problem {
+                            m: 1,
                             n,
                             k,
                             precision,
@@ -95,54 +174,16 @@ fn rows(machine: &mut Machine, shapes: &[(usize, usize)]) -> Result<Vec<Row>> {
                             packed: false,
                             options: GemmOptions::default(),
                         };
-                        let (case, predicted, today) = best(machine, chip, case)?;
-                        let plan = case.plan()?;
-                        let mode = if plan.launches > 1 { "packed" } else { "fused" };
-                        let family = plan.family.to_string();
-                        let today = today.us / predicted.us;
-                        let of_shape = rows[first..].last_mut();
-                        match of_shape
-                            .filter(|r| r.family == family && r.tile == plan.tile && r.mode == mode)
-                        {
-                            Some(row) => {
-                                row.to_m = m;
-                                row.share_to = predicted.share;
-                                row.today = row.today.max(today);
+                        for mut row in rows_of(machine, chip, wgmma, &of)? {
+                            for share in [&mut row.share, &mut row.today] {
+                                *share = (*share * 1000.0).round() / 1000.0;
                             }
-                            None => rows.push(Row {
-                                chip: chip.name,
-                                arch: chip.arch.to_string(),
-                                sms: chip.sms,
-                                width: precision.to_string(),
-                                groups: grouping.to_string(),
-                                n,
-                                k,
-                                from_m: m,
-                                to_m: m,
-                                family,
-                                tile: plan.tile,
-                                mode,
-                                share_from: predicted.share,
-                                share_to: predicted.share,
-                                today,
-                            }),
+                            writer.serialize(row)?;
                         }
                     }
                 }
             }
         }
-    }
-    Ok(rows)
-}
-
-/// Writes the table as CSV.
-pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> Result<()> {
-    let mut writer = csv::Writer::from_path(path)?;
-    for mut row in rows(machine, shapes)? {
-        for share in [&mut row.share_from, &mut row.share_to, &mut row.today] {
-            *share = (*share * 1000.0).round() / 1000.0;
-        }
-        writer.serialize(row)?;
     }
     Ok(writer.flush()?)
 }

@@ -27,7 +27,7 @@ use crate::model::{Chip, call_bytes, mma, weight_bytes};
 use crate::occupancy::{Limits, Need, blocks_per_sm};
 use crate::pipes::Tally;
 use crate::tiles::Tile;
-use w4ax::cuda::{Family, Mode, PackedActivations, Plan, Problem};
+use w4ax::cuda::{Family, GemmOptions, Mode, PackedActivations, Plan, Problem};
 use w4ax::{Grouping, Precision};
 
 const LAUNCH_US: f64 = 1.5;
@@ -217,25 +217,31 @@ fn pack_us(
     let memory = pack_bytes(case).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
     Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
 }
-/// The call as that chip would plan it: with no device at hand, a plan is an A100's.
+
+/// The chip as the library's table knows it.
+pub fn device(chip: &Chip<'_>, wgmma: bool) -> w4ax::cuda::Chip {
+    let number = chip.arch.trim_start_matches("sm_").parse().unwrap_or(80);
+    w4ax::cuda::Chip {
+        capability: (number / 10, number % 10),
+        wgmma: wgmma && number == 90,
+        multiprocessors: chip.sms as u32,
+    }
+}
+
+/// The call with the kernel named that the library's table has for the chip.
 pub fn planned_on(chip: &Chip<'_>, case: &Problem) -> w4ax::Result<Problem> {
-    let plan = case.plan()?;
-    let mut case = *case;
-    let (asked, sms) = (case.options, chip.sms as usize);
-    if chip.arch == "sm_90"
-        && plan.family == Family::Prefill
-        && (asked.family, asked.tile, asked.fused, case.packed) == (None, None, false, false)
-    {
-        case.options.family = Some(Family::Wgmma);
-        case.options.tile = Some(Tile::pick_wgmma(case.m, case.n, sms));
-        return Ok(case);
-    }
-    if plan.family == Family::Prefill && case.options.tile.is_none() {
-        let (bits, fused) = (bits(case.precision), plan.mode == Mode::Fused);
-        let tile = Tile::pick_prefill(bits, group(case.grouping), fused, case.m, case.n, sms);
-        case.options.tile = Some(tile);
-    }
-    Ok(case)
+    Ok(named(case, &case.plan_for(&device(chip, true))?))
+}
+
+/// The call with the plan's kernel named.
+pub fn named(case: &Problem, plan: &Plan) -> Problem {
+    let options = GemmOptions {
+        family: Some(plan.family),
+        fused: Some(plan.launches == 1),
+        tile: Some(plan.tile),
+        ..case.options
+    };
+    Problem { options, ..*case }
 }
 
 /// Of the kernel's activations.

@@ -68,43 +68,6 @@ impl Tile {
         })
     }
 
-    /// The wgmma variant that make_plan picks on a device of so many multiprocessors.
-    pub fn pick_wgmma(m: usize, n: usize, sms: usize) -> u32 {
-        let cost = |tile: u32| {
-            let tile = Self::wgmma(8, 128, tile).expect("one of two");
-            let blocks = n.div_ceil(tile.rows()) * m.div_ceil(tile.tokens());
-            blocks.div_ceil(sms) * (tile.tokens() + 16)
-        };
-        [2, 1]
-            .into_iter()
-            .min_by_key(|&tile| cost(tile))
-            .expect("two of them")
-    }
-
-    /// The prefill variant that make_plan (kernels/api.cu) picks on a device of so many multiprocessors: without a device it takes
-    /// an A100's for every chip.
-    pub fn pick_prefill(
-        bits: usize,
-        group: usize,
-        fused: bool,
-        m: usize,
-        n: usize,
-        sms: usize,
-    ) -> u32 {
-        let cost = |tile: u32| {
-            let cost = [36, 23, 20][tile as usize - 1];
-            let tile = Self::of(false, bits, group, fused, tile).expect("one of three");
-            let blocks = n.div_ceil(tile.rows()) * m.div_ceil(tile.tokens());
-            blocks.div_ceil(sms) * tile.rows() * tile.tokens() * cost
-        };
-        let least = [3, 2, 1].into_iter().min_by_key(|&tile| cost(tile));
-        if m <= 32 {
-            1
-        } else {
-            least.expect("three of them")
-        }
-    }
-
     /// How its kernel's name goes in machine code.
     pub fn symbol(&self) -> String {
         let Self {

@@ -170,9 +170,9 @@ impl<'a> Gemm<'a> {
     }
 
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
-    fn args(&self, y: &DeviceMatMut<'_, bf16>, device: i32) -> Result<ffi::w4axk_gemm_args> {
+    fn args(&self, y: &DeviceMatMut<'_, bf16>, gpu: &Gpu) -> Result<ffi::w4axk_gemm_args> {
         let packed = matches!(self.x, Input::Packed(..) | Input::Both(..));
-        Ok(ffi::w4axk_gemm_args {
+        let mut args = ffi::w4axk_gemm_args {
             weight: self.weight.as_args(),
             x: self.x_place().address as *const _,
             x_stride: match self.x {
@@ -188,12 +188,14 @@ impl<'a> Gemm<'a> {
             width: self.width.code(),
             latch: self.width.state(),
             family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
-            mode: mode_code(packed, self.options.fused),
+            mode: mode_code(packed, self.options.fused == Some(true)),
             tile: self.options.tile.unwrap_or(0),
             flags: self.options.flags(),
-            device,
+            device: gpu.number(),
             reserved: 0,
-        })
+        };
+        gpu.choices().fill(&self.options, &mut args);
+        Ok(args)
     }
 }
 
@@ -204,7 +206,7 @@ impl Gpu {
     /// As [`Gpu::gemm`]; [`Error::Range`] for M = 0 as well.
     pub fn plan(&self, gemm: &Gemm<'_>, y: &DeviceMatMut<'_, bf16>) -> Result<Plan> {
         gemm.check_shapes(y)?;
-        Plan::of(&gemm.args(y, self.number())?)
+        Plan::of(&gemm.args(y, self)?)
     }
 
     /// What would run for these numbers on this device.
@@ -212,7 +214,7 @@ impl Gpu {
     /// # Errors
     /// As [`Problem::plan`].
     pub fn plan_problem(&self, problem: &Problem) -> Result<Plan> {
-        problem.plan_on(self.number())
+        problem.plan_on(self.number(), self.choices())
     }
 
     /// Launches `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` on a stream, with the arithmetic of [`crate::numerics`].
@@ -280,7 +282,7 @@ impl Gpu {
         let args = ffi::w4axk_gemm_args {
             workspace: room as *mut _,
             workspace_bytes: bytes as u64,
-            ..gemm.args(y, self.number())?
+            ..gemm.args(y, self)?
         };
         // SAFETY: every address is one of this device's, as `check_places` has seen, and covers the shape that goes with
         // it, as the constructors of its type have seen (or their callers have promised). `y` and `workspace` are borrowed

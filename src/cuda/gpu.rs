@@ -1,20 +1,25 @@
 //! The handle of a device.
 
+use super::choice::{Chip, ChipChoices, Choices};
 use super::options::Mma;
 use super::status::{self, Unavailable, Version};
 use super::{DeviceWeight, Family, PackedActivations, Workspace, ffi};
 use crate::{Error, PackedWeight, Precision, Result};
+use cudarc::driver::sys::CUdevice_attribute_enum;
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::Arc;
 
 /// A CUDA device with the kernels loaded on it. Clones are the same handle; threads may share it.
 #[derive(Clone)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu {
+    inner: Arc<Inner>,
+    choices: Arc<ChipChoices>,
+}
 
 struct Inner {
     context: Arc<CudaContext>,
     name: String,
-    capability: (i32, i32),
+    chip: Chip,
 }
 
 /// A kernel as it is loaded on a device.
@@ -107,31 +112,61 @@ impl Gpu {
             }
             other => status::check("loading the kernels", other)?,
         }
-        Ok(Self(Arc::new(Inner {
-            context,
-            name,
-            capability,
-        })))
+        let multiprocessors = context
+            .attribute(CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(status::driver("cuDeviceGetAttribute"))?;
+        let chip = Chip {
+            capability: (capability.0 as u32, capability.1 as u32),
+            wgmma: loaded_mma(ordinal as i32, Precision::A8, Family::Wgmma).is_ok(),
+            multiprocessors: multiprocessors as u32,
+        };
+        Ok(Self {
+            choices: Arc::new(Choices::built_in().of(&chip)),
+            inner: Arc::new(Inner {
+                context,
+                name,
+                chip,
+            }),
+        })
+    }
+
+    /// The same device, whose GEMMs go by another table than the library's.
+    #[must_use]
+    pub fn with_choices(&self, choices: &Choices) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            choices: Arc::new(choices.of(&self.inner.chip)),
+        }
+    }
+
+    pub(super) fn choices(&self) -> &ChipChoices {
+        &self.choices
+    }
+
+    /// What the table of crossovers goes by.
+    pub fn chip(&self) -> Chip {
+        self.inner.chip
     }
 
     /// The device's number.
     pub fn ordinal(&self) -> usize {
-        self.0.context.ordinal()
+        self.inner.context.ordinal()
     }
 
     /// The device's primary context, to make streams and memory with.
     pub fn context(&self) -> &Arc<CudaContext> {
-        &self.0.context
+        &self.inner.context
     }
 
     /// The device's name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.inner.name
     }
 
     /// Its compute capability: (8, 0) is sm_80.
     pub fn compute_capability(&self) -> (i32, i32) {
-        self.0.capability
+        let (major, minor) = self.inner.chip.capability;
+        (major as i32, minor as i32)
     }
 
     /// The newest CUDA that its driver supports.
@@ -150,12 +185,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Cuda`] if the device does not have the family, or the library does not know.
     pub fn mma(&self, precision: Precision, family: Family) -> Result<Mma> {
-        let mut mma = 0;
-        // SAFETY: it writes one number.
-        let status =
-            unsafe { ffi::w4axk_mma_of(self.number(), precision.bits(), family.code(), &mut mma) };
-        status::check("mma", status)?;
-        Mma::of(mma)
+        loaded_mma(self.number(), precision, family)
     }
 
     /// Every kernel as it is loaded on this device.
@@ -251,6 +281,14 @@ impl Gpu {
     }
 }
 
+fn loaded_mma(device: i32, precision: Precision, family: Family) -> Result<Mma> {
+    let mut mma = 0;
+    // SAFETY: it writes one number.
+    let status = unsafe { ffi::w4axk_mma_of(device, precision.bits(), family.code(), &mut mma) };
+    status::check("mma", status)?;
+    Mma::of(mma)
+}
+
 /// Whether device `ordinal` is there, before cudarc is asked: it panics without a driver.
 fn probe(ordinal: usize) -> std::result::Result<(), Unavailable> {
     let count = super::device_count()?;
@@ -265,8 +303,8 @@ impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gpu")
             .field("ordinal", &self.ordinal())
-            .field("name", &self.0.name)
-            .field("capability", &self.0.capability)
+            .field("name", &self.inner.name)
+            .field("chip", &self.inner.chip)
             .finish()
     }
 }

@@ -75,6 +75,7 @@
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
 mod bindings;
 mod built;
+mod choice;
 mod engine;
 mod ffi;
 mod flag;
@@ -89,6 +90,7 @@ mod weight;
 mod workspace;
 
 pub use built::{BuildInfo, build_info, kernel_names};
+pub use choice::{Chip, Choices};
 /// The version of cudarc that this module takes and gives.
 pub use cudarc;
 pub use engine::{CudaEngine, CudaStep, Routed, Routing};

@@ -1,5 +1,6 @@
-//! Which kernel: the choices, and what the library's table makes of them.
+//! Which kernel: what can be asked for, and what comes of it.
 
+use super::choice::{Chip, ChipChoices, Choices};
 use super::{ffi, status};
 use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, Precision, Result, ScaleType};
@@ -131,15 +132,15 @@ fn unknown(call: &'static str, code: u32) -> Error {
     }
 }
 
-/// Which kernel runs a GEMM. The default leaves all of it to the library's table.
+/// Which kernel runs a GEMM. The default leaves all of it to the table ([`Choices`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GemmOptions {
-    /// The family; `None`: by the number of tokens, and what the device has.
+    /// The family; `None`: by the table.
     pub family: Option<Family>,
-    /// Quantise inside of the GEMM, in one launch, also where the table would run `quantize_pack` first. Means nothing
-    /// for activations that are packed already.
-    pub fused: bool,
-    /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the shape.
+    /// Quantise inside of the GEMM, in one launch (`true`), or run `quantize_pack` first (`false`, from 3 tokens on: below, a
+    /// GEMM always quantises what it reads); `None`: by the table. Means nothing for activations that are packed already.
+    pub fused: Option<bool>,
+    /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the table.
     pub tile: Option<u32>,
     /// Programmatic dependent launch: the kernel may start, and read weights, while the launch before it in the stream
     /// still runs. Means nothing below sm_90. It must not stand at the edge of a conditional graph body.
@@ -152,8 +153,7 @@ impl GemmOptions {
     }
 }
 
-/// A GEMM by its numbers alone, to ask what would run. Needs no device; on a device that has it, [`Family::Wgmma`] may run where
-/// this says prefill ([`super::Gpu::plan`] knows).
+/// A GEMM by its numbers alone, to ask what would run. Needs no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Tokens.
@@ -175,20 +175,28 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// What would run, with rows of x and y that are aligned to 16 bytes.
+    /// What would run on an A100, with rows of x and y that are aligned to 16 bytes.
     ///
     /// # Errors
     /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
+        self.plan_for(&Chip::A100)
+    }
+
+    /// What would run on such a device, by the library's own table; it need not be there.
+    ///
+    /// # Errors
+    /// As [`Problem::plan`].
+    pub fn plan_for(&self, chip: &Chip) -> Result<Plan> {
         // The number of no device.
-        self.plan_on(-1)
+        self.plan_on(-1, &Choices::built_in().of(chip))
     }
 
     /// What would run on a device of that number.
-    pub(super) fn plan_on(&self, device: i32) -> Result<Plan> {
+    pub(super) fn plan_on(&self, device: i32, choices: &ChipChoices) -> Result<Plan> {
         let n = extent("N", self.n)?;
         let k = inputs(self.k, self.grouping)?;
-        let args = ffi::w4axk_gemm_args {
+        let mut args = ffi::w4axk_gemm_args {
             weight: ffi::w4axk_weight {
                 n,
                 k,
@@ -206,17 +214,18 @@ impl Problem {
                 self.precision.bits()
             },
             family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
-            mode: mode_code(self.packed, self.options.fused),
+            mode: mode_code(self.packed, self.options.fused == Some(true)),
             tile: self.options.tile.unwrap_or(0),
             flags: self.options.flags(),
             device,
             ..Default::default()
         };
+        choices.fill(&self.options, &mut args);
         Plan::of(&args)
     }
 }
 
-/// What a GEMM will do, as the library's table has it.
+/// What a GEMM will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The family.

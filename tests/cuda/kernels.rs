@@ -68,7 +68,7 @@ fn every_kernel_equals_the_mirror() {
                         for m in [1, 2, 3, 7, 8, 9, 16, 17, 33, 130] {
                             let options = GemmOptions {
                                 family: Some(family),
-                                fused,
+                                fused: Some(fused),
                                 tile: Some(tile),
                                 pdl: m % 2 == 0,
                             };
@@ -150,7 +150,7 @@ fn calls() -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, 
                     packed && precision != Precision::Bf16 && family != Some(Family::Plain);
                 let mut options = GemmOptions {
                     family,
-                    fused,
+                    fused: Some(fused),
                     tile: None,
                     pdl,
                 };
@@ -243,7 +243,7 @@ fn the_largest_sums_fit() {
                         }
                         let options = GemmOptions {
                             family: Some(family),
-                            fused,
+                            fused: Some(fused),
                             ..Default::default()
                         };
                         let call = Call {
@@ -285,7 +285,7 @@ fn non_finite_tokens_are_nan_and_alone() {
                 for (packed, fused) in [(false, false), (false, true), (true, false)] {
                     let options = GemmOptions {
                         family,
-                        fused,
+                        fused: Some(fused),
                         ..Default::default()
                     };
                     let call = Call {

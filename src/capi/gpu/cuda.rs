@@ -106,7 +106,7 @@ impl From<super::Choice> for GemmOptions {
     fn from(choice: super::Choice) -> Self {
         Self {
             family: family(choice.family),
-            fused: choice.mode == types::MODE_FUSED,
+            fused: (choice.mode == types::MODE_FUSED).then_some(true),
             tile: (choice.tile > 0).then_some(choice.tile),
             pdl: choice.pdl,
         }
