@@ -70,9 +70,10 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
     return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
 }
 
-// The tile variant for a shape: decoding, larger blocks read the activations less often, smaller ones fill the device. Two tokens
-// that every block quantises take twice the instructions of one: larger blocks are PREDICTED to be faster, never slower.
-int pick_decode_tile(uint32_t m, uint32_t n, bool quantises) { return m > 8 ? 3 : n >= 8192 || (quantises && m == 2) ? 2 : 1; }
+// The tile variant for a shape: decoding, larger blocks read or quantise the activations less often, smaller ones fill the device.
+// PREDICTED: quantised, the larger are faster as soon as there are more of the smaller than multiprocessors; BF16 is slower with
+// them while they are few.
+int pick_decode_tile(uint32_t m, uint32_t n, bool quantised) { return m > 8 ? 3 : n > (quantised ? 2048 : 8191) ? 2 : 1; }
 
 // The tile of the least cost on the busiest multiprocessor, the larger of two equals. `cost(tile, kernel)`: of one block.
 template <class KernelOf, class Cost>
@@ -140,11 +141,11 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
         return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
                            plan.mode == W4AXK_FUSED, tile);
     };
-    bool const quantises = plan.mode == W4AXK_FUSED && a.width != W4AXK_BF16 && !routed;
+    bool const quantised = a.width != W4AXK_BF16 && !routed;
     // Where no device is known: as many multiprocessors as an A100 has, or an H100 for its own family.
     int const usual = family == W4AXK_WGMMA ? 132 : 108, multiprocessors = device ? device->multiprocessors : usual;
     plan.tile = a.tile                    ? a.tile
-                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantises))
+                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantised))
                 : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors, kernel_of))
                 : family == W4AXK_WGMMA   ? uint32_t(pick_wgmma_tile(a.m, a.weight.n, multiprocessors, kernel_of))
                                           : 1;
