@@ -71,9 +71,12 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
 }
 
 // The tile variant for a shape: decoding, larger blocks read or quantise the activations less often, smaller ones fill the device.
-// PREDICTED: quantised, the larger are faster as soon as there are more of the smaller than multiprocessors; BF16 is slower with
-// them while they are few.
-int pick_decode_tile(uint32_t m, uint32_t n, bool quantised) { return m > 8 ? 3 : n > (quantised ? 2048 : 8191) ? 2 : 1; }
+// PREDICTED: where the larger take rounds of four k-tiles, they are faster as soon as there are more of the smaller than
+// multiprocessors; in the shorter rounds of groups of 64 only if they quantise two tokens, and BF16 has too much else to do.
+int pick_decode_tile(uint32_t m, uint32_t n, uint32_t group, bool quantised, bool fused) {
+    bool const early = quantised && (group % 128 == 0 || (group == 64 && fused && m == 2));
+    return m > 8 ? 3 : n > (early ? 2048 : 8191) ? 2 : 1;
+}
 
 // The tile of the least cost on the busiest multiprocessor, the larger of two equals. `cost(tile, kernel)`: of one block.
 template <class KernelOf, class Cost>
@@ -141,11 +144,11 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
         return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
                            plan.mode == W4AXK_FUSED, tile);
     };
-    bool const quantised = a.width != W4AXK_BF16 && !routed;
+    bool const quantised = a.width != W4AXK_BF16 && !routed, fused = plan.mode == W4AXK_FUSED;
     // Where no device is known: as many multiprocessors as an A100 has, or an H100 for its own family.
     int const usual = family == W4AXK_WGMMA ? 132 : 108, multiprocessors = device ? device->multiprocessors : usual;
     plan.tile = a.tile                    ? a.tile
-                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, quantised))
+                : family == W4AXK_DECODE  ? uint32_t(pick_decode_tile(a.m, a.weight.n, a.weight.group, quantised, fused))
                 : family == W4AXK_PREFILL ? uint32_t(pick_prefill_tile(a.m, a.weight.n, multiprocessors, kernel_of))
                 : family == W4AXK_WGMMA   ? uint32_t(pick_wgmma_tile(a.m, a.weight.n, multiprocessors, kernel_of))
                                           : 1;
