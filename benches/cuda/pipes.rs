@@ -3,7 +3,8 @@
 //! Lanes a clock and multiprocessor are those of the "CUDA C++ Programming Guide", table "Throughput of Native Arithmetic
 //! Instructions", quoted from memory: 64 for integer operations, logic, shifts and comparisons; 64 for f32 on sm_80, 128 on the
 //! others here, where integer multiplication keeps 64; 16 for reciprocals and conversions. Assumptions: integer
-//! multiplications share the f32 lanes; packing integers to bytes (I2IP) runs at the rate of conversions; all of a warp's lanes access different words of shared memory, on different banks.
+//! multiplications share the f32 lanes; packing integers to bytes (I2IP) runs at the rate of conversions; all of a warp's
+//! lanes access different words of shared memory, on different banks.
 
 use std::ops::{Add, Mul};
 

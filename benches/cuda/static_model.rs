@@ -9,7 +9,8 @@
 //! - in flight: a memory latency for as many bytes of weights as all resident blocks ask for ahead (Little's law);
 //! - l2: what a multiprocessor's blocks read, at 47 bytes a clock;
 //! - tensor, issue, shared: clocks of a multiprocessor, for the block counts below;
-//! - stalls: clocks that the busiest warp takes for itself, by the waits that the compiler encoded, for each wave of resident blocks.
+//! - stalls: clocks that the busiest warp takes for itself, by the waits that the compiler encoded, for each wave of
+//!   resident blocks.
 //!
 //! The multiprocessor with the most blocks decides: ceil(blocks / SMs) of them, as many at a time as registers, shared memory
 //! and warps allow. Instructions are those of the usual way through the machine code (code.rs).
