@@ -6,62 +6,13 @@
 // thread an output. So no result depends on how K is split, and nothing is added atomically.
 #pragma once
 
-#include "device.cuh"
-#include "epilogue.cuh"
+#include "decode_config.cuh"
 #include "mma.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
 #include "quantise.cuh"
 
 namespace w4ax {
-
-template <int kBits_, int kGroup_, bool kFused_, int kNT_, int kMT_>
-struct DecodeConfig {
-    static constexpr int kBits = kBits_;    // 4 (and 2), 8, 16
-    static constexpr int kGroup = kGroup_;  // 0: per channel
-    static constexpr bool kFused = kFused_;
-    static constexpr int kNT = kNT_;        // weight tiles of 16 channels
-    static constexpr int kMT = kMT_;        // activation tiles of 8 tokens
-
-    static constexpr bool kQuantised = kBits != 16;
-    // Integer sums of a whole row stay in the accumulators; their order is free.
-    static constexpr bool kWholeRow = kQuantised && kGroup == 0;
-    // k whose products share an accumulator. BF16 sums of a whole row are cut into runs: a split of K among warps must not
-    // show in the bits.
-    static constexpr int kRun = kGroup ? kGroup : 128;
-
-    static constexpr int kRows = kTileN * kNT;
-    static constexpr int kTokens = kTileM * kMT;
-    // Runs a round, so shared memory, are what bounds tiles and warps.
-    static constexpr int kWarps = kRun == 32 && kMT == 2 ? 4 : 8;
-    static constexpr int kThreads = 32 * kWarps;
-    static constexpr int kTiles = kMT * kNT == 1 ? (kRun == 32 ? 2 : 4) : (kRun == 128 ? 2 : 1);
-    static constexpr int kRunsPerWarp = kTiles * kTileK / kRun;
-    static constexpr int kRuns = kWarps * kRunsPerWarp;
-    static constexpr int kOutputs = kRows * kTokens / kThreads > 0 ? kRows * kTokens / kThreads : 1;  // of a thread, at most
-
-    // Distance of two tokens in the slab: the four lane columns of a fragment (tokens 2t) fall on different banks.
-    static constexpr int kSlabToken = kRows + 4;
-    static constexpr int kOctetBytes = kBits;  // 8 codes of kBits bits
-
-    // Shared memory, in bytes from its start, for m tokens.
-    struct Shared {
-        int slab, rows, tokens, codes, total;
-        W4AX_HOST_DEVICE constexpr explicit Shared(int m)
-            : slab(0), rows(0), tokens(0), codes(0), total(0) {
-            int const slab_bytes = (kWholeRow ? kWarps : 2 * kRuns) * m * kSlabToken * 4;
-            int const rows_bytes = kWholeRow ? 0 : 2 * kRuns * kRows * int(sizeof(RowGroup));
-            // Whole rows: extremes, then sums of codes, of each warp and token.
-            int const tokens_bytes = !kQuantised ? 0 : kWholeRow ? kWarps * m * 8 : 2 * kRuns * m * int(sizeof(TokenFactors));
-            int const codes_bytes = kQuantised && kFused ? kWarps * kTiles * m * kOctetsPerTile * kOctetBytes : 0;
-            codes = slab;
-            rows = codes + (codes_bytes + 15) / 16 * 16;
-            tokens = rows + rows_bytes;
-            slab = tokens + tokens_bytes;
-            total = slab + slab_bytes;
-        }
-    };
-};
 
 // The steps of the kernel, one function each.
 template <class C>
@@ -77,29 +28,42 @@ struct Decode {
     typename C::Shared const offsets;
     unsigned char* const shared;
     int const warp, lane, first_tile_n;
+    uint64_t const policy;
+    uint4 const* gW[C::kNT];  // the lane's 16 bytes of the warp's first k-tile
 
     W4AX_DEVICE Decode(GemmParams const& p, unsigned char* shared)
-        : p(p), offsets(p.m), shared(shared), warp(warp_index()), lane(lane_index()), first_tile_n(int(blockIdx.x) * C::kNT) {}
+        : p(p),
+          offsets(p.m),
+          shared(shared),
+          warp(warp_index()),
+          lane(lane_index()),
+          first_tile_n(int(blockIdx.x) * C::kNT),
+          policy(ptx::read_once_policy()) {
+        CUTE_UNROLL
+        for (int n = 0; n < C::kNT; ++n)
+            gW[n] = static_cast<uint4 const*>(p.tiles) + (int64_t(tile_n(n)) * p.k_tiles + first_tile_k(0)) * 32 + lane;
+    }
 
+    // Beyond N the last weight tile stands in: what it gives is not written.
+    W4AX_DEVICE int tile_n(int n) const { return first_tile_n + n < p.n_tiles ? first_tile_n + n : p.n_tiles - 1; }
     W4AX_DEVICE int first_tile_k(int round) const { return (round * C::kWarps + warp) * C::kTiles; }
     W4AX_DEVICE int first_run(int round) const { return (round * C::kWarps + warp) * C::kRunsPerWarp; }
     // Groups that have scales: runs of BF16 whole rows have none of their own.
     W4AX_DEVICE int run_count() const { return C::kGroup ? p.groups : ceil_div(p.k, C::kRun); }
+    // Tokens that a lane has nothing to write of have the place of one that is there.
+    W4AX_DEVICE int present(int token) const { return token < p.m ? token : p.m - 1; }
 
     // ---- weights
 
+    // The warp's k-tile i of a round.
     template <class TensorW>
-    W4AX_DEVICE void load_weights(int tile_k, TensorW&& rW) const {  // (4,NT)
-        Tensor gW = make_tensor(make_gmem_ptr(static_cast<uint4 const*>(p.tiles)),
-                                make_layout(make_shape(_32{}, p.n_tiles, p.k_tiles),
-                                            make_stride(_1{}, int64_t(p.k_tiles) * 32, _32{})));  // (lane,tile_n,tile_k)
+    W4AX_DEVICE void load_weights(int round, int i, TensorW&& rW) const {  // (4,NT)
+        // Beyond K the registers stay as they are: they meet activations of zero.
+        bool const there = first_tile_k(round) + i < p.k_tiles;
         CUTE_UNROLL
         for (int n = 0; n < C::kNT; ++n) {
-            // Beyond N the last tile stands in: what it gives is not written. Beyond K the registers stay as they are: they
-            // meet activations of zero.
-            int const tile = first_tile_n + n < p.n_tiles ? first_tile_n + n : p.n_tiles - 1;
             uint4 v = make_uint4(rW(0, n), rW(1, n), rW(2, n), rW(3, n));
-            ptx::load_once_if(tile_k < p.k_tiles, &gW(lane, tile, tile_k), v);
+            ptx::load_once_if(there, gW[n] + int64_t(round) * (C::kWarps * C::kTiles * 32) + i * 32, policy, v);
             rW(0, n) = v.x;
             rW(1, n) = v.y;
             rW(2, n) = v.z;
@@ -107,30 +71,40 @@ struct Decode {
         }
     }
 
-    // Where the RowGroup of item `i` of the lane lies: the warp's runs of a round are spread over its lanes. Items that are
-    // not there have the place of one that is.
-    W4AX_DEVICE int64_t row_item(int round, int i) const {
-        int const item = lane + 32 * i, run = item / C::kRows, row = item % C::kRows;
-        int const group = first_run(round) + run, tile = first_tile_n + row / kTileN;
-        return row_group_index(tile < p.n_tiles ? tile : p.n_tiles - 1, group < p.groups ? group : p.groups - 1, p.groups,
-                               row % kTileN);
+    // The warp's RowGroups of a round are spread over its lanes: lane l fetches number l + 32 * i, run by run. So a lane's
+    // are of one row.
+    static_assert(32 % C::kRows == 0, "a lane would need the places of several rows");
+    static constexpr int kLaneRuns = 32 / C::kRows;  // runs between two of a lane
+
+    W4AX_DEVICE RowPlace row_place() const {
+        int const row = lane % C::kRows;
+        return RowPlace(p, row_group_index(tile_n(row / kTileN), 0, p.groups, row % kTileN));
     }
 
-    W4AX_DEVICE void load_rows(int round, RawRowGroup (&rRows)[kRowItems]) const {
-        CUTE_UNROLL
-        for (int i = 0; i < kRowItems; ++i) rRows[i] = load_row_group(p, row_item(round, i));
-    }
-
-    W4AX_DEVICE RowGroup* shared_rows(int buffer, int run) const {
-        return reinterpret_cast<RowGroup*>(shared + offsets.rows) + (buffer * C::kRuns + run) * C::kRows;
-    }
-
-    W4AX_DEVICE void store_rows(int round, int buffer, RawRowGroup const (&rRows)[kRowItems]) const {
+    W4AX_DEVICE void load_rows(int round, RowPlace const& place, RawRowGroup (&rRows)[kRowItems]) const {
         CUTE_UNROLL
         for (int i = 0; i < kRowItems; ++i) {
-            int const item = lane + 32 * i;
-            if (item < C::kRunsPerWarp * C::kRows)
-                shared_rows(buffer, warp * C::kRunsPerWarp)[item] = convert(p, rRows[i], row_item(round, i));
+            int const group = first_run(round) + lane / C::kRows + i * kLaneRuns;
+            rRows[i] = place.load(p, group < p.groups ? group : p.groups - 1);
+        }
+    }
+
+    // The scale and sum of each row of a run, one access, and the zeros behind those of all rows.
+    W4AX_DEVICE float2* shared_rows(int buffer, int run) const {
+        return reinterpret_cast<float2*>(shared + offsets.rows + (buffer * C::kRuns + run) * C::kRowsBytes);
+    }
+    W4AX_DEVICE float* shared_row_zeros(int buffer, int run) const {
+        return reinterpret_cast<float*>(shared_rows(buffer, run) + C::kRows);
+    }
+
+    W4AX_DEVICE void store_rows(int buffer, RowPlace const& place, RawRowGroup const (&rRows)[kRowItems]) const {
+        int const first = warp * C::kRunsPerWarp + lane / C::kRows, row = lane % C::kRows;
+        CUTE_UNROLL
+        for (int i = 0; i < kRowItems; ++i) {
+            if (lane + 32 * i >= C::kRunsPerWarp * C::kRows) continue;
+            RowGroup const r = place.convert(p, rRows[i]);
+            shared_rows(buffer, first + i * kLaneRuns)[row] = make_float2(r.scale, r.sum);
+            if (p.zeros) shared_row_zeros(buffer, first + i * kLaneRuns)[row] = r.zero;
         }
     }
 
@@ -154,8 +128,18 @@ struct Decode {
         return static_cast<uint16_t const*>(p.x) + token * p.x_stride;
     }
 
-    W4AX_DEVICE TokenFactors* shared_tokens(int buffer, int run) const {
-        return reinterpret_cast<TokenFactors*>(shared + offsets.tokens) + (buffer * C::kRuns + run) * p.m;
+    // The scale and minus_zero of each token of a run, one access; behind all runs' the minus_sums.
+    W4AX_DEVICE float2* shared_tokens(int buffer, int run) const {
+        return reinterpret_cast<float2*>(shared + offsets.tokens) + (buffer * C::kRuns + run) * p.m;
+    }
+    W4AX_DEVICE float* shared_token_sums(int buffer, int run) const {
+        return reinterpret_cast<float*>(shared + offsets.tokens + 2 * C::kRuns * p.m * int(sizeof(float2))) +
+               (buffer * C::kRuns + run) * p.m;
+    }
+
+    W4AX_DEVICE void store_token(int buffer, int run, int token, TokenFactors const& t) const {
+        shared_tokens(buffer, warp * C::kRunsPerWarp + run)[token] = make_float2(t.scale, t.minus_zero);
+        if (p.zeros) shared_token_sums(buffer, warp * C::kRunsPerWarp + run)[token] = t.minus_sum;
     }
 
     // The codes of the warp's tiles, [tile][token][octet].
@@ -164,34 +148,42 @@ struct Decode {
                (((warp * C::kTiles + tile) * p.m + token) * kOctetsPerTile + octet) * C::kOctetBytes;
     }
 
-    // BF16, or codes that are packed already: straight to registers.
-    W4AX_DEVICE void load_words(int tile_k, uint32_t (&rX)[C::kMT][kWords]) const {
+    // All of the warp's k of a round is inside K, and rows are aligned to 4 bytes: nobody need look where K ends.
+    W4AX_DEVICE bool inside(int round) const {
+        return p.x_vectors && (first_tile_k(round) + C::kTiles) * kTileK <= p.k;
+    }
+
+    // BF16 of the warp's k-tile i of a round, straight to registers.
+    template <bool kInside>
+    W4AX_DEVICE void load_bf16(int round, int i, uint32_t (&rX)[C::kMT][kWords]) const {
+        int const k = (first_tile_k(round) + i) * kTileK + 2 * (lane % 4);
+        CUTE_UNROLL
+        for (int m = 0; m < C::kMT; ++m)
+            load_pairs<kWords, 8>(x_row(present(kTileM * m + lane / 4)), k, kInside ? k + kTileK : p.k, kInside || p.x_vectors,
+                                  rX[m]);
+    }
+
+    // Codes that are packed already: straight to registers.
+    W4AX_DEVICE void load_codes(int tile_k, uint32_t (&rX)[C::kMT][kWords]) const {
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
             CUTE_UNROLL
             for (int i = 0; i < kWords; ++i) rX[m][i] = 0;
-            if (tile_k >= p.k_tiles) continue;
-            if constexpr (!C::kQuantised) {
-                int const token = kTileM * m + lane / 4;
-                if (token >= p.m) continue;
-                load_pairs<kWords, 8>(x_row(token), tile_k * kTileK + 2 * (lane % 4), p.k, p.x_vectors, rX[m]);
+            if (tile_k >= p.k_tiles || kTileM * m >= p.m) continue;
+            auto const* gX = static_cast<unsigned char const*>(p.x) +
+                             (int64_t(m) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits) + lane * 2 * p.bits;
+            if constexpr (C::kBits == 8) {
+                uint4 const v = *reinterpret_cast<uint4 const*>(gX);
+                rX[m][0] = v.x;
+                rX[m][1] = v.y;
+                rX[m][2] = v.z;
+                rX[m][3] = v.w;
+            } else if (p.bits == 4) {
+                uint2 const v = *reinterpret_cast<uint2 const*>(gX);
+                rX[m][0] = v.x;
+                rX[m][1] = v.y;
             } else {
-                if (kTileM * m >= p.m) continue;
-                auto const* gX = static_cast<unsigned char const*>(p.x) +
-                                 (int64_t(m) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits) + lane * 2 * p.bits;
-                if constexpr (C::kBits == 8) {
-                    uint4 const v = *reinterpret_cast<uint4 const*>(gX);
-                    rX[m][0] = v.x;
-                    rX[m][1] = v.y;
-                    rX[m][2] = v.z;
-                    rX[m][3] = v.w;
-                } else if (p.bits == 4) {
-                    uint2 const v = *reinterpret_cast<uint2 const*>(gX);
-                    rX[m][0] = v.x;
-                    rX[m][1] = v.y;
-                } else {
-                    expand_2bit(*reinterpret_cast<uint32_t const*>(gX), rX[m]);
-                }
+                expand_2bit(*reinterpret_cast<uint32_t const*>(gX), rX[m]);
             }
         }
     }
@@ -200,81 +192,111 @@ struct Decode {
     W4AX_DEVICE void load_shared_words(int tile, uint32_t (&rX)[C::kMT][kWords]) const {
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
-            int const token = kTileM * m + lane / 4;
-            uint4 v = make_uint4(0, 0, 0, 0);
-            if (token < p.m) {
-                auto const* sX = shared_codes(tile, token, 2 * (lane % 4));
-                if constexpr (C::kBits == 8) {
-                    v = *reinterpret_cast<uint4 const*>(sX);
-                } else {
-                    uint2 const two = *reinterpret_cast<uint2 const*>(sX);
-                    v = make_uint4(two.x, two.y, 0, 0);
-                }
+            auto const* sX = shared_codes(tile, present(kTileM * m + lane / 4), 2 * (lane % 4));
+            if constexpr (C::kBits == 8) {
+                uint4 const v = *reinterpret_cast<uint4 const*>(sX);
+                rX[m][0] = v.x;
+                rX[m][1] = v.y;
+                rX[m][2] = v.z;
+                rX[m][3] = v.w;
+            } else {
+                uint2 const v = *reinterpret_cast<uint2 const*>(sX);
+                rX[m][0] = v.x;
+                rX[m][1] = v.y;
             }
-            uint32_t const words[4] = {v.x, v.y, v.z, v.w};
-            CUTE_UNROLL
-            for (int i = 0; i < kWords; ++i) rX[m][i] = words[i];
         }
     }
 
-    W4AX_DEVICE void store_packed_tokens(int round, int buffer) const {
-        for (int item = lane; item < C::kRunsPerWarp * p.m; item += 32) {
-            int const run = item / p.m, token = item % p.m, group = first_run(round) + run;
-            if (group >= p.groups) continue;
-            TokenGroup const t = p.tokens[(int64_t(token / kTileM) * p.groups + group) * kTileM + token % kTileM];
-            shared_tokens(buffer, warp * C::kRunsPerWarp + run)[token] = token_factors(t);
-        }
+    // What stands beside packed activations, of one run and token of the warp's in each lane.
+    static_assert(C::kRunsPerWarp * C::kTokens <= 32, "a lane would have several");
+
+    W4AX_DEVICE TokenGroup load_packed_token(int round) const {
+        int const token = lane % C::kTokens, group = first_run(round) + lane / C::kTokens;
+        if (token >= p.m || group >= p.groups) return {};
+        return p.tokens[(int64_t(token / kTileM) * p.groups + group) * kTileM + token % kTileM];
     }
 
-    // Quantises the warp's k of all tokens, in units of octets over the lanes. `quantiser(token, extremes)` says how.
-    template <class Quantise>
+    W4AX_DEVICE void store_packed_token(int buffer, TokenGroup const& t) const {
+        int const token = lane % C::kTokens, run = lane / C::kTokens;
+        if (run < C::kRunsPerWarp && token < p.m) store_token(buffer, run, token, token_factors(t));
+    }
+
+    // Codes of a quantised width have this as the largest; A8 has its own kernels, and so a constant.
+    W4AX_DEVICE int levels() const { return C::kBits == 8 ? 255 : (1 << p.bits) - 1; }
+
+    // Quantises the warp's k of all tokens, in units of octets over the lanes: `quantise(token, tile, octet, x)` for each.
+    // kInside: all of it is inside K, and rows are aligned to 4 bytes.
+    template <bool kInside, class Quantise>
     W4AX_DEVICE void for_octets(int round, Quantise quantise) const {
         constexpr int kOctets = C::kTiles * kOctetsPerTile;  // of one token: a group never spans two
-        for (int base = 0; base < p.m * kOctets; base += 32) {
-            int const item = base + lane, token = item / kOctets, octet = item % kOctets, tile = octet / kOctetsPerTile;
+        static_assert(32 % kOctets == 0, "lanes have whole tokens");
+        int const tile = lane % kOctets / kOctetsPerTile, octet = lane % kOctetsPerTile;
+        int const k = (first_tile_k(round) + tile) * kTileK + octet_k(octet);
+        for (int first = 0; first < p.m; first += 32 / kOctets) {
+            int const token = first + lane / kOctets;
             Octet x = {};
-            if (token < p.m)
-                x = load_octet(x_row(token), (first_tile_k(round) + tile) * kTileK + octet_k(octet % kOctetsPerTile), p.k,
-                               p.x_vectors);
-            Codes const codes = quantise(token, tile, octet % kOctetsPerTile, x);
+            if constexpr (kInside) {
+                // What lanes without a token find is not stored.
+                load_pairs<4, 8>(x_row(present(token)), k, k + kTileK, true, x.pair);
+                x.valid = kTileK;
+            } else if (token < p.m) {
+                x = load_octet(x_row(token), k, p.k, p.x_vectors);
+            }
+            Codes const codes = quantise(token, tile, octet, x);
             if (token < p.m) {
-                auto* sX = shared_codes(tile, token, octet % kOctetsPerTile);
+                auto* sX = shared_codes(tile, token, octet);
                 if constexpr (C::kBits == 8)
                     *reinterpret_cast<uint2*>(sX) = make_uint2(codes.quad[0], codes.quad[1]);
                 else
                     *reinterpret_cast<uint32_t*>(sX) = nibbles_of(codes);
             }
         }
+    }
+
+    template <class Quantise>
+    W4AX_DEVICE void for_all_octets(int round, Quantise quantise) const {
+        // Nobody may still read the codes of the round before.
+        __syncwarp();
+        if (inside(round))
+            for_octets<true>(round, quantise);
+        else
+            for_octets<false>(round, quantise);
         // The lanes read each other's codes next.
         __syncwarp();
     }
 
     W4AX_DEVICE void quantise_groups(int round, int buffer) const {
-        int const levels = (1 << p.bits) - 1;
-        // Nobody may still read the codes of the round before.
-        __syncwarp();
-        for_octets(round, [&](int token, int tile, int octet, Octet const& x) {
-            Quantiser const q = quantiser_of(group_extremes<C::kGroup>(extremes_of(x)), levels);
-            Codes const codes = codes_of(x, q, levels);
+        for_all_octets(round, [&](int token, int tile, int octet, Octet const& x) {
+            Quantiser const q = quantiser_of(group_extremes<C::kGroup>(extremes_of(x)), levels());
+            Codes const codes = codes_of(x, q, levels());
             int const sum = p.zeros ? group_sum<C::kGroup>(sum_of(codes)) : 0;
             // One lane of each group: the octet where it begins (a group of 32 begins at octets 0 and 1).
             int const k = tile * kTileK + octet_k(octet);
             if (token < p.m && (octet >> 1) == 0 && k % C::kGroup == 0)
-                shared_tokens(buffer, warp * C::kRunsPerWarp + k / C::kGroup)[token] =
-                    TokenFactors{q.scale, -exact_float(q.zero), -exact_float(sum)};
+                store_token(buffer, k / C::kGroup, token, {q.scale, -exact_float(q.zero), -exact_float(sum)});
             return codes;
         });
     }
 
-    // All that the warp's tiles of a round need.
-    W4AX_DEVICE void load_activations(int round, Words& rX) const {
+    // What the warp's k-tiles of a round need.
+    template <bool kInside>
+    W4AX_DEVICE void load_tiles(int round, Words& rX) const {
         CUTE_UNROLL
         for (int i = 0; i < C::kTiles; ++i) {
-            if constexpr (C::kQuantised && C::kFused)
+            if constexpr (!C::kQuantised)
+                load_bf16<kInside>(round, i, rX[i]);
+            else if constexpr (C::kFused)
                 load_shared_words(i, rX[i]);
             else
-                load_words(first_tile_k(round) + i, rX[i]);
+                load_codes(first_tile_k(round) + i, rX[i]);
         }
+    }
+
+    W4AX_DEVICE void load_activations(int round, Words& rX) const {
+        if (C::kQuantised || inside(round))
+            load_tiles<true>(round, rX);
+        else
+            load_tiles<false>(round, rX);
     }
 
     // ---- the products of a round
@@ -362,10 +384,14 @@ struct Decode {
             for (int run = 0; run < runs; ++run) {
                 float const dot =
                     Engine::sum(sSlab[((buffer * C::kRuns + run) * p.m + token) * C::kSlabToken + row]);
-                if constexpr (C::kQuantised)
-                    acc[i] = add_group<kAsymmetric>(acc[i], dot, shared_rows(buffer, run)[row], shared_tokens(buffer, run)[token]);
+                if constexpr (C::kQuantised) {
+                    float2 const r = shared_rows(buffer, run)[row], t = shared_tokens(buffer, run)[token];
+                    float const zero = kAsymmetric ? shared_row_zeros(buffer, run)[row] : 0.0f;
+                    float const minus_sum = kAsymmetric ? shared_token_sums(buffer, run)[token] : 0.0f;
+                    acc[i] = add_group<kAsymmetric>(acc[i], dot, {r.x, r.y, zero}, {t.x, t.y, minus_sum});
+                }
                 else if constexpr (C::kGroup != 0)
-                    acc[i] = __fmaf_rn(dot, shared_rows(buffer, run)[row].scale, acc[i]);
+                    acc[i] = __fmaf_rn(dot, shared_rows(buffer, run)[row].x, acc[i]);
                 else
                     acc[i] = __fadd_rn(acc[i], dot);
             }

@@ -11,7 +11,7 @@ W4AX_DEVICE auto first_weights(Decode<C> const& d) {
     Tensor rW = make_tensor<uint32_t>(Shape<_4, Int<C::kNT>, Int<C::kTiles>>{});  // (4,NT,tiles)
     clear(rW);
     CUTE_UNROLL
-    for (int i = 0; i < C::kTiles; ++i) d.load_weights(d.first_tile_k(0) + i, rW(_, _, i));
+    for (int i = 0; i < C::kTiles; ++i) d.load_weights(0, i, rW(_, _, i));
     return rW;
 }
 
@@ -25,7 +25,8 @@ W4AX_DEVICE void decode_runs(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
     Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     RawRowGroup rRows[Decode<C>::kRowItems];
     float acc[C::kOutputs] = {};
-    d.load_rows(0, rRows);
+    RowPlace const place = d.row_place();
+    d.load_rows(0, place, rRows);
 
     // All above reads weights only; x and y belong to the launch before until here.
     ptx::wait_for_previous_grid();
@@ -37,17 +38,17 @@ W4AX_DEVICE void decode_runs(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
         typename Decode<C>::Words rX;
         if constexpr (C::kQuantised && C::kFused) d.quantise_groups(round, buffer);
         d.load_activations(round, rX);
-        if constexpr (C::kQuantised && !C::kFused) d.store_packed_tokens(round, buffer);
+        TokenGroup rToken = {};
+        if constexpr (C::kQuantised && !C::kFused) rToken = d.load_packed_token(round);
         d.multiply(
             round, rW, rX, rC,
-            [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
+            [&](int i) { d.load_weights(round + 1, i, rW(_, _, i)); },
             [&](int) { fill(rC, Accumulator(Engine::kStart)); },
-            [&](int run) {
-                if (d.first_run(round) + run < d.run_count())
-                    d.store_run(buffer * C::kRuns + d.warp * C::kRunsPerWarp + run, rC);
-            });
-        d.store_rows(round, buffer, rRows);
-        d.load_rows(round + 1, rRows);
+            // Runs beyond K have a place as well, and nobody reads it.
+            [&](int run) { d.store_run(buffer * C::kRuns + d.warp * C::kRunsPerWarp + run, rC); });
+        if constexpr (C::kQuantised && !C::kFused) d.store_packed_token(buffer, rToken);
+        d.store_rows(buffer, place, rRows);
+        d.load_rows(round + 1, place, rRows);
         // The round's sums and scales are complete. One barrier a round is enough: the next round writes the other buffer,
         // and whoever writes this one again has passed the next barrier, behind everybody's reads of now.
         __syncthreads();
@@ -111,9 +112,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
     int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
     for (int round = 0; round < rounds; ++round) {
         if constexpr (C::kFused) {
-            // Nobody may still read the codes of the round before.
-            __syncwarp();
-            d.for_octets(round, [&](int token, int, int, Octet const& x) {
+            d.for_all_octets(round, [&](int token, int, int, Octet const& x) {
                 Codes codes = {};
                 int sum = 0;
                 if (token < p.m) {
@@ -135,7 +134,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
         d.load_activations(round, rX);
         d.multiply(
             round, rW, rX, rC,
-            [&](int i) { d.load_weights(d.first_tile_k(round + 1) + i, rW(_, _, i)); },
+            [&](int i) { d.load_weights(round + 1, i, rW(_, _, i)); },
             [](int) {}, [](int) {});
     }
     d.store_run(d.warp, rC);

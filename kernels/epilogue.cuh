@@ -31,23 +31,35 @@ struct RawRowGroup {
     int sum, zero;
 };
 
-W4AX_DEVICE RawRowGroup load_row_group(GemmParams const& p, int64_t i) {
-    // Loads without a branch, for the same reason. What is not there is read as something else, and not used.
-    int const scale_bytes = p.scale_type == W4AXK_SCALE_F32 ? 4 : 2;
-    auto const* const gScale = static_cast<unsigned char const*>(p.scales) + (i * scale_bytes & ~int64_t(3));
-    auto const* const gZeros = p.zeros ? p.zeros : static_cast<int8_t const*>(p.scales);
-    return {*reinterpret_cast<uint32_t const*>(gScale), static_cast<int16_t const*>(p.sums)[i], gZeros[i]};
-}
+// Where the RowGroups of one row lie, that of group 0 first. A row's 16-bit scale is in the same half of its word in all groups.
+struct RowPlace {
+    unsigned char const* gScale;  // the word that holds it
+    int16_t const* gSum;
+    int8_t const* gZero;
+    uint32_t half;                // a selector of __byte_perm: what there is of the scale, to the upper end of a word
 
-// `i` as it was loaded from.
-W4AX_DEVICE RowGroup convert(GemmParams const& p, RawRowGroup const& raw, int64_t i) {
-    RowGroup r;
-    r.scale = p.scale_type == W4AXK_SCALE_F32 ? __uint_as_float(raw.scale)
-                                              : half_scale(uint16_t(i % 2 ? raw.scale >> 16 : raw.scale), p.scale_type);
-    r.sum = exact_float(raw.sum);
-    r.zero = p.zeros ? exact_float(raw.zero) : 0.0f;
-    return r;
-}
+    // The row's index in the arrays for group 0.
+    W4AX_DEVICE RowPlace(GemmParams const& p, int64_t i) {
+        bool const whole = p.scale_type == W4AXK_SCALE_F32;
+        gScale = static_cast<unsigned char const*>(p.scales) + (i * (whole ? 4 : 2) & ~int64_t(3));
+        gSum = static_cast<int16_t const*>(p.sums) + i;
+        // Loads without a branch: what is not there is read as something else, and not used.
+        gZero = (p.zeros ? p.zeros : static_cast<int8_t const*>(p.scales)) + i;
+        half = whole ? 0x3210 : i % 2 ? 0x3244 : 0x1044;
+    }
+
+    W4AX_DEVICE RawRowGroup load(GemmParams const& p, int group) const {
+        int const i = group * kTileN, scale_bytes = p.scale_type == W4AXK_SCALE_F32 ? 4 : 2;
+        return {*reinterpret_cast<uint32_t const*>(gScale + int64_t(i) * scale_bytes), gSum[i], gZero[i]};
+    }
+
+    W4AX_DEVICE RowGroup convert(GemmParams const& p, RawRowGroup const& raw) const {
+        uint32_t const word = __byte_perm(raw.scale, 0, half);
+        float const f16 = __half2float(__ushort_as_half(uint16_t(word >> 16)));
+        return {p.scale_type == W4AXK_SCALE_F16 ? f16 : __uint_as_float(word), exact_float(raw.sum),
+                p.zeros ? exact_float(raw.zero) : 0.0f};
+    }
+};
 
 // What stands beside the activations of one token and group.
 struct TokenFactors {

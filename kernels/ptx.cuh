@@ -9,7 +9,9 @@ namespace w4ax::ptx {
 #ifdef W4AX_EMULATE
 
 uint4 load_once(uint4 const* global);
+uint64_t read_once_policy();
 uint32_t flip_nibbles(uint32_t a, uint32_t flip);
+uint32_t pack_bytes(int a, int b, int c, int d);
 void wait_for_previous_grid();
 void let_next_grid_start();
 uint64_t load_acquire_system(uint64_t const* word);
@@ -18,24 +20,37 @@ uint64_t nanoseconds();
 void pause();
 void set_graph_conditional(uint64_t handle, uint32_t value);
 
-inline void load_once_if(bool there, uint4 const* global, uint4& v) {
+inline void load_once_if(bool there, uint4 const* global, uint64_t, uint4& v) {
     if (there) v = load_once(global);
 }
 
 #else
 
-// 16 bytes that nobody reads again: around L1, and first to leave L2. Where `there` is false v stays as it is. The condition is
-// the instruction's own predicate: a branch around it lets the compiler copy the result after it, and so wait for it.
-W4AX_DEVICE void load_once_if(bool there, uint4 const* global, uint4& v) {
+// First to leave L2. Made once: with each load it would be some six instructions.
+W4AX_DEVICE uint64_t read_once_policy() {
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+// 16 bytes that nobody reads again: around L1. Where `there` is false v stays as it is. The condition is the instruction's own
+// predicate: a branch around it lets the compiler copy the result after it, and so wait for it.
+W4AX_DEVICE void load_once_if(bool there, uint4 const* global, uint64_t policy, uint4& v) {
     asm("{\n"
-        ".reg .b64 policy;\n"
         ".reg .pred p;\n"
         "setp.ne.b32 p, %5, 0;\n"
-        "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-        "@p ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], policy;\n"
+        "@p ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %6;\n"
         "}"
         : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
-        : "l"(global), "r"(int(there)));
+        : "l"(global), "r"(int(there)), "l"(policy));
+}
+
+// Each saturated to 0..255; a in the lowest byte.
+W4AX_DEVICE uint32_t pack_bytes(int a, int b, int c, int d) {
+    uint32_t bytes;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %2, %1, 0;" : "=r"(bytes) : "r"(c), "r"(d));
+    asm("cvt.pack.sat.u8.s32.b32 %0, %2, %1, %0;" : "+r"(bytes) : "r"(a), "r"(b));
+    return bytes;
 }
 
 // (a & 0x000F000F) ^ flip in one instruction. lop3 takes one immediate only, and given two constants nvcc makes two

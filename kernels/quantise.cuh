@@ -6,6 +6,7 @@
 
 #include "device.cuh"
 #include "layout.cuh"
+#include "ptx.cuh"
 
 namespace w4ax {
 
@@ -57,15 +58,22 @@ using Extremes = uint32_t;
 
 W4AX_DEVICE Extremes merge(Extremes a, Extremes b) { return as_u32(__hmax2_nan(as_bf162(a), as_bf162(b))); }
 
+// From the maxima and the minima of pairs: the two halves of either meet in one word each.
+W4AX_DEVICE Extremes extremes_of(uint32_t most, uint32_t least) {
+    uint32_t const turned = least ^ 0x80008000u;  // both signs
+    return merge(__byte_perm(most, turned, 0x5410), __byte_perm(most, turned, 0x7632));
+}
+
+W4AX_DEVICE uint32_t merge_least(uint32_t a, uint32_t b) { return as_u32(__hmin2_nan(as_bf162(a), as_bf162(b))); }
+
 W4AX_DEVICE Extremes extremes_of(Octet const& octet) {
     uint32_t most = 0, least = 0;
     CUTE_UNROLL
     for (int p = 0; p < 4; ++p) {
         most = merge(most, octet.pair[p]);
-        least = merge(least, octet.pair[p] ^ 0x80008000u);  // both signs turned
+        least = merge_least(least, octet.pair[p]);
     }
-    // The two halves of `most` and of `least` meet in one word each.
-    return merge(__byte_perm(most, least, 0x5410), __byte_perm(most, least, 0x7632));
+    return extremes_of(most, least);
 }
 
 // Octets of one token are spread over neighbouring lanes, octet number o = 2t + h on lane o (mod 8). Calls `combine` with the
@@ -91,10 +99,10 @@ W4AX_DEVICE Extremes scan_row(uint16_t const* gX_row, int k_end, bool vectors, i
         CUTE_UNROLL
         for (int i = 0; i < 4; ++i) {
             most = merge(most, pairs[i]);
-            least = merge(least, pairs[i] ^ 0x80008000u);
+            least = merge_least(least, pairs[i]);
         }
     }
-    return merge(__byte_perm(most, least, 0x5410), __byte_perm(most, least, 0x7632));
+    return extremes_of(most, least);
 }
 
 // The extremes of all lanes.
@@ -133,24 +141,25 @@ struct Quantiser {
     int zero;       // za
 };
 
-W4AX_DEVICE Quantiser quantiser_of(Extremes e, int levels) {
-    // hi = max(0, max x) and -lo = max(0, -min x). An infinity or a NaN has all exponent bits set; the maxima keep a NaN.
-    bool const finite = (e & 0x7F80u) != 0x7F80u && (e & 0x7F800000u) != 0x7F800000u;
-    float const hi = low_bf16(e), minus_lo = high_bf16(e), qmax = float(levels);
-    // hi/qmax - lo/qmax: with -lo in hand the subtraction is an addition of the same numbers.
-    float const step = __fadd_rn(__fdiv_rn(hi, qmax), __fdiv_rn(minus_lo, qmax));
-    if (!finite) return {__uint_as_float(0x7FFFFFFFu), 0.0f, 0};
-    if (step < 5.421010862427522e-20f) return {0.0f, 0.0f, 0};  // 2^-64
-    float const inverse = __fdiv_rn(1.0f, step);
-    int const zero = round_to_int(__fmul_rn(minus_lo, inverse));
-    return {step, inverse, zero < levels ? zero : levels};
+// v / levels, rounded to nearest even, for a BF16 v >= 0 and levels of 3, 15 or 255: the reciprocal in two parts. Exact for every
+// such v but where the result is under 1e-30 (emulate/tests/quantise.cpp goes through all of them). There it may be
+// off by its last bit, which does not show: a step is that small and counts as zero, or has the last bit far above.
+W4AX_DEVICE float over_levels(float v, int levels) {
+    float const high = levels == 255 ? 0x1.010102p-8f : levels == 15 ? 0x1.111112p-4f : 0x1.555556p-2f;
+    float const low = levels == 255 ? -0x1.fdfdfep-33f : levels == 15 ? -0x1.dddddep-29f : -0x1.555556p-27f;
+    return __fmaf_rn(v, high, __fmul_rn(v, low));
 }
 
-W4AX_DEVICE uint32_t code_of(float x, Quantiser const& q, int levels) {
-    // |x * inverse| is at most qmax and a little, well inside round_to_int. Where x is not finite the result is any code:
-    // the scale is NaN then, and so is whatever is computed.
-    int const code = round_to_int(__fmul_rn(x, q.inverse)) + q.zero;
-    return uint32_t(code < 0 ? 0 : code > levels ? levels : code);
+W4AX_DEVICE Quantiser quantiser_of(Extremes e, int levels) {
+    // hi = max(0, max x) and -lo = max(0, -min x). An infinity or a NaN among them makes a NaN of the step.
+    float const hi = low_bf16(e), minus_lo = high_bf16(e);
+    // hi/qmax - lo/qmax: with -lo in hand the subtraction is an addition of the same numbers.
+    float const step = __fadd_rn(over_levels(hi, levels), over_levels(minus_lo, levels));
+    bool const too_small = step < 5.421010862427522e-20f, counts = step >= 5.421010862427522e-20f;  // 2^-64; neither: NaN
+    float const inverse = counts ? __frcp_rn(step) : 0.0f;
+    // At most `levels`: -lo * inverse is qmax and less than a half.
+    int const zero = counts ? round_to_int(__fmul_rn(minus_lo, inverse)) : 0;
+    return {counts ? step : too_small ? 0.0f : __uint_as_float(0x7FFFFFFFu), inverse, zero};
 }
 
 // The codes of an octet, a byte each: quad[odd], byte 2e + c.
@@ -159,18 +168,33 @@ struct Codes {
 };
 
 W4AX_DEVICE Codes codes_of(Octet const& octet, Quantiser const& q, int levels) {
+    // Of a finite x: |x * inverse| is at most qmax and a little, well inside round_to_int, and x >= lo gives rint(x * inverse) >=
+    // -za, so no code is negative. Upwards hi and lo may both be rounded away from zero: levels + 1 is the largest before
+    // the clamp. Where x is not finite its codes are anything: the scale is NaN then, and so is whatever is computed.
+    uint32_t const zero = uint32_t(q.zero) - kRoundBits;
+    auto const unclamped = [&](float x) {
+        return int(__float_as_uint(__fadd_rn(__fmul_rn(x, q.inverse), kRound)) + zero);
+    };
     Codes codes;
     CUTE_UNROLL
     for (int odd = 0; odd < 2; ++odd) {
-        uint32_t quad = 0;
-        CUTE_UNROLL
-        for (int c = 0; c < 2; ++c) {
-            int const p = 2 * c + odd;
-            // k beyond K gets code 0, not the code of zero: sums run over valid k only.
-            if (8 * p < octet.valid) quad |= code_of(low_bf16(octet.pair[p]), q, levels) << (8 * c);
-            if (8 * p + 1 < octet.valid) quad |= code_of(high_bf16(octet.pair[p]), q, levels) << (8 * (2 + c));
-        }
+        uint32_t const first = octet.pair[odd], second = octet.pair[2 + odd];  // c = 0, 1
+        uint32_t quad = ptx::pack_bytes(unclamped(low_bf16(first)), unclamped(low_bf16(second)), unclamped(high_bf16(first)),
+                                        unclamped(high_bf16(second)));
+        // Packing saturates at 255.
+        if (levels < 255) quad -= (quad >> __popc(unsigned(levels))) & 0x01010101u;
         codes.quad[odd] = quad;
+    }
+    // k beyond K gets code 0, not the code of zero: sums run over valid k only.
+    if (octet.valid < 26) {
+        CUTE_UNROLL
+        for (int odd = 0; odd < 2; ++odd) {
+            uint32_t keep = 0;
+            CUTE_UNROLL
+            for (int byte = 0; byte < 4; ++byte)
+                if (8 * (2 * (byte % 2) + odd) + byte / 2 < octet.valid) keep |= 0xFFu << (8 * byte);
+            codes.quad[odd] &= keep;
+        }
     }
     return codes;
 }

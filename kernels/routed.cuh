@@ -41,8 +41,13 @@ struct RoutedDecode {
     }
 };
 
+// All widths' addresses and the weights of four k-tiles want a few registers more than two blocks on a multiprocessor leave, on
+// sm_90: one block there has as many bytes in flight as its memory takes.
 template <class R>
-__global__ void __launch_bounds__(R::kThreads, 2) routed_decode_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
+constexpr int kRoutedBlocks = W4AX_ARCH >= 900 && R::kFused && R::kRows == 32 && R::kGroup >= 64 ? 1 : 2;
+
+template <class R>
+__global__ void __launch_bounds__(R::kThreads, kRoutedBlocks<R>) routed_decode_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
     W4AX_DYNAMIC_SHARED(shared, 128);
     Tensor rW = first_weights(Decode<typename R::Bf16>(p.gemm, shared));  // (4,NT,tiles)
     // The latch may be the launch before this one.

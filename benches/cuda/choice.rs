@@ -28,6 +28,15 @@ pub const SHAPES: [(usize, usize); 15] = [
     (8192, 28672),
 ];
 
+/// Of them, those for groups of 32 and 64.
+const FEW: [(usize, usize); 5] = [
+    (1024, 1024),
+    (4096, 4096),
+    (12288, 4096),
+    (22016, 4096),
+    (4096, 11008),
+];
+
 /// Where the crossovers are looked for.
 const TOKENS: [usize; 20] = [
     1, 2, 3, 4, 8, 16, 17, 24, 32, 48, 64, 96, 128, 192, 290, 384, 512, 1024, 2048, 4096,
@@ -162,8 +171,9 @@ pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> R
         for &wgmma in with_wgmma {
             // A2 runs as A4.
             for precision in [Precision::A4, Precision::A8, Precision::Bf16] {
-                for grouping in [Grouping::G128, Grouping::PerChannel] {
-                    for &(n, k) in shapes {
+                for grouping in Grouping::ALL {
+                    let usual = matches!(grouping, Grouping::G128 | Grouping::PerChannel);
+                    for &(n, k) in shapes.iter().filter(|s| usual || FEW.contains(s)) {
                         let of = Problem {
                             m: 1,
                             n,

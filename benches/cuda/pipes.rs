@@ -3,7 +3,8 @@
 //! Lanes a clock and multiprocessor are those of the "CUDA C++ Programming Guide", table "Throughput of Native Arithmetic
 //! Instructions", quoted from memory: 64 for integer operations, logic, shifts and comparisons; 64 for f32 on sm_80, 128 on the
 //! others here, where integer multiplication keeps 64; 16 for reciprocals and conversions. Assumptions: integer
-//! multiplications share the f32 lanes; all of a warp's lanes access different words of shared memory, on different banks.
+//! multiplications share the f32 lanes; packing integers to bytes (I2IP) runs at the rate of conversions; all of a warp's
+//! lanes access different words of shared memory, on different banks.
 
 use std::ops::{Add, Mul};
 
@@ -18,7 +19,7 @@ pub struct Tally {
     pub float: f64,
     /// Integer multiplications, and the moves and shifts that the compiler makes of them.
     pub imad: f64,
-    /// Reciprocals and conversions.
+    /// Reciprocals and conversions, packing integers to bytes among them.
     pub special: f64,
     /// Clocks of shared memory, 128 bytes each.
     pub shared: f64,
@@ -87,7 +88,7 @@ impl Tally {
                 tally.shared = tokens * 32.0 / 128.0 / 4.0;
             }
             "LDS" | "STS" | "LDSM" | "LDGSTS" => tally.shared = shared_clocks(opcode),
-            "MUFU" | "I2F" | "F2I" | "FRND" => tally.special = 1.0,
+            "MUFU" | "I2F" | "F2I" | "I2IP" | "FRND" => tally.special = 1.0,
             "IMAD" | "IDP" => tally.imad = 1.0,
             "FADD" | "FMUL" | "FFMA" | "HADD2" | "HMUL2" | "HFMA2" => tally.float = 1.0,
             "LOP3" | "SHF" | "LEA" | "IADD3" | "IABS" | "ISETP" | "FSETP" | "IMNMX" | "FMNMX"

@@ -9,7 +9,8 @@
 //! - in flight: a memory latency for as many bytes of weights as all resident blocks ask for ahead (Little's law);
 //! - l2: what a multiprocessor's blocks read, at 47 bytes a clock;
 //! - tensor, issue, shared: clocks of a multiprocessor, for the block counts below;
-//! - stalls: clocks that one warp takes for itself, by the waits that the compiler encoded, for each wave of resident blocks.
+//! - stalls: clocks that the busiest warp takes for itself, by the waits that the compiler encoded, for each wave of
+//!   resident blocks.
 //!
 //! The multiprocessor with the most blocks decides: ceil(blocks / SMs) of them, as many at a time as registers, shared memory
 //! and warps allow. Instructions are those of the usual way through the machine code (code.rs).
@@ -117,6 +118,12 @@ pub fn predict(
     let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
         sum + piece.tally * tile.repetitions(piece.times, case.m, case.k)
     });
+    // Its block waits for the warp that has the most to do: with one token, the one that adds the sums of groups.
+    let stalls: f64 = (code.way.pieces.iter())
+        .map(|piece| {
+            piece.tally.stalls * tile.repetitions_of_the_busiest(piece.times, case.m, case.k)
+        })
+        .sum();
     // The multiprocessor that has the most to do.
     let most = (blocks / chip.sms).ceil();
     let waves = (blocks / resident_everywhere).ceil();
@@ -144,7 +151,7 @@ pub fn predict(
             most * tally.issue_clocks(warps, chip.f32_lanes()) / clocks_a_us,
         ),
         ("shared", most * tally.shared * warps / clocks_a_us),
-        ("stalls", waves * tally.stalls / clocks_a_us),
+        ("stalls", waves * stalls / clocks_a_us),
     ];
     let (bound, gemm_us) = parts
         .into_iter()

@@ -1,5 +1,5 @@
 //! The tile variants as kernels/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
-//! needs. The numbers follow DecodeConfig (decode.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
+//! needs. The numbers follow DecodeConfig (decode_config.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
 
 use crate::code::{Times, Work};
 
@@ -106,6 +106,7 @@ impl Tile {
             (false, _) => 2,
             (true, 1) if self.run() == 32 => 2,
             (true, 1) => 4,
+            (true, _) if self.mt == 1 => self.run() / 32,
             (true, _) if self.run() == 128 => 2,
             _ => 1,
         }
@@ -245,6 +246,18 @@ impl Tile {
 
     /// How often a warp takes a piece of its kernel's way, on average over a block's warps.
     pub fn repetitions(&self, times: Times, m: usize, k: usize) -> f64 {
+        let (share, repetitions) = self.taken(times, m, k);
+        share * repetitions
+    }
+
+    /// The same of the warp that has the most to do.
+    pub fn repetitions_of_the_busiest(&self, times: Times, m: usize, k: usize) -> f64 {
+        let (share, repetitions) = self.taken(times, m, k);
+        share.ceil() * repetitions
+    }
+
+    /// The share of a block's warps that take a piece, and how often they do.
+    fn taken(&self, times: Times, m: usize, k: usize) -> (f64, f64) {
         let iterations = k.div_ceil(64).div_ceil(self.block_tiles()) as f64;
         let Times::Loop {
             work,
@@ -252,11 +265,14 @@ impl Tile {
             unrolled,
         } = times
         else {
-            return if times == Times::Main {
-                iterations
-            } else {
-                1.0
-            };
+            return (
+                1.0,
+                if times == Times::Main {
+                    iterations
+                } else {
+                    1.0
+                },
+            );
         };
         let threads = 32 * self.warps();
         let units = match (work, self.decode) {
@@ -280,6 +296,7 @@ impl Tile {
             }
             _ => 1.0,
         };
-        share * units.div_ceil(unrolled) as f64 * if inside { iterations } else { 1.0 }
+        let repetitions = units.div_ceil(unrolled) as f64 * if inside { iterations } else { 1.0 };
+        (share, repetitions)
     }
 }

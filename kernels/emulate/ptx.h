@@ -20,6 +20,13 @@ inline uint4 load_once(uint4 const* global) {
   return *global;
 }
 
+inline std::uint64_t read_once_policy() { return 0; }
+
+inline std::uint32_t pack_bytes(int a, int b, int c, int d) {
+  auto const byte = [](int v) { return static_cast<std::uint32_t>(v < 0 ? 0 : v > 255 ? 255 : v); };
+  return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
+}
+
 inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x000F000Fu) ^ flip; }
 
 inline void wait_for_previous_grid() { w4ax_emulate::wait_for_previous_grid(); }

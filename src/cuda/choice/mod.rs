@@ -3,8 +3,8 @@
 mod table;
 
 use super::ffi;
-use super::options::{Family, GemmOptions, Mode, mode_code};
-use crate::Precision;
+use super::options::{Family, GemmOptions, Mode, group_code, mode_code};
+use crate::{Grouping, Precision};
 use table::{Case, Row};
 
 pub use table::Choices;
@@ -84,10 +84,16 @@ fn find(cases: &[Case], args: &ffi::w4axk_gemm_args, runs: impl Fn(&Row) -> bool
         // A latched width: what runs most often, or must be read for.
         _ => Precision::A8,
     };
-    let per_channel = args.weight.group == ffi::W4AXK_PER_CHANNEL;
-    let case = cases
-        .iter()
-        .find(|c| (c.precision, c.per_channel) == (precision, per_channel))?;
+    let grouping = Grouping::ALL
+        .into_iter()
+        .find(|g| group_code(*g) == args.weight.group)?;
+    let of = |grouping: Grouping| {
+        cases
+            .iter()
+            .find(|c| (c.precision, c.grouping) == (precision, grouping))
+    };
+    let groups = || of(Grouping::G128).filter(|_| grouping != Grouping::PerChannel);
+    let case = of(grouping).or_else(groups)?;
     let far = |a: usize, b: usize| (a as f32 / b as f32).log2().abs();
     let [m, n, k] = [args.m, args.weight.n, args.weight.k].map(|v| v as usize);
     let shape = (case.shapes.iter()).min_by(|a, b| {

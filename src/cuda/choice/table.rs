@@ -27,7 +27,7 @@ pub(super) struct Shape {
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) precision: Precision,
-    pub(super) per_channel: bool,
+    pub(super) grouping: Grouping,
     pub(super) shapes: Vec<Shape>,
 }
 
@@ -56,7 +56,7 @@ struct Part {
 /// | `arch` | `sm_80`; `sm_90a` where wgmma runs |
 /// | `sms` | multiprocessors of the chip that it was made for |
 /// | `width` | `a4` (A2 takes the same rows), `a8`, `bf16` |
-/// | `groups` | `g128` (all groups take these rows), `channel` |
+/// | `groups` | `g128` (also for groups that have no rows of their own), `g64`, `g32`, `channel` |
 /// | `n`, `k` | the weight's shape |
 /// | `to_m` | the most tokens that the row is for; above the last row, the last |
 /// | `family` | `decode`, `prefill`, `wgmma` |
@@ -195,13 +195,12 @@ impl Choices {
                     cases: Vec::new(),
                 },
             );
-            let per_channel = grouping == Grouping::PerChannel;
             let case = find_or_push(
                 &mut part.cases,
-                |c| (c.precision, c.per_channel) == (precision, per_channel),
+                |c| (c.precision, c.grouping) == (precision, grouping),
                 || Case {
                     precision,
-                    per_channel,
+                    grouping,
                     shapes: Vec::new(),
                 },
             );
@@ -330,7 +329,7 @@ mod tests {
             (&h100.without, false),
             (&table.of(&Chip::A100).without, false),
         ] {
-            assert_eq!(cases.len(), 6, "three widths, with groups and without");
+            assert_eq!(cases.len(), 12, "three widths, four groupings");
             for shape in cases.iter().flat_map(|case| &case.shapes) {
                 assert_eq!(shape.rows.last().expect("rows").to_m, 4096);
                 assert_eq!(
