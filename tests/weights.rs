@@ -107,6 +107,7 @@ fn small_file() -> PackedFile {
     let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
     PackedFile {
         weights: [("w".to_string(), plain.pack())].into(),
+        ..PackedFile::default()
     }
 }
 
@@ -170,8 +171,8 @@ fn bad_files_are_named() {
             "not a w4ax file",
         ),
         (
-            with_header(&good, |h| h["__metadata__"]["version"] = "2".into()),
-            "format version Some(\"2\")",
+            with_header(&good, |h| h["__metadata__"]["version"] = "3".into()),
+            "format version Some(\"3\")",
         ),
         (
             with_header(&good, |h| h["__metadata__"]["version"] = "one".into()),

@@ -43,6 +43,12 @@ pub unsafe extern "C" fn w4ax_file_load(
             // SAFETY: the contract of this function.
             let path = unsafe { raw::text("path", path)? };
             let loaded = with_threads(threads, || PackedFile::load(path))??;
+            if let Some(name) = loaded.act_order.keys().next() {
+                let text = format!(
+                    "{path}: the k of weight `{name}` are in another order, which this interface has no gather for"
+                );
+                return Err(Failure::new(Status::BadFormat, text));
+            }
             let mut weights = BTreeMap::new();
             for (name, weight) in loaded.weights {
                 let name = CString::new(name).map_err(|e| {
@@ -79,7 +85,7 @@ pub unsafe extern "C" fn w4ax_file_save(file: *const File, path: *const c_char) 
                 (name.to_string_lossy().into_owned(), Arc::clone(&weight.0))
             };
             let named: Vec<_> = weights.iter().map(named).collect();
-            packed_bytes_of(named.iter().map(|(name, w)| (name.as_str(), w.as_ref())))?
+            packed_bytes_of((named.iter()).map(|(name, w)| (name.as_str(), w.as_ref(), None)))?
         };
         Ok(crate::file::write_atomically(path.as_ref(), &bytes)?)
     })
