@@ -509,7 +509,8 @@ fn unsupported_formats_are_refused_by_name() {
 /// A configuration that lacks something, or says something of another type.
 #[test]
 fn configurations_that_make_no_sense_are_named() {
-    let cases: Vec<(&str, fn(&mut Value), &str)> = vec![
+    type Change = fn(&mut Value);
+    let cases: Vec<(&str, Change, &str)> = vec![
         (
             "awq_gemm",
             |c| c["bits"] = json!("four"),
