@@ -5,6 +5,7 @@ use super::{Checkpoint, Scheme};
 use crate::weights::PackedWriter;
 use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use std::path::Path;
 
@@ -222,18 +223,27 @@ impl Convert {
     {
         let plain = MatRef::new(values, n, k)?;
         let weight = self.quantize.pack(plain)?;
-        let (mut errors, mut squares, mut largest) = (0f64, 0f64, 0f64);
-        let mut back = vec![0f32; k];
-        for row in 0..n {
-            weight.dequantize_row(row, &mut back);
-            for (&w, &b) in plain.row(row).iter().zip(&back) {
+        // By rows, and these added up in order: the same figures from any number of threads.
+        let of_row = |back: &mut Vec<f32>, row: usize| {
+            weight.dequantize_row(row, back);
+            let (mut errors, mut squares, mut largest) = (0f64, 0f64, 0f64);
+            for (&w, &b) in plain.row(row).iter().zip(back.iter()) {
                 let w = f64::from(w.into());
                 let error = (w - f64::from(b)).abs();
                 errors += error * error;
                 squares += w * w;
                 largest = largest.max(error);
             }
-        }
+            (errors, squares, largest)
+        };
+        let rows: Vec<(f64, f64, f64)> = (0..n)
+            .into_par_iter()
+            .map_init(|| vec![0f32; k], of_row)
+            .collect();
+        let (errors, squares, largest) = rows
+            .into_iter()
+            .reduce(|a, b| (a.0 + b.0, a.1 + b.1, a.2.max(b.2)))
+            .unwrap_or_default();
         let relative_error = if squares > 0.0 {
             (errors / squares).sqrt()
         } else {

@@ -5,6 +5,7 @@
 //! of k ([`Grouping`]). [`PackedWeight`] holds them in the one layout of [`layout`], which every backend reads as it is.
 
 mod file;
+mod gptq;
 pub mod layout;
 mod order;
 mod quantize;
@@ -14,6 +15,7 @@ mod writer;
 #[cfg(feature = "capi")]
 pub(crate) use file::to_bytes as packed_bytes_of;
 pub use file::{FORMAT_VERSION, PackedFile};
+pub use gptq::{Gptq, Hessian};
 pub use order::{ActOrderWeight, KOrder};
 pub use quantize::{Quantize, Symmetry};
 pub use scales::{ScaleType, Scales};
