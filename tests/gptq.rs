@@ -103,7 +103,7 @@ fn outputs_are_nearer_than_by_rounding() {
 
 /// The columns' errors are moved as the formulas say: a plain mirror, which inverts the Hessian anew for each column.
 #[test]
-fn codes_are_those_of_the_formulas() {
+fn scales_and_codes_are_those_of_the_formulas() {
     // One group: its scale is chosen before any error is moved, and taken from the packed weight here.
     let layer = Layer::random(6, (5, 40, 90));
     let gptq = Gptq {
@@ -124,8 +124,26 @@ fn codes_are_those_of_the_formulas() {
     let mean = (0..k).map(|i| h[i][i]).sum::<f64>() / k as f64;
     (0..k).for_each(|i| h[i][i] += 0.05 * mean);
     let codes = packed.unpack();
+    let rest = |column: usize| -> Vec<Vec<f64>> {
+        (h[column..].iter()).map(|h| h[column..].to_vec()).collect()
+    };
+    let costs: Vec<f64> = (0..k)
+        .map(|c| 1.0 / first_row_of_inverse(rest(c))[0])
+        .collect();
     for (row, w) in layer.w.chunks(k).enumerate() {
         let scale = f64::from(packed.scale(row, 0));
+        // Of the scales that are tried, the one whose errors, before any is moved, cost least.
+        let most = w.iter().fold(0f32, |a, w| a.max(w.abs()));
+        let tried = (0..20).map(|i| most * (1.0 - f64::from(i) / 40.0) as f32 / 7.0);
+        let cost = |scale: f32| -> f64 {
+            let errors = w.iter().zip(&costs).map(|(&w, cost)| {
+                let code = f64::from(w / scale).round_ties_even().clamp(-8.0, 7.0);
+                (f64::from(w) - code * f64::from(scale)).powi(2) * cost
+            });
+            errors.sum()
+        };
+        let best = tried.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap();
+        assert_eq!(packed.scale(row, 0), best, "row {row}");
         let mut w: Vec<f64> = w.iter().map(|&w| f64::from(w)).collect();
         for column in 0..k {
             let code = (w[column] / scale).round_ties_even().clamp(-8.0, 7.0);
@@ -135,8 +153,7 @@ fn codes_are_those_of_the_formulas() {
                 "row {row}, k {column}"
             );
             // Of the columns that are left: w -= (w_q - q) / [H^-1]_qq * [H^-1]_q,:
-            let rest: Vec<Vec<f64>> = (h[column..].iter()).map(|h| h[column..].to_vec()).collect();
-            let inverse = first_row_of_inverse(rest);
+            let inverse = first_row_of_inverse(rest(column));
             let error = (w[column] - code * scale) / inverse[0];
             for (w, i) in w[column..].iter_mut().zip(&inverse) {
                 *w -= error * i;

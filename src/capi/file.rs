@@ -161,3 +161,38 @@ pub unsafe extern "C" fn w4ax_file_get(
         unsafe { raw::create("weight", weight, find) }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Quantize};
+
+    /// A weight that no call here could multiply is refused, not left out.
+    #[test]
+    fn a_weight_in_another_order_is_refused() {
+        let weight = || -> PackedWeight {
+            let plain = MatRef::new(&[0.5f32; 64], 2, 32).unwrap();
+            Quantize::new(Grouping::G32).pack(plain).unwrap()
+        };
+        let order = KOrder::new((0..32).rev().collect()).unwrap();
+        let mut packed = PackedFile::default();
+        packed.weights.insert("a".into(), weight());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let text = CString::new(path.to_str().unwrap()).unwrap();
+        let load = |packed: &PackedFile| {
+            packed.save(&path).unwrap();
+            let mut file = std::ptr::null_mut();
+            // SAFETY: a string that ends, and a place for the handle, which is freed once.
+            unsafe {
+                let status = w4ax_file_load(text.as_ptr(), 1, &mut file);
+                w4ax_file_free(file);
+                status
+            }
+        };
+        assert_eq!(load(&packed), Status::Ok);
+        let ordered = ActOrderWeight::new(weight(), order).unwrap();
+        packed.act_order.insert("b".into(), ordered);
+        assert_eq!(load(&packed), Status::BadFormat);
+    }
+}
