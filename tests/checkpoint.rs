@@ -5,6 +5,7 @@ mod support;
 mod tensors;
 
 use half::{bf16, f16};
+use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -880,6 +881,39 @@ fn broken_files_are_named() {
     assert_eq!(by_index.quantized().count(), 2);
     std::fs::remove_file(&index).unwrap();
     assert!(matches!(copy.open(), Err(Error::Format { reason, .. }) if reason.contains("found 2")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// A file with bytes changed or cut off is refused, or gives weights; it never panics.
+    #[test]
+    fn mutated_checkpoints_never_panic(
+        case in proptest::sample::select(vec!["awq_gemm", "gptq_v1_asym", "compressed_tensors_act_order"]),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        header_only in any::<bool>(),
+        cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let copy = Copy::of(case);
+        let path = copy.path("model.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let range = if header_only { header } else { bytes.len() };
+        for (at, value) in changes {
+            bytes[at.index(range)] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(checkpoint) = copy.open() {
+            for module in checkpoint.quantized() {
+                if let Ok(weight) = checkpoint.weight(module) {
+                    weight.dequantize();
+                }
+            }
+        }
+    }
 }
 
 /// The tensors that are no weights are listed, those of weights are not.

@@ -39,6 +39,7 @@ mod awq;
 mod compressed;
 mod config;
 mod convert;
+mod fields;
 mod gptq;
 mod shards;
 mod stored;
