@@ -118,14 +118,14 @@ fn run(args: &Args) -> Result<()> {
 fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Repacked(w) => format!(
-            "[{}, {}] packed as it was, {}, {} {:?} scales{}",
+            "[{}, {}] packed as it was, {}, {}, {:?} scales{}",
             w.n,
             w.k,
             w.grouping,
             if w.symmetric {
                 "symmetric"
             } else {
-                "zero points"
+                "with zero points"
             },
             w.scale_type,
             if w.act_order {

@@ -440,7 +440,7 @@ fn the_command_says_what_it_did() {
     let (ok, out, err) = run(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
     assert!(ok, "{err}");
     for expected in [
-        "model.a: [20, 136] packed as it was, g32, zero points F16 scales, activation order",
+        "model.a: [20, 136] packed as it was, g32, with zero points, F16 scales, activation order",
         "lm_head.weight: carried over, 256 bytes",
         "2 weights packed as they were, 0 quantised, 5 other tensors",
     ] {
