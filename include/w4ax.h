@@ -210,7 +210,8 @@ typedef struct w4ax_file w4ax_file;
 /* A file without weights, in memory. */
 w4ax_status w4ax_file_create(w4ax_file **file);
 
-/* Reads a file that w4ax_file_save wrote, all of it. `threads` as in w4ax_quantize_args. */
+/* Reads a file that w4ax_file_save wrote, or one converted from a checkpoint: its weights. `threads` as in w4ax_quantize_args.
+   A weight whose k are in another order (GPTQ's desc_act) is W4AX_BAD_FORMAT: this interface has no gather for it. */
 w4ax_status w4ax_file_load(const char *path, uint32_t threads, w4ax_file **file);
 
 /* Writes all weights: whole or not at all, through a temporary name beside `path`. */

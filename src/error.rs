@@ -87,6 +87,28 @@ pub enum Error {
         name: String,
     },
 
+    /// A tensor of a file that is not what it must be: its type, its shape, or what it holds.
+    #[error("{file}: tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A file that is sound as far as can be told, in a format that this crate does not read.
+    #[error("{file}: {what} is not supported: {reason}")]
+    Unsupported {
+        /// The file that says so.
+        file: String,
+        /// What cannot be read, by its name in that file.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+
     /// Reading or writing failed.
     #[error("{file}: {source}")]
     Io {
@@ -162,6 +184,30 @@ impl Error {
     pub(crate) fn format(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Format {
             file: file.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn tensor(
+        file: impl Into<String>,
+        tensor: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Tensor {
+            file: file.into(),
+            tensor: tensor.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn unsupported(
+        file: impl Into<String>,
+        what: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported {
+            file: file.into(),
+            what: what.into(),
             reason: reason.into(),
         }
     }

@@ -11,6 +11,7 @@
 //! x (BF16) ------------------------------------------------------+
 //! ```
 //!
+//! - [`checkpoint`]: AutoAWQ, GPTQ and compressed-tensors files, or plain ones, to packed weights.
 //! - [`weights`]: quantise, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
 //! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
@@ -54,6 +55,7 @@ pub mod activations;
 pub mod calibrate;
 #[cfg(feature = "capi")]
 pub mod capi;
+pub mod checkpoint;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -66,10 +68,14 @@ pub mod numerics;
 mod precision;
 pub mod reference;
 pub mod step;
+mod tensors;
 pub mod weights;
 
 pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
 pub use matrix::{MatMut, MatRef};
 pub use precision::Precision;
-pub use weights::{Grouping, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Symmetry};
+pub use weights::{
+    ActOrderWeight, Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales,
+    Symmetry,
+};

@@ -5,9 +5,13 @@ mod support;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use rand::Rng;
+use safetensors::SafeTensors;
 use std::sync::Mutex;
 use support::{PlainWeight, rng};
-use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, ScaleType, Scales, Symmetry};
+use w4ax::{
+    ActOrderWeight, Error, Grouping, KOrder, MatRef, PackedFile, Quantize, ScaleType, Scales,
+    Symmetry,
+};
 
 fn quantize() -> impl Strategy<Value = Quantize> {
     let symmetry = prop_oneof![Just(Symmetry::Symmetric), Just(Symmetry::Asymmetric)];
@@ -96,8 +100,17 @@ proptest! {
             let symmetric = how.symmetry == Symmetry::Symmetric;
             let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping, how.scale_type, symmetric);
             file.weights.insert(format!("blocks.{at}.weight"), plain.pack());
+            if at % 2 == 1 {
+                let mut order: Vec<u32> = (0..k as u32).collect();
+                order.rotate_left(k / 3);
+                let ordered = ActOrderWeight::new(plain.pack(), KOrder::new(order).unwrap());
+                file.act_order.insert(format!("blocks.{at}.ordered"), ordered.unwrap());
+            }
         }
         let bytes = file.to_bytes().unwrap();
+        let version = if file.act_order.is_empty() { "1" } else { "2" };
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        prop_assert_eq!(&header.metadata().as_ref().unwrap()["version"], version);
         prop_assert_eq!(PackedFile::from_bytes(&bytes, "memory").unwrap(), file);
     }
 }
@@ -107,6 +120,7 @@ fn small_file() -> PackedFile {
     let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
     PackedFile {
         weights: [("w".to_string(), plain.pack())].into(),
+        ..PackedFile::default()
     }
 }
 
@@ -135,6 +149,53 @@ proptest! {
             }
         }
     }
+}
+
+/// An order that is missing, of another length or no permutation; a name that is there twice.
+#[test]
+fn bad_orders_are_named() {
+    let w = small_file().weights["w"].clone();
+    let order = |order: Vec<u32>| KOrder::new(order).unwrap();
+    assert!(ActOrderWeight::new(w.clone(), order((0..69).collect())).is_err());
+    let ordered = ActOrderWeight::new(w.clone(), order((0..70).rev().collect())).unwrap();
+    let mut file = PackedFile {
+        act_order: [("w".to_string(), ordered)].into(),
+        ..PackedFile::default()
+    };
+    let bytes = file.to_bytes().unwrap();
+    let missing = with_header(&bytes, |h| {
+        let order = h.as_object_mut().unwrap().remove("w.order").unwrap();
+        h["other"] = order;
+    });
+    let error = PackedFile::from_bytes(&missing, "some").unwrap_err();
+    assert!(
+        matches!(&error, Error::MissingTensor { name, .. } if name == "w.order"),
+        "{error}"
+    );
+    let shape = with_header(&bytes, |h| {
+        h["w.order"]["shape"] = serde_json::json!([35, 2])
+    });
+    let error = PackedFile::from_bytes(&shape, "some")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("`w.order` is U32 [35, 2]"), "{error}");
+    // The order is written as 69, 68, ...: the second becomes the first.
+    let mut twice = bytes.clone();
+    let at = twice
+        .windows(8)
+        .position(|b| b == [69, 0, 0, 0, 68, 0, 0, 0])
+        .unwrap();
+    twice[at + 4] = 69;
+    let error = PackedFile::from_bytes(&twice, "some")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("weight `w`") && error.contains("order of k"),
+        "{error}"
+    );
+    file.weights.insert("w".into(), w);
+    let error = file.to_bytes().unwrap_err().to_string();
+    assert!(error.contains("two weights are named `w`"), "{error}");
 }
 
 /// Rewrites the header of a file.
@@ -170,8 +231,8 @@ fn bad_files_are_named() {
             "not a w4ax file",
         ),
         (
-            with_header(&good, |h| h["__metadata__"]["version"] = "2".into()),
-            "format version Some(\"2\")",
+            with_header(&good, |h| h["__metadata__"]["version"] = "3".into()),
+            "format version Some(\"3\")",
         ),
         (
             with_header(&good, |h| h["__metadata__"]["version"] = "one".into()),

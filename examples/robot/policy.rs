@@ -8,7 +8,7 @@
 use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::step::Executed;
-use w4ax::{Error, Precision, Quantize, Result};
+use w4ax::{Error, PackedWeight, Precision, Quantize, Result};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use super::compute::{Compute, Engine, Layer, StepWidth};
@@ -59,26 +59,42 @@ impl Policy {
         compute: impl Into<Compute>,
         rows: usize,
     ) -> Result<Self> {
+        let nearest = |matrix: &Matrix, _| quantize.pack(matrix.view());
+        Self::with_weights(checkpoint, compute, rows, nearest)
+    }
+
+    /// As [`Policy::new`], quantised by `pack`, which is also told the number of the layer's input: `2i` for gate and up of
+    /// block `i`, `2i + 1` for its down, the next for the head.
+    ///
+    /// # Errors
+    /// What `pack` answers; as [`Compute::layer`] and [`Compute::engine`].
+    pub fn with_weights(
+        checkpoint: &Checkpoint,
+        compute: impl Into<Compute>,
+        rows: usize,
+        pack: impl Fn(&Matrix, usize) -> Result<PackedWeight>,
+    ) -> Result<Self> {
         let compute = compute.into();
         let (d, h, rows) = (checkpoint.d(), checkpoint.h(), rows.max(1));
-        let layer = |matrix: &Matrix| compute.layer(quantize.pack(matrix.view())?);
-        let pack = |block: &Block<Matrix>| {
+        let layer = |matrix: &Matrix, input: usize| compute.layer(pack(matrix, input)?);
+        let block = |(i, block): (usize, &Block<Matrix>)| {
             Ok(Block {
                 norm: block.norm.clone(),
-                gate: layer(&block.gate)?,
-                up: layer(&block.up)?,
-                down: layer(&block.down)?,
+                gate: layer(&block.gate, 2 * i)?,
+                up: layer(&block.up, 2 * i)?,
+                down: layer(&block.down, 2 * i + 1)?,
             })
         };
+        let blocks = checkpoint.blocks.iter().enumerate().map(block);
         let transposed = |i: usize| checkpoint.inp.data[i % d * INPUT + i / d].to_f32();
         Ok(Self {
             tasks: checkpoint.tasks.clone(),
             obs_mean: checkpoint.obs_mean,
             obs_std: checkpoint.obs_std,
             inp: (0..INPUT * d).map(transposed).collect(),
-            blocks: checkpoint.blocks.iter().map(pack).collect::<Result<_>>()?,
+            blocks: blocks.collect::<Result<_>>()?,
             norm: checkpoint.norm.clone(),
-            head: layer(&checkpoint.head)?,
+            head: layer(&checkpoint.head, 2 * checkpoint.blocks.len())?,
             engine: compute.engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
             buffers: Buffers {
                 rows,

@@ -43,6 +43,12 @@ pub unsafe extern "C" fn w4ax_file_load(
             // SAFETY: the contract of this function.
             let path = unsafe { raw::text("path", path)? };
             let loaded = with_threads(threads, || PackedFile::load(path))??;
+            if let Some(name) = loaded.act_order.keys().next() {
+                let text = format!(
+                    "{path}: the k of weight `{name}` are in another order, which this interface has no gather for"
+                );
+                return Err(Failure::new(Status::BadFormat, text));
+            }
             let mut weights = BTreeMap::new();
             for (name, weight) in loaded.weights {
                 let name = CString::new(name).map_err(|e| {
@@ -79,7 +85,7 @@ pub unsafe extern "C" fn w4ax_file_save(file: *const File, path: *const c_char) 
                 (name.to_string_lossy().into_owned(), Arc::clone(&weight.0))
             };
             let named: Vec<_> = weights.iter().map(named).collect();
-            packed_bytes_of(named.iter().map(|(name, w)| (name.as_str(), w.as_ref())))?
+            packed_bytes_of((named.iter()).map(|(name, w)| (name.as_str(), w.as_ref(), None)))?
         };
         Ok(crate::file::write_atomically(path.as_ref(), &bytes)?)
     })
@@ -154,4 +160,39 @@ pub unsafe extern "C" fn w4ax_file_get(
         // SAFETY: the contract of this function.
         unsafe { raw::create("weight", weight, find) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Quantize};
+
+    /// A weight that no call here could multiply is refused, not left out.
+    #[test]
+    fn a_weight_in_another_order_is_refused() {
+        let weight = || -> PackedWeight {
+            let plain = MatRef::new(&[0.5f32; 64], 2, 32).unwrap();
+            Quantize::new(Grouping::G32).pack(plain).unwrap()
+        };
+        let order = KOrder::new((0..32).rev().collect()).unwrap();
+        let mut packed = PackedFile::default();
+        packed.weights.insert("a".into(), weight());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let text = CString::new(path.to_str().unwrap()).unwrap();
+        let load = |packed: &PackedFile| {
+            packed.save(&path).unwrap();
+            let mut file = std::ptr::null_mut();
+            // SAFETY: a string that ends, and a place for the handle, which is freed once.
+            unsafe {
+                let status = w4ax_file_load(text.as_ptr(), 1, &mut file);
+                w4ax_file_free(file);
+                status
+            }
+        };
+        assert_eq!(load(&packed), Status::Ok);
+        let ordered = ActOrderWeight::new(weight(), order).unwrap();
+        packed.act_order.insert("b".into(), ordered);
+        assert_eq!(load(&packed), Status::BadFormat);
+    }
 }

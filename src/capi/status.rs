@@ -98,7 +98,9 @@ impl From<Error> for Failure {
             Error::Alignment { .. } => Status::Misaligned,
             Error::NotFinite { .. } => Status::NotFinite,
             Error::Range { .. } => Status::OutOfRange,
-            Error::Format { .. } => Status::BadFormat,
+            Error::Format { .. } | Error::Tensor { .. } | Error::Unsupported { .. } => {
+                Status::BadFormat
+            }
             Error::MissingTensor { .. } => Status::NotFound,
             Error::Io { .. } => Status::Io,
             Error::Backend { .. } => Status::NoBackend,

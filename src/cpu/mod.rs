@@ -25,6 +25,7 @@ pub use pool::{Pool, Rayon, Serial};
 pub use workspace::Workspace;
 
 use crate::matrix::check_shapes;
+use crate::weights::ActOrderWeight;
 use crate::{Error, MatMut, MatRef, PackedWeight, Precision, Result};
 use half::bf16;
 use std::sync::Arc;
@@ -136,6 +137,29 @@ impl Cpu {
         };
         gemm::run(self.isa, self.pool.as_ref(), &call, y, workspace);
         Ok(())
+    }
+
+    /// [`Cpu::gemm`] with a weight whose k are in another order (GPTQ's `desc_act`): gathers x into `gathered` first.
+    ///
+    /// `gathered` is scratch memory of at least `M * K` elements. Nothing is allocated.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if `gathered` is too short; as [`Cpu::gemm`] else.
+    #[allow(clippy::too_many_arguments)] // gemm's, and the scratch memory.
+    pub fn gemm_act_order(
+        &self,
+        x: MatRef<'_, bf16>,
+        w: &ActOrderWeight,
+        precision: Precision,
+        bias: Option<&[f32]>,
+        y: MatMut<'_, bf16>,
+        gathered: &mut [bf16],
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        let (m, k) = (x.rows(), x.cols());
+        w.order().gather(x, MatMut::new(gathered, m, k)?)?;
+        let x = MatRef::new(gathered, m, k)?;
+        self.gemm(x, w.weight(), precision, bias, y, workspace)
     }
 }
 

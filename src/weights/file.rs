@@ -1,44 +1,87 @@
 //! Packed weights in a safetensors file.
 //!
 //! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`FORMAT_VERSION`]) and `"weights"`, a JSON object from each
-//! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel). A weight `x` is stored as
+//! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel), and `"order": true` for an
+//! [`ActOrderWeight`]. A weight `x` is stored as
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
 //! | `x.tiles` | U32 | `[ceil(N/16), ceil(K/64), 128]`, the tiles of [`super::layout`] |
 //! | `x.scales` | F32, F16 or BF16 | `[ceil(N/16), groups, 16]`, 0 beyond N |
 //! | `x.zeros` | I8 | as `x.scales`; absent when symmetric |
+//! | `x.order` | U32 | `[K]`: which k of the matrix stands where; absent when they are in order |
 //!
-//! Tensors that `"weights"` does not name are left for others to read.
+//! Tensors that `"weights"` does not name are left for others to read. Version 2 added the order; a file without one is
+//! written as version 1.
 
 use super::layout::{TILE_K, TILE_N, Tile};
-use super::{Grouping, PackedWeight, Scales, check_shape};
+use super::{ActOrderWeight, Grouping, KOrder, PackedWeight, Scales, check_shape};
+use crate::tensors::TensorFile;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The version of the file format that this crate writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the file format that this crate writes and reads.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What the metadata says of one weight.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+pub(super) struct Entry {
     n: usize,
     k: usize,
     group: Option<usize>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    order: bool,
+}
+
+impl Entry {
+    pub(super) fn new(w: &PackedWeight, order: bool) -> Self {
+        Self {
+            n: w.n,
+            k: w.k,
+            group: w.grouping.size(),
+            order,
+        }
+    }
+}
+
+/// `__metadata__` of a file with these weights.
+pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<String, String>> {
+    let version = if entries.values().any(|e| e.order) {
+        FORMAT_VERSION
+    } else {
+        1
+    };
+    let entries = serde_json::to_string(entries)
+        .map_err(|e| Error::format("packed weights", e.to_string()))?;
+    Ok(HashMap::from([
+        ("format".into(), "w4ax".into()),
+        ("version".into(), version.to_string()),
+        ("weights".into(), entries),
+    ]))
 }
 
 /// Named packed weights, as one safetensors file holds them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PackedFile {
-    /// The weights by name, in the order of their names.
+    /// The weights whose k are in order, by name, in the order of their names.
     pub weights: BTreeMap<String, PackedWeight>,
+    /// The weights whose k are in another order: a GEMM with one takes gathered activations.
+    pub act_order: BTreeMap<String, ActOrderWeight>,
+}
+
+/// The order of a weight as a tensor.
+pub(super) fn order_view(order: &KOrder) -> Result<TensorView<'_>> {
+    let bytes = bytemuck::cast_slice(order.as_slice());
+    TensorView::new(Dtype::U32, vec![order.as_slice().len()], bytes)
+        .map_err(|e| Error::format("order of k", e.to_string()))
 }
 
 /// The pieces of a [`PackedWeight`] as tensors.
-fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, TensorView<'a>)>> {
+pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, TensorView<'a>)>> {
     let row_tiles = w.n.div_ceil(TILE_N);
     let beside = vec![row_tiles, w.groups(), TILE_N];
     let dtype = match w.scales {
@@ -64,32 +107,29 @@ fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, TensorView<
         .collect()
 }
 
-/// The bytes of a file with these weights.
+/// The bytes of a file with these weights, each with its order if it has one.
 pub(crate) fn to_bytes<'a>(
-    weights: impl IntoIterator<Item = (&'a str, &'a PackedWeight)>,
+    weights: impl IntoIterator<Item = (&'a str, &'a PackedWeight, Option<&'a KOrder>)>,
 ) -> Result<Vec<u8>> {
     little_endian("packed weights")?;
     let mut tensors = Vec::new();
     let mut entries = BTreeMap::new();
-    for (name, w) in weights {
+    for (name, w, order) in weights {
         tensors.extend(views(name, w)?);
-        entries.insert(
-            name,
-            Entry {
-                n: w.n,
-                k: w.k,
-                group: w.grouping.size(),
-            },
-        );
+        if let Some(order) = order {
+            tensors.push((format!("{name}.order"), order_view(order)?));
+        }
+        if entries
+            .insert(name.to_owned(), Entry::new(w, order.is_some()))
+            .is_some()
+        {
+            return Err(Error::format(
+                "packed weights",
+                format!("two weights are named `{name}`"),
+            ));
+        }
     }
-    let entries = serde_json::to_string(&entries)
-        .map_err(|e| Error::format("packed weights", e.to_string()))?;
-    let metadata = HashMap::from([
-        ("format".into(), "w4ax".into()),
-        ("version".into(), FORMAT_VERSION.to_string()),
-        ("weights".into(), entries),
-    ]);
-    safetensors::serialize(tensors, Some(metadata))
+    safetensors::serialize(tensors, Some(metadata(&entries)?))
         .map_err(|e| Error::format("packed weights", e.to_string()))
 }
 
@@ -97,9 +137,12 @@ impl PackedFile {
     /// The bytes of the file.
     ///
     /// # Errors
-    /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights are too large for it.
+    /// [`Error::Format`] on a big-endian machine (the format is little-endian), if the weights are too large for it, or if a
+    /// name is in both maps.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        to_bytes(self.weights.iter().map(|(name, w)| (name.as_str(), w)))
+        let plain = self.weights.iter().map(|(name, w)| (name, w, None));
+        let ordered = (self.act_order.iter()).map(|(name, w)| (name, w.weight(), Some(w.order())));
+        to_bytes((plain.chain(ordered)).map(|(name, w, order)| (name.as_str(), w, order)))
     }
 
     /// Writes the file: to a temporary name beside it first, so that a killed run leaves no half file under `path`.
@@ -111,14 +154,13 @@ impl PackedFile {
         crate::file::write_atomically(path, &self.to_bytes()?)
     }
 
-    /// Reads a file that [`PackedFile::save`] wrote.
+    /// Reads a file that [`PackedFile::save`] or a [`super::PackedWriter`] wrote. Only the weights are read, one at a time.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; as [`PackedFile::from_bytes`] else.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::from_bytes(&bytes, &path.display().to_string())
+        let file = TensorFile::open(path.as_ref())?;
+        Self::read(&file, file.metadata(), &file.name())
     }
 
     /// Reads the bytes of such a file; `file` names them in errors.
@@ -130,7 +172,16 @@ impl PackedFile {
         little_endian(file)?;
         let bad = |reason: String| Error::format(file, reason);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
-        let metadata = header.metadata().as_ref();
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
+        Self::read(&tensors, header.metadata().as_ref(), file)
+    }
+
+    fn read(
+        tensors: &dyn Tensors,
+        metadata: Option<&HashMap<String, String>>,
+        file: &str,
+    ) -> Result<Self> {
+        let bad = |reason: String| Error::format(file, reason);
         let field = |name: &str| metadata.and_then(|m| m.get(name));
         match field("format").map(String::as_str) {
             Some("w4ax") => (),
@@ -151,26 +202,66 @@ impl PackedFile {
             field("weights").ok_or_else(|| bad("metadata `weights` is missing".into()))?;
         let entries: BTreeMap<String, Entry> =
             serde_json::from_str(entries).map_err(|e| bad(format!("metadata `weights`: {e}")))?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
-        let weights = entries
-            .into_iter()
-            .map(|(name, entry)| {
-                let weight = read(&tensors, file, &name, &entry)?;
-                Ok((name, weight))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { weights })
+        let mut read_file = Self::default();
+        for (name, entry) in entries {
+            let weight = read(tensors, file, &name, &entry)?;
+            if entry.order {
+                let weight = read_order(tensors, file, &name, weight)?;
+                read_file.act_order.insert(name, weight);
+            } else {
+                read_file.weights.insert(name, weight);
+            }
+        }
+        Ok(read_file)
     }
 
     /// The weight of that name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] if there is none.
+    /// [`Error::MissingTensor`] if there is none, [`Error::Unsupported`] if its k are in another order (it is in
+    /// [`PackedFile::act_order`] then).
     pub fn get(&self, name: &str) -> Result<&PackedWeight> {
+        if self.act_order.contains_key(name) {
+            let reason = "its activations must be gathered first; take it from `act_order`";
+            let what = format!("`{name}` as a weight whose k are in order");
+            return Err(Error::unsupported("packed weights", what, reason));
+        }
         self.weights.get(name).ok_or_else(|| Error::MissingTensor {
             file: "packed weights".into(),
             name: name.into(),
         })
+    }
+}
+
+/// Where the tensors of a packed file are read from: bytes in memory, or a file on disk.
+trait Tensors {
+    fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
+    /// The bytes of a tensor that is there.
+    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>>;
+}
+
+impl Tensors for SafeTensors<'_> {
+    fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        let view = self.tensor(name).ok()?;
+        Some((view.dtype(), view.shape().to_vec()))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let view = self
+            .tensor(name)
+            .map_err(|e| Error::format("packed weights", e.to_string()))?;
+        Ok(view.data().into())
+    }
+}
+
+impl Tensors for TensorFile {
+    fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        let info = TensorFile::info(self, name)?;
+        Some((info.dtype, info.shape.clone()))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        Ok(self.read::<u8>(name)?.into())
     }
 }
 
@@ -185,47 +276,73 @@ fn little_endian(file: &str) -> Result<()> {
     }
 }
 
+/// A tensor that must have one of these types and that shape: its type and bytes.
+fn tensor<'a>(
+    tensors: &'a dyn Tensors,
+    file: &str,
+    name: &str,
+    dtypes: &[Dtype],
+    expected: &[usize],
+) -> Result<(Dtype, Cow<'a, [u8]>)> {
+    let (dtype, shape) = tensors.info(name).ok_or_else(|| Error::MissingTensor {
+        file: file.into(),
+        name: name.into(),
+    })?;
+    if !dtypes.contains(&dtype) || shape != expected {
+        return Err(Error::format(
+            file,
+            format!(
+                "`{name}` is {dtype:?} {shape:?}, expected one of {dtypes:?} with shape {expected:?}"
+            ),
+        ));
+    }
+    Ok((dtype, tensors.bytes(name)?))
+}
+
 /// Puts one weight together from its tensors.
-fn read(tensors: &SafeTensors<'_>, file: &str, name: &str, entry: &Entry) -> Result<PackedWeight> {
-    let &Entry { n, k, group } = entry;
+fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<PackedWeight> {
+    let &Entry { n, k, group, .. } = entry;
     let bad = |reason: String| Error::format(file, format!("weight `{name}`: {reason}"));
     let grouping = Grouping::try_from(group).map_err(|e| bad(e.to_string()))?;
     check_shape(n, k, grouping).map_err(|e| bad(e.to_string()))?;
     let tensor = |piece: &str, dtypes: &[Dtype], shape: [usize; 3]| {
-        let name = format!("{name}.{piece}");
-        let view = tensors.tensor(&name).map_err(|_| Error::MissingTensor {
-            file: file.into(),
-            name: name.clone(),
-        })?;
-        if !dtypes.contains(&view.dtype()) || view.shape() != shape {
-            return Err(bad(format!(
-                "`{name}` is {:?} {:?}, expected one of {dtypes:?} with shape {shape:?}",
-                view.dtype(),
-                view.shape()
-            )));
-        }
-        Ok(view)
+        tensor(tensors, file, &format!("{name}.{piece}"), dtypes, &shape)
     };
     let (row_tiles, k_tiles) = (n.div_ceil(TILE_N), k.div_ceil(TILE_K));
     let beside = [row_tiles, grouping.groups(k), TILE_N];
-    let view = tensor("tiles", &[Dtype::U32], [row_tiles, k_tiles, 128])?;
+    let (_, bytes) = tensor("tiles", &[Dtype::U32], [row_tiles, k_tiles, 128])?;
     let mut tiles = vec![Tile::ZERO; row_tiles * k_tiles];
-    bytemuck::cast_slice_mut(&mut tiles).copy_from_slice(view.data());
+    bytemuck::cast_slice_mut(&mut tiles).copy_from_slice(&bytes);
+    drop(bytes);
     if let Some((row, k)) = nonzero_pad(&tiles, n, k) {
         return Err(bad(format!("the pad at row {row}, k {k} is not 0")));
     }
-    let view = tensor("scales", &[Dtype::F32, Dtype::F16, Dtype::BF16], beside)?;
-    let scales = match view.dtype() {
-        Dtype::F16 => Scales::F16(bytemuck::allocation::pod_collect_to_vec(view.data())),
-        Dtype::BF16 => Scales::Bf16(bytemuck::allocation::pod_collect_to_vec(view.data())),
-        _ => Scales::F32(bytemuck::allocation::pod_collect_to_vec(view.data())),
+    let (dtype, bytes) = tensor("scales", &[Dtype::F32, Dtype::F16, Dtype::BF16], beside)?;
+    let scales = match dtype {
+        Dtype::F16 => Scales::F16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+        Dtype::BF16 => Scales::Bf16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
+        _ => Scales::F32(bytemuck::allocation::pod_collect_to_vec(&bytes)),
     };
-    let has_zeros = tensors.tensor(&format!("{name}.zeros")).is_ok();
+    let has_zeros = tensors.info(&format!("{name}.zeros")).is_some();
     let zeros = has_zeros
         .then(|| tensor("zeros", &[Dtype::I8], beside))
         .transpose()?
-        .map(|view| bytemuck::cast_slice(view.data()).to_vec());
+        .map(|(_, bytes)| bytemuck::cast_slice(&bytes).to_vec());
     PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros).map_err(|e| bad(e.to_string()))
+}
+
+/// Puts a weight and its order together.
+fn read_order(
+    tensors: &dyn Tensors,
+    file: &str,
+    name: &str,
+    weight: PackedWeight,
+) -> Result<ActOrderWeight> {
+    let bad = |e: Error| Error::format(file, format!("weight `{name}`: {e}"));
+    let piece = format!("{name}.order");
+    let (_, bytes) = tensor(tensors, file, &piece, &[Dtype::U32], &[weight.k])?;
+    let order = KOrder::new(bytemuck::allocation::pod_collect_to_vec(&bytes)).map_err(bad)?;
+    ActOrderWeight::new(weight, order).map_err(bad)
 }
 
 /// The first row and k beyond `[n, k]` whose nibble is not 0.

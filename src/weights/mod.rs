@@ -5,19 +5,25 @@
 //! of k ([`Grouping`]). [`PackedWeight`] holds them in the one layout of [`layout`], which every backend reads as it is.
 
 mod file;
+mod gptq;
 pub mod layout;
+mod order;
 mod quantize;
 mod scales;
+mod writer;
 
 #[cfg(feature = "capi")]
 pub(crate) use file::to_bytes as packed_bytes_of;
 pub use file::{FORMAT_VERSION, PackedFile};
+pub use gptq::{Gptq, Hessian};
+pub use order::{ActOrderWeight, KOrder};
 pub use quantize::{Quantize, Symmetry};
 pub use scales::{ScaleType, Scales};
 
 use crate::{Error, MatRef, Result};
 use layout::{TILE_K, TILE_N, Tile};
 pub(crate) use scales::GroupSums;
+pub use writer::PackedWriter;
 
 /// The largest K of a per-channel weight: its integer sums must fit 32 bits.
 pub const MAX_PER_CHANNEL_K: usize = 65_536;
@@ -334,16 +340,28 @@ impl PackedWeight {
 
     /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`.
     pub fn dequantize(&self) -> Vec<f32> {
-        let mut out: Vec<f32> = self.unpack().into_iter().map(f32::from).collect();
+        let mut out = vec![0.0; self.n * self.k];
         for (row, out) in out.chunks_mut(self.k).enumerate() {
-            for g in 0..self.groups() {
-                let (sw, zw) = (self.scale(row, g), f32::from(self.zero(row, g)));
-                for w in &mut out[self.grouping.range(g, self.k)] {
-                    *w = (*w - zw) * sw;
-                }
-            }
+            self.dequantize_row(row, out);
         }
         out
+    }
+
+    /// One row of [`PackedWeight::dequantize`] into `out`, K values.
+    ///
+    /// # Panics
+    /// If `row` is out of range or `out` has not K values.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.n && out.len() == self.k);
+        let k_tiles = self.k.div_ceil(TILE_K);
+        let tiles = &self.tiles[row / TILE_N * k_tiles..][..k_tiles];
+        for g in 0..self.groups() {
+            let (sw, zw) = (self.scale(row, g), f32::from(self.zero(row, g)));
+            for k in self.grouping.range(g, self.k) {
+                let q = f32::from(tiles[k / TILE_K].get(row % TILE_N, k % TILE_K));
+                out[k] = (q - zw) * sw;
+            }
+        }
     }
 
     /// Bytes that are kept: tiles, scales and zero points, pads included.

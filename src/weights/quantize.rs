@@ -5,6 +5,7 @@ use super::{Grouping, PackedWeight, ScaleType, Scales, check_shape};
 use crate::{Error, MatRef, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether a group's grid is centred on zero.
@@ -31,9 +32,46 @@ pub struct Quantize {
 }
 
 /// One group's grid: `w ~ (q - zero) * scale`.
-struct Grid {
+pub(super) struct Grid {
     scale: f32,
     zero: i8,
+}
+
+impl Grid {
+    /// The nearest code. In f64, where the quotient of two f32 cannot overflow.
+    pub fn code(&self, w: f64) -> i8 {
+        if self.scale == 0.0 {
+            return 0;
+        }
+        let step = (w / f64::from(self.scale)).round_ties_even();
+        (step + f64::from(self.zero)).clamp(-8.0, 7.0) as i8
+    }
+
+    /// What a code stands for.
+    pub fn value(&self, code: i8) -> f64 {
+        f64::from(code - self.zero) * f64::from(self.scale)
+    }
+}
+
+/// 16 rows of a weight while they are quantised: codes and grids go into their places beside each other.
+pub(super) struct RowTile<'a> {
+    tiles: &'a mut [Tile],
+    /// `[groups][16]`.
+    scales: &'a mut [f32],
+    zeros: &'a mut [i8],
+}
+
+impl RowTile<'_> {
+    /// The code of row `r` of the 16, at `k`. Each is set once.
+    pub fn set_code(&mut self, r: usize, k: usize, code: i8) {
+        self.tiles[k / TILE_K].put(r, k % TILE_K, code);
+    }
+
+    /// The grid of row `r` of the 16, group `g`.
+    pub fn set_grid(&mut self, r: usize, g: usize, grid: &Grid) {
+        self.scales[g * TILE_N + r] = grid.scale;
+        self.zeros[g * TILE_N + r] = grid.zero;
+    }
 }
 
 impl Quantize {
@@ -83,9 +121,38 @@ impl Quantize {
         T: Copy + Into<f32> + Sync,
     {
         let (n, k, grouping) = (w.rows(), w.cols(), self.grouping);
-        check_shape(n, k, grouping)?;
+        self.pack_tiles(n, k, progress, |rows, tile| {
+            let mut plain = vec![0f32; k];
+            for (r, row) in rows.enumerate() {
+                for (to, &from) in plain.iter_mut().zip(w.row(row)) {
+                    *to = from.into();
+                }
+                for g in 0..grouping.groups(k) {
+                    let range = grouping.range(g, k);
+                    let grid = self
+                        .grid_of(&plain[range.clone()])
+                        .map_err(|e| e.at(row * k + range.start))?;
+                    tile.set_grid(r, g, &grid);
+                    for k in range {
+                        tile.set_code(r, k, grid.code(f64::from(plain[k])));
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Packs a weight whose rows `quantize` quantises, 16 at a time, on all threads of the current rayon pool.
+    pub(super) fn pack_tiles(
+        &self,
+        n: usize,
+        k: usize,
+        progress: impl Fn(usize, usize) + Sync,
+        quantize: impl Fn(Range<usize>, &mut RowTile<'_>) -> std::result::Result<(), GroupError> + Sync,
+    ) -> Result<PackedWeight> {
+        check_shape(n, k, self.grouping)?;
         let (row_tiles, k_tiles) = (n.div_ceil(TILE_N), k.div_ceil(TILE_K));
-        let groups = grouping.groups(k);
+        let groups = self.grouping.groups(k);
         let mut tiles = vec![Tile::ZERO; row_tiles * k_tiles];
         let mut scales = vec![0f32; row_tiles * groups * TILE_N];
         let mut zeros = vec![0i8; scales.len()];
@@ -95,35 +162,20 @@ impl Quantize {
             .zip(scales.par_chunks_mut(groups * TILE_N))
             .zip(zeros.par_chunks_mut(groups * TILE_N))
             .enumerate()
-            .try_for_each_init(
-                || (vec![0f32; k], vec![0i8; k]),
-                |(plain, q), (row_tile, ((tiles, scales), zeros))| {
-                    let rows = row_tile * TILE_N..((row_tile + 1) * TILE_N).min(n);
-                    for (r, row) in rows.clone().enumerate() {
-                        for (to, &from) in plain.iter_mut().zip(w.row(row)) {
-                            *to = from.into();
-                        }
-                        for g in 0..groups {
-                            let range = grouping.range(g, k);
-                            let grid = self
-                                .group(&plain[range.clone()], &mut q[range.clone()])
-                                .map_err(|e| e.at(row * k + range.start))?;
-                            scales[g * TILE_N + r] = grid.scale;
-                            zeros[g * TILE_N + r] = grid.zero;
-                        }
-                        for (tile, q) in tiles.iter_mut().zip(q.chunks(TILE_K)) {
-                            for (k, &q) in q.iter().enumerate() {
-                                tile.put(r, k, q);
-                            }
-                        }
-                    }
-                    progress(
-                        done.fetch_add(rows.len(), Ordering::Relaxed) + rows.len(),
-                        n,
-                    );
-                    Ok(())
-                },
-            )
+            .try_for_each(|(row_tile, ((tiles, scales), zeros))| {
+                let rows = row_tile * TILE_N..((row_tile + 1) * TILE_N).min(n);
+                let mut tile = RowTile {
+                    tiles,
+                    scales,
+                    zeros,
+                };
+                quantize(rows.clone(), &mut tile)?;
+                progress(
+                    done.fetch_add(rows.len(), Ordering::Relaxed) + rows.len(),
+                    n,
+                );
+                Ok(())
+            })
             .map_err(|e: GroupError| e.into_error())?;
         let scales = match self.scale_type {
             ScaleType::F32 => Scales::F32(scales),
@@ -131,16 +183,27 @@ impl Quantize {
             ScaleType::Bf16 => Scales::Bf16(scales.into_iter().map(bf16::from_f32).collect()),
         };
         let zeros = (self.symmetry == Symmetry::Asymmetric).then_some(zeros);
-        PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros)
+        PackedWeight::from_parts(n, k, self.grouping, tiles, scales, zeros)
     }
 
-    /// Chooses one group's grid and quantises to it.
-    fn group(&self, w: &[f32], q: &mut [i8]) -> std::result::Result<Grid, GroupError> {
+    /// The grid that holds all of a group.
+    fn grid_of(&self, w: &[f32]) -> std::result::Result<Grid, GroupError> {
         if let Some(index) = w.iter().position(|v| !v.is_finite()) {
             return Err(GroupError::NotFinite(index, w[index]));
         }
         let lo = w.iter().fold(0f32, |a, &v| a.min(v));
         let hi = w.iter().fold(0f32, |a, &v| a.max(v));
+        self.grid(lo, hi)
+    }
+
+    /// The grid that holds `lo <= 0` and `hi >= 0`.
+    pub(super) fn grid(&self, lo: f32, hi: f32) -> std::result::Result<Grid, GroupError> {
+        if hi == 0.0 && lo == 0.0 {
+            return Ok(Grid {
+                scale: 0.0,
+                zero: 0,
+            });
+        }
         let exact = match self.symmetry {
             Symmetry::Symmetric => hi.max(-lo) / 7.0,
             // Two divisions: the difference itself may overflow.
@@ -152,26 +215,17 @@ impl Quantize {
             ScaleType::F16 => f16::from_f32(exact).max(f16::from_bits(1)).to_f32(),
             ScaleType::Bf16 => bf16::from_f32(exact).max(bf16::from_bits(1)).to_f32(),
         };
-        if hi == 0.0 && lo == 0.0 {
-            q.fill(0);
-            return Ok(Grid {
-                scale: 0.0,
-                zero: 0,
-            });
-        }
         if !scale.is_finite() {
             return Err(GroupError::Scale(exact));
         }
-        // In f64, where the quotient of two f32 cannot overflow.
-        let step = |v: f32| (f64::from(v) / f64::from(scale)).round_ties_even();
-        let (zero, lowest, highest) = match self.symmetry {
-            Symmetry::Symmetric => (0.0, -8.0, 7.0),
+        let zero = match self.symmetry {
+            Symmetry::Symmetric => 0.0,
             // The code 0..15 of zero, moved to -8..7 with the codes themselves.
-            Symmetry::Asymmetric => (step(-lo).clamp(0.0, 15.0) - 8.0, -8.0, 7.0),
+            Symmetry::Asymmetric => {
+                let step = (f64::from(-lo) / f64::from(scale)).round_ties_even();
+                step.clamp(0.0, 15.0) - 8.0
+            }
         };
-        for (q, &v) in q.iter_mut().zip(w) {
-            *q = (step(v) + zero).clamp(lowest, highest) as i8;
-        }
         Ok(Grid {
             scale,
             zero: zero as i8,
@@ -180,7 +234,7 @@ impl Quantize {
 }
 
 /// What can go wrong in a group; the index of its first element is known only outside.
-enum GroupError {
+pub(super) enum GroupError {
     NotFinite(usize, f32),
     Scale(f32),
 }

@@ -81,6 +81,15 @@ impl Scales {
         }
     }
 
+    /// The same scales in another order: `len` of them, number `i` is number `at(i)` of these.
+    pub(crate) fn pick(&self, len: usize, at: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::F32(v) => Self::F32((0..len).map(|i| v[at(i)]).collect()),
+            Self::F16(v) => Self::F16((0..len).map(|i| v[at(i)]).collect()),
+            Self::Bf16(v) => Self::Bf16((0..len).map(|i| v[at(i)]).collect()),
+        }
+    }
+
     /// Sets scale `to` to scale `from` of `source`, which has the same type.
     pub(super) fn copy_from(&mut self, to: usize, source: &Self, from: usize) {
         match (self, source) {

@@ -41,16 +41,25 @@ impl PlainPolicy {
 
     /// The action tokens of one input.
     pub fn forward(&self, input: &[f32; INPUT]) -> Tokens {
+        self.observed(input, |_, _| ())
+    }
+
+    /// As [`PlainPolicy::forward`]; `see` is shown each layer's input, with the number that `Policy::with_weights` gives it.
+    pub fn observed(&self, input: &[f32; INPUT], mut see: impl FnMut(usize, &[f32])) -> Tokens {
         let mut x = self.inp.times(input);
-        for block in &self.blocks {
+        for (i, block) in self.blocks.iter().enumerate() {
             let normed = rms(&x, &block.norm);
+            see(2 * i, &normed);
             let (gate, up) = (block.gate.times(&normed), block.up.times(&normed));
             let inner: Vec<f32> = gate.iter().zip(&up).map(|(g, u)| silu(*g) * u).collect();
+            see(2 * i + 1, &inner);
             for (x, down) in x.iter_mut().zip(block.down.times(&inner)) {
                 *x += down;
             }
         }
-        let logits = self.head.times(&rms(&x, &self.norm));
+        let normed = rms(&x, &self.norm);
+        see(2 * self.blocks.len(), &normed);
+        let logits = self.head.times(&normed);
         std::array::from_fn(|i| {
             let logits = &logits[i * BINS..][..BINS];
             let first_of_best = |best, bin| {

@@ -1,4 +1,5 @@
-//! Policy files that are made up, and spoiled.
+//! Safetensors files that are made up, and spoiled.
+#![allow(dead_code)] // Each test binary takes its part.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,6 +21,32 @@ struct Tensor {
 }
 
 impl TensorFile {
+    /// A file without tensors.
+    pub fn new() -> Self {
+        Self {
+            metadata: HashMap::new(),
+            tensors: BTreeMap::new(),
+        }
+    }
+
+    /// The tensors of a file.
+    pub fn read(path: &str) -> Self {
+        let bytes = std::fs::read(path).expect("the file is there");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is sound");
+        let mut file = Self::new();
+        for (name, view) in tensors.tensors() {
+            file.set(&name, view.dtype(), view.shape(), view.data().to_vec());
+        }
+        file
+    }
+
+    /// With a tensor.
+    pub fn set(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) {
+        let shape = shape.to_vec();
+        self.tensors
+            .insert(name.into(), Tensor { dtype, shape, data });
+    }
+
     /// A policy with weights of no meaning, but finite and of a sensible size.
     pub fn policy(layers: usize, d: usize, h: usize) -> Self {
         let metadata = [

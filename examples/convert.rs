@@ -1,0 +1,146 @@
+//! Converts a checkpoint to this crate's packed safetensors.
+//!
+//! `cargo run --release --example convert -- IN OUT`: IN is a safetensors file, an index of shards, or a folder with one of
+//! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantised.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use w4ax::checkpoint::{Checkpoint, Convert, Outcome, Scheme};
+use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
+
+#[derive(Parser)]
+#[command(about = "Converts a checkpoint to packed W4AX weights")]
+struct Args {
+    /// A safetensors file, an index of shards, or a folder with one of them
+    input: PathBuf,
+    /// The packed file, written whole or not at all
+    output: PathBuf,
+    /// k that share a scale, for plain weights
+    #[arg(long, value_enum, default_value_t = Group::G128)]
+    group: Group,
+    /// Zero points, for plain weights
+    #[arg(long)]
+    asymmetric: bool,
+    /// The type of the scales, for plain weights
+    #[arg(long, value_enum, default_value_t = Scale::Bf16)]
+    scales: Scale,
+    /// A module that stays plain: its whole name, or some of its dotted parts
+    #[arg(long, value_name = "MODULE")]
+    keep: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Group {
+    #[value(name = "32")]
+    G32,
+    #[value(name = "64")]
+    G64,
+    #[value(name = "128")]
+    G128,
+    Channel,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scale {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Args {
+    fn quantize(&self) -> Quantize {
+        let grouping = match self.group {
+            Group::G32 => Grouping::G32,
+            Group::G64 => Grouping::G64,
+            Group::G128 => Grouping::G128,
+            Group::Channel => Grouping::PerChannel,
+        };
+        let scale_type = match self.scales {
+            Scale::F32 => ScaleType::F32,
+            Scale::F16 => ScaleType::F16,
+            Scale::Bf16 => ScaleType::Bf16,
+        };
+        let symmetry = if self.asymmetric {
+            Symmetry::Asymmetric
+        } else {
+            Symmetry::Symmetric
+        };
+        Quantize::new(grouping)
+            .scale_type(scale_type)
+            .symmetry(symmetry)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.input)?;
+    let config = checkpoint.config();
+    match config.scheme {
+        Scheme::Plain => println!("{}: plain, {:?}", args.input.display(), args.quantize()),
+        scheme => println!("{}: {scheme:?}, says {}", args.input.display(), config.file),
+    }
+    let convert = Convert {
+        quantize: args.quantize(),
+        keep: args.keep.clone(),
+    };
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let summary = convert.run(&checkpoint, &args.output, |step| {
+        bar.set_length(step.all);
+        bar.set_position(step.done);
+        bar.suspend(|| println!("{}: {}", step.name, describe(&step.outcome)));
+    })?;
+    bar.finish_and_clear();
+    println!(
+        "{}: {} weights packed as they were, {} quantised, {} other tensors carried over",
+        args.output.display(),
+        summary.repacked,
+        summary.quantized,
+        summary.carried
+    );
+    Ok(())
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Repacked(w) => format!(
+            "[{}, {}] packed as it was, {}, {}, {:?} scales{}",
+            w.n,
+            w.k,
+            w.grouping,
+            if w.symmetric {
+                "symmetric"
+            } else {
+                "with zero points"
+            },
+            w.scale_type,
+            if w.act_order {
+                ", activation order"
+            } else {
+                ""
+            }
+        ),
+        Outcome::Quantized(w) => format!(
+            "[{}, {}] quantised, error {:.3} % of its norm, at most {:.3e}",
+            w.n,
+            w.k,
+            100.0 * w.relative_error,
+            w.largest_error
+        ),
+        Outcome::Carried(bytes) => format!("carried over, {bytes} bytes"),
+    }
+}

@@ -1,0 +1,362 @@
+//! A checkpoint to this crate's packed file, one tensor at a time.
+
+use super::stored::LoadedWeight;
+use super::{Checkpoint, Scheme};
+use crate::weights::PackedWriter;
+use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+use std::path::Path;
+
+/// How a checkpoint becomes a packed file.
+///
+/// Quantised modules `x` become packed weights `x`, bit for bit. In a plain checkpoint the matrices `x.weight` are quantised
+/// and become weights `x`, but for the modules that are to stay plain: `lm_head`, whatever has `embed` in a part of its name,
+/// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
+#[derive(Clone, Debug)]
+pub struct Convert {
+    /// How plain weights are quantised.
+    pub quantize: Quantize,
+    /// Modules that stay plain: a whole name, or some of its dotted parts.
+    pub keep: Vec<String>,
+}
+
+/// What happened to a weight or a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// A quantised weight was packed as it was.
+    Repacked(Repacked),
+    /// A plain weight was quantised.
+    Quantized(Quantized),
+    /// A tensor was carried over, this many bytes of it.
+    Carried(u64),
+}
+
+/// A quantised weight that was packed as it was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Repacked {
+    /// Output channels.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// Its groups.
+    pub grouping: Grouping,
+    /// The type of its scales.
+    pub scale_type: ScaleType,
+    /// Whether it has no zero points.
+    pub symmetric: bool,
+    /// Whether its k are in another order.
+    pub act_order: bool,
+}
+
+/// A plain weight that was quantised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantized {
+    /// Output channels.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// `|W - W'| / |W|` over the whole matrix, Frobenius; 0 for a matrix of zeros.
+    pub relative_error: f64,
+    /// The largest `|w - w'|`.
+    pub largest_error: f64,
+}
+
+/// A step of a conversion.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The module that was packed, or the tensor that was carried over.
+    pub name: &'a str,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Bytes of the checkpoint that are done.
+    pub done: u64,
+    /// Bytes of the checkpoint in all.
+    pub all: u64,
+}
+
+/// What a conversion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Weights that were packed as they were.
+    pub repacked: usize,
+    /// Weights that were quantised.
+    pub quantized: usize,
+    /// Tensors that were carried over.
+    pub carried: usize,
+    /// Bytes of the checkpoint's tensors.
+    pub bytes_read: u64,
+}
+
+impl Convert {
+    /// Plain weights quantised like that, nothing kept beside what always is.
+    pub fn new(quantize: Quantize) -> Self {
+        Self {
+            quantize,
+            keep: Vec::new(),
+        }
+    }
+
+    /// Converts `checkpoint` to the file `output`, in the memory of one weight, and tells `progress` of each step.
+    ///
+    /// `output` appears whole, when all is done: a run that ends before leaves what was there.
+    ///
+    /// # Errors
+    /// What [`Checkpoint::weight`] and [`Quantize::pack`] give, naming the tensor; [`Error::Io`]; [`Error::Config`] if `output`
+    /// is a file of the checkpoint. Nothing stays behind then.
+    pub fn run(
+        &self,
+        checkpoint: &Checkpoint,
+        output: impl AsRef<Path>,
+        mut progress: impl FnMut(Step<'_>),
+    ) -> Result<Summary> {
+        let output = output.as_ref();
+        if let Ok(target) = output.canonicalize()
+            && (checkpoint.shards.paths())
+                .any(|path| path.canonicalize().is_ok_and(|path| path == target))
+        {
+            return Err(Error::Config {
+                field: "output",
+                reason: format!("{} is a file of the checkpoint", output.display()),
+            });
+        }
+        let mut plan = Plan::new(self, checkpoint);
+        let mut writer = PackedWriter::create(
+            output,
+            plan.weights.len(),
+            plan.carried.len(),
+            plan.name_bytes(),
+        )?;
+        let mut summary = Summary::default();
+        let all = plan.bytes;
+        // Numbers of eight bytes first: weights keep the file aligned to four, the rest goes from wide to narrow.
+        let narrow = plan.carried.partition_point(|t| t.align >= 8);
+        let rest = plan.carried.split_off(narrow);
+        for carried in &plan.carried {
+            carry(
+                checkpoint,
+                carried,
+                &mut writer,
+                &mut summary,
+                all,
+                &mut progress,
+            )?;
+        }
+        for (module, tensor) in &plan.weights {
+            let (outcome, bytes) = match tensor {
+                None => (
+                    Self::repack(checkpoint, module, &mut writer)?,
+                    bytes_of(checkpoint, module),
+                ),
+                Some(tensor) => (
+                    self.quantize(checkpoint, module, tensor, &mut writer)?,
+                    size(checkpoint, tensor),
+                ),
+            };
+            match outcome {
+                Outcome::Quantized(_) => summary.quantized += 1,
+                _ => summary.repacked += 1,
+            }
+            summary.bytes_read += bytes;
+            progress(Step {
+                name: module,
+                outcome,
+                done: summary.bytes_read,
+                all,
+            });
+        }
+        for carried in &rest {
+            carry(
+                checkpoint,
+                carried,
+                &mut writer,
+                &mut summary,
+                all,
+                &mut progress,
+            )?;
+        }
+        writer.finish()?;
+        Ok(summary)
+    }
+
+    fn repack(checkpoint: &Checkpoint, module: &str, writer: &mut PackedWriter) -> Result<Outcome> {
+        let loaded = checkpoint.weight(module)?;
+        match &loaded {
+            LoadedWeight::Packed(weight) => writer.weight(module, weight)?,
+            LoadedWeight::ActOrder(weight) => writer.act_order(module, weight)?,
+        }
+        let weight = loaded.weight();
+        Ok(Outcome::Repacked(Repacked {
+            n: weight.n(),
+            k: weight.k(),
+            grouping: weight.grouping(),
+            scale_type: weight.tiled_scales().scale_type(),
+            symmetric: weight.is_symmetric(),
+            act_order: matches!(loaded, LoadedWeight::ActOrder(_)),
+        }))
+    }
+
+    fn quantize(
+        &self,
+        checkpoint: &Checkpoint,
+        module: &str,
+        tensor: &str,
+        writer: &mut PackedWriter,
+    ) -> Result<Outcome> {
+        let shards = &checkpoint.shards;
+        let shape = checkpoint.matrix(tensor);
+        let (dtype, n, k) = shape.ok_or_else(|| shards.bad(tensor, "it is no matrix"))?;
+        let (weight, quantized) = match dtype {
+            Dtype::BF16 => self.pack::<bf16>(&shards.read(tensor)?, n, k),
+            Dtype::F16 => self.pack::<f16>(&shards.read(tensor)?, n, k),
+            _ => self.pack::<f32>(&shards.read(tensor)?, n, k),
+        }
+        .map_err(|e| shards.bad(tensor, e.to_string()))?;
+        writer.weight(module, &weight)?;
+        Ok(Outcome::Quantized(quantized))
+    }
+
+    fn pack<T>(&self, values: &[T], n: usize, k: usize) -> Result<(PackedWeight, Quantized)>
+    where
+        T: Copy + Into<f32> + Sync,
+    {
+        let plain = MatRef::new(values, n, k)?;
+        let weight = self.quantize.pack(plain)?;
+        // By rows, and these added up in order: the same figures from any number of threads.
+        let of_row = |back: &mut Vec<f32>, row: usize| {
+            weight.dequantize_row(row, back);
+            let (mut errors, mut squares, mut largest) = (0f64, 0f64, 0f64);
+            for (&w, &b) in plain.row(row).iter().zip(back.iter()) {
+                let w = f64::from(w.into());
+                let error = (w - f64::from(b)).abs();
+                errors += error * error;
+                squares += w * w;
+                largest = largest.max(error);
+            }
+            (errors, squares, largest)
+        };
+        let rows: Vec<(f64, f64, f64)> = (0..n)
+            .into_par_iter()
+            .map_init(|| vec![0f32; k], of_row)
+            .collect();
+        let (errors, squares, largest) = rows
+            .into_iter()
+            .reduce(|a, b| (a.0 + b.0, a.1 + b.1, a.2.max(b.2)))
+            .unwrap_or_default();
+        let relative_error = if squares > 0.0 {
+            (errors / squares).sqrt()
+        } else {
+            0.0
+        };
+        let quantized = Quantized {
+            n,
+            k,
+            relative_error,
+            largest_error: largest,
+        };
+        Ok((weight, quantized))
+    }
+
+    /// Whether a module of a plain checkpoint stays plain.
+    fn keeps(&self, checkpoint: &Checkpoint, module: &str) -> bool {
+        let table = |part: &str| {
+            let part = part.to_ascii_lowercase();
+            part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part.as_str())
+        };
+        let dotted = format!(".{module}.");
+        module.split('.').any(table)
+            || checkpoint.config.lists(module)
+            || (self.keep.iter()).any(|kept| dotted.contains(&format!(".{kept}.")))
+    }
+}
+
+/// A tensor that is carried over.
+struct Carried {
+    name: String,
+    /// Bytes of an element.
+    align: usize,
+}
+
+/// What goes where, in the order of the file.
+struct Plan {
+    /// Module, and the plain tensor that is quantised for it.
+    weights: Vec<(String, Option<String>)>,
+    /// Wide elements first.
+    carried: Vec<Carried>,
+    bytes: u64,
+}
+
+impl Plan {
+    fn new(convert: &Convert, checkpoint: &Checkpoint) -> Self {
+        let mut weights: Vec<_> = (checkpoint.quantized())
+            .map(|module| (module.to_owned(), None))
+            .collect();
+        let mut carried = Vec::new();
+        for name in checkpoint.plain() {
+            let module = name.strip_suffix(".weight");
+            match module.filter(|_| checkpoint.config.scheme == Scheme::Plain) {
+                Some(module)
+                    if checkpoint.matrix(name).is_some() && !convert.keeps(checkpoint, module) =>
+                {
+                    weights.push((module.to_owned(), Some(name.to_owned())));
+                }
+                _ => carried.push(Carried {
+                    name: name.to_owned(),
+                    align: (checkpoint.shards.info(name)).map_or(1, |i| i.dtype.bitsize() / 8),
+                }),
+            }
+        }
+        carried.sort_by_key(|t| std::cmp::Reverse(t.align));
+        let bytes = checkpoint.shards.names().map(|name| size(checkpoint, name));
+        Self {
+            weights,
+            carried,
+            bytes: bytes.sum(),
+        }
+    }
+
+    fn name_bytes(&self) -> usize {
+        let weights = self.weights.iter().map(|(name, _)| name.len());
+        weights
+            .chain(self.carried.iter().map(|t| t.name.len()))
+            .sum()
+    }
+}
+
+/// Bytes of a tensor.
+fn size(checkpoint: &Checkpoint, tensor: &str) -> u64 {
+    let info = checkpoint.shards.info(tensor);
+    info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
+}
+
+/// Bytes of a module's packed weight.
+fn bytes_of(checkpoint: &Checkpoint, module: &str) -> u64 {
+    let parts = checkpoint.parts().iter();
+    parts
+        .map(|part| size(checkpoint, &format!("{module}.{part}")))
+        .sum()
+}
+
+fn carry(
+    checkpoint: &Checkpoint,
+    carried: &Carried,
+    writer: &mut PackedWriter,
+    summary: &mut Summary,
+    all: u64,
+    progress: &mut impl FnMut(Step<'_>),
+) -> Result<()> {
+    let (shards, name) = (&checkpoint.shards, carried.name.as_str());
+    writer.tensor(name, shards.expect(name)?, |to, written| {
+        shards.copy(name, to, written)
+    })?;
+    summary.carried += 1;
+    summary.bytes_read += size(checkpoint, name);
+    progress(Step {
+        name,
+        outcome: Outcome::Carried(size(checkpoint, name)),
+        done: summary.bytes_read,
+        all,
+    });
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! GPTQ, versions 1 and 2: a word holds eight k of one column.
+//!
+//! | tensor | type | |
+//! |---|---|---|
+//! | `qweight` | I32 `[ceil(K/8), N]` | nibble `j` of row `r` is the code of k `8r + j` |
+//! | `qzeros` | I32 `[groups, ceil(N/8)]` | nibble `j` of word `c` is of column `8c + j`; [`GptqZeros`] says what it is |
+//! | `scales` | F16 `[groups, N]` | |
+//! | `g_idx` | I32 `[K]` | the group of each k; without it, runs of the group size |
+//!
+//! `w = (code - zero) * scale`, a product in the type of the scales. From AutoGPTQ 0.7.1 (`auto_gptq/nn_modules/qlinear`) and
+//! GPTQModel 7.7.0 (`gptqmodel/nn_modules/qlinear/__init__.py`, `gptqmodel/utils/model.py`).
+
+use super::config::GptqZeros;
+use super::shards::Shards;
+use super::stored::{self, ROWS, Stored, exact, groups, nibble, scales, transposed};
+use crate::Result;
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+/// The tensors of a module.
+pub(super) const TENSORS: [&str; 4] = ["qweight", "qzeros", "scales", "g_idx"];
+
+pub(super) fn read(
+    shards: &Shards,
+    module: &str,
+    group: Option<usize>,
+    zeros: GptqZeros,
+    desc_act: bool,
+) -> Result<Stored> {
+    let [qweight, qzeros, scales_name, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
+    let [word_rows, n] = stored::words(shards, &qweight)?;
+    let g_idx = match shards.info(&g_idx) {
+        // A file may do without where the groups are runs.
+        None if !desc_act => None,
+        _ => {
+            let k = shards.expect(&g_idx)?.shape.first().copied().unwrap_or(0);
+            let values: Vec<i32> = exact(shards, &g_idx, &[Dtype::I32], &[k])?;
+            Some((g_idx, values))
+        }
+    };
+    let k = g_idx.as_ref().map_or(8 * word_rows, |(_, g)| g.len());
+    if k.div_ceil(8) != word_rows {
+        let reason = format!("{word_rows} rows of eight k, `g_idx` has {k} k");
+        return Err(shards.bad(&qweight, reason));
+    }
+    let groups = groups(group, k);
+    let words = n.div_ceil(8);
+    let zero_words: Vec<u32> = exact(shards, &qzeros, &[Dtype::I32], &[groups, words])?;
+    let zeros = (0..n * groups)
+        .map(|at| {
+            let (column, g) = (at / groups, at % groups);
+            zero_point(zero_words[g * words + column / 8], column % 8, zeros) - 8
+        })
+        .collect();
+    let scales = transposed(&scales(shards, &scales_name, [groups, n])?, [groups, n]);
+    let codes: Vec<u32> = shards.read(&qweight)?;
+    let mut q = vec![0i8; n * k];
+    q.par_chunks_mut(ROWS * k)
+        .enumerate()
+        .for_each(|(chunk, q)| {
+            for (row, line) in codes.chunks(n).enumerate() {
+                for (q, &word) in q.chunks_mut(k).zip(&line[chunk * ROWS..]) {
+                    let last = (8 * row + 8).min(k);
+                    for (j, q) in q[8 * row..last].iter_mut().enumerate() {
+                        *q = nibble(word, j) as i8 - 8;
+                    }
+                }
+            }
+        });
+    Ok(Stored {
+        n,
+        k,
+        group,
+        q,
+        scales,
+        zeros: Some(zeros),
+        g_idx,
+    })
+}
+
+/// The zero point of a word's column `j`, 0 to 16.
+fn zero_point(word: u32, j: usize, zeros: GptqZeros) -> i8 {
+    match zeros {
+        GptqZeros::V1Nibbles => nibble(word, j) as i8 + 1,
+        GptqZeros::V1Words => nibble(word.wrapping_add(0x1111_1111), j) as i8,
+        GptqZeros::V2 => nibble(word, j) as i8,
+    }
+}

@@ -1,0 +1,198 @@
+//! INT4 values as a checkpoint stores them, brought into plain order, and packed from there.
+
+use super::shards::Shards;
+use crate::weights::{ActOrderWeight, Grouping, KOrder};
+use crate::{MatRef, PackedWeight, Result, Scales};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+/// Rows of W that are unpacked together from words that run along N: a cache line of each row of words.
+pub(super) const ROWS: usize = 16;
+
+/// A weight of a checkpoint, ready to be packed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LoadedWeight {
+    /// Its k are in order.
+    Packed(PackedWeight),
+    /// Its k are in another order: activations must be gathered.
+    ActOrder(ActOrderWeight),
+}
+
+impl LoadedWeight {
+    /// The packed weight, in whatever order.
+    pub fn weight(&self) -> &PackedWeight {
+        match self {
+            Self::Packed(w) => w,
+            Self::ActOrder(w) => w.weight(),
+        }
+    }
+
+    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the matrix's own order of k.
+    pub fn dequantize(&self) -> Vec<f32> {
+        match self {
+            Self::Packed(w) => w.dequantize(),
+            Self::ActOrder(w) => w.dequantize(),
+        }
+    }
+}
+
+/// What all formats come down to.
+pub(super) struct Stored {
+    pub n: usize,
+    pub k: usize,
+    /// k of a group; `None` is all of K.
+    pub group: Option<usize>,
+    /// `qw`, `[N, K]`.
+    pub q: Vec<i8>,
+    /// `[N, groups]`.
+    pub scales: Scales,
+    /// `zw`, `[N, groups]`; `None` when symmetric.
+    pub zeros: Option<Vec<i8>>,
+    /// The group of each k, where they are no runs; the tensor that says so.
+    pub g_idx: Option<(String, Vec<i32>)>,
+}
+
+/// How many groups K makes.
+pub(super) fn groups(group: Option<usize>, k: usize) -> usize {
+    group.map_or(1, |size| k.div_ceil(size))
+}
+
+impl Stored {
+    /// Packs it. Nothing is rounded: groups of more k than this crate has become several with the same scale.
+    pub fn pack(mut self, shards: &Shards, module: &str) -> Result<LoadedWeight> {
+        let order = match self.g_idx.take() {
+            Some((tensor, g_idx)) => {
+                let order = order_of(&g_idx, self.group, self.k)
+                    .map_err(|reason| shards.bad(&tensor, reason))?;
+                order.filter(|order| !order.is_identity())
+            }
+            None => None,
+        };
+        if let Some(order) = &order {
+            self.q
+                .par_chunks_mut(self.k)
+                .for_each_init(Vec::new, |row, q| {
+                    row.clear();
+                    row.extend_from_slice(q);
+                    for (to, &k) in q.iter_mut().zip(order.as_slice()) {
+                        *to = row[k as usize];
+                    }
+                });
+        }
+        let stored = groups(self.group, self.k);
+        let grouping = match self.group {
+            None => Grouping::PerChannel,
+            Some(size) if size % 128 == 0 => Grouping::G128,
+            Some(size) if size % 64 == 0 => Grouping::G64,
+            // The configuration's reader takes no other sizes.
+            Some(_) => Grouping::G32,
+        };
+        let packed = grouping.groups(self.k);
+        let parts = match (self.group, grouping.size()) {
+            (Some(stored), Some(size)) => stored / size,
+            _ => 1,
+        };
+        let at = |i: usize| i / packed * stored + i % packed / parts;
+        let scales = self.scales.pick(self.n * packed, at);
+        // Zero points that are all 0 are those of a symmetric weight.
+        let zeros = self.zeros.filter(|z| z.iter().any(|&z| z != 0));
+        let zeros: Option<Vec<i8>> =
+            zeros.map(|z| (0..self.n * packed).map(|i| z[at(i)]).collect());
+        let bad = |e: crate::Error| shards.bad(module, e.to_string());
+        let q = MatRef::new(&self.q, self.n, self.k).map_err(bad)?;
+        let weight =
+            PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).map_err(bad)?;
+        Ok(match order {
+            None => LoadedWeight::Packed(weight),
+            Some(order) => LoadedWeight::ActOrder(ActOrderWeight::new(weight, order).map_err(bad)?),
+        })
+    }
+}
+
+/// The k by their groups, those of one group in their own order; `None` if `g_idx` names no groups (compressed-tensors fills it
+/// with -1 then).
+fn order_of(
+    g_idx: &[i32],
+    group: Option<usize>,
+    k: usize,
+) -> std::result::Result<Option<KOrder>, String> {
+    if g_idx.iter().all(|&g| g == -1) {
+        return Ok(None);
+    }
+    let groups = groups(group, k);
+    let mut members = vec![0usize; groups];
+    for (k, &g) in g_idx.iter().enumerate() {
+        match usize::try_from(g).ok().and_then(|g| members.get_mut(g)) {
+            Some(count) => *count += 1,
+            None => return Err(format!("k {k} is in group {g}, there are {groups}")),
+        }
+    }
+    let size = group.unwrap_or(k);
+    for (g, &count) in members.iter().enumerate() {
+        let expected = size.min(k - g * size);
+        if count != expected {
+            return Err(format!(
+                "group {g} has {count} k, the group size makes it {expected}"
+            ));
+        }
+    }
+    let mut order: Vec<u32> = (0..k as u32).collect();
+    order.sort_by_key(|&k| g_idx[k as usize]);
+    KOrder::new(order).map(Some).map_err(|e| e.to_string())
+}
+
+/// The values of a tensor that must be of that type and shape.
+pub(super) fn exact<T: bytemuck::Pod>(
+    shards: &Shards,
+    tensor: &str,
+    dtypes: &[Dtype],
+    shape: &[usize],
+) -> Result<Vec<T>> {
+    let info = shards.expect(tensor)?;
+    if !dtypes.contains(&info.dtype) || info.shape != shape {
+        return Err(shards.bad(
+            tensor,
+            format!(
+                "it is {:?} {:?}, expected {dtypes:?} {shape:?}",
+                info.dtype, info.shape
+            ),
+        ));
+    }
+    shards.read(tensor)
+}
+
+/// The sides of a matrix of INT32 words.
+pub(super) fn words(shards: &Shards, tensor: &str) -> Result<[usize; 2]> {
+    let info = shards.expect(tensor)?;
+    match (info.dtype, info.shape.as_slice()) {
+        (Dtype::I32, &[rows, cols]) if rows > 0 && cols > 0 => Ok([rows, cols]),
+        _ => Err(shards.bad(
+            tensor,
+            format!(
+                "it is {:?} {:?}, expected a matrix of I32 words",
+                info.dtype, info.shape
+            ),
+        )),
+    }
+}
+
+/// Scales in the type that they have. Other types than these three would lose bits.
+pub(super) fn scales(shards: &Shards, tensor: &str, shape: [usize; 2]) -> Result<Scales> {
+    const TYPES: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
+    Ok(match shards.expect(tensor)?.dtype {
+        Dtype::F16 => Scales::F16(exact::<f16>(shards, tensor, &TYPES, &shape)?),
+        Dtype::BF16 => Scales::Bf16(exact::<bf16>(shards, tensor, &TYPES, &shape)?),
+        _ => Scales::F32(exact::<f32>(shards, tensor, &TYPES, &shape)?),
+    })
+}
+
+/// `[rows, cols]` to `[cols, rows]`.
+pub(super) fn transposed(scales: &Scales, [rows, cols]: [usize; 2]) -> Scales {
+    scales.pick(rows * cols, |i| i % rows * cols + i / rows)
+}
+
+/// Nibble `i` of a word.
+pub(super) fn nibble(word: u32, i: usize) -> u8 {
+    (word >> (4 * i)) as u8 & 15
+}

@@ -1,0 +1,142 @@
+//! A safetensors file that is read tensor by tensor: its header at once, the values when they are asked for.
+
+use crate::{Error, Result};
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+/// Bytes that are copied at a time.
+const CHUNK: usize = 1 << 20;
+/// The largest header, as the format's own library has it.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// An open safetensors file.
+#[derive(Debug)]
+pub(crate) struct TensorFile {
+    path: PathBuf,
+    /// Behind a lock: a read moves the file's position.
+    file: Mutex<File>,
+    /// Where the values begin.
+    start: u64,
+    header: Metadata,
+}
+
+impl TensorFile {
+    /// Reads the header, and checks it against the length of the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is no safetensors file, or a truncated one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |e| Error::io(path, e);
+        let bad = |reason: String| Error::format(path.display().to_string(), reason);
+        if cfg!(target_endian = "big") {
+            return Err(bad("the format needs a little-endian machine".into()));
+        }
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut size = [0; 8];
+        if length < 8 {
+            return Err(bad(format!("{length} bytes have no room for a header")));
+        }
+        file.read_exact(&mut size).map_err(io)?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER.min(length - 8) {
+            return Err(bad(format!(
+                "a header of {size} bytes in a file of {length}: not a safetensors file, or a truncated one"
+            )));
+        }
+        let mut header = vec![0; size as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| bad(format!("header: {e}")))?;
+        let start = 8 + size;
+        let end = start.saturating_add(header.data_len() as u64);
+        if end != length {
+            return Err(bad(format!(
+                "the tensors end at byte {end}, the file at byte {length}"
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file: Mutex::new(file),
+            start,
+            header,
+        })
+    }
+
+    /// The file's name, as errors give it.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `__metadata__`.
+    pub fn metadata(&self) -> Option<&HashMap<String, String>> {
+        self.header.metadata().as_ref()
+    }
+
+    /// The tensors in the order of their values.
+    pub fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    pub fn info(&self, tensor: &str) -> Option<&TensorInfo> {
+        self.header.info(tensor)
+    }
+
+    fn at(&self, tensor: &str) -> Result<(MutexGuard<'_, File>, usize)> {
+        let info = self.info(tensor).ok_or_else(|| Error::MissingTensor {
+            file: self.name(),
+            name: tensor.into(),
+        })?;
+        let (from, to) = info.data_offsets;
+        let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
+        file.seek(SeekFrom::Start(self.start + from as u64))
+            .map_err(|e| Error::io(&self.path, e))?;
+        Ok((file, to - from))
+    }
+
+    /// The values of a tensor.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are no whole number of `T`.
+    pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
+        let (mut file, bytes) = self.at(tensor)?;
+        if bytes % size_of::<T>() != 0 {
+            let reason = format!("{bytes} bytes are no whole number of elements");
+            return Err(Error::tensor(self.name(), tensor, reason));
+        }
+        let mut values = vec![T::zeroed(); bytes / size_of::<T>()];
+        file.read_exact(bytemuck::cast_slice_mut(&mut values))
+            .map_err(|e| Error::io(&self.path, e))?;
+        Ok(values)
+    }
+
+    /// Copies the bytes of a tensor, a piece at a time. `written` makes an error of what `to` answers.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`], and what `written` makes.
+    pub fn copy(
+        &self,
+        tensor: &str,
+        to: &mut dyn Write,
+        written: impl Fn(std::io::Error) -> Error,
+    ) -> Result<()> {
+        let (mut file, mut left) = self.at(tensor)?;
+        let mut chunk = vec![0; CHUNK.min(left)];
+        while left > 0 {
+            let part = &mut chunk[..CHUNK.min(left)];
+            file.read_exact(part)
+                .map_err(|e| Error::io(&self.path, e))?;
+            to.write_all(part).map_err(&written)?;
+            left -= part.len();
+        }
+        Ok(())
+    }
+}

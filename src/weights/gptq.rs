@@ -1,0 +1,286 @@
+//! GPTQ (arXiv 2210.17323): rounding that knows the activations.
+//!
+//! Round to nearest keeps each weight near its own value. What counts is the layer's output, `x * W^T`: with `H = sum x x^T`
+//! over calibration activations, the error of a row that is off by `d` is `d H d^T`. GPTQ rounds column after column and
+//! moves the error of each into the columns that are still to come, as far as the activations let those make up for it.
+
+use super::quantize::{Grid, GroupError, Quantize};
+use super::{PackedWeight, check_shape};
+use crate::{Error, MatRef, Result};
+use half::bf16;
+use rayon::prelude::*;
+
+/// Scales that are tried for a group, from the one that holds its extremes down to [`SMALLEST`] of it.
+const SCALES: usize = 20;
+/// The smallest scale that is tried, as a share of the largest.
+const SMALLEST: f64 = 0.5;
+
+/// What calibration activations say of a layer's inputs: `H[K, K] = sum x x^T` over tokens, in f64 (8 * K^2 bytes).
+///
+/// Layers that share their input (q, k and v; gate and up) share it.
+#[derive(Clone, Debug)]
+pub struct Hessian {
+    k: usize,
+    tokens: usize,
+    /// `[K, K]`, symmetric.
+    sums: Vec<f64>,
+}
+
+impl Hessian {
+    /// Of no token yet.
+    pub fn new(k: usize) -> Self {
+        Self {
+            k,
+            tokens: 0,
+            sums: vec![0.0; k * k],
+        }
+    }
+
+    /// Adds activations `x[M, K]`: the layer's input, as the GEMM takes it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if x has not K columns; [`Error::NotFinite`], and nothing is added then.
+    pub fn add(&mut self, x: MatRef<'_, bf16>) -> Result<()> {
+        let (m, k) = (x.rows(), self.k);
+        if x.cols() != k {
+            return Err(Error::Shape {
+                what: "x",
+                expected: format!("[M, {k}]"),
+                got: format!("[{m}, {}]", x.cols()),
+            });
+        }
+        // By columns: the sums are then products of runs.
+        let mut columns = vec![0f64; k * m];
+        for token in 0..m {
+            for (at, v) in x.row(token).iter().enumerate() {
+                let value = v.to_f64();
+                if !value.is_finite() {
+                    return Err(Error::NotFinite {
+                        what: "calibration activations",
+                        index: token * k + at,
+                        value,
+                    });
+                }
+                columns[at * m + token] = value;
+            }
+        }
+        if m == 0 || k == 0 {
+            return Ok(());
+        }
+        self.sums
+            .par_chunks_mut(k)
+            .zip(columns.par_chunks(m))
+            .for_each(|(sums, a)| {
+                for (sum, b) in sums.iter_mut().zip(columns.chunks(m)) {
+                    *sum += dot(a, b);
+                }
+            });
+        self.tokens += m;
+        Ok(())
+    }
+
+    /// Inputs of the layer.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Tokens that were added.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The upper triangular `U[K, K]` with `H'^-1 = U^T U`, `H'` being `H` with `damping` times the mean of its diagonal added
+    /// to the diagonal.
+    fn inverse_factor(&self, damping: f64) -> Result<Vec<f64>> {
+        let k = self.k;
+        let mean = (0..k).map(|i| self.sums[i * k + i]).sum::<f64>() / k as f64;
+        // H' = R R^T with R upper triangular is the Cholesky factorisation of H' with rows and columns in reverse; U = R^-1.
+        let mut lower = vec![0f64; k * k];
+        for (i, row) in lower.chunks_mut(k).enumerate() {
+            let source = &self.sums[(k - 1 - i) * k..][..k];
+            for (to, from) in row.iter_mut().zip(source.iter().rev()) {
+                *to = *from;
+            }
+            row[i] += damping * mean;
+            // An input that is always 0: its weight may be anything.
+            if row[i] == 0.0 {
+                row[i] = 1.0;
+            }
+        }
+        for j in 0..k {
+            let (above, below) = lower.split_at_mut((j + 1) * k);
+            let row = &mut above[j * k..];
+            let pivot = row[j] - dot(&row[..j], &row[..j]);
+            if pivot.is_nan() || pivot <= 0.0 {
+                return Err(Error::Config {
+                    field: "damping",
+                    reason: format!(
+                        "{damping} is too small for these activations ({} tokens, {k} inputs)",
+                        self.tokens
+                    ),
+                });
+            }
+            let pivot = pivot.sqrt();
+            row[j] = pivot;
+            let row = &*row;
+            below
+                .par_chunks_mut(k)
+                .with_min_len(32)
+                .for_each(|other| other[j] = (other[j] - dot(&other[..j], &row[..j])) / pivot);
+        }
+        // Columns of the inverse of the lower factor, which are rows of U in reverse.
+        let by_column: Vec<f64> = (0..k)
+            .into_par_iter()
+            .flat_map_iter(|j| {
+                let mut column = vec![0f64; k];
+                column[j] = 1.0 / lower[j * k + j];
+                for i in j + 1..k {
+                    let row = &lower[i * k..][..=i];
+                    column[i] = -dot(&row[j..i], &column[j..i]) / row[i];
+                }
+                column
+            })
+            .collect();
+        let mut factor = vec![0f64; k * k];
+        factor.par_chunks_mut(k).enumerate().for_each(|(i, row)| {
+            for (j, u) in row.iter_mut().enumerate().skip(i) {
+                *u = by_column[(k - 1 - j) * k + (k - 1 - i)];
+            }
+        });
+        Ok(factor)
+    }
+}
+
+/// How to quantise a plain weight by GPTQ.
+///
+/// ```
+/// use half::bf16;
+/// use w4ax::{Grouping, MatRef, Quantize, weights::{Gptq, Hessian}};
+/// # fn main() -> w4ax::Result<()> {
+/// let (n, k, tokens) = (48, 128, 300);
+/// let w: Vec<f32> = (0..n * k).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.5).collect();
+/// let x: Vec<bf16> = (0..tokens * k).map(|i| bf16::from_f32((i * i % 89) as f32 / 89.0)).collect();
+/// let mut hessian = Hessian::new(k);
+/// hessian.add(MatRef::new(&x, tokens, k)?)?;
+/// let packed = Gptq::new(Quantize::new(Grouping::G64)).pack(MatRef::new(&w, n, k)?, &hessian)?;
+/// assert_eq!((packed.n(), packed.k()), (n, k));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gptq {
+    /// The grid: groups, symmetry, type of the scales.
+    pub quantize: Quantize,
+    /// Added to the Hessian's diagonal, as a share of its mean: .01 by default. More trusts the calibration less.
+    pub damping: f64,
+}
+
+impl Gptq {
+    /// With the default damping.
+    pub const fn new(quantize: Quantize) -> Self {
+        Self {
+            quantize,
+            damping: 0.01,
+        }
+    }
+
+    /// Quantises and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
+    ///
+    /// The scale of a group is the one, of 20 from the one that holds the group's extremes down to half of it, with the
+    /// least error as the calibration weighs it. Takes some `N * K^2 + K^3` operations in f64 and three times the memory of
+    /// the Hessian.
+    ///
+    /// # Errors
+    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian is of another K; [`Error::Config`] for a damping that is negative
+    /// or too small for the Hessian to have an inverse.
+    pub fn pack<T>(&self, w: MatRef<'_, T>, hessian: &Hessian) -> Result<PackedWeight>
+    where
+        T: Copy + Into<f32> + Sync,
+    {
+        let (n, k, grouping) = (w.rows(), w.cols(), self.quantize.grouping);
+        check_shape(n, k, grouping)?;
+        if hessian.k != k {
+            return Err(Error::Shape {
+                what: "hessian",
+                expected: format!("K = {k}"),
+                got: format!("K = {}", hessian.k),
+            });
+        }
+        if !(self.damping >= 0.0 && self.damping.is_finite()) {
+            return Err(Error::Config {
+                field: "damping",
+                reason: format!("must be at least 0, it is {}", self.damping),
+            });
+        }
+        let factor = hessian.inverse_factor(self.damping)?;
+        // What an error of 1 in a column costs, once the columns after it have made up for what they can.
+        let costs: Vec<f64> = (0..k).map(|i| factor[i * k + i].powi(-2)).collect();
+        self.quantize.pack_tiles(
+            n,
+            k,
+            |_, _| (),
+            |rows, tile| {
+                let mut w: Vec<f64> = rows
+                    .clone()
+                    .flat_map(|row| w.row(row).iter().map(|&v| f64::from(v.into())))
+                    .collect();
+                if let Some(at) = w.iter().position(|v| !v.is_finite()) {
+                    return Err(GroupError::NotFinite(rows.start * k + at, w[at] as f32));
+                }
+                for g in 0..grouping.groups(k) {
+                    let range = grouping.range(g, k);
+                    let mut grids = Vec::with_capacity(rows.len());
+                    for (r, w) in w.chunks(k).enumerate() {
+                        let grid = self.grid(&w[range.clone()], &costs[range.clone()])?;
+                        tile.set_grid(r, g, &grid);
+                        grids.push(grid);
+                    }
+                    for column in range {
+                        let factor = &factor[column * k..][..k];
+                        for ((r, w), grid) in w.chunks_mut(k).enumerate().zip(&grids) {
+                            let code = grid.code(w[column]);
+                            tile.set_code(r, column, code);
+                            let error = (w[column] - grid.value(code)) / factor[column];
+                            for (w, u) in w[column + 1..].iter_mut().zip(&factor[column + 1..]) {
+                                *w -= error * u;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// The grid of a group, of those that are tried, whose rounding errors cost least.
+    fn grid(&self, w: &[f64], costs: &[f64]) -> std::result::Result<Grid, GroupError> {
+        let lo = w.iter().fold(0f64, |a, &v| a.min(v)) as f32;
+        let hi = w.iter().fold(0f64, |a, &v| a.max(v)) as f32;
+        let mut best: Option<(f64, Grid)> = None;
+        for i in 0..SCALES {
+            let share = (1.0 - (1.0 - SMALLEST) * i as f64 / SCALES as f64) as f32;
+            let grid = self.quantize.grid(lo * share, hi * share)?;
+            let error = |(&w, &cost): (&f64, &f64)| (w - grid.value(grid.code(w))).powi(2) * cost;
+            let error: f64 = w.iter().zip(costs).map(error).sum();
+            if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                best = Some((error, grid));
+            }
+        }
+        // At least one was tried.
+        best.map(|(_, grid)| grid).ok_or(GroupError::Scale(hi))
+    }
+}
+
+/// A sum of products, in eight sums that a compiler can keep in vectors.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0f64; 8];
+    let (a8, a1) = a.as_chunks::<8>();
+    let (b8, b1) = b.as_chunks::<8>();
+    for (a, b) in a8.iter().zip(b8) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    let rest: f64 = a1.iter().zip(b1).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
+}

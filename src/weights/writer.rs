@@ -1,0 +1,186 @@
+//! A packed file that is written piece by piece, whole or not at all.
+
+use super::file::{Entry, metadata, order_view, views};
+use super::{ActOrderWeight, PackedWeight};
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file that [`super::PackedFile::load`] reads, one weight or tensor at a time, in the memory of one.
+///
+/// Everything goes to a temporary name in the same folder, whose header is written last: [`PackedWriter::finish`] makes the
+/// file durable and renames it. A run that ends before leaves nothing under the file's name, and what it may leave beside it
+/// does not load. Dropped unfinished, it removes the temporary file.
+#[derive(Debug)]
+pub struct PackedWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    /// Bytes kept for the header.
+    room: usize,
+    at: usize,
+    tensors: Vec<(String, TensorInfo)>,
+    names: BTreeSet<String>,
+    entries: BTreeMap<String, Entry>,
+    finished: bool,
+}
+
+impl PackedWriter {
+    /// Begins a file at `path`, whose header will have room for that many weights and other tensors, with names of
+    /// `name_bytes` bytes in all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be written to; [`Error::Format`] on a big-endian machine.
+    pub fn create(path: &Path, weights: usize, others: usize, name_bytes: usize) -> Result<Self> {
+        if cfg!(target_endian = "big") {
+            let reason = "the format needs a little-endian machine";
+            return Err(Error::format(path.display().to_string(), reason));
+        }
+        let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
+        let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        // An escaped byte of a name takes six, in a weight's metadata twelve; a name stands at most five times. The rest of an
+        // entry: type, shape of a few numbers, two offsets.
+        let room = (1024 + 5 * 200 * weights + 250 * others + 30 * name_bytes).next_multiple_of(64);
+        let file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        let mut writer = Self {
+            path: path.to_owned(),
+            temporary,
+            file: BufWriter::with_capacity(1 << 20, file),
+            room: room - 8,
+            at: 0,
+            tensors: Vec::new(),
+            names: BTreeSet::new(),
+            entries: BTreeMap::new(),
+            finished: false,
+        };
+        // A header of no bytes: until the end, this is no safetensors file.
+        writer.bytes(&vec![0; room])?;
+        Ok(writer)
+    }
+
+    fn error(&self, e: std::io::Error) -> Error {
+        Error::io(&self.temporary, e)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all(bytes);
+        written.map_err(|e| self.error(e))
+    }
+
+    fn begin(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: usize) -> Result<()> {
+        if !self.names.insert(name.to_owned()) {
+            let reason = "there would be two tensors of this name";
+            return Err(Error::tensor(self.path.display().to_string(), name, reason));
+        }
+        let data_offsets = (self.at, self.at + bytes);
+        self.at += bytes;
+        let shape = shape.to_vec();
+        let info = TensorInfo {
+            dtype,
+            shape,
+            data_offsets,
+        };
+        self.tensors.push((name.to_owned(), info));
+        Ok(())
+    }
+
+    fn view(&mut self, name: &str, view: &TensorView<'_>) -> Result<()> {
+        self.begin(name, view.dtype(), view.shape(), view.data().len())?;
+        self.bytes(view.data())
+    }
+
+    /// Adds a weight.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Tensor`] if one of its pieces has the name of a tensor that is there.
+    pub fn weight(&mut self, name: &str, weight: &PackedWeight) -> Result<()> {
+        for (piece, view) in views(name, weight)? {
+            self.view(&piece, &view)?;
+        }
+        self.entries
+            .insert(name.to_owned(), Entry::new(weight, false));
+        Ok(())
+    }
+
+    /// Adds a weight whose k are in another order.
+    ///
+    /// # Errors
+    /// As [`PackedWriter::weight`].
+    pub fn act_order(&mut self, name: &str, weight: &ActOrderWeight) -> Result<()> {
+        self.weight(name, weight.weight())?;
+        self.view(&format!("{name}.order"), &order_view(weight.order())?)?;
+        (self.entries).insert(name.to_owned(), Entry::new(weight.weight(), true));
+        Ok(())
+    }
+
+    /// Adds another tensor, whose `bytes` bytes `write` writes.
+    ///
+    /// # Errors
+    /// As [`PackedWriter::weight`], and what `write` answers.
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        info: &TensorInfo,
+        write: impl FnOnce(&mut dyn Write, &dyn Fn(std::io::Error) -> Error) -> Result<()>,
+    ) -> Result<()> {
+        let bytes = info.data_offsets.1 - info.data_offsets.0;
+        self.begin(name, info.dtype, &info.shape, bytes)?;
+        let temporary = self.temporary.clone();
+        write(&mut self.file, &|e| Error::io(&temporary, e))
+    }
+
+    /// Writes the header, makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing stays behind then. [`Error::Format`] if the header outgrew the room that was kept for it.
+    pub fn finish(mut self) -> Result<()> {
+        let name = self.path.display().to_string();
+        let bad = |reason: String| Error::format(&name, reason);
+        let tensors = std::mem::take(&mut self.tensors);
+        let header = Metadata::new(Some(metadata(&self.entries)?), tensors)
+            .map_err(|e| bad(e.to_string()))?;
+        let mut text = serde_json::to_vec(&header).map_err(|e| bad(e.to_string()))?;
+        if text.len() > self.room {
+            return Err(bad(format!(
+                "the header takes {} bytes, {} were kept for it",
+                text.len(),
+                self.room
+            )));
+        }
+        text.resize(self.room, b' ');
+        let size = (self.room as u64).to_le_bytes();
+        let mut write = || {
+            // The values first: a header on disk says that they are.
+            self.file.flush()?;
+            self.file.get_ref().sync_all()?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&size)?;
+            self.file.write_all(&text)?;
+            self.file.flush()?;
+            self.file.get_ref().sync_all()?;
+            std::fs::rename(&self.temporary, &self.path)
+        };
+        write().map_err(|e| Error::io(&self.path, e))?;
+        self.finished = true;
+        // The name itself is durable once its folder is. A system that cannot do that keeps the file all the same.
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PackedWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Of no use to anybody; whatever ended the writing is the error that matters.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}

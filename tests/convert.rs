@@ -1,0 +1,546 @@
+//! Checkpoints to packed files: nothing lost, one weight in memory at a time, whole or not at all.
+
+#[path = "support/example.rs"]
+mod example;
+mod support;
+#[path = "support/safetensors.rs"]
+mod tensors;
+
+use half::bf16;
+use rand::Rng;
+use safetensors::tensor::{Dtype, SafeTensors};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::rng;
+use tensors::TensorFile;
+use w4ax::checkpoint::{Checkpoint, Convert, LoadedWeight, Outcome, Summary};
+use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
+
+/// Bytes on the heap, and the most there were.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The heap is one: a test that measures it runs alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+struct Measuring;
+
+// SAFETY: every call goes to the system allocator as it came; counting touches two atomics.
+unsafe impl GlobalAlloc for Measuring {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static MEASURING: Measuring = Measuring;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints")
+}
+
+const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
+
+/// The tensors of a file, by name: type, shape, bytes.
+type Named = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+
+fn tensors_of(path: &Path) -> Named {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let owned = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        // What a program that maps the file relies on.
+        let offset = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        assert_eq!(
+            offset % (view.dtype().bitsize() / 8),
+            0,
+            "{name} is aligned"
+        );
+        let shape = view.shape().to_vec();
+        (name.to_owned(), view.dtype(), shape, view.data().to_vec())
+    };
+    let mut names = file.names();
+    names.sort_unstable();
+    names.into_iter().map(owned).collect()
+}
+
+/// Every fixture: the weights come back as they were read, and every other tensor as it lay in the checkpoint.
+#[test]
+fn quantised_checkpoints_lose_nothing() {
+    let _alone = ALONE.lock();
+    let out = tempfile::tempdir().unwrap();
+    let mut cases = 0;
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let case = entry.unwrap().path();
+        if !case.is_dir() {
+            continue;
+        }
+        cases += 1;
+        let path = out.path().join("packed.safetensors");
+        let checkpoint = Checkpoint::open(&case).unwrap();
+        let mut steps = Vec::new();
+        let summary = Convert::new(QUANTIZE)
+            .run(&checkpoint, &path, |step| {
+                assert!(!path.exists(), "no file before all is done");
+                steps.push((step.name.to_owned(), step.outcome, step.done, step.all));
+            })
+            .unwrap();
+        let packed = PackedFile::load(&path).unwrap();
+        assert_eq!(
+            PackedFile::from_bytes(&std::fs::read(&path).unwrap(), "bytes").unwrap(),
+            packed
+        );
+        for module in checkpoint.quantized() {
+            match checkpoint.weight(module).unwrap() {
+                LoadedWeight::Packed(w) => assert_eq!(packed.get(module).unwrap(), &w),
+                LoadedWeight::ActOrder(w) => {
+                    assert_eq!(packed.act_order[module], w);
+                    assert!(matches!(packed.get(module), Err(Error::Unsupported { .. })));
+                }
+            }
+        }
+        let converted = tensors_of(&path);
+        let mut carried = 0;
+        for shard in std::fs::read_dir(&case).unwrap() {
+            let shard = shard.unwrap().path();
+            let name = shard.file_name().unwrap().to_str().unwrap();
+            if !name.ends_with(".safetensors") || name == "expected.safetensors" {
+                continue;
+            }
+            for tensor in tensors_of(&shard) {
+                if checkpoint.plain().any(|name| name == tensor.0) {
+                    assert!(converted.contains(&tensor), "{} of {case:?}", tensor.0);
+                    carried += 1;
+                }
+            }
+        }
+        assert!(carried >= 4);
+        let quantized = checkpoint.quantized().count();
+        assert_eq!(
+            (summary.repacked, summary.quantized, summary.carried),
+            (quantized, 0, carried)
+        );
+        assert_eq!(steps.len(), quantized + carried);
+        let (.., done, all) = *steps.last().unwrap();
+        assert_eq!((done, all), (summary.bytes_read, summary.bytes_read));
+        assert!(steps.windows(2).all(|w| w[0].2 < w[1].2));
+        // Packed as they were, whatever the grouping of plain weights is.
+        assert!(steps.iter().all(|s| !matches!(s.1, Outcome::Quantized(_))));
+        std::fs::remove_file(&path).unwrap();
+    }
+    assert!(cases > 10);
+    assert_eq!(
+        std::fs::read_dir(out.path()).unwrap().count(),
+        0,
+        "no temporary file stays"
+    );
+}
+
+/// A plain checkpoint in all three types, with what stays plain.
+fn plain(n: usize, k: usize, layers: usize) -> TensorFile {
+    let rng = &mut rng(7);
+    let mut values = |len: usize| {
+        (0..len)
+            .map(|_| rng.random_range(-1f32..1.0))
+            .collect::<Vec<_>>()
+    };
+    let mut file = TensorFile::new();
+    for layer in 0..layers {
+        let w = values(n * k);
+        let (dtype, bytes) = match layer % 3 {
+            0 => (
+                Dtype::BF16,
+                w.iter()
+                    .flat_map(|&w| bf16::from_f32(w).to_le_bytes())
+                    .collect(),
+            ),
+            1 => (Dtype::F32, w.iter().flat_map(|w| w.to_le_bytes()).collect()),
+            _ => (
+                Dtype::F16,
+                w.iter()
+                    .flat_map(|&w| half::f16::from_f32(w).to_le_bytes())
+                    .collect(),
+            ),
+        };
+        file.set(&format!("layers.{layer}.up.weight"), dtype, &[n, k], bytes);
+        file.set(
+            &format!("layers.{layer}.up.bias"),
+            Dtype::BF16,
+            &[n],
+            vec![1; 2 * n],
+        );
+    }
+    for (name, shape) in [
+        ("embed_tokens.weight", vec![3, 5]),
+        ("vision.patch_embedding.weight", vec![2, 2]),
+        ("lm_head.weight", vec![3, 5]),
+        ("router.weight", vec![3, 5]),
+        ("norm.weight", vec![7]),
+        ("conv.weight", vec![2, 2, 3]),
+        ("table", vec![3, 5]),
+        ("steps", vec![1]),
+    ] {
+        let size: usize = shape.iter().product();
+        file.set(name, Dtype::F32, &shape, vec![2; 4 * size]);
+    }
+    file.set("counts", Dtype::I64, &[3], vec![1; 24]);
+    file.set("flags", Dtype::U8, &[3], vec![1; 3]);
+    file
+}
+
+fn written(folder: &Path, file: &TensorFile) -> PathBuf {
+    let path = folder.join("model.safetensors");
+    std::fs::write(&path, file.bytes()).unwrap();
+    path
+}
+
+/// Matrices are quantised, with the error that they then have; everything else, and what is to be kept, is carried over.
+#[test]
+fn plain_checkpoints_are_quantised() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (n, k) = (33, 100);
+    let input = written(folder.path(), &plain(n, k, 3));
+    let output = folder.path().join("out.safetensors");
+    for quantize in [
+        QUANTIZE,
+        Quantize::new(Grouping::PerChannel).symmetry(Symmetry::Asymmetric),
+    ] {
+        let checkpoint = Checkpoint::open(&input).unwrap();
+        let mut convert = Convert::new(quantize);
+        convert.keep.push("router".into());
+        let mut errors = Vec::new();
+        let summary = convert
+            .run(&checkpoint, &output, |step| {
+                if let Outcome::Quantized(q) = step.outcome {
+                    errors.push((step.name.to_owned(), q));
+                }
+            })
+            .unwrap();
+        let expected = Summary {
+            repacked: 0,
+            quantized: 3,
+            carried: 13,
+            bytes_read: summary.bytes_read,
+        };
+        assert_eq!(summary, expected);
+        let packed = PackedFile::load(&output).unwrap();
+        let source = tensors_of(&input);
+        for (name, q) in errors {
+            let (_, dtype, _, bytes) = source
+                .iter()
+                .find(|t| t.0 == format!("{name}.weight"))
+                .unwrap();
+            let words = bytes.chunks(dtype.bitsize() / 8);
+            let w: Vec<f32> = match dtype {
+                Dtype::F32 => words
+                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                    .collect(),
+                Dtype::F16 => words
+                    .map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f32())
+                    .collect(),
+                _ => words
+                    .map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f32())
+                    .collect(),
+            };
+            let direct = quantize.pack(MatRef::new(&w, n, k).unwrap()).unwrap();
+            assert_eq!(packed.get(&name).unwrap(), &direct);
+            let back = direct.dequantize();
+            let norm = |v: &mut dyn Iterator<Item = f32>| {
+                v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+            };
+            let mut differences = w.iter().zip(&back).map(|(a, b)| a - b);
+            let relative = norm(&mut differences) / norm(&mut w.iter().copied());
+            assert!(
+                (q.relative_error / relative - 1.0).abs() < 1e-5,
+                "{name}: {q:?} {relative}"
+            );
+            let largest = w
+                .iter()
+                .zip(&back)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0f32, f32::max);
+            assert!((q.largest_error / f64::from(largest) - 1.0).abs() < 1e-5);
+            assert!(q.relative_error > 0.02 && q.relative_error < 0.2, "{q:?}");
+        }
+        let converted = tensors_of(&output);
+        for tensor in &source {
+            let quantised = tensor.0.starts_with("layers.") && tensor.0.ends_with(".weight");
+            assert_eq!(converted.contains(tensor), !quantised, "{}", tensor.0);
+        }
+    }
+}
+
+/// What cannot be converted is an error that names the tensor, and leaves neither the file nor a temporary one; a file that
+/// was there stays.
+#[test]
+fn a_failed_conversion_leaves_nothing() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = plain(20, 40, 3);
+    let mut bad = vec![0u8; 20 * 40 * 4];
+    bad[4 * 77..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    file.set("layers.2.up.weight", Dtype::F32, &[20, 40], bad);
+    let input = written(folder.path(), &file);
+    let output = folder.path().join("out.safetensors");
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Tensor { tensor, reason, .. }
+        if tensor == "layers.2.up.weight" && reason.contains("element 77")),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::write(&output, "before").unwrap();
+    assert!(
+        Convert::new(QUANTIZE)
+            .run(&checkpoint, &output, |_| ())
+            .is_err()
+    );
+    assert_eq!(std::fs::read(&output).unwrap(), b"before");
+    // Over itself: the checkpoint would be gone.
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &input, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Config {
+                field: "output",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let nowhere = folder.path().join("nowhere/out.safetensors");
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &nowhere, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Io { file, .. } if file.contains("nowhere")),
+        "{error}"
+    );
+    // Two tensors of one name: a bias that is called as a weight's scales are.
+    let mut file = plain(20, 40, 1);
+    file.copy("layers.0.up.bias", "layers.0.up.scales");
+    let checkpoint = Checkpoint::open(written(folder.path(), &file)).unwrap();
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Tensor { tensor, .. } if tensor == "layers.0.up.scales"),
+        "{error}"
+    );
+}
+
+/// At no moment is there a file that loads before it is whole, and an old one stays until then.
+#[test]
+fn no_half_file_ever_loads() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(20, 40, 3));
+    let output = folder.path().join("out.safetensors");
+    let before = PackedFile::default();
+    before.save(&output).unwrap();
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let mut looked = 0;
+    Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| {
+            for entry in std::fs::read_dir(folder.path()).unwrap() {
+                let path = entry.unwrap().path();
+                if path == output {
+                    assert_eq!(PackedFile::load(&path).unwrap(), before);
+                } else if path != input {
+                    assert!(PackedFile::load(&path).is_err(), "{path:?} loads");
+                    looked += 1;
+                }
+            }
+        })
+        .unwrap();
+    assert!(looked > 3, "the temporary file was there to see");
+    assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 4);
+}
+
+/// A killed run leaves the file whole or not at all.
+#[test]
+fn a_killed_run_leaves_no_half_file() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(512, 512, 60));
+    let output = folder.path().join("out.safetensors");
+    let whole = Convert::new(QUANTIZE)
+        .run(&Checkpoint::open(&input).unwrap(), &output, |_| ())
+        .map(|_| PackedFile::load(&output).unwrap())
+        .unwrap();
+    std::fs::remove_file(&output).unwrap();
+    let mut killed = 0;
+    for lines in [1, 10, 40] {
+        let mut run = Command::new(example::example("convert"))
+            .args(["--group", "64"])
+            .args([&input, &output])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It has come so far when it says so.
+        let stdout = run.stdout.take().unwrap();
+        let mut reader = std::io::BufReader::new(stdout);
+        for _ in 0..lines {
+            std::io::BufRead::read_line(&mut reader, &mut String::new()).unwrap();
+        }
+        run.kill().unwrap();
+        let ended = run.wait().unwrap();
+        if output.exists() {
+            assert_eq!(PackedFile::load(&output).unwrap(), whole);
+            std::fs::remove_file(&output).unwrap();
+        } else {
+            assert!(!ended.success());
+            killed += 1;
+        }
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path != input {
+                assert!(PackedFile::load(&path).is_err(), "{path:?} loads");
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    println!("{killed} runs ended before their file was there");
+}
+
+/// The command: what it prints of each layer, and that what it writes loads.
+#[test]
+fn the_command_says_what_it_did() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |input: &Path, output: &Path, more: &[&str]| {
+        let run = Command::new(example::example("convert"))
+            .args([input, output])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (run.status.success(), text(&run.stdout), text(&run.stderr))
+    };
+    let output = folder.path().join("packed.safetensors");
+    let (ok, out, err) = run(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
+    assert!(ok, "{err}");
+    for expected in [
+        "model.a: [20, 136] packed as it was, g32, with zero points, F16 scales, activation order",
+        "lm_head.weight: carried over, 256 bytes",
+        "2 weights packed as they were, 0 quantised, 5 other tensors",
+    ] {
+        assert!(out.contains(expected), "`{expected}` is not in: {out}");
+    }
+    assert_eq!(PackedFile::load(&output).unwrap().act_order.len(), 2);
+    let input = written(folder.path(), &plain(33, 100, 2));
+    let keep = [
+        "--keep",
+        "router",
+        "--group",
+        "32",
+        "--asymmetric",
+        "--scales",
+        "f16",
+    ];
+    let (ok, out, err) = run(&input, &output, &keep);
+    assert!(ok, "{err}");
+    assert!(
+        out.contains("layers.0.up: [33, 100] quantised, error "),
+        "{out}"
+    );
+    let packed = PackedFile::load(&output).unwrap();
+    let weight = packed.get("layers.0.up").unwrap();
+    assert_eq!(weight.grouping(), Grouping::G32);
+    assert!(!weight.is_symmetric());
+    assert_eq!(weight.tiled_scales().scale_type(), w4ax::ScaleType::F16);
+    // Refused: the name of what is wrong, and no file.
+    std::fs::remove_file(&output).unwrap();
+    let quantised = fixtures().join("gptq_v2_asym/model.safetensors");
+    std::fs::copy(quantised, folder.path().join("model.safetensors")).unwrap();
+    let (ok, _, err) = run(&input, &output, &[]);
+    assert!(
+        !ok && err.contains("model.a.qweight") && !output.exists(),
+        "{err}"
+    );
+}
+
+/// Memory for one weight, not for the file.
+#[test]
+fn memory_is_bounded_by_one_weight() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (n, k, layers) = (512, 512, 60);
+    let input = written(folder.path(), &plain(n, k, layers));
+    let output = folder.path().join("out.safetensors");
+    let size = std::fs::metadata(&input).unwrap().len() as usize;
+    let held = HELD.load(Ordering::Relaxed);
+    let peak = |run: &mut dyn FnMut()| {
+        PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
+        run();
+        PEAK.load(Ordering::Relaxed) - held
+    };
+    // f32 values of one weight, its codes and its packed form, and the buffers of files.
+    let bound = 3 * (4 * n * k) + (4 << 20);
+    assert!(bound < size / 3, "the file is large enough to tell");
+    let converting = peak(&mut || {
+        let checkpoint = Checkpoint::open(&input).unwrap();
+        Convert::new(QUANTIZE)
+            .run(&checkpoint, &output, |_| ())
+            .unwrap();
+    });
+    assert!(converting < bound, "{converting} of {size}");
+    // One that is packed already, twice: weights and the large tensor beside them.
+    let mut file = TensorFile::read(
+        fixtures()
+            .join("gptq_v2_g256/model.safetensors")
+            .to_str()
+            .unwrap(),
+    );
+    for layer in 0..40 {
+        for part in ["qweight", "qzeros", "scales", "g_idx"] {
+            file.copy(
+                &format!("model.a.{part}"),
+                &format!("layers.{layer}.{part}"),
+            );
+        }
+    }
+    file.set(
+        "embed_tokens.weight",
+        Dtype::U8,
+        &[24 << 20],
+        vec![0; 24 << 20],
+    );
+    let input = written(folder.path(), &file);
+    std::fs::copy(
+        fixtures().join("gptq_v2_g256/config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    drop(file);
+    let repacking = peak(&mut || {
+        let checkpoint = Checkpoint::open(&input).unwrap();
+        Convert::new(QUANTIZE)
+            .run(&checkpoint, &output, |_| ())
+            .unwrap();
+    });
+    assert!(repacking < 6 << 20, "{repacking}");
+    let loading = peak(&mut || {
+        assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 41);
+    });
+    assert!(loading < 6 << 20, "{loading}: the large tensor is not read");
+}
