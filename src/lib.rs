@@ -53,6 +53,8 @@
 
 pub mod activations;
 pub mod calibrate;
+#[cfg(feature = "candle")]
+pub mod candle;
 #[cfg(feature = "capi")]
 pub mod capi;
 pub mod checkpoint;

@@ -6,6 +6,8 @@ mod support;
 mod abi;
 #[path = "capi/cc.rs"]
 mod cc;
+#[path = "capi/client.rs"]
+mod client;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -55,6 +55,11 @@ impl Workspace {
         })
     }
 
+    /// The most tokens and inputs of a call that it has room for.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.max_m, self.max_k)
+    }
+
     pub(super) fn check(&self, m: usize, k: usize) -> Result<()> {
         for (what, needed, got) in [
             ("workspace tokens", m, self.max_m),

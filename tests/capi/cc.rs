@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// Where `scripts/build-capi` put what.
 pub struct Libraries {
-    root: PathBuf,
+    pub root: PathBuf,
     /// What the static library needs.
     native: Vec<String>,
 }
@@ -48,7 +48,7 @@ pub enum Link {
 
 impl Language {
     /// The compiler that `CC` or `CXX` names, else the first usual one that is there.
-    fn compiler(self) -> String {
+    pub fn compiler(self) -> String {
         let (variable, usual) = match self {
             Self::Cpp => ("CXX", ["c++", "g++", "clang++"]),
             _ => ("CC", ["cc", "gcc", "clang"]),

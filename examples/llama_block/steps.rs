@@ -1,0 +1,42 @@
+//! The widths of a recorded episode.
+
+use std::path::Path;
+use w4ax::Precision;
+
+#[derive(serde::Deserialize)]
+struct Step {
+    task: String,
+    seed: u64,
+    bits: u32,
+}
+
+/// `count` steps of the file's first episode, evenly apart; all of them for 0.
+pub fn read(path: &Path, count: usize) -> super::Result<Vec<Precision>> {
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut reader = csv::Reader::from_path(path).map_err(|e| wrong(&e))?;
+    let mut widths = Vec::new();
+    let mut first = None;
+    for step in reader.deserialize() {
+        let step: Step = step.map_err(|e| wrong(&e))?;
+        let episode = (step.task, step.seed);
+        if *first.get_or_insert_with(|| episode.clone()) != episode {
+            break;
+        }
+        widths.push(Precision::try_from(step.bits).map_err(|e| wrong(&e))?);
+    }
+    if widths.is_empty() {
+        return Err(wrong(&"no step").into());
+    }
+    let count = if count == 0 { widths.len() } else { count };
+    Ok((0..count)
+        .map(|i| widths[i * widths.len() / count % widths.len()])
+        .collect())
+}
+
+/// How it is called in a sentence.
+pub fn name(path: &Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,351 @@
+//! Linear layers on [candle](https://github.com/huggingface/candle)'s tensors: packed weights in, BF16 tensors through. Features `candle` (CPU)
+//! and `candle-cuda` (CUDA as well).
+//!
+//! ```
+//! use candle_core::{DType, Device, Module, Tensor};
+//! use w4ax::{Grouping, MatRef, Precision, Quantize, candle::Backend};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (n, k) = (96, 256);
+//! let plain: Vec<f32> = (0..n * k).map(|i| (i % 13) as f32 / 13.0 - 0.5).collect();
+//! let weight = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
+//!
+//! let backend = Backend::new(&Device::Cpu)?;
+//! let linear = backend.linear(weight, None)?.with_width(Precision::A8);
+//! let x = Tensor::ones((2, 5, k), DType::BF16, &Device::Cpu)?;
+//! assert_eq!(linear.forward(&x)?.dims(), [2, 5, n]);
+//! // Another width, for this call only.
+//! let y = linear.forward_at(&x, Precision::A4)?;
+//! # assert_eq!(y.dtype(), DType::BF16);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Widths
+//! A layer runs at the width that a call names ([`Linear::forward_at`]), at a fixed one, at that of the running step
+//! ([`StepWidth`], one for all layers, set from a [`HostLatch`](crate::step::HostLatch) when a step begins), or, on CUDA, at what
+//! a latch holds when the kernel runs. Without any it runs at BF16.
+//!
+//! # What is copied
+//! Nothing: x is read where candle has it, y is written where candle will have it. Rows may be strided; a tensor whose last dimension
+//! is not contiguous is an error, and so is one that is not BF16 ([`candle_core::Tensor::contiguous`], [`candle_core::Tensor::to_dtype`]
+//! say what they do).
+//!
+//! On CUDA the launches go to the stream of candle's device, in its context; weights are uploaded when a layer is made.
+
+#[cfg(feature = "candle-cuda")]
+mod cuda;
+
+use crate::cpu::{Cpu, Workspace};
+use crate::{MatMut, MatRef, PackedWeight, Precision};
+use candle_core::{
+    CpuStorage, CustomOp1, DType, Device, Error, Layout, Module, Result, Shape, Tensor,
+};
+use half::bf16;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where layers run: one of candle's devices, with the scratch memory that its layers share. Clones are the same backend.
+///
+/// Calls from several threads wait for each other; threads that must not have a backend each.
+#[derive(Clone, Debug)]
+pub struct Backend(Arc<Place>);
+
+#[derive(Debug)]
+enum Place {
+    Cpu {
+        cpu: Cpu,
+        workspace: Mutex<Option<Workspace>>,
+    },
+    #[cfg(feature = "candle-cuda")]
+    Cuda(cuda::Place),
+}
+
+impl Backend {
+    /// The CPU as [`Cpu::new`] has it, or a CUDA device of candle's.
+    ///
+    /// # Errors
+    /// If there is no such backend: [`crate::Error::Backend`] as candle's error; Metal devices, CUDA without the feature `candle-cuda`.
+    pub fn new(device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::on_cpu(Cpu::new().map_err(Error::wrap)?)),
+            #[cfg(feature = "candle-cuda")]
+            Device::Cuda(device) => Ok(Self(Arc::new(Place::Cuda(cuda::Place::new(device)?)))),
+            other => candle_core::bail!("w4ax has no backend for {:?}", other.location()),
+        }
+    }
+
+    /// The CPU with an instruction set and a pool of the caller's.
+    pub fn on_cpu(cpu: Cpu) -> Self {
+        Self(Arc::new(Place::Cpu {
+            cpu,
+            workspace: Mutex::new(None),
+        }))
+    }
+
+    /// A layer `y[.., N] = x[.., K] * W[N, K]^T + bias[N]` at BF16 activations. `bias` has N values, of any float type.
+    ///
+    /// # Errors
+    /// If the bias has another shape, or there is no memory for the weight on the device.
+    pub fn linear(&self, weight: PackedWeight, bias: Option<&Tensor>) -> Result<Linear> {
+        let bias = match bias {
+            Some(bias) if bias.dims() != [weight.n()] => {
+                candle_core::bail!("bias: expected [{}], got {:?}", weight.n(), bias.dims())
+            }
+            Some(bias) => Some(bias.to_dtype(DType::F32)?.to_vec1::<f32>()?),
+            None => None,
+        };
+        let (n, k) = (weight.n(), weight.k());
+        let loaded = match &*self.0 {
+            Place::Cpu { .. } => Loaded::Cpu { weight, bias },
+            #[cfg(feature = "candle-cuda")]
+            Place::Cuda(place) => Loaded::Cuda(place.load(&weight, bias.as_deref())?),
+        };
+        Ok(Linear {
+            backend: self.clone(),
+            loaded: Arc::new(loaded),
+            n,
+            k,
+            width: Width::Fixed(Precision::Bf16),
+        })
+    }
+}
+
+/// The width of the step that runs, for all layers that were given it.
+#[derive(Debug)]
+pub struct StepWidth(AtomicU32);
+
+impl StepWidth {
+    /// BF16, until a step begins.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU32::new(Precision::Bf16.bits())))
+    }
+
+    /// Begins a step. Whoever calls it runs the step's layers too, or starts those who do.
+    pub fn set(&self, precision: Precision) {
+        self.0.store(precision.bits(), Ordering::Relaxed);
+    }
+
+    /// The step's width.
+    pub fn get(&self) -> Precision {
+        Precision::try_from(self.0.load(Ordering::Relaxed)).expect("only widths are stored")
+    }
+}
+
+/// Where a layer's width comes from.
+#[derive(Clone, Debug)]
+pub enum Width {
+    /// Always this one.
+    Fixed(Precision),
+    /// The running step's.
+    Step(Arc<StepWidth>),
+    /// What the latch holds when the kernel runs: the flag in zero-copy memory routes the GPU by itself.
+    #[cfg(feature = "candle-cuda")]
+    Latched(Arc<crate::cuda::Latch>),
+}
+
+impl From<Precision> for Width {
+    fn from(precision: Precision) -> Self {
+        Self::Fixed(precision)
+    }
+}
+
+impl From<Arc<StepWidth>> for Width {
+    fn from(step: Arc<StepWidth>) -> Self {
+        Self::Step(step)
+    }
+}
+
+#[derive(Debug)]
+enum Loaded {
+    Cpu {
+        weight: PackedWeight,
+        bias: Option<Vec<f32>>,
+    },
+    #[cfg(feature = "candle-cuda")]
+    Cuda(cuda::Loaded),
+}
+
+/// A linear layer with a packed weight, made by [`Backend::linear`]. Clones share the weight.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    backend: Backend,
+    loaded: Arc<Loaded>,
+    n: usize,
+    k: usize,
+    width: Width,
+}
+
+impl Linear {
+    /// The same layer at another width.
+    #[must_use]
+    pub fn with_width(mut self, width: impl Into<Width>) -> Self {
+        self.width = width.into();
+        self
+    }
+
+    /// Output channels.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// `y[.., N]`, BF16, of `x[.., K]`, BF16, at this width, whatever the layer's own is.
+    ///
+    /// # Errors
+    /// If x is not BF16, its last dimension is not K or not contiguous, its rows do not lie a fixed stride apart, or it is on another
+    /// device than the layer.
+    pub fn forward_at(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        self.run(x, &Width::Fixed(precision))
+    }
+
+    fn run(&self, x: &Tensor, width: &Width) -> Result<Tensor> {
+        x.apply_op1_no_bwd(&Call {
+            linear: self,
+            width,
+        })
+    }
+}
+
+impl Module for Linear {
+    /// At the layer's own width; errors as [`Linear::forward_at`].
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, &self.width)
+    }
+}
+
+/// x as a matrix: the first element, rows, and the elements from row to row.
+struct Rows {
+    start: usize,
+    rows: usize,
+    stride: usize,
+}
+
+impl Rows {
+    /// Of `[.., k]`: all dimensions but the last taken together.
+    fn of(layout: &Layout, k: usize) -> Result<Self> {
+        let (dims, strides) = (layout.dims(), layout.stride());
+        let [outer @ .., last] = dims else {
+            candle_core::bail!("x: expected [.., {k}], got a scalar")
+        };
+        if *last != k {
+            candle_core::bail!("x: expected [.., {k}], got {dims:?}")
+        }
+        let rows = outer.iter().product();
+        let not_rows = || {
+            format!(
+                "x: {dims:?} with strides {strides:?} is no matrix of contiguous rows; call contiguous() first"
+            )
+        };
+        if k > 1 && strides[dims.len() - 1] != 1 {
+            candle_core::bail!("{}", not_rows())
+        }
+        // The innermost dimension of more than one row has the stride; those around it must follow from it.
+        let (mut stride, mut next) = (k, None);
+        for (dim, their) in outer.iter().zip(strides).rev().filter(|(dim, _)| **dim > 1) {
+            match next {
+                None => stride = *their,
+                Some(next) if next != *their => candle_core::bail!("{}", not_rows()),
+                Some(_) => {}
+            }
+            next = Some(their * dim);
+        }
+        if rows > 1 && stride < k {
+            candle_core::bail!("{}", not_rows())
+        }
+        Ok(Self {
+            start: layout.start_offset(),
+            rows,
+            stride,
+        })
+    }
+}
+
+struct Call<'a> {
+    linear: &'a Linear,
+    width: &'a Width,
+}
+
+impl Call<'_> {
+    fn y_shape(&self, layout: &Layout) -> Shape {
+        let mut dims = layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.linear.n;
+        }
+        Shape::from(dims)
+    }
+}
+
+impl CustomOp1 for Call<'_> {
+    fn name(&self) -> &'static str {
+        "w4ax-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, k) = (self.linear.n, self.linear.k);
+        let CpuStorage::BF16(x) = storage else {
+            candle_core::bail!(
+                "x: expected BF16, got {:?}",
+                candle_core::backend::BackendStorage::dtype(storage)
+            )
+        };
+        let rows = Rows::of(layout, k)?;
+        #[allow(irrefutable_let_patterns)] // There are others with CUDA.
+        let (Place::Cpu { cpu, workspace }, Loaded::Cpu { weight, bias }) =
+            (&*self.linear.backend.0, &*self.linear.loaded)
+        else {
+            candle_core::bail!("x is on the CPU, the layer is not")
+        };
+        #[allow(clippy::infallible_destructuring_match)] // Likewise.
+        let precision = match self.width {
+            Width::Fixed(precision) => *precision,
+            Width::Step(step) => step.get(),
+            #[cfg(feature = "candle-cuda")]
+            Width::Latched(_) => candle_core::bail!(
+                "a latch is a GPU's: on the CPU the width is that of a StepWidth"
+            ),
+        };
+        let mut y = vec![bf16::ZERO; rows.rows * n];
+        // A panic in a call leaves nothing in a workspace that the next one reads.
+        let mut workspace = workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (max_m, max_k) = workspace.as_ref().map_or((0, 0), Workspace::sizes);
+        let workspace = match workspace
+            .as_mut()
+            .filter(|_| rows.rows <= max_m && k <= max_k)
+        {
+            Some(there) => there,
+            None => workspace.insert(cpu.workspace(rows.rows.max(max_m), k.max(max_k))),
+        };
+        cpu.gemm(
+            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)
+                .map_err(Error::wrap)?,
+            weight,
+            precision,
+            bias.as_deref(),
+            MatMut::new(&mut y, rows.rows, n).map_err(Error::wrap)?,
+            workspace,
+        )
+        .map_err(Error::wrap)?;
+        Ok((CpuStorage::BF16(y), self.y_shape(layout)))
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (Place::Cuda(place), Loaded::Cuda(loaded)) =
+            (&*self.linear.backend.0, &*self.linear.loaded)
+        else {
+            candle_core::bail!("x is on a CUDA device, the layer is not")
+        };
+        let rows = Rows::of(layout, self.linear.k)?;
+        let y = place.run(loaded, storage, &rows, self.width)?;
+        Ok((y, self.y_shape(layout)))
+    }
+}
