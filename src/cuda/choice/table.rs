@@ -332,10 +332,9 @@ mod tests {
             assert_eq!(cases.len(), 12, "three widths, four groupings");
             for shape in cases.iter().flat_map(|case| &case.shapes) {
                 assert_eq!(shape.rows.last().expect("rows").to_m, 4096);
-                assert_eq!(
-                    shape.rows.iter().any(|row| row.family == Family::Wgmma),
-                    families
-                );
+                let wgmma = shape.rows.iter().any(|row| row.family == Family::Wgmma);
+                // The smallest shape fills no device with wgmma's blocks.
+                assert!(wgmma == families || shape.n == 512, "{shape:?}");
             }
         }
     }
