@@ -2,7 +2,6 @@
 
 #[path = "../examples/llama_block/layer.rs"]
 mod layer;
-#[allow(dead_code)]
 mod support;
 
 use candle_core::{D, DType, Device, IndexOp, Module, Result, Tensor};
