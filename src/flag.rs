@@ -67,6 +67,15 @@ impl FlagWord {
 
 /// One [`FlagWord`] that one thread stores and others load, with no lock. 8 bytes, aligned to 8, no other content:
 /// it can lie in memory that a device maps.
+///
+/// ```
+/// use w4ax::{Precision, WidthFlag};
+///
+/// let flag = WidthFlag::new();
+/// flag.store(7, Precision::A4);
+/// assert_eq!(flag.load(7), Precision::A4);
+/// assert_eq!(flag.load(8), Precision::Bf16); // Not this step's word.
+/// ```
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct WidthFlag(AtomicU64);

@@ -50,6 +50,46 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # From a checkpoint to a routed GEMM
+//! A layer that AutoAWQ packed, run at what a host decides step by step; who runs the step takes the width from the flag by a
+//! latch, and says what ran. (On a GPU the latch is a kernel, and each GEMM routes itself: see `cuda`.)
+//!
+//! ```
+//! use half::bf16;
+//! use std::time::Duration;
+//! use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+//! use w4ax::step::{HostLatch, StepFlag};
+//! use w4ax::{MatMut, MatRef, PackedFile, Precision, cpu::Cpu};
+//!
+//! # fn main() -> w4ax::Result<()> {
+//! // The quantised layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
+//! let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
+//! let mut file = PackedFile::default();
+//! for module in checkpoint.quantized() {
+//!     let LoadedWeight::Packed(weight) = checkpoint.weight(module)? else {
+//!         continue; // desc_act: see `weights::ActOrderWeight`.
+//!     };
+//!     file.weights.insert(module.to_owned(), weight);
+//! }
+//! let weight = file.weights.values().next().expect("a layer");
+//!
+//! let cpu = Cpu::new()?;
+//! let mut workspace = cpu.workspace(1, weight.k());
+//! let (x, mut y) = (vec![bf16::ONE; weight.k()], vec![bf16::ZERO; weight.n()]);
+//! let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
+//! for step in 0..3 {
+//!     if step != 1 {
+//!         flag.asked().store(step, Precision::A4); // In place of a dispatcher. Step 1 goes without a decision:
+//!     }
+//!     let ran = latch.latch(&flag, Duration::ZERO);
+//!     assert_eq!(ran.width, if step == 1 { Precision::Bf16 } else { Precision::A4 });
+//!     let (x, y) = (MatRef::new(&x, 1, weight.k())?, MatMut::new(&mut y, 1, weight.n())?);
+//!     cpu.gemm(x, weight, ran.width, None, y, &mut workspace)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod activations;
 pub mod calibrate;

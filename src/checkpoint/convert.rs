@@ -14,6 +14,8 @@ use std::path::Path;
 /// Quantised modules `x` become packed weights `x`, bit for bit. In a plain checkpoint the matrices `x.weight` are quantised
 /// and become weights `x`, but for the modules that are to stay plain: `lm_head`, whatever has `embed` in a part of its name,
 /// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
+///
+/// `examples/convert.rs` is this with a progress bar.
 #[derive(Clone, Debug)]
 pub struct Convert {
     /// How plain weights are quantised.

@@ -98,6 +98,23 @@ enum Health {
 
 /// Decides the activation width of every control step from the motion before it. See the [module](super) for the
 /// order of calls and the formulas.
+///
+/// ```
+/// use w4ax::Precision;
+/// use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
+/// # fn main() -> w4ax::Result<()> {
+/// let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
+/// let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
+/// let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
+/// assert_eq!(dispatcher.decide().active, Precision::Bf16); // Nothing is known yet.
+/// for _ in 0..8 {
+///     dispatcher.observe(&[0.8f64, 0.3, 0.0, 0.0, 0.0, 0.0, 1.0])?; // A fast, straight swing,
+///     dispatcher.decide();
+/// }
+/// assert_eq!(dispatcher.decide().active, Precision::A2); // for long enough.
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     kinematics: Kinematics,

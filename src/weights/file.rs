@@ -65,6 +65,20 @@ pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<Stri
 }
 
 /// Named packed weights, as one safetensors file holds them.
+///
+/// ```
+/// use w4ax::{Grouping, MatRef, PackedFile, Quantize};
+/// # fn main() -> w4ax::Result<()> {
+/// let plain: Vec<f32> = (0..32 * 64).map(|i| (i % 9) as f32 - 4.0).collect();
+/// let weight = Quantize::new(Grouping::G32).pack(MatRef::new(&plain, 32, 64)?)?;
+/// let mut file = PackedFile::default();
+/// file.weights.insert("layer".into(), weight.clone());
+///
+/// let bytes = file.to_bytes()?; // Or `save` and `load`.
+/// assert_eq!(PackedFile::from_bytes(&bytes, "in memory")?.get("layer")?, &weight);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PackedFile {
     /// The weights whose k are in order, by name, in the order of their names.

@@ -76,6 +76,27 @@ impl KOrder {
 ///
 /// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`], or [`KOrder::gather`] and then any
 /// backend's GEMM with [`ActOrderWeight::weight`].
+///
+/// ```
+/// use half::bf16;
+/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+/// use w4ax::{MatMut, MatRef, Precision, cpu::Cpu};
+/// # fn main() -> w4ax::Result<()> {
+/// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
+/// for module in checkpoint.quantized() {
+///     let LoadedWeight::ActOrder(weight) = checkpoint.weight(module)? else {
+///         continue;
+///     };
+///     let (n, k) = (weight.weight().n(), weight.weight().k());
+///     let (x, mut gathered) = (vec![bf16::ONE; k], vec![bf16::ZERO; k]);
+///     weight.order().gather(MatRef::new(&x, 1, k)?, MatMut::new(&mut gathered, 1, k)?)?;
+///     let (cpu, mut y) = (Cpu::new()?, vec![bf16::ZERO; n]);
+///     let (x, to) = (MatRef::new(&gathered, 1, k)?, MatMut::new(&mut y, 1, n)?);
+///     cpu.gemm(x, weight.weight(), Precision::A8, None, to, &mut cpu.workspace(1, k))?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActOrderWeight {
     weight: PackedWeight,

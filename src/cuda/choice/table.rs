@@ -48,6 +48,19 @@ struct Part {
 /// table; [`Choices::read`] and [`Gpu::with_choices`](super::Gpu::with_choices) put it to use, and
 /// [`GemmOptions`] overrides it call by call.
 ///
+/// ```
+/// use w4ax::cuda::Choices;
+/// # fn main() -> w4ax::Result<()> {
+/// let table = "arch,sms,width,groups,n,k,to_m,family,mode,tile\n\
+///              sm_87,16,a8,g128,4096,4096,16,decode,packed,3\n\
+///              sm_87,16,a8,g128,4096,4096,4096,prefill,packed,2\n";
+/// let choices = Choices::parse("for my robot", table)?;
+/// // let gpu = Gpu::new(0)?.with_choices(&choices);
+/// # let _ = choices;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # The file
 /// CSV with a header line; other columns are left alone, lines that begin with `#` too.
 ///
