@@ -45,8 +45,8 @@ struct Part {
 /// and number of tokens.
 ///
 /// [`Choices::built_in`] is what the library comes with. `cargo bench --features cuda --bench cuda -- --choices FILE` makes a
-/// table; [`Choices::read`] and [`Gpu::with_choices`](super::Gpu::with_choices) put it to use, and
-/// [`GemmOptions`] overrides it call by call.
+/// table; [`Choices::read`] and [`Gpu::with_choices`](crate::cuda::Gpu::with_choices) put it to use, and
+/// [`GemmOptions`](crate::cuda::GemmOptions) overrides it call by call.
 ///
 /// ```
 /// use w4ax::cuda::Choices;
