@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::rng;
 use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 use w4ax::step::{HostLatch, StepFlag};
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Quantize, reference};
 
@@ -222,6 +223,38 @@ fn a_step_runs_at_the_flags_width() {
             );
         }
     }
+}
+
+/// GPTQ's desc_act: x in the matrix's order, the mirror's bits for x in the weight's.
+#[test]
+fn a_weight_in_another_order_gathers_x() {
+    let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act").unwrap();
+    let backend = Backend::new(CPU).unwrap();
+    let rng = &mut rng(5);
+    let mut permuted = 0;
+    for module in checkpoint.quantized() {
+        let LoadedWeight::ActOrder(weight) = checkpoint.weight(module).unwrap() else {
+            continue;
+        };
+        permuted += usize::from(!weight.order().is_identity());
+        let (n, k) = (weight.weight().n(), weight.weight().k());
+        let values = random(rng, &[3, k]);
+        let order = weight.order().as_slice();
+        let gathered: Vec<bf16> = (values.chunks(k))
+            .flat_map(|x| order.iter().map(|&i| x[i as usize]))
+            .collect();
+        let x = Tensor::from_slice(&values, (3, k), CPU).unwrap();
+        let linear = backend.linear_act_order(&weight, None).unwrap();
+        for precision in Precision::ALL {
+            let expected = mirror(&gathered, weight.weight(), precision, None);
+            let y = linear.forward_at(&x, precision).unwrap();
+            assert_eq!(y.dims(), [3, n]);
+            assert_eq!(bits(&y), bits_of(&expected), "{module} {precision}");
+        }
+        let wrong = linear.forward(&x.narrow(1, 0, k - 1).unwrap());
+        assert!(wrong.unwrap_err().to_string().contains("x: expected"));
+    }
+    assert!(permuted > 0);
 }
 
 /// candle's own product with the dequantised weight, in f32.

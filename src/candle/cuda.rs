@@ -38,6 +38,10 @@ impl Place {
         })
     }
 
+    pub fn device(&self) -> &CudaDevice {
+        &self.device
+    }
+
     pub fn load(&self, weight: &PackedWeight, bias: Option<&[f32]>) -> Result<Loaded> {
         let bias = bias
             .map(|bias| self.stream.clone_htod(bias))

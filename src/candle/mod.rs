@@ -27,7 +27,7 @@
 //! a latch holds when the kernel runs. Without any it runs at BF16.
 //!
 //! # What is copied
-//! Nothing: x is read where candle has it, y is written where candle will have it. Rows may be strided; a tensor whose last dimension
+//! Nothing, but for [`Backend::linear_act_order`]: x is read where candle has it, y is written where candle will have it. Rows may be strided; a tensor whose last dimension
 //! is not contiguous is an error, and so is one that is not BF16 ([`candle_core::Tensor::contiguous`], [`candle_core::Tensor::to_dtype`]
 //! say what they do).
 //!
@@ -37,9 +37,10 @@
 mod cuda;
 
 use crate::cpu::{Cpu, Workspace};
+use crate::weights::ActOrderWeight;
 use crate::{MatMut, MatRef, PackedWeight, Precision};
 use candle_core::{
-    CpuStorage, CustomOp1, DType, Device, Error, Layout, Module, Result, Shape, Tensor,
+    CpuStorage, CustomOp1, D, DType, Device, Error, Layout, Module, Result, Shape, Tensor,
 };
 use half::bf16;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -104,10 +105,36 @@ impl Backend {
         Ok(Linear {
             backend: self.clone(),
             loaded: Arc::new(loaded),
+            order: None,
             n,
             k,
             width: Width::Fixed(Precision::Bf16),
         })
+    }
+
+    /// A layer of a weight whose k stand in another order than x's (GPTQ's `desc_act`): each call gathers x first, which is a copy of it.
+    ///
+    /// # Errors
+    /// As [`Backend::linear`].
+    pub fn linear_act_order(
+        &self,
+        weight: &ActOrderWeight,
+        bias: Option<&Tensor>,
+    ) -> Result<Linear> {
+        let order = Tensor::new(weight.order().as_slice(), &self.device())?;
+        let linear = self.linear(weight.weight().clone(), bias)?;
+        Ok(Linear {
+            order: Some(order),
+            ..linear
+        })
+    }
+
+    fn device(&self) -> Device {
+        match &*self.0 {
+            Place::Cpu { .. } => Device::Cpu,
+            #[cfg(feature = "candle-cuda")]
+            Place::Cuda(place) => Device::Cuda(place.device().clone()),
+        }
     }
 }
 
@@ -171,6 +198,8 @@ enum Loaded {
 pub struct Linear {
     backend: Backend,
     loaded: Arc<Loaded>,
+    /// Which of x's k stands where in the weight.
+    order: Option<Tensor>,
     n: usize,
     k: usize,
     width: Width,
@@ -204,10 +233,21 @@ impl Linear {
     }
 
     fn run(&self, x: &Tensor, width: &Width) -> Result<Tensor> {
-        x.apply_op1_no_bwd(&Call {
+        let call = Call {
             linear: self,
             width,
-        })
+        };
+        match &self.order {
+            None => x.apply_op1_no_bwd(&call),
+            Some(order) => {
+                // Of another shape: the call says so.
+                if x.dims().last() == Some(&self.k) {
+                    x.index_select(order, D::Minus1)?.apply_op1_no_bwd(&call)
+                } else {
+                    x.apply_op1_no_bwd(&call)
+                }
+            }
+        }
     }
 }
 
