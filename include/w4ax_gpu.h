@@ -166,8 +166,8 @@ typedef struct w4ax_gpu_plan {
  * or tile that there is no kernel for. */
 w4ax_status w4ax_gpu_plan_problem(const w4ax_gpu_problem *problem, w4ax_gpu_plan *plan);
 
-/* Bytes of workspace for these numbers, often 0: as w4ax_gpu_plan_problem. They are enough for fewer tokens and for narrower
- * widths too, for any N, and for fewer inputs. */
+/* Bytes of workspace for these numbers, often 0; refused as by w4ax_gpu_plan_problem. They are enough on every device, for fewer tokens
+ * and for narrower widths too, for any N, and for fewer inputs. */
 w4ax_status w4ax_gpu_workspace_bytes(const w4ax_gpu_problem *problem, size_t *bytes);
 
 /* Tile variants of a family (not W4AX_FAMILY_AUTO). */

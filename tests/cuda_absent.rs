@@ -3,8 +3,10 @@
 //! On a machine with a GPU the same calls succeed, and the tests say so instead of failing.
 
 use std::process::Command;
+use w4ax::cuda::{
+    Chip, Family, GemmOptions, Gpu, PackedActivations, Problem, Unavailable, Workspace,
+};
 use w4ax::cuda::{ConditionalNodes, build_info, device_count, driver_version, kernel_names};
-use w4ax::cuda::{Family, GemmOptions, Gpu, PackedActivations, Problem, Unavailable, Workspace};
 use w4ax::{Error, Grouping, Precision};
 
 /// Device 0, or an error of one of the known kinds.
@@ -123,6 +125,32 @@ fn plans_need_no_device() {
                 plan.blocks * plan.tile_n.max(1) * plan.tile_m.max(1) >= m * 4096,
                 "{plan}"
             );
+        }
+    }
+    // Whatever a table picks for a device, N and up to so many tokens: what was asked for beforehand is enough.
+    for wgmma in [false, true] {
+        let chip = Chip {
+            capability: (9, 0),
+            wgmma,
+            multiprocessors: 132,
+        };
+        let k = 11008;
+        for (precision, most) in [
+            (Precision::A4, 20),
+            (Precision::A8, 300),
+            (Precision::A8, 2),
+        ] {
+            let enough = problem(most, precision).workspace_bytes().expect("a size");
+            assert!(enough <= Workspace::bytes_for(most, k).expect("a size"));
+            for (m, n) in (1..=most).flat_map(|m| [(m, 100), (m, 4096), (m, 22016)]) {
+                let plan = Problem {
+                    n,
+                    ..problem(m, precision)
+                }
+                .plan_for(&chip)
+                .expect("a real shape");
+                assert!(plan.workspace_bytes <= enough, "{m} x {n}: {plan}");
+            }
         }
     }
     // Routed by a latch: one kernel for all widths, and room for the widest.

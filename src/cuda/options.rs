@@ -192,6 +192,35 @@ impl Problem {
         self.plan_on(-1, &Choices::built_in().of(chip))
     }
 
+    /// Bytes of workspace that are enough for it on every device and whatever a table picks, for fewer tokens and narrower widths as well, for
+    /// any N and for fewer inputs. Often 0.
+    ///
+    /// # Errors
+    /// As [`Problem::plan`].
+    pub fn workspace_bytes(&self) -> Result<usize> {
+        let asked = self.options;
+        let own = self.plan()?.workspace_bytes;
+        if self.packed || asked.fused == Some(true) {
+            return Ok(own);
+        }
+        let bytes = |family| -> Result<usize> {
+            let options = GemmOptions {
+                family,
+                fused: Some(false),
+                ..asked
+            };
+            Ok(Self { options, ..*self }.plan()?.workspace_bytes)
+        };
+        let most = own.max(bytes(asked.family)?);
+        // What a device that has it may pick instead.
+        let wgmma = asked.family.is_none() && asked.tile.is_none() && !self.latched && self.m > 2;
+        Ok(if wgmma {
+            most.max(bytes(Some(Family::Wgmma))?)
+        } else {
+            most
+        })
+    }
+
     /// What would run on a device of that number.
     pub(super) fn plan_on(&self, device: i32, choices: &ChipChoices) -> Result<Plan> {
         let n = extent("N", self.n)?;

@@ -97,7 +97,7 @@ impl Workspace {
                             ..Default::default()
                         },
                     };
-                    most = most.max(problem.plan()?.workspace_bytes);
+                    most = most.max(problem.workspace_bytes()?);
                 }
             }
         }

@@ -112,8 +112,9 @@ static void plans(void) {
     no_kernels(table);
     EXPECT(table, w4ax_gpu_workspace_bytes(&p, &bytes));
     if (table == W4AX_OK) {
-        CHECK(plan.workspace_bytes == bytes && bytes > 0 && plan.launches == 2);
-        CHECK(plan.family == W4AX_FAMILY_DECODE && plan.mode == W4AX_MODE_PACKED && plan.tile >= 1);
+        CHECK(plan.workspace_bytes <= bytes && bytes > 0);
+        CHECK(plan.family == W4AX_FAMILY_DECODE && plan.tile >= 1);
+        CHECK(plan.mode == (plan.launches == 2 ? W4AX_MODE_PACKED : W4AX_MODE_FUSED));
         CHECK(strncmp(plan.kernel, "decode_a4", 9) == 0 && plan.mma == W4AX_MMA_NONE && plan.blocks >= 1);
         CHECK(plan.slow_x == 0 && plan.slow_y == 0 && plan.reserved == 0);
         p.mode = W4AX_MODE_FUSED;
@@ -128,6 +129,8 @@ static void plans(void) {
             for (p.m = 1; p.m <= M; p.m++) {
                 OK(w4ax_gpu_workspace_bytes(&p, &more));
                 CHECK(p.width > W4AX_A4 || more <= bytes);
+                OK(w4ax_gpu_plan_problem(&p, &plan));
+                CHECK(plan.workspace_bytes <= more);
             }
         }
     }

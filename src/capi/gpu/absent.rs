@@ -28,6 +28,10 @@ pub fn plan(_: &Problem) -> Result<GpuPlan> {
     absent()
 }
 
+pub fn workspace_bytes(_: &Problem) -> Result<usize> {
+    absent()
+}
+
 pub fn tiles(_family: u32) -> Result<u32> {
     absent()
 }

@@ -147,18 +147,27 @@ fn plan_of(plan: &Plan, mma: Mma) -> GpuPlan {
     }
 }
 
+impl From<&Problem> for cuda::Problem {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            m: problem.m,
+            n: problem.n,
+            k: problem.k,
+            precision: problem.choice.width,
+            latched: false,
+            grouping: problem.grouping,
+            packed: problem.choice.packed(),
+            options: problem.choice.into(),
+        }
+    }
+}
+
 pub fn plan(problem: &Problem) -> Result<GpuPlan> {
-    let problem = cuda::Problem {
-        m: problem.m,
-        n: problem.n,
-        k: problem.k,
-        precision: problem.choice.width,
-        latched: false,
-        grouping: problem.grouping,
-        packed: problem.choice.packed(),
-        options: problem.choice.into(),
-    };
-    Ok(plan_of(&problem.plan()?, Mma::None))
+    Ok(plan_of(&cuda::Problem::from(problem).plan()?, Mma::None))
+}
+
+pub fn workspace_bytes(problem: &Problem) -> Result<usize> {
+    Ok(cuda::Problem::from(problem).workspace_bytes()?)
 }
 
 pub fn tiles(family: u32) -> Result<u32> {

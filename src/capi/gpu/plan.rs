@@ -41,10 +41,10 @@ pub struct GpuPlan {
 
 /// # Safety
 /// As [`raw::arguments`].
-unsafe fn plan(problem: *const GpuProblem) -> Result<GpuPlan> {
+unsafe fn problem(problem: *const GpuProblem) -> Result<Problem> {
     // SAFETY: passed on.
     let p = unsafe { raw::arguments("problem", problem)? };
-    backend::plan(&Problem {
+    Ok(Problem {
         m: p.m,
         n: p.n,
         k: p.k,
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn w4ax_gpu_plan_problem(
         // SAFETY: the contract of this function.
         unsafe {
             let output = raw::output("plan", plan)?;
-            output.write(self::plan(problem)?);
+            output.write(backend::plan(&self::problem(problem)?)?);
         }
         Ok(())
     })
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn w4ax_gpu_workspace_bytes(
         // SAFETY: the contract of this function.
         unsafe {
             let output = raw::output("bytes", bytes)?;
-            output.write(plan(problem)?.workspace_bytes);
+            output.write(backend::workspace_bytes(&self::problem(problem)?)?);
         }
         Ok(())
     })
