@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
-    choices: Arc<ChipChoices>,
+    choices: ChipChoices,
 }
 
 struct Inner {
@@ -121,7 +121,7 @@ impl Gpu {
             multiprocessors: multiprocessors as u32,
         };
         Ok(Self {
-            choices: Arc::new(Choices::built_in().of(&chip)),
+            choices: Choices::built_in().of(&chip),
             inner: Arc::new(Inner {
                 context,
                 name,
@@ -135,7 +135,7 @@ impl Gpu {
     pub fn with_choices(&self, choices: &Choices) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            choices: Arc::new(choices.of(&self.inner.chip)),
+            choices: choices.of(&self.inner.chip),
         }
     }
 

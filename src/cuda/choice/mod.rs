@@ -5,6 +5,7 @@ mod table;
 use super::ffi;
 use super::options::{Family, GemmOptions, Mode, group_code, mode_code};
 use crate::{Grouping, Precision};
+use std::sync::Arc;
 use table::{Case, Row};
 
 pub use table::Choices;
@@ -30,10 +31,10 @@ impl Chip {
 }
 
 /// A table for one device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ChipChoices {
-    with_wgmma: Vec<Case>,
-    without: Vec<Case>,
+    with_wgmma: Arc<Vec<Case>>,
+    without: Arc<Vec<Case>>,
 }
 
 impl ChipChoices {

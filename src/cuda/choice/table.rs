@@ -4,7 +4,7 @@ use super::{Chip, ChipChoices};
 use crate::cuda::options::{Family, Mode};
 use crate::{Error, Grouping, Precision, Result};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// One row of a table: up to this many tokens, from where the row before ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ struct Part {
     arch: u32,
     wgmma: bool,
     multiprocessors: u32,
-    cases: Vec<Case>,
+    /// Shared with every device that reads them.
+    cases: Arc<Vec<Case>>,
 }
 
 /// Crossovers between kernel families, fused and packed activations, and tile variants, by architecture, width, grouping, shape
@@ -205,11 +206,11 @@ impl Choices {
                     arch,
                     wgmma,
                     multiprocessors: line.sms,
-                    cases: Vec::new(),
+                    cases: Arc::default(),
                 },
             );
             let case = find_or_push(
-                &mut part.cases,
+                Arc::make_mut(&mut part.cases),
                 |c| (c.precision, c.grouping) == (precision, grouping),
                 || Case {
                     precision,
@@ -261,10 +262,14 @@ impl Choices {
             (self.parts.iter())
                 .filter(|p| p.wgmma == wgmma)
                 .min_by_key(nearest)
-                .map_or_else(Vec::new, |p| p.cases.clone())
+                .map_or_else(Arc::default, |p| Arc::clone(&p.cases))
         };
         ChipChoices {
-            with_wgmma: if chip.wgmma { part(true) } else { Vec::new() },
+            with_wgmma: if chip.wgmma {
+                part(true)
+            } else {
+                Arc::default()
+            },
             without: part(false),
         }
     }
