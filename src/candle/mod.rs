@@ -237,17 +237,16 @@ impl Linear {
             linear: self,
             width,
         };
-        match &self.order {
-            None => x.apply_op1_no_bwd(&call),
-            Some(order) => {
-                // Of another shape: the call says so.
-                if x.dims().last() == Some(&self.k) {
-                    x.index_select(order, D::Minus1)?.apply_op1_no_bwd(&call)
-                } else {
-                    x.apply_op1_no_bwd(&call)
-                }
+        let gathered;
+        let x = match &self.order {
+            // Of another shape: the call says so.
+            Some(order) if x.dims().last() == Some(&self.k) => {
+                gathered = x.index_select(order, D::Minus1)?;
+                &gathered
             }
-        }
+            _ => x,
+        };
+        x.apply_op1_no_bwd(&call)
     }
 }
 
