@@ -6,7 +6,9 @@
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod compute;
+pub mod draw;
 pub mod policy;
 pub mod rollouts;
+pub mod rows;
 pub mod setup;
 pub mod table;
