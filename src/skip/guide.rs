@@ -118,7 +118,7 @@ impl Guide {
         if self.fault {
             if self.continuity.is_full() {
                 self.fault = false;
-                self.to_starts();
+                self.restart_points();
             }
         } else if self.config.pre_skip {
             for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
@@ -141,10 +141,10 @@ impl Guide {
     pub fn reset(&mut self) {
         self.continuity.clear();
         self.fault = false;
-        self.to_starts();
+        self.restart_points();
     }
 
-    fn to_starts(&mut self) {
+    fn restart_points(&mut self) {
         for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
             *point = gap.start;
         }
