@@ -17,6 +17,7 @@
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
 //! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI). With feature `cuda`, `cuda`: the GPU's.
 //! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
+//! - [`skip`]: layers that are left out by the same motion (DySL-VLA, arXiv 2602.22896).
 //! - [`WidthFlag`]: the word that carries a step's width to whoever runs it; [`step`]: a control step around it.
 //!
 //! ```
@@ -109,6 +110,7 @@ mod matrix;
 pub mod numerics;
 mod precision;
 pub mod reference;
+pub mod skip;
 pub mod step;
 mod tensors;
 pub mod weights;

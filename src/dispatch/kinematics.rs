@@ -11,7 +11,7 @@ pub type Action = [f64; ACTION_DIM];
 
 /// The last `size` values of a series, in fixed storage.
 #[derive(Clone, Debug)]
-struct Window {
+pub(crate) struct Window {
     values: [f64; MAX_WINDOW],
     size: usize,
     len: usize,
@@ -20,7 +20,7 @@ struct Window {
 }
 
 impl Window {
-    fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         debug_assert!((1..=MAX_WINDOW).contains(&size));
         Self {
             values: [0.0; MAX_WINDOW],
@@ -30,7 +30,7 @@ impl Window {
         }
     }
 
-    fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.values[self.next] = value;
         self.next = if self.next + 1 == self.size {
             0
@@ -42,13 +42,23 @@ impl Window {
 
     /// Over what there is. Summed anew, oldest value first: the result depends on the values in the window alone,
     /// not on what has left it (as a running sum would) nor on where the ring starts.
-    fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         let (newer, older) =
             self.values[..self.len].split_at(if self.len < self.size { 0 } else { self.next });
         older.iter().chain(newer).sum::<f64>() / self.len as f64
     }
 
-    fn clear(&mut self) {
+    /// How many values it holds at most.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How many values there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn clear(&mut self) {
         (self.len, self.next) = (0, 0);
     }
 }
@@ -88,14 +98,7 @@ impl Kinematics {
     /// - [`Error::NotFinite`]: an element is NaN or infinite;
     /// - [`Error::Range`]: the elements are finite, but so large that M or J is not.
     pub fn push(&mut self, action: &Action) -> Result<()> {
-        if let Some(index) = action.iter().position(|x| !x.is_finite()) {
-            let value = action[index];
-            return Err(Error::NotFinite {
-                what: "action",
-                index,
-                value,
-            });
-        }
+        check_finite(action)?;
         let [x, y, z, rx, ry, rz, _gripper] = *action;
         let rotation = [rx, ry, rz];
         let turned = self
@@ -151,8 +154,20 @@ impl Kinematics {
     }
 }
 
+/// [`Error::NotFinite`] for the first element that is not.
+pub(crate) fn check_finite(action: &Action) -> Result<()> {
+    match action.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NotFinite {
+            what: "action",
+            index,
+            value: action[index],
+        }),
+    }
+}
+
 /// The L2 norm.
-pub(crate) fn norm(v: [f64; 3]) -> f64 {
+pub(crate) fn norm<const N: usize>(v: [f64; N]) -> f64 {
     v.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 

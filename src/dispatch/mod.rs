@@ -44,6 +44,6 @@ mod window;
 pub use config::{Algorithm, DispatchConfig, MAX_WINDOW, MotionScale, Thresholds};
 pub use counter::SaturatingCounter;
 pub use dispatcher::{Decision, Dispatcher, Reason};
-pub(crate) use kinematics::norm;
 pub use kinematics::{ACTION_DIM, Action, Kinematics};
+pub(crate) use kinematics::{Window, check_finite, norm};
 pub use window::TargetWindow;

@@ -1,0 +1,357 @@
+//! Adapters and controllers in a safetensors file.
+//!
+//! `__metadata__` holds `"format": "w4ax-skip"`, `"version"` ([`FORMAT_VERSION`]), `"config"` (a [`NetworkConfig`] as JSON) and
+//! `"metrics"`, a JSON object that is for people. With d the width of the stack, ha and hc the networks' inner widths, for each dynamic layer i
+//!
+//! | tensor | dtype | shape |
+//! |---|---|---|
+//! | `adapters.{i}.norm` | F32 | `[d]` |
+//! | `adapters.{i}.up.weight` | BF16 | `[ha, d]` |
+//! | `adapters.{i}.down.weight` | BF16 | `[d, ha]` |
+//! | `controllers.{i}.norm` | F32 | `[d]` |
+//! | `controllers.{i}.hidden.weight` | BF16 | `[hc, d]` |
+//! | `controllers.{i}.out.weight` | F32 | `[hc]` |
+//! | `controllers.{i}.bias` | F32 | `[1]` |
+//!
+//! and, where the configuration has an `exit`, the three tensors of an adapter as `exit.*`. There is nothing else in it.
+
+use super::Layers;
+use crate::tensors::TensorFile;
+use crate::{Error, Result};
+use half::bf16;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+/// The newest version of the file format that this crate writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What the networks were made for, and how.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// n: layers of the stack.
+    pub layers: usize,
+    /// d: width of its hidden state.
+    pub width: usize,
+    /// The layers that always run.
+    pub static_layers: Vec<usize>,
+    /// The share that they were picked by; none if they were not.
+    #[serde(default)]
+    pub static_ratio: Option<f64>,
+    /// `[n]`: mean cosine similarity of each layer's input and output.
+    pub similarity: Vec<f64>,
+    /// ha: inner width of an adapter.
+    pub adapter_hidden: usize,
+    /// hc: inner width of a controller.
+    pub controller_hidden: usize,
+    /// What a layer costs in the loss of stage 2.
+    pub lambda: f64,
+    /// Of the training.
+    pub seed: u64,
+    /// The layer whose input an own adapter leads to the head from: early exit at a fixed depth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<usize>,
+}
+
+/// `x + down(silu(up(rms(x) * norm)))`: what stands for the rest of a gap. The epsilon of rms is 1e-5.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// `[d]`: the factors of rms.
+    pub norm: Vec<f32>,
+    /// `[ha, d]`.
+    pub up: Vec<bf16>,
+    /// `[d, ha]`.
+    pub down: Vec<bf16>,
+}
+
+/// `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`: the probability that a skip does no harm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Controller {
+    /// `[d]`: the factors of rms.
+    pub norm: Vec<f32>,
+    /// `[hc, d]`.
+    pub hidden: Vec<bf16>,
+    /// `[hc]`.
+    pub out: Vec<f32>,
+    /// One number.
+    pub bias: f32,
+}
+
+/// The adapters and controllers of a stack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SkipFile {
+    /// What they were made for.
+    pub config: NetworkConfig,
+    /// By dynamic layer.
+    pub adapters: BTreeMap<usize, Adapter>,
+    /// By dynamic layer.
+    pub controllers: BTreeMap<usize, Controller>,
+    /// The adapter of [`NetworkConfig::exit`].
+    pub exit: Option<Adapter>,
+    /// Losses, errors, time: whatever the training has to say.
+    pub metrics: serde_json::Map<String, serde_json::Value>,
+}
+
+impl NetworkConfig {
+    /// The stack's static layers and gaps.
+    ///
+    /// # Errors
+    /// As [`Layers::new`].
+    pub fn skip_layers(&self) -> Result<Layers> {
+        Layers::new(self.layers, &self.static_layers)
+    }
+
+    fn check(&self, file: &str) -> Result<Layers> {
+        let refuse = |reason: String| Err(Error::format(file, format!("`config`: {reason}")));
+        let layers = match self.skip_layers() {
+            Ok(layers) => layers,
+            Err(error) => return refuse(error.to_string()),
+        };
+        for (field, value) in [
+            ("width", self.width),
+            ("adapter_hidden", self.adapter_hidden),
+            ("controller_hidden", self.controller_hidden),
+        ] {
+            if value == 0 {
+                return refuse(format!("`{field}` is 0"));
+            }
+        }
+        if self.similarity.len() != self.layers {
+            let (got, n) = (self.similarity.len(), self.layers);
+            return refuse(format!(
+                "`similarity` has {got} numbers, there are {n} layers"
+            ));
+        }
+        if let Some(exit) = self.exit.filter(|&exit| exit >= self.layers) {
+            return refuse(format!("`exit` is {exit} of {} layers", self.layers));
+        }
+        Ok(layers)
+    }
+}
+
+impl SkipFile {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] or [`Error::Tensor`] for networks that are not those of the configuration, [`Error::MissingTensor`] for one that is
+    /// not there.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let layers = self.config.check(&file)?;
+        let dynamic: BTreeSet<usize> = layers.dynamic_layers().collect();
+        for &layer in self.adapters.keys().chain(self.controllers.keys()) {
+            if !dynamic.contains(&layer) {
+                let reason = format!("a network of layer {layer}, which is not dynamic");
+                return Err(Error::format(file, reason));
+            }
+        }
+        let mut out = Tensors::new(&file);
+        let c = &self.config;
+        let missing = |name: String| Error::MissingTensor {
+            file: file.clone(),
+            name,
+        };
+        for layer in dynamic {
+            let name = format!("adapters.{layer}");
+            let adapter = self.adapters.get(&layer);
+            out.adapter(&name, adapter.ok_or_else(|| missing(name.clone()))?, c)?;
+            let name = format!("controllers.{layer}");
+            let controller = self.controllers.get(&layer);
+            out.controller(&name, controller.ok_or_else(|| missing(name.clone()))?, c)?;
+        }
+        match (&self.exit, c.exit) {
+            (None, None) => (),
+            (Some(exit), Some(_)) => out.adapter("exit", exit, c)?,
+            _ => {
+                return Err(Error::format(
+                    file,
+                    "`exit` is not in both, file and configuration",
+                ));
+            }
+        }
+        let json = |value: serde_json::Result<String>| {
+            value.map_err(|error| Error::format(file.clone(), error.to_string()))
+        };
+        let metadata = HashMap::from([
+            ("format".into(), "w4ax-skip".into()),
+            ("version".into(), FORMAT_VERSION.to_string()),
+            ("config".into(), json(serde_json::to_string(c))?),
+            (
+                "metrics".into(),
+                json(serde_json::to_string(&self.metrics))?,
+            ),
+        ]);
+        let bytes = safetensors::serialize(out.tensors, Some(metadata))
+            .map_err(|error| Error::format(file.clone(), error.to_string()))?;
+        crate::file::write_atomically(path, &bytes)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a truncated, foreign, newer or inconsistent file; [`Error::MissingTensor`];
+    /// [`Error::Tensor`] for one of another type or shape, that the configuration has no place for, or with a value that is
+    /// not finite.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let file = TensorFile::open(path.as_ref())?;
+        let bad = |reason: String| Error::format(file.name(), reason);
+        let field = |name: &str| {
+            let field = file.metadata().and_then(|m| m.get(name));
+            field.ok_or_else(|| bad(format!("there is no metadata `{name}`")))
+        };
+        match field("format")?.as_str() {
+            "w4ax-skip" => (),
+            other => return Err(bad(format!("the format is `{other}`, not `w4ax-skip`"))),
+        }
+        match field("version")?.parse::<u32>() {
+            Ok(FORMAT_VERSION) => (),
+            Ok(newer) if newer > FORMAT_VERSION => {
+                return Err(bad(format!(
+                    "version {newer} of the format; this crate reads up to {FORMAT_VERSION}"
+                )));
+            }
+            _ => return Err(bad("the version is none".into())),
+        }
+        let config: NetworkConfig = serde_json::from_str(field("config")?)
+            .map_err(|error| bad(format!("`config`: {error}")))?;
+        let metrics = serde_json::from_str(field("metrics")?)
+            .map_err(|error| bad(format!("`metrics`: {error}")))?;
+        let layers = config.check(&file.name())?;
+        let mut read = Reader {
+            unread: file.names().into_iter().collect(),
+            file: &file,
+            config: &config,
+        };
+        let (mut adapters, mut controllers) = (BTreeMap::new(), BTreeMap::new());
+        for layer in layers.dynamic_layers() {
+            adapters.insert(layer, read.adapter(&format!("adapters.{layer}"))?);
+            controllers.insert(layer, read.controller(&format!("controllers.{layer}"))?);
+        }
+        let exit = config.exit.map(|_| read.adapter("exit")).transpose()?;
+        if let Some(name) = read.unread.first() {
+            let reason = "the configuration has no place for it";
+            return Err(Error::tensor(file.name(), name, reason));
+        }
+        Ok(Self {
+            config,
+            adapters,
+            controllers,
+            exit,
+            metrics,
+        })
+    }
+
+    /// Numbers in all networks.
+    pub fn parameters(&self) -> usize {
+        let adapter = |a: &Adapter| a.norm.len() + a.up.len() + a.down.len();
+        let controller = |c: &Controller| c.norm.len() + c.hidden.len() + c.out.len() + 1;
+        let adapters = self.adapters.values().chain(&self.exit);
+        adapters.map(adapter).sum::<usize>()
+            + self.controllers.values().map(controller).sum::<usize>()
+    }
+}
+
+/// The tensors of a file that is written.
+struct Tensors<'a> {
+    file: &'a str,
+    tensors: Vec<(String, TensorView<'a>)>,
+}
+
+impl<'a> Tensors<'a> {
+    fn new(file: &'a str) -> Self {
+        Self {
+            file,
+            tensors: Vec::new(),
+        }
+    }
+
+    fn add<T: bytemuck::Pod>(
+        &mut self,
+        name: String,
+        dtype: Dtype,
+        shape: &[usize],
+        values: &'a [T],
+    ) -> Result<()> {
+        let bytes = bytemuck::cast_slice(values);
+        match TensorView::new(dtype, shape.to_vec(), bytes) {
+            Ok(view) => self.tensors.push((name, view)),
+            Err(error) => return Err(Error::tensor(self.file, name, error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn adapter(&mut self, name: &str, adapter: &'a Adapter, c: &NetworkConfig) -> Result<()> {
+        let (d, ha) = (c.width, c.adapter_hidden);
+        self.add(format!("{name}.norm"), Dtype::F32, &[d], &adapter.norm)?;
+        let (up, down) = (format!("{name}.up.weight"), format!("{name}.down.weight"));
+        self.add(up, Dtype::BF16, &[ha, d], &adapter.up)?;
+        self.add(down, Dtype::BF16, &[d, ha], &adapter.down)
+    }
+
+    fn controller(&mut self, name: &str, of: &'a Controller, c: &NetworkConfig) -> Result<()> {
+        let (d, hc) = (c.width, c.controller_hidden);
+        self.add(format!("{name}.norm"), Dtype::F32, &[d], &of.norm)?;
+        let hidden = format!("{name}.hidden.weight");
+        self.add(hidden, Dtype::BF16, &[hc, d], &of.hidden)?;
+        self.add(format!("{name}.out.weight"), Dtype::F32, &[hc], &of.out)?;
+        let bias = std::slice::from_ref(&of.bias);
+        self.add(format!("{name}.bias"), Dtype::F32, &[1], bias)
+    }
+}
+
+/// The tensors of a file that is read.
+struct Reader<'a> {
+    file: &'a TensorFile,
+    config: &'a NetworkConfig,
+    unread: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    /// Values of that type and shape, all finite.
+    fn read<T>(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>>
+    where
+        T: bytemuck::Pod + Into<f64>,
+    {
+        let info = self.file.info(&name);
+        if let Some(info) = info.filter(|info| info.dtype != dtype || info.shape != shape) {
+            let reason = format!(
+                "it must be {dtype:?} {shape:?}, it is {:?} {:?}",
+                info.dtype, info.shape
+            );
+            return Err(Error::tensor(self.file.name(), name, reason));
+        }
+        let values: Vec<T> = self.file.read(&name)?;
+        let finite = |value: &T| {
+            let value: f64 = (*value).into();
+            value.is_finite()
+        };
+        if let Some(at) = values.iter().position(|value| !finite(value)) {
+            let value: f64 = values[at].into();
+            let reason = format!("element {at} is {value}, it must be finite");
+            return Err(Error::tensor(self.file.name(), name, reason));
+        }
+        self.unread.remove(&name);
+        Ok(values)
+    }
+
+    fn adapter(&mut self, name: &str) -> Result<Adapter> {
+        let (d, ha) = (self.config.width, self.config.adapter_hidden);
+        Ok(Adapter {
+            norm: self.read(format!("{name}.norm"), Dtype::F32, &[d])?,
+            up: self.read(format!("{name}.up.weight"), Dtype::BF16, &[ha, d])?,
+            down: self.read(format!("{name}.down.weight"), Dtype::BF16, &[d, ha])?,
+        })
+    }
+
+    fn controller(&mut self, name: &str) -> Result<Controller> {
+        let (d, hc) = (self.config.width, self.config.controller_hidden);
+        Ok(Controller {
+            norm: self.read(format!("{name}.norm"), Dtype::F32, &[d])?,
+            hidden: self.read(format!("{name}.hidden.weight"), Dtype::BF16, &[hc, d])?,
+            out: self.read(format!("{name}.out.weight"), Dtype::F32, &[hc])?,
+            bias: self.read(format!("{name}.bias"), Dtype::F32, &[1])?[0],
+        })
+    }
+}

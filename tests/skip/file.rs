@@ -1,0 +1,190 @@
+//! Files of adapters and controllers: what was saved is loaded, what is corrupt or of another stack is refused by name.
+
+use half::bf16;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+use w4ax::Error;
+use w4ax::skip::{Adapter, Controller, NetworkConfig, SkipFile};
+
+fn adapter(seed: usize, d: usize, ha: usize) -> Adapter {
+    let value = |i: usize| ((i * 7 + seed) % 13) as f32 * 0.25 - 1.5;
+    Adapter {
+        norm: (0..d).map(value).collect(),
+        up: (0..ha * d).map(|i| bf16::from_f32(value(i))).collect(),
+        down: (0..ha * d).map(|i| bf16::from_f32(value(i + 5))).collect(),
+    }
+}
+
+/// Five layers of width 6, 0 and 3 static.
+fn file() -> SkipFile {
+    let (d, ha, hc) = (6, 4, 3);
+    let controller = |seed: usize| Controller {
+        norm: vec![1.0; d],
+        hidden: vec![bf16::from_f32(seed as f32); hc * d],
+        out: vec![0.5; hc],
+        bias: -1.0,
+    };
+    SkipFile {
+        config: NetworkConfig {
+            layers: 5,
+            width: d,
+            static_layers: vec![0, 3],
+            static_ratio: Some(0.4),
+            similarity: vec![0.5, 0.9, 0.95, 0.6, 0.99],
+            adapter_hidden: ha,
+            controller_hidden: hc,
+            lambda: 0.01,
+            seed: 7,
+            exit: Some(2),
+        },
+        adapters: [1, 2, 4].map(|l| (l, adapter(l, d, ha))).into(),
+        controllers: [1, 2, 4].map(|l| (l, controller(l))).into(),
+        exit: Some(adapter(9, d, ha)),
+        metrics: serde_json::from_str(r#"{"val_error": 0.125}"#).unwrap(),
+    }
+}
+
+#[test]
+fn what_is_saved_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let mut saved = file();
+    saved.save(&path).unwrap();
+    assert_eq!(SkipFile::load(&path).unwrap(), saved);
+    assert_eq!(saved.parameters(), 4 * (6 + 24 + 24) + 3 * (6 + 18 + 3 + 1));
+    (saved.exit, saved.config.exit) = (None, None);
+    saved.save(&path).unwrap();
+    assert_eq!(SkipFile::load(&path).unwrap(), saved);
+}
+
+#[test]
+fn networks_that_are_not_the_configurations_are_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let refused = |change: &dyn Fn(&mut SkipFile), words: &str| {
+        let mut file = file();
+        change(&mut file);
+        let error = file.save(&path).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(!path.exists());
+    };
+    refused(&|f| drop(f.adapters.remove(&2)), "`adapters.2`");
+    refused(&|f| drop(f.controllers.remove(&4)), "`controllers.4`");
+    refused(&|f| drop(f.adapters.insert(3, adapter(1, 6, 4))), "layer 3");
+    refused(
+        &|f| drop(f.adapters.insert(2, adapter(1, 6, 3))),
+        "`adapters.2.up.weight`",
+    );
+    refused(&|f| f.exit = None, "`exit`");
+    refused(&|f| f.config.exit = Some(5), "`exit` is 5 of 5");
+    refused(&|f| f.config.static_layers = vec![5], "static layers");
+    refused(&|f| f.config.similarity.truncate(4), "`similarity`");
+    refused(&|f| f.config.width = 0, "`width`");
+}
+
+type Parts = (
+    HashMap<String, String>,
+    Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+);
+
+fn parts(path: &Path) -> Parts {
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.iter().map(|(name, view)| {
+        (
+            name.to_owned(),
+            view.dtype(),
+            view.shape().to_vec(),
+            view.data().to_vec(),
+        )
+    });
+    (header.metadata().clone().unwrap(), tensors.collect())
+}
+
+#[test]
+fn what_is_not_such_a_file_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    file().save(&good).unwrap();
+    let load = |change: &dyn Fn(&mut Parts)| {
+        let mut parts = parts(&good);
+        change(&mut parts);
+        let views = parts.1.iter().map(|(name, dtype, shape, bytes)| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        let bytes = safetensors::serialize(views, Some(parts.0)).unwrap();
+        std::fs::write(&bad, bytes).unwrap();
+        SkipFile::load(&bad)
+    };
+    assert_eq!(load(&|_| ()).unwrap(), file());
+    let refused = |change: &dyn Fn(&mut Parts), words: &str| {
+        let error = load(change).unwrap_err();
+        let known = matches!(
+            error,
+            Error::Format { .. } | Error::Tensor { .. } | Error::MissingTensor { .. }
+        );
+        let error = error.to_string();
+        assert!(
+            known && error.contains(words) && error.contains("bad"),
+            "{error}"
+        );
+    };
+    for field in ["format", "version", "config", "metrics"] {
+        refused(&|p| drop(p.0.remove(field)), field);
+    }
+    let set = |p: &mut Parts, field: &str, value: &str| {
+        p.0.insert(field.into(), value.into());
+    };
+    refused(&|p| set(p, "format", "w4ax"), "`w4ax`");
+    refused(&|p| set(p, "version", "2"), "version 2");
+    refused(&|p| set(p, "version", "x"), "version");
+    refused(&|p| set(p, "config", "{"), "`config`");
+    refused(&|p| set(p, "metrics", "[]"), "`metrics`");
+    let config = |p: &mut Parts, from: &str, to: &str| {
+        let changed = p.0["config"].replace(from, to);
+        assert_ne!(changed, p.0["config"]);
+        set(p, "config", &changed);
+    };
+    refused(
+        &|p| config(p, "\"layers\":5", "\"layers\":6"),
+        "`similarity`",
+    );
+    refused(
+        &|p| config(p, "\"width\":6", "\"width\":8"),
+        "`adapters.1.norm`",
+    );
+    refused(&|p| config(p, "[0,3]", "[0]"), "`adapters.3.norm`");
+    refused(&|p| config(p, "[0,3]", "[0,2,3]"), "`adapters.2.");
+    refused(&|p| config(p, "\"seed\"", "\"sead\""), "sead");
+    fn tensor<'a>(p: &'a mut Parts, name: &str) -> &'a mut (String, Dtype, Vec<usize>, Vec<u8>) {
+        p.1.iter_mut().find(|t| t.0 == name).unwrap()
+    }
+    refused(
+        &|p| p.1.retain(|t| t.0 != "controllers.4.bias"),
+        "`controllers.4.bias`",
+    );
+    refused(
+        &|p| tensor(p, "adapters.2.up.weight").1 = Dtype::F16,
+        "`adapters.2.up.weight`",
+    );
+    refused(
+        &|p| tensor(p, "adapters.2.up.weight").2 = vec![6, 4],
+        "`adapters.2.up.weight`",
+    );
+    let nan = f32::NAN.to_le_bytes();
+    refused(
+        &|p| tensor(p, "controllers.1.out.weight").3[4..8].copy_from_slice(&nan),
+        "element 1",
+    );
+
+    let whole = std::fs::read(&good).unwrap();
+    for length in [0, 7, 100, whole.len() - 1] {
+        std::fs::write(&bad, &whole[..length]).unwrap();
+        assert!(matches!(SkipFile::load(&bad), Err(Error::Format { .. })));
+    }
+    let nowhere = SkipFile::load(folder.path().join("nowhere"));
+    assert!(matches!(nowhere, Err(Error::Io { .. })));
+}

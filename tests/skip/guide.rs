@@ -1,0 +1,320 @@
+//! Static layers, continuity, allow-points, verification.
+
+use proptest::prelude::*;
+use w4ax::Error;
+use w4ax::dispatch::{ACTION_DIM, Action, MAX_WINDOW};
+use w4ax::skip::{Continuity, Gap, Guide, Layers, SkipConfig, Verify};
+
+/// An action that is `x` along one axis and nothing else.
+fn along(x: f64) -> Action {
+    [x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+}
+
+fn guide(config: SkipConfig) -> Guide {
+    Guide::new(&config, &Layers::new(16, &[0, 1, 7]).unwrap()).unwrap()
+}
+
+#[test]
+fn the_recorded_similarities_make_the_recorded_layers_static() {
+    let similarity = [
+        0.541, 0.874, 0.968, 0.973, 0.975, 0.976, 0.973, 0.967, 0.973, 0.974, 0.978, 0.979, 0.980,
+        0.984, 0.978, 0.985,
+    ];
+    let picked = |ratio| -> Vec<usize> {
+        let layers = Layers::by_similarity(&similarity, ratio).unwrap();
+        layers.static_layers().collect()
+    };
+    assert_eq!(picked(0.2), [0, 1, 7]);
+    // floor(1.6); at least one; floor(4.8); all.
+    assert_eq!(picked(0.1), [0]);
+    assert_eq!(picked(0.0), [0]);
+    assert_eq!(picked(0.3), [0, 1, 2, 7]);
+    assert_eq!(picked(1.0).len(), 16);
+    let layers = Layers::by_similarity(&similarity, 0.2).unwrap();
+    let gaps = [Gap { start: 2, end: 7 }, Gap { start: 8, end: 16 }];
+    assert_eq!(layers.gaps(), gaps);
+    assert_eq!(layers.dynamic_layers().count(), 13);
+    // .3 of 10 is 3, though .3 * 10 in f64 is a little less than 3 or not.
+    for n in 1..200 {
+        let layers = Layers::by_similarity(&vec![0.5; 10 * n], 0.3).unwrap();
+        assert_eq!(layers.static_layers().count(), 3 * n);
+    }
+}
+
+#[test]
+fn layers_that_are_none_are_refused() {
+    let refused = |result: w4ax::Result<Layers>, name: &str| match result {
+        Err(Error::Range { what, .. } | Error::NotFinite { what, .. }) => assert_eq!(what, name),
+        other => panic!("{other:?}"),
+    };
+    refused(Layers::new(0, &[]), "layers");
+    refused(Layers::new(4, &[4]), "static layers");
+    refused(Layers::new(4, &[1, 1]), "static layers");
+    refused(Layers::by_similarity(&[], 0.2), "layers");
+    refused(Layers::by_similarity(&[0.5, f64::NAN], 0.2), "similarity");
+    for ratio in [-0.1, 1.1, f64::NAN] {
+        refused(Layers::by_similarity(&[0.5], ratio), "static ratio");
+    }
+    assert!(Layers::cosine_similarity(&[1.0], &[1.0, 2.0]).is_err());
+    let cosine = |a: &[f32], b: &[f32]| Layers::cosine_similarity(a, b).unwrap();
+    assert_eq!(cosine(&[3.0, 4.0], &[4.0, 3.0]), 0.96);
+    assert_eq!(cosine(&[0.0, 0.0], &[4.0, 3.0]), 0.0);
+}
+
+#[test]
+fn a_configuration_names_what_is_wrong_with_it() {
+    let refused = |change: fn(&mut SkipConfig), name: &str| {
+        let mut config = SkipConfig::default();
+        change(&mut config);
+        match config.validate() {
+            Err(Error::Config { field, .. }) => assert_eq!(field, name),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert!(Continuity::new(&config).is_err());
+    };
+    assert!(SkipConfig::default().validate().is_ok());
+    refused(|c| c.window = 0, "window");
+    refused(|c| c.window = MAX_WINDOW + 1, "window");
+    refused(|c| c.weights = [0.0; 7], "weights");
+    refused(|c| c.weights[3] = -1.0, "weights");
+    refused(|c| c.weights[6] = f64::NAN, "weights");
+    refused(|c| c.eta1 = 0.0, "eta1");
+    refused(|c| c.eta1 = f64::INFINITY, "eta1");
+    refused(|c| c.eta2 = -0.1, "eta2");
+    refused(|c| c.eta = f64::NAN, "eta");
+    refused(|c| c.threshold = 1.5, "threshold");
+    refused(|c| c.threshold = f32::NAN, "threshold");
+}
+
+/// k = 2, one axis: C_t = -(|A_t - A_{t-1}| + |A_{t-1} - A_{t-2}|) / 2.
+#[test]
+fn continuity_by_hand() {
+    let config = SkipConfig {
+        window: 2,
+        ..SkipConfig::default()
+    };
+    let mut continuity = Continuity::new(&config).unwrap();
+    let steps = [
+        // The action, C, delta.
+        (0.0, 0.0, 0.0),
+        (0.5, -0.5, -0.5), // One change: the mean is over what there is.
+        (0.5, -0.25, 0.25),
+        (0.5, 0.0, 0.25), // The change has left the window.
+        (-0.5, -0.5, -0.5),
+        (0.0, -0.75, -0.25),
+    ];
+    for (x, value, delta) in steps {
+        continuity.push(&along(x)).unwrap();
+        assert_eq!((continuity.value(), continuity.delta()), (value, delta));
+    }
+    // Weights: only the gripper counts, and half.
+    let mut weights = [0.0; ACTION_DIM];
+    weights[6] = 0.5;
+    let mut gripper = Continuity::new(&SkipConfig { weights, ..config }).unwrap();
+    gripper.push(&[0.9; 7]).unwrap();
+    gripper.push(&[-0.1; 7]).unwrap();
+    assert_eq!(gripper.value(), -0.5);
+    // A refused action leaves the history.
+    for bad in [along(f64::NAN), along(f64::INFINITY), along(1e200)] {
+        assert!(continuity.push(&bad).is_err());
+        assert_eq!(continuity.value(), -0.75);
+    }
+}
+
+/// eta1 = .1, eta2 = .05, k = 1 (so delta is the fall of the change), gaps 2..7 and 8..16.
+#[test]
+fn allow_points_by_hand() {
+    let mut guide = guide(SkipConfig {
+        window: 1,
+        eta1: 0.125,
+        eta2: 0.0625,
+        ..SkipConfig::default()
+    });
+    assert_eq!(guide.allow_points(), [2, 8]);
+    let steps = [
+        // The action, delta, the points.
+        (0.0, 0.0, [2, 8]),
+        (0.125, -0.125, [2, 8]), // Not below -eta1.
+        (0.5, -0.25, [4, 10]),   // C from -.125 to -.375; ceil(2) layers.
+        (0.890625, -0.015625, [4, 10]),
+        (1.0, 0.28125, [3, 9]),     // Back by one, however large the rise is.
+        (1.0625, 0.046875, [3, 9]), // Not above eta2.
+        (1.0625, 0.0625, [3, 9]),
+        (1.359375, -0.296875, [6, 12]), // ceil(2.375)
+        (2.359375, -0.703125, [7, 16]), // ceil(5.625) = 6: each at its gap's end at most.
+        (2.359375, 1.0, [6, 15]),
+    ];
+    for (x, delta, points) in steps {
+        let judged = guide.judge(&along(x)).unwrap();
+        let seen = guide.observe(&along(x)).unwrap();
+        assert_eq!(
+            (seen.delta, guide.allow_points()),
+            (delta, &points[..]),
+            "{x}"
+        );
+        assert_eq!(judged, seen);
+    }
+    // A stride beyond any integer.
+    guide.observe(&along(1e150)).unwrap();
+    assert_eq!(guide.allow_points(), [7, 16]);
+    guide.reset();
+    assert_eq!(guide.allow_points(), [2, 8]);
+}
+
+#[test]
+fn without_pre_skip_the_points_stay() {
+    let mut guide = guide(SkipConfig {
+        pre_skip: false,
+        ..SkipConfig::default()
+    });
+    for x in [0.0, 1.0, -1.0, 1.0] {
+        guide.observe(&along(x)).unwrap();
+        assert_eq!(guide.allow_points(), [2, 8]);
+    }
+}
+
+/// k = 1, eta = .0625: a rise, a drop, a second drop, as each rule sees them.
+#[test]
+fn verification_by_hand() {
+    let drops = |verify| -> Vec<bool> {
+        let mut guide = guide(SkipConfig {
+            window: 1,
+            eta: 0.0625,
+            verify,
+            ..SkipConfig::default()
+        });
+        // Changes .5, .25, 1, 2, 2, 3: delta -.5 +.25 -.75 -1 0 -1.
+        let actions = [0.0, 0.5, 0.75, 1.75, 3.75, 5.75, 8.75].map(along);
+        let seen = actions.iter().map(|a| guide.observe(a).unwrap().drops);
+        seen.collect()
+    };
+    let rise_then_drop = [false, false, false, true, false, false, false];
+    assert_eq!(drops(Verify::RiseThenDrop), rise_then_drop);
+    let first_drop = [false, true, false, true, false, false, true];
+    assert_eq!(drops(Verify::FirstDrop), first_drop);
+    assert_eq!(drops(Verify::Off), [false; 7]);
+}
+
+#[test]
+fn a_chunk_is_one_step() {
+    let config = SkipConfig {
+        window: 1,
+        eta1: 0.125,
+        eta2: 0.0625,
+        ..SkipConfig::default()
+    };
+    let (mut chunked, mut single) = (guide(config), guide(config));
+    // Changes 0, 1, 1, 0: delta 0, -1, 0, 1. The drop decides, though the chunk ends in a rise.
+    let chunk = [0.0, 0.0, 1.0, 2.0, 2.0].map(along);
+    let seen = chunked.observe(chunk.as_flattened()).unwrap();
+    assert_eq!((seen.delta, seen.drops, seen.continuity), (-1.0, true, 0.0));
+    assert_eq!(chunked.allow_points(), [7, 16]);
+    // A rise of .25, then none: back by one for the whole chunk.
+    chunked.observe(&along(2.25)).unwrap();
+    let seen = chunked.observe([2.25, 2.25].map(along).as_flattened());
+    assert_eq!(seen.unwrap().delta, 0.25);
+    assert_eq!(chunked.allow_points(), [6, 15]);
+    // The history is the actions', however they came.
+    for x in [0.0, 0.0, 1.0, 2.0, 2.0, 2.25, 2.25, 2.25] {
+        single.observe(&along(x)).unwrap();
+    }
+    assert_eq!(single.continuity().value(), chunked.continuity().value());
+    for bad in [0, 6, 8] {
+        match chunked.judge(&vec![0.0; bad]) {
+            Err(Error::Shape { what, .. }) => assert_eq!(what, "actions"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
+    let mut guide = guide(SkipConfig::default());
+    guide.observe(&[0.0; 7]).unwrap();
+    let mut chunk = [0.0; 14];
+    chunk[9] = f64::NAN;
+    match guide.judge(&chunk).unwrap_err() {
+        Error::NotFinite { what, index, .. } => assert_eq!((what, index), ("action", 9)),
+        other => panic!("{other}"),
+    }
+    assert!(!guide.in_fault());
+    guide.observe(&chunk).unwrap_err();
+    // k = 5 changes are 6 actions.
+    for t in 0..6 {
+        assert_eq!(guide.allow_points(), [7, 16], "{t}");
+        assert!(guide.in_fault());
+        guide.observe(&along(0.9 * f64::from(t % 2))).unwrap();
+    }
+    assert_eq!(
+        (guide.in_fault(), guide.allow_points()),
+        (false, &[2, 8][..])
+    );
+    guide.observe(&[f32::INFINITY; 7]).unwrap_err();
+    guide.reset();
+    assert_eq!(
+        (guide.in_fault(), guide.allow_points()),
+        (false, &[2, 8][..])
+    );
+}
+
+proptest! {
+    /// Points stay in their gaps and move as written; C is the mean over what there is, also for short histories.
+    #[test]
+    fn points_move_as_written(
+        actions in prop::collection::vec(prop::array::uniform7(-1.0..1.0f64), 1..60),
+        n in 1usize..24,
+        statics in prop::collection::btree_set(0usize..24, 0..6),
+        window in 1usize..8,
+        eta1 in 0.01..0.5f64,
+        eta2 in 0.0..0.5f64,
+        eta in 0.0..0.5f64,
+    ) {
+        let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
+        let layers = Layers::new(n, &statics).unwrap();
+        // Every dynamic layer lies in exactly one gap, no static one does, gaps do not touch.
+        for layer in 0..n {
+            let of: Vec<usize> = (0..layers.gaps().len())
+                .filter(|&g| (layers.gaps()[g].start..layers.gaps()[g].end).contains(&layer))
+                .collect();
+            let expected = layers.gap_of(layer).into_iter().collect::<Vec<_>>();
+            prop_assert_eq!(&of, &expected);
+            prop_assert_eq!(of.is_empty(), statics.contains(&layer));
+        }
+        for pair in layers.gaps().windows(2) {
+            prop_assert!(pair[0].end < pair[1].start);
+        }
+        let config = SkipConfig { window, eta1, eta2, eta, ..SkipConfig::default() };
+        let mut guide = Guide::new(&config, &layers).unwrap();
+        let (mut c, mut delta) = (0.0, 0.0);
+        for t in 0..actions.len() {
+            let before = guide.allow_points().to_vec();
+            let seen = guide.observe(&actions[t]).unwrap();
+            // The definition, from the whole history.
+            let changes: Vec<f64> = (t.saturating_sub(window - 1).max(1)..=t)
+                .map(|j| {
+                    let squares = (0..7).map(|i| (actions[j][i] - actions[j - 1][i]).powi(2));
+                    squares.sum::<f64>().sqrt()
+                })
+                .collect();
+            let now = match changes.len() {
+                0 => 0.0,
+                len => -changes.iter().sum::<f64>() / len as f64,
+            };
+            prop_assert!((seen.continuity - now).abs() < 1e-12);
+            prop_assert!((seen.delta - (now - c)).abs() < 1e-12);
+            prop_assert_eq!(seen.drops, seen.delta < -eta && delta >= -eta);
+            (c, delta) = (seen.continuity, seen.delta);
+            for ((gap, &from), &to) in layers.gaps().iter().zip(&before).zip(guide.allow_points()) {
+                prop_assert!((gap.start..=gap.end).contains(&to));
+                let expected = if delta < -eta1 {
+                    gap.end.min(from + (delta.abs() / eta1).ceil() as usize)
+                } else if delta > eta2 {
+                    gap.start.max(from.saturating_sub(1))
+                } else {
+                    from
+                };
+                prop_assert_eq!(to, expected);
+            }
+        }
+    }
+}

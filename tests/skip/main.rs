@@ -1,0 +1,5 @@
+//! Skipping layers: each rule by hand, and what must hold whatever the robot does.
+
+mod file;
+mod guide;
+mod stack;

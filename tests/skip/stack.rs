@@ -1,0 +1,344 @@
+//! A step over a stack: which layers run, and why.
+
+use proptest::prelude::*;
+use w4ax::Error;
+use w4ax::skip::{Fate, LayerStack, Layers, SkipConfig, Skipper, Verdict, Verify};
+
+/// What was called.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Embed,
+    Run(usize),
+    Ask(usize),
+    Adapt(usize, usize),
+    Actions,
+}
+
+/// A stack that mixes its state by every layer, and writes down what it is asked for.
+struct Recorder {
+    n: usize,
+    input: f64,
+    state: f64,
+    /// By layer.
+    p: Vec<f32>,
+    calls: Vec<Call>,
+    /// What comes out, in place of the state.
+    say: Option<f64>,
+    /// The call that fails.
+    fail: Option<Call>,
+}
+
+impl Recorder {
+    fn new(n: usize) -> Self {
+        Self {
+            n,
+            input: 0.3,
+            state: f64::NAN,
+            p: vec![0.0; n],
+            calls: Vec::new(),
+            say: None,
+            fail: None,
+        }
+    }
+
+    fn called(&mut self, call: Call) -> Result<(), Broken> {
+        self.calls.push(call);
+        if self.fail == Some(call) {
+            return Err(Broken::Stack);
+        }
+        Ok(())
+    }
+
+    fn ran(&self) -> Vec<usize> {
+        let ran = self.calls.iter().filter_map(|call| match call {
+            Call::Run(layer) => Some(*layer),
+            _ => None,
+        });
+        ran.collect()
+    }
+}
+
+#[derive(Debug)]
+enum Broken {
+    Stack,
+    Crate(Error),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self::Crate(error)
+    }
+}
+
+fn layer(state: f64, layer: usize) -> f64 {
+    (state * 1.7 + layer as f64 * 0.31).sin()
+}
+
+impl LayerStack for Recorder {
+    type Error = Broken;
+
+    fn layers(&self) -> usize {
+        self.n
+    }
+
+    fn embed(&mut self) -> Result<(), Broken> {
+        self.state = self.input;
+        self.called(Call::Embed)
+    }
+
+    fn run(&mut self, at: usize) -> Result<(), Broken> {
+        self.state = layer(self.state, at);
+        self.called(Call::Run(at))
+    }
+
+    fn skip_probability(&mut self, layer: usize) -> Result<f32, Broken> {
+        self.called(Call::Ask(layer))?;
+        Ok(self.p[layer])
+    }
+
+    fn adapt(&mut self, from: usize, to: usize) -> Result<(), Broken> {
+        self.state *= 0.5;
+        self.called(Call::Adapt(from, to))
+    }
+
+    fn actions(&mut self, actions: &mut [f64]) -> Result<(), Broken> {
+        actions.fill(self.say.unwrap_or(self.state));
+        self.called(Call::Actions)
+    }
+}
+
+fn skipper(n: usize, statics: &[usize], config: SkipConfig) -> Skipper {
+    Skipper::new(&config, Layers::new(n, statics).unwrap()).unwrap()
+}
+
+/// Six layers, 0 and 3 static: gaps 1..3 and 4..6.
+#[test]
+fn a_step_by_hand() {
+    let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
+    let mut stack = Recorder::new(6);
+    stack.p = vec![0.0, 0.5, 0.51, 0.0, 0.9, 0.9];
+    let mut action = [0.0; 7];
+    let report = skipper.step(&mut stack, &mut action).unwrap();
+    use Call::*;
+    // .5 is not above .5. Controllers of static and covered layers are not asked.
+    let calls = [
+        Embed,
+        Run(0),
+        Ask(1),
+        Run(1),
+        Ask(2),
+        Adapt(2, 3),
+        Run(3),
+        Ask(4),
+        Adapt(4, 6),
+        Actions,
+    ];
+    assert_eq!(stack.calls, calls);
+    let fates = [
+        Fate::Static,
+        Fate::Declined(0.5),
+        Fate::Skipped(0.51),
+        Fate::Static,
+        Fate::Skipped(0.9),
+        Fate::Covered(4),
+    ];
+    assert_eq!(report.fates, fates);
+    assert_eq!((report.layers_run, report.verdict), (3, Verdict::Passed));
+    assert_eq!(report.allow_points, [1, 4]);
+
+    // A jump of 2 in all numbers: a first drop, |(2, 2, ..)| = 5.29. The step runs again, whole.
+    stack.calls.clear();
+    stack.say = Some(2.0 + action[0]);
+    let report = skipper.step(&mut stack, &mut action).unwrap();
+    assert_eq!(report.verdict, Verdict::RanAgain);
+    assert_eq!(report.layers_run, 3 + 6);
+    let again = [
+        Embed,
+        Run(0),
+        Run(1),
+        Run(2),
+        Run(3),
+        Run(4),
+        Run(5),
+        Actions,
+    ];
+    assert_eq!(stack.calls[10..], again);
+    assert_eq!(report.fates, fates);
+
+    // The points are at their gaps' ends now: all runs, no controller is asked. A second drop is no first one.
+    stack.calls.clear();
+    stack.say = Some(action[0] - 2.5);
+    let report = skipper.step(&mut stack, &mut action).unwrap();
+    assert_eq!(report.allow_points, [3, 6]);
+    assert_eq!(stack.ran(), [0, 1, 2, 3, 4, 5]);
+    assert!(!stack.calls.iter().any(|call| matches!(call, Ask(_))));
+    assert_eq!(report.fates[1], Fate::Forced);
+    assert_eq!(report.verdict, Verdict::Passed);
+}
+
+#[test]
+fn what_would_come_out_again_does_not_run_again() {
+    let mut skipper = skipper(4, &[0], SkipConfig::default());
+    let mut stack = Recorder::new(4);
+    let mut action = [0.0; 7];
+    skipper.step(&mut stack, &mut action).unwrap();
+    stack.say = Some(5.0);
+    let report = skipper.step(&mut stack, &mut action).unwrap();
+    assert_eq!(
+        (report.verdict, report.layers_run),
+        (Verdict::NothingSkipped, 4)
+    );
+}
+
+#[test]
+fn the_action_of_the_second_pass_enters_the_history() {
+    // The adapter's path gives another action than the layers.
+    let mut skipper = skipper(
+        3,
+        &[0],
+        SkipConfig {
+            window: 1,
+            ..SkipConfig::default()
+        },
+    );
+    let mut stack = Recorder::new(3);
+    stack.p.fill(1.0);
+    let mut action = [0.0; 7];
+    let first = {
+        skipper.step(&mut stack, &mut action).unwrap();
+        action[0]
+    };
+    stack.input = 2.9;
+    let report = skipper.step(&mut stack, &mut action).unwrap().clone();
+    assert_eq!(report.verdict, Verdict::RanAgain);
+    let whole = (0..3).fold(2.9, layer);
+    assert_eq!(action, [whole; 7]);
+    let expected = -(7.0 * (whole - first).powi(2)).sqrt();
+    assert!((report.judgement.continuity - expected).abs() < 1e-12);
+    assert!((skipper.guide().continuity().value() - expected).abs() < 1e-12);
+}
+
+#[test]
+fn an_action_that_is_not_finite_is_an_error_and_then_nothing_is_skipped() {
+    let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
+    let mut stack = Recorder::new(6);
+    stack.p.fill(1.0);
+    let mut action = [0.0; 7];
+    skipper.step(&mut stack, &mut action).unwrap();
+    stack.say = Some(f64::NAN);
+    match skipper.step(&mut stack, &mut action) {
+        Err(Broken::Crate(Error::NotFinite { what: "action", .. })) => (),
+        other => panic!("{other:?}"),
+    }
+    stack.say = None;
+    for _ in 0..6 {
+        let report = skipper.step(&mut stack, &mut action).unwrap();
+        assert_eq!(report.layers_run, 6);
+    }
+    let report = skipper.step(&mut stack, &mut action).unwrap();
+    assert_eq!(report.layers_run, 2);
+    // Nor does a probability that is none skip.
+    stack.p.fill(f32::NAN);
+    assert_eq!(skipper.step(&mut stack, &mut action).unwrap().layers_run, 6);
+}
+
+#[test]
+fn a_stack_that_fails_leaves_the_history() {
+    let mut skipper = skipper(4, &[0], SkipConfig::default());
+    let mut stack = Recorder::new(4);
+    let mut action = [0.0; 7];
+    skipper.step(&mut stack, &mut action).unwrap();
+    let before = format!("{:?}", skipper.guide());
+    for call in [Call::Embed, Call::Run(2), Call::Ask(1), Call::Actions] {
+        stack.fail = Some(call);
+        assert!(matches!(
+            skipper.step(&mut stack, &mut action),
+            Err(Broken::Stack)
+        ));
+        assert_eq!(format!("{:?}", skipper.guide()), before);
+    }
+    stack.fail = None;
+    for bad in [&mut [0.0; 0][..], &mut [0.0; 8]] {
+        let error = skipper.step(&mut stack, bad).unwrap_err();
+        assert!(matches!(
+            error,
+            Broken::Crate(Error::Shape {
+                what: "actions",
+                ..
+            })
+        ));
+    }
+    let error = skipper
+        .step(&mut Recorder::new(5), &mut action)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        Broken::Crate(Error::Shape { what: "stack", .. })
+    ));
+    assert_eq!(format!("{:?}", skipper.guide()), before);
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_controllers_say(
+        n in 1usize..20,
+        statics in prop::collection::btree_set(0usize..20, 0..6),
+        steps in prop::collection::vec((-3.0..3.0f64, prop::collection::vec(0.0..1.0f32, 20)), 1..30),
+        chunk in 1usize..9,
+        verify in prop::sample::select(vec![Verify::Off, Verify::FirstDrop, Verify::RiseThenDrop]),
+        pre_skip: bool,
+    ) {
+        let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
+        let config = SkipConfig { verify, pre_skip, eta: 0.01, ..SkipConfig::default() };
+        let mut skipper = skipper(n, &statics, config);
+        let mut stack = Recorder::new(n);
+        let mut actions = vec![0.0; 7 * chunk];
+        for (input, p) in steps {
+            stack.input = input;
+            stack.p = p[..n].to_vec();
+            stack.calls.clear();
+            let points = skipper.guide().allow_points().to_vec();
+            let report = skipper.step(&mut stack, &mut actions).unwrap().clone();
+            let passes = stack.calls.iter().filter(|&&call| call == Call::Embed).count();
+            prop_assert_eq!(passes, 1 + usize::from(report.verdict == Verdict::RanAgain));
+            prop_assert!(passes == 1 || verify != Verify::Off);
+            prop_assert_eq!(report.layers_run, stack.ran().len());
+            for layer in 0..n {
+                let fate = report.fates[layer];
+                match skipper.layers().gap_of(layer) {
+                    None => prop_assert_eq!(fate, Fate::Static),
+                    Some(gap) => {
+                        prop_assert!(fate != Fate::Static);
+                        prop_assert_eq!(fate == Fate::Forced, layer < points[gap]);
+                        let end = skipper.layers().gaps()[gap].end;
+                        if let Fate::Skipped(p) = fate {
+                            prop_assert_eq!(p, stack.p[layer]);
+                            prop_assert!(p > 0.5);
+                            for covered in layer + 1..end {
+                                prop_assert_eq!(report.fates[covered], Fate::Covered(layer));
+                            }
+                            prop_assert!(stack.calls.contains(&Call::Adapt(layer, end)));
+                        }
+                    }
+                }
+                let first_pass = stack.calls.iter().skip(1).take_while(|&&c| c != Call::Embed);
+                let ran = first_pass.filter(|&&c| c == Call::Run(layer)).count();
+                prop_assert_eq!(ran == 1, fate.ran());
+            }
+        }
+    }
+
+    /// With all controllers at "no" the result is that of the layers, one after the other, bit for bit.
+    #[test]
+    fn all_controllers_at_no_is_the_whole_stack(n in 1usize..20, inputs in prop::collection::vec(-3.0..3.0f64, 1..20)) {
+        let mut skipper = skipper(n, &[0], SkipConfig::default());
+        let mut stack = Recorder::new(n);
+        let mut action = [0.0; 7];
+        for input in inputs {
+            stack.input = input;
+            let report = skipper.step(&mut stack, &mut action).unwrap();
+            prop_assert_eq!(report.layers_run, n);
+            prop_assert_eq!(action, [(0..n).fold(input, layer); 7]);
+        }
+    }
+}
