@@ -39,19 +39,21 @@ impl Answer {
     }
 }
 
-/// Each perturbed step with its motion; `config` is a task's.
+/// Each perturbed step with its motion; `config` is a task's, `file` is what errors call the origin of `nominal`.
 ///
 /// # Errors
-/// As [`motion::of_episode`].
+/// [`Error::Format`] for an episode whose motion is not finite.
 pub fn answers<'a>(
     nominal: &[Nominal],
     perturbed: Vec<Perturbation>,
+    file: &str,
     config: impl Fn(&str) -> &'a DispatchConfig,
 ) -> Result<Vec<Answer>> {
-    let motions = nominal
-        .iter()
-        .map(|episode| motion::of_episode(config(&episode.key.task), &episode.steps))
-        .collect::<Result<Vec<_>>>()?;
+    let motion = |episode: &Nominal| {
+        let motion = motion::of_episode(config(&episode.key.task), &episode.steps);
+        motion.map_err(|error| episode.refuse(file, &error))
+    };
+    let motions = nominal.iter().map(motion).collect::<Result<Vec<_>>>()?;
     let answer = |step: Perturbation| Answer {
         key: nominal[step.nominal].key.clone(),
         motion: motions[step.nominal][step.t],

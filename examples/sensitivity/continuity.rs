@@ -74,17 +74,19 @@ pub struct Step {
     pub flip: Option<Flip>,
 }
 
-/// All steps of all episodes.
+/// All steps of all episodes; `file` is what errors call their origin.
 ///
 /// # Errors
-/// As [`trace`].
-pub fn steps(episodes: &[Trajectory]) -> Result<Vec<Step>> {
+/// [`Error::Format`](w4ax::Error::Format) for an episode whose continuity is not finite.
+pub fn steps(episodes: &[Trajectory], file: &str) -> Result<Vec<Step>> {
     let whole = SkipConfig::default();
     let mut arm = whole;
     arm.weights[6] = 0.0;
     let mut steps = Vec::new();
     for episode in episodes {
-        let (changes, of_arm) = (trace(&whole, &episode.steps)?, trace(&arm, &episode.steps)?);
+        let changes =
+            |config| trace(config, &episode.steps).map_err(|error| episode.refuse(file, &error));
+        let (changes, of_arm) = (changes(&whole)?, changes(&arm)?);
         for (t, (phase, action)) in episode.steps.iter().enumerate() {
             let before = t.checked_sub(1);
             let closed = |action: &Action| action[6] > 0.0;

@@ -16,6 +16,19 @@ const TAIL: f64 = 2.5;
 /// Pearson's correlation of pairs `x`, `y`, `[pairs]` each, a pair counting `weights` times. `None` where a side does not
 /// vary or is not finite.
 pub fn pearson(x: &[f64], y: &[f64], weights: &[f64]) -> Option<f64> {
+    // Asked of the values, not of their squares: a mean of equal values may be off by a rounding.
+    let varies = |v: &[f64]| {
+        let mut there = v
+            .iter()
+            .zip(weights)
+            .filter(|(_, w)| **w > 0.0)
+            .map(|(v, _)| v);
+        let first = there.next();
+        there.any(|v| Some(v) != first)
+    };
+    if !(varies(x) && varies(y)) {
+        return None;
+    }
     let total: f64 = weights.iter().sum();
     let mean = |v: &[f64]| v.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
     let (mean_x, mean_y) = (mean(x), mean(y));

@@ -48,8 +48,9 @@ fn main() -> ExitCode {
 
 fn report(options: &Options) -> Result<()> {
     let answers = answers(options)?;
-    let expert = expert::load(&options.file(&options.expert, "trajectories_expert.csv"))?;
-    let steps = continuity::steps(&expert)?;
+    let file = options.file(&options.expert, "trajectories_expert.csv");
+    let expert = expert::load(&file)?;
+    let steps = continuity::steps(&expert, &file.display().to_string())?;
     let correlations = answer::correlations(&answers, options.draws as usize, options.seed);
     let averages = answer::averages(&answers, SHOWN);
     let (phases, firings) = (continuity::phases(&steps), continuity::firings(&steps));
@@ -82,14 +83,16 @@ fn report(options: &Options) -> Result<()> {
 fn answers(options: &Options) -> Result<Vec<Answer>> {
     let calibration_file = options.file(&options.calibration, "calibration.json");
     let calibration = Calibration::load(&calibration_file)?;
-    let nominal = perturb::load_nominal(&options.file(&options.nominal, "nominal_actions.csv"))?;
+    let file = options.file(&options.nominal, "nominal_actions.csv");
+    let nominal = perturb::load_nominal(&file)?;
     let perturbed = perturb::load(&options.file(&options.perturb, "perturb.csv"), &nominal)?;
     let own = options.scale == Scale::Nominal;
     let configs = motion::configs(&calibration, &nominal, own).map_err(|error| Error::Format {
         file: calibration_file.display().to_string(),
         reason: error.to_string(),
     })?;
-    answer::answers(&nominal, perturbed, |task| &configs[task])
+    let file = file.display().to_string();
+    answer::answers(&nominal, perturbed, &file, |task| &configs[task])
 }
 
 fn print_sensitivity(
@@ -157,7 +160,7 @@ fn print_finding(correlations: &[Correlation]) {
         .flatten();
     let most = figures.map(|r| r.value.abs()).fold(0.0, f64::max);
     println!(
-        "the README's are those of fb; the largest of any mode, D_T, window and measure, of either sign: {most:.2}"
+        "the README's are those of fb; all tasks together, the largest of any mode, D_T, window and measure, of either sign: {most:.2}"
     );
 }
 
