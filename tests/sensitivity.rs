@@ -641,9 +641,9 @@ fn correlations_by_hand() {
     // Sums of squares 2 and 2, of products 1.
     let r = pearson(&[1.0, 2.0, 3.0], &[1.0, 3.0, 2.0], &[1.0; 3]).unwrap();
     assert!((r - 0.5).abs() < 1e-15, "{r}");
-    // The last pair twice: means 9/4 and 8/4, sums of squares 2.75 and 2, of products 1.
-    let r = pearson(&[1.0, 2.0, 3.0], &[1.0, 3.0, 2.0], &[1.0, 1.0, 2.0]).unwrap();
-    assert!((r - 1.0 / 5.5_f64.sqrt()).abs() < 1e-15, "{r}");
+    // The first pair twice: means 7/4, sums of squares 2.75 and 2.75, of products 1.75.
+    let r = pearson(&[1.0, 2.0, 3.0], &[1.0, 3.0, 2.0], &[2.0, 1.0, 1.0]).unwrap();
+    assert!((r - 7.0 / 11.0).abs() < 1e-15, "{r}");
     // Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: sums of squares 4.5 and 5, of products 4.5.
     let (x, y) = (
         Sorted::new(&[0.0, 7.0, 7.0, 900.0]),
