@@ -6,7 +6,9 @@
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod compute;
+pub mod networks;
 pub mod policy;
 pub mod rollouts;
 pub mod setup;
+pub mod skipping;
 pub mod table;
