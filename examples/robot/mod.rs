@@ -6,9 +6,11 @@
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod compute;
+pub mod draw;
 pub mod networks;
 pub mod policy;
 pub mod rollouts;
+pub mod rows;
 pub mod setup;
 pub mod skipping;
 pub mod table;
