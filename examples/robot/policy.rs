@@ -198,13 +198,28 @@ impl Policy {
     /// # Errors
     /// As [`Policy::forward`]; as [`Engine::begin_step`].
     pub fn step(&mut self, input: &[f32; INPUT], width: Precision) -> Result<(Tokens, Executed)> {
-        self.engine.begin_step(width)?;
+        self.begin_step(width)?;
         let tokens = self.forward(input, StepWidth::Latched)?;
-        let executed = self.engine.executed().ok_or_else(|| Error::Order {
-            call: "step",
+        Ok((tokens, self.executed()?))
+    }
+
+    /// Puts the width of the next step into the flag, and latches it: for layers at [`StepWidth::Latched`].
+    ///
+    /// # Errors
+    /// As [`Engine::begin_step`].
+    pub fn begin_step(&mut self, width: Precision) -> Result<()> {
+        self.engine.begin_step(width)
+    }
+
+    /// What the step ran at, once a result of it is there.
+    ///
+    /// # Errors
+    /// [`Error::Order`] before the first step.
+    pub fn executed(&self) -> Result<Executed> {
+        self.engine.executed().ok_or_else(|| Error::Order {
+            call: "executed",
             reason: "no latch has run".into(),
-        })?;
-        Ok((tokens, executed))
+        })
     }
 
     /// The action tokens of several inputs, each the same as if it came alone.
@@ -249,6 +264,11 @@ impl Policy {
     /// How many blocks there are.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.norm.len()
     }
 
     /// The engine and the residual stream, `[rows][d]`, for networks that stand beside the blocks.

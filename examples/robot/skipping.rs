@@ -1,13 +1,17 @@
-//! The policy as a stack of layers that a [`Skipper`](w4ax::skip::Skipper) runs.
+//! The policy as a stack of layers that a [`Skipper`] runs.
+
+use std::path::Path;
 
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::skip::LayerStack;
-use w4ax::{Error, Result};
+use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper};
+use w4ax::step::Executed;
+use w4ax::{Error, Precision, Result};
 
 use super::compute::StepWidth;
-use super::networks::Networks;
+use super::networks::{AdapterWeights, Networks};
 use super::policy::{Policy, tokens_of};
 use super::rollouts::{INPUT, Tokens, action};
+use super::setup::QUANTIZE;
 
 /// What stands for skipped layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +21,68 @@ pub enum Substitute {
     Adapter,
     /// Nothing: the residual stream goes on as it is.
     Identity,
+}
+
+/// What decides for a policy which of its blocks run, and what stands for the others.
+pub struct Skipping {
+    /// The trajectory's say, and the steps.
+    pub skipper: Skipper,
+    /// The networks beside the blocks.
+    pub networks: Networks,
+    /// What stands for skipped layers.
+    pub substitute: Substitute,
+}
+
+impl Skipping {
+    /// At the start of an episode.
+    ///
+    /// # Errors
+    /// As [`SkipConfig::validate`].
+    pub fn new(config: &SkipConfig, networks: Networks, substitute: Substitute) -> Result<Self> {
+        Ok(Self {
+            skipper: Skipper::new(config, networks.layers().clone())?,
+            networks,
+            substitute,
+        })
+    }
+
+    /// The networks of a file, beside that policy, guided as the paper does it.
+    ///
+    /// # Errors
+    /// As [`SkipFile::load`] and [`Networks::new`].
+    pub fn load(path: &Path, policy: &Policy, weights: AdapterWeights) -> Result<Self> {
+        let file = SkipFile::load(path)?;
+        let (name, shape) = (
+            path.display().to_string(),
+            (policy.blocks(), policy.width()),
+        );
+        let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
+        Self::new(&SkipConfig::default(), networks, Substitute::Adapter)
+    }
+
+    /// A control step, as [`Policy::step`]: what runs, runs at the width that the step's latch has read.
+    ///
+    /// # Errors
+    /// As [`Policy::step`] and [`Skipper::step`].
+    pub fn step(
+        &mut self,
+        policy: &mut Policy,
+        input: &[f32; INPUT],
+        width: Precision,
+    ) -> Result<(Tokens, Executed)> {
+        policy.begin_step(width)?;
+        let mut stack = PolicyStack {
+            policy: &mut *policy,
+            networks: &mut self.networks,
+            substitute: self.substitute,
+            input,
+            width: StepWidth::Latched,
+            tokens: Tokens::default(),
+        };
+        self.skipper.step(&mut stack, &mut [0.0; ACTION_DIM])?;
+        let tokens = stack.tokens;
+        Ok((tokens, policy.executed()?))
+    }
 }
 
 /// One control step of the policy, with networks beside its blocks.

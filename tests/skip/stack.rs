@@ -262,7 +262,11 @@ fn after_a_stack_has_failed_nothing_is_skipped() {
             Err(Broken::Stack)
         ));
         stack.fail = None;
-        assert!(skipper.guide().in_fault(), "{call:?}: {:?}", skipper.guide());
+        assert!(
+            skipper.guide().in_fault(),
+            "{call:?}: {:?}",
+            skipper.guide()
+        );
         assert_eq!(skipper.step(&mut stack, &mut action).unwrap().layers_run, 4);
     }
 }
