@@ -11,19 +11,19 @@ pub type Action = [f64; ACTION_DIM];
 
 /// The last `size` values of a series, in fixed storage.
 #[derive(Clone, Debug)]
-pub(crate) struct Window {
-    values: [f64; MAX_WINDOW],
+pub(crate) struct Window<const MAX: usize = MAX_WINDOW> {
+    values: [f64; MAX],
     size: usize,
     len: usize,
     /// Where the next value goes; the oldest value once the window is full.
     next: usize,
 }
 
-impl Window {
+impl<const MAX: usize> Window<MAX> {
     pub(crate) fn new(size: usize) -> Self {
-        debug_assert!((1..=MAX_WINDOW).contains(&size));
+        debug_assert!((1..=MAX).contains(&size));
         Self {
-            values: [0.0; MAX_WINDOW],
+            values: [0.0; MAX],
             size,
             len: 0,
             next: 0,
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_window_is_the_mean_of_its_last_values_for_every_phase() {
         for size in [1, 2, 3, 5, MAX_WINDOW] {
-            let mut window = Window::new(size);
+            let mut window = Window::<MAX_WINDOW>::new(size);
             let series: Vec<f64> = (0..3 * size + 1).map(|i| (i as f64 * 0.7).sin()).collect();
             for t in 0..series.len() {
                 window.push(series[t]);
