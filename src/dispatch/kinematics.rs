@@ -64,6 +64,18 @@ impl<const MAX: usize> Window<MAX> {
 }
 
 /// The motion of one episode so far, as far back as the windows reach.
+///
+/// ```
+/// use w4ax::dispatch::{DispatchConfig, Kinematics, MotionScale, Thresholds};
+/// # fn main() -> w4ax::Result<()> {
+/// let motion = MotionScale { mu_max: 1.0, nu_max: 0.2 };
+/// let thresholds = Thresholds { theta_24: 0.3, theta_48: 0.4, theta_fp: 0.5 };
+/// let mut kinematics = Kinematics::new(&DispatchConfig::new(motion, thresholds))?;
+/// kinematics.push(&[0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])?; // M = 1 - .5 / 1, J = 0
+/// assert_eq!(kinematics.sensitivity(), 0.25); // lambda is .5
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kinematics {
     motion: MotionScale,
