@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod compute;
+pub mod dataset;
 pub mod policy;
 pub mod rollouts;
 pub mod setup;
