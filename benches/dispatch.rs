@@ -6,6 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use w4ax::dispatch::{
     Action, DispatchConfig, Dispatcher, Kinematics, MAX_WINDOW, MotionScale, Thresholds,
 };
+use w4ax::skip::{Guide, Layers, SkipConfig};
 use w4ax::{Precision, WidthFlag};
 
 /// An arm that swings and slows down, so that all widths come up.
@@ -88,6 +89,16 @@ fn dispatch(c: &mut Criterion) {
     }
     c.bench_function("S from full windows", |b| {
         b.iter(|| black_box(&kinematics).sensitivity())
+    });
+
+    let layers = Layers::new(16, &[0, 1, 7]).expect("layers of the stack");
+    let mut guide = Guide::new(&SkipConfig::default(), &layers).expect("a valid configuration");
+    c.bench_function("skipping: judge + observe, window 5, 2 gaps", |b| {
+        b.iter(|| {
+            let action = black_box(next());
+            guide.judge(action).expect("a good action");
+            guide.observe(action).expect("a good action")
+        });
     });
 
     c.bench_function("flag: store", |b| {

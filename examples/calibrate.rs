@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use w4ax::calibrate::{Report, Settings, calibrate};
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Action;
-use w4ax::{Precision, Result};
+use w4ax::{Error, Precision, Result};
 
 #[path = "robot/mod.rs"]
 mod robot;
@@ -65,7 +65,10 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let rollouts = Rollouts::load(&args.rollouts)?;
     let (tasks, at_width) = match args.from {
-        Source::Tokens => (TASKS.map(String::from).to_vec(), recorded(&rollouts)),
+        Source::Tokens => (
+            TASKS.map(String::from).to_vec(),
+            recorded(&rollouts, &args.rollouts)?,
+        ),
         Source::Policy => computed(&rollouts, &args.policy)?,
     };
     rollouts.check_tasks(tasks.len())?;
@@ -82,8 +85,16 @@ fn run(args: &Args) -> Result<()> {
 }
 
 /// `[width][steps]`: the actions of the recorded tokens.
-fn recorded(rollouts: &Rollouts) -> [Vec<Action>; 4] {
-    Precision::ALL.map(|width| actions(rollouts.tokens(width)))
+fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
+    let mut at_width = [const { Vec::new() }; 4];
+    for (to, width) in at_width.iter_mut().zip(Precision::ALL) {
+        let tokens = rollouts.tokens(width).ok_or_else(|| Error::MissingTensor {
+            file: file.display().to_string(),
+            name: "tok_w4a16 and those of the other widths".into(),
+        })?;
+        *to = actions(tokens);
+    }
+    Ok(at_width)
 }
 
 /// The policy's tasks, and `[width][steps]`: its actions.

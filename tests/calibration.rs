@@ -23,6 +23,7 @@ fn recorded() -> Vec<Episode> {
     let actions = |width| {
         rollouts
             .tokens(width)
+            .unwrap()
             .iter()
             .map(rollouts::action)
             .collect()
@@ -504,7 +505,13 @@ fn the_rollouts_are_what_their_readme_says() {
                 .sum::<f64>()
                 .sqrt()
         };
-        let total: f64 = r.tokens(width).iter().zip(&r.bf16).map(distance).sum();
+        let total: f64 = r
+            .tokens(width)
+            .unwrap()
+            .iter()
+            .zip(&r.bf16)
+            .map(distance)
+            .sum();
         assert!(
             (total / 1519.0 - mean).abs() < 6e-4,
             "{width}: {}",

@@ -65,7 +65,7 @@ fn errors_at_each_width_are_the_recorded_ones() {
             "{width}: {error} for {recorded}"
         );
         // Of a quantised policy's tokens many are off by one; with the same widths fewer are.
-        let of_recorded = agreement(&tokens, ROLLOUTS.tokens(width));
+        let of_recorded = agreement(&tokens, ROLLOUTS.tokens(width).unwrap());
         assert!(
             of_recorded > 0.6 || width == Precision::A2,
             "{width}: {of_recorded}"

@@ -14,7 +14,6 @@ mod shuffle;
 mod summary;
 mod table;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,6 +25,7 @@ use json::Report;
 use options::{Backend, Options, PICTURE};
 use plot::Picture;
 use robot::compute::Compute;
+use robot::draw;
 use robot::rollouts::Rollouts;
 use robot::setup::Robot;
 use run::Runs;
@@ -100,7 +100,7 @@ fn episode(options: &Options) -> Result<()> {
     let at = options
         .episode
         .unwrap_or_else(|| plot::telling_episode(episodes, &runs.decisions));
-    let path = picture_path(options.plot.as_deref())?;
+    let path = draw::place(options.plot.as_deref(), PICTURE)?;
     picture(at, &robot, &rollouts, &runs).write(&path)?;
     println!("picture of episode {at}: {}", path.display());
     if let Some(path) = &options.json {
@@ -152,20 +152,6 @@ fn print_finding(all: &Summary, (mean, deviation): (f64, f64)) {
         };
         println!("{verdict}");
     }
-}
-
-fn picture_path(asked: Option<&Path>) -> Result<PathBuf> {
-    if let Some(path) = asked {
-        return Ok(path.to_owned());
-    }
-    let path = PathBuf::from(PICTURE);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io {
-            file: folder.display().to_string(),
-            source,
-        })?;
-    }
-    Ok(path)
 }
 
 fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) -> Picture<'a> {

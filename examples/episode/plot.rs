@@ -1,28 +1,20 @@
 //! A picture of one episode: its sensitivity, its widths, its error, one above the other.
 
-use std::error::Error as StdError;
 use std::ops::Range;
 use std::path::Path;
 
-use plotters::coord::Shift;
-use plotters::coord::ranged1d::ValueFormatter;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::dispatch::{Decision, Thresholds};
-use w4ax::{Error, Precision, Result};
+use w4ax::{Precision, Result};
 
+use crate::robot::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend};
 use crate::run::Step;
 
 /// Control steps a second, in the recorded data.
 const STEPS_A_SECOND: f64 = 20.0;
 
 const SIZE: (u32, u32) = (1200, 1000);
-const FONT: &str = "sans-serif";
-const BLUE: RGBColor = RGBColor(31, 95, 168);
-const ORANGE: RGBColor = RGBColor(214, 105, 20);
-const GREY: RGBColor = RGBColor(120, 120, 120);
-const PALE: RGBColor = RGBColor(225, 225, 225);
 
 /// The foot of the error's axis. The smallest error that is not 0 is a token off by one, 2/255; 0 is drawn at the foot.
 const FLOOR: f64 = 0.005;
@@ -64,14 +56,9 @@ impl Picture<'_> {
     /// Draws to a file, whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] if it cannot be drawn.
+    /// As [`draw::write`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut svg = String::new();
-        self.draw(&mut svg).map_err(|error| Error::Format {
-            file: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
-        w4ax::file::write_atomically(path, svg.as_bytes())
+        draw::write(path, |svg| self.draw(svg))
     }
 
     fn draw(&self, svg: &mut String) -> Drawn {
@@ -99,9 +86,11 @@ impl Picture<'_> {
         let values = self.decisions.iter().map(|decision| decision.sensitivity);
         let top = values.clone().fold(1.0, f64::max) * 1.05;
         let mut chart = builder(&area).build_cartesian_2d(self.time(), 0.0..top)?;
-        axes(&mut chart, "", "sensitivity S (no unit)", &|s| {
-            format!("{s:.1}")
-        })?;
+        axes(
+            &mut chart,
+            ("", &f64::to_string),
+            ("sensitivity S (no unit)", &|s| format!("{s:.1}")),
+        )?;
         for (at, names) in self.threshold_lines() {
             let line = [0.0, self.time().end].map(|t| (t, at));
             let dashed = DashedLineSeries::new(line, 7, 5, GREY.stroke_width(1));
@@ -150,7 +139,11 @@ impl Picture<'_> {
             let width = Precision::ALL.get(at.round() as usize);
             width.map_or(String::new(), |width| width.bits().to_string())
         };
-        axes(&mut chart, "", "activation width (bits)", &name)?;
+        axes(
+            &mut chart,
+            ("", &f64::to_string),
+            ("activation width (bits)", &name),
+        )?;
         let corners = |width: fn(&Decision) -> Precision| {
             let steps = self.decisions.iter().enumerate();
             let corners = steps.flat_map(move |(t, decision)| {
@@ -185,19 +178,14 @@ impl Picture<'_> {
         let time = format!("time (s), {STEPS_A_SECOND} control steps a second");
         axes(
             &mut chart,
-            &time,
-            "action error (L2, action units)",
-            &f64::to_string,
+            (&time, &f64::to_string),
+            ("action error (L2, action units)", &f64::to_string),
         )?;
         chart.draw_series(LineSeries::new(widest, ORANGE.stroke_width(2)))?;
         chart.draw_series(LineSeries::new(dynamic, BLUE.stroke_width(2)))?;
         Ok(())
     }
 }
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
-type Drawn = std::result::Result<(), Box<dyn StdError>>;
 
 /// When a step begins.
 fn seconds(step: usize) -> f64 {
@@ -212,47 +200,4 @@ fn builder<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
         .x_label_area_size(50)
         .y_label_area_size(80);
     builder
-}
-
-/// The grid and the axes of a panel.
-fn axes<Y>(
-    chart: &mut Chart<'_, '_, Y>,
-    x: &str,
-    y: &str,
-    y_label: &dyn Fn(&f64) -> String,
-) -> Drawn
-where
-    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    chart
-        .configure_mesh()
-        .x_desc(x)
-        .y_desc(y)
-        .y_labels(6)
-        .x_label_formatter(&|t| t.to_string())
-        .y_label_formatter(&y_label)
-        .label_style((FONT, 17))
-        .axis_desc_style((FONT, 18))
-        .bold_line_style(PALE)
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    Ok(())
-}
-
-/// A line above a panel with what its colours mean; gives what is left of the panel.
-fn legend<'a>(
-    area: &Area<'a>,
-    entries: &[(RGBColor, &str)],
-) -> std::result::Result<Area<'a>, Box<dyn StdError>> {
-    let (strip, rest) = area.split_vertically(30);
-    let mut x = 100;
-    for (color, name) in entries {
-        let line = PathElement::new([(x, 15), (x + 30, 15)], color.stroke_width(3));
-        strip.draw(&line)?;
-        let font = (FONT, 17).into_font().color(&BLACK);
-        let left = font.pos(Pos::new(HPos::Left, VPos::Center));
-        strip.draw(&Text::new(*name, (x + 38, 15), left))?;
-        x += 38 + 8 * name.chars().count() as i32 + 30;
-    }
-    Ok(rest)
 }

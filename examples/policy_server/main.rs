@@ -7,6 +7,9 @@
 //! | `{"reset": true, "task": 0}` | `{"ok": true}` |
 //! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
 //!
+//! With `--skip FILE`, an answer to an observation also has `"layers": 7, "reran": false`: how many layers ran, those of a second pass
+//! counted, and whether there was one.
+//!
 //! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset, gets
 //! `{"error": ".."}` and changes nothing. The end of the input ends the server.
 
@@ -17,6 +20,7 @@ mod robot;
 mod session;
 
 use std::io::{BufReader, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -24,7 +28,9 @@ use w4ax::{Error, Precision, Result};
 
 use lines::{Line, Lines};
 use protocol::{Reply, Request};
+use robot::networks::AdapterWeights;
 use robot::setup::Setup;
+use robot::skipping::Skipping;
 use session::Session;
 
 /// Serves the quantised policy over standard input and output, JSON lines
@@ -34,6 +40,12 @@ struct Options {
     /// The width of a step: by the robot's motion, or always the same
     #[arg(long, value_enum, default_value_t = Width::Dynamic)]
     width: Width,
+    /// Skip layers: adapters and controllers of the policy, safetensors, as `distill` writes them
+    #[arg(long, value_name = "FILE")]
+    skip: Option<PathBuf>,
+    /// What the adapters' weights are
+    #[arg(long, value_enum, default_value_t = AdapterWeights::Bf16, requires = "skip")]
+    adapters: AdapterWeights,
     #[command(flatten)]
     setup: Setup,
 }
@@ -71,7 +83,12 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> Result<()> {
-    let mut session = Session::new(options.setup.load()?, options.width.fixed());
+    let robot = options.setup.load()?;
+    let skipping = match &options.skip {
+        Some(path) => Some(Skipping::load(path, &robot.policy, options.adapters)?),
+        None => None,
+    };
+    let mut session = Session::new(robot, options.width.fixed(), skipping);
     let mut lines = Lines::new(BufReader::new(std::io::stdin()));
     let mut output = std::io::stdout();
     loop {

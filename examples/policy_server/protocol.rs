@@ -39,12 +39,24 @@ pub enum Reply {
         sensitivity: Option<f64>,
         /// What the step took, microseconds.
         micros: u64,
+        /// Where layers are skipped.
+        #[serde(flatten)]
+        skipped: Option<Skipped>,
     },
     /// To anything else.
     Error {
         /// What is wrong.
         error: String,
     },
+}
+
+/// What skipping did in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Skipped {
+    /// Layers that ran, those of a second pass counted.
+    pub layers: usize,
+    /// Whether there was one.
+    pub reran: bool,
 }
 
 /// The fields that there are. A null is not a missing field: it is of the wrong type.

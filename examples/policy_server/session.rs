@@ -4,16 +4,20 @@ use std::time::Instant;
 
 use w4ax::Precision;
 use w4ax::dispatch::Dispatcher;
+use w4ax::skip::Verdict;
 
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, Skipped};
 use crate::robot::rollouts::{OBS, action};
 use crate::robot::setup::Robot;
+use crate::robot::skipping::Skipping;
 
 /// A robot at work.
 pub struct Session {
     robot: Robot,
     /// The width of every step; `None` for the dispatcher's.
     fixed: Option<Precision>,
+    /// None where all layers run.
+    skipping: Option<Skipping>,
     /// None before the first reset.
     episode: Option<Episode>,
 }
@@ -26,10 +30,11 @@ struct Episode {
 
 impl Session {
     /// Before the first reset.
-    pub fn new(robot: Robot, fixed: Option<Precision>) -> Self {
+    pub fn new(robot: Robot, fixed: Option<Precision>, skipping: Option<Skipping>) -> Self {
         Self {
             robot,
             fixed,
+            skipping,
             episode: None,
         }
     }
@@ -38,7 +43,7 @@ impl Session {
     ///
     /// # Errors
     /// What is wrong: a task that there is not, a step before the first reset, a policy that gives no action. Nothing
-    /// has changed then.
+    /// has changed then; but after a policy that gave no action, no layers are skipped for a while.
     pub fn answer(&mut self, request: Request) -> Result<Reply, String> {
         match request {
             Request::Reset { task } => self.reset(task),
@@ -55,6 +60,9 @@ impl Session {
             task,
             dispatcher: dispatcher.clone(),
         });
+        if let Some(skipping) = &mut self.skipping {
+            skipping.skipper.reset();
+        }
         Ok(Reply::Done { ok: true })
     }
 
@@ -75,16 +83,27 @@ impl Session {
         let policy = &mut self.robot.policy;
         let (tokens, ran) = policy
             .input(obs, episode.task)
-            .and_then(|input| policy.step(&input, width))
+            .and_then(|input| match &mut self.skipping {
+                Some(skipping) => skipping.step(policy, &input, width),
+                None => policy.step(&input, width),
+            })
             .map_err(|error| error.to_string())?;
         let action = action(&tokens);
         dispatcher.observe(&action).map_err(|e| e.to_string())?;
         episode.dispatcher = dispatcher;
+        let skipped = self.skipping.as_ref().map(|skipping| {
+            let report = skipping.skipper.report();
+            Skipped {
+                layers: report.layers_run,
+                reran: report.verdict == Verdict::RanAgain,
+            }
+        });
         Ok(Reply::Step {
             action,
             width: ran.width.bits(),
             sensitivity,
             micros: start.elapsed().as_micros() as u64,
+            skipped,
         })
     }
 }

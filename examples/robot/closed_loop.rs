@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use csv::StringRecord;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::{Error, Precision, Result};
 
 use super::rollouts::Tokens;
+use super::rows::{self, Read, Recorded, Row};
 
 /// The columns that are read; others are passed over.
 const COLUMNS: [&str; 13] = [
@@ -45,11 +45,8 @@ pub struct Step {
 /// # Errors
 /// [`Error::Io`], and as [`parse`].
 pub fn load(path: impl AsRef<Path>) -> Result<Vec<Episode>> {
-    let file = path.as_ref().display().to_string();
-    match std::fs::read(path) {
-        Ok(bytes) => parse(&bytes, &file),
-        Err(source) => Err(Error::Io { file, source }),
-    }
+    let path = path.as_ref();
+    parse(&rows::contents(path)?, &path.display().to_string())
 }
 
 /// Reads bytes; `file` is what errors call them.
@@ -58,102 +55,40 @@ pub fn load(path: impl AsRef<Path>) -> Result<Vec<Episode>> {
 /// [`Error::Format`], with the line and the column, for bytes that are no CSV, a column that is missing, a field that
 /// is no such value, steps that do not count up from 0 in each episode, or no steps.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Vec<Episode>> {
-    let refuse = |reason: String| Error::Format {
-        file: file.into(),
-        reason,
-    };
-    let mut reader = csv::Reader::from_reader(bytes);
-    let header = reader.headers().map_err(|e| refuse(e.to_string()))?;
-    let mut columns = [0; COLUMNS.len()];
-    for (column, name) in columns.iter_mut().zip(COLUMNS) {
-        let mut found = header.iter().enumerate().filter(|(_, h)| *h == name);
-        *column = match (found.next(), found.next()) {
-            (Some((at, _)), None) => at,
-            (None, _) => return Err(refuse(format!("line 1: there is no column `{name}`"))),
-            (Some(_), Some(_)) => {
-                return Err(refuse(format!("line 1: `{name}` is there twice")));
-            }
-        };
-    }
-    let mut episodes: Vec<Episode> = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| refuse(e.to_string()))?;
-        let row = Row {
-            record: &record,
-            columns: &columns,
-        };
-        let (task, seed) = (row.text("task"), row.parse("seed").map_err(&refuse)?);
-        let t: usize = row.parse("t").map_err(&refuse)?;
-        let step = row.step().map_err(&refuse)?;
-        let line = row.line();
-        match episodes.last_mut() {
-            Some(e) if e.task == task && e.seed == seed && t == e.steps.len() => e.steps.push(step),
-            _ if t == 0 => episodes.push(Episode {
-                task: task.into(),
-                seed,
-                line,
-                steps: vec![step],
-            }),
-            _ => {
-                let reason = "the steps of an episode must follow each other from 0 on";
-                return Err(refuse(format!("line {line}: `t` is {t}: {reason}")));
-            }
-        }
-    }
+    let mut episodes: Vec<Recorded<(String, i64), Step>> = Vec::new();
+    rows::read(bytes, file, &COLUMNS, |row| {
+        let key = (row.text("task").to_owned(), row.parse("seed")?);
+        rows::push_step(&mut episodes, row, key, step(row)?)
+    })?;
     if episodes.is_empty() {
-        return Err(refuse("there are no steps".into()));
+        return Err(Error::Format {
+            file: file.into(),
+            reason: "there are no steps".into(),
+        });
     }
-    Ok(episodes)
+    let named = episodes.into_iter().map(|episode| Episode {
+        task: episode.key.0,
+        seed: episode.key.1,
+        line: episode.line,
+        steps: episode.steps,
+    });
+    Ok(named.collect())
 }
 
-struct Row<'a> {
-    record: &'a StringRecord,
-    columns: &'a [usize; COLUMNS.len()],
+fn step(row: &Row<'_>) -> Read<Step> {
+    let mut tokens: Tokens = [0; ACTION_DIM];
+    for (token, name) in tokens.iter_mut().zip(&COLUMNS[6..]) {
+        *token = row.parse(name)?;
+    }
+    Ok(Step {
+        sensitivity: row.finite("S_t")?,
+        target: width(row, "S_cond")?,
+        active: width(row, "bits")?,
+        tokens,
+    })
 }
 
-impl Row<'_> {
-    fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
-    }
-
-    /// A field by one of the names of [`COLUMNS`].
-    fn text(&self, name: &str) -> &str {
-        let at = COLUMNS.iter().position(|column| *column == name);
-        at.and_then(|at| self.record.get(self.columns[at]))
-            .unwrap_or_default()
-    }
-
-    fn wrong(&self, name: &str, must: &str) -> String {
-        let (line, text) = (self.line(), self.text(name));
-        format!("line {line}: `{name}` must be {must}, it is `{text}`")
-    }
-
-    fn parse<T: std::str::FromStr>(&self, name: &str) -> std::result::Result<T, String> {
-        let kind = std::any::type_name::<T>();
-        self.text(name)
-            .parse()
-            .map_err(|_| self.wrong(name, &format!("a number ({kind})")))
-    }
-
-    fn width(&self, name: &str) -> std::result::Result<Precision, String> {
-        let bits: u32 = self.parse(name)?;
-        Precision::try_from(bits).map_err(|_| self.wrong(name, "2, 4, 8 or 16"))
-    }
-
-    fn step(&self) -> std::result::Result<Step, String> {
-        let mut tokens: Tokens = [0; ACTION_DIM];
-        for (token, name) in tokens.iter_mut().zip(&COLUMNS[6..]) {
-            *token = self.parse(name)?;
-        }
-        let sensitivity: f64 = self.parse("S_t")?;
-        if !sensitivity.is_finite() {
-            return Err(self.wrong("S_t", "finite"));
-        }
-        Ok(Step {
-            sensitivity,
-            target: self.width("S_cond")?,
-            active: self.width("bits")?,
-            tokens,
-        })
-    }
+fn width(row: &Row<'_>, name: &str) -> Read<Precision> {
+    let bits: u32 = row.parse(name)?;
+    Precision::try_from(bits).map_err(|_| row.wrong(name, "2, 4, 8 or 16"))
 }

@@ -81,7 +81,7 @@ impl Compute {
         })
     }
 
-    /// A weight, where it will be read.
+    /// A packed weight, where it will be read.
     ///
     /// # Errors
     /// As `Gpu::upload`.
@@ -92,7 +92,7 @@ impl Compute {
                 Self::Cpu(_) => None,
                 Self::Cuda(gpu, _) => Some(gpu.upload(&packed)?),
             },
-            packed,
+            weight: Weight::Packed(packed),
         })
     }
 
@@ -116,10 +116,67 @@ impl Compute {
 
 /// A weight, where it is read.
 pub struct Layer {
-    /// On the host.
-    pub packed: PackedWeight,
+    weight: Weight,
     #[cfg(feature = "cuda")]
     device: Option<w4ax::cuda::DeviceWeight>,
+}
+
+enum Weight {
+    Packed(PackedWeight),
+    /// `[n][k]`: a BF16 weight's values, for the unquantised policy that others are compared with.
+    Plain {
+        n: usize,
+        k: usize,
+        data: Vec<f32>,
+    },
+}
+
+impl Layer {
+    /// A weight that is not quantised: whatever the width is, it is multiplied as it is, on the host.
+    pub fn plain(weight: MatRef<'_, bf16>) -> Self {
+        let (n, k) = (weight.rows(), weight.cols());
+        let data = (0..n).flat_map(|row| weight.row(row).iter().map(|w| w.to_f32()));
+        Self {
+            weight: Weight::Plain {
+                n,
+                k,
+                data: data.collect(),
+            },
+            #[cfg(feature = "cuda")]
+            device: None,
+        }
+    }
+
+    /// N and K.
+    pub fn shape(&self) -> (usize, usize) {
+        match &self.weight {
+            Weight::Packed(w) => (w.n(), w.k()),
+            Weight::Plain { n, k, .. } => (*n, *k),
+        }
+    }
+
+    /// Bytes of the weight, scales included; of a plain one, in BF16.
+    pub fn bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Packed(w) => w.packed_bytes(),
+            Weight::Plain { data, .. } => data.len() * size_of::<bf16>(),
+        }
+    }
+}
+
+/// `x . w` in f32, by sixteen sums, which fit the vector registers.
+pub fn dot(x: &[bf16], w: &[f32]) -> f32 {
+    // What `to_f32` does, but for the payloads of NaN, which cost it a branch.
+    let f32 = |x: &bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
+    let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<16>(), w.as_chunks::<16>());
+    let mut sums = [0.0; 16];
+    for (x, w) in x.iter().zip(w) {
+        for (sum, (x, w)) in sums.iter_mut().zip(x.iter().zip(w)) {
+            *sum += f32(x) * w;
+        }
+    }
+    let rest = x_rest.iter().zip(w_rest).map(|(x, w)| f32(x) * w);
+    sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
 /// Steps whose flag is read on the host.
@@ -213,12 +270,25 @@ impl Engine {
         width: StepWidth,
         y: &mut [bf16],
     ) -> Result<()> {
-        let w = &layer.packed;
+        let (n, k) = layer.shape();
+        let w = match &layer.weight {
+            Weight::Packed(w) => w,
+            Weight::Plain { data, .. } => {
+                let (x, mut y) = (MatRef::new(x, rows, k)?, MatMut::new(y, rows, n)?);
+                for row in 0..rows {
+                    let places = y.row_mut(row).iter_mut();
+                    for (y, w) in places.zip(data.chunks(k)) {
+                        *y = bf16::from_f32(dot(x.row(row), w));
+                    }
+                }
+                return Ok(());
+            }
+        };
         match self {
             Self::Cpu(cpu, workspace, steps) => {
                 let width = steps.width(width);
-                let x = MatRef::new(x, rows, w.k())?;
-                let y = MatMut::new(y, rows, w.n())?;
+                let x = MatRef::new(x, rows, k)?;
+                let y = MatMut::new(y, rows, n)?;
                 cpu.gemm(x, w, width, None, y, workspace)
             }
             #[cfg(feature = "cuda")]

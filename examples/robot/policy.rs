@@ -28,6 +28,8 @@ pub struct Policy {
     norm: Vec<f32>,
     head: Layer,
     engine: Engine,
+    /// Of the inputs that were embedded last.
+    rows: usize,
     buffers: Buffers,
 }
 
@@ -75,8 +77,31 @@ impl Policy {
         pack: impl Fn(&Matrix, usize) -> Result<PackedWeight>,
     ) -> Result<Self> {
         let compute = compute.into();
-        let (d, h, rows) = (checkpoint.d(), checkpoint.h(), rows.max(1));
         let layer = |matrix: &Matrix, input: usize| compute.layer(pack(matrix, input)?);
+        Self::with_layers(checkpoint, &compute, rows, layer)
+    }
+
+    /// The policy as it was trained, its weights not quantised: what others are compared with. The width of a step means nothing
+    /// to it.
+    ///
+    /// # Errors
+    /// As [`Compute::engine`].
+    pub fn unquantised(
+        checkpoint: &Checkpoint,
+        compute: impl Into<Compute>,
+        rows: usize,
+    ) -> Result<Self> {
+        let plain = |matrix: &Matrix, _| Ok(Layer::plain(matrix.view()));
+        Self::with_layers(checkpoint, &compute.into(), rows, plain)
+    }
+
+    fn with_layers(
+        checkpoint: &Checkpoint,
+        compute: &Compute,
+        rows: usize,
+        layer: impl Fn(&Matrix, usize) -> Result<Layer>,
+    ) -> Result<Self> {
+        let (d, h, rows) = (checkpoint.d(), checkpoint.h(), rows.max(1));
         let block = |(i, block): (usize, &Block<Matrix>)| {
             Ok(Block {
                 norm: block.norm.clone(),
@@ -95,7 +120,8 @@ impl Policy {
             blocks: blocks.collect::<Result<_>>()?,
             norm: checkpoint.norm.clone(),
             head: layer(&checkpoint.head, 2 * checkpoint.blocks.len())?,
-            engine: compute.engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
+            engine: (compute.clone()).engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
+            rows: 0,
             buffers: Buffers {
                 rows,
                 x: vec![0.0; rows * d],
@@ -126,10 +152,7 @@ impl Policy {
     /// Bytes of the quantised layers, scales included.
     pub fn packed_bytes(&self) -> usize {
         let layers = self.blocks.iter().flat_map(Block::weights);
-        layers
-            .chain([&self.head])
-            .map(|layer| layer.packed.packed_bytes())
-            .sum()
+        layers.chain([&self.head]).map(|layer| layer.bytes()).sum()
     }
 
     /// The input for a raw observation: `clip((obs - mean) / std, -5, 5)`, the task one-hot behind it, zeros.
@@ -175,13 +198,28 @@ impl Policy {
     /// # Errors
     /// As [`Policy::forward`]; as [`Engine::begin_step`].
     pub fn step(&mut self, input: &[f32; INPUT], width: Precision) -> Result<(Tokens, Executed)> {
-        self.engine.begin_step(width)?;
+        self.begin_step(width)?;
         let tokens = self.forward(input, StepWidth::Latched)?;
-        let executed = self.engine.executed().ok_or_else(|| Error::Order {
-            call: "step",
+        Ok((tokens, self.executed()?))
+    }
+
+    /// Puts the width of the next step into the flag, and latches it: for layers at [`StepWidth::Latched`].
+    ///
+    /// # Errors
+    /// As [`Engine::begin_step`].
+    pub fn begin_step(&mut self, width: Precision) -> Result<()> {
+        self.engine.begin_step(width)
+    }
+
+    /// What the step ran at, once a result of it is there.
+    ///
+    /// # Errors
+    /// [`Error::Order`] before the first step.
+    pub fn executed(&self) -> Result<Executed> {
+        self.engine.executed().ok_or_else(|| Error::Order {
+            call: "executed",
             reason: "no latch has run".into(),
-        })?;
-        Ok((tokens, executed))
+        })
     }
 
     /// The action tokens of several inputs, each the same as if it came alone.
@@ -203,15 +241,7 @@ impl Policy {
                 got: tokens.len().to_string(),
             });
         }
-        let places = tokens.as_flattened_mut().iter_mut();
-        for (at, (token, logits)) in places.zip(logits.chunks(BINS)).enumerate() {
-            *token = argmax(logits).map_err(|bin| Error::NotFinite {
-                what: "logits",
-                index: at * BINS + bin,
-                value: logits[bin].into(),
-            })?;
-        }
-        Ok(())
+        tokens_of(logits, tokens)
     }
 
     /// The logits of several inputs, `[rows][7][256]`.
@@ -224,52 +254,117 @@ impl Policy {
         width: impl Into<StepWidth>,
     ) -> Result<&[bf16]> {
         let width = width.into();
-        let Self {
-            engine, buffers, ..
-        } = self;
-        let (rows, d) = (inputs.len(), self.norm.len());
-        if rows > buffers.rows {
+        self.embed(inputs)?;
+        for block in 0..self.blocks.len() {
+            self.run_block(block, width)?;
+        }
+        self.head(width)
+    }
+
+    /// How many blocks there are.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.norm.len()
+    }
+
+    /// The engine and the residual stream, `[rows][d]`, for networks that stand beside the blocks.
+    pub fn engine_and_hidden(&mut self) -> (&mut Engine, &mut [f32]) {
+        let size = self.rows * self.norm.len();
+        (&mut self.engine, &mut self.buffers.x[..size])
+    }
+
+    /// Makes the residual stream of several inputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
+    pub fn embed(&mut self, inputs: &[[f32; INPUT]]) -> Result<()> {
+        let d = self.norm.len();
+        if inputs.len() > self.buffers.rows {
             return Err(Error::Shape {
                 what: "inputs",
-                expected: format!("at most {}", buffers.rows),
-                got: rows.to_string(),
+                expected: format!("at most {}", self.buffers.rows),
+                got: inputs.len().to_string(),
             });
         }
-        let mut gemm =
-            |x: &[bf16], layer: &Layer, y: &mut [bf16]| engine.gemm(rows, x, layer, width, y);
-        let x = &mut buffers.x[..rows * d];
-        let normed = &mut buffers.normed[..rows * d];
-        for (x, input) in x.chunks_mut(d).zip(inputs) {
+        self.rows = inputs.len();
+        for (x, input) in self.buffers.x.chunks_mut(d).zip(inputs) {
             x.fill(0.0);
             for (w, input) in self.inp.chunks(d).zip(input) {
                 x.iter_mut().zip(w).for_each(|(x, w)| *x += input * w);
             }
         }
-        for block in &self.blocks {
-            rms(x, &block.norm, normed);
-            gemm(normed, &block.gate, &mut buffers.gate)?;
-            gemm(normed, &block.up, &mut buffers.up)?;
-            for (up, gate) in buffers
-                .up
-                .iter_mut()
-                .zip(&buffers.gate)
-                .take(rows * block.up.packed.n())
-            {
-                *up = bf16::from_f32(silu(gate.to_f32()) * up.to_f32());
-            }
-            gemm(&buffers.up, &block.down, &mut buffers.down)?;
-            for (x, down) in x.iter_mut().zip(&buffers.down) {
-                *x += down.to_f32();
-            }
+        Ok(())
+    }
+
+    /// Runs a block on the residual stream.
+    ///
+    /// # Errors
+    /// As [`Engine::gemm`].
+    pub fn run_block(&mut self, block: usize, width: StepWidth) -> Result<()> {
+        let (rows, d) = (self.rows, self.norm.len());
+        let (block, engine) = (&self.blocks[block], &mut self.engine);
+        let mut gemm =
+            |x: &[bf16], layer: &Layer, y: &mut [bf16]| engine.gemm(rows, x, layer, width, y);
+        let Buffers {
+            x,
+            normed,
+            gate,
+            up,
+            down,
+            ..
+        } = &mut self.buffers;
+        let x = &mut x[..rows * d];
+        rms(x, &block.norm, normed);
+        gemm(normed, &block.gate, gate)?;
+        gemm(normed, &block.up, up)?;
+        for (up, gate) in up.iter_mut().zip(gate).take(rows * block.up.shape().0) {
+            *up = bf16::from_f32(silu(gate.to_f32()) * up.to_f32());
         }
-        rms(x, &self.norm, normed);
-        gemm(normed, &self.head, &mut buffers.logits)?;
-        Ok(&buffers.logits[..rows * ACTION_DIM * BINS])
+        gemm(up, &block.down, down)?;
+        for (x, down) in x.iter_mut().zip(down) {
+            *x += down.to_f32();
+        }
+        Ok(())
+    }
+
+    /// The logits of the residual stream, `[rows][7][256]`.
+    ///
+    /// # Errors
+    /// As [`Engine::gemm`].
+    pub fn head(&mut self, width: StepWidth) -> Result<&[bf16]> {
+        let (rows, d) = (self.rows, self.norm.len());
+        let Buffers {
+            x, normed, logits, ..
+        } = &mut self.buffers;
+        rms(&x[..rows * d], &self.norm, normed);
+        let engine = &mut self.engine;
+        engine.gemm(rows, normed, &self.head, width, logits)?;
+        Ok(&logits[..rows * ACTION_DIM * BINS])
     }
 }
 
+/// The tokens of logits `[rows][7][256]`.
+///
+/// # Errors
+/// [`Error::NotFinite`] if a logit is not: there is no action then.
+pub fn tokens_of(logits: &[bf16], tokens: &mut [Tokens]) -> Result<()> {
+    let places = tokens.as_flattened_mut().iter_mut();
+    for (at, (token, logits)) in places.zip(logits.chunks(BINS)).enumerate() {
+        *token = argmax(logits).map_err(|bin| Error::NotFinite {
+            what: "logits",
+            index: at * BINS + bin,
+            value: logits[bin].into(),
+        })?;
+    }
+    Ok(())
+}
+
 /// `x / sqrt(mean(x^2) + eps) * factors` of each row, rounded to BF16.
-fn rms(x: &[f32], factors: &[f32], out: &mut [bf16]) {
+pub fn rms(x: &[f32], factors: &[f32], out: &mut [bf16]) {
     let d = factors.len();
     for (x, out) in x.chunks(d).zip(out.chunks_mut(d)) {
         let mean = x.iter().map(|x| x * x).sum::<f32>() / d as f32;

@@ -50,8 +50,8 @@ pub struct Rollouts {
     pub success: Vec<bool>,
     /// `[steps][7]`: tokens of the unquantised policy.
     pub bf16: Vec<Tokens>,
-    /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights.
-    quantized: [Vec<Tokens>; 4],
+    /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights, where they were recorded.
+    quantized: Option<[Vec<Tokens>; 4]>,
     episodes: Vec<Range<usize>>,
 }
 
@@ -96,12 +96,7 @@ impl Rollouts {
             t: read.indices("t")?,
             success: read.integers("success")?.iter().map(|&s| s != 0).collect(),
             bf16: read.tokens("tok_bf16")?,
-            quantized: [
-                read.tokens("tok_w4a2")?,
-                read.tokens("tok_w4a4")?,
-                read.tokens("tok_w4a8")?,
-                read.tokens("tok_w4a16")?,
-            ],
+            quantized: read.quantized()?,
             episodes: Vec::new(),
         };
         rollouts.episodes = rollouts
@@ -120,9 +115,10 @@ impl Rollouts {
         &self.episodes
     }
 
-    /// `[steps][7]`: the recorded tokens with INT4 weights at an activation width (W4A16 for BF16).
-    pub fn tokens(&self, width: Precision) -> &[Tokens] {
-        &self.quantized[width.index()]
+    /// `[steps][7]`: the recorded tokens with INT4 weights at an activation width (W4A16 for BF16); none if there are none.
+    pub fn tokens(&self, width: Precision) -> Option<&[Tokens]> {
+        let quantized = self.quantized.as_ref()?;
+        Some(&quantized[width.index()])
     }
 
     /// Checks that every step's task is one of `tasks`.
@@ -230,6 +226,16 @@ impl Reader<'_> {
             })
         };
         self.integers(name)?.into_iter().map(index).collect()
+    }
+
+    /// All four, or none: a recording of the unquantised policy alone.
+    fn quantized(&self) -> Result<Option<[Vec<Tokens>; 4]>> {
+        let names = ["tok_w4a2", "tok_w4a4", "tok_w4a8", "tok_w4a16"];
+        if names.iter().all(|name| self.tensors.tensor(name).is_err()) {
+            return Ok(None);
+        }
+        let [a2, a4, a8, bf16] = names.map(|name| self.tokens(name));
+        Ok(Some([a2?, a4?, a8?, bf16?]))
     }
 
     fn tokens(&self, name: &str) -> Result<Vec<Tokens>> {

@@ -1,6 +1,6 @@
 //! Options that the robot examples share, and what they load.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
@@ -47,19 +47,12 @@ pub struct Robot {
 }
 
 impl Setup {
-    /// Runs a job in a pool of `threads` threads: the GEMMs in it share that pool.
+    /// As [`in_pool`], of `threads` threads.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the threads cannot be had; the job's own.
+    /// As [`in_pool`].
     pub fn in_pool<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.into())
-            .build()
-            .map_err(|error| Error::Backend {
-                asked: format!("{} threads", self.threads),
-                reason: error.to_string(),
-            })?;
-        pool.install(job)
+        in_pool(self.threads, job)
     }
 
     /// Loads the files, for steps one at a time on the CPU, on the current pool.
@@ -78,24 +71,48 @@ impl Setup {
     pub fn load_on(&self, compute: impl Into<Compute>) -> Result<Robot> {
         let checkpoint = Checkpoint::load(&self.policy)?;
         let calibration = Calibration::load(&self.calibration)?;
-        let dispatcher = |task: &String| {
-            let config = calibration
-                .dispatch_config(task)
-                .map_err(|error| Error::Format {
-                    file: self.calibration.display().to_string(),
-                    reason: error.to_string(),
-                })?;
-            Dispatcher::new(&config)
-        };
+        let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &self.calibration)?;
         Ok(Robot {
             policy: Policy::new(&checkpoint, QUANTIZE, compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
-            dispatchers: checkpoint
-                .tasks
-                .iter()
-                .map(dispatcher)
-                .collect::<Result<_>>()?,
+            dispatchers,
             calibration,
         })
     }
+}
+
+/// Runs a job in a pool of so many threads, 0 for all: the GEMMs in it share that pool.
+///
+/// # Errors
+/// [`Error::Backend`] if the threads cannot be had; the job's own.
+pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.into())
+        .build()
+        .map_err(|error| Error::Backend {
+            asked: format!("{threads} threads"),
+            reason: error.to_string(),
+        })?;
+    pool.install(job)
+}
+
+/// A dispatcher for each task, at the start of an episode; `file` is what errors call the calibration.
+///
+/// # Errors
+/// [`Error::Format`] for a calibration that lacks a task.
+pub fn dispatchers(
+    calibration: &Calibration,
+    tasks: &[String],
+    file: &Path,
+) -> Result<Vec<Dispatcher>> {
+    let dispatcher = |task: &String| {
+        let config = calibration
+            .dispatch_config(task)
+            .map_err(|error| Error::Format {
+                file: file.display().to_string(),
+                reason: error.to_string(),
+            })?;
+        Dispatcher::new(&config)
+    };
+    tasks.iter().map(dispatcher).collect()
 }

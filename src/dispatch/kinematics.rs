@@ -131,6 +131,16 @@ impl Kinematics {
         if s < 0.0 { 0.0 } else { s }
     }
 
+    /// The mean of M over the last `window_macro` actions, or as many as there are; `None` with no history. No unit.
+    pub fn macro_motion(&self) -> Option<f64> {
+        (!self.is_empty()).then(|| self.macro_motion.mean())
+    }
+
+    /// The mean of J over the last `window_micro` actions, or as many as there are; `None` with no history. No unit.
+    pub fn micro_motion(&self) -> Option<f64> {
+        (!self.is_empty()).then(|| self.micro_motion.mean())
+    }
+
     /// Whether no action was taken in yet, or none since [`clear`](Self::clear).
     pub fn is_empty(&self) -> bool {
         self.macro_motion.len == 0
@@ -202,18 +212,23 @@ mod tests {
     fn by_hand() {
         let mut k = Kinematics::new(&config(2, 2, 0.5)).unwrap();
         assert_eq!(k.sensitivity(), 1.0);
+        assert_eq!((k.macro_motion(), k.micro_motion()), (None, None));
         // |xyz| = .25: M = .5; the first J is 0.
         k.push(&[0.25, 0.0, 0.0, 0.9, 0.0, 0.0, 1.0]).unwrap();
         assert_eq!(k.sensitivity(), 0.25);
+        assert_eq!((k.macro_motion(), k.micro_motion()), (Some(0.5), Some(0.0)));
         // M = 0, J = .125 / .25 = .5. The gripper counts for nothing.
         k.push(&[0.0, 0.3, 0.4, 0.775, 0.0, 0.0, -1.0]).unwrap();
         assert!((k.sensitivity() - 0.25).abs() < 1e-12);
+        assert_eq!(k.macro_motion(), Some(0.25));
+        assert!((k.micro_motion().unwrap() - 0.25).abs() < 1e-12);
         // Faster than mu_max: M = -1, S is cut at 0.
         k.push(&[1.0, 0.0, 0.0, 0.775, 0.0, 0.0, 0.0]).unwrap();
         k.push(&[1.0, 0.0, 0.0, 0.775, 0.0, 0.0, 0.0]).unwrap();
         assert_eq!(k.sensitivity(), 0.0);
         k.clear();
         assert_eq!(k.sensitivity(), 1.0);
+        assert_eq!((k.macro_motion(), k.micro_motion()), (None, None));
     }
 
     #[test]

@@ -245,11 +245,27 @@ impl SkipFile {
 
     /// Numbers in all networks.
     pub fn parameters(&self) -> usize {
-        let adapter = |a: &Adapter| a.norm.len() + a.up.len() + a.down.len();
-        let controller = |c: &Controller| c.norm.len() + c.hidden.len() + c.out.len() + 1;
         let adapters = self.adapters.values().chain(&self.exit);
-        adapters.map(adapter).sum::<usize>()
-            + self.controllers.values().map(controller).sum::<usize>()
+        adapters.map(Adapter::parameters).sum::<usize>()
+            + self
+                .controllers
+                .values()
+                .map(Controller::parameters)
+                .sum::<usize>()
+    }
+}
+
+impl Adapter {
+    /// How many numbers it has.
+    pub fn parameters(&self) -> usize {
+        self.norm.len() + self.up.len() + self.down.len()
+    }
+}
+
+impl Controller {
+    /// How many numbers it has.
+    pub fn parameters(&self) -> usize {
+        self.norm.len() + self.hidden.len() + self.out.len() + 1
     }
 }
 

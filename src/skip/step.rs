@@ -195,8 +195,10 @@ impl Skipper {
     /// One control step: its actions come into `actions`, `[n, 7]` row-major, and enter the history.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a stack of another number of layers, or actions that are no whole number of them; the stack's own: the
-    /// history is as before then. As [`Guide::observe`] for actions that are not finite, with nothing skipped after it.
+    /// - [`Error::Shape`] for a stack of another number of layers, or actions that are no whole number of them: nothing has
+    ///   changed then;
+    /// - the stack's own, and those of [`Guide::observe`] for actions that are not finite. After one of these nothing is skipped until
+    ///   the window is full again.
     pub fn step<S: LayerStack>(
         &mut self,
         stack: &mut S,
@@ -213,11 +215,25 @@ impl Skipper {
         self.report
             .allow_points
             .copy_from_slice(self.guide.allow_points());
+        match self.passes(stack, actions) {
+            Ok(judgement) => self.report.judgement = judgement,
+            Err(error) => {
+                self.guide.fail();
+                return Err(error);
+            }
+        }
+        Ok(&self.report)
+    }
+
+    fn passes<S: LayerStack>(
+        &mut self,
+        stack: &mut S,
+        actions: &mut [f64],
+    ) -> Result<Judgement, S::Error> {
         self.report.verdict = Verdict::Passed;
         self.report.layers_run = self.pass(stack)?;
         stack.actions(actions)?;
-        let judged = self.judge(actions)?;
-        if judged.drops {
+        if self.guide.judge(actions)?.drops {
             self.report.verdict = if self.report.layers_run == self.layers.len() {
                 Verdict::NothingSkipped
             } else {
@@ -230,14 +246,7 @@ impl Skipper {
                 Verdict::RanAgain
             };
         }
-        self.report.judgement = self.guide.observe(actions)?;
-        Ok(&self.report)
-    }
-
-    /// What the actions would do; a bad one is a fault, and never used.
-    fn judge(&mut self, actions: &[f64]) -> Result<Judgement> {
-        let judged = self.guide.judge(actions);
-        judged.inspect_err(|_| self.guide.fail())
+        Ok(self.guide.observe(actions)?)
     }
 
     /// The layers by the allow-points and the controllers; how many ran.

@@ -243,21 +243,40 @@ fn an_action_that_is_not_finite_is_an_error_and_then_nothing_is_skipped() {
 }
 
 #[test]
-fn a_stack_that_fails_leaves_the_history() {
-    let mut skipper = skipper(4, &[0], SkipConfig::default());
-    let mut stack = Recorder::new(4);
-    let mut action = [0.0; 7];
-    skipper.step(&mut stack, &mut action).unwrap();
-    let before = format!("{:?}", skipper.guide());
-    for call in [Call::Embed, Call::Run(2), Call::Ask(1), Call::Actions] {
+fn after_a_stack_has_failed_nothing_is_skipped() {
+    for call in [
+        Call::Embed,
+        Call::Run(2),
+        Call::Ask(1),
+        Call::Adapt(3, 4),
+        Call::Actions,
+    ] {
+        let mut skipper = skipper(4, &[0], SkipConfig::default());
+        let mut stack = Recorder::new(4);
+        stack.p[3] = 1.0;
+        let mut action = [0.0; 7];
+        skipper.step(&mut stack, &mut action).unwrap();
         stack.fail = Some(call);
         assert!(matches!(
             skipper.step(&mut stack, &mut action),
             Err(Broken::Stack)
         ));
-        assert_eq!(format!("{:?}", skipper.guide()), before);
+        stack.fail = None;
+        assert!(
+            skipper.guide().in_fault(),
+            "{call:?}: {:?}",
+            skipper.guide()
+        );
+        assert_eq!(skipper.step(&mut stack, &mut action).unwrap().layers_run, 4);
     }
-    stack.fail = None;
+}
+
+#[test]
+fn what_does_not_fit_changes_nothing() {
+    let mut skipper = skipper(4, &[0], SkipConfig::default());
+    let mut stack = Recorder::new(4);
+    skipper.step(&mut stack, &mut [0.0; 7]).unwrap();
+    let before = format!("{:?}", skipper.guide());
     for bad in [&mut [0.0; 0][..], &mut [0.0; 8]] {
         let error = skipper.step(&mut stack, bad).unwrap_err();
         assert!(matches!(
@@ -269,7 +288,7 @@ fn a_stack_that_fails_leaves_the_history() {
         ));
     }
     let error = skipper
-        .step(&mut Recorder::new(5), &mut action)
+        .step(&mut Recorder::new(5), &mut [0.0; 7])
         .unwrap_err();
     assert!(matches!(
         error,

@@ -1,0 +1,199 @@
+//! The adapters and controllers that stand beside the policy's blocks.
+//!
+//! # Arithmetic
+//! As the policy's: inputs of a network are rms of the residual stream rounded to BF16, silu and sums are f32. An adapter's two
+//! products go through the backend's GEMM, packed or not; a controller's few are f32 on the host.
+
+use half::bf16;
+use w4ax::skip::{Adapter, Layers, SkipFile};
+use w4ax::{Error, MatRef, Quantize, Result};
+
+use super::compute::{Compute, Engine, Layer, StepWidth, dot};
+use super::policy::{rms, silu};
+
+/// What an adapter's weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdapterWeights {
+    /// INT4, through the packed GEMMs at the width of the step.
+    Packed,
+    /// As they were trained.
+    Bf16,
+}
+
+/// The networks of a skip file, with all that a step needs: nothing is allocated in one.
+pub struct Networks {
+    layers: Layers,
+    /// By layer.
+    adapters: Vec<Option<AdapterLayers>>,
+    controllers: Vec<Option<ControllerLayers>>,
+    /// Where it leads from, and the adapter.
+    exit: Option<(usize, AdapterLayers)>,
+    /// `[d]`: rms(x).
+    normed: Vec<bf16>,
+    /// `[ha]`.
+    inner: Vec<bf16>,
+    /// `[d]`.
+    out: Vec<bf16>,
+}
+
+struct AdapterLayers {
+    norm: Vec<f32>,
+    up: Layer,
+    down: Layer,
+}
+
+struct ControllerLayers {
+    norm: Vec<f32>,
+    /// `[hc][d]`.
+    hidden: Vec<f32>,
+    out: Vec<f32>,
+    bias: f32,
+}
+
+impl Networks {
+    /// For a policy of so many blocks, and of that width. `name` is what errors call the file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for networks of another stack; as [`Quantize::pack`] and [`Compute::layer`].
+    pub fn new(
+        file: &SkipFile,
+        name: &str,
+        (blocks, width): (usize, usize),
+        weights: AdapterWeights,
+        quantize: Quantize,
+        compute: &Compute,
+    ) -> Result<Self> {
+        let c = &file.config;
+        if (c.layers, c.width) != (blocks, width) {
+            return Err(Error::Format {
+                file: name.into(),
+                reason: format!(
+                    "its networks are for {} layers of width {}, the policy has {blocks} of width {width}",
+                    c.layers, c.width
+                ),
+            });
+        }
+        let layer = |data: &[bf16], n: usize, k: usize| {
+            let matrix = MatRef::new(data, n, k)?;
+            match weights {
+                AdapterWeights::Packed => compute.layer(quantize.pack(matrix)?),
+                AdapterWeights::Bf16 => Ok(Layer::plain(matrix)),
+            }
+        };
+        let adapter = |adapter: &Adapter| {
+            Ok(AdapterLayers {
+                norm: adapter.norm.clone(),
+                up: layer(&adapter.up, c.adapter_hidden, width)?,
+                down: layer(&adapter.down, width, c.adapter_hidden)?,
+            })
+        };
+        let adapters = (0..blocks).map(|layer| file.adapters.get(&layer).map(adapter).transpose());
+        let controller = |layer| {
+            let controller = file.controllers.get(&layer)?;
+            Some(ControllerLayers {
+                norm: controller.norm.clone(),
+                hidden: controller.hidden.iter().map(|w| w.to_f32()).collect(),
+                out: controller.out.clone(),
+                bias: controller.bias,
+            })
+        };
+        let exit = match (c.exit, &file.exit) {
+            (Some(from), Some(exit)) => Some((from, adapter(exit)?)),
+            _ => None,
+        };
+        Ok(Self {
+            layers: c.skip_layers()?,
+            adapters: adapters.collect::<Result<_>>()?,
+            controllers: (0..blocks).map(controller).collect(),
+            exit,
+            normed: vec![bf16::ZERO; width],
+            inner: vec![bf16::ZERO; c.adapter_hidden],
+            out: vec![bf16::ZERO; width],
+        })
+    }
+
+    /// The stack's static layers and gaps.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Where the early exit is, if there is one.
+    pub fn exit(&self) -> Option<usize> {
+        self.exit.as_ref().map(|(from, _)| *from)
+    }
+
+    /// The probability of a skip from `layer`, whose input `x` is.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for a layer without a controller.
+    pub fn skip_probability(&mut self, layer: usize, x: &[f32]) -> Result<f32> {
+        let Some(controller) = self.controllers.get(layer).and_then(Option::as_ref) else {
+            return Err(none("controller", layer));
+        };
+        rms(x, &controller.norm, &mut self.normed);
+        let inner = controller.hidden.chunks(x.len());
+        let terms = inner
+            .zip(&controller.out)
+            .map(|(w, out)| out * silu(dot(&self.normed, w)));
+        let logit = terms.sum::<f32>() + controller.bias;
+        Ok(1.0 / (1.0 + (-logit).exp()))
+    }
+
+    /// Makes the input of the static layer behind the gap from that of `layer`.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for a layer without an adapter; as [`Engine::gemm`].
+    pub fn adapt(
+        &mut self,
+        layer: usize,
+        engine: &mut Engine,
+        x: &mut [f32],
+        width: StepWidth,
+    ) -> Result<()> {
+        let adapter = self.adapters.get(layer).and_then(Option::as_ref);
+        let adapter = adapter.ok_or_else(|| none("adapter", layer))?;
+        let buffers = (&mut self.normed[..], &mut self.inner[..], &mut self.out[..]);
+        adapter.apply(engine, x, width, buffers)
+    }
+
+    /// Makes the head's input from that of the exit's layer.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for networks without an exit; as [`Engine::gemm`].
+    pub fn leave(&mut self, engine: &mut Engine, x: &mut [f32], width: StepWidth) -> Result<()> {
+        let Some((_, exit)) = &self.exit else {
+            return Err(none("exit", self.adapters.len()));
+        };
+        let buffers = (&mut self.normed[..], &mut self.inner[..], &mut self.out[..]);
+        exit.apply(engine, x, width, buffers)
+    }
+}
+
+fn none(what: &'static str, layer: usize) -> Error {
+    Error::Range {
+        what,
+        value: format!("layer {layer}"),
+        range: "the layers that the file has one for",
+    }
+}
+
+impl AdapterLayers {
+    fn apply(
+        &self,
+        engine: &mut Engine,
+        x: &mut [f32],
+        width: StepWidth,
+        (normed, inner, out): (&mut [bf16], &mut [bf16], &mut [bf16]),
+    ) -> Result<()> {
+        rms(x, &self.norm, normed);
+        engine.gemm(1, normed, &self.up, width, inner)?;
+        for inner in inner.iter_mut() {
+            *inner = bf16::from_f32(silu(inner.to_f32()));
+        }
+        engine.gemm(1, inner, &self.down, width, out)?;
+        for (x, out) in x.iter_mut().zip(out) {
+            *x += out.to_f32();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The policy as a stack of layers that a [`Skipper`] runs.
+
+use std::path::Path;
+
+use w4ax::dispatch::ACTION_DIM;
+use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper};
+use w4ax::step::Executed;
+use w4ax::{Error, Precision, Result};
+
+use super::compute::StepWidth;
+use super::networks::{AdapterWeights, Networks};
+use super::policy::{Policy, tokens_of};
+use super::rollouts::{INPUT, Tokens, action};
+use super::setup::QUANTIZE;
+
+/// What stands for skipped layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Substitute {
+    /// The trained adapters.
+    #[default]
+    Adapter,
+    /// Nothing: the residual stream goes on as it is.
+    Identity,
+}
+
+/// What decides for a policy which of its blocks run, and what stands for the others.
+pub struct Skipping {
+    /// The trajectory's say, and the steps.
+    pub skipper: Skipper,
+    /// The networks beside the blocks.
+    pub networks: Networks,
+    /// What stands for skipped layers.
+    pub substitute: Substitute,
+}
+
+impl Skipping {
+    /// At the start of an episode.
+    ///
+    /// # Errors
+    /// As [`SkipConfig::validate`].
+    pub fn new(config: &SkipConfig, networks: Networks, substitute: Substitute) -> Result<Self> {
+        Ok(Self {
+            skipper: Skipper::new(config, networks.layers().clone())?,
+            networks,
+            substitute,
+        })
+    }
+
+    /// The networks of a file, beside that policy, guided as the paper does it.
+    ///
+    /// # Errors
+    /// As [`SkipFile::load`] and [`Networks::new`].
+    pub fn load(path: &Path, policy: &Policy, weights: AdapterWeights) -> Result<Self> {
+        let file = SkipFile::load(path)?;
+        let (name, shape) = (
+            path.display().to_string(),
+            (policy.blocks(), policy.width()),
+        );
+        let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
+        Self::new(&SkipConfig::default(), networks, Substitute::Adapter)
+    }
+
+    /// A control step, as [`Policy::step`]: what runs, runs at the width that the step's latch has read.
+    ///
+    /// # Errors
+    /// As [`Policy::step`] and [`Skipper::step`].
+    pub fn step(
+        &mut self,
+        policy: &mut Policy,
+        input: &[f32; INPUT],
+        width: Precision,
+    ) -> Result<(Tokens, Executed)> {
+        policy.begin_step(width)?;
+        let mut stack = PolicyStack {
+            policy: &mut *policy,
+            networks: &mut self.networks,
+            substitute: self.substitute,
+            input,
+            width: StepWidth::Latched,
+            tokens: Tokens::default(),
+        };
+        self.skipper.step(&mut stack, &mut [0.0; ACTION_DIM])?;
+        let tokens = stack.tokens;
+        Ok((tokens, policy.executed()?))
+    }
+}
+
+/// One control step of the policy, with networks beside its blocks.
+pub struct PolicyStack<'a> {
+    /// What runs.
+    pub policy: &'a mut Policy,
+    /// What stands beside it.
+    pub networks: &'a mut Networks,
+    /// What stands for skipped layers.
+    pub substitute: Substitute,
+    /// The step's input.
+    pub input: &'a [f32; INPUT],
+    /// What runs, runs at this.
+    pub width: StepWidth,
+    /// What came out last.
+    pub tokens: Tokens,
+}
+
+impl LayerStack for PolicyStack<'_> {
+    type Error = Error;
+
+    fn layers(&self) -> usize {
+        self.policy.blocks()
+    }
+
+    fn embed(&mut self) -> Result<()> {
+        self.policy.embed(std::slice::from_ref(self.input))
+    }
+
+    fn run(&mut self, layer: usize) -> Result<()> {
+        self.policy.run_block(layer, self.width)
+    }
+
+    fn skip_probability(&mut self, layer: usize) -> Result<f32> {
+        let (_, x) = self.policy.engine_and_hidden();
+        self.networks.skip_probability(layer, x)
+    }
+
+    fn adapt(&mut self, from: usize, _to: usize) -> Result<()> {
+        match self.substitute {
+            Substitute::Identity => Ok(()),
+            Substitute::Adapter => {
+                let (engine, x) = self.policy.engine_and_hidden();
+                self.networks.adapt(from, engine, x, self.width)
+            }
+        }
+    }
+
+    fn actions(&mut self, actions: &mut [f64]) -> Result<()> {
+        if actions.len() != ACTION_DIM {
+            return Err(Error::Shape {
+                what: "actions",
+                expected: format!("[1, {ACTION_DIM}]: the policy gives one action a step"),
+                got: format!("{} numbers", actions.len()),
+            });
+        }
+        let logits = self.policy.head(self.width)?;
+        tokens_of(logits, std::slice::from_mut(&mut self.tokens))?;
+        actions.copy_from_slice(&action(&self.tokens));
+        Ok(())
+    }
+}

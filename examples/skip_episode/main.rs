@@ -1,0 +1,303 @@
+//! Runs recorded episodes through a policy that skips layers by the robot's motion (DySL-VLA), through that without each of its
+//! parts, and through what it is compared with, each unquantised and at the crate's widths.
+//!
+//! `cargo run --release --example skip_episode`
+
+mod method;
+mod options;
+mod plot;
+mod report;
+#[path = "../robot/mod.rs"]
+mod robot;
+mod run;
+
+use std::ops::Range;
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use w4ax::calibrate::Calibration;
+use w4ax::cpu::Cpu;
+use w4ax::dispatch::Action;
+use w4ax::skip::Adapter;
+use w4ax::{Error, Result};
+
+use method::{Files, Method, Networked, Rule, methods};
+use options::{Options, PICTURE};
+use plot::{Picture, Seen};
+use report::{Report, Row, Total};
+use robot::checkpoint::Checkpoint;
+use robot::compute::Compute;
+use robot::draw;
+use robot::networks::{AdapterWeights, Networks};
+use robot::policy::Policy;
+use robot::rollouts::{Rollouts, action};
+use robot::setup::{QUANTIZE, dispatchers, in_pool};
+use run::{Recorded, RunWidth, Runner, Step};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match in_pool(options.threads, || skip_episode(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The action of the full, unquantised policy.
+fn reference(rollouts: &Rollouts, row: usize) -> Action {
+    action(&rollouts.bf16[row])
+}
+
+fn skip_episode(options: &Options) -> Result<()> {
+    let rollouts = Rollouts::load(&options.rollouts)?;
+    let checkpoint = Checkpoint::load(&options.policy)?;
+    let calibration = Calibration::load(&options.calibration)?;
+    let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &options.calibration)?;
+    rollouts.check_tasks(dispatchers.len())?;
+    let episodes = rollouts.episodes();
+    let episodes = &episodes[..options
+        .episodes
+        .unwrap_or(episodes.len())
+        .min(episodes.len())];
+    if options.episode >= episodes.len() {
+        return Err(Error::Range {
+            what: "--episode",
+            value: format!("{} of {} episodes", options.episode, episodes.len()),
+            range: "the recorded episodes that are run",
+        });
+    }
+    let files = Files::load(options)?;
+    let mut bench = Bench::new(options, &checkpoint)?;
+    let recorded = Recorded {
+        rollouts: &rollouts,
+        episodes,
+        dispatchers: &dispatchers,
+    };
+    let steps: usize = episodes.iter().map(Range::len).sum();
+    println!(
+        "{} layers on {:?}; {steps} steps of {} episodes; beside quantised blocks the adapters are {:?}",
+        checkpoint.blocks.len(),
+        bench.compute,
+        episodes.len(),
+        options.adapters,
+    );
+    let methods = methods(&files, options.threshold);
+    let report = bench.all(&methods, &recorded)?;
+    for width in RunWidth::ALL {
+        println!("\n{}", report.table(&width.name()));
+    }
+    let path = draw::place(options.plot.as_deref(), PICTURE)?;
+    let picture = bench.picture(&methods[1], &recorded, options.episode, &checkpoint.tasks)?;
+    picture.write(&path)?;
+    println!("picture of episode {}: {}", options.episode, path.display());
+    if let Some(path) = &options.json {
+        w4ax::file::write_atomically(path, report.to_json().as_bytes())?;
+        println!("results: {}", path.display());
+    }
+    Ok(())
+}
+
+/// The policies, and what it takes to run a method on them.
+struct Bench<'a> {
+    options: &'a Options,
+    compute: Compute,
+    /// Blocks and width.
+    shape: (usize, usize),
+    plain: Policy,
+    packed: Policy,
+}
+
+impl<'a> Bench<'a> {
+    fn new(options: &'a Options, checkpoint: &Checkpoint) -> Result<Self> {
+        let compute = Compute::from(Cpu::new()?);
+        Ok(Self {
+            shape: (checkpoint.blocks.len(), checkpoint.d()),
+            plain: Policy::unquantised(checkpoint, compute.clone(), 1)?,
+            packed: Policy::new(checkpoint, QUANTIZE, compute.clone(), 1)?,
+            options,
+            compute,
+        })
+    }
+
+    fn policy(&mut self, width: RunWidth) -> &mut Policy {
+        match width {
+            RunWidth::Bf16 => &mut self.plain,
+            _ => &mut self.packed,
+        }
+    }
+
+    fn runner(
+        &self,
+        rule: &Rule,
+        networks: &Networked,
+        width: RunWidth,
+        share: f64,
+    ) -> Result<Runner> {
+        let weights = match width {
+            RunWidth::Bf16 => AdapterWeights::Bf16,
+            _ => self.options.adapters,
+        };
+        let networks = Networks::new(
+            &networks.file,
+            &networks.name,
+            self.shape,
+            weights,
+            QUANTIZE,
+            &self.compute,
+        )?;
+        Runner::new(rule, networks, share, self.options.seed)
+    }
+
+    /// All steps, as often as they are timed.
+    fn steps(
+        &mut self,
+        rule: &Rule,
+        networks: &Networked,
+        width: RunWidth,
+        share: f64,
+        recorded: &Recorded<'_>,
+    ) -> Result<Vec<Step>> {
+        let mut steps: Vec<Step> = Vec::new();
+        for repeat in 0..self.options.repeats {
+            let mut runner = self.runner(rule, networks, width, share)?;
+            let mut at = 0;
+            recorded.run(&mut runner, self.policy(width), width, |_, step, _| {
+                if repeat == 0 {
+                    steps.push(*step);
+                } else {
+                    steps[at].time = steps[at].time.min(step.time);
+                }
+                at += 1;
+            })?;
+        }
+        Ok(steps)
+    }
+
+    /// Each method at each width.
+    fn all(&mut self, methods: &[Method<'_>], recorded: &Recorded<'_>) -> Result<Report> {
+        let bar = ProgressBar::new((RunWidth::ALL.len() * methods.len()) as u64);
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left")
+        {
+            bar.set_style(style);
+        }
+        let n = self.shape.0;
+        let mut rows = Vec::new();
+        for width in RunWidth::ALL {
+            // The full policy's time, and the share of layers that the others are held to.
+            let (mut full, mut share) = (f64::NAN, 1.0);
+            for (at, method) in methods.iter().enumerate() {
+                bar.set_message(format!("{} at {}", method.name, width.name()));
+                let mut rule = method.rule.clone();
+                if method.same_share {
+                    self.meet(&mut rule, method.networks, width, share, recorded)?;
+                }
+                let steps = self.steps(&rule, method.networks, width, share, recorded)?;
+                let total = Total::of(&steps, n);
+                match at {
+                    0 => full = total.micros,
+                    1 => share = total.layers_share,
+                    _ => (),
+                }
+                rows.push(row(method, &rule, width, &total, full));
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(Report { rows })
+    }
+
+    /// Sets the threshold such that the rule runs that share of the layers, as near as it can. The errors are not looked at.
+    fn meet(
+        &mut self,
+        rule: &mut Rule,
+        networks: &Networked,
+        width: RunWidth,
+        share: f64,
+        recorded: &Recorded<'_>,
+    ) -> Result<()> {
+        let n = self.shape.0;
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..12 {
+            let middle = 0.5 * (low + high);
+            if let Rule::Guided(config, _) = rule {
+                config.threshold = middle;
+            }
+            let mut runner = self.runner(rule, networks, width, share)?;
+            let mut steps = Vec::new();
+            let see = |_, step: &Step, _: &Runner| steps.push(*step);
+            recorded.run(&mut runner, self.policy(width), width, see)?;
+            // A higher threshold skips less.
+            if Total::of(&steps, n).layers_share < share {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(())
+    }
+
+    /// A method's steps of one episode, at the dispatcher's widths.
+    fn picture(
+        &mut self,
+        method: &Method<'_>,
+        recorded: &Recorded<'_>,
+        episode: usize,
+        tasks: &[String],
+    ) -> Result<Picture> {
+        let steps = recorded.episodes[episode].clone();
+        let of_one = Recorded {
+            episodes: std::slice::from_ref(&steps),
+            ..*recorded
+        };
+        let width = RunWidth::W4Ax;
+        let mut runner = self.runner(&method.rule, method.networks, width, 1.0)?;
+        let mut seen = Vec::new();
+        of_one.run(&mut runner, self.policy(width), width, |_, step, runner| {
+            seen.extend(runner.report().map(|report| Seen {
+                report: report.clone(),
+                width: step.width,
+            }));
+        })?;
+        let task = recorded.rollouts.task[steps.start];
+        Ok(Picture {
+            title: format!(
+                "{}, episode {episode} ({} steps): skipping at the dispatcher's widths",
+                tasks[task],
+                steps.len()
+            ),
+            layers: method.networks.file.config.skip_layers()?,
+            seen,
+        })
+    }
+}
+
+fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f64) -> Row {
+    let (file, trained) = (
+        &method.networks.file,
+        matches!(rule, Rule::Guided(..) | Rule::Exit),
+    );
+    let seconds = file.metrics.get("seconds").and_then(|s| s.as_f64());
+    let parameters = match rule {
+        Rule::Exit => file.exit.as_ref().map_or(0, Adapter::parameters),
+        _ => file.parameters(),
+    };
+    Row {
+        method: method.name.into(),
+        width: width.name(),
+        static_ratio: file.config.static_ratio.filter(|_| trained),
+        threshold: match rule {
+            Rule::Guided(config, _) => Some(config.threshold),
+            _ => None,
+        },
+        action_error: total.error,
+        layers_share: total.layers_share,
+        reruns: total.reruns,
+        trainable_parameters: if trained { parameters } else { 0 },
+        training_seconds: seconds.filter(|_| trained),
+        micros: total.micros,
+        speedup: full / total.micros,
+    }
+}

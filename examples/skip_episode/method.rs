@@ -1,0 +1,158 @@
+//! What is run: skipping by the trajectory, its ablations, and what it is compared with.
+
+use w4ax::Result;
+use w4ax::skip::{SkipConfig, SkipFile, Verify};
+
+use crate::options::Options;
+use crate::robot::skipping::Substitute;
+
+/// The files of networks, each with what errors call it.
+pub struct Files {
+    /// 20 % static.
+    pub main: Networked,
+    /// The same for fewer layers.
+    pub few: Networked,
+    /// 10 % static.
+    pub ratio_10: Networked,
+    /// 30 % static.
+    pub ratio_30: Networked,
+    /// No static layers.
+    pub no_static: Networked,
+    /// Trained in one stage.
+    pub joint: Networked,
+    /// With an early exit.
+    pub exit: Networked,
+}
+
+/// A file and its name.
+pub struct Networked {
+    /// As it was given.
+    pub name: String,
+    /// What is in it.
+    pub file: SkipFile,
+}
+
+impl Files {
+    /// Reads all.
+    ///
+    /// # Errors
+    /// As [`SkipFile::load`].
+    pub fn load(options: &Options) -> Result<Self> {
+        let load = |path: &std::path::Path| {
+            Ok(Networked {
+                name: path.display().to_string(),
+                file: SkipFile::load(path)?,
+            })
+        };
+        Ok(Self {
+            main: load(&options.skip)?,
+            few: load(&options.skip_few)?,
+            ratio_10: load(&options.skip_10)?,
+            ratio_30: load(&options.skip_30)?,
+            no_static: load(&options.skip_no_static)?,
+            joint: load(&options.skip_joint)?,
+            exit: load(&options.skip_exit)?,
+        })
+    }
+}
+
+/// How a step decides which layers run.
+#[derive(Clone, Debug)]
+pub enum Rule {
+    /// All do.
+    Full,
+    /// By static layers, allow-points, controllers and verification.
+    Guided(SkipConfig, Substitute),
+    /// At another method's share of layers, without looking: skipped layers are left out.
+    Blind(Pattern),
+    /// Those before the exit.
+    Exit,
+}
+
+/// Which layers run at a share of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Drawn anew at every step, from all.
+    Random,
+    /// Drawn anew at every step, from those that are not static.
+    RandomDynamic,
+    /// Evenly spaced, the first one among them: every second one at a half.
+    Uniform,
+}
+
+/// A row of the table, but for its width.
+pub struct Method<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// Its networks; for a blind one, those whose static layers and whose share it takes.
+    pub networks: &'a Networked,
+    /// What it does.
+    pub rule: Rule,
+    /// Whether its threshold is set such that it runs the share of layers that the first guided method does.
+    pub same_share: bool,
+}
+
+/// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
+pub fn methods<'a>(files: &'a Files, threshold: f32) -> Vec<Method<'a>> {
+    let dysl = SkipConfig {
+        threshold,
+        ..SkipConfig::default()
+    };
+    let unverified = SkipConfig {
+        verify: Verify::Off,
+        ..dysl
+    };
+    let unguided = SkipConfig {
+        pre_skip: false,
+        ..unverified
+    };
+    let guided = |config| Rule::Guided(config, Substitute::Adapter);
+    let method = |name, networks, rule| Method {
+        name,
+        networks,
+        rule,
+        same_share: false,
+    };
+    let no_pre_skip = SkipConfig {
+        pre_skip: false,
+        ..dysl
+    };
+    let risen = SkipConfig {
+        verify: Verify::RiseThenDrop,
+        ..dysl
+    };
+    let main = &files.main;
+    vec![
+        method("full", main, Rule::Full),
+        method("DySL", main, guided(dysl)),
+        method("DySL, fewer layers", &files.few, guided(dysl)),
+        method("DySL, the paper's verification", main, guided(risen)),
+        method("without verification", main, guided(unverified)),
+        method("without pre-skip", main, guided(no_pre_skip)),
+        method("without two stages", &files.joint, guided(dysl)),
+        method("without static layers", &files.no_static, guided(dysl)),
+        method("static ratio 10 %", &files.ratio_10, guided(dysl)),
+        method("static ratio 30 %", &files.ratio_30, guided(dysl)),
+        method(
+            "identity for adapters",
+            main,
+            Rule::Guided(dysl, Substitute::Identity),
+        ),
+        method("random skip", main, Rule::Blind(Pattern::Random)),
+        method(
+            "random skip of dynamic layers",
+            main,
+            Rule::Blind(Pattern::RandomDynamic),
+        ),
+        method("uniform skip", main, Rule::Blind(Pattern::Uniform)),
+        Method {
+            same_share: true,
+            ..method(
+                "controllers alone (FlexiDepth)",
+                &files.no_static,
+                guided(unguided),
+            )
+        },
+        method("early exit (DeeR)", &files.exit, Rule::Exit),
+    ]
+}

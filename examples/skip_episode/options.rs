@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::robot::networks::AdapterWeights;
+
+/// A file of the deeper policy.
+macro_rules! deep {
+    ($name:literal) => {
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/robot-deep/",
+            $name,
+            ".safetensors"
+        )
+    };
+}
+
+/// Where the picture goes if `--plot` does not say.
+pub const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/skip_episode.svg");
+
+/// Runs recorded episodes through a policy that skips layers, and through what that is compared with
+#[derive(Parser, Clone, Debug)]
+#[command(name = "skip_episode")]
+pub struct Options {
+    /// The trained policy, safetensors
+    #[arg(long, value_name = "FILE", default_value = deep!("deep_policy"))]
+    pub policy: PathBuf,
+    /// Recorded episodes, safetensors
+    #[arg(long, value_name = "FILE", default_value = deep!("deep_rollouts"))]
+    pub rollouts: PathBuf,
+    /// The dispatcher's calibration, JSON
+    #[arg(long, value_name = "FILE", default_value = crate::robot::setup::CALIBRATED)]
+    pub calibration: PathBuf,
+    /// Adapters and controllers, safetensors, as `distill` writes them
+    #[arg(long, value_name = "FILE", default_value = deep!("skip"))]
+    pub skip: PathBuf,
+    /// The same for fewer layers
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_few"))]
+    pub skip_few: PathBuf,
+    /// The same with 10 % of the layers static
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_10"))]
+    pub skip_10: PathBuf,
+    /// The same with 30 % of the layers static
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_30"))]
+    pub skip_30: PathBuf,
+    /// The same with no static layers
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_no_static"))]
+    pub skip_no_static: PathBuf,
+    /// The same, trained in one stage
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_joint"))]
+    pub skip_joint: PathBuf,
+    /// Networks with an early exit
+    #[arg(long, value_name = "FILE", default_value = deep!("skip_exit"))]
+    pub skip_exit: PathBuf,
+    /// What the adapters' weights are beside quantised blocks; beside unquantised ones they are BF16
+    #[arg(long, value_enum, default_value_t = AdapterWeights::Bf16)]
+    pub adapters: AdapterWeights,
+    /// A controller's probability above this skips
+    #[arg(long, value_name = "P", default_value_t = w4ax::skip::SkipConfig::THRESHOLD)]
+    pub threshold: f32,
+    /// The first so many episodes only
+    #[arg(long, value_name = "N")]
+    pub episodes: Option<usize>,
+    /// How often each step is timed: the shortest time counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: u32,
+    /// Threads that share a layer, 0 for all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub threads: u16,
+    /// The picture of one episode, SVG [default: target/skip_episode.svg in the crate]
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// The episode in the picture, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub episode: usize,
+    /// The results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Seed of the random skips
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
