@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod compute;
+pub mod dataset;
 pub mod draw;
 pub mod networks;
 pub mod policy;

@@ -201,6 +201,22 @@ impl Drop for Executable {
 /// A graph that branches on the width of the step that runs: part of a step, or all of what follows its latch.
 ///
 /// It holds bare addresses: whatever it was captured with, the latch too, must outlive it.
+///
+/// ```no_run
+/// # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph, Workspace};
+/// # use half::bf16;
+/// # fn graph(gpu: &Gpu, stream: &cudarc::driver::CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
+/// #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
+/// let mut graph = RoutedGraph::capture(gpu, stream, latch, |width| {
+///     gpu.gemm(stream, &Gemm::new(x, weight, width), y, workspace)
+/// })?;
+/// for _ in 0..100 {
+///     gpu.begin_step(stream, latch, LatchOptions::default())?; // Reads the flag.
+///     graph.launch(stream)?; // Runs the body of that width.
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct RoutedGraph {
     executable: Executable,
     nodes: ConditionalNodes,

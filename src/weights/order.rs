@@ -8,6 +8,17 @@ use super::PackedWeight;
 use crate::{Error, MatMut, MatRef, Result};
 
 /// A permutation of K: number `i` says which k of the matrix stands at `i` in the packed weight.
+///
+/// ```
+/// use w4ax::{KOrder, MatMut, MatRef};
+/// # fn main() -> w4ax::Result<()> {
+/// let order = KOrder::new(vec![2, 0, 1])?;
+/// let (x, mut gathered) = ([10, 11, 12], [0; 3]);
+/// order.gather(MatRef::new(&x, 1, 3)?, MatMut::new(&mut gathered, 1, 3)?)?;
+/// assert_eq!(gathered, [12, 10, 11]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KOrder(Vec<u32>);
 

@@ -1,0 +1,207 @@
+//! `bc_dataset.safetensors`: the rows that the deep policy was trained on, and those kept from it.
+
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use w4ax::dispatch::ACTION_DIM;
+use w4ax::{Error, Result};
+
+use super::rollouts::{OBS, Tokens};
+
+/// The rows that come with the repository.
+pub const RECORDED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/robot-deep/bc_dataset.safetensors"
+);
+
+/// Phases of an episode: reach, descend, grasp, lift, transport, lower, release, retreat.
+pub const PHASES: u8 = 8;
+
+/// Rows of scripted episodes; every array has one entry a row.
+#[derive(Debug)]
+pub struct Dataset {
+    /// `[rows][25]`: raw observations.
+    pub obs: Vec<[f32; OBS]>,
+    /// `[rows]`: the task's index.
+    pub task: Vec<u8>,
+    /// `[rows]`: the episode of the task.
+    pub episode: Vec<i32>,
+    /// `[rows]`: the step of the episode; it grows, with gaps.
+    pub t: Vec<i32>,
+    /// `[rows]`: 0 to 7, see [`PHASES`].
+    pub phase: Vec<u8>,
+    /// `[rows]`: whether the episode was disturbed.
+    pub noisy: Vec<bool>,
+    /// `[rows]`: whether the policy was not trained on the row.
+    pub val: Vec<bool>,
+    /// `[rows][7]`: the expert's tokens.
+    pub tokens: Vec<Tokens>,
+}
+
+impl Dataset {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and as [`Dataset::parse`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let file = path.as_ref().display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Self::parse(&bytes, &file),
+            Err(source) => Err(Error::Io { file, source }),
+        }
+    }
+
+    /// Reads bytes; `file` is what errors call them.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; [`Error::Format`] for bytes that are no safetensors, a tensor of another type or shape, an
+    /// observation that is not finite, a phase or a flag that there is not, a step that does not come after the one before
+    /// it in its episode, or no rows of one of the two kinds.
+    pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(file, e.to_string()))?;
+        let rows = match tensors.tensor("val") {
+            Ok(tensor) => tensor.shape().first().copied().unwrap_or(0),
+            Err(_) => return Err(missing(file, "val")),
+        };
+        let read = Reader {
+            tensors,
+            file,
+            rows,
+        };
+        let dataset = Self {
+            obs: read.observations()?,
+            task: read.bytes("task", Dtype::U8, &[])?.to_vec(),
+            episode: read.integers("episode")?,
+            t: read.integers("t")?,
+            phase: read.bytes("phase", Dtype::U8, &[])?.to_vec(),
+            noisy: read.flags("noisy")?,
+            val: read.flags("val")?,
+            tokens: (read.bytes("tokens", Dtype::U8, &[ACTION_DIM])?)
+                .as_chunks()
+                .0
+                .to_vec(),
+        };
+        dataset.check().map_err(|reason| refuse(file, reason))?;
+        Ok(dataset)
+    }
+
+    /// Rows in all.
+    pub fn len(&self) -> usize {
+        self.obs.len()
+    }
+
+    /// The rows that the policy was not trained on, or was.
+    pub fn rows(&self, val: bool) -> Vec<usize> {
+        (0..self.len())
+            .filter(|&row| self.val[row] == val)
+            .collect()
+    }
+
+    /// Whether two rows are of one episode.
+    pub fn same_episode(&self, a: usize, b: usize) -> bool {
+        self.task[a] == self.task[b] && self.episode[a] == self.episode[b]
+    }
+
+    /// Checks that every row's task is one of `tasks`.
+    ///
+    /// # Errors
+    /// [`Error::Range`] with the task that is not.
+    pub fn check_tasks(&self, tasks: usize) -> Result<()> {
+        match self.task.iter().find(|&&task| usize::from(task) >= tasks) {
+            None => Ok(()),
+            Some(task) => Err(Error::Range {
+                what: "tensor `task` of the dataset",
+                value: format!("{task} of {tasks} tasks"),
+                range: "the list of tasks",
+            }),
+        }
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        for val in [false, true] {
+            if !self.val.contains(&val) {
+                return Err(format!("no row has a `val` of {}", u8::from(val)));
+            }
+        }
+        if let Some(row) = self.phase.iter().position(|&phase| phase >= PHASES) {
+            return Err(format!(
+                "`phase` is {} at row {row}, there are {PHASES}",
+                self.phase[row]
+            ));
+        }
+        for row in 1..self.len() {
+            if self.same_episode(row - 1, row) && self.t[row - 1] >= self.t[row] {
+                let (before, t) = (self.t[row - 1], self.t[row]);
+                return Err(format!(
+                    "`t` is {t} at row {row}, and {before} before it in the episode"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'a> {
+    tensors: SafeTensors<'a>,
+    file: &'a str,
+    rows: usize,
+}
+
+impl Reader<'_> {
+    /// The bytes of a tensor, checked to be `[rows, row...]`.
+    fn bytes(&self, name: &str, dtype: Dtype, row: &[usize]) -> Result<&[u8]> {
+        let tensor = self
+            .tensors
+            .tensor(name)
+            .map_err(|_| missing(self.file, name))?;
+        let expected = [&[self.rows], row].concat();
+        if tensor.dtype() != dtype || tensor.shape() != expected {
+            let (got, shape) = (tensor.dtype(), tensor.shape());
+            let reason =
+                format!("`{name}` must be {dtype:?} {expected:?}, it is {got:?} {shape:?}");
+            return Err(refuse(self.file, reason));
+        }
+        Ok(tensor.data())
+    }
+
+    fn observations(&self) -> Result<Vec<[f32; OBS]>> {
+        let bytes = self.bytes("obs", Dtype::F32, &[OBS])?.as_chunks().0;
+        let values: Vec<f32> = bytes.iter().map(|&word| f32::from_le_bytes(word)).collect();
+        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
+            let (value, row) = (values[i], i / OBS);
+            let reason = format!("`obs` is {value} at row {row}, it must be finite");
+            return Err(refuse(self.file, reason));
+        }
+        Ok(values.as_chunks().0.to_vec())
+    }
+
+    fn integers(&self, name: &str) -> Result<Vec<i32>> {
+        let words = self.bytes(name, Dtype::I32, &[])?.as_chunks().0;
+        Ok(words.iter().map(|&word| i32::from_le_bytes(word)).collect())
+    }
+
+    fn flags(&self, name: &str) -> Result<Vec<bool>> {
+        let bytes = self.bytes(name, Dtype::U8, &[])?;
+        match bytes.iter().position(|&flag| flag > 1) {
+            None => Ok(bytes.iter().map(|&flag| flag == 1).collect()),
+            Some(row) => Err(refuse(
+                self.file,
+                format!("`{name}` is {} at row {row}, it must be 0 or 1", bytes[row]),
+            )),
+        }
+    }
+}
+
+fn missing(file: &str, name: &str) -> Error {
+    Error::MissingTensor {
+        file: file.into(),
+        name: name.into(),
+    }
+}
+
+fn refuse(file: &str, reason: impl Into<String>) -> Error {
+    Error::Format {
+        file: file.into(),
+        reason: reason.into(),
+    }
+}
