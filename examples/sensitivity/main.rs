@@ -33,7 +33,7 @@ use perturb::{Mode, Terminal};
 use plot::Picture;
 use robot::draw;
 
-/// The D_T of the tables that show one: as the paper has it, of the robot, at the same step.
+/// The D_T of the tables that show one: of the robot, as the paper has it.
 const SHOWN: Terminal = Terminal::Eef;
 
 fn main() -> ExitCode {

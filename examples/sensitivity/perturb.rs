@@ -72,17 +72,18 @@ impl Mode {
     }
 }
 
-/// A terminal deviation D_T: how far the end of a perturbed episode is from the undisturbed one's, in metres.
+/// A terminal deviation D_T: how far the end of a perturbed episode is from the undisturbed one's, in metres. The data's
+/// README does not say what `own` is; in the rows both are the same wherever both episodes are as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Terminal {
-    /// The end effector, at the undisturbed episode's last step.
+    /// The end effector: `D_eef`.
     Eef,
-    /// The object, at the undisturbed episode's last step.
+    /// The object: `D_obj`.
     Obj,
-    /// The end effector, each at its own last step.
+    /// The end effector: `D_eef_own`.
     EefOwn,
-    /// The object, each at its own last step.
+    /// The object: `D_obj_own`.
     ObjOwn,
 }
 
