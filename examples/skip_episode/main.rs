@@ -28,6 +28,7 @@ use plot::{Picture, Seen};
 use report::{Report, Row, Total};
 use robot::checkpoint::Checkpoint;
 use robot::compute::Compute;
+use robot::dataset::Dataset;
 use robot::draw;
 use robot::networks::{AdapterWeights, Networks};
 use robot::policy::Policy;
@@ -52,8 +53,12 @@ fn reference(rollouts: &Rollouts, row: usize) -> Action {
 }
 
 fn skip_episode(options: &Options) -> Result<()> {
-    let rollouts = Rollouts::load(&options.rollouts)?;
     let checkpoint = Checkpoint::load(&options.policy)?;
+    let mut bench = Bench::new(options, &checkpoint)?;
+    let rollouts = match &options.validation {
+        None => Rollouts::load(&options.rollouts)?,
+        Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
+    };
     let calibration = Calibration::load(&options.calibration)?;
     let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &options.calibration)?;
     rollouts.check_tasks(dispatchers.len())?;
@@ -70,7 +75,6 @@ fn skip_episode(options: &Options) -> Result<()> {
         });
     }
     let files = Files::load(options)?;
-    let mut bench = Bench::new(options, &checkpoint)?;
     let recorded = Recorded {
         rollouts: &rollouts,
         episodes,
@@ -84,7 +88,7 @@ fn skip_episode(options: &Options) -> Result<()> {
         episodes.len(),
         options.adapters,
     );
-    let methods = methods(&files, options.threshold);
+    let methods = methods(&files, options.half, options.few);
     let report = bench.all(&methods, &recorded)?;
     for width in RunWidth::ALL {
         println!("\n{}", report.table(&width.name()));
