@@ -168,7 +168,8 @@ impl Guide {
 }
 
 impl Verify {
-    fn drops(self, before: f64, delta: f64, eta: f64) -> bool {
+    /// Whether delta_t makes a first drop after delta_{t-1}, `before`.
+    pub fn drops(self, before: f64, delta: f64, eta: f64) -> bool {
         match self {
             Self::Off => false,
             Self::RiseThenDrop => delta < -eta && before > eta,
