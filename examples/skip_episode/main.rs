@@ -88,9 +88,25 @@ fn skip_episode(options: &Options) -> Result<()> {
         episodes.len(),
         options.adapters,
     );
-    let methods = methods(&files, options.half, options.few);
-    let report = bench.all(&methods, &recorded)?;
-    for width in RunWidth::ALL {
+    let mut methods = methods(&files, options.half, options.few);
+    if let Some(only) = &options.only {
+        let known = |name: &&String| methods.iter().any(|method| method.name == *name);
+        if let Some(unknown) = only.iter().find(|name| !known(name)) {
+            return Err(Error::Range {
+                what: "--only",
+                value: unknown.clone(),
+                range: "the methods of the table",
+            });
+        }
+        let mut at = 0;
+        methods.retain(|method| {
+            at += 1;
+            at <= 2 || only.iter().any(|name| name == method.name)
+        });
+    }
+    let widths = options.widths.as_deref().unwrap_or(&RunWidth::ALL);
+    let report = bench.all(&methods, widths, &recorded)?;
+    for width in widths {
         println!("\n{}", report.table(&width.name()));
     }
     let path = draw::place(options.plot.as_deref(), PICTURE)?;
@@ -181,15 +197,20 @@ impl<'a> Bench<'a> {
     }
 
     /// Each method at each width.
-    fn all(&mut self, methods: &[Method<'_>], recorded: &Recorded<'_>) -> Result<Report> {
-        let bar = ProgressBar::new((RunWidth::ALL.len() * methods.len()) as u64);
+    fn all(
+        &mut self,
+        methods: &[Method<'_>],
+        widths: &[RunWidth],
+        recorded: &Recorded<'_>,
+    ) -> Result<Report> {
+        let bar = ProgressBar::new((widths.len() * methods.len()) as u64);
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left")
         {
             bar.set_style(style);
         }
         let n = self.shape.0;
         let mut rows = Vec::new();
-        for width in RunWidth::ALL {
+        for &width in widths {
             // The full policy's time, and the share of layers that the others are held to.
             let (mut full, mut share) = (f64::NAN, 1.0);
             for (at, method) in methods.iter().enumerate() {

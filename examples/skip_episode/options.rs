@@ -8,6 +8,7 @@ use clap::Parser;
 use w4ax::skip::SkipConfig;
 
 use crate::robot::networks::AdapterWeights;
+use crate::run::RunWidth;
 
 /// A file of the deeper policy.
 macro_rules! deep {
@@ -127,7 +128,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", default_value = deep!("skip_exit"))]
     pub skip_exit: PathBuf,
     /// What the adapters' weights are beside quantised blocks; beside unquantised ones they are BF16
-    #[arg(long, value_enum, default_value_t = AdapterWeights::Bf16)]
+    #[arg(long, value_enum, default_value_t = AdapterWeights::Packed)]
     pub adapters: AdapterWeights,
     /// For half of the layers: eta1 and eta, eta2, and the probability above which a controller skips
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = HALF)]
@@ -135,6 +136,12 @@ pub struct Options {
     /// The same for 30 % of them
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = FEW)]
     pub few: Setting,
+    /// Only the methods whose names these are, besides full and DySL
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub only: Option<Vec<String>>,
+    /// Only these widths: bf16 (unquantised), w4a16, w4a8, w4ax
+    #[arg(long, value_name = "WIDTH", value_delimiter = ',', value_parser = RunWidth::parse)]
+    pub widths: Option<Vec<RunWidth>>,
     /// The first so many episodes only
     #[arg(long, value_name = "N")]
     pub episodes: Option<usize>,
