@@ -241,6 +241,7 @@ fn what_cannot_be_run_is_named() {
         (["--skip-joint", foreign], "deep_policy.safetensors"),
         (["--rollouts", foreign], "deep_policy.safetensors"),
         (["--episode", "99"], "--episode"),
+        (["--only", "nothing"], "--only"),
     ] {
         let short = ["--episodes", "1", "--repeats", "1"];
         let output = skip_episode(folder.path(), &[&short[..], &arguments].concat());

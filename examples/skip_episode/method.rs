@@ -3,7 +3,7 @@
 use w4ax::Result;
 use w4ax::skip::{SkipConfig, SkipFile, Verify};
 
-use crate::options::Options;
+use crate::options::{Options, Setting};
 use crate::robot::skipping::Substitute;
 
 /// The files of networks, each with what errors call it.
@@ -93,10 +93,12 @@ pub struct Method<'a> {
 }
 
 /// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
-pub fn methods<'a>(files: &'a Files, threshold: f32) -> Vec<Method<'a>> {
-    let dysl = SkipConfig {
-        threshold,
-        ..SkipConfig::default()
+pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
+    let dysl = half.config();
+    let fewer = few.config();
+    let paper = SkipConfig {
+        verify: Verify::RiseThenDrop,
+        ..dysl
     };
     let unverified = SkipConfig {
         verify: Verify::Off,
@@ -117,16 +119,13 @@ pub fn methods<'a>(files: &'a Files, threshold: f32) -> Vec<Method<'a>> {
         pre_skip: false,
         ..dysl
     };
-    let risen = SkipConfig {
-        verify: Verify::RiseThenDrop,
-        ..dysl
-    };
     let main = &files.main;
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),
-        method("DySL, fewer layers", &files.few, guided(dysl)),
-        method("DySL, the paper's verification", main, guided(risen)),
+        method("DySL, fewer layers", &files.few, guided(fewer)),
+        method("DySL, all etas .05", main, guided(SkipConfig::default())),
+        method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
         method("without pre-skip", main, guided(no_pre_skip)),
         method("without two stages", &files.joint, guided(dysl)),
