@@ -10,8 +10,6 @@ use crate::robot::skipping::Substitute;
 pub struct Files {
     /// 20 % static.
     pub main: Networked,
-    /// The same for fewer layers.
-    pub few: Networked,
     /// 10 % static.
     pub ratio_10: Networked,
     /// 30 % static.
@@ -46,7 +44,6 @@ impl Files {
         };
         Ok(Self {
             main: load(&options.skip)?,
-            few: load(&options.skip_few)?,
             ratio_10: load(&options.skip_10)?,
             ratio_30: load(&options.skip_30)?,
             no_static: load(&options.skip_no_static)?,
@@ -123,7 +120,7 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),
-        method("DySL, fewer layers", &files.few, guided(fewer)),
+        method("DySL, fewer layers", main, guided(fewer)),
         method("DySL, all etas .05", main, guided(SkipConfig::default())),
         method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
