@@ -20,6 +20,8 @@ mod graphs;
 mod harness;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/order.rs"]
+mod order;
 #[path = "cuda/routing.rs"]
 mod routing;
 #[path = "cuda/shapes.rs"]

@@ -85,8 +85,8 @@ impl KOrder {
 
 /// A packed weight `[N, K]` whose k stand in another order than the matrix has them, and that order.
 ///
-/// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`], or [`KOrder::gather`] and then any
-/// backend's GEMM with [`ActOrderWeight::weight`].
+/// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`] (on a GPU `cuda::Gpu::gemm_act_order`), or
+/// [`KOrder::gather`] and then any backend's GEMM with [`ActOrderWeight::weight`].
 ///
 /// ```
 /// use half::bf16;
@@ -138,6 +138,11 @@ impl ActOrderWeight {
     /// Which k of the matrix stands where in the packed weight.
     pub fn order(&self) -> &KOrder {
         &self.order
+    }
+
+    /// The two, apart.
+    pub fn into_parts(self) -> (PackedWeight, KOrder) {
+        (self.weight, self.order)
     }
 
     /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the matrix's own order of k.
