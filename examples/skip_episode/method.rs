@@ -36,7 +36,7 @@ impl Files {
     /// # Errors
     /// As [`SkipFile::load`].
     pub fn load(options: &Options) -> Result<Self> {
-        let load = |path: &std::path::Path| {
+        let load = |path: &std::path::Path| -> Result<Networked> {
             Ok(Networked {
                 name: path.display().to_string(),
                 file: SkipFile::load(path)?,
