@@ -245,7 +245,7 @@ impl<'a> Bench<'a> {
     ) -> Result<()> {
         let n = self.shape.0;
         let (mut low, mut high) = (0.0, 1.0);
-        for _ in 0..12 {
+        for _ in 0..10 {
             let middle = 0.5 * (low + high);
             if let Rule::Guided(config, _) = rule {
                 config.threshold = middle;

@@ -117,6 +117,12 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
         ..dysl
     };
     let main = &files.main;
+    let at_its_share = |name, networks, rule| Method {
+        same_share: true,
+        ..method(name, networks, rule)
+    };
+    let identity = Rule::Guided(dysl, Substitute::Identity);
+    let blind = |name, pattern| method(name, main, Rule::Blind(pattern));
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),
@@ -125,30 +131,19 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
         method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
         method("without pre-skip", main, guided(no_pre_skip)),
-        method("without two stages", &files.joint, guided(dysl)),
-        method("without static layers", &files.no_static, guided(dysl)),
-        method("static ratio 10 %", &files.ratio_10, guided(dysl)),
-        method("static ratio 30 %", &files.ratio_30, guided(dysl)),
-        method(
-            "identity for adapters",
-            main,
-            Rule::Guided(dysl, Substitute::Identity),
+        at_its_share("without two stages", &files.joint, guided(dysl)),
+        at_its_share("without static layers", &files.no_static, guided(dysl)),
+        at_its_share("static ratio 10 %", &files.ratio_10, guided(dysl)),
+        at_its_share("static ratio 30 %", &files.ratio_30, guided(dysl)),
+        at_its_share("identity for adapters", main, identity),
+        blind("random skip", Pattern::Random),
+        blind("random skip of dynamic layers", Pattern::RandomDynamic),
+        blind("uniform skip", Pattern::Uniform),
+        at_its_share(
+            "controllers alone (FlexiDepth)",
+            &files.no_static,
+            guided(unguided),
         ),
-        method("random skip", main, Rule::Blind(Pattern::Random)),
-        method(
-            "random skip of dynamic layers",
-            main,
-            Rule::Blind(Pattern::RandomDynamic),
-        ),
-        method("uniform skip", main, Rule::Blind(Pattern::Uniform)),
-        Method {
-            same_share: true,
-            ..method(
-                "controllers alone (FlexiDepth)",
-                &files.no_static,
-                guided(unguided),
-            )
-        },
         method("early exit (DeeR)", &files.exit, Rule::Exit),
     ]
 }

@@ -40,14 +40,14 @@ pub struct Setting {
 pub const HALF: Setting = Setting {
     eta: 0.4,
     eta2: 0.02,
-    threshold: 0.28,
+    threshold: 0.46,
 };
 
 /// The same.
 pub const FEW: Setting = Setting {
-    eta: 0.4,
+    eta: 0.2,
     eta2: 0.02,
-    threshold: 0.19,
+    threshold: 0.2,
 };
 
 impl Setting {
