@@ -123,10 +123,21 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
     };
     let identity = Rule::Guided(dysl, Substitute::Identity);
     let blind = |name, pattern| method(name, main, Rule::Blind(pattern));
+    let above = |threshold| {
+        let mut config = dysl;
+        config.threshold = threshold;
+        guided(config)
+    };
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),
         method("DySL, fewer layers", main, guided(fewer)),
+        method("DySL, p > .3", main, above(0.3)),
+        method("DySL, p > .4", main, above(0.4)),
+        method("DySL, p > .5", main, above(0.5)),
+        method("DySL, p > .6", main, above(0.6)),
+        method("DySL, p > .7", main, above(0.7)),
+        method("DySL, p > .8", main, above(0.8)),
         method("DySL, all etas .05", main, guided(SkipConfig::default())),
         method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
