@@ -26,6 +26,8 @@ mod order;
 mod routing;
 #[path = "cuda/shapes.rs"]
 mod shapes;
+#[path = "cuda/skip.rs"]
+mod skip;
 #[path = "../benches/cuda/stack.rs"]
 mod stack;
 #[path = "cuda/streams.rs"]

@@ -294,6 +294,19 @@ fn a_stale_word_skips_nothing() {
     });
 }
 
+/// Only above it: sums of zeros give a p of one half.
+#[test]
+fn a_probability_at_the_threshold_keeps_the_layer() {
+    for_all(|runner| {
+        let mut step = Step::new(layers(), 40, 1);
+        step.out.fill(0.0);
+        step.bias.fill(0.0);
+        for (_, reason, p) in step.check(runner).unwrap() {
+            assert_eq!((reason, p), (Reason::Kept, Some(0.5)));
+        }
+    });
+}
+
 #[test]
 fn a_nan_skips_nothing() {
     for_all(|runner| {
