@@ -2,6 +2,8 @@
 
 #[path = "support/example.rs"]
 mod example;
+#[path = "support/networks.rs"]
+mod networks;
 #[path = "../examples/robot/mod.rs"]
 mod robot;
 
@@ -23,8 +25,12 @@ struct Server {
 
 impl Server {
     fn start(width: &str) -> Self {
+        Self::start_with(&["--width", width])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let mut process = Command::new(example::example("policy_server"))
-            .args(["--width", width])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,9 +59,14 @@ impl Server {
 
     /// An answer without its time, which must be there.
     fn step(&mut self, obs: &[f32]) -> Value {
+        self.step_of(obs, 4)
+    }
+
+    /// An answer of so many fields.
+    fn step_of(&mut self, obs: &[f32], count: usize) -> Value {
         let mut answer = self.ask(json!({"obs": obs}).to_string().as_bytes());
         let fields = answer.as_object_mut().unwrap();
-        assert_eq!(fields.len(), 4, "{fields:?}");
+        assert_eq!(fields.len(), count, "{fields:?}");
         assert!(fields.remove("micros").unwrap().is_u64());
         answer
     }
@@ -185,6 +196,46 @@ fn the_dynamic_width_follows_its_own_actions() {
     server.end();
 }
 
+/// The server's answers are those of the same networks in this process; a reset is the start of an episode for skipping too.
+#[test]
+fn skipping_follows_its_own_actions() {
+    use robot::checkpoint::{Checkpoint, TRAINED};
+    use robot::networks::AdapterWeights;
+    use robot::skipping::Skipping;
+    let rollouts = rollouts();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let file = networks::random(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
+    file.save(&path).unwrap();
+    let cpu = w4ax::cpu::Cpu::new().unwrap();
+    let mut policy = robot::policy::Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+    let mut skipping = Skipping::load(&path, &policy, AdapterWeights::Packed).unwrap();
+    let skip = path.to_str().unwrap();
+    let mut server = Server::start_with(&["--width", "a8", "--skip", skip]);
+    let mut seen = std::collections::BTreeSet::new();
+    for episode in [&rollouts.episodes()[0], &rollouts.episodes()[7]] {
+        let task = rollouts.task[episode.start];
+        server.reset(task);
+        skipping.skipper.reset();
+        for row in episode.clone().take(60) {
+            let answer = server.step_of(&rollouts.obs[row], 6);
+            let input = policy.input(&rollouts.obs[row], task).unwrap();
+            let (tokens, _) = skipping.step(&mut policy, &input, Precision::A8).unwrap();
+            let report = skipping.skipper.report();
+            let reran = report.verdict == w4ax::skip::Verdict::RanAgain;
+            let expected = json!({
+                "action": action(&tokens), "width": 8, "sensitivity": null,
+                "layers": report.layers_run, "reran": reran
+            });
+            assert_eq!(answer, expected, "row {row}");
+            seen.insert(report.layers_run);
+        }
+    }
+    assert!(seen.len() > 2, "only {seen:?}");
+    server.end();
+}
+
 /// Every bad line gets one error, and what comes between gets the answers that it gets without them.
 #[test]
 fn a_bad_line_changes_nothing() {
@@ -256,7 +307,7 @@ fn the_end_of_the_input_and_of_the_output_are_no_errors() {
 
 #[test]
 fn a_bad_file_is_named() {
-    for option in ["--policy", "--calibration"] {
+    for option in ["--policy", "--calibration", "--skip"] {
         let output = Command::new(example::example("policy_server"))
             .args([option, RECORDED])
             .stdin(Stdio::null())
