@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.01)]
     pub lambda: f64,
     /// Weight of the risk of a skip; 0 as in the paper
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = 0.07)]
     pub risk: f64,
     /// Weight of the task's loss with the drawn skips taken whole; 0 as in the paper
     #[arg(long, default_value_t = 1.0)]
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     pub controller_hidden: usize,
     /// Noise on the rows, in standard deviations of an observation
-    #[arg(long, default_value_t = 0.06)]
+    #[arg(long, default_value_t = 0.2)]
     pub noise: f64,
     /// Share of rows that are moved towards the next step of their episode
     #[arg(long, default_value_t = 0.5)]

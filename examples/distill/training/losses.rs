@@ -38,7 +38,7 @@ pub struct Weights {
     pub whole: f64,
     /// Of stage 1's distance, for the drawn skips.
     pub distance: f64,
-    /// Of p squared times [`risk`], for each layer that the skip saves.
+    /// Of what a controller's p squared costs where a skip is a [`risk`], for each layer that it saves.
     pub risk: f64,
 }
 
@@ -81,26 +81,57 @@ pub fn stage_2(
     drawn: &[usize],
     weights: Weights,
 ) -> Result<Tensor> {
-    let whole = whole(frozen, networks, layers, teacher, drawn)?;
-    let mut loss = (frozen.task_loss(&whole, &teacher.logits)? * weights.whole)?;
-    let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
-
+    let task = |x: &Tensor| frozen.task_loss(x, &teacher.logits);
+    let mut loss = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
     let mut x = Way::new(teacher);
     for (gap, &layer) in layers.gaps().iter().zip(drawn) {
         let from = x.to(frozen, layer)?;
         let full = x.to(frozen, gap.end)?;
         let adapted = networks.adapter(&format!("adapters.{layer}"), &from)?;
         let p = networks.controller(layer, &from)?;
-        let saved = (gap.end - layer) as f64;
-        let runs = (p.affine(-1.0, 1.0)?.mean_all()? * saved)?;
-        let harm = ((p.sqr()? * &risk)?.mean_all()? * saved)?;
-        let far = distance(&adapted, &full.detach())?;
+        let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
         loss = (loss + (runs * weights.lambda)?)?;
-        loss = (loss + (far * weights.distance)?)?;
-        loss = (loss + (harm * weights.risk)?)?;
+        if weights.distance > 0.0 {
+            let far = distance(&adapted, &full.detach())?;
+            loss = (loss + (far * weights.distance)?)?;
+        }
         x.set(gap.end, (&full + (adapted - &full)?.broadcast_mul(&p)?)?);
     }
-    loss + frozen.task_loss(&x.to(frozen, layers.len())?, &teacher.logits)?
+    loss = (loss + task(&x.to(frozen, layers.len())?)?)?;
+
+    if weights.whole > 0.0 || weights.risk > 0.0 {
+        let whole = whole(frozen, networks, layers, teacher, drawn)?;
+        if weights.whole > 0.0 {
+            loss = (loss + (task(&whole)? * weights.whole)?)?;
+        }
+        if weights.risk > 0.0 {
+            let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
+            loss = (loss + caution(networks, layers, teacher, &risk, weights)?)?;
+        }
+    }
+    Ok(loss)
+}
+
+/// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of (lambda *
+/// (1 - p) + w * p^2 * risk) * the layers that a skip saves, summed over the dynamic layers, each on the stack's own state.
+/// It is least at p = lambda / (2 w risk).
+fn caution(
+    networks: &Networks,
+    layers: &Layers,
+    teacher: &Teacher,
+    risk: &Tensor,
+    weights: Weights,
+) -> Result<Tensor> {
+    let mut sum = Tensor::zeros((), risk.dtype(), risk.device())?;
+    for gap in layers.gaps() {
+        for layer in gap.start..gap.end {
+            let p = networks.controller(layer, &teacher.states[layer])?;
+            let harm = ((p.sqr()? * risk)? * weights.risk)?;
+            let cost = (harm + p.affine(-weights.lambda, weights.lambda)?)?;
+            sum = (sum + (cost.mean_all()? * (gap.end - layer) as f64)?)?;
+        }
+    }
+    Ok(sum)
 }
 
 /// Stage 2 of an exit, which always leaves: the task's loss of what its adapter makes of the input of layer `exit`, and as much of its distance as a drawn
