@@ -283,15 +283,14 @@ fn layers_are_drawn_with_harmonic_weights() {
     }
     for gap in layers.gaps() {
         let all: f64 = (1..=gap.end - gap.start).map(|k| 1.0 / k as f64).sum();
-        for layer in gap.start..gap.end {
-            let p = 1.0 / ((layer - gap.start + 1) as f64 * all);
+        for (k, &count) in (1..).zip(&counts[gap.start..gap.end]) {
+            let p = 1.0 / (f64::from(k) * all);
             let expected = p * DRAWS as f64;
             let deviation = (expected * (1.0 - p)).sqrt();
-            let off = (counts[layer] as f64 - expected).abs();
+            let off = (count as f64 - expected).abs();
             assert!(
                 off < 4.0 * deviation,
-                "{layer}: {} for {expected}",
-                counts[layer]
+                "{gap:?}, {k}: {count} for {expected}"
             );
         }
     }
@@ -362,6 +361,7 @@ fn plan(seed: u64) -> Plan {
         disturb: Disturb {
             noise: 0.05,
             between: 0.5,
+            mixed: 0.5,
         },
         steps: [5, 6],
         batch: 8,
@@ -629,37 +629,19 @@ fn shares_and_errors_are_those_of_rows_run_one_by_one() {
         "{shares:?}"
     );
 
-    let file = SkipFile {
-        config: NetworkConfig {
-            layers: 16,
-            width: 192,
-            static_layers: vec![0, 1, 7],
-            static_ratio: Some(0.2),
-            similarity: vec![0.5; 16],
-            adapter_hidden: 8,
-            controller_hidden: 4,
-            lambda: 0.01,
-            seed: 7,
-            exit: None,
-        },
-        adapters: layers
-            .dynamic_layers()
-            .map(|layer| {
-                (
-                    layer,
-                    networks
-                        .adapter_weights(&format!("adapters.{layer}"))
-                        .unwrap(),
-                )
-            })
-            .collect(),
-        controllers: layers
-            .dynamic_layers()
-            .map(|layer| (layer, networks.controller_weights(layer).unwrap()))
-            .collect(),
+    let config = NetworkConfig {
+        layers: 16,
+        width: 192,
+        static_layers: vec![0, 1, 7],
+        static_ratio: Some(0.2),
+        similarity: vec![0.5; 16],
+        adapter_hidden: 8,
+        controller_hidden: 4,
+        lambda: 0.01,
+        seed: 7,
         exit: None,
-        metrics: Default::default(),
     };
+    let file = networks.file(config, &layers).unwrap();
     let path = folder.path().join("skip.safetensors");
     file.save(&path).unwrap();
     let read = SkipFile::load(&path).unwrap();
@@ -722,6 +704,7 @@ fn rows_are_disturbed_as_far_as_asked() {
     let still = Disturb {
         noise: 0.0,
         between: 0.0,
+        mixed: 0.0,
     };
     let mut known: Vec<_> = batches::inputs(&POLICY, &ROWS, &ROWS.rows(false));
     known.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -777,6 +760,7 @@ fn plans_that_make_no_sense_are_refused() {
     refused(&|plan| plan.weights.risk = f64::NAN);
     refused(&|plan| plan.disturb.noise = f64::INFINITY);
     refused(&|plan| plan.disturb.between = 1.5);
+    refused(&|plan| plan.disturb.mixed = -0.1);
     refused(&|plan| plan.rate = 0.0);
     refused(&|plan| plan.clip = f64::NAN);
     let exit = Plan {

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.01)]
     pub lambda: f64,
     /// Weight of the risk of a skip; 0 as in the paper
-    #[arg(long, default_value_t = 0.07)]
+    #[arg(long, default_value_t = 0.04)]
     pub risk: f64,
     /// Weight of the task's loss with the drawn skips taken whole; 0 as in the paper
     #[arg(long, default_value_t = 1.0)]
@@ -59,16 +59,19 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     pub controller_hidden: usize,
     /// Noise on the rows, in standard deviations of an observation
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.1)]
     pub noise: f64,
     /// Share of rows that are moved towards the next step of their episode
     #[arg(long, default_value_t = 0.5)]
     pub between: f64,
+    /// Share of rows that are moved towards another row of their task and phase
+    #[arg(long, default_value_t = 0.5)]
+    pub mixed: f64,
     /// Steps of stage 1
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 600)]
     pub steps_1: usize,
     /// Steps of stage 2
-    #[arg(long, default_value_t = 800)]
+    #[arg(long, default_value_t = 1500)]
     pub steps_2: usize,
     /// Rows a step
     #[arg(long, default_value_t = 256)]
@@ -109,6 +112,7 @@ impl Args {
             disturb: Disturb {
                 noise: self.noise,
                 between: self.between,
+                mixed: self.mixed,
             },
             steps,
             batch: self.batch,
