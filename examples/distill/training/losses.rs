@@ -38,7 +38,7 @@ pub struct Weights {
     pub whole: f64,
     /// Of stage 1's distance, for the drawn skips.
     pub distance: f64,
-    /// Of what a controller's p squared costs where a skip is a [`risk`], for each layer that it saves.
+    /// Of what a controller's p squared costs where a skip is a [`risk`], for each layer of the gap.
     pub risk: f64,
 }
 
@@ -112,9 +112,10 @@ pub fn stage_2(
     Ok(loss)
 }
 
-/// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of (lambda *
-/// (1 - p) + w * p^2 * risk) * the layers that a skip saves, summed over the dynamic layers, each on the stack's own state.
-/// It is least at p = lambda / (2 w risk).
+/// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of lambda *
+/// (1 - p) * the layers that a skip saves + w * p^2 * risk * the layers of the gap, summed over the dynamic layers, each on
+/// the stack's own state. It is least at p = lambda / (2 w risk) * the share of the gap that the skip saves: a late skip
+/// risks as much as an early one, and gains less.
 fn caution(
     networks: &Networks,
     layers: &Layers,
@@ -126,9 +127,10 @@ fn caution(
     for gap in layers.gaps() {
         for layer in gap.start..gap.end {
             let p = networks.controller(layer, &teacher.states[layer])?;
-            let harm = ((p.sqr()? * risk)? * weights.risk)?;
-            let cost = (harm + p.affine(-weights.lambda, weights.lambda)?)?;
-            sum = (sum + (cost.mean_all()? * (gap.end - layer) as f64)?)?;
+            let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
+            let harm = ((p.sqr()? * risk)?.mean_all()? * (gap.end - gap.start) as f64)?;
+            sum = (sum + (runs * weights.lambda)?)?;
+            sum = (sum + (harm * weights.risk)?)?;
         }
     }
     Ok(sum)
