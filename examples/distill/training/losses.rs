@@ -100,13 +100,14 @@ pub fn stage_2(
     loss = (loss + task(&x.to(frozen, layers.len())?)?)?;
 
     if weights.whole > 0.0 || weights.risk > 0.0 {
-        let whole = whole(frozen, networks, layers, teacher, drawn)?;
+        let (whole, runs) = whole(frozen, networks, layers, teacher, drawn)?;
         if weights.whole > 0.0 {
             loss = (loss + (task(&whole)? * weights.whole)?)?;
         }
         if weights.risk > 0.0 {
             let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
             loss = (loss + caution(networks, layers, teacher, &risk, weights)?)?;
+            loss = (loss + (runs * weights.lambda)?)?;
         }
     }
     Ok(loss)
@@ -153,20 +154,30 @@ pub fn exit(
     frozen.task_loss(&state, &teacher.logits)? + (far * weights.distance)?
 }
 
-/// The stack's last state with every drawn skip taken whole, `[B, d]`.
+/// The stack's last state with every drawn skip taken whole, `[B, d]`, and the layers that the controllers behind a skip
+/// would still have run: what that skip risks is risked already, so that there only the layers count.
 fn whole(
     frozen: &Frozen,
     networks: &Networks,
     layers: &Layers,
     teacher: &Teacher,
     drawn: &[usize],
-) -> Result<Tensor> {
+) -> Result<(Tensor, Tensor)> {
     let mut x = Way::new(teacher);
+    let mut runs = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
     for (gap, &layer) in layers.gaps().iter().zip(drawn) {
-        let adapted = networks.adapter(&format!("adapters.{layer}"), &x.to(frozen, layer)?)?;
-        x.set(gap.end, adapted);
+        let from = x.to(frozen, layer)?;
+        if x.own.is_some() {
+            let p = networks.controller(layer, &from.detach())?;
+            let run = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
+            runs = (runs + run)?;
+        }
+        x.set(
+            gap.end,
+            networks.adapter(&format!("adapters.{layer}"), &from)?,
+        );
     }
-    x.to(frozen, layers.len())
+    Ok((x.to(frozen, layers.len())?, runs))
 }
 
 /// A state on its way through the stack: the teacher's own until it is set, computed from then on.
