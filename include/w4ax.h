@@ -33,7 +33,7 @@
  * - Strings that this library returns are NUL-terminated and its own: never free them.
  *
  * Threads
- * - w4ax_weight, w4ax_file and w4ax_cpu may be used by several threads at once. A w4ax_workspace and a w4ax_dispatcher serve
+ * - w4ax_weight, w4ax_order, w4ax_file and w4ax_cpu may be used by several threads at once. A w4ax_workspace and a w4ax_dispatcher serve
  *   one call at a time; a second one at the same time is W4AX_BUSY. A w4ax_flag is lock-free.
  * - Freeing a handle while a call uses it, or twice, is undefined, as it is with free().
  * - This library starts threads only where a parameter says how many. They have ended when the call returns, those of a
@@ -202,6 +202,38 @@ w4ax_status w4ax_weight_unpack(const w4ax_weight *weight, int8_t *q, size_t q_le
 
 void w4ax_weight_free(w4ax_weight *weight);
 
+/* ---- weights in another order of k ---- */
+
+/* A checkpoint that was quantised in the order of its activations (GPTQ's desc_act) is packed in the order of its groups: number
+ * i of the order says which k of the matrix stands at i. A GEMM with such a weight takes x in the same order: gather it, then
+ * multiply as with any other. Never changes once it is made. */
+typedef struct w4ax_order w4ax_order;
+
+/* The order of those k: each of 0..k once, else W4AX_OUT_OF_RANGE. They are copied. */
+w4ax_status w4ax_order_create(const uint32_t *ks, size_t k, w4ax_order **order);
+
+w4ax_status w4ax_order_k(const w4ax_order *order, size_t *k);
+
+/* The k, as w4ax_order_create takes them; room for `k` of them, at least the order's. */
+w4ax_status w4ax_order_get(const w4ax_order *order, uint32_t *ks, size_t k);
+
+/* gathered[m, i] = x[m, order[i]] */
+typedef struct w4ax_gather_args {
+    const uint16_t *x;        /* BF16 [m, k] */
+    size_t x_len;
+    size_t x_stride;
+    uint16_t *gathered;       /* BF16 [m, k]; what it spans does not overlap x */
+    size_t gathered_len;
+    size_t gathered_stride;
+    size_t m;                 /* tokens; 0 is allowed and does nothing */
+    size_t k;                 /* that of the order */
+} w4ax_gather_args;
+
+/* Brings activations into the order. Allocates nothing. After a failure `gathered` is as it was. */
+w4ax_status w4ax_order_gather(const w4ax_order *order, const w4ax_gather_args *args);
+
+void w4ax_order_free(w4ax_order *order);
+
 /* ---- files ---- */
 
 /* Named weights, as one safetensors file of this library holds them. Paths and names are UTF-8. */
@@ -210,8 +242,8 @@ typedef struct w4ax_file w4ax_file;
 /* A file without weights, in memory. */
 w4ax_status w4ax_file_create(w4ax_file **file);
 
-/* Reads a file that w4ax_file_save wrote, or one converted from a checkpoint: its weights. `threads` as in w4ax_quantize_args.
-   A weight whose k are in another order (GPTQ's desc_act) is W4AX_BAD_FORMAT: this interface has no gather for it. */
+/* Reads a file that w4ax_file_save wrote, or one converted from a checkpoint: its weights, those whose k are in another order
+ * too. `threads` as in w4ax_quantize_args. */
 w4ax_status w4ax_file_load(const char *path, uint32_t threads, w4ax_file **file);
 
 /* Writes all weights: whole or not at all, through a temporary name beside `path`. */
@@ -225,8 +257,16 @@ w4ax_status w4ax_file_count(const w4ax_file *file, size_t *count);
 /* The name of weight `index`, below the count, in ascending order of their bytes. Valid until w4ax_file_free. */
 w4ax_status w4ax_file_name(const w4ax_file *file, size_t index, const char **name);
 
-/* A handle of its own to the weight of that name, to be freed; the values are shared, not copied. */
+/* A handle of its own to the weight of that name, to be freed; the values are shared, not copied. W4AX_BAD_FORMAT for one whose k
+ * are in another order: a GEMM with x as it is would be wrong, so it is w4ax_file_get_act_order's to give. */
 w4ax_status w4ax_file_get(const w4ax_file *file, const char *name, w4ax_weight **weight);
+
+/* The same for a weight of either kind, with its order of k: NULL in *order where its k are in the matrix's own, else a handle
+ * to be freed. */
+w4ax_status w4ax_file_get_act_order(const w4ax_file *file, const char *name, w4ax_weight **weight, w4ax_order **order);
+
+/* As w4ax_file_insert, for a weight whose k are in that order, which is of the weight's K (else W4AX_BAD_SHAPE). */
+w4ax_status w4ax_file_insert_act_order(w4ax_file *file, const char *name, const w4ax_weight *weight, const w4ax_order *order);
 
 void w4ax_file_free(w4ax_file *file);
 

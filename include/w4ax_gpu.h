@@ -15,7 +15,7 @@
  * Memory
  * - x, y, bias, packed activations and workspaces are device memory of the caller's, of the device of the w4ax_gpu (from
  *   cudaMalloc, or anything else that kernels in its primary context may use). This library allocates device memory for weights
- *   only. Addresses are checked as numbers: null, alignment, length, overlap. Whether the device can use them is not.
+ *   and orders of k only. Addresses are checked as numbers: null, alignment, length, overlap. Whether the device can use them is not.
  * - A launch has bare addresses. What they point at must be there until the launch has ended on the stream; what was captured
  *   into a graph, until the graph's last replay has. Argument structures may go when the call returns, the w4ax_gpu too.
  * - A workspace and packed activations serve one launch at a time: one of each for each stream in flight.
@@ -107,6 +107,37 @@ w4ax_status w4ax_gpu_weight_get_info(const w4ax_gpu_weight *weight, w4ax_weight_
 /* Waits until the device is idle, then frees the memory: call it while no stream is captured, and after the last replay of a
  * graph that reads the weight. */
 void w4ax_gpu_weight_free(w4ax_gpu_weight *weight);
+
+/* ---- weights in another order of k ---- */
+
+/* A w4ax_order in a device's memory. Never changes; any number of threads and streams may use it at once. Its weight is uploaded
+ * as any other. */
+typedef struct w4ax_gpu_order w4ax_gpu_order;
+
+/* As w4ax_gpu_weight_upload. */
+w4ax_status w4ax_gpu_order_upload(const w4ax_gpu *gpu, const w4ax_order *order, w4ax_gpu_order **gpu_order);
+
+/* As w4ax_gpu_weight_free. */
+void w4ax_gpu_order_free(w4ax_gpu_order *order);
+
+/* gathered[m, i] = x[m, order[i]] */
+typedef struct w4ax_gpu_gather_args {
+    const w4ax_gpu_order *order;
+    const uint16_t *x;        /* BF16 [m, k] */
+    size_t x_len;
+    size_t x_stride;
+    uint16_t *gathered;       /* BF16 [m, k]; what it spans does not overlap x */
+    size_t gathered_len;
+    size_t gathered_stride;
+    size_t m;                 /* tokens; 0 is allowed and does nothing */
+    size_t k;                 /* that of the order */
+    uint32_t flags;           /* as w4ax_gpu_gemm_args */
+    uint32_t reserved;
+} w4ax_gpu_gather_args;
+
+/* Enqueues the gather on `stream`, once for all GEMMs and w4ax_gpu_quantize_packs of weights with this order: they take
+ * `gathered` for x, and follow it in the same stream. W4AX_WRONG_PLACE for an order or a stream that is not this device's. */
+w4ax_status w4ax_gpu_gather(const w4ax_gpu *gpu, const w4ax_gpu_gather_args *args, void *stream);
 
 /* ---- what would run ---- */
 

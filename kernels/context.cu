@@ -1,4 +1,5 @@
 #include "context.cuh"
+#include "roles.cuh"
 
 #include <cuda.h>
 
@@ -102,7 +103,7 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
     if (error != cudaSuccess) return status_of(error);
     for (int i = 0; i < kernel_count(); ++i) {
         Kernel const& kernel = *kernel_at(i);
-        slot.kernels[i].there = kernel.role != Role::GraphLatch || driver_version >= kConditionalNodesDriver;
+        slot.kernels[i].there = !sets_conditionals(kernel.role) || driver_version >= kConditionalNodesDriver;
         if (!slot.kernels[i].there) continue;
         // Asking for the attributes loads the kernel.
         error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);

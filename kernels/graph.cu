@@ -3,6 +3,7 @@
 #ifndef W4AX_EMULATE
 
 #include "context.cuh"
+#include "w4ax_skip.h"
 
 #include <cuda_runtime.h>
 
@@ -213,6 +214,36 @@ w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, co
         }
     }
     return W4AXK_OK;
+}
+
+w4axk_status w4axk_graph_if_handle(w4axk_graph* graph, uint32_t initial, uint64_t* handle) {
+    if (!graph || !handle) return W4AXK_NULL_POINTER;
+    if (initial > 1) return W4AXK_BAD_FLAGS;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    cudaGraphConditionalHandle made;
+    cudaError_t const error = cudaGraphConditionalHandleCreate(&made, graph->graph, initial, cudaGraphCondAssignDefault);
+    if (error == cudaSuccess) *handle = made;
+    return status_of(error);
+}
+
+w4axk_status w4axk_graph_add_if(w4axk_graph* graph, uint64_t handle, w4axk_graph** body) {
+    if (!graph || !body) return W4AXK_NULL_POINTER;
+    *body = nullptr;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    cudaGraphNodeParams params = {};
+    params.type = cudaGraphNodeTypeConditional;
+    params.conditional.handle = handle;
+    params.conditional.type = cudaGraphCondTypeIf;
+    params.conditional.size = 1;
+    cudaGraphNode_t node;
+    cudaError_t const error = add_node(&node, *graph, &params);
+    if (error != cudaSuccess) return status_of(error);
+    graph->tail.assign(1, node);
+    return make(params.conditional.phGraph_out[0], false, graph->device, body);
 }
 
 w4axk_status w4axk_graph_check_body(const w4axk_graph* body, uint32_t* bad_type) {

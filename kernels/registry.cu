@@ -1,4 +1,4 @@
-#include "registry.cuh"
+#include "roles.cuh"
 
 #include <string>
 #include <vector>
@@ -10,6 +10,9 @@ namespace {
 std::string name_of(Kernel const& kernel) {
     std::string const group = kernel.group ? "_g" + std::to_string(kernel.group) : "_channel";
     if (kernel.family == W4AXK_PLAIN) return "plain";
+    if (kernel.role == kGatherRole) return kernel.tile == 1 ? "gather" : "gather_plain";
+    if (kernel.role == kSkipBeginRole) return "skip_begin";
+    if (kernel.role == kSkipDecideRole) return "skip_decide";
     switch (kernel.role) {
         case Role::QuantizePack: return "quantize_pack" + group;
         case Role::Latch: return "latch";
@@ -32,7 +35,7 @@ struct Registry {
              {decode_a4_fused(), decode_a4_packed(), decode_a8_fused(), decode_a8_packed(), decode_bf16(), prefill_a4_fused(),
               prefill_a4_packed(), prefill_a8_fused(), prefill_a8_packed(), prefill_bf16(), quantize_pack_kernels(),
               plain_kernels(), wgmma_a8(), wgmma_bf16(), routed_decode_fused(), routed_decode_packed(), routed_prefill(), latch_kernels(),
-              graph_latch_kernels()}) {
+              graph_latch_kernels(), gather_kernels(), skip_kernels()}) {
             for (int i = 0; i < list.count; ++i) {
                 kernels.push_back(list.first + i);
                 names.push_back(name_of(list.first[i]));

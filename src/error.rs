@@ -148,12 +148,10 @@ pub enum Error {
     },
 
     /// A step that enqueues what a conditional node of a CUDA graph cannot run.
-    #[error(
-        "the step at {body} enqueues {node}, which a conditional node of a CUDA graph cannot run"
-    )]
+    #[error("{body} enqueues {node}, which a conditional node of a CUDA graph cannot run")]
     GraphNode {
-        /// The step's width.
-        body: crate::Precision,
+        /// Which part of the step: that at one width, or a layer.
+        body: String,
         /// What it enqueues.
         node: &'static str,
     },

@@ -3,6 +3,18 @@
 use crate::{Error, Result};
 
 /// A borrowed row-major matrix `[rows, cols]` whose rows start `stride` elements apart.
+///
+/// ```
+/// use w4ax::MatRef;
+/// # fn main() -> w4ax::Result<()> {
+/// let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+/// // The first two columns of a matrix [3, 4].
+/// let left = MatRef::with_stride(&data, 3, 2, 4)?;
+/// assert_eq!(left.row(2), [8.0, 9.0]);
+/// assert!(MatRef::new(&data, 4, 4).is_err()); // 16 elements are needed.
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, T> {
     data: &'a [T],

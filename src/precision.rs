@@ -5,6 +5,14 @@ use crate::Error;
 /// How wide the activations of a GEMM are. The weights are INT4 in every case.
 ///
 /// Ordered by width: `A2 < A4 < A8 < Bf16`.
+///
+/// ```
+/// use w4ax::Precision;
+/// assert_eq!(Precision::try_from(4)?, Precision::A4);
+/// assert_eq!(Precision::try_from(3).unwrap_err().to_string(), "3 is no activation width: the widths are 2, 4, 8 and 16 bits");
+/// assert_eq!(Precision::Bf16.bits(), 16);
+/// # Ok::<(), w4ax::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Precision {

@@ -1,14 +1,18 @@
-//! `src/cuda/bindings.rs` is what bindgen makes of `kernels/w4ax_kernels.h`. It is checked in, so that who builds the crate
+//! `src/cuda/bindings.rs` is what bindgen makes of the headers of `kernels/`. It is checked in, so that who builds the crate
 //! needs no libclang; this test makes it anew and compares. `W4AX_BLESS=1` writes it.
 
 use std::path::Path;
 use std::process::Command;
 
-const HEADER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_kernels.h");
+const HEADERS: [&str; 3] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_kernels.h"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_order.h"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_skip.h"),
+];
 const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/bindings.rs");
 
 #[test]
-fn bindings_are_those_of_the_header() {
+fn bindings_are_those_of_the_headers() {
     let fresh = generate();
     if std::env::var_os("W4AX_BLESS").is_some_and(|value| value == "1") {
         std::fs::write(BINDINGS, &fresh).expect("the bindings can be written");
@@ -20,7 +24,7 @@ fn bindings_are_those_of_the_header() {
         .position(|(fresh, kept)| fresh != kept);
     assert!(
         kept == fresh,
-        "src/cuda/bindings.rs is not what bindgen makes of kernels/w4ax_kernels.h, from line {} on: \
+        "src/cuda/bindings.rs is not what bindgen makes of the headers of kernels/, from line {} on: \
          W4AX_BLESS=1 cargo test --features cuda --test bindings writes it anew",
         changed.unwrap_or_else(|| fresh.lines().count().min(kept.lines().count())) + 1
     );
@@ -32,7 +36,7 @@ fn generate() -> String {
         panic!("bindgen finds no libclang: run `third_party/fetch libclang`, or set LIBCLANG_PATH")
     });
     let bindings = bindgen::Builder::default()
-        .header(HEADER)
+        .headers(HEADERS)
         // A libclang alone has no stdint.h.
         .clang_arg(format!("-I{}", compiler_headers()))
         .allowlist_item("[Ww]4[Aa][Xx][Kk]_.*")
@@ -48,10 +52,10 @@ fn generate() -> String {
         .rust_edition(bindgen::RustEdition::Edition2024)
         .rust_target(bindgen::RustTarget::stable(89, 0).expect("bindgen knows the crate's oldest Rust"))
         .formatter(bindgen::Formatter::Prettyplease)
-        .raw_line("//! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.")
+        .raw_line("//! What the headers of `kernels/` declare. Written by bindgen: see tests/bindings.rs.")
         .raw_line("")
         .generate()
-        .expect("bindgen reads the header");
+        .expect("bindgen reads the headers");
     bindings.to_string()
 }
 

@@ -19,9 +19,10 @@ use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, dispatch_config, rng};
 use w4ax::capi::status::Status;
 use w4ax::capi::types;
+use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
 use w4ax::reference::mirror;
-use w4ax::{Grouping, MatRef, Precision, ScaleType};
+use w4ax::{Grouping, MatMut, MatRef, PackedFile, Precision, ScaleType};
 
 fn source(name: &str) -> PathBuf {
     Path::new("tests/capi").join(name)
@@ -147,6 +148,61 @@ fn a_wrong_bit_is_found() {
         said.contains("scalar: m 3 n 33 k 100 grouping 32 width 4: 1 values are wrong"),
         "{said}"
     );
+}
+
+/// A desc_act checkpoint that GPTQModel packed, converted, and run by a C program: the mirror's bits.
+#[test]
+fn a_c_program_runs_a_desc_act_checkpoint() {
+    let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act").unwrap();
+    let (module, weight) = (checkpoint.quantized())
+        .find_map(|module| match checkpoint.weight(module).unwrap() {
+            LoadedWeight::ActOrder(weight) => Some((module.to_owned(), weight)),
+            _ => None,
+        })
+        .expect("a weight in another order");
+    assert!(!weight.order().is_identity());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    let (m, n, k) = (5, weight.weight().n(), weight.weight().k());
+    let mut case = Vec::new();
+    let x = Kind::Normal.fill(&mut rng(3), m * k);
+    let mut gathered = vec![bf16::ZERO; m * k];
+    let to = MatMut::new(&mut gathered, m, k).unwrap();
+    let view = MatRef::new(&x, m, k).unwrap();
+    weight.order().gather(view, to).unwrap();
+    let gathered = MatRef::new(&gathered, m, k).unwrap();
+    let expected = mirror(gathered, weight.weight(), Precision::A8, None).unwrap();
+    for part in [
+        bytemuck::cast_slice(&[m as u32, n as u32, k as u32, 8]),
+        bytemuck::cast_slice(&bits(&x)),
+        bytemuck::cast_slice(&bits(&expected)),
+    ] {
+        case.extend_from_slice(part);
+    }
+    let packed = PackedFile {
+        act_order: [(module.clone(), weight)].into(),
+        ..PackedFile::default()
+    };
+    packed.save(&file).unwrap();
+    let path = folder.path().join("case");
+    for (language, link) in BUILDS {
+        let program = Program::build(&source("order.c"), language, link, &[]);
+        let run_it = |case: &[u8]| {
+            std::fs::write(&path, case).unwrap();
+            let mut command = program.command(&[]);
+            command.arg(program.folder.path()).arg(&file).arg(&module);
+            command.arg(&path).output().unwrap()
+        };
+        let output = run_it(&case);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{said}");
+        // That the comparison can fail.
+        let mut wrong = case.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        let output = run_it(&wrong);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("width 8: 1 values are wrong"), "{said}");
+    }
 }
 
 #[test]

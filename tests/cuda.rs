@@ -20,10 +20,14 @@ mod graphs;
 mod harness;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/order.rs"]
+mod order;
 #[path = "cuda/routing.rs"]
 mod routing;
 #[path = "cuda/shapes.rs"]
 mod shapes;
+#[path = "cuda/skip.rs"]
+mod skip;
 #[path = "../benches/cuda/stack.rs"]
 mod stack;
 #[path = "cuda/streams.rs"]

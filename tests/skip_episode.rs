@@ -202,7 +202,7 @@ fn every_method_at_every_width() {
         );
         assert_eq!(number(full, "trainable_parameters"), 0.0);
         let share = number(dysl, "layers_share");
-        assert!(share >= 3.0 / 16.0 && share < 1.0, "{share}");
+        assert!((3.0 / 16.0..1.0).contains(&share), "{share}");
         assert!(number(dysl, "trainable_parameters") > 1e5);
         for blind in [
             "random skip",
@@ -241,6 +241,7 @@ fn what_cannot_be_run_is_named() {
         (["--skip-joint", foreign], "deep_policy.safetensors"),
         (["--rollouts", foreign], "deep_policy.safetensors"),
         (["--episode", "99"], "--episode"),
+        (["--only", "nothing"], "--only"),
     ] {
         let short = ["--episodes", "1", "--repeats", "1"];
         let output = skip_episode(folder.path(), &[&short[..], &arguments].concat());

@@ -44,7 +44,7 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     skip: Option<PathBuf>,
     /// What the adapters' weights are
-    #[arg(long, value_enum, default_value_t = AdapterWeights::Bf16, requires = "skip")]
+    #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "skip")]
     adapters: AdapterWeights,
     #[command(flatten)]
     setup: Setup,

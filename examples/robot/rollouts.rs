@@ -8,6 +8,9 @@ use w4ax::calibrate::Episode;
 use w4ax::dispatch::{ACTION_DIM, Action};
 use w4ax::{Error, Precision, Result};
 
+use super::dataset::Dataset;
+use super::policy::Policy;
+
 /// The tasks of the recorded data, by their index in it.
 pub const TASKS: [&str; 6] = [
     "Lift",
@@ -88,7 +91,7 @@ impl Rollouts {
             file,
             steps,
         };
-        let mut rollouts = Self {
+        let rollouts = Self {
             obs: read.floats("obs")?,
             input: read.floats("input")?,
             task: read.indices("task")?,
@@ -99,10 +102,51 @@ impl Rollouts {
             quantized: read.quantized()?,
             episodes: Vec::new(),
         };
-        rollouts.episodes = rollouts
-            .find_episodes()
-            .map_err(|reason| refuse(file, reason))?;
-        Ok(rollouts)
+        rollouts.cut().map_err(|reason| refuse(file, reason))
+    }
+
+    /// The validation rows of a dataset as episodes, their steps counted anew: a few of an episode's are missing. The tokens
+    /// are what the unquantised policy makes of them.
+    ///
+    /// # Errors
+    /// As [`Policy::input`] and [`Policy::forward`]; [`Error::Range`] if the rows are no episodes one after the other.
+    pub fn of_validation(dataset: &Dataset, policy: &mut Policy) -> Result<Self> {
+        let rows = dataset.rows(true);
+        let mut t = vec![0; rows.len()];
+        for i in 1..rows.len() {
+            if dataset.same_episode(rows[i - 1], rows[i]) {
+                t[i] = t[i - 1] + 1;
+            }
+        }
+        let task = |&row: &usize| usize::from(dataset.task[row]);
+        let (mut input, mut bf16) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let x = policy.input(&dataset.obs[*row], task(row))?;
+            bf16.push(policy.forward(&x, Precision::Bf16)?);
+            input.push(x);
+        }
+        let rollouts = Self {
+            obs: rows.iter().map(|&row| dataset.obs[row]).collect(),
+            task: rows.iter().map(task).collect(),
+            episode: rows.iter().map(|&row| dataset.episode[row]).collect(),
+            t,
+            success: vec![true; rows.len()],
+            input,
+            bf16,
+            quantized: None,
+            episodes: Vec::new(),
+        };
+        rollouts.cut().map_err(|reason| Error::Range {
+            what: "validation rows",
+            value: reason,
+            range: "whole episodes",
+        })
+    }
+
+    /// Finds the episodes.
+    fn cut(mut self) -> std::result::Result<Self, String> {
+        self.episodes = self.find_episodes()?;
+        Ok(self)
     }
 
     /// Steps in all.

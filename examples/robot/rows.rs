@@ -132,6 +132,16 @@ pub struct Recorded<K, S> {
     pub steps: Vec<S>,
 }
 
+impl<K, S> Recorded<K, S> {
+    /// Says of an error in its steps where they come from: `file`, and the line that the episode begins at.
+    pub fn refuse(&self, file: &str, error: &Error) -> Error {
+        Error::Format {
+            file: file.into(),
+            reason: format!("the episode from line {} on: {error}", self.line),
+        }
+    }
+}
+
 /// Takes in the step of a row, by its column `t`: it goes on with the last episode, or begins one at 0.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ use plot::{Picture, Seen};
 use report::{Report, Row, Total};
 use robot::checkpoint::Checkpoint;
 use robot::compute::Compute;
+use robot::dataset::Dataset;
 use robot::draw;
 use robot::networks::{AdapterWeights, Networks};
 use robot::policy::Policy;
@@ -52,8 +53,12 @@ fn reference(rollouts: &Rollouts, row: usize) -> Action {
 }
 
 fn skip_episode(options: &Options) -> Result<()> {
-    let rollouts = Rollouts::load(&options.rollouts)?;
     let checkpoint = Checkpoint::load(&options.policy)?;
+    let mut bench = Bench::new(options, &checkpoint)?;
+    let rollouts = match &options.validation {
+        None => Rollouts::load(&options.rollouts)?,
+        Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
+    };
     let calibration = Calibration::load(&options.calibration)?;
     let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &options.calibration)?;
     rollouts.check_tasks(dispatchers.len())?;
@@ -70,7 +75,6 @@ fn skip_episode(options: &Options) -> Result<()> {
         });
     }
     let files = Files::load(options)?;
-    let mut bench = Bench::new(options, &checkpoint)?;
     let recorded = Recorded {
         rollouts: &rollouts,
         episodes,
@@ -84,9 +88,25 @@ fn skip_episode(options: &Options) -> Result<()> {
         episodes.len(),
         options.adapters,
     );
-    let methods = methods(&files, options.threshold);
-    let report = bench.all(&methods, &recorded)?;
-    for width in RunWidth::ALL {
+    let mut methods = methods(&files, options.half, options.few);
+    if let Some(only) = &options.only {
+        let known = |name: &&String| methods.iter().any(|method| method.name == *name);
+        if let Some(unknown) = only.iter().find(|name| !known(name)) {
+            return Err(Error::Range {
+                what: "--only",
+                value: unknown.clone(),
+                range: "the methods of the table",
+            });
+        }
+        let mut at = 0;
+        methods.retain(|method| {
+            at += 1;
+            at <= 2 || only.iter().any(|name| name == method.name)
+        });
+    }
+    let widths = options.widths.as_deref().unwrap_or(&RunWidth::ALL);
+    let report = bench.all(&methods, widths, &recorded)?;
+    for width in widths {
         println!("\n{}", report.table(&width.name()));
     }
     let path = draw::place(options.plot.as_deref(), PICTURE)?;
@@ -177,15 +197,20 @@ impl<'a> Bench<'a> {
     }
 
     /// Each method at each width.
-    fn all(&mut self, methods: &[Method<'_>], recorded: &Recorded<'_>) -> Result<Report> {
-        let bar = ProgressBar::new((RunWidth::ALL.len() * methods.len()) as u64);
+    fn all(
+        &mut self,
+        methods: &[Method<'_>],
+        widths: &[RunWidth],
+        recorded: &Recorded<'_>,
+    ) -> Result<Report> {
+        let bar = ProgressBar::new((widths.len() * methods.len()) as u64);
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left")
         {
             bar.set_style(style);
         }
         let n = self.shape.0;
         let mut rows = Vec::new();
-        for width in RunWidth::ALL {
+        for &width in widths {
             // The full policy's time, and the share of layers that the others are held to.
             let (mut full, mut share) = (f64::NAN, 1.0);
             for (at, method) in methods.iter().enumerate() {
@@ -220,7 +245,7 @@ impl<'a> Bench<'a> {
     ) -> Result<()> {
         let n = self.shape.0;
         let (mut low, mut high) = (0.0, 1.0);
-        for _ in 0..12 {
+        for _ in 0..10 {
             let middle = 0.5 * (low + high);
             if let Rule::Guided(config, _) = rule {
                 config.threshold = middle;

@@ -3,15 +3,13 @@
 use w4ax::Result;
 use w4ax::skip::{SkipConfig, SkipFile, Verify};
 
-use crate::options::Options;
+use crate::options::{Options, Setting};
 use crate::robot::skipping::Substitute;
 
 /// The files of networks, each with what errors call it.
 pub struct Files {
     /// 20 % static.
     pub main: Networked,
-    /// The same for fewer layers.
-    pub few: Networked,
     /// 10 % static.
     pub ratio_10: Networked,
     /// 30 % static.
@@ -38,7 +36,7 @@ impl Files {
     /// # Errors
     /// As [`SkipFile::load`].
     pub fn load(options: &Options) -> Result<Self> {
-        let load = |path: &std::path::Path| {
+        let load = |path: &std::path::Path| -> Result<Networked> {
             Ok(Networked {
                 name: path.display().to_string(),
                 file: SkipFile::load(path)?,
@@ -46,7 +44,6 @@ impl Files {
         };
         Ok(Self {
             main: load(&options.skip)?,
-            few: load(&options.skip_few)?,
             ratio_10: load(&options.skip_10)?,
             ratio_30: load(&options.skip_30)?,
             no_static: load(&options.skip_no_static)?,
@@ -93,10 +90,12 @@ pub struct Method<'a> {
 }
 
 /// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
-pub fn methods<'a>(files: &'a Files, threshold: f32) -> Vec<Method<'a>> {
-    let dysl = SkipConfig {
-        threshold,
-        ..SkipConfig::default()
+pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
+    let dysl = half.config();
+    let fewer = few.config();
+    let paper = SkipConfig {
+        verify: Verify::RiseThenDrop,
+        ..dysl
     };
     let unverified = SkipConfig {
         verify: Verify::Off,
@@ -117,42 +116,45 @@ pub fn methods<'a>(files: &'a Files, threshold: f32) -> Vec<Method<'a>> {
         pre_skip: false,
         ..dysl
     };
-    let risen = SkipConfig {
-        verify: Verify::RiseThenDrop,
-        ..dysl
-    };
     let main = &files.main;
+    let at_its_share = |name, networks, rule| Method {
+        same_share: true,
+        ..method(name, networks, rule)
+    };
+    let identity = Rule::Guided(dysl, Substitute::Identity);
+    let blind = |name, pattern| method(name, main, Rule::Blind(pattern));
+    let above = |threshold| {
+        let mut config = dysl;
+        config.threshold = threshold;
+        guided(config)
+    };
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),
-        method("DySL, fewer layers", &files.few, guided(dysl)),
-        method("DySL, the paper's verification", main, guided(risen)),
+        method("DySL, fewer layers", main, guided(fewer)),
+        method("DySL, p > .3", main, above(0.3)),
+        method("DySL, p > .4", main, above(0.4)),
+        method("DySL, p > .5", main, above(0.5)),
+        method("DySL, p > .6", main, above(0.6)),
+        method("DySL, p > .7", main, above(0.7)),
+        method("DySL, p > .8", main, above(0.8)),
+        method("DySL, all etas .05", main, guided(SkipConfig::default())),
+        method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
         method("without pre-skip", main, guided(no_pre_skip)),
-        method("without two stages", &files.joint, guided(dysl)),
-        method("without static layers", &files.no_static, guided(dysl)),
-        method("static ratio 10 %", &files.ratio_10, guided(dysl)),
-        method("static ratio 30 %", &files.ratio_30, guided(dysl)),
-        method(
-            "identity for adapters",
-            main,
-            Rule::Guided(dysl, Substitute::Identity),
+        at_its_share("without two stages", &files.joint, guided(dysl)),
+        at_its_share("without static layers", &files.no_static, guided(dysl)),
+        at_its_share("static ratio 10 %", &files.ratio_10, guided(dysl)),
+        at_its_share("static ratio 30 %", &files.ratio_30, guided(dysl)),
+        at_its_share("identity for adapters", main, identity),
+        blind("random skip", Pattern::Random),
+        blind("random skip of dynamic layers", Pattern::RandomDynamic),
+        blind("uniform skip", Pattern::Uniform),
+        at_its_share(
+            "controllers alone (FlexiDepth)",
+            &files.no_static,
+            guided(unguided),
         ),
-        method("random skip", main, Rule::Blind(Pattern::Random)),
-        method(
-            "random skip of dynamic layers",
-            main,
-            Rule::Blind(Pattern::RandomDynamic),
-        ),
-        method("uniform skip", main, Rule::Blind(Pattern::Uniform)),
-        Method {
-            same_share: true,
-            ..method(
-                "controllers alone (FlexiDepth)",
-                &files.no_static,
-                guided(unguided),
-            )
-        },
         method("early exit (DeeR)", &files.exit, Rule::Exit),
     ]
 }

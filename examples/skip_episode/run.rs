@@ -41,6 +41,15 @@ impl RunWidth {
         Self::W4Ax,
     ];
 
+    /// One of them by its name.
+    ///
+    /// # Errors
+    /// The names that there are.
+    pub fn parse(name: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|width| width.name() == name);
+        found.ok_or_else(|| format!("the widths are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+
     /// As tables have it.
     pub fn name(self) -> String {
         match self {

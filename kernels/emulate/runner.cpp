@@ -2,8 +2,11 @@
 //
 // Protocol, lines of text with raw bytes between them. A request is
 //
-//   case FUNCTION                  gemm, quantize_pack, latch, plan_gemm or packed_bytes: w4axk_FUNCTION. `step` is a latch,
-//                                  with pdl as its flags, and then the gemm. While a latch runs, the host stores the word
+//   case FUNCTION                  gemm, quantize_pack, gather, latch, plan_gemm or packed_bytes: w4axk_FUNCTION. `step` is a
+//                                  latch, with pdl as its flags, and then the gemm. `ordered` is a gather of x into `gathered`,
+//                                  and then the gemm of that. `skip` begins a step of gaps and decides about each of their
+//                                  layers, in order; handles 0 to 3 are the gaps' first controllers, 4 a layer's, 5 its
+//                                  adapter's, 6 the next layer's controller. While a latch runs, the host stores the word
 //                                  `late_word`, if there is one, after the latch's look number `late_after`
 //   set OPTION INTEGER             seed, cp_async, schedule, bf16_sum (emulate_api.h); all go back to default at each case
 //   arg NAME INTEGER               a field of the function's arguments, by its name; a field not named is 0
@@ -14,7 +17,7 @@
 // and the answer
 //
 //   counter NAME INTEGER           several
-//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes), or did (latch)
+//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes), or did (latch, skip)
 //   io NAME BYTES                  for each `io`, then its bytes
 //   done STATUS                    the w4axk_status
 //
@@ -36,6 +39,8 @@
 #include "emulate_api.h"
 #include "sanitizers.h"
 #include "w4ax_kernels.h"
+#include "w4ax_order.h"
+#include "w4ax_skip.h"
 
 namespace {
 
@@ -178,6 +183,22 @@ w4axk_quantize_args quantize_arguments(Case& one) {
   return args;
 }
 
+int gather(Case& one) {
+  w4axk_gather_args args = {};
+  args.x = one.pointer("x");
+  args.x_stride = one.argument("x_stride");
+  args.order = static_cast<std::uint32_t const*>(one.pointer("order"));
+  args.y = one.pointer("gathered");
+  args.y_stride = one.argument("gathered_stride");
+  args.m = static_cast<std::uint32_t>(one.argument("m"));
+  args.k = static_cast<std::uint32_t>(one.argument("k"));
+  args.kernel = static_cast<std::uint32_t>(one.argument("kernel"));
+  args.flags = static_cast<std::uint32_t>(one.argument("flags"));
+  args.device = static_cast<std::int32_t>(one.argument("device"));
+  args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+  return w4axk_gather(&args, nullptr);
+}
+
 int latch(Case& one) {
   w4axk_latch_args args = {};
   args.state = static_cast<w4axk_latch_state*>(one.pointer("latch"));
@@ -212,11 +233,74 @@ int latch(Case& one) {
   return status;
 }
 
+/// Buffers by layer: hidden [layers, hidden_len], bias, report; by gap: allow, first, end, gaps.
+int skip(Case& one) {
+  auto const* const first = static_cast<std::uint32_t const*>(one.pointer("first"));
+  auto const* const end = static_cast<std::uint32_t const*>(one.pointer("end"));
+  w4axk_skip_begin_args begin = {};
+  begin.state = static_cast<w4axk_skip_state*>(one.pointer("state"));
+  begin.gaps = static_cast<w4axk_skip_gap*>(one.pointer("gaps"));
+  begin.allow = static_cast<std::uint64_t const*>(one.pointer("allow"));
+  begin.gap_count = static_cast<std::uint32_t>(one.argument("gap_count"));
+  for (std::uint32_t i = 0; i < begin.gap_count && i < one.size("first") / 4 && i < W4AXK_MAX_SKIP_GAPS; ++i) {
+    begin.first[i] = first[i];
+    begin.end[i] = end[i];
+    begin.controllers[i] = i;
+  }
+  begin.flags = static_cast<std::uint32_t>(one.argument("begin_flags"));
+  begin.device = static_cast<std::int32_t>(one.argument("device"));
+  begin.reserved = static_cast<std::uint32_t>(one.argument("begin_reserved"));
+  w4ax_emulate_reset_flag();
+  if (int const status = w4axk_skip_begin(&begin, nullptr); status != W4AXK_OK) return status;
+  put_value("flag_loads", w4ax_emulate_flag_loads());
+  for (std::uint32_t i = 0; i < begin.gap_count && i < 4; ++i)
+    put_value(("controller" + std::to_string(first[i])).c_str(), w4ax_emulate_conditional(i));
+  auto const hidden_len = static_cast<std::uint32_t>(one.argument("hidden_len"));
+  for (std::uint32_t i = 0; i < begin.gap_count; ++i) {
+    for (std::uint32_t layer = first[i]; layer < end[i]; ++layer) {
+      w4axk_skip_decide_args decide = {};
+      decide.state = begin.state;
+      decide.gap = begin.gaps + i;
+      if (auto const* const hidden = static_cast<std::uint16_t const*>(one.pointer("hidden")))
+        decide.hidden = hidden + std::size_t(layer) * hidden_len;
+      decide.out = static_cast<float const*>(one.pointer("out"));
+      if (auto* const report = static_cast<std::uint64_t*>(one.pointer("report"))) decide.report = report + layer;
+      decide.run_layer = 4;
+      decide.run_adapter = 5;
+      decide.next_controller = 6;
+      decide.has_next = static_cast<std::uint32_t>(layer + 1 < end[i]) + static_cast<std::uint32_t>(one.argument("more_next"));
+      decide.hidden_len = hidden_len;
+      decide.layer = layer;
+      decide.bias = static_cast<float const*>(one.pointer("bias"))[layer];
+      decide.threshold = static_cast<float const*>(one.pointer("threshold"))[0];
+      decide.flags = static_cast<std::uint32_t>(one.argument("flags"));
+      decide.device = begin.device;
+      decide.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+      w4ax_emulate_reset_flag();
+      if (int const status = w4axk_skip_decide(&decide, nullptr); status != W4AXK_OK) return status;
+      put_value(("layer" + std::to_string(layer)).c_str(), w4ax_emulate_conditional(4));
+      put_value(("adapter" + std::to_string(layer)).c_str(), w4ax_emulate_conditional(5));
+      if (decide.has_next) put_value(("controller" + std::to_string(layer + 1)).c_str(), w4ax_emulate_conditional(6));
+      put_value(("sets" + std::to_string(layer)).c_str(), w4ax_emulate_conditionals_set());
+    }
+  }
+  return W4AXK_OK;
+}
+
 int call(Case& one) {
   if (one.function == "latch") return latch(one);
   if (one.function == "step") {
     if (int const status = latch(one); status != W4AXK_OK) return status;
     w4axk_gemm_args const args = gemm_arguments(one);
+    return w4axk_gemm(&args, nullptr);
+  }
+  if (one.function == "gather") return gather(one);
+  if (one.function == "skip") return skip(one);
+  if (one.function == "ordered") {
+    if (int const status = gather(one); status != W4AXK_OK) return status;
+    w4axk_gemm_args args = gemm_arguments(one);
+    args.x = one.pointer("gathered");
+    args.x_stride = one.argument("gathered_stride");
     return w4axk_gemm(&args, nullptr);
   }
   if (one.function == "gemm") {

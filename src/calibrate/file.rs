@@ -25,6 +25,17 @@ pub struct TaskScale {
 /// As JSON (format 1) it is an object with `format`, `lambda`, `window_macro`, `window_micro`, `k`, `theta_fp`,
 /// `theta_24`, `theta_48`, `eta`, `d_acc`, and `tasks`: an object of `{"mu_max": x, "nu_max": y}` by name. Other fields
 /// are ignored. Numbers come back bit for bit.
+///
+/// ```
+/// use w4ax::calibrate::Calibration;
+/// use w4ax::dispatch::Dispatcher;
+/// # fn main() -> w4ax::Result<()> {
+/// let calibration = Calibration::load("tests/data/robot/calibration.json")?;
+/// let mut dispatcher = Dispatcher::new(&calibration.dispatch_config("Lift")?)?;
+/// assert_eq!(dispatcher.decide().active, w4ax::Precision::Bf16); // Nothing is known yet.
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// As in [`DispatchConfig`].

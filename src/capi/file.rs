@@ -4,21 +4,53 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::order::Order;
 use super::raw;
 use super::status::{Failure, Result, Status, entry};
 use super::threads::with_threads;
 use super::weight::Weight;
-use crate::PackedFile;
 use crate::weights::packed_bytes_of;
+use crate::{KOrder, PackedFile, PackedWeight};
 
 /// `w4ax_file`.
 #[derive(Default)]
-pub struct File(Mutex<BTreeMap<CString, Weight>>);
+pub struct File(Mutex<BTreeMap<CString, Stored>>);
+
+/// A weight of a file.
+#[derive(Clone)]
+struct Stored {
+    weight: Arc<PackedWeight>,
+    /// Where its k stand in another order than the matrix has them.
+    order: Option<Arc<KOrder>>,
+}
 
 impl File {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<CString, Weight>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CString, Stored>> {
         // A map is whole at any time, whatever panicked.
         self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// # Safety
+    /// As [`raw::text`], for the name.
+    unsafe fn find(&self, name: *const c_char) -> Result<(&str, Stored)> {
+        // SAFETY: passed on.
+        let name = unsafe { raw::text("name", name)? };
+        let key = CString::new(name).unwrap_or_default();
+        let found = self.lock().get(&key).cloned();
+        let found = found.ok_or_else(|| not_found(format!("there is no weight `{name}`")))?;
+        Ok((name, found))
+    }
+
+    /// # Safety
+    /// As [`raw::text`], for the name.
+    unsafe fn insert(&self, name: *const c_char, stored: Stored) -> Result<()> {
+        // SAFETY: passed on.
+        let name = unsafe { raw::text("name", name)? };
+        let name = CString::new(name).map_err(|e| Failure::new(Status::BadText, e.to_string()))?;
+        let before = self.lock().insert(name, stored);
+        // Not under the lock.
+        drop(before);
+        Ok(())
     }
 }
 
@@ -43,19 +75,19 @@ pub unsafe extern "C" fn w4ax_file_load(
             // SAFETY: the contract of this function.
             let path = unsafe { raw::text("path", path)? };
             let loaded = with_threads(threads, || PackedFile::load(path))??;
-            if let Some(name) = loaded.act_order.keys().next() {
-                let text = format!(
-                    "{path}: the k of weight `{name}` are in another order, which this interface has no gather for"
-                );
-                return Err(Failure::new(Status::BadFormat, text));
-            }
             let mut weights = BTreeMap::new();
-            for (name, weight) in loaded.weights {
+            let ordered = loaded.act_order.into_iter().map(|(name, weight)| {
+                let (weight, order) = weight.into_parts();
+                (name, weight, Some(Arc::new(order)))
+            });
+            let plain = (loaded.weights.into_iter()).map(|(name, weight)| (name, weight, None));
+            for (name, weight, order) in plain.chain(ordered) {
                 let name = CString::new(name).map_err(|e| {
                     let text = format!("{path}: the name of a weight holds a NUL: {e}");
                     Failure::new(Status::BadFormat, text)
                 })?;
-                weights.insert(name, Weight(Arc::new(weight)));
+                let weight = Arc::new(weight);
+                weights.insert(name, Stored { weight, order });
             }
             Ok(File(Mutex::new(weights)))
         };
@@ -80,12 +112,14 @@ pub unsafe extern "C" fn w4ax_file_save(file: *const File, path: *const c_char) 
         let (file, path) = unsafe { (raw::handle("file", file)?, raw::text("path", path)?) };
         let bytes = {
             let weights = file.lock();
-            let named = |(name, weight): (&CString, &Weight)| {
+            let named = |(name, stored): (&CString, &Stored)| {
                 // They came in as UTF-8.
-                (name.to_string_lossy().into_owned(), Arc::clone(&weight.0))
+                (name.to_string_lossy().into_owned(), stored.clone())
             };
             let named: Vec<_> = weights.iter().map(named).collect();
-            packed_bytes_of((named.iter()).map(|(name, w)| (name.as_str(), w.as_ref(), None)))?
+            packed_bytes_of((named.iter()).map(|(name, Stored { weight, order })| {
+                (name.as_str(), weight.as_ref(), order.as_deref())
+            }))?
         };
         Ok(crate::file::write_atomically(path.as_ref(), &bytes)?)
     })
@@ -99,17 +133,41 @@ pub unsafe extern "C" fn w4ax_file_insert(
 ) -> Status {
     entry(|| {
         // SAFETY: the contract of this function.
-        let (file, name, weight) = unsafe {
-            (
-                raw::handle("file", file)?,
-                raw::text("name", name)?,
-                raw::handle("weight", weight)?,
+        unsafe {
+            let (file, weight) = (raw::handle("file", file)?, raw::handle("weight", weight)?);
+            let weight = Arc::clone(&weight.0);
+            file.insert(
+                name,
+                Stored {
+                    weight,
+                    order: None,
+                },
             )
-        };
-        let name = CString::new(name).map_err(|e| Failure::new(Status::BadText, e.to_string()))?;
-        let before = file.lock().insert(name, Weight(Arc::clone(&weight.0)));
-        drop(before);
-        Ok(())
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn w4ax_file_insert_act_order(
+    file: *mut File,
+    name: *const c_char,
+    weight: *const Weight,
+    order: *const Order,
+) -> Status {
+    entry(|| {
+        // SAFETY: the contract of this function.
+        unsafe {
+            let (file, weight) = (raw::handle("file", file)?, raw::handle("weight", weight)?);
+            let order = raw::handle("order", order)?;
+            let (of, k) = (order.0.as_slice().len(), weight.0.k());
+            if of != k {
+                let text = format!("order: it is of {of} k, the weight has {k}");
+                return Err(Failure::new(Status::BadShape, text));
+            }
+            let weight = Arc::clone(&weight.0);
+            let order = Some(Arc::clone(&order.0));
+            file.insert(name, Stored { weight, order })
+        }
     })
 }
 
@@ -150,49 +208,41 @@ pub unsafe extern "C" fn w4ax_file_get(
     weight: *mut *mut Weight,
 ) -> Status {
     entry(|| {
-        let find = || -> Result<Weight> {
+        let find = || {
             // SAFETY: the contract of this function.
-            let (file, name) = unsafe { (raw::handle("file", file)?, raw::text("name", name)?) };
-            let key = CString::new(name).unwrap_or_default();
-            let found = file.lock().get(&key).map(|w| Weight(Arc::clone(&w.0)));
-            found.ok_or_else(|| not_found(format!("there is no weight `{name}`")))
+            let (name, found) = unsafe { raw::handle("file", file)?.find(name)? };
+            if found.order.is_some() {
+                let text = format!(
+                    "`{name}`: its activations must be gathered first; take it by w4ax_file_get_act_order"
+                );
+                return Err(Failure::new(Status::BadFormat, text));
+            }
+            Ok(Weight(found.weight))
         };
         // SAFETY: the contract of this function.
         unsafe { raw::create("weight", weight, find) }
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Quantize};
-
-    /// A weight that no call here could multiply is refused, not left out.
-    #[test]
-    fn a_weight_in_another_order_is_refused() {
-        let weight = || -> PackedWeight {
-            let plain = MatRef::new(&[0.5f32; 64], 2, 32).unwrap();
-            Quantize::new(Grouping::G32).pack(plain).unwrap()
-        };
-        let order = KOrder::new((0..32).rev().collect()).unwrap();
-        let mut packed = PackedFile::default();
-        packed.weights.insert("a".into(), weight());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("w.safetensors");
-        let text = CString::new(path.to_str().unwrap()).unwrap();
-        let load = |packed: &PackedFile| {
-            packed.save(&path).unwrap();
-            let mut file = std::ptr::null_mut();
-            // SAFETY: a string that ends, and a place for the handle, which is freed once.
-            unsafe {
-                let status = w4ax_file_load(text.as_ptr(), 1, &mut file);
-                w4ax_file_free(file);
-                status
-            }
-        };
-        assert_eq!(load(&packed), Status::Ok);
-        let ordered = ActOrderWeight::new(weight(), order).unwrap();
-        packed.act_order.insert("b".into(), ordered);
-        assert_eq!(load(&packed), Status::BadFormat);
-    }
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn w4ax_file_get_act_order(
+    file: *const File,
+    name: *const c_char,
+    weight: *mut *mut Weight,
+    order: *mut *mut Order,
+) -> Status {
+    entry(|| {
+        // SAFETY: the contract of this function.
+        let (weight, order) =
+            unsafe { (raw::output("weight", weight)?, raw::output("order", order)?) };
+        weight.write(std::ptr::null_mut());
+        order.write(std::ptr::null_mut());
+        // SAFETY: the contract of this function.
+        let (_, found) = unsafe { raw::handle("file", file)?.find(name)? };
+        if let Some(found) = found.order {
+            order.write(Box::into_raw(Box::new(Order(found))));
+        }
+        weight.write(Box::into_raw(Box::new(Weight(found.weight))));
+        Ok(())
+    })
 }

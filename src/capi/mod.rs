@@ -25,6 +25,7 @@ pub mod file;
 pub mod flag;
 pub mod gemm;
 pub mod gpu;
+pub mod order;
 pub mod pool;
 mod raw;
 pub mod status;

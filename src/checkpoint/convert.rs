@@ -135,16 +135,14 @@ impl Convert {
         // Numbers of eight bytes first: weights keep the file aligned to four, the rest goes from wide to narrow.
         let narrow = plan.carried.partition_point(|t| t.align >= 8);
         let rest = plan.carried.split_off(narrow);
-        for carried in &plan.carried {
-            carry(
-                checkpoint,
-                carried,
-                &mut writer,
-                &mut summary,
-                all,
-                &mut progress,
-            )?;
-        }
+        carry(
+            checkpoint,
+            &plan.carried,
+            &mut writer,
+            &mut summary,
+            all,
+            &mut progress,
+        )?;
         for (module, tensor) in &plan.weights {
             let (outcome, bytes) = match tensor {
                 None => (
@@ -168,16 +166,14 @@ impl Convert {
                 all,
             });
         }
-        for carried in &rest {
-            carry(
-                checkpoint,
-                carried,
-                &mut writer,
-                &mut summary,
-                all,
-                &mut progress,
-            )?;
-        }
+        carry(
+            checkpoint,
+            &rest,
+            &mut writer,
+            &mut summary,
+            all,
+            &mut progress,
+        )?;
         writer.finish()?;
         Ok(summary)
     }
@@ -340,25 +336,28 @@ fn bytes_of(checkpoint: &Checkpoint, module: &str) -> u64 {
         .sum()
 }
 
+/// Copies tensors as they are.
 fn carry(
     checkpoint: &Checkpoint,
-    carried: &Carried,
+    carried: &[Carried],
     writer: &mut PackedWriter,
     summary: &mut Summary,
     all: u64,
     progress: &mut impl FnMut(Step<'_>),
 ) -> Result<()> {
-    let (shards, name) = (&checkpoint.shards, carried.name.as_str());
-    writer.tensor(name, shards.expect(name)?, |to, written| {
-        shards.copy(name, to, written)
-    })?;
-    summary.carried += 1;
-    summary.bytes_read += size(checkpoint, name);
-    progress(Step {
-        name,
-        outcome: Outcome::Carried(size(checkpoint, name)),
-        done: summary.bytes_read,
-        all,
-    });
+    let shards = &checkpoint.shards;
+    for Carried { name, .. } in carried {
+        writer.tensor(name, shards.expect(name)?, |to, written| {
+            shards.copy(name, to, written)
+        })?;
+        summary.carried += 1;
+        summary.bytes_read += size(checkpoint, name);
+        progress(Step {
+            name,
+            outcome: Outcome::Carried(size(checkpoint, name)),
+            done: summary.bytes_read,
+            all,
+        });
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What `kernels/w4ax_kernels.h` declares. Written by bindgen: see tests/bindings.rs.
+//! What the headers of `kernels/` declare. Written by bindgen: see tests/bindings.rs.
 
 
 pub const W4AXK_ABI_VERSION: u32 = 3;
@@ -477,6 +477,276 @@ pub const W4AXK_NODES_SWITCH: w4axk_nodes = 2;
 pub type w4axk_nodes = ::core::ffi::c_uint;
 pub const W4AXK_OF_ANOTHER_CONTEXT: _bindgen_ty_3 = 256;
 pub type _bindgen_ty_3 = ::core::ffi::c_uint;
+pub const W4AXK_GATHER_PAIRS: w4axk_gather_kernel = 0;
+pub const W4AXK_GATHER_PLAIN: w4axk_gather_kernel = 1;
+pub type w4axk_gather_kernel = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_gather_args {
+    pub x: *const ::core::ffi::c_void,
+    pub x_stride: i64,
+    pub order: *const u32,
+    pub y: *mut ::core::ffi::c_void,
+    pub y_stride: i64,
+    pub m: u32,
+    pub k: u32,
+    pub kernel: u32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_gather_args"][::core::mem::size_of::<w4axk_gather_args>() - 64usize];
+    [
+        "Alignment of w4axk_gather_args",
+    ][::core::mem::align_of::<w4axk_gather_args>() - 8usize];
+    [
+        "Offset of field: w4axk_gather_args::x",
+    ][::core::mem::offset_of!(w4axk_gather_args, x) - 0usize];
+    [
+        "Offset of field: w4axk_gather_args::x_stride",
+    ][::core::mem::offset_of!(w4axk_gather_args, x_stride) - 8usize];
+    [
+        "Offset of field: w4axk_gather_args::order",
+    ][::core::mem::offset_of!(w4axk_gather_args, order) - 16usize];
+    [
+        "Offset of field: w4axk_gather_args::y",
+    ][::core::mem::offset_of!(w4axk_gather_args, y) - 24usize];
+    [
+        "Offset of field: w4axk_gather_args::y_stride",
+    ][::core::mem::offset_of!(w4axk_gather_args, y_stride) - 32usize];
+    [
+        "Offset of field: w4axk_gather_args::m",
+    ][::core::mem::offset_of!(w4axk_gather_args, m) - 40usize];
+    [
+        "Offset of field: w4axk_gather_args::k",
+    ][::core::mem::offset_of!(w4axk_gather_args, k) - 44usize];
+    [
+        "Offset of field: w4axk_gather_args::kernel",
+    ][::core::mem::offset_of!(w4axk_gather_args, kernel) - 48usize];
+    [
+        "Offset of field: w4axk_gather_args::flags",
+    ][::core::mem::offset_of!(w4axk_gather_args, flags) - 52usize];
+    [
+        "Offset of field: w4axk_gather_args::device",
+    ][::core::mem::offset_of!(w4axk_gather_args, device) - 56usize];
+    [
+        "Offset of field: w4axk_gather_args::reserved",
+    ][::core::mem::offset_of!(w4axk_gather_args, reserved) - 60usize];
+};
+impl Default for w4axk_gather_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub const W4AXK_SKIP_NONE: w4axk_skip_reason = 0;
+pub const W4AXK_SKIP_FORCED: w4axk_skip_reason = 1;
+pub const W4AXK_SKIP_STALE: w4axk_skip_reason = 2;
+pub const W4AXK_SKIP_KEPT: w4axk_skip_reason = 3;
+pub const W4AXK_SKIP_NAN: w4axk_skip_reason = 4;
+pub const W4AXK_SKIP_SKIPPED: w4axk_skip_reason = 5;
+pub const W4AXK_SKIP_PASSED: w4axk_skip_reason = 6;
+pub type w4axk_skip_reason = ::core::ffi::c_uint;
+pub const W4AXK_MAX_SKIP_GAPS: _bindgen_ty_4 = 64;
+pub const W4AXK_MAX_SKIP_HIDDEN: _bindgen_ty_4 = 65536;
+pub type _bindgen_ty_4 = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct w4axk_skip_state {
+    pub next: u32,
+    pub sequence: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_skip_state"][::core::mem::size_of::<w4axk_skip_state>() - 8usize];
+    [
+        "Alignment of w4axk_skip_state",
+    ][::core::mem::align_of::<w4axk_skip_state>() - 4usize];
+    [
+        "Offset of field: w4axk_skip_state::next",
+    ][::core::mem::offset_of!(w4axk_skip_state, next) - 0usize];
+    [
+        "Offset of field: w4axk_skip_state::sequence",
+    ][::core::mem::offset_of!(w4axk_skip_state, sequence) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct w4axk_skip_gap {
+    pub allow: u32,
+    pub skipped: u32,
+    pub stale: u32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_skip_gap"][::core::mem::size_of::<w4axk_skip_gap>() - 16usize];
+    ["Alignment of w4axk_skip_gap"][::core::mem::align_of::<w4axk_skip_gap>() - 4usize];
+    [
+        "Offset of field: w4axk_skip_gap::allow",
+    ][::core::mem::offset_of!(w4axk_skip_gap, allow) - 0usize];
+    [
+        "Offset of field: w4axk_skip_gap::skipped",
+    ][::core::mem::offset_of!(w4axk_skip_gap, skipped) - 4usize];
+    [
+        "Offset of field: w4axk_skip_gap::stale",
+    ][::core::mem::offset_of!(w4axk_skip_gap, stale) - 8usize];
+    [
+        "Offset of field: w4axk_skip_gap::reserved",
+    ][::core::mem::offset_of!(w4axk_skip_gap, reserved) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_skip_begin_args {
+    pub state: *mut w4axk_skip_state,
+    pub gaps: *mut w4axk_skip_gap,
+    pub allow: *const u64,
+    pub first: [u32; 64usize],
+    pub end: [u32; 64usize],
+    pub controllers: [u64; 64usize],
+    pub gap_count: u32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of w4axk_skip_begin_args",
+    ][::core::mem::size_of::<w4axk_skip_begin_args>() - 1064usize];
+    [
+        "Alignment of w4axk_skip_begin_args",
+    ][::core::mem::align_of::<w4axk_skip_begin_args>() - 8usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::state",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, state) - 0usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::gaps",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, gaps) - 8usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::allow",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, allow) - 16usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::first",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, first) - 24usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::end",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, end) - 280usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::controllers",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, controllers) - 536usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::gap_count",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, gap_count) - 1048usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::flags",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, flags) - 1052usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::device",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, device) - 1056usize];
+    [
+        "Offset of field: w4axk_skip_begin_args::reserved",
+    ][::core::mem::offset_of!(w4axk_skip_begin_args, reserved) - 1060usize];
+};
+impl Default for w4axk_skip_begin_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_skip_decide_args {
+    pub state: *const w4axk_skip_state,
+    pub gap: *mut w4axk_skip_gap,
+    pub hidden: *const ::core::ffi::c_void,
+    pub out: *const f32,
+    pub report: *mut u64,
+    pub run_layer: u64,
+    pub run_adapter: u64,
+    pub next_controller: u64,
+    pub has_next: u32,
+    pub hidden_len: u32,
+    pub layer: u32,
+    pub bias: f32,
+    pub threshold: f32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of w4axk_skip_decide_args",
+    ][::core::mem::size_of::<w4axk_skip_decide_args>() - 96usize];
+    [
+        "Alignment of w4axk_skip_decide_args",
+    ][::core::mem::align_of::<w4axk_skip_decide_args>() - 8usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::state",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, state) - 0usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::gap",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, gap) - 8usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::hidden",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, hidden) - 16usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::out",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, out) - 24usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::report",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, report) - 32usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::run_layer",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, run_layer) - 40usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::run_adapter",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, run_adapter) - 48usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::next_controller",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, next_controller) - 56usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::has_next",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, has_next) - 64usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::hidden_len",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, hidden_len) - 68usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::layer",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, layer) - 72usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::bias",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, bias) - 76usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::threshold",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, threshold) - 80usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::flags",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, flags) - 84usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::device",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, device) - 88usize];
+    [
+        "Offset of field: w4axk_skip_decide_args::reserved",
+    ][::core::mem::offset_of!(w4axk_skip_decide_args, reserved) - 92usize];
+};
+impl Default for w4axk_skip_decide_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 unsafe extern "C" {
     pub fn w4axk_abi_version() -> u32;
     pub fn w4axk_status_text(status: u32) -> *const ::core::ffi::c_char;
@@ -559,5 +829,27 @@ unsafe extern "C" {
         device: i32,
         kernel: u32,
         attributes: *mut w4axk_kernel_attributes_t,
+    ) -> w4axk_status;
+    pub fn w4axk_gather(
+        args: *const w4axk_gather_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_skip_begin(
+        args: *const w4axk_skip_begin_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_skip_decide(
+        args: *const w4axk_skip_decide_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_if_handle(
+        graph: *mut w4axk_graph,
+        initial: u32,
+        handle: *mut u64,
+    ) -> w4axk_status;
+    pub fn w4axk_graph_add_if(
+        graph: *mut w4axk_graph,
+        handle: u64,
+        body: *mut *mut w4axk_graph,
     ) -> w4axk_status;
 }

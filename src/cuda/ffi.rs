@@ -56,6 +56,11 @@ mod absent {
         fn w4axk_workspace_bytes(*const w4axk_gemm_args, *mut u64) -> w4axk_status = NOT_BUILT;
         fn w4axk_gemm(*const w4axk_gemm_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_quantize_pack(*const w4axk_quantize_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_gather(*const w4axk_gather_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_skip_begin(*const w4axk_skip_begin_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_skip_decide(*const w4axk_skip_decide_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_if_handle(*mut w4axk_graph, u32, *mut u64) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_add_if(*mut w4axk_graph, u64, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
         fn w4axk_latch(*const w4axk_latch_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_conditional_nodes() -> u32 = W4AXK_NODES_NONE;
         fn w4axk_graph_create(i32, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
@@ -80,12 +85,13 @@ mod absent {
 #[cfg(not(w4ax_kernels))]
 pub(super) use absent::{
     cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_conditional_nodes, w4axk_device_count,
-    w4axk_gemm, w4axk_graph_add_conditionals, w4axk_graph_capture, w4axk_graph_check_body,
-    w4axk_graph_conditionals, w4axk_graph_create, w4axk_graph_destroy, w4axk_graph_end_capture,
-    w4axk_graph_exec_destroy, w4axk_graph_instantiate, w4axk_graph_launch, w4axk_kernel_attributes,
-    w4axk_kernel_count, w4axk_kernel_name, w4axk_last_cuda_error, w4axk_latch, w4axk_mma_of,
-    w4axk_packed_bytes, w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack, w4axk_status_text,
-    w4axk_tile_count, w4axk_workspace_bytes,
+    w4axk_gather, w4axk_gemm, w4axk_graph_add_conditionals, w4axk_graph_add_if,
+    w4axk_graph_capture, w4axk_graph_check_body, w4axk_graph_conditionals, w4axk_graph_create,
+    w4axk_graph_destroy, w4axk_graph_end_capture, w4axk_graph_exec_destroy, w4axk_graph_if_handle,
+    w4axk_graph_instantiate, w4axk_graph_launch, w4axk_kernel_attributes, w4axk_kernel_count,
+    w4axk_kernel_name, w4axk_last_cuda_error, w4axk_latch, w4axk_mma_of, w4axk_packed_bytes,
+    w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack, w4axk_skip_begin, w4axk_skip_decide,
+    w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
 };
 
 /// A static text of the C side.

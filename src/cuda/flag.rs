@@ -1,12 +1,12 @@
 //! The step's two words in memory that the host and a GPU both see.
 
-use super::{Gpu, status};
+use super::Gpu;
+use super::pinned::Pinned;
 use crate::Result;
 use crate::step::StepFlag;
-use cudarc::driver::{CudaContext, result, sys};
+use cudarc::driver::sys;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 /// A [`StepFlag`] in pinned, mapped, portable host memory: a store of the host is what the GPU's next look finds, with no
 /// call of the driver between them.
@@ -14,9 +14,8 @@ use std::sync::Arc;
 /// The memory is cached by the host as any other, not write-combined: the host reads it, too. It is freed when the last
 /// owner is gone, after the device has finished what it runs; its context lives as long.
 pub struct MappedFlag {
-    context: Arc<CudaContext>,
+    memory: Pinned,
     words: NonNull<StepFlag>,
-    address: sys::CUdeviceptr,
 }
 
 // SAFETY: the words are atomics, which any thread may use; the rest does not change.
@@ -30,38 +29,22 @@ impl MappedFlag {
     /// # Errors
     /// [`Error::Cuda`](crate::Error::Cuda) if no memory can be pinned, or the device does not map it.
     pub fn new(gpu: &Gpu) -> Result<Self> {
-        let context = gpu.context().clone();
-        context
-            .bind_to_thread()
-            .map_err(status::driver("cuCtxSetCurrent"))?;
-        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
-        // SAFETY: any size; the context is current.
-        let memory = unsafe { result::malloc_host(size_of::<StepFlag>(), flags) }
-            .map_err(status::driver("cuMemHostAlloc"))?;
-        let words = NonNull::new(memory.cast::<StepFlag>()).expect("cuMemHostAlloc gives memory");
+        let memory = Pinned::new(gpu, size_of::<StepFlag>())?;
+        let words = memory.host().cast::<StepFlag>();
         assert!(words.is_aligned(), "pinned memory begins at a page");
         // SAFETY: memory of that size and alignment, which nobody else has yet.
         unsafe { words.write(StepFlag::new()) };
-        let mut flag = Self {
-            context,
-            words,
-            address: 0,
-        };
-        // SAFETY: it writes one address; the memory was allocated to be mapped.
-        unsafe { sys::cuMemHostGetDevicePointer_v2(&mut flag.address, memory, 0) }
-            .result()
-            .map_err(status::driver("cuMemHostGetDevicePointer"))?;
-        Ok(flag)
+        Ok(Self { memory, words })
     }
 
     /// The address at which its device sees the words.
     pub fn device_address(&self) -> sys::CUdeviceptr {
-        self.address
+        self.memory.address()
     }
 
     /// The device.
     pub(super) fn ordinal(&self) -> usize {
-        self.context.ordinal()
+        self.memory.ordinal()
     }
 }
 
@@ -69,19 +52,9 @@ impl Deref for MappedFlag {
     type Target = StepFlag;
 
     fn deref(&self) -> &StepFlag {
-        // SAFETY: written by `new`, freed by `drop` only. The device changes it as atomics are changed: whole words,
+        // SAFETY: written by `new`, freed with `memory` only. The device changes it as atomics are changed: whole words,
         // released.
         unsafe { self.words.as_ref() }
-    }
-}
-
-impl Drop for MappedFlag {
-    fn drop(&mut self) {
-        // A latch that still runs must not write to memory that is gone: then it is kept instead.
-        if self.context.synchronize().is_ok() {
-            // SAFETY: memory of cuMemHostAlloc, which nobody uses any more; the context is current since the call above.
-            let _ = unsafe { result::free_host(self.words.as_ptr().cast()) };
-        }
     }
 }
 

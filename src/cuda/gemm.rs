@@ -134,7 +134,7 @@ impl<'a> Gemm<'a> {
     }
 
     /// Whether everything has the shape that the weight asks for.
-    fn check_shapes(&self, y: &DeviceMatMut<'_, bf16>) -> Result<()> {
+    pub(super) fn check_shapes(&self, y: &DeviceMatMut<'_, bf16>) -> Result<()> {
         let ((m, k), w) = (self.shape(), self.weight);
         let shape = |what, expected: (usize, usize), got: (usize, usize)| {
             if expected == got {
@@ -397,7 +397,7 @@ impl Gpu {
     }
 
     /// A stream of this device's primary context, if the launch finds it to be one.
-    fn raw_target(&self, stream: sys::CUstream) -> Target<'_> {
+    pub(super) fn raw_target(&self, stream: sys::CUstream) -> Target<'_> {
         Target {
             context: self.context(),
             stream,

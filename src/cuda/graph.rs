@@ -25,6 +25,14 @@ impl ConditionalNodes {
         }
     }
 
+    /// What there is, or why there is nothing.
+    pub(super) fn needed() -> Result<Self> {
+        Self::available().ok_or_else(|| Error::Backend {
+            asked: "a graph with conditional nodes".into(),
+            reason: "the driver, or the CUDA toolkit that the kernels were built with, is older than 12.4".into(),
+        })
+    }
+
     fn code(self) -> u32 {
         match self {
             Self::Switch => ffi::W4AXK_NODES_SWITCH,
@@ -113,7 +121,7 @@ impl Graph {
         let bodies = self.add_branch(nodes, conditionals)?;
         for (width, mut body) in Precision::ALL.into_iter().zip(bodies) {
             body.capture(stream, || enqueue(width))?;
-            body.check_body(width)?;
+            body.check_body(|| format!("the step at {width}"))?;
         }
         Ok(())
     }
@@ -139,13 +147,33 @@ impl Graph {
         Ok(bodies)
     }
 
+    /// A handle of an IF node of this graph, which runs at each launch or not until a kernel says otherwise.
+    pub fn if_handle(&mut self, runs: bool) -> Result<u64> {
+        let mut handle = 0;
+        // SAFETY: the graph lives; it writes one number.
+        status::check("cudaGraphConditionalHandleCreate", unsafe {
+            ffi::w4axk_graph_if_handle(self.raw, runs.into(), &mut handle)
+        })?;
+        Ok(handle)
+    }
+
+    /// Adds the IF node of a handle behind what the graph holds; gives its body, empty.
+    pub fn add_if(&mut self, handle: u64) -> Result<Graph> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the graph lives; it writes one pointer, which is ours from then on.
+        let status = unsafe { ffi::w4axk_graph_add_if(self.raw, handle, &mut raw) };
+        let body = Graph { raw };
+        status::check("cudaGraphAddNode", status)?;
+        Ok(body)
+    }
+
     /// Whether a conditional node can run all that this body holds.
-    fn check_body(&self, width: Precision) -> Result<()> {
+    pub fn check_body(&self, body: impl FnOnce() -> String) -> Result<()> {
         let mut node = 0;
         // SAFETY: the graph lives; it writes one number.
         match unsafe { ffi::w4axk_graph_check_body(self.raw, &mut node) } {
             ffi::W4AXK_BAD_NODE => Err(Error::GraphNode {
-                body: width,
+                body: body(),
                 node: node_name(node),
             }),
             status => status::check("cudaGraphGetNodes", status),
@@ -201,6 +229,22 @@ impl Drop for Executable {
 /// A graph that branches on the width of the step that runs: part of a step, or all of what follows its latch.
 ///
 /// It holds bare addresses: whatever it was captured with, the latch too, must outlive it.
+///
+/// ```no_run
+/// # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph, Workspace};
+/// # use half::bf16;
+/// # fn graph(gpu: &Gpu, stream: &cudarc::driver::CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
+/// #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
+/// let mut graph = RoutedGraph::capture(gpu, stream, latch, |width| {
+///     gpu.gemm(stream, &Gemm::new(x, weight, width), y, workspace)
+/// })?;
+/// for _ in 0..100 {
+///     gpu.begin_step(stream, latch, LatchOptions::default())?; // Reads the flag.
+///     graph.launch(stream)?; // Runs the body of that width.
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct RoutedGraph {
     executable: Executable,
     nodes: ConditionalNodes,
@@ -219,10 +263,7 @@ impl RoutedGraph {
         latch: &Latch,
         enqueue: impl FnMut(Precision) -> Result<()>,
     ) -> Result<Self> {
-        let nodes = ConditionalNodes::available().ok_or_else(|| Error::Backend {
-            asked: "a graph with conditional nodes".into(),
-            reason: "the driver, or the CUDA toolkit that the kernels were built with, is older than 12.4".into(),
-        })?;
+        let nodes = ConditionalNodes::needed()?;
         let mut graph = Graph::new(gpu)?;
         let conditionals = graph.conditionals(nodes)?;
         graph.capture(stream, || gpu.launch_branch(stream, latch, &conditionals))?;

@@ -193,3 +193,16 @@ macro_rules! matrix {
 
 matrix!(DeviceMatRef, CudaView, device_ptr);
 matrix!(DeviceMatMut, CudaViewMut, device_ptr_mut, mut);
+
+impl<T> DeviceMatMut<'_, T> {
+    /// The same matrix, to read from.
+    pub fn as_ref(&self) -> DeviceMatRef<'_, T> {
+        DeviceMatRef {
+            place: self.place.clone(),
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+            memory: PhantomData,
+        }
+    }
+}

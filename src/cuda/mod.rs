@@ -61,6 +61,16 @@
 //!
 //! [`CudaEngine`] makes whole control steps of that, for a [`StepPipeline`](crate::step::StepPipeline).
 //!
+//! # Weights in another order of k
+//! A weight of GPTQ's `desc_act` ([`ActOrderWeight`](crate::ActOrderWeight)) is uploaded with its order
+//! ([`Gpu::upload_act_order`]); [`Gpu::gemm_act_order`] gathers x on the device and multiplies, or [`Gpu::gather`] does the
+//! first part once for several weights of that order.
+//!
+//! # Layers that are skipped
+//! [`SkipGraph`] is a step over a stack of layers of which the device leaves some out ([`crate::skip`]): captured once from
+//! closures, with an IF node for each dynamic layer. The host stores the allow-points before the step and reads the layers'
+//! fates after it ([`SkipWords`]).
+//!
 //! # Without a GPU, a driver or kernels
 //! [`Gpu::new`] answers an [`Error::Backend`](crate::Error::Backend) that says what is missing and what to do about it
 //! ([`Unavailable`] has the cases). Where the crate was built without a CUDA toolkit (docs.rs, say), it says that.
@@ -85,6 +95,10 @@ mod graph;
 mod latch;
 mod matrix;
 mod options;
+mod order;
+mod pinned;
+mod skip;
+mod skip_words;
 mod status;
 mod weight;
 mod workspace;
@@ -101,6 +115,9 @@ pub use graph::{ConditionalNodes, RoutedGraph};
 pub use latch::{Latch, LatchOptions, Width};
 pub use matrix::{DeviceMatMut, DeviceMatRef};
 pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
+pub use order::{DeviceActOrderWeight, DeviceOrder};
+pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipWords};
+pub use skip_words::SkipRun;
 pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
 pub use weight::DeviceWeight;
 pub use workspace::{PackedActivations, Workspace};
@@ -115,11 +132,14 @@ mod tests {
         fn sent<T: Send>() {}
         shared::<Gpu>();
         shared::<DeviceWeight>();
+        shared::<DeviceActOrderWeight>();
         shared::<DeviceMatRef<'static, f32>>();
         sent::<DeviceMatMut<'static, f32>>();
         sent::<Workspace>();
         shared::<MappedFlag>();
         shared::<Latch>();
         sent::<PackedActivations>();
+        shared::<SkipWords>();
+        sent::<SkipGraph>();
     }
 }

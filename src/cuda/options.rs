@@ -154,6 +154,25 @@ impl GemmOptions {
 }
 
 /// A GEMM by its numbers alone, to ask what would run. Needs no device.
+///
+/// ```
+/// use w4ax::cuda::{Chip, GemmOptions, Problem};
+/// use w4ax::{Grouping, Precision};
+/// let problem = Problem {
+///     m: 1,
+///     n: 4096,
+///     k: 4096,
+///     precision: Precision::A4,
+///     latched: false,
+///     grouping: Grouping::G128,
+///     packed: false,
+///     options: GemmOptions::default(),
+/// };
+/// match problem.plan_for(&Chip::A100) {
+///     Ok(plan) => println!("{plan}"),
+///     Err(error) => println!("{error}"), // Built without kernels.
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Tokens.

@@ -11,19 +11,19 @@ pub type Action = [f64; ACTION_DIM];
 
 /// The last `size` values of a series, in fixed storage.
 #[derive(Clone, Debug)]
-pub(crate) struct Window {
-    values: [f64; MAX_WINDOW],
+pub(crate) struct Window<const MAX: usize = MAX_WINDOW> {
+    values: [f64; MAX],
     size: usize,
     len: usize,
     /// Where the next value goes; the oldest value once the window is full.
     next: usize,
 }
 
-impl Window {
+impl<const MAX: usize> Window<MAX> {
     pub(crate) fn new(size: usize) -> Self {
-        debug_assert!((1..=MAX_WINDOW).contains(&size));
+        debug_assert!((1..=MAX).contains(&size));
         Self {
-            values: [0.0; MAX_WINDOW],
+            values: [0.0; MAX],
             size,
             len: 0,
             next: 0,
@@ -64,6 +64,18 @@ impl Window {
 }
 
 /// The motion of one episode so far, as far back as the windows reach.
+///
+/// ```
+/// use w4ax::dispatch::{DispatchConfig, Kinematics, MotionScale, Thresholds};
+/// # fn main() -> w4ax::Result<()> {
+/// let motion = MotionScale { mu_max: 1.0, nu_max: 0.2 };
+/// let thresholds = Thresholds { theta_24: 0.3, theta_48: 0.4, theta_fp: 0.5 };
+/// let mut kinematics = Kinematics::new(&DispatchConfig::new(motion, thresholds))?;
+/// kinematics.push(&[0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])?; // M = 1 - .5 / 1, J = 0
+/// assert_eq!(kinematics.sensitivity(), 0.25); // lambda is .5
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kinematics {
     motion: MotionScale,
@@ -197,7 +209,7 @@ mod tests {
     #[test]
     fn a_window_is_the_mean_of_its_last_values_for_every_phase() {
         for size in [1, 2, 3, 5, MAX_WINDOW] {
-            let mut window = Window::new(size);
+            let mut window = Window::<MAX_WINDOW>::new(size);
             let series: Vec<f64> = (0..3 * size + 1).map(|i| (i as f64 * 0.7).sin()).collect();
             for t in 0..series.len() {
                 window.push(series[t]);

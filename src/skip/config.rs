@@ -1,7 +1,10 @@
 //! What guides skipping.
 
-use crate::dispatch::{ACTION_DIM, MAX_WINDOW};
+use crate::dispatch::ACTION_DIM;
 use crate::{Error, Result};
+
+/// The longest window of the continuity, in steps. It bounds what a step copies.
+pub const MAX_WINDOW: usize = 32;
 
 /// When an action makes its step run again with nothing skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How continuous a trajectory is: C_t and its change.
 
-use super::SkipConfig;
+use super::{MAX_WINDOW, SkipConfig};
 use crate::dispatch::{ACTION_DIM, Action, Window, check_finite, norm};
 use crate::{Error, Result};
 
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub struct Continuity {
     weights: [f64; ACTION_DIM],
     /// `|w * (A_j - A_{j-1})|` of the last steps.
-    changes: Window,
+    changes: Window<MAX_WINDOW>,
     last: Option<Action>,
     value: f64,
     delta: f64,

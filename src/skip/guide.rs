@@ -17,6 +17,22 @@ pub struct Judgement {
 
 /// Pre-skip prediction and post-skip verification over the actions of one episode. See the [module](super) for the formulas and
 /// the order of calls.
+///
+/// ```
+/// use w4ax::skip::{Guide, Layers, SkipConfig};
+/// # fn main() -> w4ax::Result<()> {
+/// // Layers 0 and 4 are static: gaps 1..4 and 5..8.
+/// let mut guide = Guide::new(&SkipConfig::default(), &Layers::new(8, &[0, 4])?)?;
+/// assert_eq!(guide.allow_points(), [1, 5]);
+/// guide.observe(&[0.0; 7])?;
+/// // The gripper closes: that action is verified, and nothing is skipped behind it.
+/// let closing = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+/// assert!(guide.judge(&closing)?.drops);
+/// guide.observe(&closing)?;
+/// assert_eq!(guide.allow_points(), [4, 8]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Guide {
     config: SkipConfig,
@@ -152,7 +168,8 @@ impl Guide {
 }
 
 impl Verify {
-    fn drops(self, before: f64, delta: f64, eta: f64) -> bool {
+    /// Whether delta_t makes a first drop after delta_{t-1}, `before`.
+    pub fn drops(self, before: f64, delta: f64, eta: f64) -> bool {
         match self {
             Self::Off => false,
             Self::RiseThenDrop => delta < -eta && before > eta,

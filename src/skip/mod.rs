@@ -47,7 +47,7 @@ mod guide;
 mod layers;
 mod step;
 
-pub use config::{SkipConfig, Verify};
+pub use config::{MAX_WINDOW, SkipConfig, Verify};
 pub use continuity::Continuity;
 pub use file::{Adapter, Controller, FORMAT_VERSION, NetworkConfig, SkipFile};
 pub use guide::{Guide, Judgement};

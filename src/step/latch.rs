@@ -6,6 +6,20 @@ use super::words::{Executed, Outcome, StepFlag};
 use crate::Precision;
 
 /// Reads a flag once a step, counts the steps, and keeps the width of the one that runs.
+///
+/// ```
+/// use std::time::Duration;
+/// use w4ax::Precision;
+/// use w4ax::step::{HostLatch, Outcome, StepFlag};
+/// let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
+/// flag.asked().store(0, Precision::A8);
+/// assert_eq!(latch.latch(&flag, Duration::ZERO).width, Precision::A8);
+/// // Nothing was stored for step 1: BF16, and who looks can tell.
+/// let ran = latch.latch(&flag, Duration::ZERO);
+/// assert_eq!(ran.width, Precision::Bf16);
+/// assert_ne!(ran.outcome, Outcome::AsAsked);
+/// assert_eq!(flag.executed(), Some(ran));
+/// ```
 #[derive(Clone, Debug)]
 pub struct HostLatch {
     next: u32,

@@ -8,6 +8,17 @@ use super::PackedWeight;
 use crate::{Error, MatMut, MatRef, Result};
 
 /// A permutation of K: number `i` says which k of the matrix stands at `i` in the packed weight.
+///
+/// ```
+/// use w4ax::{KOrder, MatMut, MatRef};
+/// # fn main() -> w4ax::Result<()> {
+/// let order = KOrder::new(vec![2, 0, 1])?;
+/// let (x, mut gathered) = ([10, 11, 12], [0; 3]);
+/// order.gather(MatRef::new(&x, 1, 3)?, MatMut::new(&mut gathered, 1, 3)?)?;
+/// assert_eq!(gathered, [12, 10, 11]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KOrder(Vec<u32>);
 
@@ -74,8 +85,8 @@ impl KOrder {
 
 /// A packed weight `[N, K]` whose k stand in another order than the matrix has them, and that order.
 ///
-/// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`], or [`KOrder::gather`] and then any
-/// backend's GEMM with [`ActOrderWeight::weight`].
+/// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`] (on a GPU `cuda::Gpu::gemm_act_order`), or
+/// [`KOrder::gather`] and then any backend's GEMM with [`ActOrderWeight::weight`].
 ///
 /// ```
 /// use half::bf16;
@@ -127,6 +138,11 @@ impl ActOrderWeight {
     /// Which k of the matrix stands where in the packed weight.
     pub fn order(&self) -> &KOrder {
         &self.order
+    }
+
+    /// The two, apart.
+    pub fn into_parts(self) -> (PackedWeight, KOrder) {
+        (self.weight, self.order)
     }
 
     /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the matrix's own order of k.

@@ -21,6 +21,18 @@ pub enum Symmetry {
 ///
 /// The scale is rounded to its stored type first and `qw = clamp(rint(w / sw))` is taken with the rounded one, so that
 /// what is stored is the nearest value of the grid that will be used. A group of zeros has scale 0.
+///
+/// ```
+/// use w4ax::{Grouping, MatRef, Quantize, Symmetry};
+/// # fn main() -> w4ax::Result<()> {
+/// let plain: Vec<f32> = (0..32 * 128).map(|i| (i % 31) as f32 / 16.0).collect();
+/// let quantize = Quantize { symmetry: Symmetry::Asymmetric, ..Quantize::new(Grouping::G128) };
+/// let weight = quantize.pack(MatRef::new(&plain, 32, 128)?)?;
+/// let worst = weight.dequantize().iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+/// assert!(worst <= 0.07); // Half a step of (30 / 16) / 15, and the scale's rounding.
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantize {
     /// Over which k a scale is shared.

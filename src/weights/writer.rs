@@ -14,6 +14,26 @@ use std::path::{Path, PathBuf};
 /// Everything goes to a temporary name in the same folder, whose header is written last: [`PackedWriter::finish`] makes the
 /// file durable and renames it. A run that ends before leaves nothing under the file's name, and what it may leave beside it
 /// does not load. Dropped unfinished, it removes the temporary file.
+///
+/// ```
+/// use w4ax::weights::PackedWriter;
+/// use w4ax::{Grouping, MatRef, PackedFile, Quantize};
+/// # fn main() -> w4ax::Result<()> {
+/// let folder = std::env::temp_dir().join(format!("w4ax-example-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// let path = folder.join("model.safetensors");
+/// let mut writer = PackedWriter::create(&path, 2, 0, "layers.0".len() * 2)?;
+/// for name in ["layers.0", "layers.1"] {
+///     let plain = vec![0.5f32; 32 * 64]; // One layer in memory at a time.
+///     let weight = Quantize::new(Grouping::G32).pack(MatRef::new(&plain, 32, 64)?)?;
+///     writer.weight(name, &weight)?;
+/// }
+/// writer.finish()?; // Only now there is a file of that name.
+/// assert_eq!(PackedFile::load(&path)?.weights.len(), 2);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PackedWriter {
     path: PathBuf,

@@ -15,6 +15,7 @@ use w4ax::capi::file::*;
 use w4ax::capi::flag::*;
 use w4ax::capi::gemm::*;
 use w4ax::capi::gpu::*;
+use w4ax::capi::order::*;
 use w4ax::capi::pool::*;
 use w4ax::capi::status::*;
 use w4ax::capi::version::*;
@@ -48,6 +49,7 @@ c_types! {
     WeightInfo = "w4ax_weight_info"; CallerTable = "w4ax_pool"; GemmArgs = "w4ax_gemm_args";
     Config = "w4ax_dispatch_config"; Decision = "w4ax_decision"; Piece = "w4ax_piece";
     Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight"; GpuProblem = "w4ax_gpu_problem";
+    Order = "w4ax_order"; GatherArgs = "w4ax_gather_args"; GpuOrder = "w4ax_gpu_order"; GpuGatherArgs = "w4ax_gpu_gather_args";
     GpuPlan = "w4ax_gpu_plan"; GpuGemmArgs = "w4ax_gpu_gemm_args"; GpuPackArgs = "w4ax_gpu_pack_args";
     Option<Run> = "void (*)(void *, uint32_t, w4ax_piece, void *)";
 }
@@ -132,7 +134,14 @@ fn rust_side() -> Abi {
         w4ax_file_count(_, _);
         w4ax_file_name(_, _, _);
         w4ax_file_get(_, _, _);
+        w4ax_file_get_act_order(_, _, _, _);
+        w4ax_file_insert_act_order(_, _, _, _);
         w4ax_file_free(_);
+        w4ax_order_create(_, _, _);
+        w4ax_order_k(_, _);
+        w4ax_order_get(_, _, _);
+        w4ax_order_gather(_, _);
+        w4ax_order_free(_);
         w4ax_cpu_create(_, _, _);
         w4ax_cpu_create_with_pool(_, _, _);
         w4ax_cpu_isa(_, _);
@@ -163,6 +172,9 @@ fn rust_side() -> Abi {
         w4ax_gpu_weight_upload(_, _, _);
         w4ax_gpu_weight_get_info(_, _);
         w4ax_gpu_weight_free(_);
+        w4ax_gpu_order_upload(_, _, _);
+        w4ax_gpu_order_free(_);
+        w4ax_gpu_gather(_, _, _);
         w4ax_gpu_plan_problem(_, _);
         w4ax_gpu_workspace_bytes(_, _);
         w4ax_gpu_tiles(_, _);
@@ -208,6 +220,29 @@ fn rust_side() -> Abi {
             grouping,
             symmetry,
             scale_type,
+            reserved
+        }),
+        structure!(GatherArgs {
+            x,
+            x_len,
+            x_stride,
+            gathered,
+            gathered_len,
+            gathered_stride,
+            m,
+            k
+        }),
+        structure!(GpuGatherArgs {
+            order,
+            x,
+            x_len,
+            x_stride,
+            gathered,
+            gathered_len,
+            gathered_stride,
+            m,
+            k,
+            flags,
             reserved
         }),
         structure!(CallerTable {

@@ -239,6 +239,72 @@ static w4ax_gpu_weight *upload(w4ax_gpu *gpu) {
     return there;
 }
 
+static w4ax_gpu_gather_args gather_args(const w4ax_gpu_order *order) {
+    w4ax_gpu_gather_args a;
+    memset(&a, 0, sizeof a);
+    a.order = order;
+    a.x = (const uint16_t *)at(X);
+    a.x_len = M * K;
+    a.gathered = (uint16_t *)at(Y);
+    a.gathered_len = M * K;
+    a.m = M;
+    a.k = K;
+    return a;
+}
+
+/* Orders of k, and the gather. */
+static void gathering(const w4ax_gpu *gpu) {
+    w4ax_gpu_order *there = (w4ax_gpu_order *)&memory;
+    w4ax_order *here = NULL;
+    w4ax_gpu_gather_args a;
+    uint32_t ks[K], i;
+    for (i = 0; i < K; i++) {
+        ks[i] = K - 1 - i;
+    }
+    OK(w4ax_order_create(ks, K, &here));
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_order_upload(gpu, NULL, &there));
+    CHECK(there == NULL);
+    there = (w4ax_gpu_order *)&memory;
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_order_upload(NULL, here, &there));
+    CHECK(there == NULL);
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_order_upload(gpu, here, NULL));
+    w4ax_gpu_order_free(NULL);
+    if (gpu) {
+        OK(w4ax_gpu_order_upload(gpu, here, &there));
+    }
+    w4ax_order_free(here);
+
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_gather(gpu, NULL, NULL));
+#define NOT(expected, change)                                                                                                    \
+    do {                                                                                                                         \
+        a = gather_args(there);                                                                                                  \
+        change;                                                                                                                  \
+        EXPECT(expected, w4ax_gpu_gather(gpu, &a, NULL));                                                                        \
+    } while (0)
+    NOT(W4AX_NULL_POINTER, a.order = NULL);
+    NOT(W4AX_NULL_POINTER, a.x = NULL);
+    NOT(W4AX_NULL_POINTER, a.gathered = NULL);
+    NOT(W4AX_MISALIGNED, a.x = (const uint16_t *)at(X + 1));
+    NOT(W4AX_MISALIGNED, a.gathered = (uint16_t *)at(Y + 1));
+    NOT(W4AX_BUFFER_TOO_SMALL, a.x_len--);
+    NOT(W4AX_BUFFER_TOO_SMALL, a.gathered_len--);
+    NOT(W4AX_BUFFER_TOO_SMALL, a.x_stride = K + 1);
+    NOT(W4AX_BAD_SHAPE, a.gathered_stride = K - 1);
+    NOT(W4AX_BAD_SHAPE, a.m = SIZE_MAX);
+    NOT(W4AX_BAD_ENUM, a.flags = 2);
+    NOT(W4AX_BAD_ENUM, a.reserved = 1);
+    NOT(W4AX_OVERLAP, a.gathered = (uint16_t *)at(X + 2 * (M * K - 1)));
+    if (gpu) {
+        EXPECT(W4AX_NULL_POINTER, w4ax_gpu_gather(NULL, &a, NULL));
+        NOT(W4AX_BAD_SHAPE, (a.k = K - 1));
+        NOT(W4AX_OUT_OF_RANGE, (a.m = W4AX_GPU_MAX_EXTENT + 1, a.x_len = a.gathered_len = a.m * K,
+                                a.gathered = (uint16_t *)at(X + 2 * a.x_len)));
+        NOT(W4AX_OK, a.m = 0);
+        w4ax_gpu_order_free(there);
+    }
+#undef NOT
+}
+
 static w4ax_gpu_gemm_args gemm_args(const w4ax_gpu_weight *weight) {
     w4ax_gpu_gemm_args a;
     memset(&a, 0, sizeof a);
@@ -423,6 +489,7 @@ int main(int argc, char **argv) {
     plans();
     gpu = devices();
     weight = upload(gpu);
+    gathering(gpu);
     multiplying(gpu, weight);
     packing(gpu);
     /* Any order of freeing is right. */

@@ -107,7 +107,12 @@ fn every_kernel_equals_the_mirror() {
             }
         }
     }
+    // Routed kernels, the latch, the gather and the skip's have tests of their own.
+    let elsewhere = ["latch", "gather", "skip"];
     let all: BTreeSet<String> = (kernel_names().into_iter())
+        .filter(|name| {
+            !name.contains("_routed_") && !elsewhere.iter().any(|of| name.starts_with(of))
+        })
         .filter(|name| device.gpu.has_family(Family::Wgmma) || !name.starts_with("wgmma"))
         .map(String::from)
         .collect();

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use w4ax::Error;
-use w4ax::dispatch::{ACTION_DIM, Action, MAX_WINDOW};
-use w4ax::skip::{Continuity, Gap, Guide, Layers, SkipConfig, Verify};
+use w4ax::dispatch::{ACTION_DIM, Action};
+use w4ax::skip::{Continuity, Gap, Guide, Layers, MAX_WINDOW, SkipConfig, Verify};
 
 /// An action that is `x` along one axis and nothing else.
 fn along(x: f64) -> Action {

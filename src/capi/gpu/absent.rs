@@ -3,15 +3,18 @@
 use std::ffi::c_void;
 
 use super::super::status::{Failure, Result, Status};
-use super::{GpuInfo, GpuPlan, Pack, Problem, Product};
+use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
 use crate::capi::weight::WeightInfo;
-use crate::{Grouping, PackedWeight, Precision};
+use crate::{Grouping, KOrder, PackedWeight, Precision};
 
 /// None is ever made.
 pub enum Device {}
 
 /// None is ever made.
 pub enum Weight {}
+
+/// None is ever made.
+pub enum Order {}
 
 fn absent<T>() -> Result<T> {
     Err(Failure::new(
@@ -62,6 +65,10 @@ impl Device {
         match *self {}
     }
 
+    pub fn upload_order(&self, _: &KOrder) -> Result<Order> {
+        match *self {}
+    }
+
     pub fn plan(&self, _: &Product<'_>) -> Result<GpuPlan> {
         match *self {}
     }
@@ -75,6 +82,18 @@ impl Device {
     /// # Safety
     /// As [`Self::gemm`].
     pub unsafe fn quantize_pack(&self, _: &Pack, _stream: *mut c_void) -> Result<()> {
+        match *self {}
+    }
+
+    /// # Safety
+    /// As [`Self::gemm`].
+    pub unsafe fn gather(&self, _: &Gather<'_>, _stream: *mut c_void) -> Result<()> {
+        match *self {}
+    }
+}
+
+impl Order {
+    pub fn k(&self) -> usize {
         match *self {}
     }
 }

@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 use cudarc::driver::{result::ctx, sys};
 
 use super::super::status::{Failure, Result, Status};
-use super::{GpuInfo, GpuPlan, Pack, Problem, Product};
+use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
 use crate::capi::types;
 use crate::capi::weight::WeightInfo;
 use crate::cuda::{
-    self, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu, Mma, Mode,
-    PackedActivations, Plan, Unavailable, Workspace,
+    self, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm, GemmOptions, Gpu,
+    Mma, Mode, PackedActivations, Plan, Unavailable, Workspace,
 };
-use crate::{Grouping, PackedWeight, Precision};
+use crate::{Grouping, KOrder, PackedWeight, Precision};
 
 pub struct Device {
     gpu: Gpu,
@@ -22,6 +22,8 @@ pub struct Device {
 }
 
 pub struct Weight(DeviceWeight);
+
+pub struct Order(DeviceOrder);
 
 /// The context that is current in this thread, until the drop: cudarc leaves its own behind.
 struct CallersContext(sys::CUcontext);
@@ -217,6 +219,11 @@ impl Device {
         Ok(Weight(self.gpu.upload(weight)?))
     }
 
+    pub fn upload_order(&self, order: &KOrder) -> Result<Order> {
+        let _caller = CallersContext::keep();
+        Ok(Order(self.gpu.upload_order(order)?))
+    }
+
     pub fn plan(&self, product: &Product<'_>) -> Result<GpuPlan> {
         // SAFETY: a plan launches nothing and follows no address.
         let plan = unsafe { self.with(product, |gemm, y| self.gpu.plan(gemm, y)) }?;
@@ -303,6 +310,29 @@ impl Device {
         }
         Ok(())
     }
+
+    /// # Safety
+    /// As [`Self::gemm`].
+    pub unsafe fn gather(&self, gather: &Gather<'_>, stream: *mut c_void) -> Result<()> {
+        let (device, order) = (self.gpu.ordinal(), &gather.order.0);
+        let (m, k) = (gather.m, gather.k);
+        // SAFETY: the contract of this function. x and `gathered` do not overlap, as the entry point has seen.
+        unsafe {
+            let x = DeviceMatRef::from_raw(device, gather.x as _, m, k, gather.x_stride);
+            let mut gathered =
+                DeviceMatMut::from_raw(device, gather.gathered as _, m, k, gather.gathered_stride);
+            let stream = stream.cast();
+            Ok(self
+                .gpu
+                .gather_on_raw(stream, order, &x, &mut gathered, gather.pdl)?)
+        }
+    }
+}
+
+impl Order {
+    pub fn k(&self) -> usize {
+        self.0.k()
+    }
 }
 
 impl Weight {
@@ -334,5 +364,6 @@ mod tests {
         fn shared<T: Send + Sync>() {}
         shared::<Device>();
         shared::<Weight>();
+        shared::<Order>();
     }
 }

@@ -10,12 +10,14 @@
 mod backend;
 mod device;
 mod gemm;
+mod order;
 mod pack;
 mod plan;
 mod weight;
 
 pub use device::*;
 pub use gemm::*;
+pub use order::*;
 pub use pack::*;
 pub use plan::*;
 pub use weight::*;
@@ -95,6 +97,18 @@ struct Pack {
     k: usize,
     width: Precision,
     grouping: Grouping,
+    pdl: bool,
+}
+
+/// Activations to bring into an order, checked like a [`Product`].
+struct Gather<'a> {
+    order: &'a backend::Order,
+    x: usize,
+    x_stride: usize,
+    gathered: usize,
+    gathered_stride: usize,
+    m: usize,
+    k: usize,
     pdl: bool,
 }
 

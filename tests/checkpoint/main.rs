@@ -1,0 +1,11 @@
+//! Other tools' checkpoints: the values that those tools read from them, bit for bit; what is refused, and how it is named.
+
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/safetensors.rs"]
+mod tensors;
+
+mod broken;
+mod case;
+mod configuration;
+mod values;

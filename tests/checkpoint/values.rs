@@ -1,0 +1,304 @@
+//! The values that other tools read from their checkpoints, bit for bit.
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors};
+use w4ax::checkpoint::{Checkpoint, GptqZeros, LoadedWeight, Scheme};
+use w4ax::cpu::Cpu;
+use w4ax::{Error, Grouping, KOrder, MatMut, MatRef, Precision, ScaleType};
+
+use crate::case::folder;
+use crate::support::{Kind, bits, rng};
+
+/// Every case and what is special about it: scheme, the first module's N and K, grouping, type of scales, activation order.
+const CASES: [(&str, [usize; 2], Grouping, ScaleType, bool); 13] = [
+    ("awq_gemm", [32, 192], Grouping::G64, ScaleType::F16, false),
+    (
+        "gptq_v1_sym",
+        [24, 256],
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "gptq_v1_asym",
+        [24, 192],
+        Grouping::G64,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "gptq_v1_autogptq",
+        [32, 128],
+        Grouping::G64,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "gptq_v2_asym",
+        [20, 100],
+        Grouping::G32,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "gptq_v2_desc_act",
+        [20, 136],
+        Grouping::G32,
+        ScaleType::F16,
+        true,
+    ),
+    (
+        "gptq_v2_channel",
+        [20, 100],
+        Grouping::PerChannel,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "gptq_v2_g256",
+        [8, 512],
+        Grouping::G128,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "compressed_tensors_sym",
+        [24, 256],
+        Grouping::G128,
+        ScaleType::Bf16,
+        false,
+    ),
+    (
+        "compressed_tensors_asym",
+        [19, 96],
+        Grouping::G32,
+        ScaleType::F16,
+        false,
+    ),
+    (
+        "compressed_tensors_channel",
+        [19, 70],
+        Grouping::PerChannel,
+        ScaleType::F32,
+        false,
+    ),
+    (
+        "compressed_tensors_channel_asym",
+        [21, 77],
+        Grouping::PerChannel,
+        ScaleType::Bf16,
+        false,
+    ),
+    (
+        "compressed_tensors_act_order",
+        [24, 128],
+        Grouping::G32,
+        ScaleType::Bf16,
+        true,
+    ),
+];
+
+/// The tool's own values of each module: rounded products, in the type in which it multiplies.
+fn expected(case: &str) -> Vec<(String, Dtype, Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(folder(case).join("expected.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let owned = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+        (
+            name,
+            view.dtype(),
+            view.shape().to_vec(),
+            view.data().to_vec(),
+        )
+    };
+    tensors.tensors().into_iter().map(owned).collect()
+}
+
+/// Our f32 products in another type.
+fn rounded(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F16 => values
+            .iter()
+            .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+            .collect(),
+        Dtype::BF16 => values
+            .iter()
+            .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
+            .collect(),
+        Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        other => panic!("no tool multiplies in {other:?}"),
+    }
+}
+
+#[test]
+fn values_are_the_tools_own() {
+    for (case, [n, k], grouping, scale_type, act_order) in CASES {
+        let checkpoint = Checkpoint::open(folder(case)).unwrap();
+        let expected = expected(case);
+        let modules: Vec<&str> = checkpoint.quantized().collect();
+        let mut names: Vec<&str> = expected.iter().map(|e| e.0.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(modules, names, "{case}");
+        for (module, dtype, shape, bytes) in &expected {
+            let loaded = checkpoint.weight(module).unwrap();
+            let weight = loaded.weight();
+            assert_eq!([weight.n(), weight.k()], **shape, "{case} {module}");
+            assert!(
+                rounded(&loaded.dequantize(), *dtype) == *bytes,
+                "{case} {module}"
+            );
+            assert_eq!(weight.grouping(), grouping, "{case} {module}");
+            assert_eq!(
+                weight.tiled_scales().scale_type(),
+                scale_type,
+                "{case} {module}"
+            );
+            assert_eq!(
+                matches!(loaded, LoadedWeight::ActOrder(_)),
+                act_order,
+                "{case} {module}"
+            );
+        }
+        let first = checkpoint.weight("model.a").unwrap();
+        assert_eq!([first.weight().n(), first.weight().k()], [n, k], "{case}");
+    }
+    let cases = std::fs::read_dir(folder("")).unwrap();
+    let cases = cases
+        .filter(|e| e.as_ref().unwrap().path().is_dir())
+        .count();
+    assert_eq!(cases, CASES.len(), "each folder of fixtures is read");
+}
+
+/// Zero points at the ends of their range, and which schemes they come from.
+#[test]
+fn zero_points_reach_both_ends() {
+    let zeros = |case: &str| {
+        let checkpoint = Checkpoint::open(folder(case)).unwrap();
+        let loaded = checkpoint.weight("model.a").unwrap();
+        let zeros = loaded.weight().tiled_zeros().expect("zero points").to_vec();
+        (
+            checkpoint.config().scheme,
+            *zeros.iter().min().unwrap(),
+            *zeros.iter().max().unwrap(),
+        )
+    };
+    let gptq = |zeros, desc_act| Scheme::Gptq {
+        group: Some(64),
+        zeros,
+        desc_act,
+    };
+    // AutoGPTQ's writer spoils a word with a zero point of 0: 15 is stored, which its unpacker reads as 16.
+    let (scheme, _, highest) = zeros("gptq_v1_autogptq");
+    assert_eq!((scheme, highest), (gptq(GptqZeros::V1Nibbles, true), 8));
+    // GPTQModel's borrows from the next column, and its reader gives it back.
+    let (scheme, lowest, _) = zeros("gptq_v1_asym");
+    assert_eq!((scheme, lowest), (gptq(GptqZeros::V1Words, false), -8));
+    for symmetric in ["gptq_v1_sym", "gptq_v2_g256", "compressed_tensors_sym"] {
+        let checkpoint = Checkpoint::open(folder(symmetric)).unwrap();
+        let loaded = checkpoint.weight("model.a").unwrap();
+        assert!(loaded.weight().is_symmetric(), "{symmetric}");
+    }
+}
+
+/// A weight in activation order multiplies as the matrix does: gathered by the call, or by hand.
+#[test]
+fn act_order_gathers_the_activations() {
+    for case in ["gptq_v2_desc_act", "compressed_tensors_act_order"] {
+        let loaded = Checkpoint::open(folder(case))
+            .unwrap()
+            .weight("model.a")
+            .unwrap();
+        let LoadedWeight::ActOrder(w) = loaded else {
+            panic!("{case} has an order");
+        };
+        let (m, n, k) = (5, w.weight().n(), w.weight().k());
+        let x = Kind::Integers.fill(&mut rng(3), m * k);
+        let x = MatRef::new(&x, m, k).unwrap();
+        let cpu = Cpu::new().unwrap();
+        let mut workspace = cpu.workspace(m, k);
+        let mut y = vec![bf16::ZERO; m * n];
+        let mut gathered = vec![bf16::ZERO; m * k];
+        let out = MatMut::new(&mut y, m, n).unwrap();
+        cpu.gemm_act_order(
+            x,
+            &w,
+            Precision::Bf16,
+            None,
+            out,
+            &mut gathered,
+            &mut workspace,
+        )
+        .unwrap();
+        // The plain matrix in f64: the order of k does not matter to it.
+        let dense = w.dequantize();
+        for row in 0..m {
+            for column in 0..n {
+                let terms = x.row(row).iter().zip(&dense[column * k..][..k]);
+                let terms: Vec<f64> = terms.map(|(x, &w)| x.to_f64() * f64::from(w)).collect();
+                let (sum, size): (f64, f64) =
+                    (terms.iter().sum(), terms.iter().map(|t| t.abs()).sum());
+                let got = y[row * n + column].to_f64();
+                let bound = sum.abs() / 256.0 + size * 2f64.powi(-18);
+                assert!(
+                    (got - sum).abs() <= bound,
+                    "{case} {row} {column}: {got} {sum}"
+                );
+            }
+        }
+        for precision in Precision::ALL {
+            let mut by_hand = vec![bf16::ZERO; m * n];
+            let mut by_call = by_hand.clone();
+            let mut copy = vec![bf16::ZERO; m * k];
+            w.order()
+                .gather(x, MatMut::new(&mut copy, m, k).unwrap())
+                .unwrap();
+            let view = MatRef::new(&copy, m, k).unwrap();
+            let out = MatMut::new(&mut by_hand, m, n).unwrap();
+            cpu.gemm(view, w.weight(), precision, None, out, &mut workspace)
+                .unwrap();
+            let out = MatMut::new(&mut by_call, m, n).unwrap();
+            cpu.gemm_act_order(x, &w, precision, None, out, &mut gathered, &mut workspace)
+                .unwrap();
+            assert_eq!(bits(&by_hand), bits(&by_call), "{case} {precision}");
+        }
+        let mut y = vec![bf16::ZERO; m * n];
+        let out = MatMut::new(&mut y, m, n).unwrap();
+        let short = &mut gathered[1..];
+        let error = cpu.gemm_act_order(x, &w, Precision::A4, None, out, short, &mut workspace);
+        assert!(matches!(error, Err(Error::Buffer { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn an_order_is_a_permutation() {
+    for bad in [vec![0, 0], vec![1, 2], vec![2, 0, 3]] {
+        assert!(matches!(KOrder::new(bad), Err(Error::Range { .. })));
+    }
+    let order = KOrder::new(vec![2, 0, 1]).unwrap();
+    let mut out = [0; 6];
+    let x = MatRef::new(&[1, 2, 3, 4, 5, 6], 2, 3).unwrap();
+    order
+        .gather(x, MatMut::new(&mut out, 2, 3).unwrap())
+        .unwrap();
+    assert_eq!(out, [3, 1, 2, 6, 4, 5]);
+    let narrow = MatRef::new(&[1, 2], 1, 2).unwrap();
+    assert!(
+        order
+            .gather(narrow, MatMut::new(&mut out, 1, 2).unwrap())
+            .is_err()
+    );
+}
+
+/// The tensors that are no weights are listed, those of weights are not.
+#[test]
+fn plain_tensors_are_listed() {
+    let checkpoint = Checkpoint::open(folder("awq_gemm")).unwrap();
+    let plain: Vec<&str> = checkpoint.plain().collect();
+    let expected = [
+        "lm_head.weight",
+        "model.a.bias",
+        "model.flags",
+        "model.norm.weight",
+        "model.steps",
+    ];
+    assert_eq!(plain, expected);
+}

@@ -1,0 +1,205 @@
+//! Weights in another order of k (GPTQ's desc_act): the gather on the device, and the GEMM behind it.
+
+use crate::harness::{Device, Guarded, POISON};
+use crate::support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use half::bf16;
+use rand::seq::SliceRandom;
+use std::sync::Arc;
+use w4ax::cuda::{DeviceMatMut, DeviceMatRef, LatchOptions, MappedFlag, Width};
+use w4ax::{ActOrderWeight, Error, Grouping, KOrder, MatMut, MatRef, Precision, ScaleType, Scales};
+
+const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
+
+fn order_of(k: usize, seed: u64) -> KOrder {
+    let mut order: Vec<u32> = (0..k as u32).collect();
+    order.shuffle(&mut rng(seed));
+    KOrder::new(order).unwrap()
+}
+
+/// The host's gather, with what lies between the rows of the result.
+fn gathered(order: &KOrder, x: &[bf16], m: usize, strides: (usize, usize)) -> Vec<bf16> {
+    let k = order.as_slice().len();
+    let mut y = vec![POISON; (m - 1) * strides.1 + k];
+    let x = MatRef::with_stride(x, m, k, strides.0).unwrap();
+    let to = MatMut::with_stride(&mut y, m, k, strides.1).unwrap();
+    order.gather(x, to).unwrap();
+    y
+}
+
+/// Tails, strides and alignments; nothing around the result is touched.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_gather_has_the_hosts_bits() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for (at, k) in [1, 2, 3, 511, 512, 513, 1027, 4096, 11008]
+        .into_iter()
+        .enumerate()
+    {
+        let order = order_of(k, at as u64);
+        let there = gpu.upload_order(&order).unwrap();
+        assert_eq!((there.k(), there.device()), (k, gpu.ordinal()));
+        for m in [1, 2, 8, 9, 130] {
+            for (gaps, shifts) in [
+                ((0, 0), (0, 0)),
+                ((1, 2), (0, 0)),
+                ((3, 1), (1, 1)),
+                ((0, 0), (2, 1)),
+            ] {
+                let strides = (k + gaps.0, k + gaps.1);
+                let host = Kind::AnyBits.fill(&mut rng(m as u64), (m - 1) * strides.0 + k);
+                let x = Guarded::new(stream, &host, bf16::NAN, shifts.0);
+                let len = (m - 1) * strides.1 + k;
+                let mut y = Guarded::new(
+                    stream,
+                    &vec![POISON; len],
+                    bf16::from_bits(0x1234),
+                    shifts.1,
+                );
+                {
+                    let x = DeviceMatRef::with_stride(x.view(), m, k, strides.0).unwrap();
+                    let mut y = DeviceMatMut::with_stride(y.view_mut(), m, k, strides.1).unwrap();
+                    gpu.gather(stream, &there, &x, &mut y).unwrap();
+                }
+                let expected = gathered(&order, &host, m, strides);
+                let got = y.read(stream, "gathered x");
+                assert!(
+                    bits(&got) == bits(&expected),
+                    "M {m} K {k} {gaps:?} {shifts:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A weight with its order, on data that BF16 sums exactly too.
+fn weight(seed: u64, (n, k): (usize, usize), grouping: Grouping) -> ActOrderWeight {
+    let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, ScaleType::F32, false);
+    plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
+    ActOrderWeight::new(plain.pack(), order_of(k, seed)).unwrap()
+}
+
+/// At each width, fixed and latched, eager and replayed from a graph: the CPU's bits.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_gemm_in_another_order_equals_the_cpus() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let mut step = 0;
+    for (m, (n, k), grouping) in [
+        (1, (200, 1152), Grouping::G128),
+        (9, (100, 700), Grouping::G32),
+        (40, (320, 512), Grouping::PerChannel),
+    ] {
+        let here = weight(m as u64, (n, k), grouping);
+        let there = gpu.upload_act_order(&here).unwrap();
+        let host = Kind::Integers.fill(&mut rng(3), m * k);
+        let x = stream.clone_htod(&host).unwrap();
+        let mut scratch = stream.alloc_zeros::<bf16>(m * k).unwrap();
+        let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+        let mut workspace = gpu.workspace(stream, m, k).unwrap();
+        for precision in WIDTHS {
+            let mut expected = vec![bf16::ZERO; m * n];
+            let (mut room, cpu) = (vec![bf16::ZERO; m * k], &device.cpu);
+            let mut of_cpu = cpu.workspace(m, k);
+            let view = MatRef::new(&host, m, k).unwrap();
+            let to = MatMut::new(&mut expected, m, n).unwrap();
+            cpu.gemm_act_order(view, &here, precision, None, to, &mut room, &mut of_cpu)
+                .unwrap();
+            for latched in [false, true] {
+                for graph in [false, true] {
+                    stream.memcpy_htod(&vec![POISON; m * n], &mut y).unwrap();
+                    let width = match latched {
+                        true => Width::Latched(&latch),
+                        false => Width::Fixed(precision),
+                    };
+                    if latched {
+                        flag.asked().store(step, precision);
+                        gpu.begin_step(stream, &latch, LatchOptions::default())
+                            .unwrap();
+                        step += 1;
+                    }
+                    {
+                        let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+                        let mut gathered = DeviceMatMut::new(scratch.as_view_mut(), m, k).unwrap();
+                        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+                        let mut launch = || {
+                            let (gathered, workspace) = (&mut gathered, &mut workspace);
+                            gpu.gemm_act_order(
+                                stream, &x, &there, width, None, &mut y, gathered, workspace,
+                            )
+                            .unwrap();
+                        };
+                        if graph {
+                            stream.begin_capture(MODE).unwrap();
+                            launch();
+                            let graph = stream.end_capture(FLAGS).unwrap().expect("a graph");
+                            graph.launch().unwrap();
+                            stream.synchronize().unwrap();
+                        } else {
+                            launch();
+                        }
+                    }
+                    let got: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+                    stream.synchronize().unwrap();
+                    assert!(
+                        bits(&got) == bits(&expected),
+                        "M {m} {precision} latched {latched} graph {graph}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn what_does_not_fit_is_refused() {
+    let device = Device::new();
+    let other = device.fork();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (m, n, k) = (3, 20, 70);
+    let there = gpu
+        .upload_act_order(&weight(1, (n, k), Grouping::G32))
+        .unwrap();
+    let x = stream.alloc_zeros::<bf16>(m * (k + 1)).unwrap();
+    let mut to = stream.alloc_zeros::<bf16>(m * k).unwrap();
+    let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+    let mut workspace = gpu.workspace(stream, m, k).unwrap();
+    let order = there.order();
+    let wide = DeviceMatRef::new(x.as_view(), m, k + 1).unwrap();
+    let right = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+    {
+        let mut to = DeviceMatMut::new(to.as_view_mut(), m, k).unwrap();
+        let wrong = gpu.gather(stream, order, &wide, &mut to);
+        assert!(matches!(wrong, Err(Error::Shape { what: "x", .. })));
+        let wrong = gpu.gather(&other.stream, order, &right, &mut to);
+        assert!(matches!(wrong, Err(Error::Place { what: "x", .. })));
+        // The GEMM's shapes are looked at before anything is launched.
+        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n - 1).unwrap();
+        let wrong = gpu.gemm_act_order(
+            stream,
+            &right,
+            &there,
+            Precision::A4,
+            None,
+            &mut y,
+            &mut to,
+            &mut workspace,
+        );
+        assert!(matches!(wrong, Err(Error::Shape { what: "y", .. })));
+    }
+    let mut few = DeviceMatMut::new(to.as_view_mut(), m - 1, k).unwrap();
+    let wrong = gpu.gather(stream, order, &right, &mut few);
+    assert!(matches!(
+        wrong,
+        Err(Error::Shape {
+            what: "gathered x",
+            ..
+        })
+    ));
+}

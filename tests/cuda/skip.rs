@@ -1,0 +1,396 @@
+//! Steps that leave layers out, decided on the device, against the same launches decided by the host.
+
+use crate::harness::{Device, cases};
+use crate::support::{PlainWeight, bits, rng};
+use cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut};
+use half::bf16;
+use rand::Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use w4ax::cuda::{
+    ConditionalNodes, DeviceController, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Latch,
+    LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, Width, Workspace,
+};
+use w4ax::skip::{Fate, Layers};
+use w4ax::{Error, Grouping, Precision, Result, ScaleType};
+
+/// Width of the hidden state, and of a controller's hidden vector.
+const D: usize = 128;
+const HC: usize = 64;
+const THRESHOLD: f32 = 0.5;
+
+/// A stack whose layers, adapters and controllers are a GEMM each. Its memory is used by address: graphs hold it.
+struct Stack<'a> {
+    device: &'a Device,
+    layers: Layers,
+    weights: Vec<DeviceWeight>,
+    adapters: Vec<DeviceWeight>,
+    controllers: Vec<DeviceWeight>,
+    bias: Vec<f32>,
+    out: Vec<f32>,
+    out_there: CudaSlice<f32>,
+    state: CudaSlice<bf16>,
+    scratch: CudaSlice<bf16>,
+    /// `[layers, HC]`
+    hidden: CudaSlice<bf16>,
+    workspace: Workspace,
+    /// Of `state`, `scratch` and `hidden`: taken before anything is captured.
+    addresses: [u64; 3],
+}
+
+impl<'a> Stack<'a> {
+    fn new(device: &'a Device, layers: Layers, seed: u64) -> Self {
+        let (gpu, stream, rng) = (&device.gpu, &device.stream, &mut rng(seed));
+        let n = layers.len();
+        let mut weights = |rows: usize| -> Vec<DeviceWeight> {
+            let mut one = || {
+                let shape = (rows, D);
+                let plain = PlainWeight::random(rng, shape, Grouping::G64, ScaleType::F32, true);
+                gpu.upload(&plain.pack()).unwrap()
+            };
+            (0..n).map(|_| one()).collect()
+        };
+        let (layer, adapters, controllers) = (weights(D), weights(D), weights(HC));
+        let out: Vec<f32> = (0..HC).map(|_| rng.random_range(-0.05f32..0.05)).collect();
+        let mut stack = Self {
+            device,
+            weights: layer,
+            adapters,
+            controllers,
+            bias: (0..n).map(|_| rng.random_range(-1f32..1.0)).collect(),
+            out_there: stream.clone_htod(&out).unwrap(),
+            out,
+            state: stream.alloc_zeros(D).unwrap(),
+            scratch: stream.alloc_zeros(D).unwrap(),
+            hidden: stream.alloc_zeros(n * HC).unwrap(),
+            workspace: gpu.workspace(stream, 1, D).unwrap(),
+            layers,
+            addresses: [0; 3],
+        };
+        stack.addresses = [
+            stack.state.device_ptr_mut(stream).0,
+            stack.scratch.device_ptr_mut(stream).0,
+            stack.hidden.device_ptr_mut(stream).0,
+        ];
+        stack
+    }
+
+    /// The input of a step.
+    fn load(&mut self, seed: u64) {
+        let rng = &mut rng(seed);
+        let x: Vec<bf16> = (0..D)
+            .map(|_| bf16::from_f32(rng.random_range(-1.0..1.0)))
+            .collect();
+        self.device.stream.memcpy_htod(&x, &mut self.state).unwrap();
+    }
+
+    fn enqueue(&mut self, part: SkipPart, width: Width<'_>) -> Result<()> {
+        let [state, scratch, hidden] = self.addresses;
+        let (gpu, stream) = (&self.device.gpu, &self.device.stream);
+        let (weight, to, n) = match part {
+            SkipPart::Layer(layer) => (&self.weights[layer], scratch, D),
+            SkipPart::Adapter { from, .. } => (&self.adapters[from], scratch, D),
+            SkipPart::Controller(layer) => (
+                &self.controllers[layer],
+                hidden + (2 * HC * layer) as u64,
+                HC,
+            ),
+            SkipPart::Before | SkipPart::After => return Ok(()),
+        };
+        // SAFETY: memory of the stack, of that length, used on its stream alone.
+        unsafe {
+            let x = DeviceMatRef::from_raw(gpu.ordinal(), state, 1, D, D);
+            let mut y = DeviceMatMut::from_raw(gpu.ordinal(), to, 1, n, n);
+            let gemm = Gemm::new(&x, weight, width);
+            gpu.gemm(stream, &gemm, &mut y, &mut self.workspace)?;
+            if to == scratch {
+                let bytes = 2 * D;
+                cudarc::driver::result::memcpy_dtod_async(
+                    state,
+                    scratch,
+                    bytes,
+                    stream.cu_stream(),
+                )
+                .map_err(|e| Error::Cuda {
+                    call: "memcpy",
+                    reason: e.to_string(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn graph(&mut self, width: Width<'_>, first: u32) -> Result<SkipGraph> {
+        let (gpu, stream) = (self.device.gpu.clone(), self.device.stream.clone());
+        let hidden = self.addresses[2];
+        let out = self.out_there.device_ptr(&stream).0;
+        // SAFETY: as in `enqueue`.
+        let out = unsafe { DeviceMatRef::<f32>::from_raw(gpu.ordinal(), out, 1, HC, HC) };
+        let layers = self.layers.clone();
+        let vectors: BTreeMap<usize, DeviceMatRef<'_, bf16>> = (layers.dynamic_layers())
+            .map(|layer| {
+                let at = hidden + (2 * HC * layer) as u64;
+                // SAFETY: as above.
+                let of = unsafe { DeviceMatRef::from_raw(gpu.ordinal(), at, 1, HC, HC) };
+                (layer, of)
+            })
+            .collect();
+        let controllers = (vectors.iter())
+            .map(|(&layer, hidden)| {
+                let bias = self.bias[layer];
+                let out = &out;
+                (layer, DeviceController { hidden, out, bias })
+            })
+            .collect();
+        let options = SkipOptions {
+            threshold: THRESHOLD,
+            first,
+        };
+        SkipGraph::capture(&gpu, &stream, &layers, &controllers, options, |part| {
+            self.enqueue(part, width)
+        })
+    }
+
+    fn result(&self) -> Vec<u16> {
+        let stream = &self.device.stream;
+        let state: Vec<bf16> = stream.clone_dtoh(&self.state).unwrap();
+        stream.synchronize().unwrap();
+        bits(&state)
+    }
+
+    /// p of a layer's controller, whose hidden vector has been computed.
+    fn p(&self, layer: usize) -> f32 {
+        let stream = &self.device.stream;
+        let hidden: Vec<bf16> = stream.clone_dtoh(&self.hidden).unwrap();
+        stream.synchronize().unwrap();
+        let hidden = hidden[layer * HC..][..HC]
+            .iter()
+            .map(|h| f64::from(h.to_f32()));
+        let sum: f64 = (hidden.zip(&self.out))
+            .map(|(h, &out)| f64::from(out) * h / (1.0 + (-h).exp()))
+            .sum();
+        (1.0 / (1.0 + (-(sum + f64::from(self.bias[layer]))).exp())) as f32
+    }
+
+    /// The step by the host's rules: `None` if a controller is too close to the threshold to say what the device will do.
+    fn by_host(&mut self, points: &[usize], width: Precision) -> Option<Vec<Fate>> {
+        let (n, mut fates, mut layer) = (self.layers.len(), Vec::new(), 0);
+        let width = Width::Fixed(width);
+        while layer < n {
+            let fate = match self.layers.gap_of(layer) {
+                None => Fate::Static,
+                Some(gap) if layer < points[gap] => Fate::Forced,
+                Some(gap) => {
+                    self.enqueue(SkipPart::Controller(layer), width).unwrap();
+                    let p = self.p(layer);
+                    if (p - THRESHOLD).abs() < 1e-4 {
+                        return None;
+                    }
+                    if p > THRESHOLD {
+                        let to = self.layers.gaps()[gap].end;
+                        self.enqueue(SkipPart::Adapter { from: layer, to }, width)
+                            .unwrap();
+                        fates.push(Fate::Skipped(p));
+                        fates.resize(to, Fate::Covered(layer));
+                        layer = to;
+                        continue;
+                    }
+                    Fate::Declined(p)
+                }
+            };
+            self.enqueue(SkipPart::Layer(layer), width).unwrap();
+            fates.push(fate);
+            layer += 1;
+        }
+        Some(fates)
+    }
+}
+
+/// The same fate, p within what two ways to compute it differ by.
+fn same(a: &Fate, b: &Fate) -> bool {
+    match (a, b) {
+        (Fate::Declined(a), Fate::Declined(b)) | (Fate::Skipped(a), Fate::Skipped(b)) => {
+            (a - b).abs() < 1e-5
+        }
+        _ => a == b,
+    }
+}
+
+fn layers() -> Layers {
+    Layers::new(12, &[3, 8]).unwrap()
+}
+
+/// Random allow-points and inputs, at each width and at a latch's: the layers that the host's rules would run, the same bits.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_step_is_as_the_host_would_decide_it() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let mut stack = Stack::new(&device, layers(), 1);
+    if ConditionalNodes::available().is_none() {
+        let refused = stack.graph(Width::Fixed(Precision::A8), 0);
+        assert!(matches!(refused.map(drop), Err(Error::Backend { .. })));
+        return;
+    }
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch: Latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let (mut latched_step, mut skipped, mut declined) = (0, 0, 0);
+    let rng = &mut rng(5);
+    for (at, width) in Precision::ALL.into_iter().enumerate() {
+        for latched in [false, true] {
+            let first = [0, u32::MAX - 3, 7, 0xFF_FFFE][at];
+            let of = match latched {
+                true => Width::Latched(&latch),
+                false => Width::Fixed(width),
+            };
+            let mut graph = stack.graph(of, first).unwrap();
+            let words = graph.words().clone();
+            for step in 0..cases(60) {
+                let sequence = first.wrapping_add(step);
+                let points: Vec<usize> = (layers().gaps().iter())
+                    .map(|gap| rng.random_range(gap.start..=gap.end))
+                    .collect();
+                let seed = u64::from(step);
+                stack.load(seed);
+                let expected = stack.by_host(&points, width);
+                let bits = stack.result();
+                stack.load(seed);
+                words.store(sequence, &points).unwrap();
+                if latched {
+                    flag.asked().store(latched_step, width);
+                    gpu.begin_step(stream, &latch, LatchOptions::default())
+                        .unwrap();
+                    latched_step += 1;
+                }
+                graph.launch(stream).unwrap();
+                let got = stack.result();
+                let mut fates = vec![Fate::Static; layers().len()];
+                let run = words.fates(sequence, &mut fates).unwrap();
+                let Some(expected) = expected else { continue };
+                let agree = fates.len() == expected.len()
+                    && fates.iter().zip(&expected).all(|(a, b)| same(a, b));
+                assert!(
+                    agree,
+                    "{width} latched {latched} step {step}: {fates:?}, not {expected:?}"
+                );
+                assert!(
+                    got == bits,
+                    "{width} latched {latched} step {step}: {fates:?}"
+                );
+                assert_eq!(
+                    run.layers_run,
+                    fates.iter().filter(|fate| fate.ran()).count()
+                );
+                assert_eq!(run.stale, 0);
+                skipped += fates
+                    .iter()
+                    .filter(|fate| matches!(fate, Fate::Skipped(_)))
+                    .count();
+                declined += fates
+                    .iter()
+                    .filter(|fate| matches!(fate, Fate::Declined(_)))
+                    .count();
+            }
+        }
+    }
+    assert!(
+        skipped > 0 && declined > 0,
+        "{skipped} skips, {declined} layers kept"
+    );
+}
+
+/// A step without a word of its own, and one after `forbid`: everything runs.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_step_without_its_words_runs_every_layer() {
+    let device = Device::new();
+    let stream = &device.stream;
+    let mut stack = Stack::new(&device, layers(), 2);
+    stack.bias.fill(100.0);
+    let width = Precision::A8;
+    let Ok(mut graph) = stack.graph(Width::Fixed(width), 5) else {
+        assert!(ConditionalNodes::available().is_none());
+        return;
+    };
+    let words = graph.words().clone();
+    let starts: Vec<usize> = layers().gaps().iter().map(|gap| gap.start).collect();
+    stack.load(1);
+    for layer in 0..layers().len() {
+        stack
+            .enqueue(SkipPart::Layer(layer), Width::Fixed(width))
+            .unwrap();
+    }
+    let full = stack.result();
+    let dynamic = layers().dynamic_layers().count();
+    let mut fates = vec![Fate::Static; layers().len()];
+    // Unwritten, of the step before, of the one after, taken back, and at last its own.
+    for (sequence, stored) in [
+        (5, None),
+        (6, Some(5)),
+        (7, Some(8)),
+        (8, None),
+        (9, Some(9)),
+    ] {
+        match stored {
+            Some(of) => words.store(of, &starts).unwrap(),
+            None => words.forbid(),
+        }
+        assert!(words.fates(sequence, &mut fates).is_err());
+        stack.load(1);
+        graph.launch(stream).unwrap();
+        let got = stack.result();
+        let run = words.fates(sequence, &mut fates).unwrap();
+        if stored == Some(sequence) {
+            assert_eq!((run.stale, run.layers_run), (0, layers().len() - dynamic));
+            assert!(got != full);
+        } else {
+            assert_eq!((run.stale, run.layers_run), (dynamic, layers().len()));
+            assert!(got == full, "step {sequence}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn what_a_graph_cannot_be_made_of_is_refused() {
+    let device = Device::new();
+    let mut stack = Stack::new(&device, layers(), 3);
+    let (gpu, stream) = (device.gpu.clone(), device.stream.clone());
+    let none = BTreeMap::new();
+    let options = SkipOptions::default();
+    let capture = |layers: &Layers, options, part: &mut dyn FnMut(SkipPart) -> Result<()>| {
+        SkipGraph::capture(&gpu, &stream, layers, &none, options, part).map(drop)
+    };
+    let all_static = Layers::new(2, &[0, 1]).unwrap();
+    let wrong = capture(&all_static, options, &mut |_| Ok(()));
+    assert!(matches!(wrong, Err(Error::Shape { what: "gaps", .. })));
+    let wrong = capture(&layers(), options, &mut |_| Ok(()));
+    assert!(matches!(
+        wrong,
+        Err(Error::Shape {
+            what: "controllers",
+            ..
+        })
+    ));
+    let threshold = SkipOptions {
+        threshold: f32::NAN,
+        ..options
+    };
+    let wrong = capture(&layers(), threshold, &mut |_| Ok(()));
+    assert!(matches!(
+        wrong,
+        Err(Error::Config {
+            field: "threshold",
+            ..
+        })
+    ));
+    if ConditionalNodes::available().is_some() {
+        let graph = stack.graph(Width::Fixed(Precision::A4), 0).unwrap();
+        let words = graph.words();
+        assert!(matches!(words.store(0, &[0]), Err(Error::Shape { .. })));
+        assert!(matches!(
+            words.store(0, &[0, 3, 9]),
+            Err(Error::Range { .. })
+        ));
+    }
+}

@@ -1,0 +1,431 @@
+//! Layers that a step leaves out, decided on the device: the kernels of `kernels/skip.cuh` by the emulator of `kernels/emulate`,
+//! against the rules of [`w4ax::skip`] on the host.
+
+#[path = "support/emulated.rs"]
+mod emulated;
+#[path = "support/emulator.rs"]
+mod emulator;
+mod support;
+
+use emulated::{expect_ok, for_runners};
+use emulator::{Answer, Case, Runner, Variant};
+use half::bf16;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rand::Rng;
+use support::rng;
+use w4ax::skip::Layers;
+
+/// Statuses of `w4axk_status`.
+const NULL_POINTER: i32 = 1;
+const BAD_SHAPE: i32 = 2;
+const BAD_FLAGS: i32 = 10;
+const MISALIGNED: i32 = 11;
+
+const PDL: u32 = 1;
+
+/// `w4axk_skip_reason`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reason {
+    Forced = 1,
+    Stale = 2,
+    Kept = 3,
+    NotANumber = 4,
+    Skipped = 5,
+    Passed = 6,
+}
+
+/// p of one controller, in the device's order of sums.
+fn probability(hidden: &[bf16], out: &[f32], bias: f32) -> f32 {
+    let mut lanes = [0f32; 32];
+    for (j, (h, out)) in hidden.iter().zip(out).enumerate() {
+        let h = h.to_f32();
+        lanes[j % 32] += out * (h / (1.0 + (-h).exp()));
+    }
+    for distance in [16, 8, 4, 2, 1] {
+        let before = lanes;
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum = before[lane] + before[lane ^ distance];
+        }
+    }
+    1.0 / (1.0 + (-(lanes[0] + bias)).exp())
+}
+
+/// A step of a stack with these gaps.
+#[derive(Clone, Debug)]
+struct Step {
+    layers: Layers,
+    /// By gap: the words that the host has stored.
+    words: Vec<u64>,
+    /// The step's number.
+    sequence: u32,
+    /// `[layers, hidden_len]`
+    hidden: Vec<bf16>,
+    out: Vec<f32>,
+    /// By layer.
+    bias: Vec<f32>,
+    threshold: f32,
+    flags: u32,
+}
+
+/// What the host stores for an allow-point.
+fn word(sequence: u32, layer: usize) -> u64 {
+    u64::from(sequence) << 32 | (layer as u64 + 1)
+}
+
+/// By dynamic layer: why it ran or did not, and p if its controller was asked.
+type Decided = (usize, Reason, Option<f32>);
+
+impl Step {
+    /// Random controllers of `layers`, and the allow-points at the gaps' starts.
+    fn new(layers: Layers, hidden_len: usize, seed: u64) -> Self {
+        let rng = &mut rng(seed);
+        let n = layers.len();
+        let mut number = || rng.random_range(-2f32..2.0);
+        Self {
+            words: layers.gaps().iter().map(|gap| word(9, gap.start)).collect(),
+            sequence: 9,
+            hidden: (0..n * hidden_len)
+                .map(|_| bf16::from_f32(number()))
+                .collect(),
+            out: (0..hidden_len).map(|_| number()).collect(),
+            bias: (0..n).map(|_| number()).collect(),
+            threshold: 0.5,
+            flags: PDL,
+            layers,
+        }
+    }
+
+    fn hidden_len(&self) -> usize {
+        self.out.len()
+    }
+
+    fn p(&self, layer: usize) -> f32 {
+        let len = self.hidden_len();
+        probability(
+            &self.hidden[layer * len..][..len],
+            &self.out,
+            self.bias[layer],
+        )
+    }
+
+    /// The host's rules, as `Skipper` has them, with the words' freshness.
+    fn expected(&self) -> Vec<Decided> {
+        let mut decided = Vec::new();
+        for (gap, &stored) in self.layers.gaps().iter().zip(&self.words) {
+            let own = (gap.start..=gap.end).find(|&at| stored == word(self.sequence, at));
+            let mut skipped = false;
+            for layer in gap.start..gap.end {
+                let asked = !skipped && own.is_some_and(|allow| layer >= allow);
+                let p = asked.then(|| self.p(layer));
+                let reason = match (skipped, own, p) {
+                    (true, ..) => Reason::Passed,
+                    (_, None, _) => Reason::Stale,
+                    (_, _, None) => Reason::Forced,
+                    (_, _, Some(p)) if p > self.threshold => Reason::Skipped,
+                    (_, _, Some(p)) if p.is_nan() => Reason::NotANumber,
+                    _ => Reason::Kept,
+                };
+                skipped |= reason == Reason::Skipped;
+                decided.push((layer, reason, p));
+            }
+        }
+        decided
+    }
+
+    fn case(&self) -> Case {
+        let gaps = self.layers.gaps();
+        let of = |at: fn(&w4ax::skip::Gap) -> usize| -> Vec<u32> {
+            gaps.iter().map(|gap| at(gap) as u32).collect()
+        };
+        Case::new("skip")
+            .set("seed", i64::from(self.sequence))
+            .output("state", &[self.sequence, 0xDEAD_BEEF], 8)
+            // Whatever the step before has left.
+            .output("gaps", &vec![0xA5A5_A5A5u32; 4 * gaps.len()], 16)
+            .input("allow", &self.words, 8)
+            .input("first", &of(|gap| gap.start), 4)
+            .input("end", &of(|gap| gap.end), 4)
+            .input("hidden", &self.hidden, 2)
+            .input("out", &self.out, 4)
+            .input("bias", &self.bias, 4)
+            .input("threshold", &[self.threshold], 4)
+            .output("report", &vec![0u64; self.layers.len()], 8)
+            .arg("gap_count", gaps.len())
+            .arg("hidden_len", self.hidden_len())
+            .arg("begin_flags", self.flags)
+            .arg("flags", self.flags)
+    }
+
+    /// Everything that the step leaves is what the rules say.
+    fn check(&self, runner: &mut Runner) -> Result<Vec<Decided>, String> {
+        let answer: Answer = expect_ok(runner.run(&self.case())?).map_err(|e| format!("{e:?}"))?;
+        let expected = self.expected();
+        let refuse = |what: String| Err(format!("{self:?}: {what}"));
+        if answer.output::<u32>("state") != [self.sequence.wrapping_add(1), self.sequence] {
+            return refuse("the step is not counted".into());
+        }
+        if answer.values["flag_loads"] != self.words.len() as u64 {
+            return refuse("a word is not read once".into());
+        }
+        let reports = answer.output::<u64>("report");
+        for &(layer, reason, p) in &expected {
+            let report = reports[layer];
+            let told = (
+                report & 0xFF,
+                report >> 8 & 0xFF_FFFF,
+                (report >> 32) as u32,
+            );
+            let sequence = u64::from(self.sequence & 0xFF_FFFF);
+            let bits = p.map_or(0, f32::to_bits);
+            let same_p =
+                told.2 == bits || p.is_some_and(f32::is_nan) && f32::from_bits(told.2).is_nan();
+            if (told.0, told.1) != (reason as u64, sequence) || !same_p {
+                return refuse(format!("layer {layer}: {told:x?}, not {reason:?} {p:?}"));
+            }
+            let runs = !matches!(reason, Reason::Skipped | Reason::Passed);
+            let nodes = [("layer", runs), ("adapter", reason == Reason::Skipped)];
+            for (node, is) in nodes {
+                if answer.values[&format!("{node}{layer}")] != u64::from(is) {
+                    return refuse(format!("{node} {layer} is not {is}"));
+                }
+            }
+            // The IF node of its controller says what the decision did.
+            if answer.values[&format!("controller{layer}")] != u64::from(p.is_some()) {
+                return refuse(format!("controller {layer}, which is asked: {p:?}"));
+            }
+        }
+        for layer in self.layers.static_layers() {
+            if reports[layer] != 0 {
+                return refuse(format!("something was told of static layer {layer}"));
+            }
+        }
+        Ok(expected)
+    }
+}
+
+fn layers() -> Layers {
+    // Gaps 0..3, 4..9 and 10..12.
+    Layers::new(13, &[3, 9, 12]).unwrap()
+}
+
+fn for_all(test: impl Fn(&mut Runner) + Sync) {
+    for variant in Variant::ALL {
+        for_runners(variant, |runner, _| test(runner));
+    }
+}
+
+/// Both launches are dependent ones: without their waits TSan reports the gaps that they share.
+#[test]
+fn a_controller_decides_as_on_the_host() {
+    for_all(|runner| {
+        let mut seen = Vec::new();
+        for (seed, hidden_len) in [(1, 1), (2, 31), (3, 32), (4, 33), (5, 64), (6, 257)] {
+            for threshold in [0.0, 0.3, 0.5, 0.9, 1.0] {
+                let step = Step {
+                    threshold,
+                    ..Step::new(layers(), hidden_len, seed)
+                };
+                let decided = step.check(runner).unwrap();
+                seen.extend(decided.into_iter().map(|(_, reason, _)| reason));
+            }
+        }
+        for reason in [Reason::Kept, Reason::Skipped, Reason::Passed] {
+            assert!(seen.contains(&reason), "{reason:?} never came");
+        }
+    });
+}
+
+/// Every controller would skip; before the allow-point none is asked, and at the gap's end none at all.
+#[test]
+fn layers_before_the_allow_point_run() {
+    for_all(|runner| {
+        for allow in 4..=9 {
+            let mut step = Step::new(layers(), 40, 1);
+            step.bias.fill(100.0);
+            step.words[1] = word(step.sequence, allow);
+            let decided = step.check(runner).unwrap();
+            let of = |layer| decided.iter().find(|d| d.0 == layer).unwrap().1;
+            for layer in 4..9 {
+                let expected = match layer.cmp(&allow) {
+                    std::cmp::Ordering::Less => Reason::Forced,
+                    std::cmp::Ordering::Equal => Reason::Skipped,
+                    std::cmp::Ordering::Greater => Reason::Passed,
+                };
+                assert_eq!(of(layer), expected, "layer {layer}, allowed from {allow}");
+            }
+            // Each gap has its own.
+            assert_eq!((of(0), of(10)), (Reason::Skipped, Reason::Skipped));
+        }
+    });
+}
+
+/// A word of another step, none at all, or one with a layer outside of the gap: nothing of that gap is skipped.
+#[test]
+fn a_stale_word_skips_nothing() {
+    for_all(|runner| {
+        for sequence in [0, 1, 77, u32::MAX] {
+            let before = sequence.wrapping_sub(1);
+            for stored in [
+                0,
+                word(before, 4),
+                word(sequence.wrapping_add(1), 4),
+                word(sequence, 3),
+                word(sequence, 10),
+                u64::from(sequence) << 32,
+                u64::from(sequence) << 32 | 0xFFFF_FFFF,
+            ] {
+                let mut step = Step::new(layers(), 8, 1);
+                step.bias.fill(100.0);
+                step.sequence = sequence;
+                step.words = layers()
+                    .gaps()
+                    .iter()
+                    .map(|gap| word(sequence, gap.start))
+                    .collect();
+                step.words[1] = stored;
+                let decided = step.check(runner).unwrap();
+                for (layer, reason, _) in decided {
+                    let stale = (4..9).contains(&layer);
+                    assert_eq!(reason == Reason::Stale, stale, "{stored:x} {layer}");
+                }
+            }
+        }
+    });
+}
+
+/// Only above it: sums of zeros give a p of one half.
+#[test]
+fn a_probability_at_the_threshold_keeps_the_layer() {
+    for_all(|runner| {
+        let mut step = Step::new(layers(), 40, 1);
+        step.out.fill(0.0);
+        step.bias.fill(0.0);
+        for (_, reason, p) in step.check(runner).unwrap() {
+            assert_eq!((reason, p), (Reason::Kept, Some(0.5)));
+        }
+    });
+}
+
+#[test]
+fn a_nan_skips_nothing() {
+    for_all(|runner| {
+        for poison in [f32::NAN, f32::INFINITY] {
+            let mut step = Step::new(layers(), 40, 1);
+            step.bias.fill(100.0);
+            // Infinity times 0: a NaN as well.
+            step.out[0] = 0.0;
+            for layer in 4..9 {
+                step.hidden[layer * 40] = bf16::from_f32(poison);
+            }
+            let decided = step.check(runner).unwrap();
+            for (layer, reason, _) in decided {
+                let nan = (4..9).contains(&layer);
+                assert_eq!(reason == Reason::NotANumber, nan, "{layer} {reason:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn generated_steps_are_as_on_the_host() {
+    let strategy = (
+        proptest::collection::vec(any::<bool>(), 1..24),
+        1usize..70,
+        any::<u32>(),
+        any::<u16>(),
+        0.0f32..1.0,
+        0u32..2,
+    )
+        .prop_filter(
+            "a gap, and no more than the runner's handles",
+            |(dynamic, ..)| {
+                let layers = Layers::new(dynamic.len(), &statics(dynamic)).unwrap();
+                (1..=4).contains(&layers.gaps().len())
+            },
+        )
+        .prop_map(|(dynamic, hidden_len, sequence, seed, threshold, flags)| {
+            let layers = Layers::new(dynamic.len(), &statics(&dynamic)).unwrap();
+            let rng = &mut rng(u64::from(seed));
+            let words = (layers.gaps().iter())
+                .map(|gap| {
+                    let late = u32::from(rng.random_range(0..5) == 0);
+                    word(
+                        sequence.wrapping_sub(late),
+                        rng.random_range(gap.start..=gap.end),
+                    )
+                })
+                .collect();
+            Step {
+                words,
+                sequence,
+                threshold,
+                flags,
+                ..Step::new(layers, hidden_len, u64::from(seed))
+            }
+        });
+    for variant in Variant::ALL {
+        for_runners(variant, |runner, _| {
+            let runner = std::cell::RefCell::new(runner);
+            let config = Config {
+                cases: 100,
+                failure_persistence: None,
+                ..Config::default()
+            };
+            TestRunner::new(config)
+                .run(&strategy, |step| {
+                    let checked = step.check(&mut runner.borrow_mut());
+                    checked.map(|_| ()).map_err(TestCaseError::fail)
+                })
+                .unwrap_or_else(|e| panic!("{}: {e}", variant.name()));
+        });
+    }
+}
+
+fn statics(dynamic: &[bool]) -> Vec<usize> {
+    (0..dynamic.len())
+        .filter(|&layer| !dynamic[layer])
+        .collect()
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    for_runners(Variant::Plain, |runner, _| {
+        let step = Step::new(layers(), 8, 1);
+        let mut refused = |status: i32, case: Case| {
+            assert_eq!(runner.run(&case).unwrap().status, status);
+        };
+        refused(BAD_SHAPE, step.case().arg("gap_count", 0));
+        refused(BAD_SHAPE, step.case().arg("gap_count", 65));
+        // Gaps beyond the three are empty.
+        refused(BAD_SHAPE, step.case().arg("gap_count", 4));
+        refused(BAD_SHAPE, step.case().arg("hidden_len", 0));
+        refused(BAD_SHAPE, step.case().arg("hidden_len", 65_537));
+        refused(BAD_FLAGS, step.case().arg("begin_flags", 2));
+        refused(BAD_FLAGS, step.case().arg("flags", 2));
+        refused(BAD_FLAGS, step.case().arg("begin_reserved", 1));
+        refused(BAD_FLAGS, step.case().arg("reserved", 1));
+        refused(BAD_FLAGS, step.case().arg("more_next", 1));
+        for threshold in [-0.1, 1.1, f32::NAN] {
+            let step = Step {
+                threshold,
+                ..step.clone()
+            };
+            refused(BAD_FLAGS, step.case());
+        }
+        let rest = |case: Case| {
+            case.input("first", &[0u32], 4)
+                .input("end", &[2u32], 4)
+                .arg("gap_count", 1)
+        };
+        refused(NULL_POINTER, rest(Case::new("skip")));
+        let state = |shift| Case::new("skip").buffer("state", &[0; 8], 8, shift, true);
+        refused(NULL_POINTER, rest(state(0)));
+        let gaps = |case: Case, shift| case.buffer("gaps", &[0; 16], 16, shift, true);
+        let allow = |case: Case, shift| case.buffer("allow", &[0; 8], 8, shift, false);
+        refused(NULL_POINTER, rest(gaps(state(0), 0)));
+        refused(MISALIGNED, rest(allow(gaps(state(4), 0), 0)));
+        refused(MISALIGNED, rest(allow(gaps(state(0), 8), 0)));
+        refused(MISALIGNED, rest(allow(gaps(state(0), 0), 4)));
+    });
+}
