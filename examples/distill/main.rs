@@ -10,7 +10,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use w4ax::Error;
-use w4ax::skip::{NetworkConfig, SkipFile};
+use w4ax::skip::NetworkConfig;
 
 mod options;
 #[path = "../robot/mod.rs"]
@@ -33,6 +33,11 @@ use training::{Result, similarity};
 const SHARES: [f64; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.75];
 
 fn main() -> ExitCode {
+    // Parts of a batch run side by side: candle's own threads, which wait for each other in a loop after every operation, would only be in their way.
+    for variable in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        // SAFETY: nothing else runs yet that could read the environment.
+        unsafe { std::env::set_var(variable, "1") };
+    }
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -99,49 +104,30 @@ fn run(args: &Args) -> Result<()> {
         checkpoint: &kept,
         every: args.checkpoint_every,
     };
-    let mut bars = Bars::new(&plan);
+    let bars = Bars::new(&plan);
     let trained = trainer.run(None, |progress| bars.show(progress))?;
     let Trained { networks, progress } = trained.expect("there was no limit");
-    bars.finish();
 
     let val = batches::inputs(&checkpoint, &dataset, &dataset.rows(true));
     let judge = Judge::new(&frozen, &batches::tensor(&val, DType::F32)?)?;
-    let (config, metrics) = {
-        let config = NetworkConfig {
-            layers: layers.len(),
-            width: frozen.width(),
-            static_layers: layers.static_layers().collect(),
-            static_ratio: plan.static_ratio,
-            similarity,
-            adapter_hidden: plan.adapter_hidden,
-            controller_hidden: plan.controller_hidden,
-            lambda: plan.weights.lambda,
-            seed: plan.seed,
-            exit: plan.exit,
-        };
-        let points = match plan.exit {
-            Some(exit) => vec![judge.exiting(&frozen, &networks, exit)?],
-            None => judge.curve(&frozen, &networks, &layers)?,
-        };
-        (config, metrics(&plan, &progress, &points, val.len()))
+    let points = match plan.exit {
+        Some(exit) => vec![judge.exiting(&frozen, &networks, exit)?],
+        None => judge.curve(&frozen, &networks, &layers)?,
     };
-    let dynamic: Vec<usize> = layers.dynamic_layers().collect();
-    let mut file = SkipFile {
-        config,
-        adapters: Default::default(),
-        controllers: Default::default(),
-        exit: None,
-        metrics,
+    let config = NetworkConfig {
+        layers: layers.len(),
+        width: frozen.width(),
+        static_layers: layers.static_layers().collect(),
+        static_ratio: plan.static_ratio,
+        similarity,
+        adapter_hidden: plan.adapter_hidden,
+        controller_hidden: plan.controller_hidden,
+        lambda: plan.weights.lambda,
+        seed: plan.seed,
+        exit: plan.exit,
     };
-    for &layer in &dynamic {
-        let adapter = networks.adapter_weights(&format!("adapters.{layer}"))?;
-        file.adapters.insert(layer, adapter);
-        file.controllers
-            .insert(layer, networks.controller_weights(layer)?);
-    }
-    if plan.exit.is_some() {
-        file.exit = Some(networks.adapter_weights("exit")?);
-    }
+    let mut file = networks.file(config, &layers)?;
+    file.metrics = metrics(&plan, &progress, &points, val.len());
     let parameters = file.parameters();
     file.metrics.insert("parameters".into(), json!(parameters));
     file.save(&args.out)?;
@@ -219,18 +205,14 @@ impl Bars {
         }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    fn show(&self, progress: &Progress) {
         let bar = &self.bars[progress.stage];
         bar.set_position(progress.step as u64);
         if let Some(loss) = progress.losses[progress.stage] {
             bar.set_message(format!("{loss:.4}"));
         }
-        if progress.stage == 1 && !self.bars[0].is_finished() {
-            self.bars[0].abandon();
+        if progress.step as u64 == bar.length().unwrap_or(0) {
+            bar.abandon();
         }
-    }
-
-    fn finish(&self) {
-        self.bars.iter().for_each(ProgressBar::abandon);
     }
 }

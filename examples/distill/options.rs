@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.01)]
     pub lambda: f64,
     /// Weight of the risk of a skip; 0 as in the paper
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = 0.03)]
     pub risk: f64,
     /// Weight of the task's loss with the drawn skips taken whole; 0 as in the paper
     #[arg(long, default_value_t = 1.0)]
@@ -59,22 +59,25 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     pub controller_hidden: usize,
     /// Noise on the rows, in standard deviations of an observation
-    #[arg(long, default_value_t = 0.06)]
+    #[arg(long, default_value_t = 0.1)]
     pub noise: f64,
     /// Share of rows that are moved towards the next step of their episode
     #[arg(long, default_value_t = 0.5)]
     pub between: f64,
+    /// Share of rows that are moved towards another row of their task and phase
+    #[arg(long, default_value_t = 0.0)]
+    pub mixed: f64,
     /// Steps of stage 1
     #[arg(long, default_value_t = 400)]
     pub steps_1: usize,
     /// Steps of stage 2
-    #[arg(long, default_value_t = 800)]
+    #[arg(long, default_value_t = 1200)]
     pub steps_2: usize,
     /// Rows a step
     #[arg(long, default_value_t = 256)]
     pub batch: usize,
     /// The largest learning rate
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 4e-3)]
     pub rate: f64,
     /// Of all random numbers
     #[arg(long, default_value_t = 0)]
@@ -109,6 +112,7 @@ impl Args {
             disturb: Disturb {
                 noise: self.noise,
                 between: self.between,
+                mixed: self.mixed,
             },
             steps,
             batch: self.batch,

@@ -38,7 +38,7 @@ pub struct Weights {
     pub whole: f64,
     /// Of stage 1's distance, for the drawn skips.
     pub distance: f64,
-    /// Of p squared times [`risk`], for each layer that the skip saves.
+    /// Of what a controller's p squared costs where a skip is a [`risk`], for each layer of the gap.
     pub risk: f64,
 }
 
@@ -81,26 +81,60 @@ pub fn stage_2(
     drawn: &[usize],
     weights: Weights,
 ) -> Result<Tensor> {
-    let whole = whole(frozen, networks, layers, teacher, drawn)?;
-    let mut loss = (frozen.task_loss(&whole, &teacher.logits)? * weights.whole)?;
-    let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
-
+    let task = |x: &Tensor| frozen.task_loss(x, &teacher.logits);
+    let mut loss = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
     let mut x = Way::new(teacher);
     for (gap, &layer) in layers.gaps().iter().zip(drawn) {
         let from = x.to(frozen, layer)?;
         let full = x.to(frozen, gap.end)?;
         let adapted = networks.adapter(&format!("adapters.{layer}"), &from)?;
         let p = networks.controller(layer, &from)?;
-        let saved = (gap.end - layer) as f64;
-        let runs = (p.affine(-1.0, 1.0)?.mean_all()? * saved)?;
-        let harm = ((p.sqr()? * &risk)?.mean_all()? * saved)?;
-        let far = distance(&adapted, &full.detach())?;
+        let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
         loss = (loss + (runs * weights.lambda)?)?;
-        loss = (loss + (far * weights.distance)?)?;
-        loss = (loss + (harm * weights.risk)?)?;
+        if weights.distance > 0.0 {
+            let far = distance(&adapted, &full.detach())?;
+            loss = (loss + (far * weights.distance)?)?;
+        }
         x.set(gap.end, (&full + (adapted - &full)?.broadcast_mul(&p)?)?);
     }
-    loss + frozen.task_loss(&x.to(frozen, layers.len())?, &teacher.logits)?
+    loss = (loss + task(&x.to(frozen, layers.len())?)?)?;
+
+    if weights.whole > 0.0 || weights.risk > 0.0 {
+        let (whole, runs) = whole(frozen, networks, layers, teacher, drawn)?;
+        if weights.whole > 0.0 {
+            loss = (loss + (task(&whole)? * weights.whole)?)?;
+        }
+        if weights.risk > 0.0 {
+            let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
+            loss = (loss + caution(networks, layers, teacher, &risk, weights)?)?;
+            loss = (loss + (runs * weights.lambda)?)?;
+        }
+    }
+    Ok(loss)
+}
+
+/// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of lambda *
+/// (1 - p) * the layers that a skip saves + w * p^2 * risk * the layers of the gap, summed over the dynamic layers, each on
+/// the stack's own state. It is least at p = lambda / (2 w risk) * the share of the gap that the skip saves: a late skip
+/// risks as much as an early one, and gains less.
+fn caution(
+    networks: &Networks,
+    layers: &Layers,
+    teacher: &Teacher,
+    risk: &Tensor,
+    weights: Weights,
+) -> Result<Tensor> {
+    let mut sum = Tensor::zeros((), risk.dtype(), risk.device())?;
+    for gap in layers.gaps() {
+        for layer in gap.start..gap.end {
+            let p = networks.controller(layer, &teacher.states[layer])?;
+            let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
+            let harm = ((p.sqr()? * risk)?.mean_all()? * (gap.end - gap.start) as f64)?;
+            sum = (sum + (runs * weights.lambda)?)?;
+            sum = (sum + (harm * weights.risk)?)?;
+        }
+    }
+    Ok(sum)
 }
 
 /// Stage 2 of an exit, which always leaves: the task's loss of what its adapter makes of the input of layer `exit`, and as much of its distance as a drawn
@@ -120,20 +154,30 @@ pub fn exit(
     frozen.task_loss(&state, &teacher.logits)? + (far * weights.distance)?
 }
 
-/// The stack's last state with every drawn skip taken whole, `[B, d]`.
+/// The stack's last state with every drawn skip taken whole, `[B, d]`, and the layers that the controllers behind a skip
+/// would still have run: what that skip risks is risked already, so that there only the layers count.
 fn whole(
     frozen: &Frozen,
     networks: &Networks,
     layers: &Layers,
     teacher: &Teacher,
     drawn: &[usize],
-) -> Result<Tensor> {
+) -> Result<(Tensor, Tensor)> {
     let mut x = Way::new(teacher);
+    let mut runs = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
     for (gap, &layer) in layers.gaps().iter().zip(drawn) {
-        let adapted = networks.adapter(&format!("adapters.{layer}"), &x.to(frozen, layer)?)?;
-        x.set(gap.end, adapted);
+        let from = x.to(frozen, layer)?;
+        if x.own.is_some() {
+            let p = networks.controller(layer, &from.detach())?;
+            let run = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
+            runs = (runs + run)?;
+        }
+        x.set(
+            gap.end,
+            networks.adapter(&format!("adapters.{layer}"), &from)?,
+        );
     }
-    x.to(frozen, layers.len())
+    Ok((x.to(frozen, layers.len())?, runs))
 }
 
 /// A state on its way through the stack: the teacher's own until it is set, computed from then on.

@@ -7,7 +7,7 @@ use candle_nn::ops;
 use half::bf16;
 use rand::Rng;
 use rand_distr::StandardNormal;
-use w4ax::skip::{Adapter, Controller, Layers};
+use w4ax::skip::{Adapter, Controller, Layers, NetworkConfig, SkipFile};
 
 use super::frozen::rms;
 
@@ -132,29 +132,41 @@ impl Networks {
         Ok(Self(self.0.iter().map(round).collect::<Result<_>>()?))
     }
 
-    /// The adapter of that name, for a file.
+    /// The file of them, without metrics; an exit's adapter goes in if the configuration has one.
     ///
     /// # Errors
     /// candle's; a network that there is not.
-    pub fn adapter_weights(&self, name: &str) -> Result<Adapter> {
+    pub fn file(&self, config: NetworkConfig, layers: &Layers) -> Result<SkipFile> {
+        let mut file = SkipFile {
+            adapters: BTreeMap::new(),
+            controllers: BTreeMap::new(),
+            exit: config
+                .exit
+                .map(|_| self.adapter_weights("exit"))
+                .transpose()?,
+            metrics: serde_json::Map::new(),
+            config,
+        };
+        for layer in layers.dynamic_layers() {
+            let adapter = self.adapter_weights(&format!("adapters.{layer}"))?;
+            file.adapters.insert(layer, adapter);
+            let name = format!("controllers.{layer}");
+            let controller = Controller {
+                norm: self.floats(&name, "norm")?,
+                hidden: self.halves(&name, "hidden.weight")?,
+                out: self.floats(&name, "out.weight")?,
+                bias: self.floats(&name, "bias")?[0],
+            };
+            file.controllers.insert(layer, controller);
+        }
+        Ok(file)
+    }
+
+    fn adapter_weights(&self, name: &str) -> Result<Adapter> {
         Ok(Adapter {
             norm: self.floats(name, "norm")?,
             up: self.halves(name, "up.weight")?,
             down: self.halves(name, "down.weight")?,
-        })
-    }
-
-    /// The controller of a dynamic layer, for a file.
-    ///
-    /// # Errors
-    /// candle's; a network that there is not.
-    pub fn controller_weights(&self, layer: usize) -> Result<Controller> {
-        let name = format!("controllers.{layer}");
-        Ok(Controller {
-            norm: self.floats(&name, "norm")?,
-            hidden: self.halves(&name, "hidden.weight")?,
-            out: self.floats(&name, "out.weight")?,
-            bias: self.floats(&name, "bias")?[0],
         })
     }
 

@@ -79,8 +79,14 @@ impl Plan {
                 return Err(range(what, value, "above 0, finite"));
             }
         }
-        if !(0.0..=1.0).contains(&self.disturb.between) {
-            return Err(range("share between steps", self.disturb.between, "[0, 1]"));
+        let shares = [
+            ("share between steps", self.disturb.between),
+            ("share of mixed rows", self.disturb.mixed),
+        ];
+        for (what, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(range(what, value, "[0, 1]"));
+            }
         }
         Ok(())
     }
