@@ -1,0 +1,62 @@
+//! The distillation: its gradients, what it draws, that a run can stop and go on, what it says of files that are not its own.
+
+mod losses;
+mod rows;
+mod runs;
+
+#[path = "../../examples/robot/mod.rs"]
+mod robot;
+#[path = "../support/safetensors.rs"]
+mod tensors;
+#[path = "../../examples/distill/training/mod.rs"]
+mod training;
+
+use std::sync::LazyLock;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use robot::checkpoint::Checkpoint;
+use robot::dataset::{Dataset, RECORDED};
+use training::batches::Disturb;
+use training::losses::Weights;
+use training::plan::Plan;
+
+const DEEP: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/robot-deep/deep_policy.safetensors"
+);
+
+static POLICY: LazyLock<Checkpoint> = LazyLock::new(|| Checkpoint::load(DEEP).unwrap());
+static ROWS: LazyLock<Dataset> = LazyLock::new(|| Dataset::load(RECORDED).unwrap());
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn plan(seed: u64) -> Plan {
+    Plan {
+        inputs: "of the test".into(),
+        static_ratio: Some(0.2),
+        exit: None,
+        adapter_hidden: 8,
+        controller_hidden: 4,
+        weights: Weights {
+            lambda: 0.01,
+            whole: 1.0,
+            distance: 0.3,
+            risk: 0.02,
+        },
+        disturb: Disturb {
+            noise: 0.05,
+            between: 0.5,
+            mixed: 0.5,
+        },
+        steps: [5, 6],
+        batch: 8,
+        parts: 2,
+        rate: 1e-3,
+        decay: 0.01,
+        clip: 1.0,
+        seed,
+    }
+}
