@@ -198,6 +198,10 @@ fn stage_2_at_its_ends_is_what_can_be_written_down() {
     let loss = scalar(&bench.stage_2(&[1, 4], PAPER)).unwrap();
     // Two layers saved from 1 to 3, two from 4 to 6.
     assert!((loss - 0.01 * 4.0).abs() < 1e-12, "{loss}");
+    // With a risk every controller pays: 2 + 1 in each gap; and the drawn one of the second gap for its 2 behind a skip.
+    let risk = Weights { risk: 0.1, ..PAPER };
+    let loss = scalar(&bench.stage_2(&[1, 4], risk)).unwrap();
+    assert!((loss - 0.01 * 12.0).abs() < 1e-12, "{loss}");
     set(40.0);
     let skipped = scalar(&bench.stage_2(&[1, 4], PAPER)).unwrap();
     let networks = Networks::of(&bench.vars);
@@ -213,7 +217,6 @@ fn stage_2_at_its_ends_is_what_can_be_written_down() {
         "{skipped} {task}"
     );
     // A risky skip costs p^2 times the distance of actions, for each layer of the gap, from each dynamic layer: 1, 2, 4 and 5.
-    let risk = Weights { risk: 0.1, ..PAPER };
     let risky = scalar(&bench.stage_2(&[1, 4], risk)).unwrap();
     let distance = losses::risk(&bench.teacher.logits, &bench.frozen.logits(&x).unwrap()).unwrap();
     let distance = scalar(&distance.mean_all().unwrap()).unwrap();
