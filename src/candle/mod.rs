@@ -112,7 +112,8 @@ impl Backend {
         })
     }
 
-    /// A layer of a weight whose k stand in another order than x's (GPTQ's `desc_act`): each call gathers x first, which is a copy of it.
+    /// A layer of a weight whose k stand in another order than x's (GPTQ's `desc_act`): each call gathers x first, which is a copy of it,
+    /// by candle's own [`Tensor::index_select`], on CUDA as well.
     ///
     /// # Errors
     /// As [`Backend::linear`].
