@@ -304,7 +304,9 @@ fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f
         &method.networks.file,
         matches!(rule, Rule::Guided(..) | Rule::Exit),
     );
-    let seconds = file.metrics.get("seconds").and_then(|s| s.as_f64());
+    // One number a stage.
+    let seconds = file.metrics.get("seconds").and_then(|s| s.as_array());
+    let seconds = seconds.map(|stages| stages.iter().filter_map(|s| s.as_f64()).sum::<f64>());
     let parameters = match rule {
         Rule::Exit => file.exit.as_ref().map_or(0, Adapter::parameters),
         _ => file.parameters(),
