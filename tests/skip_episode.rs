@@ -211,7 +211,10 @@ fn every_method_at_every_width() {
             "uniform skip",
         ] {
             let blind = number(of(blind), "layers_share");
-            assert!((blind - share).abs() <= 1.0 / 16.0, "{blind} against {share}");
+            assert!(
+                (blind - share).abs() <= 1.0 / 16.0,
+                "{blind} against {share}"
+            );
         }
         assert_eq!(number(of("without verification"), "reruns"), 0.0);
         for row in rows {
