@@ -165,7 +165,7 @@ impl Layer {
 }
 
 /// `x . w` in f32, by sixteen sums, which fit the vector registers.
-pub fn dot(x: &[bf16], w: &[f32]) -> f32 {
+fn dot(x: &[bf16], w: &[f32]) -> f32 {
     // What `to_f32` does, but for the payloads of NaN, which cost it a branch.
     let f32 = |x: &bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
     let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<16>(), w.as_chunks::<16>());

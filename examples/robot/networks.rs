@@ -1,14 +1,15 @@
 //! The adapters and controllers that stand beside the policy's blocks.
 //!
 //! # Arithmetic
-//! As the policy's: inputs of a network are rms of the residual stream rounded to BF16, silu and sums are f32. An adapter's two
-//! products go through the backend's GEMM, packed or not; a controller's few are f32 on the host.
+//! As the policy's: inputs of a network are rms of the residual stream rounded to BF16, silu and sums are f32. The products of
+//! matrices go through the backend's GEMM, packed or not: an adapter's at the width of the step, a controller's at 8 bits, for what is
+//! skipped must not depend on how coarse the step is.
 
 use half::bf16;
-use w4ax::skip::{Adapter, Layers, SkipFile};
-use w4ax::{Error, MatRef, Quantize, Result};
+use w4ax::skip::{Adapter, Controller, Layers, SkipFile};
+use w4ax::{Error, MatRef, Precision, Quantize, Result};
 
-use super::compute::{Compute, Engine, Layer, StepWidth, dot};
+use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::policy::{rms, silu};
 
 /// What an adapter's weights are.
@@ -30,7 +31,7 @@ pub struct Networks {
     exit: Option<(usize, AdapterLayers)>,
     /// `[d]`: rms(x).
     normed: Vec<bf16>,
-    /// `[ha]`.
+    /// `[ha]` or `[hc]`, whichever is more.
     inner: Vec<bf16>,
     /// `[d]`.
     out: Vec<bf16>,
@@ -44,8 +45,8 @@ struct AdapterLayers {
 
 struct ControllerLayers {
     norm: Vec<f32>,
-    /// `[hc][d]`.
-    hidden: Vec<f32>,
+    /// `[hc, d]`.
+    hidden: Layer,
     out: Vec<f32>,
     bias: f32,
 }
@@ -88,15 +89,16 @@ impl Networks {
             })
         };
         let adapters = (0..blocks).map(|layer| file.adapters.get(&layer).map(adapter).transpose());
-        let controller = |layer| {
-            let controller = file.controllers.get(&layer)?;
-            Some(ControllerLayers {
+        let controller = |controller: &Controller| {
+            Ok(ControllerLayers {
                 norm: controller.norm.clone(),
-                hidden: controller.hidden.iter().map(|w| w.to_f32()).collect(),
+                hidden: layer(&controller.hidden, c.controller_hidden, width)?,
                 out: controller.out.clone(),
                 bias: controller.bias,
             })
         };
+        let controllers =
+            (0..blocks).map(|at| file.controllers.get(&at).map(controller).transpose());
         let exit = match (c.exit, &file.exit) {
             (Some(from), Some(exit)) => Some((from, adapter(exit)?)),
             _ => None,
@@ -104,10 +106,10 @@ impl Networks {
         Ok(Self {
             layers: c.skip_layers()?,
             adapters: adapters.collect::<Result<_>>()?,
-            controllers: (0..blocks).map(controller).collect(),
+            controllers: controllers.collect::<Result<_>>()?,
             exit,
             normed: vec![bf16::ZERO; width],
-            inner: vec![bf16::ZERO; c.adapter_hidden],
+            inner: vec![bf16::ZERO; c.adapter_hidden.max(c.controller_hidden)],
             out: vec![bf16::ZERO; width],
         })
     }
@@ -125,17 +127,22 @@ impl Networks {
     /// The probability of a skip from `layer`, whose input `x` is.
     ///
     /// # Errors
-    /// [`Error::Range`] for a layer without a controller.
-    pub fn skip_probability(&mut self, layer: usize, x: &[f32]) -> Result<f32> {
+    /// [`Error::Range`] for a layer without a controller; as [`Engine::gemm`].
+    pub fn skip_probability(
+        &mut self,
+        layer: usize,
+        engine: &mut Engine,
+        x: &[f32],
+    ) -> Result<f32> {
         let Some(controller) = self.controllers.get(layer).and_then(Option::as_ref) else {
             return Err(none("controller", layer));
         };
         rms(x, &controller.norm, &mut self.normed);
-        let inner = controller.hidden.chunks(x.len());
-        let terms = inner
-            .zip(&controller.out)
-            .map(|(w, out)| out * silu(dot(&self.normed, w)));
-        let logit = terms.sum::<f32>() + controller.bias;
+        let width = StepWidth::Fixed(Precision::A8);
+        let inner = &mut self.inner[..controller.out.len()];
+        engine.gemm(1, &self.normed, &controller.hidden, width, inner)?;
+        let terms = inner.iter().zip(&controller.out);
+        let logit = terms.map(|(x, out)| out * silu(x.to_f32())).sum::<f32>() + controller.bias;
         Ok(1.0 / (1.0 + (-logit).exp()))
     }
 
@@ -186,6 +193,7 @@ impl AdapterLayers {
         (normed, inner, out): (&mut [bf16], &mut [bf16], &mut [bf16]),
     ) -> Result<()> {
         rms(x, &self.norm, normed);
+        let inner = &mut inner[..self.up.shape().0];
         engine.gemm(1, normed, &self.up, width, inner)?;
         for inner in inner.iter_mut() {
             *inner = bf16::from_f32(silu(inner.to_f32()));

@@ -117,8 +117,8 @@ impl LayerStack for PolicyStack<'_> {
     }
 
     fn skip_probability(&mut self, layer: usize) -> Result<f32> {
-        let (_, x) = self.policy.engine_and_hidden();
-        self.networks.skip_probability(layer, x)
+        let (engine, x) = self.policy.engine_and_hidden();
+        self.networks.skip_probability(layer, engine, x)
     }
 
     fn adapt(&mut self, from: usize, _to: usize) -> Result<()> {
