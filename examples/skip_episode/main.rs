@@ -171,7 +171,7 @@ impl<'a> Bench<'a> {
         Runner::new(rule, networks, share, self.options.seed)
     }
 
-    /// All steps, as often as they are timed.
+    /// All steps, once more: their times count where they are shorter than those of `steps`.
     fn steps(
         &mut self,
         rule: &Rule,
@@ -179,21 +179,19 @@ impl<'a> Bench<'a> {
         width: RunWidth,
         share: f64,
         recorded: &Recorded<'_>,
-    ) -> Result<Vec<Step>> {
-        let mut steps: Vec<Step> = Vec::new();
-        for repeat in 0..self.options.repeats {
-            let mut runner = self.runner(rule, networks, width, share)?;
-            let mut at = 0;
-            recorded.run(&mut runner, self.policy(width), width, |_, step, _| {
-                if repeat == 0 {
-                    steps.push(*step);
-                } else {
-                    steps[at].time = steps[at].time.min(step.time);
-                }
-                at += 1;
-            })?;
-        }
-        Ok(steps)
+        steps: &mut Vec<Step>,
+    ) -> Result<()> {
+        let mut runner = self.runner(rule, networks, width, share)?;
+        let first = steps.is_empty();
+        let mut at = 0;
+        recorded.run(&mut runner, self.policy(width), width, |_, step, _| {
+            if first {
+                steps.push(*step);
+            } else {
+                steps[at].time = steps[at].time.min(step.time);
+            }
+            at += 1;
+        })
     }
 
     /// Each method at each width.
@@ -203,7 +201,9 @@ impl<'a> Bench<'a> {
         widths: &[RunWidth],
         recorded: &Recorded<'_>,
     ) -> Result<Report> {
-        let bar = ProgressBar::new((widths.len() * methods.len()) as u64);
+        let bar = ProgressBar::new(
+            u64::from(self.options.repeats) * (widths.len() * methods.len()) as u64,
+        );
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left")
         {
             bar.set_style(style);
@@ -211,23 +211,29 @@ impl<'a> Bench<'a> {
         let n = self.shape.0;
         let mut rows = Vec::new();
         for &width in widths {
-            // The full policy's time, and the share of layers that the others are held to.
-            let (mut full, mut share) = (f64::NAN, 1.0);
-            for (at, method) in methods.iter().enumerate() {
-                bar.set_message(format!("{} at {}", method.name, width.name()));
-                let mut rule = method.rule.clone();
-                if method.same_share {
-                    self.meet(&mut rule, method.networks, width, share, recorded)?;
+            let mut rules: Vec<Rule> = methods.iter().map(|method| method.rule.clone()).collect();
+            let mut steps = vec![Vec::new(); methods.len()];
+            // The share of layers that the others are held to.
+            let mut share = 1.0;
+            // Round by round, so that a noisy minute of the machine is not one method's.
+            for round in 0..self.options.repeats {
+                for (at, method) in methods.iter().enumerate() {
+                    bar.set_message(format!("{} at {}", method.name, width.name()));
+                    if round == 0 && method.same_share {
+                        self.meet(&mut rules[at], method.networks, width, share, recorded)?;
+                    }
+                    let (rule, steps) = (&rules[at], &mut steps[at]);
+                    self.steps(rule, method.networks, width, share, recorded, steps)?;
+                    if at == 1 {
+                        share = Total::of(steps, n).layers_share;
+                    }
+                    bar.inc(1);
                 }
-                let steps = self.steps(&rule, method.networks, width, share, recorded)?;
-                let total = Total::of(&steps, n);
-                match at {
-                    0 => full = total.micros,
-                    1 => share = total.layers_share,
-                    _ => (),
-                }
-                rows.push(row(method, &rule, width, &total, full));
-                bar.inc(1);
+            }
+            let totals = steps.iter().map(|steps| Total::of(steps, n));
+            let totals: Vec<Total> = totals.collect();
+            for ((method, rule), total) in methods.iter().zip(&rules).zip(&totals) {
+                rows.push(row(method, rule, width, total, totals[0].micros));
             }
         }
         bar.finish_and_clear();
