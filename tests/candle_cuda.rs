@@ -1,0 +1,129 @@
+//! `w4ax::candle` on candle's CUDA tensors against the same layers on its CPU tensors. Needs a GPU.
+
+mod support;
+
+use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use support::rng;
+use w4ax::candle::{Backend, StepWidth};
+use w4ax::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Precision, Quantize};
+
+fn packed(rng: &mut ChaCha8Rng, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
+    let plain: Vec<f32> = (0..n * k).map(|_| rng.random_range(-0.1..0.1)).collect();
+    let matrix = MatRef::new(&plain, n, k).unwrap();
+    Quantize::new(grouping).pack(matrix).unwrap()
+}
+
+fn random(rng: &mut ChaCha8Rng, dims: &[usize]) -> Tensor {
+    let values = (0..dims.iter().product()).map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)));
+    Tensor::from_vec(values.collect::<Vec<_>>(), dims, &Device::Cpu).unwrap()
+}
+
+fn values(y: &Tensor) -> Vec<f32> {
+    let y = y.to_device(&Device::Cpu).unwrap();
+    let y = y.to_dtype(DType::F32).unwrap();
+    y.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// A2, A4 and A8 have the CPU's bits; BF16 sums in another order.
+fn agree(cuda: &Tensor, cpu: &Tensor, precision: Precision) {
+    assert!(cuda.device().is_cuda());
+    assert_eq!((cuda.dims(), cuda.dtype()), (cpu.dims(), DType::BF16));
+    let (cuda, cpu) = (values(cuda), values(cpu));
+    if precision != Precision::Bf16 {
+        assert_eq!(cuda, cpu, "{precision}");
+        return;
+    }
+    let largest = cpu.iter().fold(0.0, |largest: f32, y| largest.max(y.abs()));
+    for (a, b) in cuda.iter().zip(&cpu) {
+        assert!((a - b).abs() <= largest / 64.0, "{a} against {b}");
+    }
+}
+
+/// Decoding and prefilling, a bias, rows that are part of wider ones, a width by call and by step.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn the_bits_are_the_cpus() -> Result<()> {
+    let gpu = Device::new_cuda(0)?;
+    let rng = &mut rng(1);
+    let (on_gpu, on_cpu) = (Backend::new(&gpu)?, Backend::new(&Device::Cpu)?);
+    for ((n, k), grouping) in [
+        ((96, 256), Grouping::G128),
+        ((50, 104), Grouping::G32),
+        ((256, 512), Grouping::PerChannel),
+    ] {
+        let weight = packed(rng, (n, k), grouping);
+        let bias: Vec<f32> = (0..n).map(|i| i as f32 / 64.0).collect();
+        let bias = Tensor::from_vec(bias, n, &Device::Cpu)?;
+        let cpu = on_cpu.linear(weight.clone(), Some(&bias))?;
+        let cuda = on_gpu.linear(weight.clone(), Some(&bias.to_device(&gpu)?))?;
+        let step = StepWidth::new();
+        let stepped = on_gpu.linear(weight, Some(&bias.to_device(&gpu)?))?;
+        let stepped = stepped.with_width(step.clone());
+        for precision in Precision::ALL {
+            for m in [1, 3, 16, 130] {
+                let x = random(rng, &[2, m, k]);
+                let y = cpu.forward_at(&x, precision)?;
+                agree(
+                    &cuda.forward_at(&x.to_device(&gpu)?, precision)?,
+                    &y,
+                    precision,
+                );
+                step.set(precision);
+                let on_step = candle_core::Module::forward(&stepped, &x.to_device(&gpu)?)?;
+                agree(&on_step, &y, precision);
+            }
+            let wide = random(rng, &[6, k + 24]);
+            let y = cpu.forward_at(&wide.narrow(1, 8, k)?, precision)?;
+            let part = wide.to_device(&gpu)?.narrow(1, 8, k)?;
+            assert!(!part.is_contiguous());
+            agree(&cuda.forward_at(&part, precision)?, &y, precision);
+        }
+    }
+    Ok(())
+}
+
+/// Weights whose k stand in another order: gathered by candle, on its device.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn an_order_of_k_is_the_cpus() -> Result<()> {
+    let gpu = Device::new_cuda(0)?;
+    let rng = &mut rng(2);
+    let (n, k) = (64, 384);
+    let mut order: Vec<u32> = (0..k as u32).collect();
+    order.shuffle(rng);
+    let weight = packed(rng, (n, k), Grouping::G64);
+    let weight = ActOrderWeight::new(weight, KOrder::new(order).unwrap()).unwrap();
+    let cpu = Backend::new(&Device::Cpu)?.linear_act_order(&weight, None)?;
+    let cuda = Backend::new(&gpu)?.linear_act_order(&weight, None)?;
+    for precision in Precision::ALL {
+        for m in [1, 70] {
+            let x = random(rng, &[m, k]);
+            let y = cpu.forward_at(&x, precision)?;
+            agree(
+                &cuda.forward_at(&x.to_device(&gpu)?, precision)?,
+                &y,
+                precision,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A layer of one device refuses tensors of another.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn another_device_is_an_error() -> Result<()> {
+    let gpu = Device::new_cuda(0)?;
+    let rng = &mut rng(3);
+    let weight = packed(rng, (32, 64), Grouping::G32);
+    let cuda = Backend::new(&gpu)?.linear(weight, None)?;
+    assert!(
+        cuda.forward_at(&random(rng, &[1, 64]), Precision::A8)
+            .is_err()
+    );
+    Ok(())
+}
