@@ -8,13 +8,15 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::dispatch::{Decision, Thresholds};
 use w4ax::{Precision, Result};
 
-use crate::robot::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend};
+use crate::robot::draw::{
+    self, Area, BLUE, Drawn, FONT, GREY, ORANGE, STEPS_A_SECOND, axes, legend, panel, seconds,
+    titled, width_name,
+};
 use crate::run::Step;
 
-/// Control steps a second, in the recorded data.
-const STEPS_A_SECOND: f64 = 20.0;
-
 const SIZE: (u32, u32) = (1200, 1000);
+/// Room at the right of a panel.
+const RIGHT: u32 = 135;
 
 /// The foot of the error's axis. The smallest error that is not 0 is a token off by one, 2/255; 0 is drawn at the foot.
 const FLOOR: f64 = 0.005;
@@ -62,11 +64,7 @@ impl Picture<'_> {
     }
 
     fn draw(&self, svg: &mut String) -> Drawn {
-        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
-        let root = root
-            .margin(8, 0, 0, 0)
-            .titled(&self.title, (FONT, 26).into_font())?;
+        let root = titled(svg, SIZE, &self.title)?;
         let (sensitivity, rest) = root.split_vertically(335);
         let (widths, errors) = rest.split_vertically(295);
         self.sensitivity(&sensitivity)?;
@@ -85,7 +83,7 @@ impl Picture<'_> {
         let area = legend(area, &[(BLUE, "S of the actions before each step")])?;
         let values = self.decisions.iter().map(|decision| decision.sensitivity);
         let top = values.clone().fold(1.0, f64::max) * 1.05;
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), 0.0..top)?;
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), 0.0..top)?;
         axes(
             &mut chart,
             ("", &f64::to_string),
@@ -134,15 +132,11 @@ impl Picture<'_> {
                 (ORANGE, "target width, Φ(S)"),
             ],
         )?;
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), -0.3..3.3)?;
-        let name = |at: &f64| {
-            let width = Precision::ALL.get(at.round() as usize);
-            width.map_or(String::new(), |width| width.bits().to_string())
-        };
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), -0.3..3.3)?;
         axes(
             &mut chart,
             ("", &f64::to_string),
-            ("activation width (bits)", &name),
+            ("activation width (bits)", &width_name),
         )?;
         let corners = |width: fn(&Decision) -> Precision| {
             let steps = self.decisions.iter().enumerate();
@@ -174,7 +168,7 @@ impl Picture<'_> {
         let (dynamic, widest) = (points(self.dynamic), points(self.widest));
         let top = (dynamic.iter().chain(&widest)).fold(1.0, |top: f64, point| top.max(point.1));
         let range = (FLOOR..top * 1.5).log_scale();
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), range)?;
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), range)?;
         let time = format!("time (s), {STEPS_A_SECOND} control steps a second");
         axes(
             &mut chart,
@@ -185,19 +179,4 @@ impl Picture<'_> {
         chart.draw_series(LineSeries::new(dynamic, BLUE.stroke_width(2)))?;
         Ok(())
     }
-}
-
-/// When a step begins.
-fn seconds(step: usize) -> f64 {
-    step as f64 / STEPS_A_SECOND
-}
-
-fn builder<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
-    let mut builder = ChartBuilder::on(area);
-    builder
-        .margin_left(12)
-        .margin_right(135)
-        .x_label_area_size(50)
-        .y_label_area_size(80);
-    builder
 }

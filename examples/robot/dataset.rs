@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::{Error, Result};
 
+use super::columns::{self, Columns};
 use super::rollouts::{OBS, Tokens};
 
 /// The rows that come with the repository.
@@ -44,11 +45,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::Io`], and as [`Dataset::parse`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let file = path.as_ref().display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Self::parse(&bytes, &file),
-            Err(source) => Err(Error::Io { file, source }),
-        }
+        columns::load(path.as_ref(), Self::parse)
     }
 
     /// Reads bytes; `file` is what errors call them.
@@ -58,30 +55,21 @@ impl Dataset {
     /// observation that is not finite, a phase or a flag that there is not, a step that does not come after the one before
     /// it in its episode, or no rows of one of the two kinds.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(file, e.to_string()))?;
-        let rows = match tensors.tensor("val") {
-            Ok(tensor) => tensor.shape().first().copied().unwrap_or(0),
-            Err(_) => return Err(missing(file, "val")),
-        };
-        let read = Reader {
-            tensors,
-            file,
-            rows,
-        };
+        let read = Columns::new(bytes, file, "val")?;
         let dataset = Self {
-            obs: read.observations()?,
+            obs: read.floats("obs")?,
             task: read.bytes("task", Dtype::U8, &[])?.to_vec(),
-            episode: read.integers("episode")?,
-            t: read.integers("t")?,
+            episode: read.integers("episode", &[])?,
+            t: read.integers("t", &[])?,
             phase: read.bytes("phase", Dtype::U8, &[])?.to_vec(),
-            noisy: read.flags("noisy")?,
-            val: read.flags("val")?,
+            noisy: flags(&read, "noisy")?,
+            val: flags(&read, "val")?,
             tokens: (read.bytes("tokens", Dtype::U8, &[ACTION_DIM])?)
                 .as_chunks()
                 .0
                 .to_vec(),
         };
-        dataset.check().map_err(|reason| refuse(file, reason))?;
+        dataset.check().map_err(|reason| read.refuse(reason))?;
         Ok(dataset)
     }
 
@@ -141,67 +129,15 @@ impl Dataset {
     }
 }
 
-struct Reader<'a> {
-    tensors: SafeTensors<'a>,
-    file: &'a str,
-    rows: usize,
-}
-
-impl Reader<'_> {
-    /// The bytes of a tensor, checked to be `[rows, row...]`.
-    fn bytes(&self, name: &str, dtype: Dtype, row: &[usize]) -> Result<&[u8]> {
-        let tensor = self
-            .tensors
-            .tensor(name)
-            .map_err(|_| missing(self.file, name))?;
-        let expected = [&[self.rows], row].concat();
-        if tensor.dtype() != dtype || tensor.shape() != expected {
-            let (got, shape) = (tensor.dtype(), tensor.shape());
-            let reason =
-                format!("`{name}` must be {dtype:?} {expected:?}, it is {got:?} {shape:?}");
-            return Err(refuse(self.file, reason));
+fn flags(read: &Columns<'_>, name: &str) -> Result<Vec<bool>> {
+    let bytes = read.bytes(name, Dtype::U8, &[])?;
+    match bytes.iter().position(|&flag| flag > 1) {
+        None => Ok(bytes.iter().map(|&flag| flag == 1).collect()),
+        Some(row) => {
+            let flag = bytes[row];
+            Err(read.refuse(format!(
+                "`{name}` is {flag} at row {row}, it must be 0 or 1"
+            )))
         }
-        Ok(tensor.data())
-    }
-
-    fn observations(&self) -> Result<Vec<[f32; OBS]>> {
-        let bytes = self.bytes("obs", Dtype::F32, &[OBS])?.as_chunks().0;
-        let values: Vec<f32> = bytes.iter().map(|&word| f32::from_le_bytes(word)).collect();
-        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            let (value, row) = (values[i], i / OBS);
-            let reason = format!("`obs` is {value} at row {row}, it must be finite");
-            return Err(refuse(self.file, reason));
-        }
-        Ok(values.as_chunks().0.to_vec())
-    }
-
-    fn integers(&self, name: &str) -> Result<Vec<i32>> {
-        let words = self.bytes(name, Dtype::I32, &[])?.as_chunks().0;
-        Ok(words.iter().map(|&word| i32::from_le_bytes(word)).collect())
-    }
-
-    fn flags(&self, name: &str) -> Result<Vec<bool>> {
-        let bytes = self.bytes(name, Dtype::U8, &[])?;
-        match bytes.iter().position(|&flag| flag > 1) {
-            None => Ok(bytes.iter().map(|&flag| flag == 1).collect()),
-            Some(row) => Err(refuse(
-                self.file,
-                format!("`{name}` is {} at row {row}, it must be 0 or 1", bytes[row]),
-            )),
-        }
-    }
-}
-
-fn missing(file: &str, name: &str) -> Error {
-    Error::MissingTensor {
-        file: file.into(),
-        name: name.into(),
-    }
-}
-
-fn refuse(file: &str, reason: impl Into<String>) -> Error {
-    Error::Format {
-        file: file.into(),
-        reason: reason.into(),
     }
 }

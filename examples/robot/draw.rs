@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use w4ax::{Error, Result};
+use w4ax::{Error, Precision, Result};
 
 pub const FONT: &str = "sans-serif";
 pub const BLUE: RGBColor = RGBColor(31, 95, 168);
@@ -53,6 +53,46 @@ pub fn place(asked: Option<&Path>, or: &str) -> Result<PathBuf> {
         })?;
     }
     Ok(path)
+}
+
+/// Control steps a second, in the recorded data.
+pub const STEPS_A_SECOND: f64 = 20.0;
+
+/// When a step begins.
+pub fn seconds(step: usize) -> f64 {
+    step as f64 / STEPS_A_SECOND
+}
+
+/// A white picture with a title above it.
+///
+/// # Errors
+/// As the backend.
+pub fn titled<'a>(
+    svg: &'a mut String,
+    size: (u32, u32),
+    title: &str,
+) -> std::result::Result<Area<'a>, Box<dyn StdError>> {
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    let root = root.margin(8, 0, 0, 0);
+    Ok(root.titled(title, (FONT, 26).into_font())?)
+}
+
+/// A panel over time, with so much room at its right.
+pub fn panel<'a, 'b>(area: &'a Area<'b>, right: u32) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut builder = ChartBuilder::on(area);
+    builder
+        .margin_left(12)
+        .margin_right(right)
+        .x_label_area_size(50)
+        .y_label_area_size(80);
+    builder
+}
+
+/// How an axis of widths names the place of one.
+pub fn width_name(at: &f64) -> String {
+    let width = Precision::ALL.get(at.round() as usize);
+    width.map_or(String::new(), |width| width.bits().to_string())
 }
 
 /// The grid and the axes of a panel.

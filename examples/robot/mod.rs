@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod closed_loop;
+pub mod columns;
 pub mod compute;
 pub mod dataset;
 pub mod draw;

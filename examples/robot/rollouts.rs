@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
 use w4ax::calibrate::Episode;
 use w4ax::dispatch::{ACTION_DIM, Action};
 use w4ax::{Error, Precision, Result};
 
+use super::columns::{self, Columns};
 use super::dataset::Dataset;
 use super::policy::Policy;
 
@@ -64,11 +64,7 @@ impl Rollouts {
     /// # Errors
     /// [`Error::Io`], and as [`Rollouts::parse`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let file = path.as_ref().display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Self::parse(&bytes, &file),
-            Err(source) => Err(Error::Io { file, source }),
-        }
+        columns::load(path.as_ref(), Self::parse)
     }
 
     /// Reads bytes; `file` is what errors call them.
@@ -78,31 +74,26 @@ impl Rollouts {
     /// shape, a token outside 0..=255, a negative index, a value that is not finite, no steps, or steps that are not
     /// whole episodes one after the other.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(file, e.to_string()))?;
-        let steps = match tensors.tensor("tok_bf16") {
-            Ok(tensor) => tensor.shape().first().copied().unwrap_or(0),
-            Err(_) => return Err(missing(file, "tok_bf16")),
-        };
-        if steps == 0 {
-            return Err(refuse(file, "`tok_bf16` holds no steps"));
+        let read = Columns::new(bytes, file, "tok_bf16")?;
+        if read.rows() == 0 {
+            return Err(read.refuse("`tok_bf16` holds no steps"));
         }
-        let read = Reader {
-            tensors,
-            file,
-            steps,
-        };
         let rollouts = Self {
             obs: read.floats("obs")?,
             input: read.floats("input")?,
-            task: read.indices("task")?,
-            episode: read.integers("episode")?,
-            t: read.indices("t")?,
-            success: read.integers("success")?.iter().map(|&s| s != 0).collect(),
-            bf16: read.tokens("tok_bf16")?,
-            quantized: read.quantized()?,
+            task: indices(&read, "task")?,
+            episode: read.integers("episode", &[])?,
+            t: indices(&read, "t")?,
+            success: read
+                .integers("success", &[])?
+                .iter()
+                .map(|&s| s != 0)
+                .collect(),
+            bf16: tokens(&read, "tok_bf16")?,
+            quantized: quantized(&read)?,
             episodes: Vec::new(),
         };
-        rollouts.cut().map_err(|reason| refuse(file, reason))
+        rollouts.cut().map_err(|reason| read.refuse(reason))
     }
 
     /// The validation rows of a dataset as episodes, their steps counted anew: a few of an episode's are missing. The tokens
@@ -217,108 +208,30 @@ pub fn action(tokens: &Tokens) -> Action {
     tokens.map(|k| -1.0 + 2.0 * f64::from(k) / 255.0)
 }
 
-struct Reader<'a> {
-    tensors: SafeTensors<'a>,
-    file: &'a str,
-    steps: usize,
+fn indices(read: &Columns<'_>, name: &str) -> Result<Vec<usize>> {
+    let index = |x: i32| {
+        usize::try_from(x)
+            .map_err(|_| read.refuse(format!("`{name}` holds {x}, it must not be negative")))
+    };
+    read.integers(name, &[])?.into_iter().map(index).collect()
 }
 
-impl Reader<'_> {
-    /// The bytes of a tensor, checked to be `[steps, row...]` of 4-byte elements.
-    fn bytes(&self, name: &str, dtype: Dtype, row: &[usize]) -> Result<&[u8]> {
-        let tensor = self
-            .tensors
-            .tensor(name)
-            .map_err(|_| missing(self.file, name))?;
-        let expected = [&[self.steps], row].concat();
-        if tensor.dtype() != dtype || tensor.shape() != expected {
-            let (got, shape) = (tensor.dtype(), tensor.shape());
-            let reason =
-                format!("`{name}` must be {dtype:?} {expected:?}, it is {got:?} {shape:?}");
-            return Err(refuse(self.file, reason));
-        }
-        Ok(tensor.data())
-    }
-
-    fn floats<const W: usize>(&self, name: &str) -> Result<Vec<[f32; W]>> {
-        let values = words(self.bytes(name, Dtype::F32, &[W])?, f32::from_le_bytes);
-        if let Some(i) = values.iter().position(|x| !x.is_finite()) {
-            let reason = format!(
-                "`{name}` is {} at row {}, it must be finite",
-                values[i],
-                i / W
-            );
-            return Err(refuse(self.file, reason));
-        }
-        Ok(values.as_chunks().0.to_vec())
-    }
-
-    fn integers(&self, name: &str) -> Result<Vec<i32>> {
-        Ok(words(
-            self.bytes(name, Dtype::I32, &[])?,
-            i32::from_le_bytes,
-        ))
-    }
-
-    fn indices(&self, name: &str) -> Result<Vec<usize>> {
-        let index = |x: i32| {
-            usize::try_from(x).map_err(|_| {
-                refuse(
-                    self.file,
-                    format!("`{name}` holds {x}, it must not be negative"),
-                )
-            })
-        };
-        self.integers(name)?.into_iter().map(index).collect()
-    }
-
-    /// All four, or none: a recording of the unquantised policy alone.
-    fn quantized(&self) -> Result<Option<[Vec<Tokens>; 4]>> {
-        let names = ["tok_w4a2", "tok_w4a4", "tok_w4a8", "tok_w4a16"];
-        if names.iter().all(|name| self.tensors.tensor(name).is_err()) {
-            return Ok(None);
-        }
-        let [a2, a4, a8, bf16] = names.map(|name| self.tokens(name));
-        Ok(Some([a2?, a4?, a8?, bf16?]))
-    }
-
-    fn tokens(&self, name: &str) -> Result<Vec<Tokens>> {
-        let token = |x: i32| {
-            u8::try_from(x).map_err(|_| {
-                refuse(
-                    self.file,
-                    format!("`{name}` holds the token {x}, not in 0..=255"),
-                )
-            })
-        };
-        let words = words(
-            self.bytes(name, Dtype::I32, &[ACTION_DIM])?,
-            i32::from_le_bytes,
-        );
-        let tokens: Vec<u8> = words.into_iter().map(token).collect::<Result<_>>()?;
-        Ok(tokens.as_chunks().0.to_vec())
-    }
+fn tokens(read: &Columns<'_>, name: &str) -> Result<Vec<Tokens>> {
+    let token = |x: i32| {
+        u8::try_from(x)
+            .map_err(|_| read.refuse(format!("`{name}` holds the token {x}, not in 0..=255")))
+    };
+    let words = read.integers(name, &[ACTION_DIM])?.into_iter();
+    let tokens: Vec<u8> = words.map(token).collect::<Result<_>>()?;
+    Ok(tokens.as_chunks().0.to_vec())
 }
 
-fn words<T>(bytes: &[u8], from_le: fn([u8; 4]) -> T) -> Vec<T> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&word| from_le(word))
-        .collect()
-}
-
-fn missing(file: &str, name: &str) -> Error {
-    Error::MissingTensor {
-        file: file.into(),
-        name: name.into(),
+/// All four, or none: a recording of the unquantised policy alone.
+fn quantized(read: &Columns<'_>) -> Result<Option<[Vec<Tokens>; 4]>> {
+    let names = ["tok_w4a2", "tok_w4a4", "tok_w4a8", "tok_w4a16"];
+    if !names.iter().any(|name| read.has(name)) {
+        return Ok(None);
     }
-}
-
-fn refuse(file: &str, reason: impl Into<String>) -> Error {
-    Error::Format {
-        file: file.into(),
-        reason: reason.into(),
-    }
+    let [a2, a4, a8, bf16] = names.map(|name| tokens(read, name));
+    Ok(Some([a2?, a4?, a8?, bf16?]))
 }

@@ -9,7 +9,7 @@ use w4ax::Result;
 use crate::answer::{Answer, Correlation, Group};
 use crate::motion::Predictor;
 use crate::perturb::{Mode, Terminal};
-use crate::robot::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend};
+use crate::robot::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend, titled};
 use crate::table::{estimate, find};
 
 const SIZE: (u32, u32) = (1200, 1180);
@@ -42,15 +42,11 @@ impl Picture<'_> {
     }
 
     fn draw(&self, svg: &mut String) -> Drawn {
-        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
         let title = format!(
             "Sensitivity to one step's error ({}) over its motion",
             self.terminal.column()
         );
-        let root = root
-            .margin(8, 0, 0, 0)
-            .titled(&title, (FONT, 26).into_font())?;
+        let root = titled(svg, SIZE, &title)?;
         let tasks = self.tasks();
         let entries: Vec<_> = COLOURS
             .into_iter()

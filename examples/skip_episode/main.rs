@@ -18,7 +18,6 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
-use w4ax::dispatch::Action;
 use w4ax::skip::Adapter;
 use w4ax::{Error, Result};
 
@@ -32,7 +31,7 @@ use robot::dataset::Dataset;
 use robot::draw;
 use robot::networks::{AdapterWeights, Networks};
 use robot::policy::Policy;
-use robot::rollouts::{Rollouts, action};
+use robot::rollouts::Rollouts;
 use robot::setup::{QUANTIZE, dispatchers, in_pool};
 use run::{Recorded, RunWidth, Runner, Step};
 
@@ -45,11 +44,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The action of the full, unquantised policy.
-fn reference(rollouts: &Rollouts, row: usize) -> Action {
-    action(&rollouts.bf16[row])
 }
 
 fn skip_episode(options: &Options) -> Result<()> {

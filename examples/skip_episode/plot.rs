@@ -7,12 +7,14 @@ use plotters::prelude::*;
 use w4ax::skip::{Fate, Layers, StepReport, Verdict};
 use w4ax::{Precision, Result};
 
-use crate::robot::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend};
-
-/// Control steps a second, in the recorded data.
-const STEPS_A_SECOND: f64 = 20.0;
+use crate::robot::draw::{
+    self, Area, BLUE, Drawn, GREY, ORANGE, STEPS_A_SECOND, axes, legend, panel, seconds, titled,
+    width_name,
+};
 
 const SIZE: (u32, u32) = (1200, 1000);
+/// Room at the right of a panel.
+const RIGHT: u32 = 30;
 const LIGHT_BLUE: RGBColor = RGBColor(152, 190, 228);
 const SKIPPED: RGBColor = RGBColor(238, 238, 238);
 const RED: RGBColor = RGBColor(190, 30, 45);
@@ -45,11 +47,7 @@ impl Picture {
     }
 
     fn draw(&self, svg: &mut String) -> Drawn {
-        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        root.fill(&WHITE)?;
-        let root = root
-            .margin(8, 0, 0, 0)
-            .titled(&self.title, (FONT, 26).into_font())?;
+        let root = titled(svg, SIZE, &self.title)?;
         let (continuity, rest) = root.split_vertically(260);
         let (layers, widths) = rest.split_vertically(450);
         self.continuity(&continuity)?;
@@ -79,7 +77,7 @@ impl Picture {
             .map(|seen| seen.report.judgement.continuity)
             .collect();
         let low = values.iter().fold(-0.1, |low: f64, &c| low.min(c)) * 1.08;
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), low..0.0)?;
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), low..0.0)?;
         let label = |c: &f64| format!("{c:.2}");
         axes(&mut chart, ("", &f64::to_string), ("continuity C", &label))?;
         let points = values.iter().enumerate().map(|(t, &c)| (seconds(t), c));
@@ -101,7 +99,7 @@ impl Picture {
         ];
         let area = legend(area, &entries)?;
         let n = self.layers.len();
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), 0.0..n as f64)?;
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), 0.0..n as f64)?;
         let label = |layer: &f64| format!("{layer:.0}");
         let layer = (
             "layer, from the input on",
@@ -142,16 +140,12 @@ impl Picture {
 
     fn widths(&self, area: &Area<'_>) -> Drawn {
         let area = legend(area, &[(BLUE, "width of what ran")])?;
-        let mut chart = builder(&area).build_cartesian_2d(self.time(), -0.3..3.3)?;
-        let name = |at: &f64| {
-            let width = Precision::ALL.get(at.round() as usize);
-            width.map_or(String::new(), |width| width.bits().to_string())
-        };
+        let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), -0.3..3.3)?;
         let time = format!("time (s), {STEPS_A_SECOND} control steps a second");
         axes(
             &mut chart,
             (&time, &f64::to_string),
-            ("activations (bits)", &name),
+            ("activations (bits)", &width_name),
         )?;
         let corners = self
             .seen
@@ -161,19 +155,4 @@ impl Picture {
         chart.draw_series(LineSeries::new(corners, BLUE.stroke_width(3)))?;
         Ok(())
     }
-}
-
-/// When a step begins.
-fn seconds(step: usize) -> f64 {
-    step as f64 / STEPS_A_SECOND
-}
-
-fn builder<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
-    let mut builder = ChartBuilder::on(area);
-    builder
-        .margin_left(12)
-        .margin_right(30)
-        .x_label_area_size(50)
-        .y_label_area_size(80);
-    builder
 }

@@ -157,37 +157,25 @@ impl Runner {
         input: &[f32; INPUT],
         width: Precision,
     ) -> Result<(Tokens, Executed, usize, bool)> {
-        let n = policy.blocks();
-        let (first, leave): (_, Option<&mut Networks>) = match self {
-            Self::Guided(skipping) => {
-                let (tokens, executed) = skipping.step(policy, input, width)?;
-                let report = skipping.skipper.report();
-                let again = report.verdict == Verdict::RanAgain;
-                return Ok((tokens, executed, report.layers_run, again));
-            }
-            Self::Full => (n, None),
-            Self::Blind { .. } => {
-                self.draw();
-                (n, None)
-            }
-            Self::Exit(networks) => (networks.exit().unwrap_or(n), Some(networks)),
-        };
+        if let Self::Guided(skipping) = self {
+            let (tokens, executed) = skipping.step(policy, input, width)?;
+            let report = skipping.skipper.report();
+            let again = report.verdict == Verdict::RanAgain;
+            return Ok((tokens, executed, report.layers_run, again));
+        }
+        self.draw();
         policy.begin_step(width)?;
         policy.embed(std::slice::from_ref(input))?;
-        let leaves = leave.is_some();
-        if let Some(networks) = leave {
-            for layer in 0..first {
-                policy.run_block(layer, StepWidth::Latched)?;
-            }
-            let (engine, x) = policy.engine_and_hidden();
-            networks.leave(engine, x, StepWidth::Latched)?;
-        }
-        let mut ran = if leaves { first } else { 0 };
-        for layer in 0..if leaves { 0 } else { n } {
+        let mut ran = 0;
+        for layer in 0..policy.blocks() {
             if self.runs(layer) {
                 policy.run_block(layer, StepWidth::Latched)?;
                 ran += 1;
             }
+        }
+        if let Self::Exit(networks) = self {
+            let (engine, x) = policy.engine_and_hidden();
+            networks.leave(engine, x, StepWidth::Latched)?;
         }
         let mut tokens = Tokens::default();
         tokens_of(
@@ -200,6 +188,7 @@ impl Runner {
     fn runs(&self, layer: usize) -> bool {
         match self {
             Self::Blind { runs, .. } => runs[layer],
+            Self::Exit(networks) => networks.exit().is_none_or(|exit| layer < exit),
             _ => true,
         }
     }
@@ -271,10 +260,10 @@ impl Recorded<'_> {
                 let (tokens, ran, layers_run, reran) =
                     runner.step(policy, &self.rollouts.input[row], asked)?;
                 let time = start.elapsed();
-                let action = action(&tokens);
+                let (action, reference) = (action(&tokens), action(&self.rollouts.bf16[row]));
                 dispatcher.observe(&action)?;
                 let step = Step {
-                    error: distance(&action, &crate::reference(self.rollouts, row)),
+                    error: distance(&action, &reference),
                     layers_run,
                     reran,
                     time,
