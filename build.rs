@@ -1,4 +1,4 @@
-//! Compiles the CUDA kernels, with feature `cuda` only: without it this does nothing, and needs nothing but Rust.
+//! Compiles the CUDA kernels, with feature `cuda` only: without it this needs nothing but Rust.
 
 #[path = "build/mod.rs"]
 mod build;
@@ -24,6 +24,11 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(w4ax_kernels)");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    // Not by RUSTFLAGS, for which everything that the crate depends on would be compiled anew.
+    println!("cargo::rerun-if-env-changed=W4AX_PORTABLE");
+    if kernels::flag(&setting, "W4AX_PORTABLE") {
+        println!("cargo::rustc-cfg=w4ax_portable");
+    }
     if setting("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
