@@ -1,9 +1,7 @@
 // The C ABI of w4ax_kernels.h: checks, plans, launches. What is best for a shape is the host's to say (src/cuda/choice/choices.csv): what it
 // leaves open is decided by what fits.
-#include "context.cuh"
-#include "launch.cuh"
+#include "entry.cuh"
 #include "layout.cuh"
-#include "registry.cuh"
 
 #include <climits>
 
@@ -14,7 +12,6 @@ namespace {
 // Kernels count the bytes from row to row in 31 bits.
 constexpr int64_t kMaxStride = W4AXK_MAX_STRIDE;
 
-bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 bool is_extent(uint32_t v) { return v >= 1 && v <= uint32_t(W4AXK_MAX_EXTENT); }
 bool is_fixed_width(uint32_t v) { return v == W4AXK_A2 || v == W4AXK_A4 || v == W4AXK_A8 || v == W4AXK_BF16; }
 bool is_grouping(uint32_t v) { return v == W4AXK_PER_CHANNEL || v == W4AXK_G32 || v == W4AXK_G64 || v == W4AXK_G128; }
@@ -60,9 +57,10 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
 // From this many tokens on, x is quantised once instead of in every block that reads it.
 constexpr uint32_t kPackedFromM = 3;
 
-// A latched width may be the widest.
-uint64_t packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
-    return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group).bytes;
+// What quantize_pack writes for a GEMM of that family. A latched width may be the widest.
+PackedLayout codes_layout(w4axk_family family, uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
+    if (family == W4AXK_WGMMA) return cores_layout(m, k, group);
+    return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group);
 }
 
 // Blocks of a kernel for a shape.
@@ -101,10 +99,8 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     bool const fuses = a.m < kPackedFromM && !(routed && family == W4AXK_PREFILL) && family != W4AXK_WGMMA;
     bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && !fuses;
     plan = w4axk_plan{};
-    plan.workspace_bytes =
-        pack_first && family == W4AXK_WGMMA                ? cores_layout(a.m, a.weight.k, a.weight.group).bytes
-        : pack_first || (routed && a.mode == W4AXK_PACKED) ? packed_bytes(a.m, a.weight.k, a.width, a.weight.group)
-                                                           : 0;
+    if (pack_first || (routed && a.mode == W4AXK_PACKED))
+        plan.workspace_bytes = codes_layout(family, a.m, a.weight.k, a.width, a.weight.group).bytes;
     plan.family = family;
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
@@ -150,7 +146,7 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     if (packed)
         p.tokens = reinterpret_cast<TokenGroup const*>(
             static_cast<unsigned char const*>(codes) +
-            (wgmma ? cores_layout(a.m, w.k, w.group) : packed_layout(a.m, w.k, a.width, w.group)).token_groups);
+            codes_layout(w4axk_family(plan.family), a.m, w.k, a.width, w.group).token_groups);
     p.x_stride = a.x_stride;
     p.y = static_cast<uint16_t*>(a.y);
     p.y_stride = a.y_stride;
@@ -188,21 +184,20 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     if (!a.x || !a.packed || (routed && !a.latch)) return W4AXK_NULL_POINTER;
     if (a.x_stride < int64_t(a.k) || a.x_stride > kMaxStride) return W4AXK_BAD_STRIDE;
     if (!is_aligned(a.x, 2) || !is_aligned(a.packed, 128) || (routed && !is_aligned(a.latch, 16))) return W4AXK_MISALIGNED;
-    if (a.packed_bytes < packed_bytes(a.m, a.k, a.width, a.group)) return W4AXK_WORKSPACE_TOO_SMALL;
+    if (a.packed_bytes < codes_layout(W4AXK_AUTO, a.m, a.k, a.width, a.group).bytes) return W4AXK_WORKSPACE_TOO_SMALL;
     return W4AXK_OK;
 }
 
-// `cores`: for the wgmma family.
-w4axk_status launch_quantize(w4axk_quantize_args const& a, bool cores, Device const& device, cudaStream_t stream) {
+// `reader`: the family of the GEMM that comes next, or AUTO where the caller's own may be any but wgmma.
+w4axk_status launch_quantize(w4axk_quantize_args const& a, w4axk_family reader, Device const& device, cudaStream_t stream) {
     QuantizeParams p = {};
     p.x = a.x;
     p.x_stride = a.x_stride;
     p.codes = a.packed;
     if (a.width == W4AXK_LATCHED) p.latched = &a.latch->latched;
-    p.cores = cores;
+    p.cores = reader == W4AXK_WGMMA;
     p.tokens = reinterpret_cast<TokenGroup*>(
-        static_cast<unsigned char*>(a.packed) +
-        (cores ? cores_layout(a.m, a.k, a.group) : packed_layout(a.m, a.k, a.width, a.group)).token_groups);
+        static_cast<unsigned char*>(a.packed) + codes_layout(reader, a.m, a.k, a.width, a.group).token_groups);
     p.m = int(a.m);
     p.k = int(a.k);
     p.k_tiles = ceil_div(p.k, kTileK);
@@ -265,7 +260,7 @@ w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t
     w4axk_status const status = check_shape(m, k, width, group);
     if (status != W4AXK_OK) return status;
     if (width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
-    *bytes = packed_bytes(m, k, width, group);
+    *bytes = codes_layout(W4AXK_AUTO, m, k, width, group).bytes;
     return W4AXK_OK;
 }
 
@@ -287,7 +282,7 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     if (!a.weight.tiles || !a.weight.scales || !a.weight.sums || !a.x || !a.y || (a.width == W4AXK_LATCHED && !a.latch))
         return W4AXK_NULL_POINTER;
     w4axk_plan plan;
-    w4axk_status status = make_plan(a, plan);
+    w4axk_status const status = make_plan(a, plan);
     if (status != W4AXK_OK) return status;
     if (plan.workspace_bytes > 0 && (!a.workspace || a.workspace_bytes < plan.workspace_bytes))
         return W4AXK_WORKSPACE_TOO_SMALL;
@@ -296,30 +291,24 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     // Before anything is launched.
     if (plan.family == W4AXK_WGMMA && !device->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
     if (kernel_at(int(plan.kernel))->shared_bytes(int(a.m)) > device->largest_shared_bytes) return W4AXK_BAD_TILE;
-    auto const on = static_cast<cudaStream_t>(stream);
-    ContextGuard guard;
-    status = guard.enter(*device, on);
-    if (status != W4AXK_OK) return status;
     bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0;
-    if (plan.launches == 1)
-        return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, *device, pdl, on);
-    w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m,    a.weight.k,
-                                          a.width, a.weight.group, a.flags,     a.device,          a.latch};
-    status = launch_quantize(quantize, plan.family == W4AXK_WGMMA, *device, on);
-    // Ours to overlap: the GEMM fetches weights while quantize_pack runs.
-    return status == W4AXK_OK ? launch_gemm(a, plan, a.workspace, *device, true, on) : status;
+    return on_device(a.device, stream, [&](Device const& on, cudaStream_t in) {
+        if (plan.launches == 1) return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, on, pdl, in);
+        w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m,    a.weight.k,
+                                              a.width, a.weight.group, a.flags,     a.device,          a.latch};
+        w4axk_status const packed = launch_quantize(quantize, w4axk_family(plan.family), on, in);
+        // Ours to overlap: the GEMM fetches weights while quantize_pack runs. CUDA does not say that a conditional node's body may
+        // hold such an edge: there only whoever asks gets one.
+        return packed == W4AXK_OK ? launch_gemm(a, plan, a.workspace, on, pdl || !captures_body(), in) : packed;
+    });
 }
 
 w4axk_status w4axk_quantize_pack(const w4axk_quantize_args* args, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
-    w4axk_status status = check_quantize(*args);
+    w4axk_status const status = check_quantize(*args);
     if (status != W4AXK_OK) return status;
-    Device const* device = find_device(args->device);
-    if (!device) return W4AXK_NOT_PRELOADED;
-    auto const on = static_cast<cudaStream_t>(stream);
-    ContextGuard guard;
-    status = guard.enter(*device, on);
-    return status == W4AXK_OK ? launch_quantize(*args, false, *device, on) : status;
+    return on_device(args->device, stream,
+                     [&](Device const& device, cudaStream_t on) { return launch_quantize(*args, W4AXK_AUTO, device, on); });
 }
 
 w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t* attributes) {

@@ -28,6 +28,7 @@ constexpr bool kBuiltForWgmma = false;
 #endif
 
 thread_local char const* last_error_text = "no error";
+thread_local bool capturing_body = false;
 
 #ifndef W4AX_EMULATE
 
@@ -157,6 +158,9 @@ Device const* find_device(int ordinal) {
     if (ordinal < 0 || ordinal >= kMaxDevices || !slots[ordinal].ready.load(std::memory_order_acquire)) return nullptr;
     return &slots[ordinal].device;
 }
+
+bool captures_body() { return capturing_body; }
+void set_captures_body(bool does) { capturing_body = does; }
 
 LoadedKernel const* find_loaded(int ordinal, int kernel) {
     return find_device(ordinal) && kernel >= 0 && kernel < kernel_count() ? &slots[ordinal].kernels[kernel] : nullptr;

@@ -1,8 +1,7 @@
 // The gather's kernels, and its part of the C ABI.
 #include "gather.cuh"
 
-#include "context.cuh"
-#include "launch.cuh"
+#include "entry.cuh"
 #include "layout.cuh"
 #include "roles.cuh"
 #include "w4ax_order.h"
@@ -21,7 +20,6 @@ KernelList gather_kernels() {
 
 namespace {
 
-bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 bool is_extent(uint32_t v) { return v >= 1 && v <= uint32_t(W4AXK_MAX_EXTENT); }
 bool is_stride(int64_t v, uint32_t k) { return v >= int64_t(k) && v <= int64_t(W4AXK_MAX_STRIDE); }
 
@@ -57,13 +55,7 @@ using namespace w4ax;
 extern "C" w4axk_status w4axk_gather(const w4axk_gather_args* args, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
     w4axk_gather_args const& a = *args;
-    w4axk_status status = check(a);
-    if (status != W4AXK_OK) return status;
-    Device const* device = find_device(a.device);
-    if (!device) return W4AXK_NOT_PRELOADED;
-    auto const on = static_cast<cudaStream_t>(stream);
-    ContextGuard guard;
-    status = guard.enter(*device, on);
+    w4axk_status const status = check(a);
     if (status != W4AXK_OK) return status;
     GatherParams p = {};
     p.x = static_cast<uint16_t const*>(a.x);
@@ -75,7 +67,6 @@ extern "C" w4axk_status w4axk_gather(const w4axk_gather_args* args, void* stream
     p.k = int(a.k);
     p.y_pairs = is_aligned(a.y, 4) && a.y_stride % 2 == 0;
     int64_t blocks;
-    Kernel const* const kernel = kernel_at(find_kernel(kGatherRole, W4AXK_AUTO, 0, 0, true, a.kernel == W4AXK_GATHER_PLAIN ? 2 : 1));
-    bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0 && device->has_pdl;
-    return status_of(launch(Launch{kernel, grid_of(a, blocks), 0, pdl, on}, p));
+    int const kernel = find_kernel(kGatherRole, W4AXK_AUTO, 0, 0, true, a.kernel == W4AXK_GATHER_PLAIN ? 2 : 1);
+    return launch_one(a, kernel, grid_of(a, blocks), p, stream);
 }

@@ -7,16 +7,38 @@
 
 #include <cuda_runtime.h>
 
+#include <memory>
 #include <new>
 #include <vector>
 
 using namespace w4ax;
 
-struct w4axk_graph {
+namespace {
+
+// A graph with all the bodies in it: destroyed when the last of them has gone.
+struct Whole {
     cudaGraph_t graph;
-    bool owned;                         // false: a body, which belongs to the graph that it stands in
+    // A capture into it, or into a body, was invalidated. The driver destroys what was captured then, and what it says of the
+    // graph itself is not clear (NVIDIA/cuda-python #2834 and #2918: destroying it again ends the process): left alone instead.
+    bool lost = false;
+
+    explicit Whole(cudaGraph_t graph) : graph(graph) {}
+    Whole(Whole const&) = delete;
+    Whole& operator=(Whole const&) = delete;
+    ~Whole() {
+        if (!lost) cudaGraphDestroy(graph);
+    }
+};
+
+}  // namespace
+
+struct w4axk_graph {
+    std::shared_ptr<Whole> whole;
+    cudaGraph_t graph;                  // the whole, or a body of it
     int device;
     std::vector<cudaGraphNode_t> tail;  // what the next capture, or node, comes after
+
+    bool is_body() const { return graph != whole->graph; }
 };
 
 namespace {
@@ -100,8 +122,8 @@ w4axk_status check_nodes(Device const& device, cudaGraph_t graph, uint32_t* bad_
     return W4AXK_OK;
 }
 
-w4axk_status make(cudaGraph_t graph, bool owned, int device, w4axk_graph** made) {
-    *made = new (std::nothrow) w4axk_graph{graph, owned, device, {}};
+w4axk_status make(std::shared_ptr<Whole> whole, cudaGraph_t graph, int device, w4axk_graph** made) {
+    *made = new (std::nothrow) w4axk_graph{std::move(whole), graph, device, {}};
     return *made ? W4AXK_OK : status_of(cudaErrorMemoryAllocation);
 }
 
@@ -133,13 +155,10 @@ w4axk_status w4axk_graph_create(int32_t device, w4axk_graph** graph) {
     if (status != W4AXK_OK) return status;
     cudaGraph_t made;
     cudaError_t const error = cudaGraphCreate(&made, 0);
-    return error == cudaSuccess ? make(made, true, device, graph) : status_of(error);
+    return error == cudaSuccess ? make(std::make_shared<Whole>(made), made, device, graph) : status_of(error);
 }
 
-void w4axk_graph_destroy(w4axk_graph* graph) {
-    if (graph && graph->owned) cudaGraphDestroy(graph->graph);
-    delete graph;
-}
+void w4axk_graph_destroy(w4axk_graph* graph) { delete graph; }
 
 w4axk_status w4axk_graph_conditionals(w4axk_graph* graph, uint32_t nodes, uint64_t handles[4]) {
     if (!graph || !handles) return W4AXK_NULL_POINTER;
@@ -165,21 +184,30 @@ w4axk_status w4axk_graph_capture(w4axk_graph* graph, void* stream) {
     w4axk_status const status = enter(*graph, stream, guard);
     if (status != W4AXK_OK) return status;
     // Thread-local: other threads of the program go on as they like.
-    return status_of(cudaStreamBeginCaptureToGraph(static_cast<cudaStream_t>(stream), graph->graph, graph->tail.data(), nullptr,
-                                                   graph->tail.size(), cudaStreamCaptureModeThreadLocal));
+    cudaError_t const error = cudaStreamBeginCaptureToGraph(static_cast<cudaStream_t>(stream), graph->graph, graph->tail.data(), nullptr,
+                                                            graph->tail.size(), cudaStreamCaptureModeThreadLocal);
+    set_captures_body(error == cudaSuccess && graph->is_body());
+    return status_of(error);
 }
 
 w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
     if (!graph) return W4AXK_NULL_POINTER;
     auto const on = static_cast<cudaStream_t>(stream);
+    set_captures_body(false);
     ContextGuard guard;
     w4axk_status const status = enter(*graph, stream, guard);
     if (status != W4AXK_OK) return status;
     cudaError_t error = capture_tail(on, graph->tail);
     // Ended in any case: a stream that is left capturing is of no more use to anybody.
-    cudaGraph_t captured;
+    cudaGraph_t captured = nullptr;
     cudaError_t const ended = cudaStreamEndCapture(on, &captured);
+    if (ended != cudaSuccess || !captured) graph->whole->lost = true;
     if (error == cudaSuccess) error = ended;
+    if (error == cudaSuccess && graph->is_body() && graph->tail.empty()) {
+        // Drivers before 12.8 hang on a body without nodes (openxla/xla #25769).
+        cudaGraphNode_t node;
+        error = cudaGraphAddEmptyNode(&node, graph->graph, nullptr, 0);
+    }
     if (error != cudaSuccess) cudaGetLastError();
     return status_of(error);
 }
@@ -209,7 +237,7 @@ w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, co
         if (error != cudaSuccess) return status_of(error);
         graph->tail.assign(1, node);
         for (unsigned body = 0; body < params.conditional.size; ++body) {
-            status = make(params.conditional.phGraph_out[body], false, graph->device, &bodies[is_switch ? body : unsigned(i)]);
+            status = make(graph->whole, params.conditional.phGraph_out[body], graph->device, &bodies[is_switch ? body : unsigned(i)]);
             if (status != W4AXK_OK) return status;
         }
     }
@@ -243,7 +271,7 @@ w4axk_status w4axk_graph_add_if(w4axk_graph* graph, uint64_t handle, w4axk_graph
     cudaError_t const error = add_node(&node, *graph, &params);
     if (error != cudaSuccess) return status_of(error);
     graph->tail.assign(1, node);
-    return make(params.conditional.phGraph_out[0], false, graph->device, body);
+    return make(graph->whole, params.conditional.phGraph_out[0], graph->device, body);
 }
 
 w4axk_status w4axk_graph_check_body(const w4axk_graph* body, uint32_t* bad_type) {

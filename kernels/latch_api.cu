@@ -1,13 +1,9 @@
 // The latch's part of the C ABI of w4ax_kernels.h.
-#include "context.cuh"
-#include "launch.cuh"
-#include "registry.cuh"
+#include "entry.cuh"
 
 namespace w4ax {
 
 namespace {
-
-bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 
 w4axk_status check(w4axk_latch_args const& a) {
     // Again: the flag is not read, and nothing is told.
@@ -40,16 +36,7 @@ using namespace w4ax;
 extern "C" w4axk_status w4axk_latch(const w4axk_latch_args* args, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
     w4axk_latch_args const& a = *args;
-    w4axk_status status = check(a);
-    if (status != W4AXK_OK) return status;
-    Device const* device = find_device(a.device);
-    if (!device) return W4AXK_NOT_PRELOADED;
-    Role const role = a.conditional_count ? Role::GraphLatch : Role::Latch;
-    int const kernel = find_kernel(role, W4AXK_AUTO, 0, 0, true, 1);
-    if (!find_loaded(a.device, kernel)->there) return W4AXK_DRIVER_TOO_OLD;
-    auto const on = static_cast<cudaStream_t>(stream);
-    ContextGuard guard;
-    status = guard.enter(*device, on);
+    w4axk_status const status = check(a);
     if (status != W4AXK_OK) return status;
     LatchParams p = {};
     p.state = a.state;
@@ -59,6 +46,6 @@ extern "C" w4axk_status w4axk_latch(const w4axk_latch_args* args, void* stream) 
     p.conditional_count = int(a.conditional_count);
     p.spin_us = a.spin_us;
     p.forced = a.forced;
-    bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0 && device->has_pdl;
-    return status_of(launch(Launch{kernel_at(kernel), dim3(1), 0, pdl, on}, p));
+    Role const role = a.conditional_count ? Role::GraphLatch : Role::Latch;
+    return launch_one(a, find_kernel(role, W4AXK_AUTO, 0, 0, true, 1), dim3(1), p, stream);
 }

@@ -2,8 +2,7 @@
 // load them.
 #include "skip.cuh"
 
-#include "context.cuh"
-#include "launch.cuh"
+#include "entry.cuh"
 #include "roles.cuh"
 
 namespace w4ax {
@@ -18,7 +17,6 @@ KernelList skip_kernels() {
 
 namespace {
 
-bool is_aligned(void const* pointer, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 bool are_flags(uint32_t flags, uint32_t reserved) { return (flags & ~uint32_t(W4AXK_FLAG_PDL)) == 0 && reserved == 0; }
 
 w4axk_status check(w4axk_skip_begin_args const& a) {
@@ -41,20 +39,10 @@ w4axk_status check(w4axk_skip_decide_args const& a) {
 }
 
 template <class Args>
-w4axk_status launch_one(Args const* args, Role role, void* stream) {
+w4axk_status check_and_launch(Args const* args, Role role, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
-    w4axk_status status = check(*args);
-    if (status != W4AXK_OK) return status;
-    Device const* device = find_device(args->device);
-    if (!device) return W4AXK_NOT_PRELOADED;
-    int const kernel = find_kernel(role, W4AXK_AUTO, 0, 0, true, 1);
-    if (!find_loaded(args->device, kernel)->there) return W4AXK_DRIVER_TOO_OLD;
-    auto const on = static_cast<cudaStream_t>(stream);
-    ContextGuard guard;
-    status = guard.enter(*device, on);
-    if (status != W4AXK_OK) return status;
-    bool const pdl = (args->flags & W4AXK_FLAG_PDL) != 0 && device->has_pdl;
-    return status_of(launch(Launch{kernel_at(kernel), dim3(1), 0, pdl, on}, *args));
+    w4axk_status const status = check(*args);
+    return status == W4AXK_OK ? launch_one(*args, find_kernel(role, W4AXK_AUTO, 0, 0, true, 1), dim3(1), *args, stream) : status;
 }
 
 }  // namespace
@@ -62,9 +50,9 @@ w4axk_status launch_one(Args const* args, Role role, void* stream) {
 }  // namespace w4ax
 
 extern "C" w4axk_status w4axk_skip_begin(const w4axk_skip_begin_args* args, void* stream) {
-    return w4ax::launch_one(args, w4ax::kSkipBeginRole, stream);
+    return w4ax::check_and_launch(args, w4ax::kSkipBeginRole, stream);
 }
 
 extern "C" w4axk_status w4axk_skip_decide(const w4axk_skip_decide_args* args, void* stream) {
-    return w4ax::launch_one(args, w4ax::kSkipDecideRole, stream);
+    return w4ax::check_and_launch(args, w4ax::kSkipDecideRole, stream);
 }

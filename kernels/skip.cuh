@@ -28,11 +28,12 @@ __global__ void __launch_bounds__(kSkipThreads) skip_begin_kernel(W4AX_GRID_CONS
     for (uint32_t i = threadIdx.x; i < p.gap_count; i += kSkipThreads) {
         w4axk_skip_gap const gap = open_gap(ptx::load_acquire_system(p.allow + i), sequence, p.first[i], p.end[i]);
         p.gaps[i] = gap;
-        ptx::set_graph_conditional(p.controllers[i], gap.allow == p.first[i]);
     }
-    // All lanes have read the number that is counted on.
+    // All lanes have read the number that is counted on, and written the gaps that lane 0 reads.
     __syncwarp();
     if (threadIdx.x != 0) return;
+    // By one thread: CUDA leaves concurrent calls undefined, and does not say that other handles are another matter.
+    for (uint32_t i = 0; i < p.gap_count; ++i) ptx::set_graph_conditional(p.controllers[i], p.gaps[i].allow == p.first[i]);
     p.state->sequence = sequence;
     p.state->next = sequence + 1;
 }

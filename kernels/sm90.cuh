@@ -35,16 +35,25 @@ enum class Order {
 
 #ifndef W4AX_EMULATE
 
+// CuTe's barriers do not tell the compiler that they order memory. No instruction: loads and stores stay on their side.
+W4AX_DEVICE void keep_memory_order() { asm volatile("" ::: "memory"); }
+
 // ---- barriers: a phase ends when `arrivals` threads have arrived and all announced bytes have landed
 
 W4AX_DEVICE void init_barrier(uint64_t* barrier, int arrivals) { cute::initialize_barrier(*barrier, arrivals); }
 // After the inits, by the thread that made them: copies, which run beside the threads, see the barriers too.
 W4AX_DEVICE void publish_barriers() { cutlass::arch::fence_barrier_init(); }
-W4AX_DEVICE void arrive(uint64_t* barrier) { cute::arrive_barrier(*barrier); }
+W4AX_DEVICE void arrive(uint64_t* barrier) {
+    keep_memory_order();  // what was read before may be overwritten from here on
+    cute::arrive_barrier(*barrier);
+}
 // Arrives, and announces bytes that copies will bring.
 W4AX_DEVICE void arrive_and_expect(uint64_t* barrier, int bytes) { cute::set_barrier_transaction_bytes(*barrier, uint32_t(bytes)); }
 // Returns once the phase of that parity (0 for the first) has ended, with all that it ordered.
-W4AX_DEVICE void wait(uint64_t* barrier, int parity) { cute::wait_barrier(*barrier, parity); }
+W4AX_DEVICE void wait(uint64_t* barrier, int parity) {
+    cute::wait_barrier(*barrier, parity);
+    keep_memory_order();  // what lies there is read from here on
+}
 
 // ---- copies from global memory
 
@@ -72,7 +81,9 @@ W4AX_DEVICE void take_registers() {
 // __syncthreads of so many threads, who are always the same.
 template <int kThreads>
 W4AX_DEVICE void sync_threads() {
+    keep_memory_order();  // for either side, as __syncthreads does
     cutlass::arch::NamedBarrier::sync(kThreads, cutlass::arch::ReservedNamedBarriers::FirstUserBarrier);
+    keep_memory_order();
 }
 
 // ---- mma of a warpgroup: 64 channels, four warps with a weight tile each, by kTokens

@@ -1,6 +1,7 @@
 //! The device's part: buffers, graphs, events.
 
 use super::model::{Chip, SM90, weight_bytes};
+use super::static_model::named;
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
@@ -9,7 +10,7 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu, Problem, build_info,
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info,
     driver_version, runtime_version,
 };
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
@@ -141,15 +142,8 @@ impl Bench {
     /// The case with the kernel that runs on this device named in it; `None` if the device does not have it.
     pub fn planned(&self, case: &Problem) -> Result<Option<Problem>> {
         let plan = self.gpu.plan_problem(case)?;
-        let options = GemmOptions {
-            family: Some(plan.family),
-            tile: Some(plan.tile),
-            ..case.options
-        };
-        Ok(self
-            .gpu
-            .has_family(plan.family)
-            .then_some(Problem { options, ..*case }))
+        let there = self.gpu.has_family(plan.family);
+        Ok(there.then(|| named(case, &plan)))
     }
 
     /// What the model needs; the copy bandwidth stands for the sheet's.

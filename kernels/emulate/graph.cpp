@@ -3,7 +3,7 @@
 #include <ctime>
 
 #include "emulate_api.h"
-#include "engine.h"
+#include "block.h"
 #include "flag.h"
 
 namespace {
@@ -11,6 +11,8 @@ namespace {
 constexpr int handles = 8;
 std::uint32_t values[handles];
 std::uint64_t set_count;
+std::uint64_t setting_block;  // who called last
+int setting_thread;
 std::atomic<std::uint64_t> flag_loads;
 
 }  // namespace
@@ -19,6 +21,10 @@ namespace w4ax_emulate {
 
 void set_graph_conditional(std::uint64_t handle, std::uint32_t value) {
   if (handle >= handles) fail("cudaGraphSetConditional: there is no handle %llu", static_cast<unsigned long long>(handle));
+  // Undefined on a GPU as soon as two may run side by side. Another block of the grid could not be told from the next launch's.
+  if (setting_block == block.serial && setting_thread != self().linear) fail("cudaGraphSetConditional: called by two threads of a block");
+  setting_block = block.serial;
+  setting_thread = self().linear;
   values[handle] = value;
   ++set_count;
 }

@@ -89,16 +89,30 @@ struct Buffers {
 
 impl Buffers {
     fn new(stream: &Arc<CudaStream>, m: usize, n: usize, k: usize) -> Self {
-        let bytes = written(|bytes| {
-            // SAFETY: it writes one number.
-            unsafe { w4ax_gpu_packed_bytes(m, k, 8, 32, bytes) }
-        });
+        // The widest, in the smallest groups.
+        let problem = GpuProblem {
+            m,
+            n,
+            k,
+            grouping: 32,
+            width: 8,
+            family: types::FAMILY_AUTO,
+            mode: types::MODE_AUTO,
+            tile: 0,
+            flags: 0,
+        };
+        // SAFETY: each writes one number.
+        let (packed, workspace) = unsafe {
+            (
+                written(|bytes| w4ax_gpu_packed_bytes(m, k, 8, 32, bytes)),
+                written(|bytes| w4ax_gpu_workspace_bytes(&problem, bytes)),
+            )
+        };
         Self {
             x: stream.alloc_zeros(m * k).unwrap(),
             y: stream.alloc_zeros(m * n).unwrap(),
-            // Packed activations are what a workspace holds.
-            workspace: stream.alloc_zeros(bytes).unwrap(),
-            packed: stream.alloc_zeros(bytes).unwrap(),
+            workspace: stream.alloc_zeros(workspace).unwrap(),
+            packed: stream.alloc_zeros(packed).unwrap(),
         }
     }
 

@@ -42,10 +42,12 @@ fn what_multiplies_is_what_should() {
 
     let kernels = gpu.kernels().unwrap();
     assert_eq!(kernels.len(), kernel_names().len());
+    // The driver links CUDA's own function into these when it loads them, and with it that one's stack.
+    let set_conditionals = ["latch_graph", "skip_begin", "skip_decide"];
     for kernel in kernels {
         println!("{kernel:?}");
         assert!(kernel.binary_version <= (10 * major + minor) as u32);
-        if kernel.family != Some(Family::Plain) {
+        if kernel.family != Some(Family::Plain) && !set_conditionals.contains(&kernel.name) {
             assert_eq!(kernel.local_bytes, 0, "{} spills", kernel.name);
         }
     }
