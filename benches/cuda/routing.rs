@@ -250,7 +250,8 @@ impl Bench {
 /// Steps whose input is what the step before left: no upload stands in their time.
 struct Unloaded(Stack);
 
-impl CudaStep for Unloaded {
+// SAFETY: the stack's.
+unsafe impl CudaStep for Unloaded {
     type Observation = ();
 
     fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> w4ax::Result<()> {

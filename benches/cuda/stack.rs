@@ -235,7 +235,8 @@ impl Stack {
     }
 }
 
-impl CudaStep for Stack {
+// SAFETY: it allocates when it is made, and never again.
+unsafe impl CudaStep for Stack {
     /// The seed of random activations.
     type Observation = u64;
 

@@ -90,7 +90,7 @@ impl Compute {
             #[cfg(feature = "cuda")]
             device: match self {
                 Self::Cpu(_) => None,
-                Self::Cuda(gpu, _) => Some(gpu.upload(&packed)?),
+                Self::Cuda(gpu, _) => Some(std::sync::Arc::new(gpu.upload(&packed)?)),
             },
             weight: Weight::Packed(packed),
         })
@@ -118,7 +118,7 @@ impl Compute {
 pub struct Layer {
     weight: Weight,
     #[cfg(feature = "cuda")]
-    device: Option<w4ax::cuda::DeviceWeight>,
+    device: Option<std::sync::Arc<w4ax::cuda::DeviceWeight>>,
 }
 
 enum Weight {

@@ -1,6 +1,7 @@
 //! The GPU's engine: one stream, x and y on the device, and who branches on a step's width.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use half::bf16;
@@ -10,7 +11,7 @@ use w4ax::cuda::{
     RoutedGraph, Width, Workspace,
 };
 use w4ax::step::StepFlag;
-use w4ax::{Error, Result};
+use w4ax::{Error, Precision, Result};
 
 use super::{HostSteps, Routing, StepWidth};
 
@@ -18,8 +19,8 @@ use super::{HostSteps, Routing, StepWidth};
 pub struct Engine {
     pub(super) gpu: Gpu,
     pub(super) routing: Routing,
-    /// A layer of so many rows, by the address of its weight. Dropped before what they hold the addresses of.
-    graphs: HashMap<(usize, usize), RoutedGraph>,
+    /// Of so many rows through a weight, by where that is; with the weight. Dropped before what else they hold the addresses of.
+    graphs: HashMap<(usize, usize), (RoutedGraph, Arc<DeviceWeight>)>,
     stream: Arc<CudaStream>,
     x: CudaSlice<bf16>,
     y: CudaSlice<bf16>,
@@ -83,7 +84,7 @@ impl Engine {
         &mut self,
         rows: usize,
         x: &[bf16],
-        weight: &DeviceWeight,
+        weight: &Arc<DeviceWeight>,
         width: StepWidth,
         y: &mut [bf16],
     ) -> Result<()> {
@@ -105,14 +106,17 @@ impl Engine {
                 (StepWidth::Latched, Routing::Host) => launch(self.steps.width(width).into())?,
                 (StepWidth::Latched, Routing::Kernel) => launch((&self.latch).into())?,
                 (StepWidth::Latched, Routing::Graph) => {
-                    let key = (std::ptr::from_ref(weight).addr(), rows);
-                    if !self.graphs.contains_key(&key) {
-                        let graph = RoutedGraph::capture(gpu, stream, &self.latch, |width| {
-                            launch(width.into())
-                        })?;
-                        self.graphs.insert(key, graph);
-                    }
-                    let graph = self.graphs.get_mut(&key).expect("it was put there");
+                    let (graph, _) = match self.graphs.entry((Arc::as_ptr(weight).addr(), rows)) {
+                        Entry::Occupied(there) => there.into_mut(),
+                        Entry::Vacant(new) => {
+                            let enqueue = |width: Precision| launch(width.into());
+                            // SAFETY: the weight is kept beside the graph; x, y, workspace and latch are the engine's, made
+                            // once, and dropped after the graphs.
+                            let graph =
+                                unsafe { RoutedGraph::capture(gpu, stream, &self.latch, enqueue)? };
+                            new.insert((graph, Arc::clone(weight)))
+                        }
+                    };
                     graph.launch(stream)?;
                 }
             }

@@ -10,8 +10,12 @@ use cudarc::driver::CudaStream;
 use std::sync::Arc;
 
 /// What a step on a GPU does. `prefill` and `decode` are captured: they run when the engine is made, once for each graph,
-/// and only enqueue on the stream (allocate nothing, wait for nothing), on memory that outlives the engine.
-pub trait CudaStep {
+/// and only enqueue on the stream (allocate nothing, wait for nothing).
+///
+/// # Safety
+/// The engine's graphs hold bare addresses. All memory that `prefill` and `decode` name to the stream stays where it is for as long as
+/// the step lives, whatever `load` does; the engine drops its graphs before the step.
+pub unsafe trait CudaStep {
     /// What a step begins with.
     type Observation: ?Sized;
 

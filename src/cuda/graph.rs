@@ -228,20 +228,20 @@ impl Drop for Executable {
 
 /// A graph that branches on the width of the step that runs: part of a step, or all of what follows its latch.
 ///
-/// It holds bare addresses: whatever it was captured with, the latch too, must outlive it.
-///
 /// ```no_run
 /// # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph, Workspace};
 /// # use half::bf16;
 /// # fn graph(gpu: &Gpu, stream: &cudarc::driver::CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
 /// #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
-/// let mut graph = RoutedGraph::capture(gpu, stream, latch, |width| {
-///     gpu.gemm(stream, &Gemm::new(x, weight, width), y, workspace)
-/// })?;
+/// // SAFETY: latch, x, weight, y and workspace live on until this function has waited for the last launch.
+/// let mut graph = unsafe {
+///     RoutedGraph::capture(gpu, stream, latch, |width| gpu.gemm(stream, &Gemm::new(x, weight, width), y, workspace))?
+/// };
 /// for _ in 0..100 {
 ///     gpu.begin_step(stream, latch, LatchOptions::default())?; // Reads the flag.
 ///     graph.launch(stream)?; // Runs the body of that width.
 /// }
+/// stream.synchronize().expect("the launches end");
 /// # Ok(())
 /// # }
 /// ```
@@ -254,10 +254,14 @@ impl RoutedGraph {
     /// Captures what `enqueue` enqueues on the stream at each width, as the bodies of conditional nodes. It may call launches
     /// only (kernels, copies and fills of the device's primary context), and runs four times, here and now.
     ///
+    /// # Safety
+    /// The graph holds bare addresses. The latch, and all memory that `enqueue` names to the stream, must stay where it was until the graph is dropped and its last launch has ended; and a
+    /// launch on another stream than the one it was captured on must be ordered behind whatever writes that memory.
+    ///
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
     /// [`Error::Place`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
-    pub fn capture(
+    pub unsafe fn capture(
         gpu: &Gpu,
         stream: &CudaStream,
         latch: &Latch,

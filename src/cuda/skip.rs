@@ -64,7 +64,10 @@ impl SkipWords {
         skip_words::store(self.words().0, self.layers.gaps(), sequence, allow_points)
     }
 
-    /// Takes all points back: the next step skips nothing, as a step that runs again for verification must not.
+    /// Takes all points back: the next launch skips nothing, as a step that runs again for verification must not.
+    ///
+    /// Each launch counts. The second pass of a step is therefore the next number, here and for a latch in
+    /// [`SkipPart::Before`]: its width is stored in the flag once more, under that number, or it runs at BF16.
     pub fn forbid(&self) {
         for word in self.words().0 {
             word.store(0, std::sync::atomic::Ordering::Release);
@@ -157,8 +160,6 @@ impl Default for SkipOptions {
 /// The device decides, layer by layer, from the controllers and the allow-points that it finds in [`SkipWords`] when the step
 /// begins; the host waits for nothing. What runs, runs at the width of the launch, so at a latch's where it is that
 /// ([`Width::Latched`](super::Width)).
-///
-/// It holds bare addresses: whatever it was captured with, the controllers' memory too, must outlive it.
 pub struct SkipGraph {
     executable: Executable,
     words: Arc<SkipWords>,
@@ -185,12 +186,16 @@ impl SkipGraph {
     /// [`SkipPart::After`]. It may call launches only (kernels, copies and fills of the device's primary context), and runs
     /// here and now, once a part.
     ///
+    /// # Safety
+    /// The graph holds bare addresses. The controllers' memory, and all that `enqueue` names to the stream, must stay where it was until the graph is dropped and its last launch has ended; and a
+    /// launch on another stream than the one it was captured on must be ordered behind whatever writes that memory.
+    ///
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::Shape`] for a dynamic layer without a controller, a
     /// controller's vectors of different lengths, or a stack without gaps or with more than 64, [`Error::Config`] for a
     /// threshold outside [0, 1], [`Error::Place`] for something of another device or stream, [`Error::GraphNode`] if `enqueue`
     /// enqueues what an IF node cannot run, [`Error::Cuda`] if the graph cannot be made, and `enqueue`'s own.
-    pub fn capture(
+    pub unsafe fn capture(
         gpu: &Gpu,
         stream: &Arc<CudaStream>,
         layers: &Layers,

@@ -224,10 +224,13 @@ fn a_graph_branches_on_the_latch() {
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 6)).unwrap();
     let expected = direct(&device, &mut stack, 4);
-    let captured = RoutedGraph::capture(gpu, stream, &latch, |width| {
-        stack.prefill(width.into(), stream)?;
-        stack.decode(width.into(), stream)
-    });
+    // SAFETY: latch and stack outlive the graph, and each launch is waited for.
+    let captured = unsafe {
+        RoutedGraph::capture(gpu, stream, &latch, |width| {
+            stack.prefill(width.into(), stream)?;
+            stack.decode(width.into(), stream)
+        })
+    };
     let Some(nodes) = ConditionalNodes::available() else {
         assert!(matches!(captured.map(drop), Err(Error::Backend { .. })));
         return;
@@ -466,7 +469,8 @@ fn a_late_decision_is_never_run_on() {
 fn a_host_function_in_a_body_is_named() {
     struct WithHost;
     extern "C" fn nothing(_: *mut core::ffi::c_void) {}
-    impl CudaStep for WithHost {
+    // SAFETY: it names no memory.
+    unsafe impl CudaStep for WithHost {
         type Observation = ();
         fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
             Ok(())
@@ -506,12 +510,45 @@ fn a_host_function_in_a_body_is_named() {
     stream.synchronize().unwrap();
 }
 
+/// A step that waits while it is captured, which CUDA forbids: an error, not the end of the process, and the stream goes on.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_step_that_waits_breaks_its_capture_and_nothing_else() {
+    struct Waits;
+    // SAFETY: it names no memory.
+    unsafe impl CudaStep for Waits {
+        type Observation = ();
+        fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+        fn prefill(&mut self, _: Width<'_>, _: &Arc<CudaStream>) -> Result<()> {
+            Ok(())
+        }
+        fn decode(&mut self, _: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+            assert!(stream.synchronize().is_err());
+            Ok(())
+        }
+    }
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
+        let engine = CudaEngine::new(gpu, stream, Waits, routing, StepOptions::default());
+        assert!(matches!(engine.map(drop), Err(Error::Cuda { .. })));
+        let zeros: Vec<u8> = stream
+            .clone_dtoh(&stream.alloc_zeros::<u8>(4).unwrap())
+            .unwrap();
+        stream.synchronize().unwrap();
+        assert_eq!(zeros, [0; 4]);
+    }
+}
+
 /// A step that fails, or panics, while it is captured: its error comes out, and the stream goes on.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn a_failing_step_leaves_the_stream_usable() {
     struct Fails;
-    impl CudaStep for Fails {
+    // SAFETY: it names no memory.
+    unsafe impl CudaStep for Fails {
         type Observation = ();
         fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
             Ok(())

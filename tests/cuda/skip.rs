@@ -11,7 +11,7 @@ use w4ax::cuda::{
     ConditionalNodes, DeviceController, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Latch,
     LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, Width, Workspace,
 };
-use w4ax::skip::{Fate, Layers};
+use w4ax::skip::{Fate, Guide, Layers, SkipConfig};
 use w4ax::{Error, Grouping, Precision, Result, ScaleType};
 
 /// Width of the hidden state, and of a controller's hidden vector.
@@ -146,9 +146,12 @@ impl<'a> Stack<'a> {
             threshold: THRESHOLD,
             first,
         };
-        SkipGraph::capture(&gpu, &stream, &layers, &controllers, options, |part| {
-            self.enqueue(part, width)
-        })
+        // SAFETY: the stack's memory lives as long as it does, and its tests drop the graph, or wait, before.
+        unsafe {
+            SkipGraph::capture(&gpu, &stream, &layers, &controllers, options, |part| {
+                self.enqueue(part, width)
+            })
+        }
     }
 
     fn result(&self) -> Vec<u16> {
@@ -350,6 +353,67 @@ fn a_step_without_its_words_runs_every_layer() {
     }
 }
 
+/// An episode with jumps, as a host with a [`Guide`] runs it: judged, run again at the same latched width with nothing skipped,
+/// observed.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn a_first_drop_runs_the_step_again() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let mut stack = Stack::new(&device, layers(), 6);
+    stack.bias.fill(100.0); // Whoever is asked skips.
+    let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+    let latch: Latch = gpu.latch(stream, flag.clone(), 0).unwrap();
+    let Ok(mut graph) = stack.graph(Width::Latched(&latch), 0) else {
+        assert!(ConditionalNodes::available().is_none());
+        return;
+    };
+    let width = Precision::A8;
+    stack.load(1);
+    for layer in 0..layers().len() {
+        let layer = SkipPart::Layer(layer);
+        stack.enqueue(layer, Width::Fixed(width)).unwrap();
+    }
+    let full = stack.result();
+    let words = graph.words().clone();
+    let mut guide = Guide::new(&SkipConfig::default(), &layers()).unwrap();
+    let mut fates = vec![Fate::Static; layers().len()];
+    let (mut sequence, mut again) = (0, 0);
+    for step in 0..30 {
+        // It stands still, and jumps now and then.
+        let action = [if step % 10 == 9 { 0.5 } else { 0.0 }; 7];
+        let mut pass = |sequence: u32, stack: &mut Stack<'_>| {
+            stack.load(1);
+            flag.asked().store(sequence, width);
+            gpu.begin_step(stream, &latch, LatchOptions::default())
+                .unwrap();
+            graph.launch(stream).unwrap();
+            let result = stack.result();
+            let run = words.fates(sequence, &mut fates).unwrap();
+            assert_eq!(flag.executed().unwrap().width, width, "step {step}");
+            (result, run)
+        };
+        words.store(sequence, guide.allow_points()).unwrap();
+        let (result, run) = pass(sequence, &mut stack);
+        assert_eq!(
+            result == full,
+            run.layers_run == layers().len(),
+            "step {step}"
+        );
+        sequence += 1;
+        if guide.judge(&action).unwrap().drops && run.layers_run < layers().len() {
+            words.forbid();
+            let (result, run) = pass(sequence, &mut stack);
+            assert_eq!(run.layers_run, layers().len(), "step {step}");
+            assert!(result == full, "step {step}");
+            sequence += 1;
+            again += 1;
+        }
+        guide.observe(&action).unwrap();
+    }
+    assert!(again > 0, "no step ran again");
+}
+
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn what_a_graph_cannot_be_made_of_is_refused() {
@@ -359,7 +423,8 @@ fn what_a_graph_cannot_be_made_of_is_refused() {
     let none = BTreeMap::new();
     let options = SkipOptions::default();
     let capture = |layers: &Layers, options, part: &mut dyn FnMut(SkipPart) -> Result<()>| {
-        SkipGraph::capture(&gpu, &stream, layers, &none, options, part).map(drop)
+        // SAFETY: it is never launched.
+        unsafe { SkipGraph::capture(&gpu, &stream, layers, &none, options, part) }.map(drop)
     };
     let all_static = Layers::new(2, &[0, 1]).unwrap();
     let wrong = capture(&all_static, options, &mut |_| Ok(()));
