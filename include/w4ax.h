@@ -305,7 +305,8 @@ w4ax_status w4ax_cpu_threads(const w4ax_cpu *cpu, uint32_t *threads);
 /* Frees the backend. Not while a call runs, and not from a piece of one. */
 void w4ax_cpu_free(w4ax_cpu *cpu);
 
-/* The scratch memory of calls, so that they allocate nothing. */
+/* The scratch memory of calls, so that they allocate nothing (but on a w4ax_cpu of several threads of its own, called from outside
+ * of them: a few bytes for each piece of work handed over). */
 typedef struct w4ax_workspace w4ax_workspace;
 
 /* For calls with up to max_m tokens and max_k inputs, any N. The memory is bounded in max_m. Serves other w4ax_cpu as well

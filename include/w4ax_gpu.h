@@ -193,8 +193,8 @@ typedef struct w4ax_gpu_plan {
     uint32_t reserved;
 } w4ax_gpu_plan;
 
-/* What would run for these numbers, with aligned rows of x and y. Needs no device. W4AX_OUT_OF_RANGE for a shape, family, mode
- * or tile that there is no kernel for. */
+/* What would run for these numbers on an A100, with aligned rows of x and y. Needs no device; what runs on the one that is there,
+ * w4ax_gpu_plan_gemm shows. W4AX_OUT_OF_RANGE for a shape, family, mode or tile that there is no kernel for. */
 w4ax_status w4ax_gpu_plan_problem(const w4ax_gpu_problem *problem, w4ax_gpu_plan *plan);
 
 /* Bytes of workspace for these numbers, often 0; refused as by w4ax_gpu_plan_problem. They are enough on every device, for fewer tokens

@@ -1,6 +1,7 @@
 //! Quantised activations in plain order: what `quantize_pack` and the fast paths make, to look at.
 
 use crate::numerics::{TokenGroup, quantize_group};
+use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, MatRef, Precision, Result};
 use half::bf16;
 
@@ -19,7 +20,8 @@ impl QuantizedActivations {
     /// Quantises `x[M, K]` to 2, 4 or 8 bits.
     ///
     /// # Errors
-    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantised, or an empty x.
+    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantised; for K = 0, and for more inputs per channel than
+    /// [`MAX_PER_CHANNEL_K`], whose sums could overflow.
     pub fn new(x: MatRef<'_, bf16>, precision: Precision, grouping: Grouping) -> Result<Self> {
         let qmax = precision.qmax().ok_or_else(|| Error::Range {
             what: "precision of quantised activations",
@@ -27,6 +29,13 @@ impl QuantizedActivations {
             range: "a2, a4, a8",
         })?;
         let (m, k) = (x.rows(), x.cols());
+        if k == 0 || grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
+            return Err(Error::Range {
+                what: "K of quantised activations",
+                value: k.to_string(),
+                range: "1.. (1..=65536 per channel)",
+            });
+        }
         let mut values = vec![0; m * k];
         let mut groups = Vec::with_capacity(m * grouping.groups(k));
         for row in 0..m {

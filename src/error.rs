@@ -165,6 +165,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// There is not the memory, or a size does not fit the address space.
+    #[error("no memory for {what}")]
+    Memory {
+        /// What was to be allocated, with its sizes.
+        what: String,
+    },
+
     /// A configuration value that makes no sense.
     #[error("configuration: {field} {reason}")]
     Config {

@@ -115,13 +115,20 @@ impl<'a, T> MatRef<'a, T> {
         self.cols
     }
 
+    /// Elements between the starts of two rows.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Row `i`, `cols` elements.
     ///
     /// # Panics
     /// If `i` is not below `rows`.
     pub fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows, "row {i} of a matrix with {} rows", self.rows);
-        &self.data[i * self.stride..][..self.cols]
+        // Rows of no elements may lie beyond the data.
+        let start = if self.cols == 0 { 0 } else { i * self.stride };
+        &self.data[start..][..self.cols]
     }
 }
 
@@ -180,7 +187,8 @@ impl<'a, T> MatMut<'a, T> {
     /// If `i` is not below `rows`.
     pub fn row_mut(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows, "row {i} of a matrix with {} rows", self.rows);
-        &mut self.data[i * self.stride..][..self.cols]
+        let start = if self.cols == 0 { 0 } else { i * self.stride };
+        &mut self.data[start..][..self.cols]
     }
 
     /// The first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is valid.

@@ -89,6 +89,23 @@ impl std::fmt::Display for Precision {
     }
 }
 
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    /// The name that [`Display`](std::fmt::Display) writes.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for another text.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = |precision: &Precision| precision.to_string() == text;
+        (Self::ALL.into_iter().find(named)).ok_or_else(|| Error::Range {
+            what: "activation width",
+            value: format!("`{text}`"),
+            range: "a2, a4, a8, bf16",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +122,17 @@ mod tests {
             }
         }
         assert_eq!(Precision::ALL.map(Precision::index), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for precision in Precision::ALL {
+            assert_eq!(
+                precision.to_string().parse::<Precision>().unwrap(),
+                precision
+            );
+        }
+        let error = "fp8".parse::<Precision>().unwrap_err().to_string();
+        assert!(error.contains("`fp8`") && error.contains("bf16"), "{error}");
     }
 }

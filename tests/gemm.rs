@@ -6,7 +6,7 @@ use half::bf16;
 use proptest::prelude::*;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
-use w4ax::cpu::{Cpu, Isa, Serial};
+use w4ax::cpu::{Cpu, Isa, Pool, Serial};
 use w4ax::reference::mirror;
 use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
 
@@ -349,5 +349,48 @@ fn no_tokens_and_many() {
                 assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&expected));
             }
         }
+    }
+}
+
+/// A pool is anybody's safe code: one that runs a piece twice, or too few, must not become two threads in one scratch memory, or a
+/// result that was never written.
+#[test]
+fn a_pool_that_does_not_keep_its_word_is_a_panic() {
+    struct Careless(fn(usize) -> Vec<usize>);
+    impl Pool for Careless {
+        fn threads(&self) -> usize {
+            4
+        }
+        fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+            std::thread::scope(|scope| {
+                for number in (self.0)(pieces) {
+                    scope.spawn(move || piece(number));
+                }
+            });
+        }
+    }
+    let (m, n, k) = (40, 512, 512);
+    let weight = PlainWeight::random(&mut rng(9), (n, k), Grouping::G128, ScaleType::F32, true);
+    let weight = weight.pack();
+    let x = vec![bf16::ONE; m * k];
+    let x = MatRef::new(&x, m, k).unwrap();
+    let expected = bits(&mirror(x, &weight, Precision::A8, None).unwrap());
+    let run = |pieces: fn(usize) -> Vec<usize>| {
+        let cpu = Cpu::new().unwrap().with_pool(Careless(pieces));
+        let run = || gemm(&cpu, x, &weight, Precision::A8, None);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+    };
+    let kept = run(|pieces| (0..pieces).collect()).expect("a pool that does as it should");
+    assert_eq!(bits(&kept), expected);
+    // The numbers themselves do not matter.
+    let same = run(|pieces| vec![0; pieces]).expect("as many pieces as there are");
+    assert_eq!(bits(&same), expected);
+    for pieces in [
+        |pieces| (0..pieces).chain([0]).collect::<Vec<_>>(),
+        |pieces| (1..pieces).collect::<Vec<_>>(),
+        |_| vec![],
+        |pieces| vec![pieces; 2 * pieces],
+    ] {
+        assert!(run(pieces).is_err());
     }
 }

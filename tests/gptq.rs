@@ -183,7 +183,7 @@ fn first_row_of_inverse(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     x
 }
 
-/// Without calibration, and where inputs say nothing of each other, columns are rounded on their own.
+/// Where inputs say nothing of each other, columns are rounded on their own. Without calibration there is nothing to go by: an error.
 #[test]
 fn independent_inputs_are_rounded_on_their_own() {
     let layer = Layer::random(7, (20, 70, 1));
@@ -194,15 +194,16 @@ fn independent_inputs_are_rounded_on_their_own() {
         .add(MatRef::new(&identity, 70, 70).unwrap())
         .unwrap();
     assert_eq!((independent.k(), independent.tokens()), (70, 70));
-    for hessian in [Hessian::new(70), independent] {
-        let packed = Gptq::new(QUANTIZE).pack(layer.weight(), &hessian).unwrap();
-        let codes = packed.unpack();
-        for (at, (&w, code)) in layer.w.iter().zip(codes).enumerate() {
-            let scale = packed.scale(at / 70, at % 70 / 64);
-            let nearest = (w / scale).round_ties_even().clamp(-8.0, 7.0);
-            assert_eq!(f32::from(code), nearest, "{at}");
-        }
+    let gptq = Gptq::new(QUANTIZE);
+    let packed = gptq.pack(layer.weight(), &independent).unwrap();
+    let codes = packed.unpack();
+    for (at, (&w, code)) in layer.w.iter().zip(codes).enumerate() {
+        let scale = packed.scale(at / 70, at % 70 / 64);
+        let nearest = (w / scale).round_ties_even().clamp(-8.0, 7.0);
+        assert_eq!(f32::from(code), nearest, "{at}");
     }
+    let error = gptq.pack(layer.weight(), &Hessian::new(70)).unwrap_err();
+    assert!(error.to_string().contains("no activations"), "{error}");
 }
 
 /// Activations come a few at a time, and those of several runs add up.

@@ -27,7 +27,7 @@ enum Event {
 struct Recorder {
     events: Sender<Event>,
     permission: Option<Receiver<()>>,
-    fails: bool,
+    fails: fn(u64) -> bool,
 }
 
 impl HostStep for Recorder {
@@ -43,7 +43,7 @@ impl HostStep for Recorder {
         if let Some(permission) = &self.permission {
             permission.recv().unwrap();
         }
-        if self.fails {
+        if (self.fails)(*loaded) {
             return Err(Error::Width(*loaded as u32));
         }
         Ok(())
@@ -67,7 +67,7 @@ fn bench(decide: Decide, spin: Duration, gated: bool) -> Bench {
     let recorder = Recorder {
         events,
         permission: gated.then_some(asked),
-        fails: false,
+        fails: |_| false,
     };
     let engine = HostEngine::new(recorder, StepOptions { decide, spin }).unwrap();
     Bench {
@@ -270,16 +270,16 @@ fn calls_out_of_order_are_errors() {
         ..Default::default()
     };
     assert!(matches!(
-        HostEngine::new(recorder(false), spin),
+        HostEngine::new(recorder(), spin),
         Err(Error::Config { field: "spin", .. })
     ));
 }
 
-fn recorder(fails: bool) -> Recorder {
+fn recorder() -> Recorder {
     Recorder {
         events: channel().0,
         permission: None,
-        fails,
+        fails: |_| false,
     }
 }
 
@@ -294,7 +294,7 @@ fn a_failed_step_counts() {
         let recorder = Recorder {
             events,
             permission: None,
-            fails: true,
+            fails: |_| true,
         };
         let options = StepOptions {
             decide,
@@ -310,6 +310,43 @@ fn a_failed_step_counts() {
         }
         assert_eq!(pipeline.sequence(), 3);
     }
+}
+
+/// A step that failed was latched: what comes next may run at its width, and the report says so.
+#[test]
+fn the_prefill_after_a_failed_step_is_told_as_it_ran() {
+    let (events, told) = channel();
+    let recorder = Recorder {
+        events,
+        permission: None,
+        fails: |step| step % 3 == 1,
+    };
+    let options = StepOptions {
+        decide: Decide::DuringPrefill(PrefillWidth::LastLatched),
+        spin: LONG,
+    };
+    let mut pipeline = StepPipeline::new(HostEngine::new(recorder, options).unwrap(), dispatcher());
+    let mut widths = Vec::new();
+    for step in 0..60u64 {
+        // Down, and up again at once.
+        let action = if step % 20 < 16 { SWING } else { GRASP };
+        pipeline.begin(&step).unwrap();
+        pipeline.decide(&[action]).unwrap();
+        let ended = pipeline.finish();
+        let ran = (told.try_iter()).find_map(|event| match event {
+            Event::Prefill(of, width) if of == step => Some(width),
+            _ => None,
+        });
+        let ran = ran.expect("it ran");
+        match ended {
+            Ok(report) => assert_eq!(report.prefill, ran, "step {step}"),
+            Err(_) => assert_eq!(step % 3, 1),
+        }
+        widths.push(ran);
+    }
+    // Among them steps that come after a failed one whose width was new.
+    let follows = |at: usize| at % 3 == 2 && widths[at] != widths[at - 1];
+    assert!((1..60).any(follows), "{widths:?}");
 }
 
 /// A panic of the step comes out where its end is waited for.

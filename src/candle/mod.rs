@@ -48,7 +48,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where layers run: one of candle's devices, with the scratch memory that its layers share. Clones are the same backend.
 ///
-/// Calls from several threads wait for each other; threads that must not have a backend each.
+/// Any thread may call, several at once too: on the CPU each call that runs has scratch memory of its own, on CUDA they are
+/// enqueued one after the other.
 #[derive(Clone, Debug)]
 pub struct Backend(Arc<Place>);
 
@@ -56,7 +57,8 @@ pub struct Backend(Arc<Place>);
 enum Place {
     Cpu {
         cpu: Cpu,
-        workspace: Mutex<Option<Workspace>>,
+        /// Those that no call uses now.
+        workspaces: Mutex<Vec<Workspace>>,
     },
     #[cfg(feature = "candle-cuda")]
     Cuda(cuda::Place),
@@ -80,7 +82,7 @@ impl Backend {
     pub fn on_cpu(cpu: Cpu) -> Self {
         Self(Arc::new(Place::Cpu {
             cpu,
-            workspace: Mutex::new(None),
+            workspaces: Mutex::default(),
         }))
     }
 
@@ -335,7 +337,7 @@ impl CustomOp1 for Call<'_> {
         };
         let rows = Rows::of(layout, k)?;
         #[allow(irrefutable_let_patterns)] // There are others with CUDA.
-        let (Place::Cpu { cpu, workspace }, Loaded::Cpu { weight, bias }) =
+        let (Place::Cpu { cpu, workspaces }, Loaded::Cpu { weight, bias }) =
             (&*self.linear.backend.0, &*self.linear.loaded)
         else {
             candle_core::bail!("x is on the CPU, the layer is not")
@@ -350,26 +352,26 @@ impl CustomOp1 for Call<'_> {
             ),
         };
         let mut y = vec![bf16::ZERO; rows.rows * n];
-        // A panic in a call leaves nothing in a workspace that the next one reads.
-        let mut workspace = workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let (max_m, max_k) = workspace.as_ref().map_or((0, 0), Workspace::sizes);
-        let workspace = match workspace
-            .as_mut()
-            .filter(|_| rows.rows <= max_m && k <= max_k)
-        {
-            Some(there) => there,
-            None => workspace.insert(cpu.workspace(rows.rows.max(max_m), k.max(max_k))),
+        // One of its own for each call that runs: a call that waits for another one could wait for itself, on a thread of rayon's
+        // that takes up the second while the first one's pieces run.
+        let spare = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = spare().pop();
+        let (max_m, max_k) = last.as_ref().map_or((0, 0), Workspace::sizes);
+        let mut workspace = match last {
+            Some(there) if rows.rows <= max_m && k <= max_k => there,
+            _ => (cpu.try_workspace(rows.rows.max(max_m), k.max(max_k))).map_err(Error::wrap)?,
         };
-        cpu.gemm(
+        let done = cpu.gemm(
             MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)
                 .map_err(Error::wrap)?,
             weight,
             precision,
             bias.as_deref(),
             MatMut::new(&mut y, rows.rows, n).map_err(Error::wrap)?,
-            workspace,
-        )
-        .map_err(Error::wrap)?;
+            &mut workspace,
+        );
+        spare().push(workspace);
+        done.map_err(Error::wrap)?;
         Ok((CpuStorage::BF16(y), self.y_shape(layout)))
     }
 

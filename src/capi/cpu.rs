@@ -148,13 +148,8 @@ pub unsafe extern "C" fn w4ax_workspace_create(
         let make = || {
             // SAFETY: the contract of this function.
             let cpu = unsafe { raw::handle("cpu", cpu)? };
-            let made = cpu::Workspace::try_new(max_m, max_k, cpu.threads);
-            let workspace = made.ok_or_else(|| {
-                let text =
-                    format!("no memory for a workspace of {max_m} tokens and {max_k} inputs");
-                Failure::new(Status::OutOfMemory, text)
-            })?;
-            Ok(Workspace(Mutex::new(workspace)))
+            let made = cpu::Workspace::try_new(max_m, max_k, cpu.threads)?;
+            Ok(Workspace(Mutex::new(made)))
         };
         // SAFETY: the contract of this function.
         unsafe { raw::create("workspace", workspace, make) }

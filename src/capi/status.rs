@@ -107,6 +107,7 @@ impl From<Error> for Failure {
             Error::Config { .. } => Status::BadConfig,
             Error::Place { .. } => Status::WrongPlace,
             Error::Cuda { .. } => Status::CudaFailed,
+            Error::Memory { .. } => Status::OutOfMemory,
             // No entry point runs steps.
             Error::Order { .. } | Error::GraphNode { .. } => Status::Internal,
         };

@@ -92,7 +92,9 @@ impl<'a> Fields<'a> {
         match self.value[field].as_i64() {
             None => Err(self.wrong(field, "a whole number")),
             Some(-1) => Ok(None),
-            Some(size) if size > 0 && size % 32 == 0 => Ok(Some(size as usize)),
+            Some(size) if size > 0 && size % 32 == 0 => usize::try_from(size)
+                .map(Some)
+                .map_err(|_| self.wrong(field, "a size of this machine")),
             Some(size) => Err(self.refuse(
                 &format!("{field} {size}"),
                 "groups are multiples of 32 k, or all of K (-1)",

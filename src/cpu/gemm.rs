@@ -8,7 +8,7 @@ use super::kernel::{Kernel, STREAM_WORDS, Stream, Token};
 use super::operand::{self, Form, Layout};
 use super::panels::PanelBlocks;
 use super::pool::Pool;
-use super::share::{Claims, Disjoint, share};
+use super::share::{Claims, Disjoint, run_pieces, share};
 use super::stream::StreamTiles;
 use super::workspace::{BLOCK_N, Workspace};
 use crate::numerics::round_to_bf16;
@@ -117,10 +117,11 @@ pub(super) fn run(
         };
         let units = n.div_ceil(if prepared.stream { TILE_N } else { BLOCK_N });
         let threads = pool.threads().min(workspace.scratch.len());
-        let claims = Claims::new(units, threads, rows.len() * n * call.w.k() / FORK_PRODUCTS);
+        let products = rows.len().saturating_mul(n).saturating_mul(call.w.k());
+        let claims = Claims::new(units, threads, products / FORK_PRODUCTS);
         let scratch = Disjoint::new(&mut workspace.scratch);
-        pool.run(claims.pieces, &|piece| {
-            // SAFETY: each piece runs once, with a scratch of its own.
+        run_pieces(pool, claims.pieces, &|piece| {
+            // SAFETY: no two pieces have the same number.
             let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
             let job = &job;
             claims.each(|units| match prepared.stream {
@@ -193,7 +194,7 @@ fn prepare(
         let tokens = Disjoint::new(&mut workspace.tokens);
         let worth = layout.tokens * k / FORK_ACTIVATIONS;
         let claims = Claims::new(layout.strips, pool.threads(), worth);
-        pool.run(claims.pieces, &|_| {
+        run_pieces(pool, claims.pieces, &|_| {
             let (words, tokens) = (&words, &tokens);
             claims.each(|strips| {
                 for strip in strips {

@@ -85,7 +85,7 @@ impl Isa {
         }
         Err(Error::Backend {
             asked: format!("CPU path `{}`", self.name()),
-            reason: "this machine has not the instructions".into(),
+            reason: "this machine, or this build, has not the instructions".into(),
         })
     }
 

@@ -100,13 +100,30 @@ impl Cpu {
     /// The scratch memory for calls with up to `max_m` tokens and `max_k` inputs, any N.
     ///
     /// It is bounded in M: more than [`Workspace::MAX_CHUNK`] tokens are worked off in chunks.
+    ///
+    /// It has scratch memory for as many threads as this backend has: another one with more runs on so many of them.
+    ///
+    /// # Panics
+    /// If there is not the memory: [`Cpu::try_workspace`] answers an error.
     pub fn workspace(&self, max_m: usize, max_k: usize) -> Workspace {
-        Workspace::new(max_m, max_k, self.pool.threads())
+        match self.try_workspace(max_m, max_k) {
+            Ok(workspace) => workspace,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// [`Cpu::workspace`], for sizes that somebody else gives.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if there is not the memory, or the sizes do not fit the address space.
+    pub fn try_workspace(&self, max_m: usize, max_k: usize) -> Result<Workspace> {
+        Workspace::try_new(max_m, max_k, self.pool.threads())
     }
 
     /// `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, activations quantised at the given width ([`crate::numerics`]).
     ///
-    /// Nothing is allocated. M = 0 is allowed and does nothing.
+    /// Nothing is allocated but what the [`Pool`] does: [`Rayon`] called from outside of its pool, a few bytes for each piece but
+    /// the first. M = 0 is allowed and does nothing.
     ///
     /// # Errors
     /// [`Error::Shape`] if x has not K columns, y is not `[M, N]` or `bias` has not N values; [`Error::Buffer`] if the
@@ -141,7 +158,7 @@ impl Cpu {
 
     /// [`Cpu::gemm`] with a weight whose k are in another order (GPTQ's `desc_act`): gathers x into `gathered` first.
     ///
-    /// `gathered` is scratch memory of at least `M * K` elements. Nothing is allocated.
+    /// `gathered` is scratch memory of at least `M * K` elements. Allocates as [`Cpu::gemm`] does.
     ///
     /// # Errors
     /// [`Error::Buffer`] if `gathered` is too short; as [`Cpu::gemm`] else.

@@ -7,7 +7,7 @@ pub trait Pool: Send + Sync {
     /// How many pieces to cut a call into.
     fn threads(&self) -> usize;
 
-    /// Runs `piece(0)` to `piece(pieces - 1)`, each exactly once, and returns when all have ended.
+    /// Runs `piece(0)` to `piece(pieces - 1)`, each exactly once, and returns when all have ended. A call whose pool does not panics.
     fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync));
 }
 

@@ -1,5 +1,6 @@
 //! How work and memory are shared among threads.
 
+use super::Pool;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +44,22 @@ impl Claims {
             work(start..self.units.min(start + self.step));
         }
     }
+}
+
+/// Runs `pieces` pieces on a pool's threads, each with a number of its own below `pieces`.
+///
+/// # Panics
+/// If the pool runs more or fewer of them.
+pub(super) fn run_pieces(pool: &dyn Pool, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+    // Numbers are not the pool's to give: safe code of the caller's must not be able to give one twice.
+    let begun = AtomicUsize::new(0);
+    pool.run(pieces, &|_| {
+        let number = begun.fetch_add(1, Ordering::Relaxed);
+        assert!(number < pieces, "the pool ran more than {pieces} pieces");
+        piece(number);
+    });
+    let begun = begun.into_inner();
+    assert_eq!(begun, pieces, "the pool ran {begun} of {pieces} pieces");
 }
 
 /// A mutable slice that several threads write, each in places of its own.

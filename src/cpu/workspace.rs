@@ -38,12 +38,13 @@ impl Workspace {
     /// Tokens that are worked off at a time; a call with more goes through the weights more than once.
     pub const MAX_CHUNK: usize = 256;
 
-    pub(super) fn new(max_m: usize, max_k: usize, threads: usize) -> Self {
-        Self::try_new(max_m, max_k, threads).expect("there is memory for a workspace")
+    pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
+        Self::made(max_m, max_k, threads).ok_or_else(|| Error::Memory {
+            what: format!("a workspace of {max_m} tokens and {max_k} inputs"),
+        })
     }
 
-    /// `None` if there is not the memory, or the sizes do not fit the address space.
-    pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
+    fn made(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
         let chunk = max_m.min(Self::MAX_CHUNK);
         let words = chunk.checked_mul(max_k.checked_next_multiple_of(TILE_K)?)?;
         Some(Self {

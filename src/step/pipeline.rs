@@ -304,8 +304,15 @@ impl<E: StepEngine> StepPipeline<E> {
         self.state = State::Between(None);
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        self.engine.finish()?;
-        let decode = match self.engine.words().executed() {
+        let ended = self.engine.finish();
+        let executed = self.engine.words().executed();
+        let last = self.last;
+        // A step that failed was latched all the same: what comes next may run at its width.
+        if let Some(executed) = executed {
+            self.last = executed.width;
+        }
+        ended?;
+        let decode = match executed {
             Some(executed) if executed.sequence == sequence => executed,
             other => {
                 return Err(Error::Order {
@@ -323,9 +330,8 @@ impl<E: StepEngine> StepPipeline<E> {
         let prefill = match self.engine.options().decide {
             Decide::BeforeStep => decode.width,
             Decide::DuringPrefill(PrefillWidth::Fixed(width)) => width,
-            Decide::DuringPrefill(PrefillWidth::LastLatched) => self.last,
+            Decide::DuringPrefill(PrefillWidth::LastLatched) => last,
         };
-        self.last = decode.width;
         Ok(StepReport {
             sequence,
             decision,

@@ -212,6 +212,12 @@ impl Gptq {
                 reason: format!("must be at least 0, it is {}", self.damping),
             });
         }
+        if hessian.tokens == 0 {
+            return Err(Error::Config {
+                field: "hessian",
+                reason: "has seen no activations: without any, GPTQ is rounding to nearest".into(),
+            });
+        }
         let factor = hessian.inverse_factor(self.damping)?;
         // What an error of 1 in a column costs, once the columns after it have made up for what they can.
         let costs: Vec<f64> = (0..k).map(|i| factor[i * k + i].powi(-2)).collect();

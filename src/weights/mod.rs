@@ -22,6 +22,7 @@ pub use scales::{ScaleType, Scales};
 
 use crate::{Error, MatRef, Result};
 use layout::{TILE_K, TILE_N, Tile};
+use rayon::prelude::*;
 pub(crate) use scales::GroupSums;
 pub use writer::PackedWriter;
 
@@ -88,6 +89,23 @@ impl TryFrom<Option<usize>> for Grouping {
                 value: format!("{size:?}"),
                 range: "32, 64, 128 or one group per channel",
             })
+    }
+}
+
+impl std::str::FromStr for Grouping {
+    type Err = Error;
+
+    /// The name that [`Display`](std::fmt::Display) writes.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for another text.
+    fn from_str(text: &str) -> Result<Self> {
+        let named = |grouping: &Grouping| grouping.to_string() == text;
+        (Self::ALL.into_iter().find(named)).ok_or_else(|| Error::Range {
+            what: "grouping",
+            value: format!("`{text}`"),
+            range: "g32, g64, g128, channel",
+        })
     }
 }
 
@@ -206,12 +224,14 @@ impl PackedWeight {
         }
         let k_tiles = k.div_ceil(TILE_K);
         let mut tiles = vec![Tile::ZERO; n.div_ceil(TILE_N) * k_tiles];
-        for row in 0..n {
-            let tiles = &mut tiles[row / TILE_N * k_tiles..][..k_tiles];
-            for (k, &v) in q.row(row).iter().enumerate() {
-                tiles[k / TILE_K].put(row % TILE_N, k % TILE_K, v);
+        let runs = tiles.par_chunks_mut(k_tiles).enumerate();
+        runs.for_each(|(at, tiles)| {
+            for row in at * TILE_N..n.min((at + 1) * TILE_N) {
+                for (k, &v) in q.row(row).iter().enumerate() {
+                    tiles[k / TILE_K].put(row % TILE_N, k % TILE_K, v);
+                }
             }
-        }
+        });
         Self::from_parts(n, k, grouping, tiles, tiled_scales, tiled_zeros)
     }
 

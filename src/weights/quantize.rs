@@ -269,7 +269,7 @@ impl GroupError {
             Self::Scale(v) => Error::Range {
                 what: "weight scale",
                 value: format!("{v:e}"),
-                range: "what an f16 can hold (f32 and bf16 hold more)",
+                range: "what the type of the scales can hold (65504 in an f16)",
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use super::file::{Entry, metadata, order_view, views};
 use super::{ActOrderWeight, PackedWeight};
-use crate::{Error, Result};
+use crate::{Error, Result, file};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -59,10 +59,7 @@ impl PackedWriter {
             let reason = "the format needs a little-endian machine";
             return Err(Error::format(path.display().to_string(), reason));
         }
-        let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
-        let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
+        let temporary = file::temporary(path)?;
         // An escaped byte of a name takes six, in a weight's metadata twelve; a name stands at most five times. The rest of an
         // entry: type, shape of a few numbers, two offsets.
         let room = (1024 + 5 * 200 * weights + 250 * others + 30 * name_bytes).next_multiple_of(64);
@@ -183,15 +180,10 @@ impl PackedWriter {
             self.file.write_all(&text)?;
             self.file.flush()?;
             self.file.get_ref().sync_all()?;
-            std::fs::rename(&self.temporary, &self.path)
+            file::name(&self.temporary, &self.path)
         };
         write().map_err(|e| Error::io(&self.path, e))?;
         self.finished = true;
-        // The name itself is durable once its folder is. A system that cannot do that keeps the file all the same.
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
-            let _ = folder.sync_all();
-        }
         Ok(())
     }
 }
