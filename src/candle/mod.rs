@@ -164,6 +164,7 @@ impl StepWidth {
 
 /// Where a layer's width comes from.
 #[derive(Clone, Debug)]
+#[non_exhaustive] // A feature adds one.
 pub enum Width {
     /// Always this one.
     Fixed(Precision),

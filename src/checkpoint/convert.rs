@@ -347,7 +347,7 @@ fn carry(
 ) -> Result<()> {
     let shards = &checkpoint.shards;
     for Carried { name, .. } in carried {
-        writer.tensor(name, shards.expect(name)?, |to, written| {
+        writer.tensor_by(name, shards.expect(name)?, |to, written| {
             shards.copy(name, to, written)
         })?;
         summary.carried += 1;

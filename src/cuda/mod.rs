@@ -75,10 +75,16 @@
 //! [`Gpu::new`] answers an [`Error::Backend`](crate::Error::Backend) that says what is missing and what to do about it
 //! ([`Unavailable`] has the cases). Where the crate was built without a CUDA toolkit (docs.rs, say), it says that.
 //!
+//! # Which driver API
+//! cudarc is compiled for one version of the driver API: what `CUDARC_CUDA_VERSION` says (`13000`), or else an nvcc in PATH, or else the
+//! newest that it knows, with entry points that an older driver has not. A program that is built where there is no toolkit sets the variable to
+//! its oldest driver's version (in `.cargo/config.toml`, under `[env]`). The kernels do not depend on it: they ask the driver for what they call.
+//!
 //! # Streams, threads, graphs
 //! One [`Workspace`] serves one stream. Weights and [`Gpu`] are shared freely. Launches use bare addresses and no cudarc
 //! events, so memory must belong to the launch's stream, or be foreign memory whose owner orders it
-//! ([`DeviceMatRef::from_raw`]). What a graph has captured must outlive it.
+//! ([`DeviceMatRef::from_raw`]). What a graph has captured must outlive it:
+//! what makes one is `unsafe` ([`RoutedGraph::capture`], [`SkipGraph::capture`], [`CudaStep`]).
 
 #[rustfmt::skip]
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]

@@ -23,6 +23,8 @@ pub use scales::{ScaleType, Scales};
 use crate::{Error, MatRef, Result};
 use layout::{TILE_K, TILE_N, Tile};
 use rayon::prelude::*;
+/// The version of safetensors whose [`TensorView`](safetensors::tensor::TensorView) [`PackedWriter::tensor`] takes.
+pub use safetensors;
 pub(crate) use scales::GroupSums;
 pub use writer::PackedWriter;
 

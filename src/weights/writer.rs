@@ -17,17 +17,20 @@ use std::path::{Path, PathBuf};
 ///
 /// ```
 /// use w4ax::weights::PackedWriter;
+/// use w4ax::weights::safetensors::{Dtype, tensor::TensorView};
 /// use w4ax::{Grouping, MatRef, PackedFile, Quantize};
 /// # fn main() -> w4ax::Result<()> {
 /// let folder = std::env::temp_dir().join(format!("w4ax-example-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder).unwrap();
 /// let path = folder.join("model.safetensors");
-/// let mut writer = PackedWriter::create(&path, 2, 0, "layers.0".len() * 2)?;
+/// let mut writer = PackedWriter::create(&path, 2, 1, "layers.0".len() * 2 + "norm".len())?;
 /// for name in ["layers.0", "layers.1"] {
 ///     let plain = vec![0.5f32; 32 * 64]; // One layer in memory at a time.
 ///     let weight = Quantize::new(Grouping::G32).pack(MatRef::new(&plain, 32, 64)?)?;
 ///     writer.weight(name, &weight)?;
 /// }
+/// let norm = bytemuck::cast_slice(&[1f32; 64]);
+/// writer.tensor("norm", &TensorView::new(Dtype::F32, vec![64], norm).unwrap())?; // Carried along.
 /// writer.finish()?; // Only now there is a file of that name.
 /// assert_eq!(PackedFile::load(&path)?.weights.len(), 2);
 /// # std::fs::remove_dir_all(&folder).unwrap();
@@ -106,7 +109,11 @@ impl PackedWriter {
         Ok(())
     }
 
-    fn view(&mut self, name: &str, view: &TensorView<'_>) -> Result<()> {
+    /// Adds a tensor that is no weight: a bias, a norm, an embedding.
+    ///
+    /// # Errors
+    /// As [`PackedWriter::weight`].
+    pub fn tensor(&mut self, name: &str, view: &TensorView<'_>) -> Result<()> {
         self.begin(name, view.dtype(), view.shape(), view.data().len())?;
         self.bytes(view.data())
     }
@@ -117,7 +124,7 @@ impl PackedWriter {
     /// [`Error::Io`]; [`Error::Tensor`] if one of its pieces has the name of a tensor that is there.
     pub fn weight(&mut self, name: &str, weight: &PackedWeight) -> Result<()> {
         for (piece, view) in views(name, weight)? {
-            self.view(&piece, &view)?;
+            self.tensor(&piece, &view)?;
         }
         self.entries
             .insert(name.to_owned(), Entry::new(weight, false));
@@ -130,16 +137,16 @@ impl PackedWriter {
     /// As [`PackedWriter::weight`].
     pub fn act_order(&mut self, name: &str, weight: &ActOrderWeight) -> Result<()> {
         self.weight(name, weight.weight())?;
-        self.view(&format!("{name}.order"), &order_view(weight.order())?)?;
+        self.tensor(&format!("{name}.order"), &order_view(weight.order())?)?;
         (self.entries).insert(name.to_owned(), Entry::new(weight.weight(), true));
         Ok(())
     }
 
-    /// Adds another tensor, whose `bytes` bytes `write` writes.
+    /// [`PackedWriter::tensor`], whose bytes `write` writes.
     ///
     /// # Errors
     /// As [`PackedWriter::weight`], and what `write` answers.
-    pub(crate) fn tensor(
+    pub(crate) fn tensor_by(
         &mut self,
         name: &str,
         info: &TensorInfo,
