@@ -2,4 +2,5 @@
 
 mod file;
 mod guide;
+mod recorder;
 mod stack;
