@@ -15,6 +15,15 @@ pub struct Judgement {
     pub drops: bool,
 }
 
+impl Judgement {
+    /// Of no action.
+    pub(super) const NONE: Self = Self {
+        continuity: 0.0,
+        delta: 0.0,
+        drops: false,
+    };
+}
+
 /// Pre-skip prediction and post-skip verification over the actions of one episode. See the [module](super) for the formulas and
 /// the order of calls.
 ///
