@@ -135,17 +135,16 @@ impl Guide {
     /// - [`Error::NotFinite`]: NaN or an infinity, with its position;
     /// - [`Error::Range`]: finite, but so large that the continuity is not.
     ///
-    /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. Then the points
-    /// stand at the start of their gaps.
+    /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. The action that
+    /// ends this moves the points, as any does, from the start of their gaps.
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgement> {
         let (judgement, continuity) = self.follow(actions).inspect_err(|_| self.fail())?;
         self.continuity = continuity;
-        if self.fault {
-            if self.continuity.is_full() {
-                self.fault = false;
-                self.restart_points();
-            }
-        } else if self.config.pre_skip {
+        if self.fault && self.continuity.is_full() {
+            self.fault = false;
+            self.restart_points();
+        }
+        if !self.fault && self.config.pre_skip {
             for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
                 *point = moved(*point, *gap, judgement.delta, &self.config);
             }

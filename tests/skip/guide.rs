@@ -257,6 +257,56 @@ fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
     );
 }
 
+/// k = 2, eta1 = .125: what ends a fault may itself be a drop, and forces layers as it would without the fault.
+#[test]
+fn the_action_that_ends_a_fault_moves_the_points() {
+    let config = SkipConfig {
+        window: 2,
+        eta1: 0.125,
+        eta2: 0.0625,
+        ..SkipConfig::default()
+    };
+    let traces = [
+        // The good actions, the last one's delta, the points; those of the actions as one chunk.
+        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25; ceil(2) layers.
+        ([0.0, 0.25, 1.0], -0.25, [4, 10], [4, 10]), // .25, .75: from -.25 to -.5.
+        ([0.0, 0.0, 8.0], -4.0, [7, 16], [7, 16]),
+        ([0.0, 0.25, 0.5], 0.0, [2, 8], [4, 10]), // In the chunk the drop before it counts.
+        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise: they are at the start as it is.
+    ];
+    for (actions, delta, points, of_chunk) in traces {
+        let actions = actions.map(along);
+        let mut guide = guide(config);
+        let mut chunked = guide.clone();
+        guide.observe(&[f64::NAN; 7]).unwrap_err();
+        for action in &actions[..2] {
+            guide.observe(action).unwrap();
+            assert!(guide.in_fault() && guide.allow_points() == [7, 16]);
+        }
+        let seen = guide.observe(&actions[2]).unwrap();
+        assert!(!guide.in_fault());
+        assert_eq!((seen.delta, guide.allow_points()), (delta, &points[..]));
+        // What came before a fault is forgotten.
+        chunked.observe(&along(3.0)).unwrap();
+        chunked.observe(&[f64::NAN; 7]).unwrap_err();
+        chunked.observe(actions.as_flattened()).unwrap();
+        assert_eq!(chunked.allow_points(), of_chunk);
+    }
+    // Without pre-skip they stay.
+    let mut guide = guide(SkipConfig {
+        pre_skip: false,
+        ..config
+    });
+    guide.fail();
+    for x in [0.0, 0.0, 8.0] {
+        guide.observe(&along(x)).unwrap();
+    }
+    assert_eq!(
+        (guide.in_fault(), guide.allow_points()),
+        (false, &[2, 8][..])
+    );
+}
+
 proptest! {
     /// Points stay in their gaps and move as written; C is the mean over what there is, also for short histories.
     #[test]
