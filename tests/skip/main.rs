@@ -3,5 +3,6 @@
 mod failed;
 mod file;
 mod guide;
+mod layers;
 mod recorder;
 mod stack;
