@@ -38,7 +38,8 @@
 //! are at an episode's start by the delta of the action that filled it. A probability that is NaN does not skip. See [`Guide::observe`].
 //!
 //! # Cost
-//! Nothing is allocated in a step; continuity, allow-points and verification take some tens of nanoseconds (`cargo bench --bench dispatch`).
+//! Nothing is allocated in a step; continuity, allow-points and verification take .12 us of one that does not run again
+//! (`cargo bench --bench dispatch`).
 
 mod config;
 mod continuity;

@@ -246,9 +246,9 @@ impl Skipper {
     ) -> Result<(), S::Error> {
         self.pass(stack)?;
         stack.actions(actions)?;
-        let first = self.guide.judge(actions)?;
-        self.report.judgement = first;
-        self.report.verdict = match first.drops {
+        let mut followed = self.guide.follow(actions)?;
+        self.report.judgement = followed.judgement;
+        self.report.verdict = match followed.judgement.drops {
             false => Verdict::Passed,
             true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
             true => Verdict::RanAgain,
@@ -260,8 +260,10 @@ impl Skipper {
                 self.report.layers_run += 1;
             }
             stack.actions(actions)?;
+            followed = self.guide.follow(actions)?;
+            self.report.judgement = followed.judgement;
         }
-        self.report.judgement = self.guide.observe(actions)?;
+        self.guide.take(followed);
         Ok(())
     }
 
