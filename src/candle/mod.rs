@@ -32,6 +32,10 @@
 //! say what they do).
 //!
 //! On CUDA the launches go to the stream of candle's device, in its context; weights are uploaded when a layer is made.
+//!
+//! # Skipping layers
+//! A decoder of such layers is a [`LayerStack`](crate::skip::LayerStack) whose error is candle's: `?` takes this crate's as well.
+//! `tests/candle/stack.rs` has one.
 
 #[cfg(feature = "candle-cuda")]
 mod cuda;
@@ -45,6 +49,13 @@ use candle_core::{
 use half::bf16;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// As [`Error::wrap`] does it: the words stay, the type does not.
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
+        Self::wrap(error)
+    }
+}
 
 /// Where layers run: one of candle's devices, with the scratch memory that its layers share. Clones are the same backend.
 ///
@@ -69,7 +80,7 @@ impl Backend {
     /// If there is no such backend: [`crate::Error::Backend`] as candle's error; Metal devices, CUDA without the feature `candle-cuda`.
     pub fn new(device: &Device) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::on_cpu(Cpu::new().map_err(Error::wrap)?)),
+            Device::Cpu => Ok(Self::on_cpu(Cpu::new()?)),
             #[cfg(feature = "candle-cuda")]
             Device::Cuda(device) => Ok(Self(Arc::new(Place::Cuda(cuda::Place::new(device)?)))),
             other => candle_core::bail!("w4ax has no backend for {:?}", other.location()),
@@ -361,15 +372,13 @@ impl CustomOp1 for Call<'_> {
             None => workspace.insert(cpu.workspace(rows.rows.max(max_m), k.max(max_k))),
         };
         cpu.gemm(
-            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)
-                .map_err(Error::wrap)?,
+            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)?,
             weight,
             precision,
             bias.as_deref(),
-            MatMut::new(&mut y, rows.rows, n).map_err(Error::wrap)?,
+            MatMut::new(&mut y, rows.rows, n)?,
             workspace,
-        )
-        .map_err(Error::wrap)?;
+        )?;
         Ok((CpuStorage::BF16(y), self.y_shape(layout)))
     }
 
