@@ -4,9 +4,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use w4ax::dispatch::{
-    Action, DispatchConfig, Dispatcher, Kinematics, MAX_WINDOW, MotionScale, Thresholds,
+    ACTION_DIM, Action, DispatchConfig, Dispatcher, Kinematics, MAX_WINDOW, MotionScale, Thresholds,
 };
-use w4ax::skip::{Guide, Layers, SkipConfig};
+use w4ax::skip::{Guide, LayerStack, Layers, SkipConfig, Skipper};
 use w4ax::{Precision, WidthFlag};
 
 /// An arm that swings and slows down, so that all widths come up.
@@ -38,6 +38,38 @@ fn config() -> DispatchConfig {
         theta_fp: 0.5,
     };
     DispatchConfig::new(motion, thresholds)
+}
+
+/// 16 layers without any work, which may be skipped, and an action that is there already.
+struct Nothing<'a>(&'a Action);
+
+impl LayerStack for Nothing<'_> {
+    type Error = w4ax::Error;
+
+    fn layers(&self) -> usize {
+        16
+    }
+
+    fn embed(&mut self) -> w4ax::Result<()> {
+        Ok(())
+    }
+
+    fn run(&mut self, _layer: usize) -> w4ax::Result<()> {
+        Ok(())
+    }
+
+    fn skip_probability(&mut self, _layer: usize) -> w4ax::Result<f32> {
+        Ok(1.0)
+    }
+
+    fn adapt(&mut self, _from: usize, _to: usize) -> w4ax::Result<()> {
+        Ok(())
+    }
+
+    fn actions(&mut self, actions: &mut [f64]) -> w4ax::Result<()> {
+        actions.copy_from_slice(self.0);
+        Ok(())
+    }
 }
 
 fn dispatch(c: &mut Criterion) {
@@ -98,6 +130,15 @@ fn dispatch(c: &mut Criterion) {
             let action = black_box(next());
             guide.judge(action).expect("a good action");
             guide.observe(action).expect("a good action")
+        });
+    });
+
+    let mut skipper = Skipper::new(&SkipConfig::default(), layers).expect("a valid configuration");
+    c.bench_function("skipping: a step over 16 layers that do nothing", |b| {
+        b.iter(|| {
+            let mut stack = Nothing(black_box(next()));
+            let mut action = [0.0; ACTION_DIM];
+            skipper.step(&mut stack, &mut action).is_ok()
         });
     });
 

@@ -97,8 +97,8 @@ fn an_order_of_k_is_the_cpus() -> Result<()> {
     order.shuffle(rng);
     let weight = packed(rng, (n, k), Grouping::G64);
     let weight = ActOrderWeight::new(weight, KOrder::new(order).unwrap()).unwrap();
-    let cpu = Backend::new(&Device::Cpu)?.linear_act_order(&weight, None)?;
-    let cuda = Backend::new(&gpu)?.linear_act_order(&weight, None)?;
+    let cpu = Backend::new(&Device::Cpu)?.linear_act_order(weight.clone(), None)?;
+    let cuda = Backend::new(&gpu)?.linear_act_order(weight, None)?;
     for precision in Precision::ALL {
         for m in [1, 70] {
             let x = random(rng, &[m, k]);

@@ -32,6 +32,10 @@
 //! say what they do).
 //!
 //! On CUDA the launches go to the stream of candle's device, in its context; weights are uploaded when a layer is made.
+//!
+//! # Skipping layers
+//! A decoder of such layers is a [`LayerStack`](crate::skip::LayerStack) whose error is candle's: `?` takes this crate's as well.
+//! `tests/candle/stack.rs` has one.
 
 #[cfg(feature = "candle-cuda")]
 mod cuda;
@@ -45,6 +49,13 @@ use candle_core::{
 use half::bf16;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// As [`Error::wrap`] does it: the words stay, the type does not.
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
+        Self::wrap(error)
+    }
+}
 
 /// Where layers run: one of candle's devices, with the scratch memory that its layers share. Clones are the same backend.
 ///
@@ -71,7 +82,7 @@ impl Backend {
     /// If there is no such backend: [`crate::Error::Backend`] as candle's error; Metal devices, CUDA without the feature `candle-cuda`.
     pub fn new(device: &Device) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::on_cpu(Cpu::new().map_err(Error::wrap)?)),
+            Device::Cpu => Ok(Self::on_cpu(Cpu::new()?)),
             #[cfg(feature = "candle-cuda")]
             Device::Cuda(device) => Ok(Self(Arc::new(Place::Cuda(cuda::Place::new(device)?)))),
             other => candle_core::bail!("w4ax has no backend for {:?}", other.location()),
@@ -121,11 +132,12 @@ impl Backend {
     /// As [`Backend::linear`].
     pub fn linear_act_order(
         &self,
-        weight: &ActOrderWeight,
+        weight: ActOrderWeight,
         bias: Option<&Tensor>,
     ) -> Result<Linear> {
-        let order = Tensor::new(weight.order().as_slice(), &self.device())?;
-        let linear = self.linear(weight.weight().clone(), bias)?;
+        let (weight, order) = weight.into_parts();
+        let order = Tensor::new(order.as_slice(), &self.device())?;
+        let linear = self.linear(weight, bias)?;
         Ok(Linear {
             order: Some(order),
             ..linear
@@ -360,19 +372,18 @@ impl CustomOp1 for Call<'_> {
         let (max_m, max_k) = last.as_ref().map_or((0, 0), Workspace::sizes);
         let mut workspace = match last {
             Some(there) if rows.rows <= max_m && k <= max_k => there,
-            _ => (cpu.try_workspace(rows.rows.max(max_m), k.max(max_k))).map_err(Error::wrap)?,
+            _ => cpu.try_workspace(rows.rows.max(max_m), k.max(max_k))?,
         };
         let done = cpu.gemm(
-            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)
-                .map_err(Error::wrap)?,
+            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)?,
             weight,
             precision,
             bias.as_deref(),
-            MatMut::new(&mut y, rows.rows, n).map_err(Error::wrap)?,
+            MatMut::new(&mut y, rows.rows, n)?,
             &mut workspace,
         );
         spare().push(workspace);
-        done.map_err(Error::wrap)?;
+        done?;
         Ok((CpuStorage::BF16(y), self.y_shape(layout)))
     }
 

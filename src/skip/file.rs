@@ -123,6 +123,17 @@ impl NetworkConfig {
                 "`similarity` has {got} numbers, there are {n} layers"
             ));
         }
+        // JSON has no other: `null` would be read as no number, or as none given.
+        let numbers = [
+            ("static_ratio", self.static_ratio),
+            ("lambda", Some(self.lambda)),
+        ];
+        let similarities = self.similarity.iter().map(|&s| ("similarity", Some(s)));
+        for (field, value) in numbers.into_iter().chain(similarities) {
+            if let Some(value) = value.filter(|value| !value.is_finite()) {
+                return refuse(format!("`{field}` has {value}, it must be finite"));
+            }
+        }
         if let Some(exit) = self.exit.filter(|&exit| exit >= self.layers) {
             return refuse(format!("`exit` is {exit} of {} layers", self.layers));
         }
@@ -134,8 +145,8 @@ impl SkipFile {
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] or [`Error::Tensor`] for networks that are not those of the configuration, [`Error::MissingTensor`] for one that is
-    /// not there.
+    /// [`Error::Io`]; [`Error::Format`] or [`Error::Tensor`] for networks that are not those of the configuration, or a number that is not finite;
+    /// [`Error::MissingTensor`] for a network that is not there.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let file = path.display().to_string();
@@ -269,6 +280,22 @@ impl Controller {
     }
 }
 
+/// Of a tensor that is written or read.
+fn check_finite<T: Copy + Into<f64>>(
+    file: impl Into<String>,
+    name: &str,
+    values: &[T],
+) -> Result<()> {
+    let mut values = values.iter().map(|&value| value.into()).enumerate();
+    match values.find(|(_, value): &(usize, f64)| !value.is_finite()) {
+        None => Ok(()),
+        Some((at, value)) => {
+            let reason = format!("element {at} is {value}, it must be finite");
+            Err(Error::tensor(file, name, reason))
+        }
+    }
+}
+
 /// The tensors of a file that is written.
 struct Tensors<'a> {
     file: &'a str,
@@ -283,13 +310,14 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    fn add<T: bytemuck::Pod>(
+    fn add<T: bytemuck::Pod + Into<f64>>(
         &mut self,
         name: String,
         dtype: Dtype,
         shape: &[usize],
         values: &'a [T],
     ) -> Result<()> {
+        check_finite(self.file, &name, values)?;
         let bytes = bytemuck::cast_slice(values);
         match TensorView::new(dtype, shape.to_vec(), bytes) {
             Ok(view) => self.tensors.push((name, view)),
@@ -339,15 +367,7 @@ impl Reader<'_> {
             return Err(Error::tensor(self.file.name(), name, reason));
         }
         let values: Vec<T> = self.file.read(&name)?;
-        let finite = |value: &T| {
-            let value: f64 = (*value).into();
-            value.is_finite()
-        };
-        if let Some(at) = values.iter().position(|value| !finite(value)) {
-            let value: f64 = values[at].into();
-            let reason = format!("element {at} is {value}, it must be finite");
-            return Err(Error::tensor(self.file.name(), name, reason));
-        }
+        check_finite(self.file.name(), &name, &values)?;
         self.unread.remove(&name);
         Ok(values)
     }

@@ -15,6 +15,21 @@ pub struct Judgement {
     pub drops: bool,
 }
 
+impl Judgement {
+    /// Of no action.
+    pub(super) const NONE: Self = Self {
+        continuity: 0.0,
+        delta: 0.0,
+        drops: false,
+    };
+}
+
+/// A judgement, and the history with its actions: to take or to leave.
+pub(super) struct Followed {
+    pub judgement: Judgement,
+    continuity: Continuity,
+}
+
 /// Pre-skip prediction and post-skip verification over the actions of one episode. See the [module](super) for the formulas and
 /// the order of calls.
 ///
@@ -84,10 +99,10 @@ impl Guide {
     /// # Errors
     /// As [`Guide::observe`].
     pub fn judge<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Judgement> {
-        self.follow(actions).map(|(judgement, _)| judgement)
+        self.follow(actions).map(|followed| followed.judgement)
     }
 
-    fn follow<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<(Judgement, Continuity)> {
+    pub(super) fn follow<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Followed> {
         let chunk = check_chunk(actions)?;
         let mut continuity = self.continuity.clone();
         let (mut drops, mut lowest, mut highest) = (false, f64::INFINITY, f64::NEG_INFINITY);
@@ -116,7 +131,10 @@ impl Guide {
             delta,
             drops,
         };
-        Ok((judgement, continuity))
+        Ok(Followed {
+            judgement,
+            continuity,
+        })
     }
 
     /// Takes in the actions that were used in a step, `[n, 7]` row-major, oldest first, and moves the allow-points.
@@ -126,22 +144,27 @@ impl Guide {
     /// - [`Error::NotFinite`]: NaN or an infinity, with its position;
     /// - [`Error::Range`]: finite, but so large that the continuity is not.
     ///
-    /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. Then the points
-    /// stand at the start of their gaps.
+    /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. The action that
+    /// ends this moves the points, as any does, from the start of their gaps.
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgement> {
-        let (judgement, continuity) = self.follow(actions).inspect_err(|_| self.fail())?;
-        self.continuity = continuity;
-        if self.fault {
-            if self.continuity.is_full() {
-                self.fault = false;
-                self.restart_points();
-            }
-        } else if self.config.pre_skip {
+        let followed = self.follow(actions).inspect_err(|_| self.fail())?;
+        let judgement = followed.judgement;
+        self.take(followed);
+        Ok(judgement)
+    }
+
+    /// Those actions were used.
+    pub(super) fn take(&mut self, followed: Followed) {
+        self.continuity = followed.continuity;
+        if self.fault && self.continuity.is_full() {
+            self.fault = false;
+            self.restart_points();
+        }
+        if !self.fault && self.config.pre_skip {
             for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
-                *point = moved(*point, *gap, judgement.delta, &self.config);
+                *point = moved(*point, *gap, followed.judgement.delta, &self.config);
             }
         }
-        Ok(judgement)
     }
 
     /// Puts it in fault, as a bad action does: nothing is skipped until the window is full again.

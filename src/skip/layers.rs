@@ -98,7 +98,7 @@ impl Layers {
         let n = similarity.len();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| similarity[a].total_cmp(&similarity[b]));
-        // .3 * 10 is a little below 3 in f64.
+        // .29 * 100 is 28.999999999999996 in f64.
         let count = (ratio * n as f64 + 1e-9).floor().max(1.0) as usize;
         order.truncate(count);
         Self::new(n, &order)

@@ -34,11 +34,12 @@
 //! by the lowest delta of the chunk if that is below -eta1 and by the highest one else; a first drop anywhere in it is one.
 //!
 //! # Fail safe
-//! An action that is not finite is an error, and from then on nothing is skipped until the window is full again; then the points stand where they
-//! do at an episode's start. A probability that is NaN does not skip. See [`Guide::observe`].
+//! An action that is not finite is an error, and from then on nothing is skipped until the window is full again; then the points go from where they
+//! are at an episode's start by the delta of the action that filled it. A probability that is NaN does not skip. See [`Guide::observe`].
 //!
 //! # Cost
-//! Nothing is allocated in a step; continuity, allow-points and verification take some tens of nanoseconds (`cargo bench --bench dispatch`).
+//! Nothing is allocated in a step; continuity, allow-points and verification take .12 us of one that does not run again
+//! (`cargo bench --bench dispatch`).
 
 mod config;
 mod continuity;

@@ -11,6 +11,10 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// The hidden state is the stack's own; a [`Skipper`] only says what happens to it next. A step is: [`embed`](Self::embed), the
 /// layers in order, [`actions`](Self::actions), and the same once more if verification asks for it.
+///
+/// There are two: `examples/robot/skipping.rs`, a policy on the backends' GEMMs, an action a step, and `tests/candle/stack.rs`, a decoder on
+/// candle's tensors, 8 actions a step; with the feature `candle` candle's error can be the stack's. On a GPU that decides by itself,
+/// `w4ax::cuda::SkipGraph` stands in the place of both.
 pub trait LayerStack {
     /// What the stack's own calls answer when they fail.
     type Error: From<Error>;
@@ -52,6 +56,8 @@ pub trait LayerStack {
 /// What became of a layer in a step's first pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
+    /// It did not run: the step failed before it, or in it.
+    NotReached,
     /// It ran: it is static.
     Static,
     /// It ran: it lies before its gap's allow-point.
@@ -74,9 +80,11 @@ impl Fate {
 /// What verification has said of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// Nothing: the step failed before there were good actions.
+    NotReached,
     /// No first drop.
     Passed,
-    /// A first drop: the step ran again, with nothing skipped, and that action counts.
+    /// A first drop: the step ran again, with nothing skipped, and that action counts, if none of it failed.
     RanAgain,
     /// A first drop, of an action for which nothing was skipped: it would come out again.
     NothingSkipped,
@@ -93,8 +101,30 @@ pub struct StepReport {
     pub layers_run: usize,
     /// Whether the step ran again.
     pub verdict: Verdict,
-    /// Of the action that was used.
+    /// Of the action that was used. Of a step that failed, the first pass's, or all 0 if there was none.
     pub judgement: Judgement,
+}
+
+impl StepReport {
+    /// No step, of so many layers.
+    fn new(layers: usize, allow_points: &[usize]) -> Self {
+        Self {
+            fates: vec![Fate::NotReached; layers],
+            allow_points: allow_points.to_vec(),
+            layers_run: 0,
+            verdict: Verdict::NotReached,
+            judgement: Judgement::NONE,
+        }
+    }
+
+    /// A step begins: nothing of the last one stays, whatever this one comes to.
+    fn begin(&mut self, allow_points: &[usize]) {
+        self.fates.fill(Fate::NotReached);
+        self.allow_points.copy_from_slice(allow_points);
+        self.layers_run = 0;
+        self.verdict = Verdict::NotReached;
+        self.judgement = Judgement::NONE;
+    }
 }
 
 /// Runs control steps over a [`LayerStack`]. Nothing is allocated in a step.
@@ -154,17 +184,7 @@ impl Skipper {
     /// As [`SkipConfig::validate`].
     pub fn new(config: &SkipConfig, layers: Layers) -> Result<Self> {
         let guide = Guide::new(config, &layers)?;
-        let report = StepReport {
-            fates: vec![Fate::Static; layers.len()],
-            allow_points: guide.allow_points().to_vec(),
-            layers_run: 0,
-            verdict: Verdict::Passed,
-            judgement: Judgement {
-                continuity: 0.0,
-                delta: 0.0,
-                drops: false,
-            },
-        };
+        let report = StepReport::new(layers.len(), guide.allow_points());
         Ok(Self {
             layers,
             guide,
@@ -182,7 +202,7 @@ impl Skipper {
         &self.guide
     }
 
-    /// What the last step did. Of a step that failed, what it did until then.
+    /// What the last step did. Of a step that failed, what it did until then; [`Fate::NotReached`] throughout before any.
     pub const fn report(&self) -> &StepReport {
         &self.report
     }
@@ -212,48 +232,50 @@ impl Skipper {
             }));
         }
         check_chunk(actions)?;
-        self.report
-            .allow_points
-            .copy_from_slice(self.guide.allow_points());
+        self.report.begin(self.guide.allow_points());
         match self.passes(stack, actions) {
-            Ok(judgement) => self.report.judgement = judgement,
+            Ok(()) => Ok(&self.report),
             Err(error) => {
                 self.guide.fail();
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(&self.report)
     }
 
+    /// The report is kept as it goes: an error leaves what was done until then.
     fn passes<S: LayerStack>(
         &mut self,
         stack: &mut S,
         actions: &mut [f64],
-    ) -> Result<Judgement, S::Error> {
-        self.report.verdict = Verdict::Passed;
-        self.report.layers_run = self.pass(stack)?;
+    ) -> Result<(), S::Error> {
+        self.pass(stack)?;
         stack.actions(actions)?;
-        if self.guide.judge(actions)?.drops {
-            self.report.verdict = if self.report.layers_run == self.layers.len() {
-                Verdict::NothingSkipped
-            } else {
-                stack.embed()?;
-                for layer in 0..self.layers.len() {
-                    stack.run(layer)?;
-                }
-                stack.actions(actions)?;
-                self.report.layers_run += self.layers.len();
-                Verdict::RanAgain
-            };
+        let mut followed = self.guide.follow(actions)?;
+        self.report.judgement = followed.judgement;
+        self.report.verdict = match followed.judgement.drops {
+            false => Verdict::Passed,
+            true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
+            true => Verdict::RanAgain,
+        };
+        if self.report.verdict == Verdict::RanAgain {
+            stack.embed()?;
+            for layer in 0..self.layers.len() {
+                stack.run(layer)?;
+                self.report.layers_run += 1;
+            }
+            stack.actions(actions)?;
+            followed = self.guide.follow(actions)?;
+            self.report.judgement = followed.judgement;
         }
-        Ok(self.guide.observe(actions)?)
+        self.guide.take(followed);
+        Ok(())
     }
 
-    /// The layers by the allow-points and the controllers; how many ran.
-    fn pass<S: LayerStack>(&mut self, stack: &mut S) -> Result<usize, S::Error> {
+    /// The layers by the allow-points and the controllers.
+    fn pass<S: LayerStack>(&mut self, stack: &mut S) -> Result<(), S::Error> {
         stack.embed()?;
         let threshold = self.guide.config().threshold;
-        let (mut ran, mut layer) = (0, 0);
+        let mut layer = 0;
         while layer < self.layers.len() {
             let fate = match self.layers.gap_of(layer) {
                 None => Fate::Static,
@@ -274,9 +296,9 @@ impl Skipper {
             };
             stack.run(layer)?;
             self.report.fates[layer] = fate;
-            ran += 1;
+            self.report.layers_run += 1;
             layer += 1;
         }
-        Ok(ran)
+        Ok(())
     }
 }

@@ -84,6 +84,80 @@ fn networks_that_are_not_the_configurations_are_not_saved() {
     refused(&|f| f.config.width = 0, "`width`");
 }
 
+#[test]
+fn numbers_that_are_not_finite_are_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let refused = |change: &dyn Fn(&mut SkipFile)| {
+        let mut file = file();
+        change(&mut file);
+        let error = file.save(&path).unwrap_err();
+        assert!(!path.exists());
+        error
+    };
+    let of_tensor = |change: &dyn Fn(&mut SkipFile), tensor: &str, at: usize| match refused(change)
+    {
+        Error::Tensor {
+            tensor: name,
+            reason,
+            ..
+        } => {
+            assert_eq!(name, tensor);
+            assert!(reason.contains(&format!("element {at} ")), "{reason}");
+        }
+        other => panic!("{tensor}: {other:?}"),
+    };
+    fn adapter(f: &mut SkipFile) -> &mut Adapter {
+        f.adapters.get_mut(&2).unwrap()
+    }
+    fn controller(f: &mut SkipFile) -> &mut Controller {
+        f.controllers.get_mut(&4).unwrap()
+    }
+    of_tensor(&|f| adapter(f).norm[5] = f32::NAN, "adapters.2.norm", 5);
+    of_tensor(
+        &|f| adapter(f).up[3] = bf16::INFINITY,
+        "adapters.2.up.weight",
+        3,
+    );
+    of_tensor(
+        &|f| adapter(f).down[23] = bf16::NAN,
+        "adapters.2.down.weight",
+        23,
+    );
+    of_tensor(
+        &|f| controller(f).norm[0] = f32::INFINITY,
+        "controllers.4.norm",
+        0,
+    );
+    of_tensor(
+        &|f| controller(f).hidden[1] = bf16::NEG_INFINITY,
+        "controllers.4.hidden.weight",
+        1,
+    );
+    of_tensor(
+        &|f| controller(f).out[2] = f32::NEG_INFINITY,
+        "controllers.4.out.weight",
+        2,
+    );
+    of_tensor(&|f| controller(f).bias = f32::NAN, "controllers.4.bias", 0);
+    of_tensor(
+        &|f| f.exit.as_mut().unwrap().norm[1] = f32::NAN,
+        "exit.norm",
+        1,
+    );
+    let of_config = |change: &dyn Fn(&mut SkipFile), field: &str| match refused(change) {
+        Error::Format { reason, .. } => assert!(reason.contains(field), "{reason}"),
+        other => panic!("{field}: {other:?}"),
+    };
+    of_config(&|f| f.config.similarity[2] = f64::NAN, "`similarity`");
+    of_config(&|f| f.config.lambda = f64::INFINITY, "`lambda`");
+    // It would be loaded as none.
+    of_config(
+        &|f| f.config.static_ratio = Some(f64::NAN),
+        "`static_ratio`",
+    );
+}
+
 type Parts = (
     HashMap<String, String>,
     Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,

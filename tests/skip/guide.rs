@@ -1,9 +1,9 @@
-//! Static layers, continuity, allow-points, verification.
+//! Continuity, allow-points, verification.
 
 use proptest::prelude::*;
 use w4ax::Error;
 use w4ax::dispatch::{ACTION_DIM, Action};
-use w4ax::skip::{Continuity, Gap, Guide, Layers, MAX_WINDOW, SkipConfig, Verify};
+use w4ax::skip::{Continuity, Guide, Layers, MAX_WINDOW, SkipConfig, Verify};
 
 /// An action that is `x` along one axis and nothing else.
 fn along(x: f64) -> Action {
@@ -12,53 +12,6 @@ fn along(x: f64) -> Action {
 
 fn guide(config: SkipConfig) -> Guide {
     Guide::new(&config, &Layers::new(16, &[0, 1, 7]).unwrap()).unwrap()
-}
-
-#[test]
-fn the_recorded_similarities_make_the_recorded_layers_static() {
-    let similarity = [
-        0.541, 0.874, 0.968, 0.973, 0.975, 0.976, 0.973, 0.967, 0.973, 0.974, 0.978, 0.979, 0.980,
-        0.984, 0.978, 0.985,
-    ];
-    let picked = |ratio| -> Vec<usize> {
-        let layers = Layers::by_similarity(&similarity, ratio).unwrap();
-        layers.static_layers().collect()
-    };
-    assert_eq!(picked(0.2), [0, 1, 7]);
-    // floor(1.6); at least one; floor(4.8); all.
-    assert_eq!(picked(0.1), [0]);
-    assert_eq!(picked(0.0), [0]);
-    assert_eq!(picked(0.3), [0, 1, 2, 7]);
-    assert_eq!(picked(1.0).len(), 16);
-    let layers = Layers::by_similarity(&similarity, 0.2).unwrap();
-    let gaps = [Gap { start: 2, end: 7 }, Gap { start: 8, end: 16 }];
-    assert_eq!(layers.gaps(), gaps);
-    assert_eq!(layers.dynamic_layers().count(), 13);
-    // .3 of 10 is 3, though .3 * 10 in f64 is a little less than 3 or not.
-    for n in 1..200 {
-        let layers = Layers::by_similarity(&vec![0.5; 10 * n], 0.3).unwrap();
-        assert_eq!(layers.static_layers().count(), 3 * n);
-    }
-}
-
-#[test]
-fn layers_that_are_none_are_refused() {
-    let refused = |result: w4ax::Result<Layers>, name: &str| match result {
-        Err(Error::Range { what, .. } | Error::NotFinite { what, .. }) => assert_eq!(what, name),
-        other => panic!("{other:?}"),
-    };
-    refused(Layers::new(0, &[]), "layers");
-    refused(Layers::new(4, &[4]), "static layers");
-    refused(Layers::new(4, &[1, 1]), "static layers");
-    refused(Layers::by_similarity(&[], 0.2), "layers");
-    refused(Layers::by_similarity(&[0.5, f64::NAN], 0.2), "similarity");
-    for ratio in [-0.1, 1.1, f64::NAN] {
-        refused(Layers::by_similarity(&[0.5], ratio), "static ratio");
-    }
-    assert!(Layers::cosine_similarity(&[1.0], &[1.0, 2.0]).is_err());
-    let cosine = |a: &[f32], b: &[f32]| Layers::cosine_similarity(a, b).unwrap();
-    assert_eq!(cosine(&[3.0, 4.0], &[4.0, 3.0]), 0.96);
-    assert_eq!(cosine(&[0.0, 0.0], &[4.0, 3.0]), 0.0);
 }
 
 #[test]
@@ -195,6 +148,36 @@ fn verification_by_hand() {
     assert_eq!(drops(Verify::Off), [false; 7]);
 }
 
+/// k = 1, eta = .25: deltas of exactly -eta, and of exactly eta and -eta before one that is below.
+#[test]
+fn the_edges_of_verification_by_hand() {
+    let steps = [
+        // The action; by its delta and the one before it: the paper's rule, the first drop.
+        (0.0, false, false),
+        (0.25, false, false), // -.25 after 0: -eta is not below -eta.
+        (1.0, false, true),   // -.5 after -.25: the drop before was none.
+        (1.5, false, false),  // .25.
+        (2.5, false, true),   // -.5 after .25: eta is not above eta.
+        (3.0, false, false),  // .5.
+        (3.75, false, false), // -.25 after .5.
+        (4.0, false, false),  // .5.
+        (4.75, true, true),   // -.5 after .5.
+    ];
+    for (verify, at) in [(Verify::RiseThenDrop, 0), (Verify::FirstDrop, 1)] {
+        let mut guide = guide(SkipConfig {
+            window: 1,
+            eta: 0.25,
+            verify,
+            ..SkipConfig::default()
+        });
+        for (x, rise_then_drop, first_drop) in steps {
+            let seen = guide.observe(&along(x)).unwrap();
+            let expected = [rise_then_drop, first_drop][at];
+            assert_eq!(seen.drops, expected, "{verify:?} at {x}: {}", seen.delta);
+        }
+    }
+}
+
 #[test]
 fn a_chunk_is_one_step() {
     let config = SkipConfig {
@@ -251,6 +234,56 @@ fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
     );
     guide.observe(&[f32::INFINITY; 7]).unwrap_err();
     guide.reset();
+    assert_eq!(
+        (guide.in_fault(), guide.allow_points()),
+        (false, &[2, 8][..])
+    );
+}
+
+/// k = 2, eta1 = .125: what ends a fault may itself be a drop, and forces layers as it would without the fault.
+#[test]
+fn the_action_that_ends_a_fault_moves_the_points() {
+    let config = SkipConfig {
+        window: 2,
+        eta1: 0.125,
+        eta2: 0.0625,
+        ..SkipConfig::default()
+    };
+    let traces = [
+        // The good actions, the last one's delta, the points; those of the actions as one chunk.
+        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25; ceil(2) layers.
+        ([0.0, 0.25, 1.0], -0.25, [4, 10], [4, 10]), // .25, .75: from -.25 to -.5.
+        ([0.0, 0.0, 8.0], -4.0, [7, 16], [7, 16]),
+        ([0.0, 0.25, 0.5], 0.0, [2, 8], [4, 10]), // In the chunk the drop before it counts.
+        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise: they are at the start as it is.
+    ];
+    for (actions, delta, points, of_chunk) in traces {
+        let actions = actions.map(along);
+        let mut guide = guide(config);
+        let mut chunked = guide.clone();
+        guide.observe(&[f64::NAN; 7]).unwrap_err();
+        for action in &actions[..2] {
+            guide.observe(action).unwrap();
+            assert!(guide.in_fault() && guide.allow_points() == [7, 16]);
+        }
+        let seen = guide.observe(&actions[2]).unwrap();
+        assert!(!guide.in_fault());
+        assert_eq!((seen.delta, guide.allow_points()), (delta, &points[..]));
+        // What came before a fault is forgotten.
+        chunked.observe(&along(3.0)).unwrap();
+        chunked.observe(&[f64::NAN; 7]).unwrap_err();
+        chunked.observe(actions.as_flattened()).unwrap();
+        assert_eq!(chunked.allow_points(), of_chunk);
+    }
+    // Without pre-skip they stay.
+    let mut guide = guide(SkipConfig {
+        pre_skip: false,
+        ..config
+    });
+    guide.fail();
+    for x in [0.0, 0.0, 8.0] {
+        guide.observe(&along(x)).unwrap();
+    }
     assert_eq!(
         (guide.in_fault(), guide.allow_points()),
         (false, &[2, 8][..])

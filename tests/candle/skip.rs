@@ -1,0 +1,131 @@
+//! Control steps over the decoder, some of its layers skipped: what comes out, bit for bit, against the layers called by hand.
+
+use candle_core::{DType, Result, Tensor};
+use w4ax::Precision;
+use w4ax::candle::StepWidth;
+use w4ax::dispatch::ACTION_DIM;
+use w4ax::skip::{Fate, Layers, SkipConfig, Skipper, Verdict, Verify};
+
+use crate::stack::{ACTIONS, LAYERS, Stack};
+use crate::{CPU, bits};
+
+/// Biases of the controllers.
+const NO: f32 = -30.0;
+const YES: f32 = 30.0;
+
+/// Layers 0 and 3 are static: gaps 1..3 and 4..6.
+fn skipper(config: SkipConfig) -> Skipper {
+    Skipper::new(&config, Layers::new(LAYERS, &[0, 3]).unwrap()).unwrap()
+}
+
+/// By the controllers alone.
+const BLIND: SkipConfig = SkipConfig {
+    window: SkipConfig::WINDOW,
+    weights: [1.0; ACTION_DIM],
+    eta1: SkipConfig::ETA,
+    eta2: SkipConfig::ETA,
+    eta: SkipConfig::ETA,
+    pre_skip: false,
+    verify: Verify::Off,
+    threshold: SkipConfig::THRESHOLD,
+};
+
+/// One step; its hidden state and its chunk.
+fn step(skipper: &mut Skipper, stack: &mut Stack) -> Result<(Vec<u16>, Vec<f64>)> {
+    let mut actions = vec![f64::NAN; ACTIONS * ACTION_DIM];
+    skipper.step(stack, &mut actions)?;
+    Ok((bits(&stack.hidden), actions))
+}
+
+/// The decoder, nothing beside it.
+fn plainly(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
+    let mut x = stack.input.clone();
+    for layer in 0..LAYERS {
+        x = stack.through(layer, &x)?;
+    }
+    Ok((bits(&x), stack.head(&x)?))
+}
+
+/// Static layers, and an adapter for each gap.
+fn around_the_gaps(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
+    let x = stack.through(0, &stack.input)?;
+    let x = stack.around(1, &x)?;
+    let x = stack.through(3, &x)?;
+    let x = stack.around(4, &x)?;
+    Ok((bits(&x), stack.head(&x)?))
+}
+
+/// The step's width is that of the [`StepWidth`], set before each; what is expected runs at a width of its own.
+#[test]
+fn controllers_decide_at_every_width() -> Result<()> {
+    let width = StepWidth::new();
+    let mut no = Stack::new(11, NO, width.clone())?;
+    let mut yes = Stack::new(11, YES, width.clone())?;
+    let mut skippers = [SkipConfig::default(), BLIND].map(skipper);
+    let mut seen = Vec::new();
+    for precision in Precision::ALL {
+        let expected = Stack::new(11, NO, precision)?;
+        width.set(precision);
+        let whole = plainly(&expected)?;
+        assert_eq!(step(&mut skippers[0], &mut no)?, whole, "{precision}");
+        let report = skippers[0].report();
+        assert_eq!(report.layers_run, LAYERS);
+
+        let shortened = around_the_gaps(&expected)?;
+        assert_eq!(step(&mut skippers[1], &mut yes)?, shortened, "{precision}");
+        let report = skippers[1].report();
+        let ran: Vec<usize> = (0..LAYERS).filter(|&l| report.fates[l].ran()).collect();
+        assert_eq!((ran, report.layers_run), (vec![0, 3], 2));
+        assert!(matches!(report.fates[1], Fate::Skipped(p) if p > 0.99));
+        assert_eq!(report.fates[2], Fate::Covered(1));
+        assert_ne!(shortened, whole);
+        seen.push(whole);
+    }
+    // The same input comes out otherwise at each.
+    assert!(seen.windows(2).all(|pair| pair[0] != pair[1]));
+    Ok(())
+}
+
+/// The actions of random weights jump: a first drop in the chunk, for which the step runs again, whole.
+#[test]
+fn a_step_that_is_verified_is_the_whole_decoder() -> Result<()> {
+    let mut stack = Stack::new(12, YES, Precision::A4)?;
+    let mut skipper = skipper(SkipConfig::default());
+    let made = step(&mut skipper, &mut stack)?;
+    assert_eq!(skipper.report().verdict, Verdict::RanAgain);
+    assert_eq!(skipper.report().layers_run, 2 + LAYERS);
+    assert_eq!(made, plainly(&stack)?);
+    Ok(())
+}
+
+#[test]
+fn an_error_of_candles_is_the_steps_and_then_nothing_is_skipped() -> Result<()> {
+    let mut stack = Stack::new(13, YES, Precision::A8)?;
+    let mut skipper = skipper(BLIND);
+    step(&mut skipper, &mut stack)?;
+    let good = stack.input.clone();
+    let short = good.narrow(1, 0, 32)?.contiguous()?;
+    for (bad, says) in [
+        (good.to_dtype(DType::F32)?, "dtype"),
+        (short, "shape"),
+        // All tokens NaN: an error of this crate's own, as one of candle's.
+        (
+            Tensor::full(f32::NAN, good.dims(), CPU)?.to_dtype(DType::BF16)?,
+            "NaN",
+        ),
+    ] {
+        stack.input = bad;
+        let error: candle_core::Error = step(&mut skipper, &mut stack).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(skipper.guide().in_fault());
+        stack.input = good.clone();
+        assert_eq!(step(&mut skipper, &mut stack)?, plainly(&stack)?);
+        assert_eq!(skipper.report().layers_run, LAYERS);
+        // A chunk of 8 fills a window of 5.
+        assert_eq!(step(&mut skipper, &mut stack)?, around_the_gaps(&stack)?);
+    }
+    let error = skipper.step(&mut stack, &mut [0.0; 8]).unwrap_err();
+    assert!(error.to_string().contains("actions"), "{error}");
+    assert!(!skipper.guide().in_fault());
+    Ok(())
+}
