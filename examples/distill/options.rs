@@ -64,9 +64,6 @@ pub struct Args {
     /// Share of rows that are moved towards the next step of their episode
     #[arg(long, default_value_t = 0.5)]
     pub between: f64,
-    /// Share of rows that are moved towards another row of their task and phase
-    #[arg(long, default_value_t = 0.0)]
-    pub mixed: f64,
     /// Steps of stage 1
     #[arg(long, default_value_t = 400)]
     pub steps_1: usize,
@@ -112,13 +109,11 @@ impl Args {
             disturb: Disturb {
                 noise: self.noise,
                 between: self.between,
-                mixed: self.mixed,
             },
             steps,
             batch: self.batch,
             parts: 2,
             rate: self.rate,
-            decay: 0.0,
             clip: 1.0,
             seed: self.seed,
         }
