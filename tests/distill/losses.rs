@@ -96,6 +96,45 @@ fn stage_2_at_its_ends_is_what_can_be_written_down() {
     );
 }
 
+/// With p in between the two states are mixed by p itself, and what does not run is paid for by 1 - p.
+#[test]
+fn stage_2_in_between_mixes_by_p() {
+    let bench = Bench::new(6, &[0, 3], false);
+    let (frozen, teacher) = (&bench.frozen, &bench.teacher);
+    let networks = Networks::of(&bench.vars);
+    let task = |x: &Tensor| scalar(&frozen.task_loss(x, &teacher.logits).unwrap()).unwrap();
+    let risk = Weights { risk: 0.1, ..PAPER };
+    for p in [0.5f64, 0.25] {
+        bench.decide((p / (1.0 - p)).ln());
+        // The skip of `layer` to `end`, by its share `p`.
+        let mix = |x: &Tensor, layer: usize, end: usize, p: f64| {
+            let adapted = networks.adapter(&format!("adapters.{layer}"), x).unwrap();
+            let full = frozen.run(layer..end, x).unwrap();
+            ((adapted * p).unwrap() + (full * (1.0 - p)).unwrap()).unwrap()
+        };
+        let through = |p: f64| {
+            let x = mix(&teacher.states[1], 1, 3, p);
+            let x = frozen.run(3..5, &x).unwrap();
+            mix(&x, 5, 6, p)
+        };
+        let mixed = task(&through(p));
+        // Two layers saved from 1 to 3, one from 5 to 6.
+        let expected = mixed + 0.01 * (1.0 - p) * 3.0;
+        let loss = scalar(&bench.stage_2(&[1, 5], PAPER)).unwrap();
+        assert!((loss - expected).abs() < 1e-12, "{p}: {loss} {expected}");
+        assert!((mixed - task(&through(p * p))).abs() > 1e-3);
+
+        // With a risk every controller pays, 2 + 1 in each gap, and the drawn one of the second gap for its 1 behind a skip;
+        // p^2 of the risk of whole skips, for 2 layers of each gap from 2 layers each.
+        let logits = frozen.logits(&through(1.0)).unwrap();
+        let distance = losses::risk(&teacher.logits, &logits).unwrap();
+        let distance = scalar(&distance.mean_all().unwrap()).unwrap();
+        let expected = expected + 0.01 * (1.0 - p) * 7.0 + 0.1 * p * p * 8.0 * distance;
+        let loss = scalar(&bench.stage_2(&[1, 5], risk)).unwrap();
+        assert!((loss - expected).abs() < 1e-12, "{p}: {loss} {expected}");
+    }
+}
+
 /// Two tokens' distributions of two values each: by hand.
 #[test]
 fn risk_is_the_distance_of_actions_that_are_drawn() {

@@ -5,6 +5,7 @@ mod optimiser;
 mod rows;
 mod runs;
 mod tiny;
+mod values;
 
 #[path = "../../examples/robot/mod.rs"]
 mod robot;
