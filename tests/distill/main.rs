@@ -1,9 +1,11 @@
 //! The distillation: its gradients, what it draws, that a run can stop and go on, what it says of files that are not its own.
 
+mod inference;
 mod losses;
 mod optimiser;
 mod rows;
 mod runs;
+mod stages;
 mod tiny;
 mod values;
 
