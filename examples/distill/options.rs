@@ -16,6 +16,17 @@ pub const DEEP: &str = concat!(
     "/tests/data/robot-deep/deep_policy.safetensors"
 );
 
+/// What an early exit has no use for.
+const WITHOUT_GAPS: [&str; 7] = [
+    "static_ratio",
+    "no_static",
+    "joint",
+    "lambda",
+    "risk",
+    "whole",
+    "controller_hidden",
+];
+
 #[derive(Parser)]
 #[command(about = "Trains adapters and controllers that skip a policy's layers (DySL-VLA)")]
 pub struct Args {
@@ -38,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     pub joint: bool,
     /// One adapter from this layer's input to the head instead (early exit, DeeR's way)
-    #[arg(long, value_name = "LAYER", conflicts_with_all = ["no_static", "joint"])]
+    #[arg(long, value_name = "LAYER", conflicts_with_all = WITHOUT_GAPS)]
     pub exit: Option<usize>,
     /// What a layer that runs costs in the loss of stage 2
     #[arg(long, default_value_t = 0.01)]

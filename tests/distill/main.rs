@@ -3,12 +3,15 @@
 mod inference;
 mod losses;
 mod optimiser;
+mod program;
 mod rows;
 mod runs;
 mod stages;
 mod tiny;
 mod values;
 
+#[path = "../support/example.rs"]
+mod example;
 #[path = "../../examples/robot/mod.rs"]
 mod robot;
 #[path = "../support/safetensors.rs"]
