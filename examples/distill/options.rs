@@ -16,6 +16,17 @@ pub const DEEP: &str = concat!(
     "/tests/data/robot-deep/deep_policy.safetensors"
 );
 
+/// What an early exit has no use for.
+const WITHOUT_GAPS: [&str; 7] = [
+    "static_ratio",
+    "no_static",
+    "joint",
+    "lambda",
+    "risk",
+    "whole",
+    "controller_hidden",
+];
+
 #[derive(Parser)]
 #[command(about = "Trains adapters and controllers that skip a policy's layers (DySL-VLA)")]
 pub struct Args {
@@ -38,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     pub joint: bool,
     /// One adapter from this layer's input to the head instead (early exit, DeeR's way)
-    #[arg(long, value_name = "LAYER", conflicts_with_all = ["no_static", "joint"])]
+    #[arg(long, value_name = "LAYER", conflicts_with_all = WITHOUT_GAPS)]
     pub exit: Option<usize>,
     /// What a layer that runs costs in the loss of stage 2
     #[arg(long, default_value_t = 0.01)]
@@ -64,9 +75,6 @@ pub struct Args {
     /// Share of rows that are moved towards the next step of their episode
     #[arg(long, default_value_t = 0.5)]
     pub between: f64,
-    /// Share of rows that are moved towards another row of their task and phase
-    #[arg(long, default_value_t = 0.0)]
-    pub mixed: f64,
     /// Steps of stage 1
     #[arg(long, default_value_t = 400)]
     pub steps_1: usize,
@@ -112,13 +120,11 @@ impl Args {
             disturb: Disturb {
                 noise: self.noise,
                 between: self.between,
-                mixed: self.mixed,
             },
             steps,
             batch: self.batch,
             parts: 2,
             rate: self.rate,
-            decay: 0.0,
             clip: 1.0,
             seed: self.seed,
         }

@@ -1,9 +1,17 @@
 //! The distillation: its gradients, what it draws, that a run can stop and go on, what it says of files that are not its own.
 
+mod inference;
 mod losses;
+mod optimiser;
+mod program;
 mod rows;
 mod runs;
+mod stages;
+mod tiny;
+mod values;
 
+#[path = "../support/example.rs"]
+mod example;
 #[path = "../../examples/robot/mod.rs"]
 mod robot;
 #[path = "../support/safetensors.rs"]
@@ -49,13 +57,11 @@ fn plan(seed: u64) -> Plan {
         disturb: Disturb {
             noise: 0.05,
             between: 0.5,
-            mixed: 0.5,
         },
         steps: [5, 6],
         batch: 8,
         parts: 2,
         rate: 1e-3,
-        decay: 0.01,
         clip: 1.0,
         seed,
     }

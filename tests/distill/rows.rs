@@ -3,9 +3,12 @@
 use candle_core::DType;
 use safetensors::Dtype;
 use w4ax::Error;
+use w4ax::cpu::Cpu;
+use w4ax::skip::Layers;
 
 use crate::robot::dataset::Dataset;
-use crate::robot::rollouts::OBS;
+use crate::robot::policy::Policy;
+use crate::robot::rollouts::{INPUT, OBS};
 use crate::tensors::TensorFile;
 use crate::training::batches::{self, Disturb, Pool};
 use crate::training::frozen::Frozen;
@@ -43,6 +46,35 @@ fn layers_change_their_input_as_recorded() {
     }
 }
 
+/// One cosine and one input for both programs: what trains, and what runs.
+#[test]
+fn similarities_and_inputs_are_those_that_the_library_and_the_policy_have() {
+    let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
+    let policy = Policy::unquantised(&POLICY, Cpu::new().unwrap(), 1).unwrap();
+    let some: Vec<usize> = (0..ROWS.len()).step_by(501).collect();
+    let inputs = batches::inputs(&POLICY, &ROWS, &some);
+    for (input, &row) in inputs.iter().zip(&some) {
+        let theirs = policy.input(&ROWS.obs[row], ROWS.task[row].into()).unwrap();
+        assert_eq!(*input, theirs, "{row}");
+    }
+    // One row in eight counts; one of zeros stays zeros in every layer.
+    for rows in [&inputs[..], &inputs[..1], &[[0.0; INPUT]]] {
+        let counted: Vec<_> = rows.iter().copied().step_by(8).collect();
+        let states = frozen.states(&batches::tensor(&counted, DType::F32).unwrap());
+        let states: Vec<Vec<Vec<f32>>> = (states.unwrap().iter())
+            .map(|state| state.to_vec2().unwrap())
+            .collect();
+        let similarity = similarity::of(&frozen, rows).unwrap();
+        assert_eq!(similarity.len(), 16);
+        for (layer, got) in similarity.iter().enumerate() {
+            let tokens = states[layer].iter().zip(&states[layer + 1]);
+            let cosine = |(x, y): (&Vec<f32>, &Vec<f32>)| Layers::cosine_similarity(x, y).unwrap();
+            let wanted = tokens.map(cosine).sum::<f64>() / counted.len() as f64;
+            assert!((got - wanted).abs() < 1e-6, "{layer}: {got}, {wanted}");
+        }
+    }
+}
+
 #[test]
 fn rows_are_disturbed_as_far_as_asked() {
     let pool = Pool::new(&POLICY, &ROWS);
@@ -50,7 +82,6 @@ fn rows_are_disturbed_as_far_as_asked() {
     let still = Disturb {
         noise: 0.0,
         between: 0.0,
-        mixed: 0.0,
     };
     let mut known: Vec<_> = batches::inputs(&POLICY, &ROWS, &ROWS.rows(false));
     known.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -106,7 +137,7 @@ fn plans_that_make_no_sense_are_refused() {
     refused(&|plan| plan.weights.risk = f64::NAN);
     refused(&|plan| plan.disturb.noise = f64::INFINITY);
     refused(&|plan| plan.disturb.between = 1.5);
-    refused(&|plan| plan.disturb.mixed = -0.1);
+    refused(&|plan| plan.disturb.between = f64::NAN);
     refused(&|plan| plan.rate = 0.0);
     refused(&|plan| plan.clip = f64::NAN);
     let exit = Plan {

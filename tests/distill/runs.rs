@@ -8,11 +8,12 @@ use safetensors::Dtype;
 use w4ax::Error;
 use w4ax::skip::{Layers, NetworkConfig, SkipFile};
 
+use crate::robot::rollouts::Tokens;
 use crate::tensors::TensorFile;
 use crate::training::batches::{self, Pool, generator};
 use crate::training::evaluate::Judge;
 use crate::training::frozen::Frozen;
-use crate::training::networks::{self, Sizes};
+use crate::training::networks::{self, Networks, Sizes};
 use crate::training::optimiser::{Optimiser, scalar};
 use crate::training::plan::Plan;
 use crate::training::state::{self, Progress};
@@ -198,6 +199,40 @@ fn a_checkpoint_that_is_not_the_runs_own_is_refused() {
     }
 }
 
+/// One row, layer by layer: which layers ran, and the tokens.
+pub fn alone(
+    frozen: &Frozen,
+    networks: &Networks,
+    layers: &Layers,
+    input: &Tensor,
+    threshold: f64,
+) -> (Vec<bool>, Tokens) {
+    let mut x = frozen.embed(input).unwrap();
+    let mut ran = vec![false; layers.len()];
+    let mut layer = 0;
+    while layer < layers.len() {
+        if let Some(gap) = layers.gap_of(layer) {
+            let p = networks.controller(layer, &x).unwrap();
+            if scalar(&p.squeeze(0).unwrap().squeeze(0).unwrap()).unwrap() > threshold {
+                x = networks.adapter(&format!("adapters.{layer}"), &x).unwrap();
+                layer = layers.gaps()[gap].end;
+                continue;
+            }
+        }
+        x = frozen.block(layer, &x).unwrap();
+        ran[layer] = true;
+        layer += 1;
+    }
+    (ran, tokens(frozen, &x))
+}
+
+/// Of one row's last state.
+pub fn tokens(frozen: &Frozen, x: &Tensor) -> Tokens {
+    let tokens = frozen.tokens(x).unwrap().squeeze(0).unwrap();
+    let tokens = tokens.to_vec1::<u32>().unwrap();
+    std::array::from_fn(|i| u8::try_from(tokens[i]).unwrap())
+}
+
 /// What is evaluated is what the file holds, and a row alone, layer by layer, goes the way that the batch says.
 #[test]
 fn shares_and_errors_are_those_of_rows_run_one_by_one() {
@@ -222,32 +257,10 @@ fn shares_and_errors_are_those_of_rows_run_one_by_one() {
         let (mut ran, mut error) = (0, 0.0);
         for row in 0..rows.len() {
             let input = input.narrow(0, row, 1).unwrap();
-            let mut x = frozen.embed(&input).unwrap();
-            let mut layer = 0;
-            while layer < 16 {
-                if let Some(gap) = layers.gap_of(layer) {
-                    let p = networks.controller(layer, &x).unwrap();
-                    if scalar(&p.squeeze(0).unwrap().squeeze(0).unwrap()).unwrap() > threshold {
-                        x = networks.adapter(&format!("adapters.{layer}"), &x).unwrap();
-                        layer = layers.gaps()[gap].end;
-                        continue;
-                    }
-                }
-                x = frozen.block(layer, &x).unwrap();
-                layer += 1;
-                ran += 1;
-            }
-            let states = frozen.states(&input).unwrap();
-            let tokens = |x: &Tensor| {
-                frozen
-                    .tokens(x)
-                    .unwrap()
-                    .flatten_all()
-                    .unwrap()
-                    .to_vec1::<u32>()
-                    .unwrap()
-            };
-            let squares = tokens(&x).into_iter().zip(tokens(&states[16]));
+            let (run, got) = alone(&frozen, networks, &layers, &input, threshold);
+            ran += run.iter().filter(|&&ran| ran).count();
+            let wanted = tokens(&frozen, &frozen.states(&input).unwrap()[16]);
+            let squares = got.into_iter().zip(wanted);
             let squares =
                 squares.map(|(a, b)| (2.0 * (f64::from(a) - f64::from(b)) / 255.0).powi(2));
             error += squares.sum::<f64>().sqrt();

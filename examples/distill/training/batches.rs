@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::robot::checkpoint::Checkpoint;
-use crate::robot::dataset::{Dataset, PHASES};
+use crate::robot::dataset::Dataset;
 use crate::robot::rollouts::{INPUT, OBS};
 
 /// How a row is disturbed.
@@ -16,9 +16,6 @@ pub struct Disturb {
     pub noise: f64,
     /// The share of rows that are moved towards the next step of their episode, by a uniform share of the way.
     pub between: f64,
-    /// The share of rows that are moved towards another row of their task and phase, by a uniform share of the way: what another episode might look
-    /// like.
-    pub mixed: f64,
 }
 
 /// Rows that steps are drawn from, as the policy's input.
@@ -27,10 +24,6 @@ pub struct Pool {
     inputs: Vec<[f32; INPUT]>,
     /// The row of the next step in the episode, or the row itself at its end.
     next: Vec<usize>,
-    /// Rows of each task and phase.
-    peers: Vec<Vec<usize>>,
-    /// `[rows]`: which of them a row is one of.
-    group: Vec<usize>,
 }
 
 /// Generator of a step's random numbers: any step's can be had without those before it.
@@ -68,21 +61,11 @@ impl Pool {
     pub fn new(checkpoint: &Checkpoint, dataset: &Dataset) -> Self {
         let rows = dataset.rows(false);
         let follows = |i: usize| i + 1 < rows.len() && dataset.same_episode(rows[i], rows[i + 1]);
-        let group = |&row: &usize| {
-            usize::from(dataset.task[row]) * usize::from(PHASES) + usize::from(dataset.phase[row])
-        };
-        let group: Vec<usize> = rows.iter().map(group).collect();
-        let mut peers = vec![Vec::new(); group.iter().max().map_or(0, |last| last + 1)];
-        for (i, &group) in group.iter().enumerate() {
-            peers[group].push(i);
-        }
         Self {
             inputs: inputs(checkpoint, dataset, &rows),
             next: (0..rows.len())
                 .map(|i| i + usize::from(follows(i)))
                 .collect(),
-            peers,
-            group,
         }
     }
 
@@ -96,18 +79,14 @@ impl Pool {
         let one = |_| {
             let row = rng.random_range(0..self.len());
             let mut input = self.inputs[row];
-            let mut towards = |other: usize, way: f32| {
-                for (x, to) in input.iter_mut().zip(&self.inputs[other]).take(OBS) {
+            if rng.random_bool(how.between) {
+                let (next, way) = (&self.inputs[self.next[row]], rng.random::<f32>());
+                for (x, to) in input.iter_mut().zip(next).take(OBS) {
                     *x += way * (to - *x);
                 }
-            };
-            if rng.random_bool(how.between) {
-                towards(self.next[row], rng.random());
             }
-            if rng.random_bool(how.mixed) {
-                let peers = &self.peers[self.group[row]];
-                towards(peers[rng.random_range(0..peers.len())], rng.random());
-            }
+            // Nothing takes it: with it, the files in `tests/data` come out again.
+            let _: u64 = rng.random();
             let std = how.noise * (0.7 * rng.sample::<f64, _>(StandardNormal)).exp();
             for x in &mut input[..OBS] {
                 let noise = std as f32 * rng.sample::<f32, _>(StandardNormal);

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use serde::Serialize;
+use w4ax::calibrate::distance;
 use w4ax::skip::Layers;
 
 use super::frozen::Frozen;
@@ -156,12 +157,6 @@ fn tokens(frozen: &Frozen, x: &Tensor) -> Result<Vec<Tokens>> {
 
 /// The sum over rows of the actions' L2 distance.
 fn sum_of_errors(got: &[Tokens], wanted: &[Tokens]) -> f64 {
-    let distance = |(a, b): (&Tokens, &Tokens)| {
-        let squares = action(a)
-            .into_iter()
-            .zip(action(b))
-            .map(|(a, b)| (a - b).powi(2));
-        squares.sum::<f64>().sqrt()
-    };
-    got.iter().zip(wanted).map(distance).sum()
+    let pairs = got.iter().zip(wanted);
+    pairs.map(|(a, b)| distance(&action(a), &action(b))).sum()
 }

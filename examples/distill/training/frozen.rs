@@ -13,9 +13,7 @@ use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
 
 use crate::robot::checkpoint::{Block, Checkpoint, Matrix};
-
-/// Added to the mean square in rms.
-const EPS: f64 = 1e-5;
+use crate::robot::policy::EPS;
 
 /// The frozen stack: `inp`, the blocks, rms and `head`.
 pub struct Frozen {
@@ -181,7 +179,9 @@ pub fn rms(x: &Tensor) -> Result<Tensor> {
 
 /// `[B, 1]`.
 fn inverse_rms(x: &Tensor) -> Result<Tensor> {
-    (x.sqr()?.mean_keepdim(D::Minus1)? + EPS)?.sqrt()?.recip()
+    (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(EPS))?
+        .sqrt()?
+        .recip()
 }
 
 /// The gradient in x of `rms(x)`, for that of its value.

@@ -89,8 +89,7 @@ pub fn stage_2(
         let full = x.to(frozen, gap.end)?;
         let adapted = networks.adapter(&format!("adapters.{layer}"), &from)?;
         let p = networks.controller(layer, &from)?;
-        let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
-        loss = (loss + (runs * weights.lambda)?)?;
+        loss = (loss + (runs(&p, gap, layer)? * weights.lambda)?)?;
         if weights.distance > 0.0 {
             let far = distance(&adapted, &full.detach())?;
             loss = (loss + (far * weights.distance)?)?;
@@ -100,17 +99,22 @@ pub fn stage_2(
     loss = (loss + task(&x.to(frozen, layers.len())?)?)?;
 
     if weights.whole > 0.0 || weights.risk > 0.0 {
-        let (whole, runs) = whole(frozen, networks, layers, teacher, drawn)?;
+        let (whole, ran) = whole(frozen, networks, layers, teacher, drawn)?;
         if weights.whole > 0.0 {
             loss = (loss + (task(&whole)? * weights.whole)?)?;
         }
         if weights.risk > 0.0 {
             let risk = risk(&teacher.logits, &frozen.logits(&whole.detach())?)?;
             loss = (loss + caution(networks, layers, teacher, &risk, weights)?)?;
-            loss = (loss + (runs * weights.lambda)?)?;
+            loss = (loss + (ran * weights.lambda)?)?;
         }
     }
     Ok(loss)
+}
+
+/// How many of the layers that a skip from `layer` saves still run: the mean over rows of 1 - p, times them.
+fn runs(p: &Tensor, gap: &Gap, layer: usize) -> Result<Tensor> {
+    p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64
 }
 
 /// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of lambda *
@@ -128,9 +132,8 @@ fn caution(
     for gap in layers.gaps() {
         for layer in gap.start..gap.end {
             let p = networks.controller(layer, &teacher.states[layer])?;
-            let runs = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
             let harm = ((p.sqr()? * risk)?.mean_all()? * (gap.end - gap.start) as f64)?;
-            sum = (sum + (runs * weights.lambda)?)?;
+            sum = (sum + (runs(&p, gap, layer)? * weights.lambda)?)?;
             sum = (sum + (harm * weights.risk)?)?;
         }
     }
@@ -164,20 +167,19 @@ fn whole(
     drawn: &[usize],
 ) -> Result<(Tensor, Tensor)> {
     let mut x = Way::new(teacher);
-    let mut runs = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
+    let mut ran = Tensor::zeros((), teacher.logits.dtype(), teacher.logits.device())?;
     for (gap, &layer) in layers.gaps().iter().zip(drawn) {
         let from = x.to(frozen, layer)?;
         if x.own.is_some() {
             let p = networks.controller(layer, &from.detach())?;
-            let run = (p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64)?;
-            runs = (runs + run)?;
+            ran = (ran + runs(&p, gap, layer)?)?;
         }
         x.set(
             gap.end,
             networks.adapter(&format!("adapters.{layer}"), &from)?,
         );
     }
-    Ok((x.to(frozen, layers.len())?, runs))
+    Ok((x.to(frozen, layers.len())?, ran))
 }
 
 /// A state on its way through the stack: the teacher's own until it is set, computed from then on.

@@ -33,6 +33,14 @@ pub enum Failure {
         /// NaN or infinite.
         loss: f64,
     },
+    /// Gradients that are no numbers, though the loss is one.
+    #[error("the norm of the gradients is {norm} at step {step}")]
+    Gradients {
+        /// From 0, of the stage.
+        step: usize,
+        /// NaN or infinite.
+        norm: f64,
+    },
 }
 
 /// `Result` of a training.

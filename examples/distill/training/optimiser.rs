@@ -1,9 +1,11 @@
-//! AdamW, whose moments can be kept in a file: candle-nn's keeps them to itself, and a run that resumes needs them. The arithmetic is the same, bit for bit.
+//! Adam, whose moments can be kept in a file: candle-nn's AdamW keeps them to itself, and a run that resumes needs them. Without decay the arithmetic is the
+//! same, bit for bit.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor, Var};
 
+use super::Failure;
 use super::networks::Parameters;
 
 const BETA_1: f64 = 0.9;
@@ -64,14 +66,19 @@ impl Optimiser {
     /// One step down `gradients`, scaled to a norm of at most `clip`. A variable without a gradient stays as it is.
     ///
     /// # Errors
-    /// candle's.
-    pub fn step(&mut self, gradients: &Parameters, rate: f64, decay: f64, clip: f64) -> Result<()> {
-        self.steps += 1;
+    /// [`Failure::Gradients`] for a norm that is not finite: nothing has changed then; candle's.
+    pub fn step(&mut self, gradients: &Parameters, rate: f64, clip: f64) -> super::Result<()> {
         let mut squares = 0.0;
         for gradient in gradients.values() {
             squares += scalar(&gradient.sqr()?.sum_all()?)?;
         }
-        let shrink = (clip / squares.sqrt()).min(1.0);
+        let norm = squares.sqrt();
+        if !norm.is_finite() {
+            let step = self.steps;
+            return Err(Failure::Gradients { step, norm });
+        }
+        self.steps += 1;
+        let shrink = (clip / norm).min(1.0);
         let scale_1 = 1.0 / (1.0 - BETA_1.powi(self.steps as i32));
         let scale_2 = 1.0 / (1.0 - BETA_2.powi(self.steps as i32));
         let keep = KEEP.min((1 + self.steps) as f64 / (10 + self.steps) as f64);
@@ -84,8 +91,7 @@ impl Optimiser {
                 let first = ((&self.first[name] * BETA_1)? + (&g * (1.0 - BETA_1))?)?;
                 let second = ((&self.second[name] * BETA_2)? + (g.sqr()? * (1.0 - BETA_2))?)?;
                 let direction = ((&first * scale_1)? / ((&second * scale_2)?.sqrt()? + EPS)?)?;
-                let value = (var.as_tensor() * (1.0 - rate * decay))?;
-                var.set(&(value - (direction * rate)?)?.detach())?;
+                var.set(&(var.as_tensor() - (direction * rate)?)?.detach())?;
                 self.first.insert(name.clone(), first.detach());
                 self.second.insert(name.clone(), second.detach());
             }

@@ -31,8 +31,6 @@ pub struct Plan {
     pub parts: usize,
     /// The largest learning rate; it rises linearly over the first steps and falls to 0 along a cosine.
     pub rate: f64,
-    /// AdamW's.
-    pub decay: f64,
     /// The largest norm of a step's gradients.
     pub clip: f64,
     /// Of all random numbers.
@@ -67,7 +65,6 @@ impl Plan {
             ("weight of the distance", self.weights.distance),
             ("weight of the risk", self.weights.risk),
             ("noise", self.disturb.noise),
-            ("decay", self.decay),
         ];
         for (what, value) in sizes {
             if !(value.is_finite() && value >= 0.0) {
@@ -79,16 +76,10 @@ impl Plan {
                 return Err(range(what, value, "above 0, finite"));
             }
         }
-        let shares = [
-            ("share between steps", self.disturb.between),
-            ("share of mixed rows", self.disturb.mixed),
-        ];
-        for (what, value) in shares {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(range(what, value, "[0, 1]"));
-            }
+        match self.disturb.between {
+            0.0..=1.0 => Ok(()),
+            between => Err(range("share between steps", between, "[0, 1]")),
         }
-        Ok(())
     }
 
     /// The layers for these similarities. An exit has no gaps.

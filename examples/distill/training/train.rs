@@ -53,7 +53,7 @@ impl Trainer<'_> {
     /// Trains to the end, or for `limit` steps: then there is nothing yet, but a checkpoint. `report` is told of every step, once it is done.
     ///
     /// # Errors
-    /// As [`state::load`], [`state::save`]; [`Failure::Diverged`]; candle's.
+    /// As [`state::load`], [`state::save`], [`Optimiser::step`]; [`Failure::Diverged`]; candle's.
     pub fn run(
         &self,
         limit: Option<usize>,
@@ -140,12 +140,8 @@ impl Trainer<'_> {
             let stage = stage + 1;
             return Err(Failure::Diverged { stage, step, loss });
         }
-        optimiser.step(
-            &sum,
-            plan.rate_at(step, plan.steps[stage]),
-            plan.decay,
-            plan.clip,
-        )?;
+        let rate = plan.rate_at(step, plan.steps[stage]);
+        optimiser.step(&sum, rate, plan.clip)?;
         Ok(loss)
     }
 
