@@ -82,7 +82,7 @@ fn skip_episode(options: &Options) -> Result<()> {
         episodes.len(),
         options.adapters,
     );
-    let mut methods = methods(&files, options.half, options.few);
+    let mut methods = methods(&files, options);
     if let Some(only) = &options.only {
         let known = |name: &&String| methods.iter().any(|method| method.name == *name);
         if let Some(unknown) = only.iter().find(|name| !known(name)) {

@@ -1,9 +1,10 @@
 //! What is run: skipping by the trajectory, its ablations, and what it is compared with.
 
 use w4ax::Result;
-use w4ax::skip::{SkipConfig, SkipFile, Verify};
+use w4ax::skip::{SkipConfig, SkipFile};
 
-use crate::options::{Options, Setting};
+use crate::options::Options;
+use crate::robot::setting::Verification;
 use crate::robot::skipping::Substitute;
 
 /// The files of networks, each with what errors call it.
@@ -90,16 +91,14 @@ pub struct Method<'a> {
 }
 
 /// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
-pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
-    let dysl = half.config();
-    let fewer = few.config();
-    let paper = SkipConfig {
-        verify: Verify::RiseThenDrop,
-        ..dysl
-    };
-    let unverified = SkipConfig {
-        verify: Verify::Off,
-        ..dysl
+pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
+    let dysl = options.half.config(options.verify);
+    let fewer = options.few.config(options.verify);
+    let paper = options.half.config(Verification::Paper);
+    let unverified = options.half.config(Verification::Off);
+    let defaults = SkipConfig {
+        verify: dysl.verify,
+        ..SkipConfig::default()
     };
     let unguided = SkipConfig {
         pre_skip: false,
@@ -138,7 +137,7 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
         method("DySL, p > .6", main, above(0.6)),
         method("DySL, p > .7", main, above(0.7)),
         method("DySL, p > .8", main, above(0.8)),
-        method("DySL, all etas .05", main, guided(SkipConfig::default())),
+        method("DySL, all etas .05", main, guided(defaults)),
         method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
         method("without pre-skip", main, guided(no_pre_skip)),
