@@ -16,9 +16,11 @@ use crate::robot::networks::AdapterWeights;
 use crate::robot::policy::Policy;
 use crate::robot::rollouts::{Rollouts, action};
 use crate::robot::setting::{HALF, Setting, Verification};
-use crate::robot::setup::{QUANTIZE, dispatchers};
+use crate::robot::setup::{CALIBRATED, QUANTIZE, dispatchers};
 use crate::robot::skipping::Skipping;
 use crate::{Server, example, networks, rollouts};
+
+const DEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot-deep");
 
 /// A server that skips, and the same in this process.
 struct Twin {
@@ -131,6 +133,34 @@ fn skipping_follows_its_own_actions() {
         twin.server.end();
         assert!(!all.contains(&seen), "{options:?} changes nothing");
         all.push(seen);
+    }
+}
+
+/// At the dispatcher's widths, with random networks and as the README starts it.
+#[test]
+fn what_is_not_skipped_runs_at_the_dispatchers_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let file = networks::random(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
+    file.save(&path).unwrap();
+    let deep = |name| Path::new(DEEP).join(name);
+    let of_deep = Rollouts::load(deep("deep_rollouts.safetensors")).unwrap();
+    let (policy, skip) = (deep("deep_policy.safetensors"), deep("skip.safetensors"));
+    for (files, rollouts) in [
+        ((Path::new(TRAINED), path.as_path()), rollouts()),
+        ((policy.as_path(), skip.as_path()), of_deep),
+    ] {
+        let config = HALF.config(Verification::FirstDrop);
+        let mut twin = Twin::start(files, &[], &config, Some(CALIBRATED.as_ref()));
+        let seen = twin.agree(&rollouts, 60);
+        let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
+        let widths: BTreeSet<_> = seen.iter().map(|step| step.2).collect();
+        assert!(
+            ran.len() > 1 && widths.len() > 1,
+            "only {ran:?}, {widths:?}"
+        );
+        twin.server.end();
     }
 }
 
