@@ -17,7 +17,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
 use w4ax::skip::{Adapter, Controller};
 use w4ax::{Error, Result};
@@ -56,8 +55,8 @@ fn skip_episode(options: &Options) -> Result<()> {
         None => Rollouts::load(&options.rollouts)?,
         Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
     };
-    let calibration = Calibration::load(&options.calibration)?;
-    let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &options.calibration)?;
+    let asked = options.calibration.as_deref();
+    let (_, dispatchers) = dispatchers(asked, &options.policy, &checkpoint.tasks)?;
     rollouts.check_tasks(dispatchers.len())?;
     let episodes = rollouts.episodes();
     let episodes = &episodes[..options

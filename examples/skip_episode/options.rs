@@ -36,9 +36,9 @@ pub struct Options {
     /// Run the validation episodes of this dataset instead: what settings are picked on
     #[arg(long, value_name = "FILE", conflicts_with = "rollouts", num_args = 0..=1, default_missing_value = crate::robot::dataset::RECORDED)]
     pub validation: Option<PathBuf>,
-    /// The dispatcher's calibration, JSON
-    #[arg(long, value_name = "FILE", default_value = crate::robot::setup::CALIBRATED)]
-    pub calibration: PathBuf,
+    /// The dispatcher's calibration, JSON [default: calibration.json beside the policy]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
     /// Adapters and controllers, safetensors, as `distill` writes them
     #[arg(long, value_name = "FILE", default_value = deep!("skip"))]
     pub skip: PathBuf,

@@ -16,7 +16,7 @@ use crate::robot::networks::AdapterWeights;
 use crate::robot::policy::Policy;
 use crate::robot::rollouts::{Rollouts, action};
 use crate::robot::setting::{HALF, Setting, Verification};
-use crate::robot::setup::{CALIBRATED, QUANTIZE, dispatchers};
+use crate::robot::setup::QUANTIZE;
 use crate::robot::skipping::Skipping;
 use crate::{Server, example, networks, rollouts};
 
@@ -37,17 +37,27 @@ impl Twin {
         (policy, skip): (&Path, &Path),
         options: &[&str],
         config: &SkipConfig,
-        calibration: Option<&Path>,
+        dynamic: bool,
     ) -> Self {
         let checkpoint = Checkpoint::load(policy).unwrap();
         let files = [policy, skip].map(|path| path.to_str().unwrap());
         let files = ["--policy", files[0], "--skip", files[1]];
-        let width = ["--width", calibration.map_or("a8", |_| "dynamic")];
-        let policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
-        let dispatchers = calibration.map(|path| {
-            let calibration = Calibration::load(path).unwrap();
-            dispatchers(&calibration, &checkpoint.tasks, path).unwrap()
+        let width = ["--width", if dynamic { "dynamic" } else { "a8" }];
+        // Whose thresholds and scales they are is checked here: those beside the policy.
+        let beside = policy.with_file_name("calibration.json");
+        let dispatchers = dynamic.then(|| {
+            let calibration = Calibration::load(beside).unwrap();
+            let dispatcher = |task| {
+                let config = calibration.dispatch_config(task).unwrap();
+                Dispatcher::new(&config).unwrap()
+            };
+            checkpoint
+                .tasks
+                .iter()
+                .map(|task| dispatcher(task))
+                .collect()
         });
+        let policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
         Self {
             server: Server::start_with(&[&files[..], &width, options].concat()),
             skipping: Skipping::load(skip, &policy, AdapterWeights::Packed, config).unwrap(),
@@ -121,7 +131,7 @@ fn skipping_follows_its_own_actions() {
         ),
         (vec!["--verify", "off"], HALF.config(Verification::Off)),
     ] {
-        let mut twin = Twin::start((TRAINED.as_ref(), &path), &options, &config, None);
+        let mut twin = Twin::start((TRAINED.as_ref(), &path), &options, &config, false);
         let seen = twin.agree(&rollouts, 60);
         let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
         assert!(ran.len() > 1, "only {ran:?} with {options:?}");
@@ -152,7 +162,7 @@ fn what_is_not_skipped_runs_at_the_dispatchers_width() {
         ((policy.as_path(), skip.as_path()), of_deep),
     ] {
         let config = HALF.config(Verification::FirstDrop);
-        let mut twin = Twin::start(files, &[], &config, Some(CALIBRATED.as_ref()));
+        let mut twin = Twin::start(files, &[], &config, true);
         let seen = twin.agree(&rollouts, 60);
         let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
         let widths: BTreeSet<_> = seen.iter().map(|step| step.2).collect();

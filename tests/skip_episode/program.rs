@@ -75,17 +75,17 @@ fn the_targets_of_half_and_of_three_tenths_of_the_layers() {
     }
 }
 
-/// Six episodes, one of each task. What is held to DySL's share comes to it by its threshold, in steps of a thousandth.
+/// Two episodes, as each share takes eleven runs. What is held to DySL's share comes to it by its threshold, as near as its
+/// steps allow.
 #[test]
 fn adapters_are_better_than_nothing_in_their_place() {
     let rows = run(&[
         "--widths",
         "bf16",
         "--episodes",
-        "6",
+        "2",
         "--only",
         "identity for adapters",
-        "without two stages",
         "static ratio 10 %",
         "static ratio 30 %",
     ]);
@@ -93,12 +93,11 @@ fn adapters_are_better_than_nothing_in_their_place() {
     let share = number(dysl, "layers_share");
     for method in [
         "identity for adapters",
-        "without two stages",
         "static ratio 10 %",
         "static ratio 30 %",
     ] {
         let row = of(&rows, method);
-        assert!((number(row, "layers_share") - share).abs() < 0.01, "{row}");
+        assert!((number(row, "layers_share") - share).abs() < 0.005, "{row}");
     }
     let identity = of(&rows, "identity for adapters");
     let [error, of_identity] = [dysl, identity].map(|row| number(row, "action_error"));
@@ -150,7 +149,14 @@ fn every_method_at_every_width() {
         for method in ["full", "random skip", "uniform skip"] {
             assert_eq!(of(method)["training_seconds"], Value::Null, "{method}");
         }
-        assert_ne!(identity["action_error"], dysl["action_error"]);
+        let [error, of_identity] = [dysl, identity].map(|row| number(row, "action_error"));
+        // At the dispatcher's widths one episode says nothing: an action changes the widths behind it.
+        let more = if width == "w4ax" {
+            of_identity != error
+        } else {
+            of_identity > 1.1 * error
+        };
+        assert!(more, "{identity} and {dysl}");
         assert_eq!(number(of("early exit (DeeR)"), "layers_share"), exit);
         for (blind, off) in [
             ("random skip", 0.25),
