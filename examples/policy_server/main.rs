@@ -7,8 +7,8 @@
 //! | `{"reset": true, "task": 0}` | `{"ok": true}` |
 //! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
 //!
-//! With `--skip FILE` (guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`), an answer to an observation also has `"layers": 7, "reran": false`: how many layers ran, those of a second pass
-//! counted, and whether there was one.
+//! With `--skip FILE`, guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`, an answer to an observation also has
+//! `"layers": 7, "reran": false`: how many layers ran, those of a second pass counted, and whether there was one.
 //!
 //! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset, gets
 //! `{"error": ".."}` and changes nothing. The end of the input ends the server.

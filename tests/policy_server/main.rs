@@ -280,4 +280,17 @@ fn a_bad_file_is_named() {
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains("rollouts.safetensors"), "{error}");
     }
+    // No other policy's calibration takes the place of one that is not there.
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.safetensors");
+    std::fs::copy(TRAINED, &policy).unwrap();
+    let output = Command::new(example::example("policy_server"))
+        .arg("--policy")
+        .arg(&policy)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("calibration.json"), "{error}");
 }
