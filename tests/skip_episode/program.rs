@@ -104,6 +104,31 @@ fn adapters_are_better_than_nothing_in_their_place() {
     assert!(error < 0.5 * of_identity, "{dysl} and {identity}");
 }
 
+/// DySL as `--verify` says; two episodes have a step that runs again by default.
+#[test]
+fn verification_is_an_option() {
+    let dysl = |verify: &[&str]| {
+        let short = [
+            "--widths",
+            "bf16",
+            "--episodes",
+            "2",
+            "--only",
+            "without verification",
+        ];
+        let rows = run(&[&short[..], verify].concat());
+        let off = of(&rows, "without verification");
+        let [off, dysl] = [off, of(&rows, "DySL")]
+            .map(|row| (number(row, "action_error"), number(row, "reruns")));
+        assert_eq!(off.1, 0.0);
+        (dysl, off)
+    };
+    let (by_default, off) = dysl(&[]);
+    assert!(by_default.1 > 0.0 && by_default != off, "{by_default:?}");
+    assert_eq!(dysl(&["--verify", "first-drop"]).0, by_default);
+    assert_eq!(dysl(&["--verify", "off"]).0, off);
+}
+
 /// An episode, once, through everything.
 #[test]
 fn every_method_at_every_width() {
@@ -193,6 +218,13 @@ fn what_cannot_be_run_is_named() {
     let no_exit = file("no_exit.safetensors", &no_exit);
     let foreign = deep("deep_policy.safetensors");
     let foreign = foreign.to_str().unwrap();
+    let output = skip_episode(folder.path(), &["--half", "0.2,x,0.5"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("--half") && error.contains("eta2 is `x`"),
+        "{error}"
+    );
     for (arguments, words) in [
         (["--skip", other.as_str()], "other.safetensors"),
         (["--skip-exit", no_exit.as_str()], "--skip-exit"),
