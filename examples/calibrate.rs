@@ -1,6 +1,8 @@
 //! Calibrates the dispatcher on recorded episodes: motion scales, thresholds, and what they rest on.
 //!
 //! `cargo run --release --example calibrate -- --rollouts FILE --d-acc 0.07 --eta 0.05 --out FILE`
+//!
+//! With `--validation`, on the episodes of a dataset that the policy was not trained on.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use w4ax::{Error, Precision, Result};
 mod robot;
 
 use robot::checkpoint::{Checkpoint, TRAINED};
+use robot::dataset::{self, Dataset};
 use robot::policy::Policy;
 use robot::rollouts::{self, RECORDED, Rollouts, TASKS, Tokens};
 use robot::setup::QUANTIZE;
@@ -29,7 +32,10 @@ struct Args {
     /// Where the actions at each width come from
     #[arg(long, value_enum, default_value_t = Source::Tokens)]
     from: Source,
-    /// The policy that `--from policy` runs
+    /// Run the policy on the validation episodes of this dataset instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rollouts", "from"], num_args = 0..=1, default_missing_value = dataset::RECORDED)]
+    validation: Option<PathBuf>,
+    /// The policy that `--from policy` and `--validation` run
     #[arg(long, default_value = TRAINED)]
     policy: PathBuf,
     /// Error bound, in action units
@@ -63,13 +69,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let rollouts = Rollouts::load(&args.rollouts)?;
-    let (tasks, at_width) = match args.from {
-        Source::Tokens => (
+    let rollouts = match &args.validation {
+        None => Rollouts::load(&args.rollouts)?,
+        Some(path) => {
+            let checkpoint = Checkpoint::load(&args.policy)?;
+            let mut policy = Policy::unquantised(&checkpoint, Cpu::new()?, 1)?;
+            Rollouts::of_validation(&Dataset::load(path)?, &mut policy)?
+        }
+    };
+    let (tasks, at_width) = match (&args.validation, args.from) {
+        (None, Source::Tokens) => (
             TASKS.map(String::from).to_vec(),
             recorded(&rollouts, &args.rollouts)?,
         ),
-        Source::Policy => computed(&rollouts, &args.policy)?,
+        _ => computed(&rollouts, &args.policy)?,
     };
     rollouts.check_tasks(tasks.len())?;
     let settings = Settings {

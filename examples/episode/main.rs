@@ -158,14 +158,14 @@ fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) ->
     let steps = rollouts.episodes()[at].clone();
     let task = rollouts.task[steps.start];
     let config: &DispatchConfig = robot.dispatchers[task].config();
-    let outcome = if rollouts.success[steps.end - 1] {
-        "succeeded"
-    } else {
-        "failed"
+    let outcome = match &rollouts.success {
+        Some(success) if success[steps.end - 1] => ", succeeded",
+        Some(_) => ", failed",
+        None => "",
     };
     Picture {
         title: format!(
-            "{}, episode {at} ({} steps, recorded with the unquantised policy, {outcome})",
+            "{}, episode {at} ({} steps, recorded with the unquantised policy{outcome})",
             robot.policy.tasks()[task],
             steps.len()
         ),

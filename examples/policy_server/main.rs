@@ -7,8 +7,8 @@
 //! | `{"reset": true, "task": 0}` | `{"ok": true}` |
 //! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
 //!
-//! With `--skip FILE`, an answer to an observation also has `"layers": 7, "reran": false`: how many layers ran, those of a second pass
-//! counted, and whether there was one.
+//! With `--skip FILE`, guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`, an answer to an observation also has
+//! `"layers": 7, "reran": false`: how many layers ran, those of a second pass counted, and whether there was one.
 //!
 //! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset, gets
 //! `{"error": ".."}` and changes nothing. The end of the input ends the server.
@@ -29,6 +29,7 @@ use w4ax::{Error, Precision, Result};
 use lines::{Line, Lines};
 use protocol::{Reply, Request};
 use robot::networks::AdapterWeights;
+use robot::setting::{HALF, Setting, Verification};
 use robot::setup::Setup;
 use robot::skipping::Skipping;
 use session::Session;
@@ -46,6 +47,13 @@ struct Options {
     /// What the adapters' weights are
     #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "skip")]
     adapters: AdapterWeights,
+    /// How skipping is guided: eta1 and eta, eta2, and the probability above which a controller skips. The default was picked for
+    /// the 16-block policy and `skip.safetensors`
+    #[arg(long, value_name = "ETA,ETA2,P", default_value_t = HALF, requires = "skip")]
+    guide: Setting,
+    /// When a step runs again with nothing skipped
+    #[arg(long, value_enum, default_value_t = Verification::FirstDrop, requires = "skip")]
+    verify: Verification,
     #[command(flatten)]
     setup: Setup,
 }
@@ -85,7 +93,11 @@ fn main() -> ExitCode {
 fn serve(options: &Options) -> Result<()> {
     let robot = options.setup.load()?;
     let skipping = match &options.skip {
-        Some(path) => Some(Skipping::load(path, &robot.policy, options.adapters)?),
+        Some(path) => {
+            let config = options.guide.config(options.verify);
+            let policy = &robot.policy;
+            Some(Skipping::load(path, policy, options.adapters, &config)?)
+        }
         None => None,
     };
     let mut session = Session::new(robot, options.width.fixed(), skipping);

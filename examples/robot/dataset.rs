@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use safetensors::Dtype;
-use w4ax::dispatch::ACTION_DIM;
 use w4ax::{Error, Result};
 
 use super::columns::{self, Columns};
-use super::rollouts::{OBS, Tokens};
+use super::rollouts::OBS;
 
 /// The rows that come with the repository.
 pub const RECORDED: &str = concat!(
@@ -18,7 +17,8 @@ pub const RECORDED: &str = concat!(
 /// Phases of an episode: reach, descend, grasp, lift, transport, lower, release, retreat.
 pub const PHASES: u8 = 8;
 
-/// Rows of scripted episodes; every array has one entry a row.
+/// Rows of scripted episodes; every array has one entry a row. The file has the expert's tokens too, and which episodes were
+/// disturbed: nothing here is trained or judged by them.
 #[derive(Debug)]
 pub struct Dataset {
     /// `[rows][25]`: raw observations.
@@ -31,12 +31,8 @@ pub struct Dataset {
     pub t: Vec<i32>,
     /// `[rows]`: 0 to 7, see [`PHASES`].
     pub phase: Vec<u8>,
-    /// `[rows]`: whether the episode was disturbed.
-    pub noisy: Vec<bool>,
     /// `[rows]`: whether the policy was not trained on the row.
     pub val: Vec<bool>,
-    /// `[rows][7]`: the expert's tokens.
-    pub tokens: Vec<Tokens>,
 }
 
 impl Dataset {
@@ -62,12 +58,7 @@ impl Dataset {
             episode: read.integers("episode", &[])?,
             t: read.integers("t", &[])?,
             phase: read.bytes("phase", Dtype::U8, &[])?.to_vec(),
-            noisy: flags(&read, "noisy")?,
             val: flags(&read, "val")?,
-            tokens: (read.bytes("tokens", Dtype::U8, &[ACTION_DIM])?)
-                .as_chunks()
-                .0
-                .to_vec(),
         };
         dataset.check().map_err(|reason| read.refuse(reason))?;
         Ok(dataset)

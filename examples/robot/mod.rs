@@ -13,6 +13,7 @@ pub mod networks;
 pub mod policy;
 pub mod rollouts;
 pub mod rows;
+pub mod setting;
 pub mod setup;
 pub mod skipping;
 pub mod table;

@@ -5,6 +5,8 @@
 //! matrices go through the backend's GEMM, packed or not: an adapter's at the width of the step, a controller's at 8 bits, for what is
 //! skipped must not depend on how coarse the step is.
 
+use std::sync::Arc;
+
 use half::bf16;
 use w4ax::skip::{Adapter, Controller, Layers, SkipFile};
 use w4ax::{Error, MatRef, Precision, Quantize, Result};
@@ -21,20 +23,25 @@ pub enum AdapterWeights {
     Bf16,
 }
 
-/// The networks of a skip file, with all that a step needs: nothing is allocated in one.
+/// The networks of a skip file, with all that a step needs: nothing is allocated in one. Clones have the weights in common.
+#[derive(Clone)]
 pub struct Networks {
-    layers: Layers,
-    /// By layer.
-    adapters: Vec<Option<AdapterLayers>>,
-    controllers: Vec<Option<ControllerLayers>>,
-    /// Where it leads from, and the adapter.
-    exit: Option<(usize, AdapterLayers)>,
+    weights: Arc<Weights>,
     /// `[d]`: rms(x).
     normed: Vec<bf16>,
     /// `[ha]` or `[hc]`, whichever is more.
     inner: Vec<bf16>,
     /// `[d]`.
     out: Vec<bf16>,
+}
+
+struct Weights {
+    layers: Layers,
+    /// By layer.
+    adapters: Vec<Option<AdapterLayers>>,
+    controllers: Vec<Option<ControllerLayers>>,
+    /// Where it leads from, and the adapter.
+    exit: Option<(usize, AdapterLayers)>,
 }
 
 struct AdapterLayers {
@@ -103,11 +110,14 @@ impl Networks {
             (Some(from), Some(exit)) => Some((from, adapter(exit)?)),
             _ => None,
         };
-        Ok(Self {
+        let weights = Weights {
             layers: c.skip_layers()?,
             adapters: adapters.collect::<Result<_>>()?,
             controllers: controllers.collect::<Result<_>>()?,
             exit,
+        };
+        Ok(Self {
+            weights: Arc::new(weights),
             normed: vec![bf16::ZERO; width],
             inner: vec![bf16::ZERO; c.adapter_hidden.max(c.controller_hidden)],
             out: vec![bf16::ZERO; width],
@@ -116,12 +126,12 @@ impl Networks {
 
     /// The stack's static layers and gaps.
     pub fn layers(&self) -> &Layers {
-        &self.layers
+        &self.weights.layers
     }
 
     /// Where the early exit is, if there is one.
     pub fn exit(&self) -> Option<usize> {
-        self.exit.as_ref().map(|(from, _)| *from)
+        self.weights.exit.as_ref().map(|(from, _)| *from)
     }
 
     /// The probability of a skip from `layer`, whose input `x` is.
@@ -134,7 +144,7 @@ impl Networks {
         engine: &mut Engine,
         x: &[f32],
     ) -> Result<f32> {
-        let Some(controller) = self.controllers.get(layer).and_then(Option::as_ref) else {
+        let Some(controller) = self.weights.controllers.get(layer).and_then(Option::as_ref) else {
             return Err(none("controller", layer));
         };
         rms(x, &controller.norm, &mut self.normed);
@@ -157,7 +167,7 @@ impl Networks {
         x: &mut [f32],
         width: StepWidth,
     ) -> Result<()> {
-        let adapter = self.adapters.get(layer).and_then(Option::as_ref);
+        let adapter = self.weights.adapters.get(layer).and_then(Option::as_ref);
         let adapter = adapter.ok_or_else(|| none("adapter", layer))?;
         let buffers = (&mut self.normed[..], &mut self.inner[..], &mut self.out[..]);
         adapter.apply(engine, x, width, buffers)
@@ -168,8 +178,8 @@ impl Networks {
     /// # Errors
     /// [`Error::Range`] for networks without an exit; as [`Engine::gemm`].
     pub fn leave(&mut self, engine: &mut Engine, x: &mut [f32], width: StepWidth) -> Result<()> {
-        let Some((_, exit)) = &self.exit else {
-            return Err(none("exit", self.adapters.len()));
+        let Some((_, exit)) = &self.weights.exit else {
+            return Err(none("exit", self.weights.adapters.len()));
         };
         let buffers = (&mut self.normed[..], &mut self.inner[..], &mut self.out[..]);
         exit.apply(engine, x, width, buffers)

@@ -49,8 +49,8 @@ pub struct Rollouts {
     pub episode: Vec<i32>,
     /// `[steps]`: the step of the episode.
     pub t: Vec<usize>,
-    /// `[steps]`: whether the episode succeeded.
-    pub success: Vec<bool>,
+    /// `[steps]`: whether the episode succeeded; none where that is not recorded.
+    pub success: Option<Vec<bool>>,
     /// `[steps][7]`: tokens of the unquantised policy.
     pub bf16: Vec<Tokens>,
     /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights, where they were recorded.
@@ -78,17 +78,14 @@ impl Rollouts {
         if read.rows() == 0 {
             return Err(read.refuse("`tok_bf16` holds no steps"));
         }
+        let success = read.integers("success", &[])?;
         let rollouts = Self {
             obs: read.floats("obs")?,
             input: read.floats("input")?,
             task: indices(&read, "task")?,
             episode: read.integers("episode", &[])?,
             t: indices(&read, "t")?,
-            success: read
-                .integers("success", &[])?
-                .iter()
-                .map(|&s| s != 0)
-                .collect(),
+            success: Some(success.into_iter().map(|s| s != 0).collect()),
             bf16: tokens(&read, "tok_bf16")?,
             quantized: quantized(&read)?,
             episodes: Vec::new(),
@@ -121,7 +118,7 @@ impl Rollouts {
             task: rows.iter().map(task).collect(),
             episode: rows.iter().map(|&row| dataset.episode[row]).collect(),
             t,
-            success: vec![true; rows.len()],
+            success: None,
             input,
             bf16,
             quantized: None,

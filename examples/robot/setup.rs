@@ -26,9 +26,9 @@ pub struct Setup {
     /// The trained policy, safetensors
     #[arg(long, value_name = "FILE", default_value = TRAINED)]
     pub policy: PathBuf,
-    /// The dispatcher's calibration, JSON
-    #[arg(long, value_name = "FILE", default_value = CALIBRATED)]
-    pub calibration: PathBuf,
+    /// The dispatcher's calibration, JSON [default: calibration.json beside the policy]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
     /// Threads that share a layer, 0 for all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
     pub threads: u16,
@@ -66,12 +66,11 @@ impl Setup {
     /// Loads the files, for steps one at a time.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`], [`Calibration::load`] and [`Policy::new`]; [`Error::Format`] for a calibration that
-    /// lacks a task of the policy.
+    /// As [`Checkpoint::load`], [`dispatchers`] and [`Policy::new`].
     pub fn load_on(&self, compute: impl Into<Compute>) -> Result<Robot> {
         let checkpoint = Checkpoint::load(&self.policy)?;
-        let calibration = Calibration::load(&self.calibration)?;
-        let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &self.calibration)?;
+        let (calibration, dispatchers) =
+            dispatchers(self.calibration.as_deref(), &self.policy, &checkpoint.tasks)?;
         Ok(Robot {
             policy: Policy::new(&checkpoint, QUANTIZE, compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
@@ -96,15 +95,19 @@ pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) ->
     pool.install(job)
 }
 
-/// A dispatcher for each task, at the start of an episode; `file` is what errors call the calibration.
+/// A calibration, and a dispatcher for each task, at the start of an episode. It is the file that was `asked` for, or
+/// `calibration.json` beside the policy's.
 ///
 /// # Errors
-/// [`Error::Format`] for a calibration that lacks a task.
+/// As [`Calibration::load`]; [`Error::Format`] for a calibration that lacks a task.
 pub fn dispatchers(
-    calibration: &Calibration,
+    asked: Option<&Path>,
+    policy: &Path,
     tasks: &[String],
-    file: &Path,
-) -> Result<Vec<Dispatcher>> {
+) -> Result<(Calibration, Vec<Dispatcher>)> {
+    let beside = policy.with_file_name("calibration.json");
+    let file = asked.unwrap_or(&beside);
+    let calibration = Calibration::load(file)?;
     let dispatcher = |task: &String| {
         let config = calibration
             .dispatch_config(task)
@@ -114,5 +117,6 @@ pub fn dispatchers(
             })?;
         Dispatcher::new(&config)
     };
-    tasks.iter().map(dispatcher).collect()
+    let dispatchers = tasks.iter().map(dispatcher).collect::<Result<_>>()?;
+    Ok((calibration, dispatchers))
 }

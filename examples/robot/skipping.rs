@@ -46,18 +46,23 @@ impl Skipping {
         })
     }
 
-    /// The networks of a file, beside that policy, guided as the paper does it.
+    /// The networks of a file, beside that policy.
     ///
     /// # Errors
-    /// As [`SkipFile::load`] and [`Networks::new`].
-    pub fn load(path: &Path, policy: &Policy, weights: AdapterWeights) -> Result<Self> {
+    /// As [`SkipFile::load`], [`Networks::new`] and [`SkipConfig::validate`].
+    pub fn load(
+        path: &Path,
+        policy: &Policy,
+        weights: AdapterWeights,
+        config: &SkipConfig,
+    ) -> Result<Self> {
         let file = SkipFile::load(path)?;
         let (name, shape) = (
             path.display().to_string(),
             (policy.blocks(), policy.width()),
         );
         let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
-        Self::new(&SkipConfig::default(), networks, Substitute::Adapter)
+        Self::new(config, networks, Substitute::Adapter)
     }
 
     /// A control step, as [`Policy::step`]: what runs, runs at the width that the step's latch has read.

@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release --example skip_episode`
 
+mod blind;
 mod method;
 mod options;
 mod plot;
@@ -16,11 +17,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
-use w4ax::skip::Adapter;
+use w4ax::skip::{Adapter, Controller};
 use w4ax::{Error, Result};
 
+use blind::Blind;
 use method::{Files, Method, Networked, Rule, methods};
 use options::{Options, PICTURE};
 use plot::{Picture, Seen};
@@ -29,10 +30,11 @@ use robot::checkpoint::Checkpoint;
 use robot::compute::Compute;
 use robot::dataset::Dataset;
 use robot::draw;
-use robot::networks::{AdapterWeights, Networks};
+use robot::networks::AdapterWeights;
 use robot::policy::Policy;
 use robot::rollouts::Rollouts;
 use robot::setup::{QUANTIZE, dispatchers, in_pool};
+use robot::skipping::{Skipping, Substitute};
 use run::{Recorded, RunWidth, Runner, Step};
 
 fn main() -> ExitCode {
@@ -53,8 +55,8 @@ fn skip_episode(options: &Options) -> Result<()> {
         None => Rollouts::load(&options.rollouts)?,
         Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
     };
-    let calibration = Calibration::load(&options.calibration)?;
-    let dispatchers = dispatchers(&calibration, &checkpoint.tasks, &options.calibration)?;
+    let asked = options.calibration.as_deref();
+    let (_, dispatchers) = dispatchers(asked, &options.policy, &checkpoint.tasks)?;
     rollouts.check_tasks(dispatchers.len())?;
     let episodes = rollouts.episodes();
     let episodes = &episodes[..options
@@ -82,7 +84,7 @@ fn skip_episode(options: &Options) -> Result<()> {
         episodes.len(),
         options.adapters,
     );
-    let mut methods = methods(&files, options.half, options.few);
+    let mut methods = methods(&files, options);
     if let Some(only) = &options.only {
         let known = |name: &&String| methods.iter().any(|method| method.name == *name);
         if let Some(unknown) = only.iter().find(|name| !known(name)) {
@@ -118,8 +120,6 @@ fn skip_episode(options: &Options) -> Result<()> {
 struct Bench<'a> {
     options: &'a Options,
     compute: Compute,
-    /// Blocks and width.
-    shape: (usize, usize),
     plain: Policy,
     packed: Policy,
 }
@@ -128,7 +128,6 @@ impl<'a> Bench<'a> {
     fn new(options: &'a Options, checkpoint: &Checkpoint) -> Result<Self> {
         let compute = Compute::from(Cpu::new()?);
         Ok(Self {
-            shape: (checkpoint.blocks.len(), checkpoint.d()),
             plain: Policy::unquantised(checkpoint, compute.clone(), 1)?,
             packed: Policy::new(checkpoint, QUANTIZE, compute.clone(), 1)?,
             options,
@@ -143,10 +142,11 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// `share` is that of the layers that a blind rule runs.
     fn runner(
-        &self,
+        &mut self,
         rule: &Rule,
-        networks: &Networked,
+        networked: &Networked,
         width: RunWidth,
         share: f64,
     ) -> Result<Runner> {
@@ -154,15 +154,29 @@ impl<'a> Bench<'a> {
             RunWidth::Bf16 => AdapterWeights::Bf16,
             _ => self.options.adapters,
         };
-        let networks = Networks::new(
-            &networks.file,
-            &networks.name,
-            self.shape,
-            weights,
-            QUANTIZE,
-            &self.compute,
-        )?;
-        Runner::new(rule, networks, share, self.options.seed)
+        let (seed, policy) = (self.options.seed, self.policy(width));
+        Ok(match rule {
+            Rule::Full => Runner::Full,
+            Rule::Guided(config, substitute) => {
+                let networks = networked.networks(policy, weights)?;
+                Runner::Guided(Box::new(Skipping::new(config, networks, *substitute)?))
+            }
+            Rule::Blind(pattern) => {
+                let layers = networked.file.config.skip_layers()?;
+                Runner::Blind(Box::new(Blind::new(*pattern, &layers, share, seed)))
+            }
+            Rule::Exit => {
+                let networks = networked.networks(policy, weights)?;
+                if networks.exit().is_none() {
+                    return Err(Error::Range {
+                        what: "--skip-exit",
+                        value: format!("{}, networks without an exit", networked.name),
+                        range: "those of `distill --exit`",
+                    });
+                }
+                Runner::Exit(Box::new(networks))
+            }
+        })
     }
 
     /// All steps, once more: their times count where they are shorter than those of `steps`.
@@ -202,7 +216,7 @@ impl<'a> Bench<'a> {
         {
             bar.set_style(style);
         }
-        let n = self.shape.0;
+        let n = self.plain.blocks();
         let mut rows = Vec::new();
         for &width in widths {
             let mut rules: Vec<Rule> = methods.iter().map(|method| method.rule.clone()).collect();
@@ -243,7 +257,7 @@ impl<'a> Bench<'a> {
         share: f64,
         recorded: &Recorded<'_>,
     ) -> Result<()> {
-        let n = self.shape.0;
+        let n = self.plain.blocks();
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..10 {
             let middle = 0.5 * (low + high);
@@ -300,17 +314,20 @@ impl<'a> Bench<'a> {
 }
 
 fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f64) -> Row {
-    let (file, trained) = (
-        &method.networks.file,
-        matches!(rule, Rule::Guided(..) | Rule::Exit),
-    );
+    let file = &method.networks.file;
+    let parameters = match rule {
+        Rule::Full | Rule::Blind(_) => 0,
+        Rule::Guided(_, Substitute::Adapter) => file.parameters(),
+        Rule::Guided(_, Substitute::Identity) => {
+            let controllers = file.controllers.values();
+            controllers.map(Controller::parameters).sum()
+        }
+        Rule::Exit => file.exit.as_ref().map_or(0, Adapter::parameters),
+    };
+    let trained = parameters > 0;
     // One number a stage.
     let seconds = file.metrics.get("seconds").and_then(|s| s.as_array());
     let seconds = seconds.map(|stages| stages.iter().filter_map(|s| s.as_f64()).sum::<f64>());
-    let parameters = match rule {
-        Rule::Exit => file.exit.as_ref().map_or(0, Adapter::parameters),
-        _ => file.parameters(),
-    };
     Row {
         method: method.name.into(),
         width: width.name(),
@@ -322,7 +339,7 @@ fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f
         action_error: total.error,
         layers_share: total.layers_share,
         reruns: total.reruns,
-        trainable_parameters: if trained { parameters } else { 0 },
+        trainable_parameters: parameters,
         training_seconds: seconds.filter(|_| trained),
         micros: total.micros,
         speedup: full / total.micros,

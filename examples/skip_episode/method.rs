@@ -1,9 +1,17 @@
 //! What is run: skipping by the trajectory, its ablations, and what it is compared with.
 
-use w4ax::Result;
-use w4ax::skip::{SkipConfig, SkipFile, Verify};
+use std::cell::OnceCell;
+use std::path::Path;
 
-use crate::options::{Options, Setting};
+use w4ax::Result;
+use w4ax::skip::{SkipConfig, SkipFile};
+
+use crate::blind::Pattern;
+use crate::options::Options;
+use crate::robot::networks::{AdapterWeights, Networks};
+use crate::robot::policy::Policy;
+use crate::robot::setting::Verification;
+use crate::robot::setup::QUANTIZE;
 use crate::robot::skipping::Substitute;
 
 /// The files of networks, each with what errors call it.
@@ -28,6 +36,32 @@ pub struct Networked {
     pub name: String,
     /// What is in it.
     pub file: SkipFile,
+    /// By what the weights are: made when they are first asked for.
+    networks: [OnceCell<Networks>; 2],
+}
+
+impl Networked {
+    fn load(path: &Path) -> Result<Self> {
+        Ok(Self {
+            name: path.display().to_string(),
+            file: SkipFile::load(path)?,
+            networks: Default::default(),
+        })
+    }
+
+    /// Networks beside that policy, with such weights, which all that are asked for have in common.
+    ///
+    /// # Errors
+    /// As [`Networks::new`].
+    pub fn networks(&self, policy: &Policy, weights: AdapterWeights) -> Result<Networks> {
+        let made = &self.networks[weights as usize];
+        if let Some(networks) = made.get() {
+            return Ok(networks.clone());
+        }
+        let (shape, compute) = ((policy.blocks(), policy.width()), policy.compute());
+        let networks = Networks::new(&self.file, &self.name, shape, weights, QUANTIZE, &compute)?;
+        Ok(made.get_or_init(|| networks).clone())
+    }
 }
 
 impl Files {
@@ -36,19 +70,13 @@ impl Files {
     /// # Errors
     /// As [`SkipFile::load`].
     pub fn load(options: &Options) -> Result<Self> {
-        let load = |path: &std::path::Path| -> Result<Networked> {
-            Ok(Networked {
-                name: path.display().to_string(),
-                file: SkipFile::load(path)?,
-            })
-        };
         Ok(Self {
-            main: load(&options.skip)?,
-            ratio_10: load(&options.skip_10)?,
-            ratio_30: load(&options.skip_30)?,
-            no_static: load(&options.skip_no_static)?,
-            joint: load(&options.skip_joint)?,
-            exit: load(&options.skip_exit)?,
+            main: Networked::load(&options.skip)?,
+            ratio_10: Networked::load(&options.skip_10)?,
+            ratio_30: Networked::load(&options.skip_30)?,
+            no_static: Networked::load(&options.skip_no_static)?,
+            joint: Networked::load(&options.skip_joint)?,
+            exit: Networked::load(&options.skip_exit)?,
         })
     }
 }
@@ -66,17 +94,6 @@ pub enum Rule {
     Exit,
 }
 
-/// Which layers run at a share of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pattern {
-    /// Drawn anew at every step, from all.
-    Random,
-    /// Drawn anew at every step, from those that are not static.
-    RandomDynamic,
-    /// Evenly spaced, the first one among them: every second one at a half.
-    Uniform,
-}
-
 /// A row of the table, but for its width.
 pub struct Method<'a> {
     /// Its name.
@@ -90,16 +107,14 @@ pub struct Method<'a> {
 }
 
 /// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
-pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
-    let dysl = half.config();
-    let fewer = few.config();
-    let paper = SkipConfig {
-        verify: Verify::RiseThenDrop,
-        ..dysl
-    };
-    let unverified = SkipConfig {
-        verify: Verify::Off,
-        ..dysl
+pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
+    let dysl = options.half.config(options.verify);
+    let fewer = options.few.config(options.verify);
+    let paper = options.half.config(Verification::Paper);
+    let unverified = options.half.config(Verification::Off);
+    let defaults = SkipConfig {
+        verify: dysl.verify,
+        ..SkipConfig::default()
     };
     let unguided = SkipConfig {
         pre_skip: false,
@@ -138,7 +153,7 @@ pub fn methods(files: &Files, half: Setting, few: Setting) -> Vec<Method<'_>> {
         method("DySL, p > .6", main, above(0.6)),
         method("DySL, p > .7", main, above(0.7)),
         method("DySL, p > .8", main, above(0.8)),
-        method("DySL, all etas .05", main, guided(SkipConfig::default())),
+        method("DySL, all etas .05", main, guided(defaults)),
         method("DySL, the paper's verification", main, guided(paper)),
         method("without verification", main, guided(unverified)),
         method("without pre-skip", main, guided(no_pre_skip)),

@@ -1,13 +1,11 @@
 //! The command line.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Parser;
-use w4ax::skip::SkipConfig;
 
 use crate::robot::networks::AdapterWeights;
+use crate::robot::setting::{FEW, HALF, Setting, Verification};
 use crate::run::RunWidth;
 
 /// A file of the deeper policy.
@@ -25,71 +23,6 @@ macro_rules! deep {
 /// Where the picture goes if `--plot` does not say.
 pub const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/skip_episode.svg");
 
-/// What the guide and the controllers are told.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Setting {
-    /// eta1, and the eta of verification.
-    pub eta: f64,
-    /// eta2.
-    pub eta2: f64,
-    /// A controller's probability above this skips.
-    pub threshold: f32,
-}
-
-/// Picked on the validation episodes of the training data, as CONTRIBUTING tells.
-pub const HALF: Setting = Setting {
-    eta: 0.2,
-    eta2: 0.02,
-    threshold: 0.5,
-};
-
-/// The same.
-pub const FEW: Setting = Setting {
-    eta: 0.2,
-    eta2: 0.02,
-    threshold: 0.28,
-};
-
-impl Setting {
-    /// The guide's configuration.
-    pub fn config(self) -> SkipConfig {
-        SkipConfig {
-            eta1: self.eta,
-            eta: self.eta,
-            eta2: self.eta2,
-            threshold: self.threshold,
-            ..SkipConfig::default()
-        }
-    }
-}
-
-impl FromStr for Setting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[eta, eta2, threshold]) => {
-                let setting = Self {
-                    eta,
-                    eta2,
-                    threshold: threshold as f32,
-                };
-                let checked = setting.config().validate();
-                checked.map_err(|error| error.to_string())?;
-                Ok(setting)
-            }
-            _ => Err("three numbers are needed, with commas between them".into()),
-        }
-    }
-}
-
-impl fmt::Display for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{},{}", self.eta, self.eta2, self.threshold)
-    }
-}
-
 /// Runs recorded episodes through a policy that skips layers, and through what that is compared with
 #[derive(Parser, Clone, Debug)]
 #[command(name = "skip_episode")]
@@ -103,9 +36,9 @@ pub struct Options {
     /// Run the validation episodes of this dataset instead: what settings are picked on
     #[arg(long, value_name = "FILE", conflicts_with = "rollouts", num_args = 0..=1, default_missing_value = crate::robot::dataset::RECORDED)]
     pub validation: Option<PathBuf>,
-    /// The dispatcher's calibration, JSON
-    #[arg(long, value_name = "FILE", default_value = crate::robot::setup::CALIBRATED)]
-    pub calibration: PathBuf,
+    /// The dispatcher's calibration, JSON [default: calibration.json beside the policy]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
     /// Adapters and controllers, safetensors, as `distill` writes them
     #[arg(long, value_name = "FILE", default_value = deep!("skip"))]
     pub skip: PathBuf,
@@ -133,6 +66,9 @@ pub struct Options {
     /// The same for 30 % of them
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = FEW)]
     pub few: Setting,
+    /// When a step of DySL runs again; the rows that are named after a rule have theirs
+    #[arg(long, value_enum, default_value_t = Verification::FirstDrop)]
+    pub verify: Verification,
     /// Only the methods whose names these are, besides full and DySL
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub only: Option<Vec<String>>,

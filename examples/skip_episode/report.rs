@@ -30,9 +30,10 @@ pub struct Row {
     pub layers_share: f64,
     /// Steps that ran again.
     pub reruns: usize,
-    /// Numbers that were trained beside the policy.
+    /// Numbers that were trained beside the policy, and are used.
     pub trainable_parameters: usize,
-    /// How long that took; none where nothing was, or the file does not say.
+    /// How long the file's training took; none where nothing was trained, or the file does not say. Controllers without their adapters
+    /// have it whole: they were trained beside them.
     pub training_seconds: Option<f64>,
     /// Mean time of a step, the shortest of its repetitions.
     pub micros: f64,

@@ -5,16 +5,13 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
 use w4ax::dispatch::Dispatcher;
 use w4ax::skip::{StepReport, Verdict};
 use w4ax::step::Executed;
-use w4ax::{Error, Precision, Result};
+use w4ax::{Precision, Result};
 
-use crate::method::{Pattern, Rule};
+use crate::blind::Blind;
 use crate::robot::compute::StepWidth;
 use crate::robot::networks::Networks;
 use crate::robot::policy::{Policy, tokens_of};
@@ -81,61 +78,13 @@ pub enum Runner {
     Full,
     /// By the trajectory.
     Guided(Box<Skipping>),
-    /// At this share, without looking.
-    Blind {
-        /// Which.
-        pattern: Pattern,
-        /// Of the layers.
-        share: f64,
-        /// By layer.
-        is_static: Vec<bool>,
-        /// For those that are drawn.
-        rng: Box<ChaCha8Rng>,
-        /// By layer, in this step.
-        runs: Vec<bool>,
-    },
+    /// At a share of the layers, without looking.
+    Blind(Box<Blind>),
     /// Those before the exit.
     Exit(Box<Networks>),
 }
 
 impl Runner {
-    /// For a rule; `share` is that of the layers that a blind one runs.
-    ///
-    /// # Errors
-    /// As [`Skipping::new`]; [`Error::Range`] for an exit that the networks have not.
-    pub fn new(rule: &Rule, networks: Networks, share: f64, seed: u64) -> Result<Self> {
-        Ok(match rule {
-            Rule::Full => Self::Full,
-            Rule::Guided(config, substitute) => {
-                Self::Guided(Box::new(Skipping::new(config, networks, *substitute)?))
-            }
-            Rule::Blind(pattern) => {
-                let n = networks.layers().len();
-                let mut is_static = vec![false; n];
-                if *pattern == Pattern::RandomDynamic {
-                    for layer in networks.layers().static_layers() {
-                        is_static[layer] = true;
-                    }
-                }
-                Self::Blind {
-                    pattern: *pattern,
-                    share,
-                    is_static,
-                    rng: Box::new(ChaCha8Rng::seed_from_u64(seed)),
-                    runs: vec![true; n],
-                }
-            }
-            Rule::Exit if networks.exit().is_some() => Self::Exit(Box::new(networks)),
-            Rule::Exit => {
-                return Err(Error::Range {
-                    what: "--skip-exit",
-                    value: "networks without an exit".into(),
-                    range: "those of `distill --exit`",
-                });
-            }
-        })
-    }
-
     /// What the last step of a guided one did.
     pub fn report(&self) -> Option<&StepReport> {
         match self {
@@ -163,7 +112,9 @@ impl Runner {
             let again = report.verdict == Verdict::RanAgain;
             return Ok((tokens, executed, report.layers_run, again));
         }
-        self.draw();
+        if let Self::Blind(blind) = self {
+            blind.draw();
+        }
         policy.begin_step(width)?;
         policy.embed(std::slice::from_ref(input))?;
         let mut ran = 0;
@@ -187,40 +138,9 @@ impl Runner {
 
     fn runs(&self, layer: usize) -> bool {
         match self {
-            Self::Blind { runs, .. } => runs[layer],
+            Self::Blind(blind) => blind.runs(layer),
             Self::Exit(networks) => networks.exit().is_none_or(|exit| layer < exit),
             _ => true,
-        }
-    }
-
-    /// Which layers a blind step runs.
-    fn draw(&mut self) {
-        let Self::Blind {
-            pattern,
-            share,
-            is_static,
-            rng,
-            runs,
-        } = self
-        else {
-            return;
-        };
-        let n = runs.len();
-        if *pattern == Pattern::Uniform {
-            // As many of the first i as i's part of the share, rounded up.
-            let before = |i: usize| (i as f64 * *share - 1e-9).ceil() as usize;
-            (0..n).for_each(|i| runs[i] = before(i + 1) > before(i));
-            return;
-        }
-        // As many as it takes for the mean to be the share.
-        let mean = *share * n as f64;
-        let count = mean.floor() as usize + usize::from(rng.random::<f64>() < mean.fract());
-        runs.copy_from_slice(is_static);
-        let mut rest: Vec<usize> = (0..n).filter(|&layer| !is_static[layer]).collect();
-        rest.shuffle(rng);
-        let left = count.saturating_sub(n - rest.len());
-        for layer in rest.into_iter().take(left) {
-            runs[layer] = true;
         }
     }
 }

@@ -19,7 +19,12 @@ fn the_rollouts_are_what_their_readme_says() {
         1519
     );
     assert_eq!(
-        [r.obs.len(), r.input.len(), r.task.len(), r.success.len()],
+        [
+            r.obs.len(),
+            r.input.len(),
+            r.task.len(),
+            r.success.as_ref().unwrap().len()
+        ],
         [1519; 4]
     );
     r.check_tasks(6).unwrap();

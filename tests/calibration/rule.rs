@@ -266,6 +266,24 @@ fn the_example_calibrates_from_tokens_and_from_the_policy() {
             "{ours:?} {recorded:?}"
         );
     }
+    // The deeper policy's, as it is beside it; BF16 may differ in its last bit from machine to machine.
+    let deep = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot-deep/");
+    let policy = format!("{deep}deep_policy.safetensors");
+    let ours = run(&["--validation", "--policy", &policy]).unwrap();
+    let kept = Calibration::load(format!("{deep}calibration.json")).unwrap();
+    assert_eq!(ours.thresholds, kept.thresholds);
+    assert_ne!(ours.thresholds, tokens.thresholds);
+    for (ours, kept) in ours.tasks.iter().zip(&kept.tasks) {
+        assert_eq!(ours.name, kept.name);
+        for (ours, kept) in [
+            (ours.motion.mu_max, kept.motion.mu_max),
+            (ours.motion.nu_max, kept.motion.nu_max),
+        ] {
+            assert!((ours / kept - 1.0).abs() < 0.01, "{ours} {kept}");
+        }
+    }
+    let both = run(&["--validation", "--rollouts", "some"]).unwrap_err();
+    assert!(both.contains("--rollouts"), "{both}");
     assert!(run(&["--d-acc", "0"]).unwrap_err().contains("d_acc"));
     assert!(
         run(&["--rollouts", "nowhere"])

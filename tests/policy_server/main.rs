@@ -1,20 +1,25 @@
 //! The `policy_server` example over real pipes.
 
-#[path = "support/example.rs"]
+#[path = "../support/example.rs"]
 mod example;
-#[path = "support/networks.rs"]
+#[path = "../support/networks.rs"]
 mod networks;
-#[path = "../examples/robot/mod.rs"]
+#[path = "../../examples/robot/mod.rs"]
 mod robot;
+
+mod skipping;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use robot::checkpoint::{Checkpoint, TRAINED};
+use robot::policy::Policy;
 use robot::rollouts::{RECORDED, Rollouts, action};
 use robot::setup::{CALIBRATED, QUANTIZE};
 use serde_json::{Value, json};
 use w4ax::Precision;
 use w4ax::calibrate::Calibration;
+use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
 
 struct Server {
@@ -160,12 +165,10 @@ fn a_fixed_width_stays() {
 /// The server's answers are those of the dispatcher and the policy in this process.
 #[test]
 fn the_dynamic_width_follows_its_own_actions() {
-    use robot::checkpoint::{Checkpoint, TRAINED};
     let rollouts = rollouts();
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let calibration = Calibration::load(CALIBRATED).unwrap();
-    let cpu = w4ax::cpu::Cpu::new().unwrap();
-    let mut policy = robot::policy::Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+    let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let mut server = Server::start("dynamic");
     let mut widths = std::collections::BTreeSet::new();
     for episode in [&rollouts.episodes()[0], &rollouts.episodes()[7]] {
@@ -193,46 +196,6 @@ fn the_dynamic_width_follows_its_own_actions() {
         }
     }
     assert!(widths.len() > 1, "only {widths:?}");
-    server.end();
-}
-
-/// The server's answers are those of the same networks in this process; a reset is the start of an episode for skipping too.
-#[test]
-fn skipping_follows_its_own_actions() {
-    use robot::checkpoint::{Checkpoint, TRAINED};
-    use robot::networks::AdapterWeights;
-    use robot::skipping::Skipping;
-    let rollouts = rollouts();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("skip.safetensors");
-    let checkpoint = Checkpoint::load(TRAINED).unwrap();
-    let file = networks::random(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
-    file.save(&path).unwrap();
-    let cpu = w4ax::cpu::Cpu::new().unwrap();
-    let mut policy = robot::policy::Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
-    let mut skipping = Skipping::load(&path, &policy, AdapterWeights::Packed).unwrap();
-    let skip = path.to_str().unwrap();
-    let mut server = Server::start_with(&["--width", "a8", "--skip", skip]);
-    let mut seen = std::collections::BTreeSet::new();
-    for episode in [&rollouts.episodes()[0], &rollouts.episodes()[7]] {
-        let task = rollouts.task[episode.start];
-        server.reset(task);
-        skipping.skipper.reset();
-        for row in episode.clone().take(60) {
-            let answer = server.step_of(&rollouts.obs[row], 6);
-            let input = policy.input(&rollouts.obs[row], task).unwrap();
-            let (tokens, _) = skipping.step(&mut policy, &input, Precision::A8).unwrap();
-            let report = skipping.skipper.report();
-            let reran = report.verdict == w4ax::skip::Verdict::RanAgain;
-            let expected = json!({
-                "action": action(&tokens), "width": 8, "sensitivity": null,
-                "layers": report.layers_run, "reran": reran
-            });
-            assert_eq!(answer, expected, "row {row}");
-            seen.insert(report.layers_run);
-        }
-    }
-    assert!(seen.len() > 2, "only {seen:?}");
     server.end();
 }
 
@@ -317,4 +280,17 @@ fn a_bad_file_is_named() {
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains("rollouts.safetensors"), "{error}");
     }
+    // No other policy's calibration takes the place of one that is not there.
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.safetensors");
+    std::fs::copy(TRAINED, &policy).unwrap();
+    let output = Command::new(example::example("policy_server"))
+        .arg("--policy")
+        .arg(&policy)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("calibration.json"), "{error}");
 }

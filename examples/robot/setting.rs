@@ -1,0 +1,106 @@
+//! What the guide and the controllers are told on a command line.
+
+use std::fmt;
+use std::str::FromStr;
+
+use w4ax::skip::{SkipConfig, Verify};
+use w4ax::{Error, Result};
+
+/// Three numbers with commas between them: `ETA,ETA2,P`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting {
+    /// eta1, and the eta of verification.
+    pub eta: f64,
+    /// eta2.
+    pub eta2: f64,
+    /// A controller's probability above this skips.
+    pub threshold: f32,
+}
+
+/// For half of the layers: picked on the validation episodes of the training data, as CONTRIBUTING tells.
+pub const HALF: Setting = Setting {
+    eta: 0.2,
+    eta2: 0.02,
+    threshold: 0.5,
+};
+
+/// For 30 % of them: the same.
+pub const FEW: Setting = Setting {
+    eta: 0.2,
+    eta2: 0.02,
+    threshold: 0.28,
+};
+
+/// When a step runs again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Verification {
+    /// Never
+    Off,
+    /// After a rise and then a drop
+    Paper,
+    /// After a drop that follows no drop
+    FirstDrop,
+}
+
+impl From<Verification> for Verify {
+    fn from(verification: Verification) -> Self {
+        match verification {
+            Verification::Off => Self::Off,
+            Verification::Paper => Self::RiseThenDrop,
+            Verification::FirstDrop => Self::FirstDrop,
+        }
+    }
+}
+
+impl Setting {
+    /// The guide's configuration.
+    pub fn config(self, verification: Verification) -> SkipConfig {
+        SkipConfig {
+            eta1: self.eta,
+            eta: self.eta,
+            eta2: self.eta2,
+            threshold: self.threshold,
+            verify: verification.into(),
+            ..SkipConfig::default()
+        }
+    }
+}
+
+impl FromStr for Setting {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Shape`] for a text that is not three parts, [`Error::Config`] with the part that is no number; as
+    /// [`SkipConfig::validate`].
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split(',').collect();
+        let &[eta, eta2, threshold] = parts.as_slice() else {
+            return Err(Error::Shape {
+                what: "ETA,ETA2,P",
+                expected: "three numbers, with commas between them".into(),
+                got: format!("`{text}`"),
+            });
+        };
+        let number = |field, part: &str| {
+            part.parse::<f64>().map_err(|_| Error::Config {
+                field,
+                reason: format!("is `{part}`, it must be a number"),
+            })
+        };
+        let (eta, eta2) = (number("eta", eta)?, number("eta2", eta2)?);
+        let threshold = number("threshold", threshold)?;
+        let setting = Self {
+            eta,
+            eta2,
+            threshold: threshold as f32,
+        };
+        setting.config(Verification::FirstDrop).validate()?;
+        Ok(setting)
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.eta, self.eta2, self.threshold)
+    }
+}
