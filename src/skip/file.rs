@@ -104,6 +104,13 @@ impl NetworkConfig {
 
     fn check(&self, file: &str) -> Result<Layers> {
         let refuse = |reason: String| Err(Error::format(file, format!("`config`: {reason}")));
+        // First: a number alone can be of any size, and memory is taken for so many layers.
+        if self.similarity.len() != self.layers {
+            let (got, n) = (self.similarity.len(), self.layers);
+            return refuse(format!(
+                "`similarity` has {got} numbers, there are {n} layers"
+            ));
+        }
         let layers = match self.skip_layers() {
             Ok(layers) => layers,
             Err(error) => return refuse(error.to_string()),
@@ -116,12 +123,6 @@ impl NetworkConfig {
             if value == 0 {
                 return refuse(format!("`{field}` is 0"));
             }
-        }
-        if self.similarity.len() != self.layers {
-            let (got, n) = (self.similarity.len(), self.layers);
-            return refuse(format!(
-                "`similarity` has {got} numbers, there are {n} layers"
-            ));
         }
         // JSON has no other: `null` would be read as no number, or as none given.
         let numbers = [

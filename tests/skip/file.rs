@@ -226,6 +226,15 @@ fn what_is_not_such_a_file_is_refused_by_name() {
         &|p| config(p, "\"layers\":5", "\"layers\":6"),
         "`similarity`",
     );
+    // No memory is taken for what only a number says is there.
+    refused(
+        &|p| config(p, "\"layers\":5", "\"layers\":18446744073709551615"),
+        "`similarity`",
+    );
+    refused(
+        &|p| config(p, "\"width\":6", "\"width\":9223372036854775808"),
+        "`adapters.1.norm`",
+    );
     refused(
         &|p| config(p, "\"width\":6", "\"width\":8"),
         "`adapters.1.norm`",
