@@ -299,7 +299,7 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
         w4axk_status const packed = launch_quantize(quantize, w4axk_family(plan.family), on, in);
         // Ours to overlap: the GEMM fetches weights while quantize_pack runs. CUDA does not say that a conditional node's body may
         // hold such an edge: there only whoever asks gets one.
-        return packed == W4AXK_OK ? launch_gemm(a, plan, a.workspace, on, pdl || !captures_body(), in) : packed;
+        return packed == W4AXK_OK ? launch_gemm(a, plan, a.workspace, on, pdl || !captures_body(in), in) : packed;
     });
 }
 

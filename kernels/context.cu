@@ -3,10 +3,12 @@
 
 #include <cuda.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <vector>
 
 #ifdef W4AX_EMULATE
 #include "emulate/sm90.h"
@@ -28,7 +30,10 @@ constexpr bool kBuiltForWgmma = false;
 #endif
 
 thread_local char const* last_error_text = "no error";
-thread_local bool capturing_body = false;
+// Streams that are captured into bodies: a few at most, and none nearly always.
+std::mutex bodies_mutex;
+std::vector<cudaStream_t> bodies;
+std::atomic<int> body_count{0};
 
 #ifndef W4AX_EMULATE
 
@@ -159,8 +164,23 @@ Device const* find_device(int ordinal) {
     return &slots[ordinal].device;
 }
 
-bool captures_body() { return capturing_body; }
-void set_captures_body(bool does) { capturing_body = does; }
+bool captures_body(cudaStream_t stream) {
+    // Whoever launches into a body was told of the capture by the thread that began it.
+    if (body_count.load(std::memory_order_relaxed) == 0) return false;
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    return std::find(bodies.begin(), bodies.end(), stream) != bodies.end();
+}
+void begins_body(cudaStream_t stream) {
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    bodies.push_back(stream);
+    body_count.store(int(bodies.size()), std::memory_order_relaxed);
+}
+void ends_body(cudaStream_t stream) {
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    auto const at = std::find(bodies.begin(), bodies.end(), stream);
+    if (at != bodies.end()) bodies.erase(at);
+    body_count.store(int(bodies.size()), std::memory_order_relaxed);
+}
 
 LoadedKernel const* find_loaded(int ordinal, int kernel) {
     return find_device(ordinal) && kernel >= 0 && kernel < kernel_count() ? &slots[ordinal].kernels[kernel] : nullptr;

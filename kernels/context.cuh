@@ -36,9 +36,10 @@ w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, 
 w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is);
 #endif
 
-// Whether this thread is capturing into the body of a conditional node (kernels/graph.cu).
-bool captures_body();
-void set_captures_body(bool does);
+// Whether a stream is being captured into the body of a conditional node (kernels/graph.cu says so).
+bool captures_body(cudaStream_t stream);
+void begins_body(cudaStream_t stream);
+void ends_body(cudaStream_t stream);
 
 // Makes a device's primary context current while it lives, after it has checked that a stream belongs to it.
 class ContextGuard {

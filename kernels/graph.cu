@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 using namespace w4ax;
@@ -186,19 +187,19 @@ w4axk_status w4axk_graph_capture(w4axk_graph* graph, void* stream) {
     // Thread-local: other threads of the program go on as they like.
     cudaError_t const error = cudaStreamBeginCaptureToGraph(static_cast<cudaStream_t>(stream), graph->graph, graph->tail.data(), nullptr,
                                                             graph->tail.size(), cudaStreamCaptureModeThreadLocal);
-    set_captures_body(error == cudaSuccess && graph->is_body());
+    if (error == cudaSuccess && graph->is_body()) begins_body(static_cast<cudaStream_t>(stream));
     return status_of(error);
 }
 
 w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
     if (!graph) return W4AXK_NULL_POINTER;
     auto const on = static_cast<cudaStream_t>(stream);
-    set_captures_body(false);
+    if (graph->is_body()) ends_body(on);
     ContextGuard guard;
     w4axk_status const status = enter(*graph, stream, guard);
     if (status != W4AXK_OK) return status;
     cudaError_t error = capture_tail(on, graph->tail);
-    // Ended in any case: a stream that is left capturing is of no more use to anybody.
+    // Ended whatever that says: a stream that is left capturing is of no more use to anybody.
     cudaGraph_t captured = nullptr;
     cudaError_t const ended = cudaStreamEndCapture(on, &captured);
     if (ended != cudaSuccess || !captured) graph->whole->lost = true;

@@ -14,6 +14,8 @@ mod bf16_results;
 mod capi;
 #[path = "cuda/device.rs"]
 mod device;
+#[path = "cuda/failing.rs"]
+mod failing;
 #[path = "cuda/graphs.rs"]
 mod graphs;
 #[path = "cuda/harness.rs"]

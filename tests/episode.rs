@@ -20,7 +20,7 @@ use robot::checkpoint::{Checkpoint, TRAINED};
 use robot::closed_loop;
 use robot::policy::Policy;
 use robot::rollouts::{RECORDED, Rollouts, action};
-use robot::setup::{CALIBRATED, QUANTIZE};
+use robot::setup::{QUANTIZE, calibration_beside};
 use serde_json::Value;
 use shuffle::shuffle_within_tasks;
 use w4ax::calibrate::Calibration;
@@ -63,7 +63,7 @@ fn number(report: &Value, path: &str) -> f64 {
 fn dynamic_run() -> ([f64; 4], f64) {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let rollouts = Rollouts::load(RECORDED).unwrap();
-    let calibration = Calibration::load(CALIBRATED).unwrap();
+    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let (mut steps, mut error) = ([0; 4], 0.0);
     for episode in rollouts.episodes() {
@@ -198,7 +198,7 @@ fn a_bad_file_is_named_and_the_exit_code_is_1() {
         lines[line - 1] = lines[line - 1].replacen(from, to, 1);
         lines.join("\n")
     };
-    let calibration = std::fs::read_to_string(CALIBRATED).unwrap();
+    let calibration = std::fs::read_to_string(calibration_beside(TRAINED)).unwrap();
     let cases: [(&str, String, &[&str]); 12] = [
         ("--replay", String::new(), &["column `task`"]),
         ("--replay", lines[0].clone(), &["no steps"]),
@@ -299,7 +299,7 @@ fn a_gpu_that_is_not_there_is_named() {
 
 #[test]
 fn the_closed_loop_is_repeated() {
-    let calibration = Calibration::load(CALIBRATED).unwrap();
+    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
     let mut episodes = closed_loop::load(CLOSED_LOOP).unwrap();
     assert_eq!(episodes.len(), 9);
     let exact = replay::replay_file(CLOSED_LOOP.as_ref(), &calibration).unwrap();

@@ -11,12 +11,6 @@ use super::checkpoint::{Checkpoint, TRAINED};
 use super::compute::Compute;
 use super::policy::Policy;
 
-/// The calibration that comes with the repository.
-pub const CALIBRATED: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/data/robot/calibration.json"
-);
-
 /// How the policy's weights are quantised: groups of 64, symmetric, BF16 scales.
 pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
@@ -95,6 +89,11 @@ pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) ->
     pool.install(job)
 }
 
+/// The calibration that goes with a policy where none is asked for.
+pub fn calibration_beside(policy: impl AsRef<Path>) -> PathBuf {
+    policy.as_ref().with_file_name("calibration.json")
+}
+
 /// A calibration, and a dispatcher for each task, at the start of an episode. It is the file that was `asked` for, or
 /// `calibration.json` beside the policy's.
 ///
@@ -105,7 +104,7 @@ pub fn dispatchers(
     policy: &Path,
     tasks: &[String],
 ) -> Result<(Calibration, Vec<Dispatcher>)> {
-    let beside = policy.with_file_name("calibration.json");
+    let beside = calibration_beside(policy);
     let file = asked.unwrap_or(&beside);
     let calibration = Calibration::load(file)?;
     let dispatcher = |task: &String| {

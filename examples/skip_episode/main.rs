@@ -259,6 +259,7 @@ impl<'a> Bench<'a> {
     ) -> Result<()> {
         let n = self.plain.blocks();
         let (mut low, mut high) = (0.0, 1.0);
+        let mut nearest = (f64::INFINITY, 0.0);
         for _ in 0..10 {
             let middle = 0.5 * (low + high);
             if let Rule::Guided(config, _) = rule {
@@ -268,12 +269,19 @@ impl<'a> Bench<'a> {
             let mut steps = Vec::new();
             let see = |_, step: &Step, _: &Runner| steps.push(*step);
             recorded.run(&mut runner, self.policy(width), width, see)?;
+            let met = Total::of(&steps, n).layers_share;
+            if (met - share).abs() < nearest.0 {
+                nearest = ((met - share).abs(), middle);
+            }
             // A higher threshold skips less.
-            if Total::of(&steps, n).layers_share < share {
+            if met < share {
                 low = middle;
             } else {
                 high = middle;
             }
+        }
+        if let Rule::Guided(config, _) = rule {
+            config.threshold = nearest.1;
         }
         Ok(())
     }

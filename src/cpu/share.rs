@@ -52,14 +52,16 @@ impl Claims {
 /// If the pool runs more or fewer of them.
 pub(super) fn run_pieces(pool: &dyn Pool, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
     // Numbers are not the pool's to give: safe code of the caller's must not be able to give one twice.
-    let begun = AtomicUsize::new(0);
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     pool.run(pieces, &|_| {
         let number = begun.fetch_add(1, Ordering::Relaxed);
         assert!(number < pieces, "the pool ran more than {pieces} pieces");
         piece(number);
+        ended.fetch_add(1, Ordering::Relaxed);
     });
-    let begun = begun.into_inner();
-    assert_eq!(begun, pieces, "the pool ran {begun} of {pieces} pieces");
+    // Less as well where a piece panicked and the pool kept that to itself.
+    let ended = ended.into_inner();
+    assert_eq!(ended, pieces, "the pool ran {ended} of {pieces} pieces");
 }
 
 /// A mutable slice that several threads write, each in places of its own.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 ///
 /// # Safety
 /// The engine's graphs hold bare addresses. All memory that `prefill` and `decode` name to the stream stays where it is for as long as
-/// the step lives, whatever `load` does; the engine drops its graphs before the step.
+/// the step lives, whatever `load` does, and wherever the step itself is moved; the engine drops its graphs before the step.
 pub unsafe trait CudaStep {
     /// What a step begins with.
     type Observation: ?Sized;
@@ -165,8 +165,8 @@ impl<S: CudaStep> CudaEngine<S> {
     }
 
     /// The step, to read results from between steps.
-    pub fn step(&mut self) -> &mut S {
-        &mut self.step
+    pub fn step(&self) -> &S {
+        &self.step
     }
 
     /// The flag, for whoever stores decisions from another thread.

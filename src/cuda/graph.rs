@@ -255,8 +255,9 @@ impl RoutedGraph {
     /// only (kernels, copies and fills of the device's primary context), and runs four times, here and now.
     ///
     /// # Safety
-    /// The graph holds bare addresses. The latch, and all memory that `enqueue` names to the stream, must stay where it was until the graph is dropped and its last launch has ended; and a
-    /// launch on another stream than the one it was captured on must be ordered behind whatever writes that memory.
+    /// The graph holds bare addresses. The latch, and all memory that `enqueue` names to the stream,
+    /// must stay where it was until the graph is dropped and its last launch has ended; and a launch on another stream than the one
+    /// it was captured on must be ordered with whatever else uses that memory, before and after it.
     ///
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,

@@ -187,8 +187,9 @@ impl SkipGraph {
     /// here and now, once a part.
     ///
     /// # Safety
-    /// The graph holds bare addresses. The controllers' memory, and all that `enqueue` names to the stream, must stay where it was until the graph is dropped and its last launch has ended; and a
-    /// launch on another stream than the one it was captured on must be ordered behind whatever writes that memory.
+    /// The graph holds bare addresses. The controllers' memory, and all that `enqueue` names to the stream,
+    /// must stay where it was until the graph is dropped and its last launch has ended; and a launch on another stream than the one
+    /// it was captured on must be ordered with whatever else uses that memory, before and after it.
     ///
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::Shape`] for a dynamic layer without a controller, a

@@ -26,7 +26,7 @@ pub struct SkipConfig {
     pub window: usize,
     /// What each number of an action counts in `|A_j - A_{j-1}|`; finite, at least 0, not all 0.
     pub weights: [f64; ACTION_DIM],
-    /// A drop of the continuity that moves the allow-points forward, and the drop that each layer of the move stands for; above 0.
+    /// A drop of the continuity that moves the allow-points forward: by a layer for each eta1 in it, rounded up; above 0.
     pub eta1: f64,
     /// A rise of the continuity that moves the allow-points back by one; at least 0.
     pub eta2: f64,

@@ -49,7 +49,7 @@ pub struct NetworkConfig {
     pub lambda: f64,
     /// Of the training.
     pub seed: u64,
-    /// The layer whose input an own adapter leads to the head from: early exit at a fixed depth.
+    /// Early exit at a fixed depth: an adapter of its own makes the head's input from that of this layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<usize>,
 }

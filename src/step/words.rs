@@ -124,8 +124,8 @@ impl StepFlag {
     /// The last step that was latched, and at what it runs; `None` before the first. One Acquire load: what the step before
     /// it wrote to host memory is seen as well.
     ///
-    /// A number that does not follow the one before shows steps that ran without being looked at; an outcome other than
-    /// [`Outcome::AsAsked`], that the host left a sequence out, or stored one twice, or was late.
+    /// A number that does not follow the one before shows steps that ran without being looked at. An outcome other than
+    /// [`Outcome::AsAsked`] shows that the host left a sequence out, stored one twice, or was late.
     pub fn executed(&self) -> Option<Executed> {
         Executed::from_bits(self.executed.0.load(Ordering::Acquire))
     }

@@ -191,8 +191,8 @@ impl Gptq {
     /// the Hessian.
     ///
     /// # Errors
-    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian is of another K; [`Error::Config`] for a damping that is negative
-    /// or too small for the Hessian to have an inverse.
+    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian is of another K; [`Error::Config`] for one that has seen no
+    /// activations, and for a damping that is negative or too small for the Hessian to have an inverse.
     pub fn pack<T>(&self, w: MatRef<'_, T>, hessian: &Hessian) -> Result<PackedWeight>
     where
         T: Copy + Into<f32> + Sync,

@@ -48,6 +48,8 @@ pub struct PackedWriter {
     tensors: Vec<(String, TensorInfo)>,
     names: BTreeSet<String>,
     entries: BTreeMap<String, Entry>,
+    /// A tensor was begun and not written whole.
+    broken: bool,
     finished: bool,
 }
 
@@ -76,6 +78,7 @@ impl PackedWriter {
             tensors: Vec::new(),
             names: BTreeSet::new(),
             entries: BTreeMap::new(),
+            broken: false,
             finished: false,
         };
         // A header of no bytes: until the end, this is no safetensors file.
@@ -106,6 +109,7 @@ impl PackedWriter {
             data_offsets,
         };
         self.tensors.push((name.to_owned(), info));
+        self.broken = true;
         Ok(())
     }
 
@@ -115,7 +119,9 @@ impl PackedWriter {
     /// As [`PackedWriter::weight`].
     pub fn tensor(&mut self, name: &str, view: &TensorView<'_>) -> Result<()> {
         self.begin(name, view.dtype(), view.shape(), view.data().len())?;
-        self.bytes(view.data())
+        self.bytes(view.data())?;
+        self.broken = false;
+        Ok(())
     }
 
     /// Adds a weight.
@@ -155,16 +161,22 @@ impl PackedWriter {
         let bytes = info.data_offsets.1 - info.data_offsets.0;
         self.begin(name, info.dtype, &info.shape, bytes)?;
         let temporary = self.temporary.clone();
-        write(&mut self.file, &|e| Error::io(&temporary, e))
+        write(&mut self.file, &|e| Error::io(&temporary, e))?;
+        self.broken = false;
+        Ok(())
     }
 
     /// Writes the header, makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// [`Error::Io`]; nothing stays behind then. [`Error::Format`] if the header outgrew the room that was kept for it.
+    /// [`Error::Io`]; nothing stays behind then. [`Error::Format`] if the header outgrew the room that was kept for it, or a tensor could not
+    /// be written before.
     pub fn finish(mut self) -> Result<()> {
         let name = self.path.display().to_string();
         let bad = |reason: String| Error::format(&name, reason);
+        if let (true, Some((tensor, _))) = (self.broken, self.tensors.last()) {
+            return Err(bad(format!("`{tensor}` was not written whole")));
+        }
         let tensors = std::mem::take(&mut self.tensors);
         let header = Metadata::new(Some(metadata(&self.entries)?), tensors)
             .map_err(|e| bad(e.to_string()))?;

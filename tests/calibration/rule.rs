@@ -266,7 +266,7 @@ fn the_example_calibrates_from_tokens_and_from_the_policy() {
             "{ours:?} {recorded:?}"
         );
     }
-    // The deeper policy's, as it is beside it; BF16 may differ in its last bit from machine to machine.
+    // The deeper policy's, as it is beside it. (The exponentials are the system's: motion may differ a little.)
     let deep = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot-deep/");
     let policy = format!("{deep}deep_policy.safetensors");
     let ours = run(&["--validation", "--policy", &policy]).unwrap();

@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use robot::checkpoint::{Checkpoint, TRAINED};
 use robot::policy::Policy;
 use robot::rollouts::{RECORDED, Rollouts, action};
-use robot::setup::{CALIBRATED, QUANTIZE};
+use robot::setup::{QUANTIZE, calibration_beside};
 use serde_json::{Value, json};
 use w4ax::Precision;
 use w4ax::calibrate::Calibration;
@@ -167,7 +167,7 @@ fn a_fixed_width_stays() {
 fn the_dynamic_width_follows_its_own_actions() {
     let rollouts = rollouts();
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
-    let calibration = Calibration::load(CALIBRATED).unwrap();
+    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let mut server = Server::start("dynamic");
     let mut widths = std::collections::BTreeSet::new();

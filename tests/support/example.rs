@@ -13,7 +13,7 @@ pub fn example(name: &str) -> PathBuf {
     let path = profile.join("examples").join(file);
     assert!(
         path.is_file(),
-        "{} is not built: run `cargo test` without a choice of targets, or `cargo build --examples` of the same profile first",
+        "{} is not built: run `cargo test` without a choice of targets, or `cargo build --examples` of the same profile and features first",
         path.display()
     );
     path

@@ -108,6 +108,15 @@ std::string run_dependent_case(int argument, std::uint64_t) {
   return error;
 }
 
+// Two conditionals of a graph, set by one thread of a block or, wrongly, by two.
+std::string run_conditionals(int by_two, std::uint64_t) {
+  return test::run(dim3(2), 64, 0, [=] {
+    for (int i = 0; i < 2; ++i) {
+      if (int(threadIdx.x) == (by_two ? 32 * i : 0)) w4ax_emulate::set_graph_conditional(i, 1);
+    }
+  });
+}
+
 struct Case {
   char const* name;
   std::string (*run)(int, std::uint64_t);
@@ -145,6 +154,8 @@ Case const cases[] = {
     {"two blocks write the same output", run_gemm_fault, mini::blocks_write_same_output, 8, 8, 8},
     {"dependent launch reads too early", run_dependent_case, int(Dependence::reads_too_early), 0, 0, 8},
     {"dependent launch never waits", run_dependent_case, int(Dependence::never_waits), 8, 8, 8},
+    {"conditionals set by one thread", run_conditionals, 0, 0, 0, 0},
+    {"conditionals set by two threads", run_conditionals, 1, 8, 8, 8},
 };
 
 Outcome run_in_child(Case const& one, std::uint64_t seed, std::string& text) {
