@@ -29,6 +29,11 @@ constexpr bool kBuiltForWgmma = true;
 constexpr bool kBuiltForWgmma = false;
 #endif
 
+// Of a thread when a kernel of the wgmma family starts, before warps give some to others (wgmma_kernel.cuh).
+constexpr int kWgmmaRegisters = 168;
+// CUDA 12.5: before it, nobody says whose a stream is that is being captured.
+constexpr int kCapturedContextDriver = 12050;
+
 thread_local char const* last_error_text = "no error";
 // Streams that are captured into bodies: a few at most, and none nearly always.
 std::mutex bodies_mutex;
@@ -40,6 +45,7 @@ std::atomic<int> body_count{0};
 // The driver's functions for contexts, which the runtime has no words for. Looked up through the runtime, so that a machine
 // without a driver can still load the library.
 struct Driver {
+    int version;
     CUresult (*stream_context)(CUstream, CUcontext*);
     CUresult (*push)(CUcontext);
     CUresult (*pop)(CUcontext*);
@@ -67,7 +73,8 @@ cudaError_t look_up(char const* name, Function& function) {
 
 cudaError_t look_up_driver() {
     Driver d = {};
-    cudaError_t error = look_up("cuStreamGetCtx", d.stream_context);
+    cudaError_t error = cudaDriverGetVersion(&d.version);
+    if (error == cudaSuccess) error = look_up("cuStreamGetCtx", d.stream_context);
     if (error == cudaSuccess) error = look_up("cuCtxPushCurrent", d.push);
     if (error == cudaSuccess) error = look_up("cuCtxPopCurrent", d.pop);
     if (error == cudaSuccess) error = look_up("cuDevicePrimaryCtxRetain", d.retain_primary);
@@ -114,6 +121,10 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
         // Asking for the attributes loads the kernel.
         error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
         if (error != cudaSuccess) return status_of(error);
+#ifndef W4AX_EMULATE
+        // The empty code of other architectures, where the driver is made to take it (CUDA_FORCE_PTX_JIT).
+        if (kernel.family == W4AXK_WGMMA && slot.kernels[i].attributes.numRegs < kWgmmaRegisters) slot.device.has_wgmma = false;
+#endif
         int const shared = kernel.largest_shared_bytes < slot.device.largest_shared_bytes ? kernel.largest_shared_bytes
                                                                                          : slot.device.largest_shared_bytes;
         error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
@@ -205,14 +216,17 @@ ContextGuard::~ContextGuard() {
 
 w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
     CUcontext const primary = slots[device.ordinal].primary;
-    // The default streams are of whatever context is current, so they are of this one once it is.
-    if (stream != nullptr && stream != cudaStreamLegacy && stream != cudaStreamPerThread) {
-        CUcontext context = nullptr;
-        if (driver.stream_context(stream, &context) != CUDA_SUCCESS || context != primary) return W4AXK_WRONG_CONTEXT;
-    }
     if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
     entered_ = true;
-    return W4AXK_OK;
+    // The default streams are of whatever context is current, so they are of this one now.
+    if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return W4AXK_OK;
+    if (driver.version < kCapturedContextDriver) {
+        cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+        if (cudaStreamIsCapturing(stream, &capture) != cudaSuccess) cudaGetLastError();
+        if (capture != cudaStreamCaptureStatusNone) return W4AXK_OK;
+    }
+    CUcontext context = nullptr;
+    return driver.stream_context(stream, &context) == CUDA_SUCCESS && context == primary ? W4AXK_OK : W4AXK_WRONG_CONTEXT;
 }
 
 w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {

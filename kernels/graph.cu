@@ -197,12 +197,15 @@ w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
     if (graph->is_body()) ends_body(on);
     ContextGuard guard;
     w4axk_status const status = enter(*graph, stream, guard);
-    if (status != W4AXK_OK) return status;
-    cudaError_t error = capture_tail(on, graph->tail);
-    // Ended whatever that says: a stream that is left capturing is of no more use to anybody.
+    cudaError_t error = status == W4AXK_OK ? capture_tail(on, graph->tail) : cudaSuccess;
+    // Ended whatever was said before: a stream that is left capturing is of no more use to anybody.
     cudaGraph_t captured = nullptr;
     cudaError_t const ended = cudaStreamEndCapture(on, &captured);
-    if (ended != cudaSuccess || !captured) graph->whole->lost = true;
+    if (status != W4AXK_OK || ended != cudaSuccess || !captured) graph->whole->lost = true;
+    if (status != W4AXK_OK) {
+        if (ended != cudaSuccess) cudaGetLastError();
+        return status;
+    }
     if (error == cudaSuccess) error = ended;
     if (error == cudaSuccess && graph->is_body() && graph->tail.empty()) {
         // Drivers before 12.8 hang on a body without nodes (openxla/xla #25769).

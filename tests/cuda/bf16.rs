@@ -14,6 +14,14 @@ fn options(family: Family, tile: Option<u32>) -> GemmOptions {
     }
 }
 
+/// Elements behind each row of x: wgmma takes rows that start at multiples of 16 bytes.
+fn gap_for(family: Family, k: usize) -> usize {
+    match family {
+        Family::Wgmma => k.next_multiple_of(8) - k,
+        _ => 0,
+    }
+}
+
 /// Small integers in weights, scales and activations: all bits, every family, real shapes.
 #[test]
 #[ignore = "needs a CUDA GPU"]
@@ -36,6 +44,7 @@ fn bf16_is_exact_on_integers() {
                         options: options(family, None),
                         kind: Kind::Integers,
                         bias: m == 3,
+                        gaps: (gap_for(family, k), 0),
                         ..Call::new(m, Precision::Bf16)
                     };
                     check(&device, &layer, &call);
@@ -72,6 +81,7 @@ fn bf16_is_within_the_bound() {
                         options: options(family, None),
                         kind,
                         bias: m == 7,
+                        gaps: (gap_for(family, k), 0),
                         ..Call::new(m, Precision::Bf16)
                     };
                     let inputs = Inputs::new(&call, (n, k));
