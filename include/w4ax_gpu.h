@@ -70,8 +70,8 @@ enum {
     W4AX_FAMILY_DECODE = 1,   /* up to 16 tokens: streams the weights past them */
     W4AX_FAMILY_PREFILL = 2,  /* any number of tokens */
     W4AX_FAMILY_PLAIN = 3,    /* any number of tokens: slow and obvious, to compare the others with */
-    W4AX_FAMILY_WGMMA = 4     /* any number of tokens, on compute capability 9.0: TMA and wgmma. W4AX_MODE_AUTO; with W4AX_BF16
-                               * rows of x are aligned to 16 bytes */
+    W4AX_FAMILY_WGMMA = 4     /* any number of tokens, on compute capability 9.0: TMA and wgmma. Quantises nothing
+                               * itself; with W4AX_BF16 rows of x are aligned to 16 bytes */
 };
 
 /* What multiplies. */
@@ -153,8 +153,8 @@ typedef uint32_t w4ax_mode;
 enum {
     W4AX_MODE_AUTO = 0,       /* x is BF16; by its rows, quantised in the GEMM or packed into the workspace by a launch before */
     W4AX_MODE_FUSED = 1,      /* x is BF16; one launch, no workspace */
-    W4AX_MODE_PACKED = 2      /* x is what w4ax_gpu_quantize_pack wrote; not with W4AX_BF16, W4AX_FAMILY_PLAIN and
-                               * W4AX_FAMILY_WGMMA */
+    W4AX_MODE_PACKED = 2      /* x is what w4ax_gpu_quantize_pack wrote for this family (W4AX_FAMILY_AUTO: decode or prefill, by the
+                               * number of tokens); not with W4AX_BF16 and W4AX_FAMILY_PLAIN */
 };
 
 /* Bits of `flags`. */
@@ -244,9 +244,10 @@ w4ax_status w4ax_gpu_plan_gemm(const w4ax_gpu *gpu, const w4ax_gpu_gemm_args *ar
 
 /* ---- activations that several GEMMs read ---- */
 
-/* Bytes of packed activations: m tokens of k inputs at 2, 4 or 8 bits, in the grouping of the weights that they will meet.
- * Enough for fewer tokens, fewer inputs and narrower widths too. W4AX_OUT_OF_RANGE for W4AX_BF16, which is not packed. */
-w4ax_status w4ax_gpu_packed_bytes(size_t m, size_t k, w4ax_width width, w4ax_grouping grouping, size_t *bytes);
+/* Bytes of packed activations: m tokens of k inputs at 2, 4 or 8 bits, in the grouping of the weights that they will meet, for the
+ * GEMMs of a family (of a plan; W4AX_FAMILY_AUTO, W4AX_FAMILY_DECODE and W4AX_FAMILY_PREFILL are the same). Enough for fewer
+ * tokens, fewer inputs and narrower widths too. W4AX_OUT_OF_RANGE for W4AX_BF16 and W4AX_FAMILY_PLAIN: neither is packed. */
+w4ax_status w4ax_gpu_packed_bytes(size_t m, size_t k, w4ax_width width, w4ax_grouping grouping, w4ax_family family, size_t *bytes);
 
 typedef struct w4ax_gpu_pack_args {
     const uint16_t *x;        /* BF16 [m, k] */
@@ -258,13 +259,13 @@ typedef struct w4ax_gpu_pack_args {
     size_t k;
     w4ax_width width;         /* not W4AX_BF16 */
     w4ax_grouping grouping;
+    w4ax_family family;       /* as for w4ax_gpu_packed_bytes */
     uint32_t flags;
-    uint32_t reserved;
 } w4ax_gpu_pack_args;
 
-/* Enqueues the quantisation of x, once for all GEMMs that read it with this width and grouping: those of q, k and v, or of gate
- * and up. They follow it in the same stream, or are ordered behind it by the caller. What was packed is the caller's to know:
- * a GEMM with another m, k, width or grouping than it was packed with gives numbers that mean nothing. */
+/* Enqueues the quantisation of x, once for all GEMMs that read it with this width, grouping and family: those of q, k and v, or of
+ * gate and up. They follow it in the same stream, or are ordered behind it by the caller. What was packed is the caller's to know:
+ * a GEMM with another m, k, width, grouping or family than it was packed with gives numbers that mean nothing. */
 w4ax_status w4ax_gpu_quantize_pack(const w4ax_gpu *gpu, const w4ax_gpu_pack_args *args, void *stream);
 
 #ifdef __cplusplus

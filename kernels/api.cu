@@ -40,7 +40,7 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     if (a.mode > W4AXK_PACKED) return W4AXK_BAD_MODE;
     if (a.mode == W4AXK_PACKED && (a.width == W4AXK_BF16 || a.family == W4AXK_PLAIN)) return W4AXK_BAD_MODE;
     if (a.family == W4AXK_WGMMA) {
-        if (a.width == W4AXK_LATCHED || a.mode == W4AXK_PACKED || (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16)) return W4AXK_BAD_MODE;
+        if (a.width == W4AXK_LATCHED || (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16)) return W4AXK_BAD_MODE;
         if (a.width == W4AXK_BF16 && !rows_aligned(a.x, a.x_stride, 16)) return W4AXK_MISALIGNED;
     }
     if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0 || a.reserved != 0) return W4AXK_BAD_FLAGS;
@@ -56,6 +56,9 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
 
 // From this many tokens on, x is quantised once instead of in every block that reads it.
 constexpr uint32_t kPackedFromM = 3;
+
+// Families whose GEMMs read packed activations, or any of those.
+bool is_reader(uint32_t family) { return family <= W4AXK_WGMMA && family != W4AXK_PLAIN; }
 
 // What quantize_pack writes for a GEMM of that family. A latched width may be the widest.
 PackedLayout codes_layout(w4axk_family family, uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
@@ -131,8 +134,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
 }
 
 // Checked arguments -> one launch of the kernel. `codes`: what quantize_pack wrote, where the mode is packed.
-w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void const* codes, Device const& device, bool pdl,
-                         cudaStream_t stream) {
+w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void const* codes, bool pdl, cudaStream_t stream) {
     Kernel const& kernel = *kernel_at(int(plan.kernel));
     w4axk_weight const& w = a.weight;
     bool const routed = a.width == W4AXK_LATCHED, packed = plan.mode == W4AXK_PACKED && !routed;
@@ -162,7 +164,7 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
     p.scale_type = int(w.scale_type);
     p.x_vectors = !packed && !plan.slow_x;
     p.y_vectors = !plan.slow_y;
-    Launch const l = {&kernel, dim3(plan.blocks), kernel.shared_bytes(p.m), pdl && device.has_pdl, stream};
+    Launch const l = {&kernel, dim3(plan.blocks), kernel.shared_bytes(p.m), pdl, stream};
     if (wgmma) {
         WgmmaParams with_map = {p, {}};
         if (!packed) {
@@ -179,17 +181,19 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     w4axk_status const status = check_shape(a.m, a.k, a.width, a.group);
     if (status != W4AXK_OK) return status;
     if (a.width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
-    if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0) return W4AXK_BAD_FLAGS;
     bool const routed = a.width == W4AXK_LATCHED;
+    if (!is_reader(a.family)) return W4AXK_BAD_FAMILY;
+    if (a.family == W4AXK_WGMMA && routed) return W4AXK_BAD_MODE;
+    if ((a.flags & ~uint32_t(W4AXK_FLAG_PDL)) != 0 || a.reserved != 0) return W4AXK_BAD_FLAGS;
     if (!a.x || !a.packed || (routed && !a.latch)) return W4AXK_NULL_POINTER;
     if (a.x_stride < int64_t(a.k) || a.x_stride > kMaxStride) return W4AXK_BAD_STRIDE;
     if (!is_aligned(a.x, 2) || !is_aligned(a.packed, 128) || (routed && !is_aligned(a.latch, 16))) return W4AXK_MISALIGNED;
-    if (a.packed_bytes < codes_layout(W4AXK_AUTO, a.m, a.k, a.width, a.group).bytes) return W4AXK_WORKSPACE_TOO_SMALL;
+    if (a.packed_bytes < codes_layout(w4axk_family(a.family), a.m, a.k, a.width, a.group).bytes) return W4AXK_WORKSPACE_TOO_SMALL;
     return W4AXK_OK;
 }
 
-// `reader`: the family of the GEMM that comes next, or AUTO where the caller's own may be any but wgmma.
-w4axk_status launch_quantize(w4axk_quantize_args const& a, w4axk_family reader, Device const& device, cudaStream_t stream) {
+w4axk_status launch_quantize(w4axk_quantize_args const& a, Device const& device, cudaStream_t stream) {
+    auto const reader = w4axk_family(a.family);
     QuantizeParams p = {};
     p.x = a.x;
     p.x_stride = a.x_stride;
@@ -209,8 +213,7 @@ w4axk_status launch_quantize(w4axk_quantize_args const& a, w4axk_family reader, 
     // Whole rows: a block a token, pads included. Groups: a block 8 tokens and 256 k.
     constexpr int kBlockK = 256;
     dim3 const grid = p.group ? dim3(ceil_div(p.m, kTileM), ceil_div(p.k, kBlockK)) : dim3(ceil_div(p.m, kTileM) * kTileM);
-    bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0 && device.has_pdl;
-    return status_of(launch(Launch{&kernel, grid, kernel.shared_bytes(p.m), pdl, stream}, p));
+    return status_of(launch(Launch{&kernel, grid, kernel.shared_bytes(p.m), may_overlap(a.flags, device, stream), stream}, p));
 }
 
 }  // namespace
@@ -255,12 +258,13 @@ uint32_t w4axk_tile_count(uint32_t family) {
     return family == W4AXK_DECODE ? kDecodeTiles : family == W4AXK_PREFILL ? kPrefillTiles : family == W4AXK_WGMMA ? kWgmmaTiles : family == W4AXK_PLAIN ? 1 : 0;
 }
 
-w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint64_t* bytes) {
+w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint32_t family, uint64_t* bytes) {
     if (!bytes) return W4AXK_NULL_POINTER;
     w4axk_status const status = check_shape(m, k, width, group);
     if (status != W4AXK_OK) return status;
     if (width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
-    *bytes = codes_layout(W4AXK_AUTO, m, k, width, group).bytes;
+    if (!is_reader(family)) return W4AXK_BAD_FAMILY;
+    *bytes = codes_layout(w4axk_family(family), m, k, width, group).bytes;
     return W4AXK_OK;
 }
 
@@ -291,15 +295,14 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     // Before anything is launched.
     if (plan.family == W4AXK_WGMMA && !device->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
     if (kernel_at(int(plan.kernel))->shared_bytes(int(a.m)) > device->largest_shared_bytes) return W4AXK_BAD_TILE;
-    bool const pdl = (a.flags & W4AXK_FLAG_PDL) != 0;
     return on_device(a.device, stream, [&](Device const& on, cudaStream_t in) {
-        if (plan.launches == 1) return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, on, pdl, in);
-        w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m,    a.weight.k,
-                                              a.width, a.weight.group, a.flags,     a.device,          a.latch};
-        w4axk_status const packed = launch_quantize(quantize, w4axk_family(plan.family), on, in);
-        // Ours to overlap: the GEMM fetches weights while quantize_pack runs. CUDA does not say that a conditional node's body may
-        // hold such an edge: there only whoever asks gets one.
-        return packed == W4AXK_OK ? launch_gemm(a, plan, a.workspace, on, pdl || !captures_body(in), in) : packed;
+        if (plan.launches == 1)
+            return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, may_overlap(a.flags, on, in), in);
+        w4axk_quantize_args const quantize = {a.x,     a.x_stride,     a.workspace, a.workspace_bytes, a.m, a.weight.k,
+                                              a.width, a.weight.group, plan.family, a.flags,           a.device, 0, a.latch};
+        w4axk_status const packed = launch_quantize(quantize, on, in);
+        // Ours to overlap: the GEMM fetches weights while quantize_pack runs.
+        return packed == W4AXK_OK ? launch_gemm(a, plan, a.workspace, may_overlap(W4AXK_FLAG_PDL, on, in), in) : packed;
     });
 }
 
@@ -308,7 +311,7 @@ w4axk_status w4axk_quantize_pack(const w4axk_quantize_args* args, void* stream) 
     w4axk_status const status = check_quantize(*args);
     if (status != W4AXK_OK) return status;
     return on_device(args->device, stream,
-                     [&](Device const& device, cudaStream_t on) { return launch_quantize(*args, W4AXK_AUTO, device, on); });
+                     [&](Device const& device, cudaStream_t on) { return launch_quantize(*args, device, on); });
 }
 
 w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t* attributes) {

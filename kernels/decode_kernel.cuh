@@ -63,7 +63,7 @@ W4AX_DEVICE void decode_runs(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
         if constexpr (!C::kQuantised && C::kGroup == 0) {
             int const tile = d.first_tile_n + row / kTileN;
             if (tile < p.n_tiles)
-                acc[i] = __fmaf_rn(acc[i], load_scale(p.scales, p.scale_type, row_group_index(tile, 0, 1, row % kTileN)), 0.0f);
+                acc[i] = __fmaf_rn(acc[i], channel_scale(p, d.first_tile_n * kTileN + row), 0.0f);
         }
         d.write(token, row, acc[i]);
     });
@@ -156,12 +156,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
         } else {
             t = p.tokens[token];  // [tile of 8 tokens][one group][8]
         }
-        int64_t const i = row_group_index(tile, 0, 1, row % kTileN);
-        d.write(token, row,
-                channel_product(dot >> Engine::kShift,
-                                ChannelFactors{load_scale(p.scales, p.scale_type, i), static_cast<int32_t const*>(p.sums)[i],
-                                               p.zeros ? p.zeros[i] : 0},
-                                t));
+        d.write(token, row, channel_product(dot >> Engine::kShift, channel_factors(p, d.first_tile_n * kTileN + row), t));
     });
 }
 

@@ -19,14 +19,19 @@ w4axk_status on_device(int32_t ordinal, void* stream, Enqueue enqueue) {
     return status == W4AXK_OK ? enqueue(*device, on) : status;
 }
 
+// Whether a launch may overlap the one before it: asked for, known to the device, and not in the body of a conditional node, of
+// which CUDA does not say that it may hold such an edge.
+inline bool may_overlap(uint32_t flags, Device const& device, cudaStream_t stream) {
+    return (flags & W4AXK_FLAG_PDL) != 0 && device.has_pdl && !captures_body(stream);
+}
+
 // One launch of a kernel without dynamic shared memory. `args`: the caller's, checked.
 template <class Args, class Params>
 w4axk_status launch_one(Args const& args, int kernel, dim3 grid, Params const& params, void* stream) {
     LoadedKernel const* const loaded = find_loaded(args.device, kernel);
     if (loaded && !loaded->there) return W4AXK_DRIVER_TOO_OLD;
     return on_device(args.device, stream, [&](Device const& device, cudaStream_t on) {
-        bool const pdl = (args.flags & W4AXK_FLAG_PDL) != 0 && device.has_pdl;
-        return status_of(launch(Launch{kernel_at(kernel), grid, 0, pdl, on}, params));
+        return status_of(launch(Launch{kernel_at(kernel), grid, 0, may_overlap(args.flags, device, on), on}, params));
     });
 }
 

@@ -18,6 +18,24 @@ W4AX_DEVICE float load_scale(void const* gScales, int scale_type, int64_t i) {
     return half_scale(static_cast<uint16_t const*>(gScales)[i], scale_type);
 }
 
+W4AX_HOST_DEVICE constexpr int scale_bytes(int scale_type) { return scale_type == W4AXK_SCALE_F32 ? 4 : 2; }
+
+// A row's scale without a branch: the word that it lies in, loaded as it is, and then its bytes where an f32 has them. Rows an even
+// number further on have theirs in the same half of a word.
+struct ScaleWord {
+    int at;             // bytes from the scale of row 0 to the word
+    uint32_t selector;  // of __byte_perm: what there is of the scale, to the upper end of a word
+
+    W4AX_DEVICE ScaleWord(int row, int scale_type)
+        : at(row * scale_bytes(scale_type) & ~3), selector(scale_type == W4AXK_SCALE_F32 ? 0x3210 : row % 2 ? 0x3244 : 0x1044) {}
+
+    W4AX_DEVICE float convert(uint32_t loaded, int scale_type) const {
+        uint32_t const word = __byte_perm(loaded, 0, selector);
+        float const f16 = __half2float(__ushort_as_half(uint16_t(word >> 16)));
+        return scale_type == W4AXK_SCALE_F16 ? f16 : __uint_as_float(word);
+    }
+};
+
 // What stands beside the weights of one row and group. The integers as floats: see group_product.
 struct RowGroup {
     float scale;  // sw
@@ -31,33 +49,28 @@ struct RawRowGroup {
     int sum, zero;
 };
 
-// Where the RowGroups of one row lie, that of group 0 first. A row's 16-bit scale is in the same half of its word in all groups.
+// Where the RowGroups of one row lie, that of group 0 first.
 struct RowPlace {
     unsigned char const* gScale;  // the word that holds it
     int16_t const* gSum;
     int8_t const* gZero;
-    uint32_t half;                // a selector of __byte_perm: what there is of the scale, to the upper end of a word
+    ScaleWord word;
 
     // The row's index in the arrays for group 0.
-    W4AX_DEVICE RowPlace(GemmParams const& p, int64_t i) {
-        bool const whole = p.scale_type == W4AXK_SCALE_F32;
-        gScale = static_cast<unsigned char const*>(p.scales) + (i * (whole ? 4 : 2) & ~int64_t(3));
+    W4AX_DEVICE RowPlace(GemmParams const& p, int64_t i) : word(int(i % kTileN), p.scale_type) {
+        gScale = static_cast<unsigned char const*>(p.scales) + i / kTileN * kTileN * scale_bytes(p.scale_type) + word.at;
         gSum = static_cast<int16_t const*>(p.sums) + i;
         // Loads without a branch: what is not there is read as something else, and not used.
         gZero = (p.zeros ? p.zeros : static_cast<int8_t const*>(p.scales)) + i;
-        half = whole ? 0x3210 : i % 2 ? 0x3244 : 0x1044;
     }
 
     W4AX_DEVICE RawRowGroup load(GemmParams const& p, int group) const {
-        int const i = group * kTileN, scale_bytes = p.scale_type == W4AXK_SCALE_F32 ? 4 : 2;
-        return {*reinterpret_cast<uint32_t const*>(gScale + int64_t(i) * scale_bytes), gSum[i], gZero[i]};
+        int const i = group * kTileN;
+        return {*reinterpret_cast<uint32_t const*>(gScale + int64_t(i) * scale_bytes(p.scale_type)), gSum[i], gZero[i]};
     }
 
     W4AX_DEVICE RowGroup convert(GemmParams const& p, RawRowGroup const& raw) const {
-        uint32_t const word = __byte_perm(raw.scale, 0, half);
-        float const f16 = __half2float(__ushort_as_half(uint16_t(word >> 16)));
-        return {p.scale_type == W4AXK_SCALE_F16 ? f16 : __uint_as_float(word), exact_float(raw.sum),
-                p.zeros ? exact_float(raw.zero) : 0.0f};
+        return {word.convert(raw.scale, p.scale_type), exact_float(raw.sum), p.zeros ? exact_float(raw.zero) : 0.0f};
     }
 };
 
@@ -88,6 +101,13 @@ struct ChannelFactors {
     int sum;      // sum(qw - zw)
     int zero;     // zw
 };
+
+// With one group [ceil(N/16)][1][16] is a row of channels.
+W4AX_DEVICE float channel_scale(GemmParams const& p, int channel) { return load_scale(p.scales, p.scale_type, channel); }
+
+W4AX_DEVICE ChannelFactors channel_factors(GemmParams const& p, int channel) {
+    return {channel_scale(p, channel), static_cast<int32_t const*>(p.sums)[channel], p.zeros ? p.zeros[channel] : 0};
+}
 
 // The same for a whole row: d needs up to 28 bits and rounds once, in the conversion.
 W4AX_DEVICE float channel_product(int dot, ChannelFactors const& row, TokenGroup const& token) {

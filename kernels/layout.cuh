@@ -15,8 +15,9 @@
 //
 // For the wgmma family, which reads its B operand from shared memory, the same codes lie as core matrices ("cores"): whatever the
 // width, a code is a byte, and a tile is four matrices of 8 tokens x 16 bytes, number 2h + odd; byte 4t + 2e + c of token g
-// there is byte 2e + c of register 2h + odd above. After the tiles stands for each group, as f32 (TokenFactors),
-// [ceil(M/8)][groups][scale, minus zero, minus sum][8 tokens]; per channel the TokenGroups as they are.
+// there is byte 2e + c of register 2h + odd above. The tiles are [ceil(K/64)][ceil(M/8)], so that what a block reads of a tile of
+// k is in one piece, however many tokens it has. After them stands for each group, as f32 (TokenFactors),
+// [groups][ceil(M/8)][scale, minus zero, minus sum][8 tokens]; per channel the TokenGroups as they are.
 #pragma once
 
 #include <cstdint>

@@ -11,56 +11,11 @@
 #include "mma.cuh"
 #include "outputs.cuh"
 #include "params.cuh"
+#include "prefill_load.cuh"
 #include "ptx.cuh"
 #include "quantise.cuh"
 
 namespace w4ax {
-
-template <int kBits_, int kGroup_, bool kFused_, int kNT_, int kMT_, int kWarpsM_, int kStages_>
-struct PrefillConfig {
-    static constexpr int kBits = kBits_;    // 4 (and 2), 8, 16
-    static constexpr int kGroup = kGroup_;  // 0: per channel
-    static constexpr bool kFused = kFused_;
-    static constexpr int kNT = kNT_, kMT = kMT_, kWarpsM = kWarpsM_, kStages = kStages_;
-
-    static constexpr bool kQuantised = kBits != 16;
-    static constexpr bool kQuantises = kQuantised && kFused;    // x arrives as BF16 and is quantised here
-    static constexpr bool kPacked = kQuantised && !kFused;
-    static constexpr bool kWholeRow = kQuantised && kGroup == 0;  // integer sums of all of K
-    static constexpr int kRun = kGroup ? kGroup : 128;  // k whose products share an accumulator; BF16 rows as in decode.cuh
-
-    static constexpr int kStageK = 128, kStageTiles = kStageK / kTileK, kStageRuns = kStageK / kRun;
-    static constexpr int kWarpsN = 4, kThreads = 32 * kWarpsN * kWarpsM;
-    static constexpr int kTilesN = kWarpsN * kNT, kTilesM = kWarpsM * kMT;  // of a block
-    static constexpr int kRows = kTileN * kTilesN, kTokens = kTileM * kTilesM;
-    static constexpr int kCodeBytes = activation_tile_bytes(kQuantised ? kBits : 0);  // of an activation tile
-
-    // BF16 activations of a stage: rows of 128 bytes, 16-byte units swizzled so that ldmatrix and the quantiser find their
-    // rows on different banks.
-    using LayoutX = decltype(tile_to_shape(composition(Swizzle<3, 3, 3>{}, Layout<Shape<_8, _64>, Stride<_64, _1>>{}),
-                                           Shape<Int<kTokens>, Int<kStageK>>{}));
-
-    // A stage, in bytes from its start. Beside each weight tile: kStageRuns groups of 16 rows.
-    static constexpr int kBeside = kGroup ? kTilesN * kStageRuns : 0;
-    static constexpr int kWeights = 0;
-    static constexpr int kX = kWeights + kStageTiles * kTilesN * kWeightTileBytes;
-    static constexpr int kScales = kX + (kPacked ? kStageTiles * kTilesM * kCodeBytes : kTokens * kStageK * 2);
-    static constexpr int kSums = kScales + kBeside * kTileN * 4;
-    static constexpr int kZeros = kSums + (kQuantised ? kBeside * kTileN * 2 : 0);
-    static constexpr int kTokenGroups = kZeros + kBeside * kTileN;
-    static constexpr int kStageBytes =
-        ceil_div(kTokenGroups + (kPacked && kGroup ? kTilesM * kStageRuns * kTileM * int(sizeof(TokenGroup)) : 0), 128) * 128;
-
-    // Behind the stages, where x is quantised here: one stage's codes and what goes with them.
-    static constexpr int kCodes = kStages * kStageBytes;
-    static constexpr int kCodeGroups = kCodes + (kQuantises ? kStageTiles * kTilesM * kCodeBytes : 0);
-    // Groups: TokenGroups; whole rows: a Quantiser and a sum for each token.
-    static constexpr int kLoopBytes =
-        kCodeGroups + (!kQuantises ? 0 : kGroup ? kTokens * kStageRuns * int(sizeof(TokenGroup)) : kTokens * 16);
-
-    // Outputs go over the stages.
-    static constexpr int kShared = kLoopBytes > out_bytes(kRows, kTokens) ? kLoopBytes : out_bytes(kRows, kTokens);
-};
 
 // The steps of the kernel, one function each.
 template <class C>
@@ -77,135 +32,27 @@ struct Prefill {
     unsigned char* const shared;
     int const thread, lane, warp_n, warp_m;
     int tile_n, tile_m;  // the block's first
+    ScaleWord const scale_word;  // of the lane's rows g and g + 8
 
     W4AX_DEVICE Prefill(GemmParams const& p, unsigned char* shared)
         : p(p), shared(shared), thread(int(threadIdx.x)), lane(lane_index()), warp_n(warp_index() % C::kWarpsN),
-          warp_m(warp_index() / C::kWarpsN) {
+          warp_m(warp_index() / C::kWarpsN), scale_word(lane / 4, p.scale_type) {
         // Blocks that run together share weights: the tokens of x are what L2 keeps anyway.
         int const blocks_m = ceil_div(p.m, C::kTokens);
         tile_n = int(blockIdx.x) / blocks_m * C::kTilesN;
         tile_m = int(blockIdx.x) % blocks_m * C::kTilesM;
     }
 
-    // 16 bytes, or zeros where `there` is false.
-    static W4AX_DEVICE void copy_async(void const* gFrom, void* sTo, bool there) {
-        SM80_CP_ASYNC_CACHEGLOBAL_ZFILL<uint128_t>::copy(*static_cast<uint128_t const*>(gFrom), *static_cast<uint128_t*>(sTo), there);
-    }
-
-    // kItems runs of kUnits times 16 bytes: unit u of item i comes from gFrom + i * stride + 16u and goes to `to(i, u)`. Units
-    // from `valid` on become zeros: the tail of K. Items after `last`, beyond N or M, repeat the last one, which costs no
-    // predicate: whatever they give is never written.
-    template <int kItems, int kUnits, class To>
-    W4AX_DEVICE void copy_runs(unsigned char const* gFrom, int stride, int last, int valid, To to) const {
-        constexpr int kCopies = kItems * kUnits;
-        CUTE_UNROLL
-        for (int i = 0; i < ceil_div(kCopies, C::kThreads); ++i) {
-            unsigned const copy = unsigned(thread) + unsigned(i * C::kThreads);
-            if (kCopies % C::kThreads != 0 && copy >= unsigned(kCopies)) break;
-            int const item = int(copy / kUnits), unit = int(copy % kUnits);
-            copy_async(gFrom + int64_t(item < last ? item : last) * stride + unit * 16, to(item, unit), unit < valid);
-        }
-    }
-
     // ---- a stage at shared address `s`: k from k_block * 128 on
 
     W4AX_DEVICE unsigned char* stage(int number) const { return shared + number * C::kStageBytes; }
-
-    W4AX_DEVICE void load_weights(unsigned char* s, int k_block) const {
-        // A tile's neighbour along k follows it in global memory.
-        constexpr int kTileUnits = kWeightTileBytes / 16, kUnits = C::kStageTiles * kTileUnits;
-        copy_runs<C::kTilesN, kUnits>(
-            static_cast<unsigned char const*>(p.tiles) + (int64_t(tile_n) * p.k_tiles + k_block * C::kStageTiles) * kWeightTileBytes,
-            p.k_tiles * kWeightTileBytes, p.n_tiles - 1 - tile_n, (p.k_tiles - k_block * C::kStageTiles) * kTileUnits,
-            [&](int n, int unit) { return s + C::kWeights + (n * kUnits + unit) * 16; });
-    }
-
-    // kStageRuns groups of 16 rows beside each weight tile, kBytes a row, to slots of kSlot bytes a row.
-    template <int kBytes, int kSlot>
-    W4AX_DEVICE void load_beside(unsigned char* sTo, int k_block, void const* gFrom) const {
-        // 16 rows of kBytes bytes are kBytes units.
-        int const first = k_block * C::kStageRuns;
-        copy_runs<C::kTilesN, C::kStageRuns * kBytes>(
-            static_cast<unsigned char const*>(gFrom) + row_group_index(tile_n, first, p.groups, 0) * kBytes,
-            p.groups * kTileN * kBytes, p.n_tiles - 1 - tile_n, (p.groups - first) * kBytes,
-            [&](int n, int unit) { return sTo + n * C::kStageRuns * kTileN * kSlot + unit * 16; });
-    }
-
-    template <int kBits>
-    W4AX_DEVICE void load_codes(unsigned char* s, int k_block) const {
-        constexpr int kTileUnits = activation_tile_bytes(kBits) / 16;
-        copy_runs<C::kTilesM, C::kStageTiles * kTileUnits>(
-            static_cast<unsigned char const*>(p.x) + (int64_t(tile_m) * p.k_tiles + k_block * C::kStageTiles) * (kTileUnits * 16),
-            p.k_tiles * kTileUnits * 16, ceil_div(p.m, kTileM) - 1 - tile_m, (p.k_tiles - k_block * C::kStageTiles) * kTileUnits,
-            [&](int m, int unit) {
-                return s + C::kX + (m * C::kStageTiles + unit / kTileUnits) * C::kCodeBytes + unit % kTileUnits * 16;
-            });
-    }
-
-    W4AX_DEVICE void load_packed(unsigned char* s, int k_block) const {
-        if constexpr (C::kBits == 8) {
-            load_codes<8>(s, k_block);
-        } else if (p.bits == 4) {
-            load_codes<4>(s, k_block);
-        } else {
-            load_codes<2>(s, k_block);
-        }
-        if constexpr (C::kGroup != 0) {
-            constexpr int kUnits = kTileM * int(sizeof(TokenGroup)) / 16;  // of a group
-            int const first = k_block * C::kStageRuns;
-            copy_runs<C::kTilesM, C::kStageRuns * kUnits>(
-                reinterpret_cast<unsigned char const*>(p.tokens) + (int64_t(tile_m) * p.groups + first) * kUnits * 16,
-                p.groups * kUnits * 16, ceil_div(p.m, kTileM) - 1 - tile_m, (p.groups - first) * kUnits,
-                [&](int m, int unit) { return s + C::kTokenGroups + (m * C::kStageRuns * kUnits + unit) * 16; });
-        }
-    }
-
-    static W4AX_DEVICE auto shared_x(unsigned char* s) {
-        return make_tensor(make_smem_ptr(reinterpret_cast<uint16_t*>(s + C::kX)), typename C::LayoutX{});  // (token,k)
-    }
-
-    W4AX_DEVICE void load_bf16(unsigned char* s, int k_block) const {
-        Tensor sX = shared_x(s);  // (token,k)
-        constexpr int kUnits = C::kStageK / 8;
-        int const first = tile_m * kTileM, k = k_block * C::kStageK;
-        auto const* const gX = static_cast<uint16_t const*>(p.x) + first * p.x_stride + k;
-        if (p.x_vectors) {
-            copy_runs<C::kTokens, kUnits>(reinterpret_cast<unsigned char const*>(gX), int(p.x_stride) * 2, p.m - 1 - first,
-                                          (p.k - k) / 8, [&](int token, int unit) { return &sX(token, unit * 8); });
-        } else {
-            // Rows that are not aligned: by elements. The stage's barrier makes them visible as it does cp.async's.
-            for (int i = thread; i < C::kTokens * C::kStageK; i += C::kThreads) {
-                int const token = i / C::kStageK, e = i % C::kStageK;
-                sX(token, e) = first + token < p.m && k + e < p.k ? gX[token * p.x_stride + e] : 0;
-            }
-        }
-    }
-
-    W4AX_DEVICE void load_stage_weights(unsigned char* s, int k_block) const {
-        load_weights(s, k_block);
-        if constexpr (C::kGroup != 0) {
-            if (p.scale_type == W4AXK_SCALE_F32)
-                load_beside<4, 4>(s + C::kScales, k_block, p.scales);
-            else
-                load_beside<2, 4>(s + C::kScales, k_block, p.scales);
-            if constexpr (C::kQuantised) load_beside<2, 2>(s + C::kSums, k_block, p.sums);
-            if (p.zeros) load_beside<1, 1>(s + C::kZeros, k_block, p.zeros);
-        }
-    }
-
-    W4AX_DEVICE void load_stage_x(unsigned char* s, int k_block) const {
-        if constexpr (C::kPacked)
-            load_packed(s, k_block);
-        else
-            load_bf16(s, k_block);
-    }
 
     // ---- quantisation of a stage: items are octets, 16 of a token's 128 k on neighbouring lanes
 
     template <class Each>
     W4AX_DEVICE void for_octets(unsigned char* s, int k_block, Each each) const {
         constexpr int kOctets = C::kStageTiles * kOctetsPerTile;
-        Tensor sX = shared_x(s);  // (token,k)
+        Tensor sX = shared_x<C>(s);  // (token,k)
         for (int item = thread; item < C::kTokens * kOctets; item += C::kThreads) {
             int const token = item / kOctets, tile = item / kOctetsPerTile % C::kStageTiles, octet = item % kOctetsPerTile;
             int const k = tile * kTileK + octet_k(octet);
@@ -271,6 +118,16 @@ struct Prefill {
 
     // ---- fragments
 
+    // Calls `with(bits)` with the bits of a code as they lie in shared memory, as a constant: activations of 2 bits come packed,
+    // and a choice in front of each load would cost those of 4 bits as much as the loads.
+    template <class With>
+    W4AX_DEVICE void with_code_bits(With with) const {
+        if (C::kPacked && C::kBits == 4 && p.bits == 2)
+            with(Int<2>{});
+        else
+            with(Int<C::kBits>{});
+    }
+
     // Lane's 16 bytes of a weight tile.
     W4AX_DEVICE auto load_raw_weights(unsigned char const* s, int tile, int n) const {
         Tensor rW = make_tensor<uint32_t>(Shape<_4>{});  // (4)
@@ -283,6 +140,7 @@ struct Prefill {
         return rW;
     }
 
+    template <int kCodeBits>
     W4AX_DEVICE void load_words(unsigned char* s, int tile, int m, uint32_t (&words)[kWords]) const {
         int const tile_of_block = warp_m * C::kMT + m;
         if constexpr (!C::kQuantised) {
@@ -305,7 +163,7 @@ struct Prefill {
                 words[1] = v.y;
                 words[2] = v.z;
                 words[3] = v.w;
-            } else if (C::kFused || p.bits == 4) {
+            } else if constexpr (kCodeBits == 4) {
                 uint2 const v = reinterpret_cast<uint2 const*>(sTile)[lane];
                 words[0] = v.x;
                 words[1] = v.y;
@@ -319,7 +177,9 @@ struct Prefill {
     W4AX_DEVICE RowGroup load_row(unsigned char const* s, int run, int n, int i) const {
         int const group = (warp_n * C::kNT + n) * C::kStageRuns, row = run * kTileN + lane / 4 + 8 * i;
         RowGroup r;
-        r.scale = load_scale(s + C::kScales + group * kTileN * 4, p.scale_type, row);
+        auto const* const sScale =
+            s + C::kScales + group * kTileN * 4 + scale_word.at + (run * kTileN + 8 * i) * scale_bytes(p.scale_type);
+        r.scale = scale_word.convert(*reinterpret_cast<uint32_t const*>(sScale), p.scale_type);
         if constexpr (C::kQuantised) {
             r.sum = exact_float(reinterpret_cast<int16_t const*>(s + C::kSums)[group * kTileN + row]);
             r.zero = p.zeros ? exact_float(reinterpret_cast<int8_t const*>(s + C::kZeros)[group * kTileN + row]) : 0.0f;
@@ -368,14 +228,14 @@ struct Prefill {
     }
 
     // rC(_, n) += the products of a run and an activation tile.
-    template <class TensorA, class TensorC>
+    template <int kCodeBits, class TensorA, class TensorC>
     W4AX_DEVICE void multiply_run(unsigned char* s, int run, int m, TensorA const& rA, TensorC&& rC) const {  // (A,step,tile,NT) (4,NT)
         // A group of 32 takes half of its tile's steps.
         int const first = C::kRun >= kTileK ? 0 : run % 2 * kRunSteps;
         CUTE_UNROLL
         for (int i = 0; i < kRunTiles; ++i) {
             uint32_t words[kWords];
-            load_words(s, run * C::kRun / kTileK + i, m, words);
+            load_words<kCodeBits>(s, run * C::kRun / kTileK + i, m, words);
             Tensor rB = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersB>, Int<kSteps>>{});  // (B,step)
             Engine::expand(words, rB);
             CUTE_UNROLL
@@ -389,7 +249,7 @@ struct Prefill {
         }
     }
 
-    template <bool kAsymmetric, class TensorAcc>
+    template <bool kAsymmetric, int kCodeBits, class TensorAcc>
     W4AX_DEVICE void add_stage(unsigned char* s, int k_block, TensorAcc& acc) const {  // (4,NT,MT) f32
         CUTE_UNROLL
         for (int run = 0; run < C::kStageRuns; ++run) {
@@ -409,7 +269,7 @@ struct Prefill {
             for (int m = 0; m < C::kMT; ++m) {
                 Tensor rC = make_tensor<Accumulator>(Shape<_4, Int<C::kNT>>{});  // (4,NT)
                 fill(rC, Accumulator(Engine::kStart));
-                multiply_run(s, run, m, rA, rC);
+                multiply_run<kCodeBits>(s, run, m, rA, rC);
                 TokenFactors tokens[2];
                 if constexpr (C::kQuantised) load_tokens(s, run, m, tokens);
                 CUTE_UNROLL
@@ -430,7 +290,7 @@ struct Prefill {
         }
     }
 
-    template <class TensorC>
+    template <int kCodeBits, class TensorC>
     W4AX_DEVICE void multiply_stage(unsigned char* s, TensorC& rC) const {  // (4,NT,MT) s32
         CUTE_UNROLL
         for (int run = 0; run < C::kStageRuns; ++run) {
@@ -438,7 +298,7 @@ struct Prefill {
                 Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<kRunTiles>, Int<C::kNT>>{});  // (A,step,tile,NT)
             load_run_weights(s, run, rA);
             CUTE_UNROLL
-            for (int m = 0; m < C::kMT; ++m) multiply_run(s, run, m, rA, rC(_, _, m));
+            for (int m = 0; m < C::kMT; ++m) multiply_run<kCodeBits>(s, run, m, rA, rC(_, _, m));
         }
     }
 };

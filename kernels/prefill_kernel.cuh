@@ -9,15 +9,16 @@ namespace w4ax {
 template <class C, class Consume>
 W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
     int const k_blocks = ceil_div(b.p.k_tiles, C::kStageTiles);
+    StageCopies<C> copies(b.p, b.tile_n, b.tile_m, b.thread);
     // Weights first: until the wait, x and y belong to the launch before.
     for (int i = 0; i < C::kStages - 1; ++i)
-        if (i < k_blocks) b.load_stage_weights(b.stage(i), i);
+        if (i < k_blocks) copies.copy_weights(b.stage(i), i);
     ptx::wait_for_previous_grid();
     ptx::let_next_grid_start();
     if constexpr (C::kQuantises && C::kGroup == 0) b.scan_rows();
     // The weights of all first stages count as the first group's: it waits a little longer, the order stays simple.
     for (int i = 0; i < C::kStages - 1; ++i) {
-        if (i < k_blocks) b.load_stage_x(b.stage(i), i);
+        if (i < k_blocks) copies.copy_x(b.stage(i), i);
         cp_async_fence();
     }
     int read = 0, write = C::kStages - 1;
@@ -27,8 +28,8 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
         cp_async_wait<C::kStages - 2>();
         __syncthreads();
         if (k_block + C::kStages - 1 < k_blocks) {
-            b.load_stage_weights(b.stage(write), k_block + C::kStages - 1);
-            b.load_stage_x(b.stage(write), k_block + C::kStages - 1);
+            copies.copy_weights(b.stage(write), k_block + C::kStages - 1);
+            copies.copy_x(b.stage(write), k_block + C::kStages - 1);
         }
         // Empty groups at the end keep the count of the wait right.
         cp_async_fence();
@@ -63,12 +64,14 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     Prefill<C> const b(p, shared);
     Tensor acc = make_tensor<float>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(acc);
-    for_stages(b, [&](unsigned char* s, int k_block) {
-        // BF16 weights have their zero points in them.
-        if (C::kQuantised && p.zeros)
-            b.template add_stage<true>(s, k_block, acc);
-        else
-            b.template add_stage<false>(s, k_block, acc);
+    b.with_code_bits([&](auto bits) {
+        for_stages(b, [&](unsigned char* s, int k_block) {
+            // BF16 weights have their zero points in them.
+            if (C::kQuantised && p.zeros)
+                b.template add_stage<true, bits>(s, k_block, acc);
+            else
+                b.template add_stage<false, bits>(s, k_block, acc);
+        });
     });
     // The outputs go where stages are still read.
     __syncthreads();
@@ -76,9 +79,7 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     constexpr bool kScalesHere = !C::kQuantised && C::kGroup == 0;
     write_outputs(
         b,
-        [&](int channel) {
-            return kScalesHere ? load_scale(p.scales, p.scale_type, row_group_index(channel / kTileN, 0, 1, channel % kTileN)) : 0.0f;
-        },
+        [&](int channel) { return kScalesHere ? channel_scale(p, channel) : 0.0f; },
         [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
 }
 
@@ -89,7 +90,9 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
     using Engine = typename Prefill<C>::Engine;
     Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(rC);
-    for_stages(b, [&](unsigned char* s, int) { b.multiply_stage(s, rC); });
+    b.with_code_bits([&](auto bits) {
+        for_stages(b, [&](unsigned char* s, int) { b.template multiply_stage<bits>(s, rC); });
+    });
 
     // What goes with the lane's tokens, before shared memory is taken for the outputs.
     TokenGroup tokens[C::kMT][2];
@@ -111,11 +114,7 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
     __syncthreads();
     write_outputs(
         b,
-        [&](int channel) {
-            int64_t const at = row_group_index(channel / kTileN, 0, 1, channel % kTileN);
-            return ChannelFactors{load_scale(p.scales, p.scale_type, at), static_cast<int32_t const*>(p.sums)[at],
-                                  p.zeros ? p.zeros[at] : 0};
-        },
+        [&](int channel) { return channel_factors(p, channel); },
         [&](ChannelFactors const& row, int i, int n, int m) {
             return channel_product(rC(i, n, m) >> Engine::kShift, row, tokens[m][i % 2]);
         });

@@ -19,15 +19,16 @@ W4AX_DEVICE void store_codes(QuantizeParams const& p, int token, int tile_k, int
     // Octets 2t and 2t + 1 share the 2-bit word of lane t.
     uint32_t const other = __shfl_xor_sync(kAllLanes, word, 1);
     if (tile_k >= p.k_tiles) return;
-    auto* const gTile = static_cast<unsigned char*>(p.codes) +
-                        (int64_t(token / kTileM) * p.k_tiles + tile_k) * activation_tile_bytes(p.cores ? 8 : p.bits);
+    auto* const gCodes = static_cast<unsigned char*>(p.codes);
     if (p.cores) {
+        auto* const gTile = gCodes + (int64_t(tile_k) * ceil_div(p.m, kTileM) + token / kTileM) * activation_tile_bytes(8);
         // Matrix 2h + odd, row `token`, word t.
         auto* const gWords = reinterpret_cast<uint32_t*>(gTile) + (octet % 2 * 2 * kTileM + token % kTileM) * 4 + octet / 2;
         gWords[0] = codes.quad[0];
         gWords[kTileM * 4] = codes.quad[1];
         return;
     }
+    auto* const gTile = gCodes + (int64_t(token / kTileM) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits);
     int const at = (token % kTileM) * kOctetsPerTile + octet;
     if (p.bits == 8)
         reinterpret_cast<uint2*>(gTile)[at] = make_uint2(codes.quad[0], codes.quad[1]);
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_C
     if (k % kGroup != 0 || group >= p.groups) return;
     TokenGroup const t = {q.scale, zero_and_sum(q.zero, sum)};
     if (p.cores) {
-        auto* const gFactors = reinterpret_cast<float*>(p.tokens) + (int64_t(blockIdx.x) * p.groups + group) * (3 * kTileM);
+        auto* const gFactors = reinterpret_cast<float*>(p.tokens) + (int64_t(group) * gridDim.x + blockIdx.x) * (3 * kTileM);
         TokenFactors const factors = token_factors(t);
         gFactors[warp_index()] = factors.scale;
         gFactors[kTileM + warp_index()] = factors.minus_zero;

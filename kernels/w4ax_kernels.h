@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure or a meaning below changes. */
-#define W4AXK_ABI_VERSION 3u
+#define W4AXK_ABI_VERSION 4u
 
 /* ---- numbers ---- */
 
@@ -35,8 +35,8 @@ typedef enum w4axk_status {
     W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
     W4AXK_BAD_SCALE_TYPE = 6,
     W4AXK_BAD_FAMILY = 7,           /* unknown, or decode with more than W4AXK_DECODE_MAX_M tokens */
-    W4AXK_BAD_MODE = 8,             /* unknown, packed with 16 bits, fused where a latched width is packed first; wgmma: fused,
-                                     * packed by the caller, or latched */
+    W4AXK_BAD_MODE = 8,             /* unknown, packed with 16 bits, fused where a latched width is packed first; wgmma: fused
+                                     * with fewer bits, or latched */
     W4AXK_BAD_TILE = 9,             /* no such tile variant in this family */
     W4AXK_BAD_FLAGS = 10,           /* unknown flag bits, or a reserved field that is not 0 */
     W4AXK_MISALIGNED = 11,          /* a pointer is not aligned as its field requires */
@@ -88,7 +88,7 @@ typedef enum w4axk_family {
     W4AXK_DECODE = 1,  /* M up to W4AXK_DECODE_MAX_M: streams the weights past the tokens */
     W4AXK_PREFILL = 2, /* any M */
     W4AXK_PLAIN = 3,   /* any M: one thread an output, slow and obvious; the oracle of the others */
-    W4AXK_WGMMA = 4    /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Mode W4AXK_MODE_AUTO; rows of BF16 activations
+    W4AXK_WGMMA = 4    /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Quantises nothing itself; rows of BF16 activations
                         * that are not quantised are aligned to 16 bytes */
 } w4axk_family;
 
@@ -101,7 +101,8 @@ typedef enum w4axk_mode {
 
 enum {
     /* Programmatic dependent launch: the kernel may start while the launch before it in the stream still runs; until that
-     * one is complete it reads weights only. The launch before it must not write weights. No effect below sm_90. */
+     * one is complete it reads weights only. The launch before it must not write weights. No effect below sm_90, nor in a
+     * body that w4axk_graph_capture captures. */
     W4AXK_FLAG_PDL = 1
 };
 
@@ -176,14 +177,17 @@ typedef struct w4axk_plan {
 typedef struct w4axk_quantize_args {
     const void *x;         /* BF16 [M, K], aligned to 2 */
     int64_t x_stride;      /* elements from row to row, at least K */
-    void *packed;          /* w4axk_packed_bytes(m, k, width, group) bytes, aligned to 128; opaque, see kernels/layout.cuh */
+    void *packed;          /* w4axk_packed_bytes(m, k, width, group, family) bytes, aligned to 128; opaque, see kernels/layout.cuh */
     uint64_t packed_bytes; /* what there is at `packed` */
     uint32_t m;
     uint32_t k;
     uint32_t width;        /* 2, 4, 8, or latched: then nothing is written in steps of 16 bits */
     uint32_t group;        /* w4axk_grouping: that of the weights it will meet */
+    uint32_t family;       /* W4AXK_WGMMA: of the GEMMs that will read it; any other but W4AXK_PLAIN: of decode and prefill,
+                            * which read the same */
     uint32_t flags;        /* W4AXK_FLAG_* */
     int32_t device;
+    uint32_t reserved;     /* 0 */
     const struct w4axk_latch_state *latch; /* width W4AXK_LATCHED: what says it; else ignored */
 } w4axk_quantize_args;
 
@@ -247,8 +251,8 @@ w4axk_status w4axk_preload(int32_t device);
 /* The instruction that the code loaded on `device` multiplies with (host pointer). Preload first. */
 w4axk_status w4axk_mma_of(int32_t device, uint32_t width, uint32_t family, uint32_t *mma);
 
-/* Bytes that packed activations take; latched: at most (host pointer). */
-w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint64_t *bytes);
+/* Bytes that packed activations take for that family; latched: at most (host pointer). */
+w4axk_status w4axk_packed_bytes(uint32_t m, uint32_t k, uint32_t width, uint32_t group, uint32_t family, uint64_t *bytes);
 
 /* Checks the arguments and says what w4axk_gemm would do (host pointers). Pointers in `args` other than x, y and the strides
  * may be null here; x and y count for their alignment only. Launches nothing and needs no device. */
@@ -260,7 +264,7 @@ w4axk_status w4axk_workspace_bytes(const w4axk_gemm_args *args, uint64_t *bytes)
 /* Launches the GEMM (host pointer to device pointers). */
 w4axk_status w4axk_gemm(const w4axk_gemm_args *args, void *stream);
 
-/* Launches the quantisation of x, once for all GEMMs that read the same x with the same width and grouping. */
+/* Launches the quantisation of x, once for all GEMMs that read the same x with the same width, grouping and family. */
 w4axk_status w4axk_quantize_pack(const w4axk_quantize_args *args, void *stream);
 
 /* Launches the latch. Whatever is launched with the width W4AXK_LATCHED and the same state, from here to the

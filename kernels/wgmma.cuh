@@ -1,6 +1,6 @@
-// The wgmma family, sm_90a: any number of tokens. A block owns 128 channels x kTokens tokens of y. One warp copies stages of 128 k of
-// packed weights and of activations to shared memory by TMA; two other warpgroups, 64 channels each, unpack the weights in registers
-// (A) and multiply them by the activations where they lie (B).
+// The wgmma family, sm_90a: any number of tokens. A block owns 128 channels x kTokens tokens of y. The four warps of one warpgroup copy
+// stages of 128 k of packed weights and of activations to shared memory by TMA; two other warpgroups, 64 channels each, unpack the
+// weights in registers (A) and multiply them by the activations where they lie (B).
 //
 // While one warpgroup scales the sums of a group on the ALUs the other one multiplies: nothing but the stages orders them.
 #pragma once
@@ -26,13 +26,14 @@ struct WgmmaConfig {
     static constexpr int kRun = kGroup ? kGroup : 128;            // k whose products share an accumulator, as in prefill.cuh
     static constexpr int kStageK = 128, kStageTiles = kStageK / kTileK, kStageRuns = kStageK / kRun, kStages = 4;
     static constexpr int kWarpsN = 8, kThreads = 32 * kWarpsN;  // that multiply
-    static constexpr int kLaunched = kThreads + 128;  // and a warpgroup for the warp that copies: registers are dealt out by warpgroups
+    static constexpr int kCopiers = 4;  // warps that copy: a warpgroup, for registers are dealt out by warpgroups
+    static constexpr int kLaunched = kThreads + 32 * kCopiers;
     static constexpr int kNT = 1, kMT = kTokens / kTileM;  // tiles of a warp
     static constexpr int kTilesN = kWarpsN, kTilesM = kMT;  // of a block
     static constexpr int kRows = kTileN * kTilesN;
 
     // A stage, in bytes from its start. Activations first: a swizzled box starts at a multiple of 1024.
-    // Codes: [tile of tokens][tile of k], as they are packed. BF16: [tile of k] boxes of kTokens rows of 128 bytes.
+    // Codes: [tile of k][tile of tokens], as they are packed. BF16: [tile of k] boxes of kTokens rows of 128 bytes.
     static constexpr int kXBytes = kTokens * kStageK * (kQuantised ? 1 : 2);
     static constexpr int kBox = kTokens * 128;
     static constexpr int kX = 0;
@@ -42,7 +43,7 @@ struct WgmmaConfig {
     static constexpr int kScales = kWeights + kTilesN * kStageTiles * kWeightTileBytes;
     static constexpr int kSums = kScales + kBeside * 4;
     static constexpr int kZeros = kSums + (kQuantised ? kBeside * 2 : 0);
-    static constexpr int kFactors = kZeros + kBeside;  // [tile of tokens][run], kFactorBytes each
+    static constexpr int kFactors = kZeros + kBeside;  // [run][tile of tokens], kFactorBytes each
     static constexpr int kFactorStage = kQuantised && kGroup ? kTilesM * kStageRuns * kFactorBytes : 0;
     static constexpr int kStageBytes = ceil_div(kFactors + kFactorStage, 1024) * 1024;
     static_assert(kBox % 1024 == 0 && kX % 1024 == 0, "a swizzle's pattern repeats every 1024 bytes");
@@ -67,21 +68,16 @@ struct Wgmma {
     unsigned char* const shared;
     int const thread, lane, warp_n, warp_m = 0;
     int tile_n, tile_m;  // the block's first
-    int scale_at;  // the word of row g's scale, in bytes, from a group's first
-    uint32_t scale_bytes_of_word;  // a selector: the scale's bytes on top, as a BF16 or F16, or the f32 as it is
+    ScaleWord const scale_word;  // of the lane's rows g and g + 8
 
     W4AX_DEVICE Wgmma(WgmmaParams const& params, unsigned char* shared)
-        : p(params.gemm), x(params.x), shared(shared), thread(int(threadIdx.x)), lane(lane_index()), warp_n(warp_index()) {
+        : p(params.gemm), x(params.x), shared(shared), thread(int(threadIdx.x)), lane(lane_index()), warp_n(warp_index()),
+          scale_word(lane / 4, p.scale_type) {
         // Blocks that run together share weights: the tokens of x are what L2 keeps anyway.
         int const blocks_m = ceil_div(p.m, C::kTokens);
         tile_n = int(blockIdx.x) / blocks_m * C::kTilesN;
         tile_m = int(blockIdx.x) % blocks_m * C::kTilesM;
-        int const row = lane / 4;
-        scale_at = row * scale_bytes() & ~3;
-        scale_bytes_of_word = p.scale_type == W4AXK_SCALE_F32 ? 0x3210 : row % 2 ? 0x3244 : 0x1044;
     }
-
-    W4AX_DEVICE int scale_bytes() const { return p.scale_type == W4AXK_SCALE_F32 ? 4 : 2; }
 
     W4AX_DEVICE int k_blocks() const { return ceil_div(p.k_tiles, C::kStageTiles); }
     W4AX_DEVICE int tiles_of(int k_block) const { return at_most(C::kStageTiles, p.k_tiles - k_block * C::kStageTiles); }
@@ -99,55 +95,64 @@ struct Wgmma {
     W4AX_DEVICE void make_barriers() const {
         if (thread != 0) return;
         for (int i = 0; i < C::kStages; ++i) {
-            sm90::init_barrier(full(i), 1);            // the copying warp, and the bytes that it announces
+            sm90::init_barrier(full(i), C::kCopiers);  // each warp that copies, and the bytes that it announces
             sm90::init_barrier(empty(i), C::kWarpsN);  // each warp that multiplies
         }
         sm90::publish_barriers();
     }
 
-    // ---- the copying warp. Lane i sees to the block's tile i of channels and tile i of tokens. Tiles beyond N and M, and groups
-    // and k beyond K, are left out: what lies there is never used.
-    static_assert(C::kTilesN <= 32 && C::kTilesM <= 32, "a lane has one tile of each");
+    // ---- the copying warps. A copy takes its operands from uniform registers: a warp issues those of its lanes one after the other,
+    // some ten instructions each, so there are few, and the four share them. Lane l of copier c sees to tile 4l + c of the block's
+    // channels, and to tile 4l + c of k or a group of its activations. Tiles beyond N and M, and groups and k beyond K, are left out:
+    // what lies there is never used.
+    static_assert(C::kTilesN <= 32 * C::kCopiers, "a lane has one tile");
+    W4AX_DEVICE int copier() const { return warp_n - C::kWarpsN; }
+    W4AX_DEVICE int tile_of_lane() const { return lane * C::kCopiers + copier(); }
 
     // copy(place in the stage, from, bytes) for each part of the lane's weights.
     template <class Copy>
     W4AX_DEVICE void each_of_weights(int k_block, Copy copy) const {
-        if (lane >= at_most(C::kTilesN, p.n_tiles - tile_n)) return;
-        int64_t const tile = int64_t(tile_n + lane) * p.k_tiles + k_block * C::kStageTiles;
-        copy(C::kWeights + lane * C::kStageTiles * kWeightTileBytes,
+        int const n = tile_of_lane();
+        if (n >= at_most(C::kTilesN, p.n_tiles - tile_n)) return;
+        int64_t const tile = int64_t(tile_n + n) * p.k_tiles + k_block * C::kStageTiles;
+        copy(C::kWeights + n * C::kStageTiles * kWeightTileBytes,
              static_cast<unsigned char const*>(p.tiles) + tile * kWeightTileBytes, tiles_of(k_block) * kWeightTileBytes);
         if constexpr (C::kGroup != 0) {
-            int64_t const at = row_group_index(tile_n + lane, k_block * C::kStageRuns, p.groups, 0);
-            int const rows = runs_of(k_block) * kTileN, slot = lane * C::kStageRuns * kTileN;
-            copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * scale_bytes(), rows * scale_bytes());
+            int64_t const at = row_group_index(tile_n + n, k_block * C::kStageRuns, p.groups, 0);
+            int const rows = runs_of(k_block) * kTileN, slot = n * C::kStageRuns * kTileN;
+            copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * scale_bytes(p.scale_type), rows * scale_bytes(p.scale_type));
             if constexpr (C::kQuantised) copy(C::kSums + slot * 2, static_cast<int16_t const*>(p.sums) + at, rows * 2);
             if (p.zeros) copy(C::kZeros + slot, p.zeros + at, rows);
         }
     }
 
-    // Likewise of quantised activations.
+    // Likewise of quantised activations: what a tile of k, or a group, has of all the block's tokens lies in one piece.
     template <class Copy>
     W4AX_DEVICE void each_of_codes(int k_block, Copy copy) const {
         constexpr int kBytes = activation_tile_bytes(8);
-        if (lane >= at_most(C::kTilesM, ceil_div(p.m, kTileM) - tile_m)) return;
-        int64_t const tile = int64_t(tile_m + lane) * p.k_tiles + k_block * C::kStageTiles;
-        copy(C::kX + lane * C::kStageTiles * kBytes, static_cast<unsigned char const*>(p.x) + tile * kBytes,
-             tiles_of(k_block) * kBytes);
-        if constexpr (C::kGroup != 0) {
-            int64_t const at = int64_t(tile_m + lane) * p.groups + k_block * C::kStageRuns;
-            copy(C::kFactors + lane * C::kStageRuns * kFactorBytes,
-                 reinterpret_cast<unsigned char const*>(p.tokens) + at * kFactorBytes, runs_of(k_block) * kFactorBytes);
+        int const m_tiles = ceil_div(p.m, kTileM), tiles_m = at_most(C::kTilesM, m_tiles - tile_m);
+        int const tile = tile_of_lane(), run = tile - C::kStageTiles;
+        if (tile < tiles_of(k_block)) {
+            int64_t const at = int64_t(k_block * C::kStageTiles + tile) * m_tiles + tile_m;
+            copy(C::kX + tile * C::kTilesM * kBytes, static_cast<unsigned char const*>(p.x) + at * kBytes, tiles_m * kBytes);
+        } else if (C::kGroup != 0 && run >= 0 && run < runs_of(k_block)) {
+            int64_t const at = int64_t(k_block * C::kStageRuns + run) * m_tiles + tile_m;
+            copy(C::kFactors + run * C::kTilesM * kFactorBytes, reinterpret_cast<unsigned char const*>(p.tokens) + at * kFactorBytes,
+                 tiles_m * kFactorBytes);
         }
     }
 
-    // Says how many bytes the stage will hold, before the first of them is on its way.
+    // BF16 activations come in boxes of 64 k: the warp's.
+    W4AX_DEVICE bool has_box(int k_block) const { return !C::kQuantised && copier() < tiles_of(k_block); }
+
+    // Says how many bytes the warp will bring, before the first of them is on its way.
     W4AX_DEVICE void announce(int k_block) const {
         int bytes = 0;
         auto const count = [&](int, void const*, int more) { bytes += more; };
         each_of_weights(k_block, count);
         if constexpr (C::kQuantised) each_of_codes(k_block, count);
         bytes = __reduce_add_sync(kAllLanes, bytes);
-        if constexpr (!C::kQuantised) bytes += tiles_of(k_block) * C::kBox;
+        if (has_box(k_block)) bytes += C::kBox;
         if (lane == 0) sm90::arrive_and_expect(full(k_block), bytes);
         // No copy of another lane ends before the barrier expects it.
         __syncwarp();
@@ -164,10 +169,9 @@ struct Wgmma {
             each_of_codes(k_block, [&](int to, void const* gFrom, int bytes) {
                 sm90::copy_bulk(stage(k_block) + to, gFrom, bytes, full(k_block));
             });
-        } else if (lane == 0) {
-            for (int tile = 0; tile < tiles_of(k_block); ++tile)
-                sm90::copy_box(stage(k_block) + C::kX + tile * C::kBox, x, (k_block * C::kStageTiles + tile) * kTileK,
-                               tile_m * kTileM, full(k_block));
+        } else if (lane == 0 && has_box(k_block)) {
+            sm90::copy_box(stage(k_block) + C::kX + copier() * C::kBox, x, (k_block * C::kStageTiles + copier()) * kTileK,
+                           tile_m * kTileM, full(k_block));
         }
     }
 
@@ -221,7 +225,7 @@ struct Wgmma {
     template <class TensorA, class TensorC>
     W4AX_DEVICE void multiply(unsigned char const* s, int tile, int first, int count, TensorA&& rA, TensorC& rC) const {  // (4,step) (4,MT)
         uint64_t const b = C::kQuantised
-                               ? sm90::describe(s + C::kX, 128, C::kStageTiles * activation_tile_bytes(8), sm90::Order::Cores)
+                               ? sm90::describe(s + C::kX, 128, activation_tile_bytes(8), sm90::Order::Cores)
                                : sm90::describe(s + C::kX, 16, 1024, sm90::Order::Swizzled);
         // The fragments and the accumulators' start were written by ordinary instructions.
         sm90::begin_mma(rC, rA);
@@ -229,7 +233,7 @@ struct Wgmma {
         for (int i = 0; i < kSteps; ++i) {
             if (i < first || i >= first + count) continue;
             // 32 bytes of k: two core matrices, or two units of a swizzled row.
-            int const at = C::kQuantised ? tile * activation_tile_bytes(8) + i * 256 : tile * C::kBox + i * 32;
+            int const at = C::kQuantised ? tile * C::kTilesM * activation_tile_bytes(8) + i * 256 : tile * C::kBox + i * 32;
             sm90::multiply<C::kQuantised, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
         }
         sm90::commit_mma();
@@ -237,11 +241,9 @@ struct Wgmma {
 
     // What stands beside the lane's row g + 8i, for a run of the stage.
     W4AX_DEVICE float load_scale(unsigned char const* s, int run, int i) const {
-        // Without a branch: the word that the scale lies in, and its bytes where an f32 has them.
-        unsigned char const* const sSlot = s + C::kScales + warp_n * C::kStageRuns * kTileN * 4;
-        uint32_t const word = *reinterpret_cast<uint32_t const*>(sSlot + scale_at + (run * kTileN + 8 * i) * scale_bytes());
-        float const scale = __uint_as_float(__byte_perm(word, 0, scale_bytes_of_word));
-        return p.scale_type == W4AXK_SCALE_F16 ? __half2float(__ushort_as_half(uint16_t(__float_as_uint(scale) >> 16))) : scale;
+        auto const* const sScale = s + C::kScales + warp_n * C::kStageRuns * kTileN * 4 + scale_word.at +
+                                   (run * kTileN + 8 * i) * scale_bytes(p.scale_type);
+        return scale_word.convert(*reinterpret_cast<uint32_t const*>(sScale), p.scale_type);
     }
     W4AX_DEVICE float load_sum(unsigned char const* s, int run, int i) const {
         return float(reinterpret_cast<int16_t const*>(s + C::kSums)[(warp_n * C::kStageRuns + run) * kTileN + lane / 4 + 8 * i]);
@@ -252,7 +254,7 @@ struct Wgmma {
 
     // One of the factors of the lane's tokens 2t and 2t + 1 of tile m: 0 scale, 1 minus zero, 2 minus sum.
     W4AX_DEVICE float2 load_factor(unsigned char const* s, int run, int m, int which) const {
-        return reinterpret_cast<float2 const*>(s + C::kFactors + (m * C::kStageRuns + run) * kFactorBytes)[which * (kTileM / 2) + lane % 4];
+        return reinterpret_cast<float2 const*>(s + C::kFactors + (run * C::kTilesM + m) * kFactorBytes)[which * (kTileM / 2) + lane % 4];
     }
 
     // What a run's sums start from. Without zero points in the weights a sum is d = sum qa*qw - za * sum qw once the second term,

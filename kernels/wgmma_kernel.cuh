@@ -32,9 +32,7 @@ W4AX_DEVICE void wgmma_runs(Wgmma<C> const& b) {
     constexpr bool kScalesHere = !C::kQuantised && C::kGroup == 0;
     turn_outputs(
         b,
-        [&](int channel) {
-            return kScalesHere ? load_scale(p.scales, p.scale_type, row_group_index(channel / kTileN, 0, 1, channel % kTileN)) : 0.0f;
-        },
+        [&](int channel) { return kScalesHere ? channel_scale(p, channel) : 0.0f; },
         [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
 }
 
@@ -49,11 +47,7 @@ W4AX_DEVICE void wgmma_whole_rows(Wgmma<C> const& b) {
     sm90::sync_threads<C::kThreads>();
     turn_outputs(
         b,
-        [&](int channel) {
-            int64_t const at = row_group_index(channel / kTileN, 0, 1, channel % kTileN);
-            return ChannelFactors{load_scale(p.scales, p.scale_type, at), static_cast<int32_t const*>(p.sums)[at],
-                                  p.zeros ? p.zeros[at] : 0};
-        },
+        [&](int channel) { return channel_factors(p, channel); },
         [&](ChannelFactors const& row, int i, int, int m) {
             int const token = (b.tile_m + m) * kTileM + 2 * (b.lane % 4) + i % 2;
             // [tile of 8 tokens][one group][8]
@@ -70,13 +64,10 @@ W4AX_DEVICE void wgmma(WgmmaParams const& params, unsigned char* shared) {
     __syncthreads();
     if (b.thread >= C::kThreads) {
         sm90::give_registers<56>();
-        if (b.thread < C::kThreads + 32)
-            b.copy_all();
-        else
-            ptx::wait_for_previous_grid();
+        b.copy_all();
         return;
     }
-    // Two warpgroups of 224 and one of 56 take what three of 168 do, 64512 in all. (With 40 the copying warp spills.)
+    // Two warpgroups of 224 and one of 56 take what three of 168 do, 64512 in all. (With 40 the copying warps spill.)
     sm90::take_registers<224>();
     if constexpr (C::kWholeRow)
         wgmma_whole_rows<C>(b);

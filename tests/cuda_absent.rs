@@ -4,7 +4,8 @@
 
 use std::process::Command;
 use w4ax::cuda::{
-    Chip, Family, GemmOptions, Gpu, PackedActivations, Problem, Unavailable, Workspace,
+    Chip, Family, GemmOptions, Gpu, PackedActivations, PackedLayout, Problem, Unavailable,
+    Workspace,
 };
 use w4ax::cuda::{ConditionalNodes, build_info, device_count, driver_version, kernel_names};
 use w4ax::{Error, Grouping, Precision};
@@ -106,7 +107,16 @@ fn plans_need_no_device() {
         assert!(reason.starts_with("built without kernels: "), "{reason}");
         assert!(matches!(device_count(), Err(Unavailable::NotBuilt { .. })));
         assert!(Workspace::bytes_for(1, 64).is_err());
-        assert!(PackedActivations::bytes_for(1, 64, Precision::A4, Grouping::G32).is_err());
+        assert!(
+            PackedActivations::bytes_for(
+                1,
+                64,
+                Precision::A4,
+                Grouping::G32,
+                PackedLayout::Fragments
+            )
+            .is_err()
+        );
         assert!(kernel_names().is_empty());
         assert_eq!(Family::Decode.tiles(), 0);
         println!("{reason}");
@@ -196,6 +206,12 @@ fn plans_need_no_device() {
     let mut long = problem(1, Precision::A4);
     (long.grouping, long.k) = (Grouping::PerChannel, 65_537);
     assert!(long.plan().is_err(), "sums over 65,536 k may overflow");
-    let packed = PackedActivations::bytes_for(5, 100, Precision::Bf16, Grouping::G32);
+    let packed = PackedActivations::bytes_for(
+        5,
+        100,
+        Precision::Bf16,
+        Grouping::G32,
+        PackedLayout::CoreMatrices,
+    );
     assert!(matches!(packed, Err(Error::Range { .. })));
 }

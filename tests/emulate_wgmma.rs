@@ -37,6 +37,11 @@ fn matrix() -> Vec<Gemm> {
             for (m, n, k) in [(1, 100, 100), (70, 20, 320), (85, 130, 64), (129, 33, 1160)] {
                 let at = cases.len();
                 cases.push(Gemm {
+                    // Packed on the way, or by a call before.
+                    mode: match precision {
+                        Precision::Bf16 => AUTO,
+                        _ => [AUTO, PACKED][at / 4 % 2],
+                    },
                     tile: at as u32 % 3,
                     symmetric: at / 2 % 2 == 0,
                     scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][at % 3],
@@ -80,13 +85,23 @@ fn generated_cases_equal_the_mirror() {
         proptest::sample::select(Grouping::ALL.to_vec()),
         any::<(bool, bool)>(),
         proptest::sample::select(vec![ScaleType::F32, ScaleType::F16, ScaleType::Bf16]),
-        0u32..3,
+        (0u32..3, any::<bool>()),
         proptest::sample::select(Kind::ALL.to_vec()),
         (0usize..3, 0usize..9, 0usize..8),
         any::<u32>(),
     )
         .prop_map(
-            |((m, n, k), precision, grouping, flags, scale_type, tile, kind, gaps, seed)| {
+            |(
+                (m, n, k),
+                precision,
+                grouping,
+                flags,
+                scale_type,
+                (tile, packed),
+                kind,
+                gaps,
+                seed,
+            )| {
                 let one = case(m, n, k, precision, grouping);
                 let bf16 = precision == Precision::Bf16;
                 Gemm {
@@ -94,6 +109,7 @@ fn generated_cases_equal_the_mirror() {
                     bias: flags.1,
                     scale_type,
                     tile,
+                    mode: if packed && !bf16 { PACKED } else { AUTO },
                     kind: emulated::with_a_bound(kind, precision),
                     // quantize_pack takes any rows.
                     gaps: if bf16 {
@@ -203,6 +219,7 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
 /// prefill family, or is refused by name.
 #[test]
 fn the_table_and_what_is_refused() {
+    const BAD_FAMILY: i32 = 7;
     const BAD_MODE: i32 = 8;
     const MISALIGNED: i32 = 11;
     for_sm90(Variant::Plain, |runner| {
@@ -240,17 +257,49 @@ fn the_table_and_what_is_refused() {
             ..odd
         };
         assert_eq!(plan(odd.arguments("plan_gemm")).status, MISALIGNED);
-        for mode in [FUSED, PACKED] {
-            let refused = Gemm {
-                mode,
-                ..case(17, 64, 128, Precision::A8, Grouping::G128)
+        let fused = Gemm {
+            mode: FUSED,
+            ..case(17, 64, 128, Precision::A8, Grouping::G128)
+        };
+        assert_eq!(plan(fused.arguments("plan_gemm")).status, BAD_MODE);
+        // What is packed already has an order: that of the decode and prefill families, unless this one is named.
+        for (asked, planned) in [(AUTO, PREFILL), (WGMMA, WGMMA)] {
+            let packed = Gemm {
+                mode: PACKED,
+                family: asked,
+                ..fused.clone()
             };
-            assert_eq!(plan(refused.arguments("plan_gemm")).status, BAD_MODE);
+            assert_eq!(family(plan(packed.arguments("plan_gemm"))), planned);
         }
         let latched = case(17, 64, 128, Precision::A8, Grouping::G128);
         assert_eq!(
             plan(latched.arguments("plan_gemm").arg("width", LATCHED)).status,
             BAD_MODE
         );
+        let bytes = |answer: emulator::Answer| expect_ok(answer).unwrap().values["bytes"] as usize;
+        // A byte a code, 24 tokens of 128 k; three f32 a token and group. In fragments 4 bits a code, two words a group.
+        let a4 = case(17, 64, 128, Precision::A4, Grouping::G64);
+        let fragments = Gemm {
+            family: emulated::DECODE,
+            ..a4.clone()
+        };
+        let (cores, fragments) = (
+            a4.arguments("packed_bytes"),
+            fragments.arguments("packed_bytes"),
+        );
+        assert_eq!(bytes(plan(cores)), 24 * (128 + 2 * 12));
+        assert_eq!(bytes(plan(fragments)), 24 * (64 + 2 * 8));
+        let no_reader = |function| {
+            let plain = Gemm {
+                family: emulated::PLAIN,
+                ..a4.clone()
+            };
+            plain.arguments(function)
+        };
+        for function in ["packed_bytes", "quantize_pack"] {
+            assert_eq!(plan(no_reader(function)).status, BAD_FAMILY);
+        }
+        let latched = a4.arguments("quantize_pack").arg("width", LATCHED);
+        assert_eq!(plan(latched).status, BAD_MODE);
     });
 }

@@ -176,6 +176,8 @@ fn wgmma_kernels_are_what_they_should() {
         assert!(k.count(&["UBLKCP"]) > 0, "{what}");
         assert_eq!(k.count(&["UTMALDG", "2D"]) > 0, bf16, "{what}");
         assert_eq!(k.count(&["USETMAXREG"]), 2, "{what}");
+        // What the warps that multiply take is what those that copy give away, and no more: else they would wait for ever.
+        assert_eq!(k.registers, 168, "{what}");
         // Sums and fragments stay in registers: 16 bytes of weights a lane and tile.
         assert!(k.count(&["LDS", "128"]) > 0, "{what}");
     }

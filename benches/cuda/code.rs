@@ -129,14 +129,15 @@ impl Graph<'_> {
         way
     }
 
-    /// The loop that multiplies most, of those the smallest.
+    /// The loop on the usual way that multiplies most, of those the smallest.
     fn main_loop(&self) -> Option<usize> {
+        let way = self.walk(0, self.blocks.len());
         let mma = |l: &Loop| {
             let blocks: Vec<usize> = l.blocks.iter().copied().collect();
             self.total(&blocks).mma
         };
         (0..self.loops.len())
-            .filter(|&i| mma(&self.loops[i]) > 0.0)
+            .filter(|&i| way.contains(&self.loops[i].head) && mma(&self.loops[i]) > 0.0)
             .max_by(|&a, &b| {
                 let key = |i: usize| (mma(&self.loops[i]), -(self.loops[i].blocks.len() as f64));
                 key(a).partial_cmp(&key(b)).expect("none is NaN")

@@ -10,8 +10,8 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, Problem, build_info,
-    driver_version, runtime_version,
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, PackedLayout, Packing, Problem,
+    build_info, driver_version, runtime_version,
 };
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
 
@@ -242,7 +242,12 @@ impl Bench {
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
         if case.packed {
-            gpu.quantize_pack(stream, &x, case.precision, case.grouping, &mut packed)?;
+            let packing = Packing {
+                layout: (case.options.family.and_then(Family::packed_layout))
+                    .unwrap_or(PackedLayout::Fragments),
+                ..case.grouping.into()
+            };
+            gpu.quantize_pack(stream, &x, case.precision, packing, &mut packed)?;
         }
         let bytes = weight_bytes(n, k, case.grouping);
         let filling = (REPLAY_US * self.copy_gb_per_s * 1e3 / bytes) as usize;

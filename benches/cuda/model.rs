@@ -159,13 +159,19 @@ pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
     (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
 }
 
+/// Bytes of activations as the plan's kernel reads them packed.
+pub fn packed_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+    let layout = plan.family.packed_layout().expect("a family that packs");
+    let Problem { m, k, .. } = *case;
+    Ok(PackedActivations::bytes_for(m, k, case.precision, case.grouping, layout)? as f64)
+}
+
 /// Tiles, scales and sums once, x and y once, packed activations written and read once.
 pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
     let Problem { m, n, k, .. } = *case;
     let mut bytes = weight_bytes(n, k, case.grouping) + (2 * m * n) as f64;
     if plan.mode == Mode::Packed {
-        let packed = PackedActivations::bytes_for(m, k, case.precision, case.grouping)? as f64;
-        bytes += packed * f64::from(plan.launches);
+        bytes += packed_bytes(case, plan)? * f64::from(plan.launches);
     }
     if plan.mode == Mode::Fused || plan.launches > 1 {
         bytes += (2 * m * k) as f64;

@@ -24,11 +24,11 @@
 //!   bound that a kernel may miss, not a time that it will take.
 
 use crate::machine::Machine;
-use crate::model::{Chip, call_bytes, mma, weight_bytes};
+use crate::model::{Chip, call_bytes, mma, packed_bytes, weight_bytes};
 use crate::occupancy::{Limits, Need, blocks_per_sm};
 use crate::pipes::Tally;
 use crate::tiles::Tile;
-use w4ax::cuda::{Family, GemmOptions, Mode, PackedActivations, Plan, Problem};
+use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
 use w4ax::{Grouping, Precision};
 
 const LAUNCH_US: f64 = 1.5;
@@ -92,7 +92,7 @@ pub fn predict(
 
     let clocks_a_us = chip.ghz * 1e3;
     let pack_us = if plan.launches > 1 {
-        pack_us(machine, chip, case, &arch)?
+        pack_us(machine, chip, (case, &plan), &arch)?
     } else {
         0.0
     };
@@ -133,13 +133,13 @@ pub fn predict(
     let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
     let bytes = call_bytes(case, &plan)?;
     let weights = weight_bytes(case.n, case.k, case.grouping);
-    let packed_bytes = if plan.launches > 1 {
-        pack_bytes(case)?
+    let pack_traffic = if plan.launches > 1 {
+        pack_bytes(case, &plan)?
     } else {
         0.0
     };
     let parts = [
-        ("memory", (bytes - packed_bytes) / (chip.gb_per_s * 1e3)),
+        ("memory", (bytes - pack_traffic) / (chip.gb_per_s * 1e3)),
         ("in flight", weights / in_flight * LATENCY_US),
         (
             "l2",
@@ -195,7 +195,7 @@ pub fn predict(
 fn pack_us(
     machine: &mut Machine,
     chip: &Chip<'_>,
-    case: &Problem,
+    (case, plan): (&Problem, &Plan),
     arch: &str,
 ) -> Result<f64, String> {
     const WARPS: f64 = 8.0;
@@ -221,7 +221,7 @@ fn pack_us(
     });
     let most = (blocks as f64 / chip.sms).ceil();
     let issue = most * tally.issue_clocks(WARPS, chip.f32_lanes());
-    let memory = pack_bytes(case).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
+    let memory = pack_bytes(case, plan).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
     Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
 }
 
@@ -261,9 +261,8 @@ fn bits(precision: Precision) -> usize {
 }
 
 /// What `quantize_pack` reads and writes.
-fn pack_bytes(case: &Problem) -> w4ax::Result<f64> {
-    let packed = PackedActivations::bytes_for(case.m, case.k, case.precision, case.grouping)?;
-    Ok((2 * case.m * case.k + packed) as f64)
+fn pack_bytes(case: &Problem, plan: &Plan) -> w4ax::Result<f64> {
+    Ok((2 * case.m * case.k) as f64 + packed_bytes(case, plan)?)
 }
 
 fn group(grouping: Grouping) -> usize {

@@ -34,6 +34,12 @@ CountingBarrier barriers[64];
 int barrier_count = 0;
 BulkCopy copies[1024];
 int copy_count = 0;
+struct Range {
+  char const* at;
+  std::uint64_t bytes;
+};
+Range constants[16];
+int constant_count = 0;
 constexpr std::uint64_t row_map_magic = 0x57344158'524F5753ull;
 
 CountingBarrier& find(std::uint64_t* at, char const* what) {
@@ -82,6 +88,14 @@ void land(int number) {
   end_phase_if_complete(barrier);
 }
 
+bool is_constant(void const* from, int bytes) {
+  for (int i = 0; i < constant_count; ++i) {
+    auto const before = static_cast<std::uint64_t>(static_cast<char const*>(from) - constants[i].at);
+    if (before <= constants[i].bytes && static_cast<std::uint64_t>(bytes) <= constants[i].bytes - before) return true;
+  }
+  return false;
+}
+
 void maybe_land() {
   if (copy_count && arrives_now()) land(int(random_bits() % copy_count));
 }
@@ -93,6 +107,10 @@ void begin(BulkCopy const& copy) {
     fail("a copy of %d bytes: its barrier expects %lld more", copy.bytes, static_cast<long long>(barrier.unstarted));
   }
   barrier.unstarted -= copy.bytes;
+  // A box is of activations, which are never constant.
+  if (constant_count && overlaps_previous_grid() && !(copy.from && is_constant(copy.from, copy.bytes))) {
+    fail("a copy before griddepcontrol.wait: the previous grid may still write its %d bytes", copy.bytes);
+  }
   SharedRegion* const region = block.on->shared.find(copy.to, copy.bytes);
   if (!region) fail("a copy: its %d bytes at %p are not in the block's shared memory", copy.bytes, copy.to);
   check_not_in_flight(copy.to, copy.bytes, "a copy");
@@ -108,6 +126,15 @@ void begin(BulkCopy const& copy) {
 }
 
 }  // namespace
+
+void add_constant(void const* at, std::uint64_t bytes) {
+  if (constant_count == 16)
+    report("more than 16 ranges of constant memory");
+  else
+    constants[constant_count++] = {static_cast<char const*>(at), bytes};
+}
+
+void clear_constants() { constant_count = 0; }
 
 void barrier_init(std::uint64_t* at, int arrivals) {
   if (reinterpret_cast<std::uintptr_t>(at) % 8 || !block.on->shared.find(at, 8)) {

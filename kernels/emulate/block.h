@@ -36,6 +36,7 @@ struct CudaThread : Thread {
   WarpFunction function = nullptr;
   std::uint32_t mask = 0;
   bool arrived = false;
+  bool waited_for_previous_grid = false;
   int barrier = 0;
   char const* barrier_file = nullptr;
   int barrier_line = 0;
@@ -76,6 +77,9 @@ struct Block {
   CudaThread& thread(int linear) { return on->threads[linear]; }
 };
 extern Block block;
+
+/// Whether the running grid may still overlap the one before it, for the running thread.
+bool overlaps_previous_grid();
 
 inline CudaThread& self() { return *static_cast<CudaThread*>(current); }
 

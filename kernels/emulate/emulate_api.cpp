@@ -2,6 +2,7 @@
 
 #include "engine.h"
 #include "launch.h"
+#include "sm90.h"
 
 namespace w4ax_emulate {
 Options options;
@@ -17,6 +18,8 @@ void w4ax_emulate_set_cp_async(int mode) { w4ax_emulate::options.async_copies = 
 void w4ax_emulate_set_schedule(int mode) { w4ax_emulate::options.schedule = static_cast<w4ax_emulate::Schedule>(mode); }
 void w4ax_emulate_set_bf16_sum(int mode) { w4ax_emulate::options.bf16_sum = static_cast<w4ax_emulate::Bf16Sum>(mode); }
 void w4ax_emulate_set_compute_capability(int capability) { w4ax_emulate::options.compute_capability = capability; }
+void w4ax_emulate_add_constant(void const* at, uint64_t bytes) { w4ax_emulate::add_constant(at, bytes); }
+void w4ax_emulate_clear_constants(void) { w4ax_emulate::clear_constants(); }
 int w4ax_emulate_synchronize(void) { return w4ax_emulate::synchronize() != cudaSuccess; }
 void w4ax_emulate_get_counters(w4ax_emulate_counters* out) {
   __builtin_memcpy(out, &w4ax_emulate::counters, sizeof *out);

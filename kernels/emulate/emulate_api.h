@@ -24,6 +24,11 @@ void w4ax_emulate_set_bf16_sum(int mode);
 /* The compute capability that the device claims, as 80 or 90; it limits shared memory. */
 void w4ax_emulate_set_compute_capability(int capability);
 
+/* Memory that no launch writes, such as weights. Once there is any, a bulk or tensor copy of a grid that overlaps the one before
+ * it may read nothing else until its thread has passed griddepcontrol.wait. At most 16 ranges. */
+void w4ax_emulate_add_constant(void const* at, uint64_t bytes);
+void w4ax_emulate_clear_constants(void);
+
 /* The text of the first error since the last clear, "" if there was none. Until it is cleared no launch runs. Valid
  * until the next call. */
 char const* w4ax_emulate_last_error(void);

@@ -112,6 +112,7 @@ void start_threads() {
     thread.lane = i % 32;
     thread.warp = i / 32;
     thread.arrived = false;
+    thread.waited_for_previous_grid = false;
     make_ready(thread);
   }
 }
@@ -211,9 +212,11 @@ cudaError_t launch_erased(Grid const& grid, void (*run)(void*), void* closure, v
 }
 
 void wait_for_previous_grid() {
-  block.waited_for_previous_grid = true;
+  block.waited_for_previous_grid = self().waited_for_previous_grid = true;
   acquire_blocks_of(previous_set);
 }
+
+bool overlaps_previous_grid() { return running_grid.overlaps_previous && !self().waited_for_previous_grid; }
 
 cudaError_t synchronize() {
   std::lock_guard<std::mutex> lock(launching);

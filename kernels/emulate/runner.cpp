@@ -177,8 +177,10 @@ w4axk_quantize_args quantize_arguments(Case& one) {
   args.k = static_cast<std::uint32_t>(one.argument("k"));
   args.width = static_cast<std::uint32_t>(one.argument("width"));
   args.group = static_cast<std::uint32_t>(one.argument("group"));
+  args.family = static_cast<std::uint32_t>(one.argument("family"));
   args.flags = static_cast<std::uint32_t>(one.argument("flags"));
   args.device = static_cast<std::int32_t>(one.argument("device"));
+  args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
   args.latch = static_cast<w4axk_latch_state const*>(one.pointer("latch"));
   return args;
 }
@@ -332,7 +334,8 @@ int call(Case& one) {
     std::uint64_t bytes = 0;
     int const status = w4axk_packed_bytes(static_cast<std::uint32_t>(one.argument("m")), static_cast<std::uint32_t>(one.argument("k")),
                                           static_cast<std::uint32_t>(one.argument("width")),
-                                          static_cast<std::uint32_t>(one.argument("group")), &bytes);
+                                          static_cast<std::uint32_t>(one.argument("group")),
+                                          static_cast<std::uint32_t>(one.argument("family")), &bytes);
     put_value("bytes", bytes);
     return status;
   }
@@ -363,6 +366,10 @@ int main() {
     if (!read_case(one)) return 0;
     w4ax_emulate_clear_error();
     w4ax_emulate_reset_counters();
+    w4ax_emulate_clear_constants();
+    for (auto weights : {"tiles", "scales", "zeros", "sums"}) {
+      if (one.size(weights)) w4ax_emulate_add_constant(one.pointer(weights), one.size(weights));
+    }
     int const status = call(one);
     w4ax_emulate_synchronize();
     std::string error = w4ax_emulate_last_error();

@@ -53,6 +53,8 @@ void warpgroup_commit();
 void warpgroup_wait();
 
 // For the rest of the emulator.
+void add_constant(void const* at, std::uint64_t bytes);
+void clear_constants();
 /// Nobody can go on: lands a copy. False if none is under way.
 bool land_a_copy();
 void start_async_proxy();

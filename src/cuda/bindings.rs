@@ -1,7 +1,7 @@
 //! What the headers of `kernels/` declare. Written by bindgen: see tests/bindings.rs.
 
 
-pub const W4AXK_ABI_VERSION: u32 = 3;
+pub const W4AXK_ABI_VERSION: u32 = 4;
 pub const W4AXK_OK: w4axk_status = 0;
 pub const W4AXK_NULL_POINTER: w4axk_status = 1;
 pub const W4AXK_BAD_SHAPE: w4axk_status = 2;
@@ -275,15 +275,17 @@ pub struct w4axk_quantize_args {
     pub k: u32,
     pub width: u32,
     pub group: u32,
+    pub family: u32,
     pub flags: u32,
     pub device: i32,
+    pub reserved: u32,
     pub latch: *const w4axk_latch_state,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of w4axk_quantize_args",
-    ][::core::mem::size_of::<w4axk_quantize_args>() - 64usize];
+    ][::core::mem::size_of::<w4axk_quantize_args>() - 72usize];
     [
         "Alignment of w4axk_quantize_args",
     ][::core::mem::align_of::<w4axk_quantize_args>() - 8usize];
@@ -312,14 +314,20 @@ const _: () = {
         "Offset of field: w4axk_quantize_args::group",
     ][::core::mem::offset_of!(w4axk_quantize_args, group) - 44usize];
     [
+        "Offset of field: w4axk_quantize_args::family",
+    ][::core::mem::offset_of!(w4axk_quantize_args, family) - 48usize];
+    [
         "Offset of field: w4axk_quantize_args::flags",
-    ][::core::mem::offset_of!(w4axk_quantize_args, flags) - 48usize];
+    ][::core::mem::offset_of!(w4axk_quantize_args, flags) - 52usize];
     [
         "Offset of field: w4axk_quantize_args::device",
-    ][::core::mem::offset_of!(w4axk_quantize_args, device) - 52usize];
+    ][::core::mem::offset_of!(w4axk_quantize_args, device) - 56usize];
+    [
+        "Offset of field: w4axk_quantize_args::reserved",
+    ][::core::mem::offset_of!(w4axk_quantize_args, reserved) - 60usize];
     [
         "Offset of field: w4axk_quantize_args::latch",
-    ][::core::mem::offset_of!(w4axk_quantize_args, latch) - 56usize];
+    ][::core::mem::offset_of!(w4axk_quantize_args, latch) - 64usize];
 };
 impl Default for w4axk_quantize_args {
     fn default() -> Self {
@@ -764,6 +772,7 @@ unsafe extern "C" {
         k: u32,
         width: u32,
         group: u32,
+        family: u32,
         bytes: *mut u64,
     ) -> w4axk_status;
     pub fn w4axk_plan_gemm(

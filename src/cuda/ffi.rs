@@ -51,7 +51,7 @@ mod absent {
         fn w4axk_device_count(*mut i32) -> w4axk_status = NOT_BUILT;
         fn w4axk_preload(i32) -> w4axk_status = NOT_BUILT;
         fn w4axk_mma_of(i32, u32, u32, *mut u32) -> w4axk_status = NOT_BUILT;
-        fn w4axk_packed_bytes(u32, u32, u32, u32, *mut u64) -> w4axk_status = NOT_BUILT;
+        fn w4axk_packed_bytes(u32, u32, u32, u32, u32, *mut u64) -> w4axk_status = NOT_BUILT;
         fn w4axk_plan_gemm(*const w4axk_gemm_args, *mut w4axk_plan) -> w4axk_status = NOT_BUILT;
         fn w4axk_workspace_bytes(*const w4axk_gemm_args, *mut u64) -> w4axk_status = NOT_BUILT;
         fn w4axk_gemm(*const w4axk_gemm_args, *mut c_void) -> w4axk_status = NOT_BUILT;

@@ -1,13 +1,11 @@
-//! Launches: a GEMM, and the quantisation that several GEMMs share.
+//! Launches of a GEMM.
 
 use super::latch::{Latch, Width};
 use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
-use super::options::{
-    GemmOptions, Plan, Problem, check_gemm, extent, group_code, mode_code, stride,
-};
-use super::workspace::{Filled, FilledWidth};
-use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi, status};
-use crate::{Error, Grouping, Precision, Result};
+use super::options::{GemmOptions, Plan, Problem, check_gemm, extent, mode_code, stride};
+use super::packed::{Filled, FilledWidth, PackedLayout};
+use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi};
+use crate::{Error, Result};
 use cudarc::driver::{CudaStream, sys};
 use half::bf16;
 
@@ -45,7 +43,8 @@ impl<'a> Gemm<'a> {
         }
     }
 
-    /// A product of activations that [`Gpu::quantize_pack`] has packed, for this and for other products.
+    /// A product of activations that [`Gpu::quantize_pack`] has packed, for this and for other products. What they were packed
+    /// for decides between the wgmma family and the other two.
     ///
     /// # Errors
     /// [`Error::Shape`] if nothing was packed, or in other groups than the weight's, or at a latched width (see
@@ -96,6 +95,7 @@ impl<'a> Gemm<'a> {
                 format!("[{}, {}]", filled.m, filled.k),
             );
         }
+        // A latched width is packed as fragments only.
         if filled.width != FilledWidth::of(Width::Latched(latch)) {
             return wrong("the latch's width".into(), "another".into());
         }
@@ -123,6 +123,32 @@ impl<'a> Gemm<'a> {
         match &self.x {
             Input::Bf16(x) | Input::Both(x, _) => (x.rows(), x.cols()),
             Input::Packed(_, filled) => (filled.m, filled.k),
+        }
+    }
+
+    /// The options, with the family that packed activations leave.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the family that is asked for reads another layout.
+    fn chosen(&self) -> Result<GemmOptions> {
+        let Input::Packed(_, filled) = self.x else {
+            return Ok(self.options);
+        };
+        let layout = filled.layout;
+        match (self.options.family, layout) {
+            (None, PackedLayout::CoreMatrices) => Ok(GemmOptions {
+                family: Some(Family::Wgmma),
+                ..self.options
+            }),
+            // The C side refuses a family that reads none.
+            (Some(family), _) if family.packed_layout().is_some_and(|l| l != layout) => {
+                Err(Error::Shape {
+                    what: "packed activations",
+                    expected: format!("those of the {family} family"),
+                    got: layout.to_string(),
+                })
+            }
+            _ => Ok(self.options),
         }
     }
 
@@ -172,6 +198,7 @@ impl<'a> Gemm<'a> {
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
     fn args(&self, y: &DeviceMatMut<'_, bf16>, gpu: &Gpu) -> Result<ffi::w4axk_gemm_args> {
         let packed = matches!(self.x, Input::Packed(..) | Input::Both(..));
+        let options = self.chosen()?;
         let mut args = ffi::w4axk_gemm_args {
             weight: self.weight.as_args(),
             x: self.x_place().address as *const _,
@@ -187,14 +214,14 @@ impl<'a> Gemm<'a> {
             m: extent("M", self.shape().0)?,
             width: self.width.code(),
             latch: self.width.state(),
-            family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
-            mode: mode_code(packed, self.options.fused == Some(true)),
-            tile: self.options.tile.unwrap_or(0),
-            flags: self.options.flags(),
+            family: options.family.map_or(ffi::W4AXK_AUTO, Family::code),
+            mode: mode_code(packed, options.fused == Some(true)),
+            tile: options.tile.unwrap_or(0),
+            flags: options.flags(),
             device: gpu.number(),
             reserved: 0,
         };
-        gpu.choices().fill(&self.options, &mut args);
+        gpu.choices().fill(&options, &mut args);
         Ok(args)
     }
 }
@@ -291,109 +318,6 @@ impl Gpu {
         // alive by the caller's promise.
         let status = unsafe { ffi::w4axk_gemm(&args, target.stream.cast()) };
         check_gemm(&args, status)
-    }
-
-    /// Launches the quantisation of x for every GEMM that reads it with this width and these groups: those of q, k and v,
-    /// or of gate and up. Allocates nothing, waits for nothing, can be captured. The width is a [`Precision`], or what a
-    /// [`Latch`] says; in a step of 16 bits nothing is packed.
-    ///
-    /// # Errors
-    /// [`Error::Range`] for BF16 or an empty x, [`Error::Buffer`] if `packed` has too little room, [`Error::Place`] for
-    /// something on another device or of another stream, [`Error::Cuda`] if the launch fails.
-    pub fn quantize_pack<'w>(
-        &self,
-        stream: &CudaStream,
-        x: &DeviceMatRef<'_, bf16>,
-        width: impl Into<Width<'w>>,
-        grouping: Grouping,
-        packed: &mut PackedActivations,
-    ) -> Result<()> {
-        self.check_stream(stream)?;
-        // SAFETY: a stream of this device's primary context, alive while it is borrowed.
-        unsafe { self.launch_quantize(stream.into(), x, (width.into(), grouping), packed, false) }
-    }
-
-    /// [`Gpu::quantize_pack`] on a stream that is not cudarc's; with `pdl` as in [`GemmOptions::pdl`].
-    ///
-    /// # Safety
-    /// As [`Gpu::gemm_on_raw`].
-    ///
-    /// # Errors
-    /// As [`Gpu::quantize_pack`].
-    pub unsafe fn quantize_pack_on_raw<'w>(
-        &self,
-        stream: sys::CUstream,
-        x: &DeviceMatRef<'_, bf16>,
-        width: impl Into<Width<'w>>,
-        grouping: Grouping,
-        packed: &mut PackedActivations,
-        pdl: bool,
-    ) -> Result<()> {
-        // SAFETY: the same contract.
-        unsafe {
-            self.launch_quantize(
-                self.raw_target(stream),
-                x,
-                (width.into(), grouping),
-                packed,
-                pdl,
-            )
-        }
-    }
-
-    /// # Safety
-    /// As `launch_gemm`.
-    unsafe fn launch_quantize(
-        &self,
-        target: Target<'_>,
-        x: &DeviceMatRef<'_, bf16>,
-        (width, grouping): (Width<'_>, Grouping),
-        packed: &mut PackedActivations,
-        pdl: bool,
-    ) -> Result<()> {
-        x.place.check("x", target)?;
-        packed.place().check("packed activations", target)?;
-        if let Some(latch) = width.place() {
-            latch.check("latch", target)?;
-        }
-        let (m, k) = (x.rows(), x.cols());
-        // A latched width may be the widest.
-        let widest = match width {
-            Width::Fixed(precision) => precision,
-            Width::Latched(_) => Precision::A8,
-        };
-        let needed = PackedActivations::bytes_for(m, k, widest, grouping)?;
-        if needed > packed.bytes() {
-            return Err(Error::Buffer {
-                what: "bytes for packed activations",
-                needed,
-                got: packed.bytes(),
-            });
-        }
-        let args = ffi::w4axk_quantize_args {
-            x: x.place.address as *const _,
-            x_stride: stride("row stride of x", x.stride())?,
-            packed: packed.place().address as *mut _,
-            packed_bytes: packed.bytes() as u64,
-            m: extent("M", m)?,
-            k: extent("K", k)?,
-            width: width.code(),
-            latch: width.state(),
-            group: group_code(grouping),
-            flags: if pdl { ffi::W4AXK_FLAG_PDL } else { 0 },
-            device: self.number(),
-        };
-        packed.refill(None);
-        // SAFETY: as in `launch_gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
-        let status = unsafe { ffi::w4axk_quantize_pack(&args, target.stream.cast()) };
-        status::check("quantize_pack", status)?;
-        packed.refill(Some(Filled {
-            m,
-            k,
-            width: FilledWidth::of(width),
-            grouping,
-        }));
-        Ok(())
     }
 
     /// A stream of this device's primary context, if the launch finds it to be one.

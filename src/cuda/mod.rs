@@ -39,6 +39,26 @@
 //! # }
 //! ```
 //!
+//! # Activations that several GEMMs read
+//! [`Gpu::quantize_pack`] quantises x once for all of q, k and v, or of gate and up, in the order in which the kernels of a family
+//! read it; what the table would run says which:
+//!
+//! ```no_run
+//! # use half::bf16;
+//! # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, PackedActivations, Packing, Workspace};
+//! # fn shared(gpu: &Gpu, stream: &cudarc::driver::CudaStream, x: &DeviceMatRef<'_, bf16>, [gate, up]: [&DeviceWeight; 2],
+//! #     y: [&mut DeviceMatMut<'_, bf16>; 2], packed: &mut PackedActivations, workspace: &mut Workspace) -> w4ax::Result<()> {
+//! let width = w4ax::Precision::A8;
+//! let family = gpu.plan(&Gemm::new(x, gate, width), y[0])?.family;
+//! let layout = family.packed_layout().expect("the table never picks the plain family");
+//! gpu.quantize_pack(stream, x, width, Packing { layout, ..gate.grouping().into() }, packed)?;
+//! for (weight, y) in [gate, up].into_iter().zip(y) {
+//!     gpu.gemm(stream, &Gemm::packed(packed, weight)?, y, workspace)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Routed by the flag
 //! A launch whose width is a [`Latch`] runs at what the latch read from a [`MappedFlag`] when the step began:
 //!
@@ -102,6 +122,7 @@ mod latch;
 mod matrix;
 mod options;
 mod order;
+mod packed;
 mod pinned;
 mod skip;
 mod skip_words;
@@ -122,11 +143,12 @@ pub use latch::{Latch, LatchOptions, Width};
 pub use matrix::{DeviceMatMut, DeviceMatRef};
 pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
 pub use order::{DeviceActOrderWeight, DeviceOrder};
+pub use packed::{PackedActivations, PackedLayout, Packing};
 pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipWords};
 pub use skip_words::SkipRun;
 pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
 pub use weight::DeviceWeight;
-pub use workspace::{PackedActivations, Workspace};
+pub use workspace::Workspace;
 
 #[cfg(test)]
 mod tests {

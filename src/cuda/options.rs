@@ -1,6 +1,7 @@
 //! Which kernel: what can be asked for, and what comes of it.
 
 use super::choice::{Chip, ChipChoices, Choices};
+use super::packed::PackedLayout;
 use super::{ffi, status};
 use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, Precision, Result, ScaleType};
@@ -16,7 +17,7 @@ pub enum Family {
     Plain,
     /// Any number of tokens, on sm_90 with code for sm_90a ([`super::Gpu::has_family`]): TMA copies and warpgroup mma. Activations
     /// are quantised by a launch before the GEMM; BF16 ones that stay so must have rows that are aligned to 16 bytes. No kernel
-    /// of it takes activations that are packed already, or is routed.
+    /// of it is routed.
     Wgmma,
 }
 
@@ -26,6 +27,15 @@ impl Family {
 
     /// The most tokens that the decode family takes.
     pub const DECODE_MAX_M: usize = 16;
+
+    /// How the packed activations lie that its kernels read; `None`: they read none.
+    pub const fn packed_layout(self) -> Option<PackedLayout> {
+        match self {
+            Self::Decode | Self::Prefill => Some(PackedLayout::Fragments),
+            Self::Wgmma => Some(PackedLayout::CoreMatrices),
+            Self::Plain => None,
+        }
+    }
 
     /// Its tile variants: 1 to this. 0 in a build without kernels.
     pub fn tiles(self) -> u32 {
@@ -143,7 +153,8 @@ pub struct GemmOptions {
     /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the table.
     pub tile: Option<u32>,
     /// Programmatic dependent launch: the kernel may start, and read weights, while the launch before it in the stream
-    /// still runs. Means nothing below sm_90. It must not stand at the edge of a conditional graph body.
+    /// still runs. Means nothing below sm_90, nor in a body that a [`super::RoutedGraph`] or [`super::SkipGraph`] captures; it must not stand
+    /// at the edge of anybody else's conditional body.
     pub pdl: bool,
 }
 
@@ -187,7 +198,7 @@ pub struct Problem {
     pub latched: bool,
     /// How weight scales are shared.
     pub grouping: Grouping,
-    /// Whether the activations are packed already.
+    /// Whether the activations are packed already: for the wgmma family if `options` name it, else for decode and prefill.
     pub packed: bool,
     /// What is asked for.
     pub options: GemmOptions,
@@ -367,8 +378,8 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
             } else {
                 format!("packed at {} bits, family {}", args.width, family())
             },
-            range: "packed: 2, 4 or 8 bits, decode or prefill; fused at a latched width: decode up to 8 tokens; wgmma: one width, and \
-                    neither fused nor packed if it is quantised",
+            range: "packed: 2, 4 or 8 bits, not plain; fused at a latched width: decode up to 8 tokens; wgmma: one width, and not \
+                    fused if it is quantised",
         }),
         // Each extent is in its range, as `extent` has seen.
         ffi::W4AXK_BAD_SHAPE => Err(Error::Range {

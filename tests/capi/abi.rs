@@ -180,7 +180,7 @@ fn rust_side() -> Abi {
         w4ax_gpu_tiles(_, _);
         w4ax_gpu_gemm(_, _, _);
         w4ax_gpu_plan_gemm(_, _, _);
-        w4ax_gpu_packed_bytes(_, _, _, _, _);
+        w4ax_gpu_packed_bytes(_, _, _, _, _, _);
         w4ax_gpu_quantize_pack(_, _, _);
     };
     let structures = vec![
@@ -357,8 +357,8 @@ fn rust_side() -> Abi {
             k,
             width,
             grouping,
-            flags,
-            reserved
+            family,
+            flags
         }),
     ];
     let mut constants: Vec<(String, u64)> = vec![

@@ -144,13 +144,15 @@ static void plans(void) {
     CHECK(table == W4AX_OK ? tiles >= 2 && tiles < 77 : tiles == 77);
 
     bytes = 77;
-    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, NULL));
-    EXPECT(W4AX_BAD_WIDTH, w4ax_gpu_packed_bytes(M, K, 5, W4AX_G32, &bytes));
-    EXPECT(W4AX_BAD_ENUM, w4ax_gpu_packed_bytes(M, K, W4AX_A4, 5, &bytes));
-    REFUSED(w4ax_gpu_packed_bytes(M, K, W4AX_BF16, W4AX_G32, &bytes));
-    REFUSED(w4ax_gpu_packed_bytes(0, K, W4AX_A4, W4AX_G32, &bytes));
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, W4AX_FAMILY_AUTO, NULL));
+    EXPECT(W4AX_BAD_WIDTH, w4ax_gpu_packed_bytes(M, K, 5, W4AX_G32, W4AX_FAMILY_AUTO, &bytes));
+    EXPECT(W4AX_BAD_ENUM, w4ax_gpu_packed_bytes(M, K, W4AX_A4, 5, W4AX_FAMILY_AUTO, &bytes));
+    EXPECT(W4AX_BAD_ENUM, w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, 5, &bytes));
+    REFUSED(w4ax_gpu_packed_bytes(M, K, W4AX_BF16, W4AX_G32, W4AX_FAMILY_AUTO, &bytes));
+    REFUSED(w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, W4AX_FAMILY_PLAIN, &bytes));
+    REFUSED(w4ax_gpu_packed_bytes(0, K, W4AX_A4, W4AX_G32, W4AX_FAMILY_AUTO, &bytes));
     CHECK(bytes == 77);
-    EXPECT(table, w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, &bytes));
+    EXPECT(table, w4ax_gpu_packed_bytes(M, K, W4AX_A4, W4AX_G32, W4AX_FAMILY_AUTO, &bytes));
     no_kernels(table);
     CHECK(table == W4AX_OK ? bytes >= M * K / 2 && bytes < ROOM && bytes != 77 : bytes == 77);
 }
@@ -466,9 +468,10 @@ static void packing(const w4ax_gpu *gpu) {
     NOT(W4AX_BAD_WIDTH, a.width = 1);
     NOT(W4AX_BAD_ENUM, a.grouping = 7);
     NOT(W4AX_BAD_ENUM, a.flags = 2);
-    NOT(W4AX_BAD_ENUM, a.reserved = 1);
+    NOT(W4AX_BAD_ENUM, a.family = 5);
     NOT(W4AX_OVERLAP, a.packed = at(X));
     if (gpu) {
+        NOT(W4AX_OUT_OF_RANGE, a.family = W4AX_FAMILY_PLAIN);
         NOT(W4AX_OUT_OF_RANGE, a.width = W4AX_BF16);
         NOT(W4AX_OUT_OF_RANGE, a.m = 0);
         NOT(W4AX_BUFFER_TOO_SMALL, a.packed_bytes = 128);

@@ -14,6 +14,7 @@ use w4ax::capi::gpu::*;
 use w4ax::capi::status::{Status, w4ax_last_error};
 use w4ax::capi::types;
 use w4ax::capi::weight::{PackArgs, Weight, w4ax_weight_free, w4ax_weight_pack};
+use w4ax::cuda::Family;
 use w4ax::{Grouping, Precision, ScaleType};
 
 fn ok(status: Status) {
@@ -104,7 +105,7 @@ impl Buffers {
         // SAFETY: each writes one number.
         let (packed, workspace) = unsafe {
             (
-                written(|bytes| w4ax_gpu_packed_bytes(m, k, 8, 32, bytes)),
+                written(|bytes| w4ax_gpu_packed_bytes(m, k, 8, 32, types::FAMILY_WGMMA, bytes)),
                 written(|bytes| w4ax_gpu_workspace_bytes(&problem, bytes)),
             )
         };
@@ -163,11 +164,17 @@ fn the_c_abi_has_the_same_bits() {
             stream.memcpy_htod(&inputs.x, &mut buffers.x).unwrap();
             let args = buffers.args(stream, &handles, &call);
             let oracle = expected(&device.cpu, &packed_weight, inputs.view(m, k), &call, None);
-            let mut modes = vec![types::MODE_AUTO, types::MODE_FUSED];
+            let mut modes = vec![types::MODE_AUTO, types::MODE_FUSED]
+                .into_iter()
+                .map(|mode| (mode, types::FAMILY_AUTO))
+                .collect::<Vec<_>>();
             if precision != Precision::Bf16 {
-                modes.push(types::MODE_PACKED);
+                modes.push((types::MODE_PACKED, types::FAMILY_AUTO));
+                if device.gpu.has_family(Family::Wgmma) {
+                    modes.push((types::MODE_PACKED, types::FAMILY_WGMMA));
+                }
             }
-            for mode in modes {
+            for (mode, family) in modes {
                 for (captured, default) in [(false, false), (true, false), (false, true)] {
                     let raw: *mut c_void = match default {
                         true => null_mut(),
@@ -178,7 +185,11 @@ fn the_c_abi_has_the_same_bits() {
                         .unwrap();
                     let packed = address(&buffers.packed, stream);
                     stream.synchronize().unwrap();
-                    let mut args = GpuGemmArgs { mode, ..args };
+                    let mut args = GpuGemmArgs {
+                        mode,
+                        family,
+                        ..args
+                    };
                     if captured {
                         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
                         stream.begin_capture(mode).unwrap();
@@ -197,8 +208,8 @@ fn the_c_abi_has_the_same_bits() {
                                 k,
                                 width: args.width,
                                 grouping: group,
+                                family: args.family,
                                 flags: 0,
-                                reserved: 0,
                             };
                             ok(w4ax_gpu_quantize_pack(handles.gpu, &pack, raw));
                             (args.x, args.x_len) = (null(), 0);
@@ -217,8 +228,9 @@ fn the_c_abi_has_the_same_bits() {
                     let plan = written(|p| unsafe { w4ax_gpu_plan_gemm(handles.gpu, &args, p) });
                     // SAFETY: a static text.
                     let kernel = unsafe { CStr::from_ptr(plan.kernel) };
-                    let what =
-                        format!("{call:?} {grouping} mode {mode} {captured} {default} {kernel:?}");
+                    let what = format!(
+                        "{call:?} {grouping} mode {mode} family {family} {captured} {default} {kernel:?}"
+                    );
                     assert!(mode == types::MODE_AUTO || plan.mode == mode, "{what}");
                     let got: Vec<bf16> = stream.clone_dtoh(&buffers.y).unwrap();
                     stream.synchronize().unwrap();
@@ -239,7 +251,8 @@ fn the_c_abi_has_the_same_bits() {
 fn the_c_abi_keeps_to_its_place() {
     let device = Device::new();
     let stream = &device.stream;
-    let (m, n, k) = (5, 64, 128);
+    // So many tokens are packed before their GEMM.
+    let (m, n, k) = (40, 64, 128);
     let plain = PlainWeight::random(&mut rng(1), (n, k), Grouping::G64, ScaleType::F32, true);
 
     let other = CudaContext::new_non_primary(device.gpu.ordinal(), 0).unwrap();
@@ -260,6 +273,8 @@ fn the_c_abi_keeps_to_its_place() {
     unsafe {
         let raw = foreign.cu_stream().cast();
         assert_eq!(w4ax_gpu_gemm(handles.gpu, &args, raw), Status::WrongPlace);
+        let plan = written(|plan| w4ax_gpu_plan_gemm(handles.gpu, &args, plan));
+        assert!(plan.workspace_bytes > 64);
         let small = GpuGemmArgs {
             workspace_bytes: 64,
             ..args

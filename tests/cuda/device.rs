@@ -5,8 +5,8 @@ use crate::support::{WIDTHS, rng};
 use cudarc::driver::CudaContext;
 use half::bf16;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Mma, PackedActivations, Workspace,
-    build_info, device_count, kernel_names,
+    DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Mma, PackedActivations,
+    PackedLayout, Packing, Workspace, build_info, device_count, kernel_names,
 };
 use w4ax::{Error, Grouping, Precision, ScaleType};
 
@@ -159,7 +159,12 @@ fn what_does_not_fit_is_an_error() {
     // A workspace that is too small.
     // SAFETY: no bytes at all.
     let mut none = unsafe { Workspace::from_raw(gpu.ordinal(), 0, 0) };
-    let wrong = gpu.gemm(stream, &gemm, &mut y, &mut none);
+    let packs_first = gemm.options(GemmOptions {
+        fused: Some(false),
+        ..Default::default()
+    });
+    assert!(gpu.plan(&packs_first, &y).unwrap().workspace_bytes > 0);
+    let wrong = gpu.gemm(stream, &packs_first, &mut y, &mut none);
     assert!(
         matches!(
             wrong,
@@ -181,6 +186,26 @@ fn what_does_not_fit_is_an_error() {
         .unwrap();
     let wrong = Gemm::packed(&room, &layer.device);
     assert!(matches!(wrong, Err(Error::Shape { .. })), "{wrong:?}");
+    // Packed for one family, and asked of another that reads another layout, or none.
+    for layout in PackedLayout::ALL {
+        let packing = Packing {
+            layout,
+            ..Grouping::G64.into()
+        };
+        gpu.quantize_pack(stream, &x, Precision::A4, packing, &mut room)
+            .unwrap();
+        assert_eq!(room.layout(), Some(layout));
+        let gemm = Gemm::packed(&room, &layer.device).unwrap();
+        for family in Family::ALL {
+            let options = GemmOptions {
+                family: Some(family),
+                ..Default::default()
+            };
+            let run = gpu.gemm(stream, &gemm.options(options), &mut y, &mut workspace);
+            let right = family.packed_layout() == Some(layout) && gpu.has_family(family);
+            assert_eq!(run.is_ok(), right, "{layout} {family}: {run:?}");
+        }
+    }
 
     // The device is as well as before.
     gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();

@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use w4ax::cpu::Cpu;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, PackedActivations, Plan,
-    Workspace,
+    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu, PackedActivations,
+    PackedLayout, Packing, Plan, Workspace,
 };
 use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
 
@@ -229,12 +229,18 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
     let mut packed_memory = None;
     let packed = call.packed.then(|| {
         let (precision, grouping) = (call.precision, layer.packed.grouping());
-        let bytes = PackedActivations::bytes_for(m, k, precision, grouping).unwrap();
+        let layout = (call.options.family.and_then(Family::packed_layout))
+            .unwrap_or(PackedLayout::Fragments);
+        let packing = Packing {
+            layout,
+            ..grouping.into()
+        };
+        let bytes = PackedActivations::bytes_for(m, k, precision, grouping, layout).unwrap();
         let memory = packed_memory.insert(Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0));
         // SAFETY: `memory` has that many bytes, outlives the launches, and they run on the stream that it is ordered by.
         let mut packed =
             unsafe { PackedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
-        gpu.quantize_pack(stream, &x_mat, precision, grouping, &mut packed)
+        gpu.quantize_pack(stream, &x_mat, precision, packing, &mut packed)
             .unwrap();
         packed
     });

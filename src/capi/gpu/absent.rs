@@ -39,7 +39,7 @@ pub fn tiles(_family: u32) -> Result<u32> {
     absent()
 }
 
-pub fn packed_bytes(_m: usize, _k: usize, _: Precision, _: Grouping) -> Result<usize> {
+pub fn packed_bytes(_: (usize, usize), _: Precision, _: Grouping, _family: u32) -> Result<usize> {
     absent()
 }
 

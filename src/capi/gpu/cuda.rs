@@ -11,7 +11,7 @@ use crate::capi::types;
 use crate::capi::weight::WeightInfo;
 use crate::cuda::{
     self, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm, GemmOptions, Gpu,
-    Mma, Mode, PackedActivations, Plan, Unavailable, Workspace,
+    Mma, Mode, PackedActivations, PackedLayout, Packing, Plan, Unavailable, Workspace,
 };
 use crate::{Grouping, KOrder, PackedWeight, Precision};
 
@@ -177,8 +177,21 @@ pub fn tiles(family: u32) -> Result<u32> {
     Ok(real_family(family)?.tiles())
 }
 
-pub fn packed_bytes(m: usize, k: usize, width: Precision, grouping: Grouping) -> Result<usize> {
-    Ok(PackedActivations::bytes_for(m, k, width, grouping)?)
+/// How packed activations lie for a family, or for `W4AX_FAMILY_AUTO`.
+fn layout(code: u32) -> Result<PackedLayout> {
+    let layout = family(code).map_or(Some(PackedLayout::Fragments), Family::packed_layout);
+    let text = "no GEMM of W4AX_FAMILY_PLAIN reads packed activations";
+    layout.ok_or_else(|| Failure::new(Status::OutOfRange, text))
+}
+
+pub fn packed_bytes(
+    (m, k): (usize, usize),
+    width: Precision,
+    grouping: Grouping,
+    family: u32,
+) -> Result<usize> {
+    let layout = layout(family)?;
+    Ok(PackedActivations::bytes_for(m, k, width, grouping, layout)?)
 }
 
 impl Device {
@@ -270,11 +283,11 @@ impl Device {
         let gemm = if choice.packed() {
             let (memory, grouping) = (product.packed, weight.grouping());
             let address = memory.address as sys::CUdeviceptr;
-            let (shape, width) = ((m, k), choice.width);
+            let (shape, width, layout) = ((m, k), choice.width, layout(choice.family)?);
             // SAFETY: passed on.
             packed = unsafe {
                 PackedActivations::from_raw_filled(
-                    device, address, memory.len, shape, width, grouping,
+                    device, address, memory.len, shape, width, grouping, layout,
                 )?
             };
             Gemm::packed(&packed, weight)?
@@ -298,15 +311,14 @@ impl Device {
             let x = DeviceMatRef::from_raw(device, pack.x as _, pack.m, pack.k, pack.x_stride);
             let address = pack.packed.address as sys::CUdeviceptr;
             let mut packed = PackedActivations::from_raw(device, address, pack.packed.len);
-            let (width, grouping) = (pack.width, pack.grouping);
-            self.gpu.quantize_pack_on_raw(
-                stream.cast(),
-                &x,
-                width,
-                grouping,
-                &mut packed,
-                pack.pdl,
-            )?;
+            let packing = Packing {
+                grouping: pack.grouping,
+                layout: layout(pack.family)?,
+                pdl: pack.pdl,
+            };
+            let stream = stream.cast();
+            self.gpu
+                .quantize_pack_on_raw(stream, &x, pack.width, packing, &mut packed)?;
         }
         Ok(())
     }

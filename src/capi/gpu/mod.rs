@@ -97,6 +97,7 @@ struct Pack {
     k: usize,
     width: Precision,
     grouping: Grouping,
+    family: u32,
     pdl: bool,
 }
 

@@ -22,8 +22,8 @@ pub struct GpuPackArgs {
     pub k: usize,
     pub width: u32,
     pub grouping: u32,
+    pub family: u32,
     pub flags: u32,
-    pub reserved: u32,
 }
 
 #[unsafe(no_mangle)]
@@ -32,13 +32,15 @@ pub unsafe extern "C" fn w4ax_gpu_packed_bytes(
     k: usize,
     width: u32,
     grouping: u32,
+    family: u32,
     bytes: *mut usize,
 ) -> Status {
     entry(|| {
         let (width, grouping) = (types::width(width)?, types::grouping(grouping)?);
+        let family = types::family(family)?;
         // SAFETY: the contract of this function.
         let bytes = unsafe { raw::output("bytes", bytes)? };
-        bytes.write(backend::packed_bytes(m, k, width, grouping)?);
+        bytes.write(backend::packed_bytes((m, k), width, grouping, family)?);
         Ok(())
     })
 }
@@ -52,8 +54,8 @@ pub unsafe extern "C" fn w4ax_gpu_quantize_pack(
     entry(|| {
         // SAFETY: the contract of this function.
         let args = unsafe { raw::arguments("args", args)? };
-        raw::reserved(args.reserved)?;
         let (width, grouping) = (types::width(args.width)?, types::grouping(args.grouping)?);
+        let family = types::family(args.family)?;
         let pdl = types::pdl(args.flags)?;
         let x = Extent {
             len: args.x_len,
@@ -76,6 +78,7 @@ pub unsafe extern "C" fn w4ax_gpu_quantize_pack(
             k: args.k,
             width,
             grouping,
+            family,
             pdl,
         };
         // SAFETY: the contract of this function.
