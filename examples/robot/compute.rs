@@ -6,6 +6,8 @@ use w4ax::cpu::{self, Cpu};
 use w4ax::step::{Executed, HostLatch, StepFlag};
 use w4ax::{Error, MatMut, MatRef, PackedWeight, Precision, Result};
 
+use super::hidden::widen;
+
 /// Where layers are computed.
 #[derive(Clone)]
 pub enum Compute {
@@ -166,8 +168,7 @@ impl Layer {
 
 /// `x . w` in f32, by sixteen sums, which fit the vector registers.
 fn dot(x: &[bf16], w: &[f32]) -> f32 {
-    // What `to_f32` does, but for the payloads of NaN, which cost it a branch.
-    let f32 = |x: &bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
+    let f32 = |x: &bf16| widen(*x);
     let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<16>(), w.as_chunks::<16>());
     let mut sums = [0.0; 16];
     for (x, w) in x.iter().zip(w) {

@@ -9,6 +9,7 @@ pub mod columns;
 pub mod compute;
 pub mod dataset;
 pub mod draw;
+pub mod hidden;
 pub mod networks;
 pub mod policy;
 pub mod rollouts;

@@ -12,7 +12,8 @@ use w4ax::skip::{Adapter, Controller, Layers, SkipFile};
 use w4ax::{Error, MatRef, Precision, Quantize, Result};
 
 use super::compute::{Compute, Engine, Layer, StepWidth};
-use super::policy::{rms, silu};
+use super::hidden::Hidden;
+use super::policy::silu;
 
 /// What an adapter's weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -142,12 +143,12 @@ impl Networks {
         &mut self,
         layer: usize,
         engine: &mut Engine,
-        x: &[f32],
+        x: &mut Hidden,
     ) -> Result<f32> {
         let Some(controller) = self.weights.controllers.get(layer).and_then(Option::as_ref) else {
             return Err(none("controller", layer));
         };
-        rms(x, &controller.norm, &mut self.normed);
+        x.rms(&controller.norm, &mut self.normed);
         let width = StepWidth::Fixed(Precision::A8);
         let inner = &mut self.inner[..controller.out.len()];
         engine.gemm(1, &self.normed, &controller.hidden, width, inner)?;
@@ -164,7 +165,7 @@ impl Networks {
         &mut self,
         layer: usize,
         engine: &mut Engine,
-        x: &mut [f32],
+        x: &mut Hidden,
         width: StepWidth,
     ) -> Result<()> {
         let adapter = self.weights.adapters.get(layer).and_then(Option::as_ref);
@@ -177,7 +178,7 @@ impl Networks {
     ///
     /// # Errors
     /// [`Error::Range`] for networks without an exit; as [`Engine::gemm`].
-    pub fn leave(&mut self, engine: &mut Engine, x: &mut [f32], width: StepWidth) -> Result<()> {
+    pub fn leave(&mut self, engine: &mut Engine, x: &mut Hidden, width: StepWidth) -> Result<()> {
         let Some((_, exit)) = &self.weights.exit else {
             return Err(none("exit", self.weights.adapters.len()));
         };
@@ -198,20 +199,18 @@ impl AdapterLayers {
     fn apply(
         &self,
         engine: &mut Engine,
-        x: &mut [f32],
+        x: &mut Hidden,
         width: StepWidth,
         (normed, inner, out): (&mut [bf16], &mut [bf16], &mut [bf16]),
     ) -> Result<()> {
-        rms(x, &self.norm, normed);
+        x.rms(&self.norm, normed);
         let inner = &mut inner[..self.up.shape().0];
         engine.gemm(1, normed, &self.up, width, inner)?;
         for inner in inner.iter_mut() {
             *inner = bf16::from_f32(silu(inner.to_f32()));
         }
         engine.gemm(1, inner, &self.down, width, out)?;
-        for (x, out) in x.iter_mut().zip(out) {
-            *x += out.to_f32();
-        }
+        x.add(out);
         Ok(())
     }
 }

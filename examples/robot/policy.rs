@@ -5,6 +5,8 @@
 //! Inputs of the quantised layers are rounded to BF16 and go through the backend's GEMM, which gives BF16; so the logits
 //! are BF16 too. Of equal logits the first counts.
 
+use std::array::from_fn;
+
 use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::step::Executed;
@@ -12,32 +14,30 @@ use w4ax::{Error, PackedWeight, Precision, Quantize, Result};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use super::compute::{Compute, Engine, Layer, StepWidth};
+use super::hidden::Hidden;
 use super::rollouts::{INPUT, OBS, Tokens};
 
-/// The epsilon of rms.
-pub const EPS: f32 = 1e-5;
+/// Outputs of `inp` that are summed at a time, in registers.
+const LANES: usize = 16;
 
 /// A quantised policy, with all that a step needs: nothing is allocated in one.
 pub struct Policy {
     tasks: Vec<String>,
     obs_mean: [f32; OBS],
     obs_std: [f32; OBS],
-    /// `[64][d]`: `inp`, transposed.
-    inp: Vec<f32>,
+    /// `[d / LANES][64][LANES]`: `inp`, transposed in parts; 0 beyond d.
+    inp: Vec<[[f32; LANES]; INPUT]>,
     blocks: Vec<Block<Layer>>,
     norm: Vec<f32>,
     head: Layer,
     engine: Engine,
     /// Of the inputs that were embedded last.
-    rows: usize,
+    hidden: Hidden,
     buffers: Buffers,
 }
 
 /// What lies between the layers, for up to `rows` inputs at once.
 struct Buffers {
-    rows: usize,
-    /// `[rows][d]`: the residual stream.
-    x: Vec<f32>,
     /// `[rows][d]`: rms(x).
     normed: Vec<bf16>,
     /// `[rows][h]`.
@@ -111,20 +111,22 @@ impl Policy {
             })
         };
         let blocks = checkpoint.blocks.iter().enumerate().map(block);
-        let transposed = |i: usize| checkpoint.inp.data[i % d * INPUT + i / d].to_f32();
+        let inp = |n: usize, k: usize| match n < d {
+            true => checkpoint.inp.data[n * INPUT + k].to_f32(),
+            false => 0.0,
+        };
+        let part = |at: usize| from_fn(|k| from_fn(|lane| inp(at * LANES + lane, k)));
         Ok(Self {
             tasks: checkpoint.tasks.clone(),
             obs_mean: checkpoint.obs_mean,
             obs_std: checkpoint.obs_std,
-            inp: (0..INPUT * d).map(transposed).collect(),
+            inp: (0..d.div_ceil(LANES)).map(part).collect(),
             blocks: blocks.collect::<Result<_>>()?,
             norm: checkpoint.norm.clone(),
             head: layer(&checkpoint.head, 2 * checkpoint.blocks.len())?,
             engine: (compute.clone()).engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
-            rows: 0,
+            hidden: Hidden::new(rows, d),
             buffers: Buffers {
-                rows,
-                x: vec![0.0; rows * d],
                 normed: vec![bf16::ZERO; rows * d],
                 gate: vec![bf16::ZERO; rows * h],
                 up: vec![bf16::ZERO; rows * h],
@@ -271,10 +273,9 @@ impl Policy {
         self.norm.len()
     }
 
-    /// The engine and the residual stream, `[rows][d]`, for networks that stand beside the blocks.
-    pub fn engine_and_hidden(&mut self) -> (&mut Engine, &mut [f32]) {
-        let size = self.rows * self.norm.len();
-        (&mut self.engine, &mut self.buffers.x[..size])
+    /// The engine and the residual stream, for networks that stand beside the blocks.
+    pub fn engine_and_hidden(&mut self) -> (&mut Engine, &mut Hidden) {
+        (&mut self.engine, &mut self.hidden)
     }
 
     /// Makes the residual stream of several inputs.
@@ -283,18 +284,24 @@ impl Policy {
     /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
     pub fn embed(&mut self, inputs: &[[f32; INPUT]]) -> Result<()> {
         let d = self.norm.len();
-        if inputs.len() > self.buffers.rows {
+        if inputs.len() > self.hidden.most_rows() {
             return Err(Error::Shape {
                 what: "inputs",
-                expected: format!("at most {}", self.buffers.rows),
+                expected: format!("at most {}", self.hidden.most_rows()),
                 got: inputs.len().to_string(),
             });
         }
-        self.rows = inputs.len();
-        for (x, input) in self.buffers.x.chunks_mut(d).zip(inputs) {
-            x.fill(0.0);
-            for (w, input) in self.inp.chunks(d).zip(input) {
-                x.iter_mut().zip(w).for_each(|(x, w)| *x += input * w);
+        let x = self.hidden.begin(inputs.len());
+        for (x, input) in x.chunks_mut(d).zip(inputs) {
+            for (x, w) in x.chunks_mut(LANES).zip(&self.inp) {
+                let mut sums = [0.0; LANES];
+                // A weight is finite, and no sum is -0: what is 0, as half of an input is, changes nothing.
+                for (w, input) in w.iter().zip(input).filter(|(_, input)| **input != 0.0) {
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum += input * w;
+                    }
+                }
+                x.copy_from_slice(&sums[..x.len()]);
             }
         }
         Ok(())
@@ -305,29 +312,25 @@ impl Policy {
     /// # Errors
     /// As [`Engine::gemm`].
     pub fn run_block(&mut self, block: usize, width: StepWidth) -> Result<()> {
-        let (rows, d) = (self.rows, self.norm.len());
+        let (rows, hidden) = (self.hidden.rows(), &mut self.hidden);
         let (block, engine) = (&self.blocks[block], &mut self.engine);
         let mut gemm =
             |x: &[bf16], layer: &Layer, y: &mut [bf16]| engine.gemm(rows, x, layer, width, y);
         let Buffers {
-            x,
             normed,
             gate,
             up,
             down,
             ..
         } = &mut self.buffers;
-        let x = &mut x[..rows * d];
-        rms(x, &block.norm, normed);
+        hidden.rms(&block.norm, normed);
         gemm(normed, &block.gate, gate)?;
         gemm(normed, &block.up, up)?;
         for (up, gate) in up.iter_mut().zip(gate).take(rows * block.up.shape().0) {
             *up = bf16::from_f32(silu(gate.to_f32()) * up.to_f32());
         }
         gemm(up, &block.down, down)?;
-        for (x, down) in x.iter_mut().zip(down) {
-            *x += down.to_f32();
-        }
+        hidden.add(down);
         Ok(())
     }
 
@@ -336,12 +339,9 @@ impl Policy {
     /// # Errors
     /// As [`Engine::gemm`].
     pub fn head(&mut self, width: StepWidth) -> Result<&[bf16]> {
-        let (rows, d) = (self.rows, self.norm.len());
-        let Buffers {
-            x, normed, logits, ..
-        } = &mut self.buffers;
-        rms(&x[..rows * d], &self.norm, normed);
-        let engine = &mut self.engine;
+        let (rows, engine) = (self.hidden.rows(), &mut self.engine);
+        let Buffers { normed, logits, .. } = &mut self.buffers;
+        self.hidden.rms(&self.norm, normed);
         engine.gemm(rows, normed, &self.head, width, logits)?;
         Ok(&logits[..rows * ACTION_DIM * BINS])
     }
@@ -363,18 +363,6 @@ pub fn tokens_of(logits: &[bf16], tokens: &mut [Tokens]) -> Result<()> {
     Ok(())
 }
 
-/// `x / sqrt(mean(x^2) + eps) * factors` of each row, rounded to BF16.
-pub fn rms(x: &[f32], factors: &[f32], out: &mut [bf16]) {
-    let d = factors.len();
-    for (x, out) in x.chunks(d).zip(out.chunks_mut(d)) {
-        let mean = x.iter().map(|x| x * x).sum::<f32>() / d as f32;
-        let scale = 1.0 / (mean + EPS).sqrt();
-        for ((out, x), factor) in out.iter_mut().zip(x).zip(factors) {
-            *out = bf16::from_f32(x * scale * factor);
-        }
-    }
-}
-
 /// `x * sigmoid(x)`.
 pub fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
@@ -382,15 +370,28 @@ pub fn silu(x: f32) -> f32 {
 
 /// The first position of the largest of 256 logits; that of a logit that is not finite, if there is one, as the error.
 fn argmax(logits: &[bf16]) -> std::result::Result<u8, usize> {
-    let (mut best, mut at) = (f32::NEG_INFINITY, 0);
-    for (bin, logit) in logits.iter().enumerate() {
-        let logit = logit.to_f32();
-        if !logit.is_finite() {
-            return Err(bin);
+    // Ordered as the numbers are, the two zeros alike: integers, which vector instructions compare.
+    let ordered = |x: &bf16| {
+        let (magnitude, sign) = (x.to_bits() as i16 & 0x7FFF, x.to_bits() as i16 >> 15);
+        (magnitude ^ sign) - sign
+    };
+    const PART: usize = 32;
+    let (mut least, mut most, mut part) = (0, i16::MIN, 0);
+    for (at, logits) in logits.chunks(PART).enumerate() {
+        let mut largest = i16::MIN;
+        for x in logits.iter().map(ordered) {
+            (least, largest) = (least.min(x), largest.max(x));
         }
-        if logit > best {
-            (best, at) = (logit, bin);
+        if largest > most {
+            (most, part) = (largest, at);
         }
     }
-    Ok(at as u8)
+    let infinity = bf16::INFINITY.to_bits() as i16;
+    if least <= -infinity || most >= infinity {
+        let bad = logits.iter().position(|x| !x.is_finite());
+        return Err(bad.expect("its magnitude is infinity's or more"));
+    }
+    let behind = logits.iter().skip(part * PART);
+    let at = behind.map(ordered).position(|x| x == most);
+    Ok((part * PART + at.expect("it is in this part")) as u8)
 }

@@ -5,8 +5,9 @@ use w4ax::cpu::Cpu;
 use w4ax::skip::{Adapter, Controller, SkipFile};
 
 use crate::robot::compute::StepWidth;
+use crate::robot::hidden::{EPS, Hidden};
 use crate::robot::networks::{AdapterWeights, Networks};
-use crate::robot::policy::{EPS, Policy};
+use crate::robot::policy::Policy;
 use crate::robot::setup::QUANTIZE;
 use crate::{checkpoint, deep, rollouts};
 use w4ax::Precision;
@@ -82,12 +83,14 @@ fn the_networks_are_the_trained_ones() {
                 for layer in 0..policy.blocks() {
                     let at = format!("{name}, {weights:?}, layer {layer}, row {row}");
                     let (engine, x) = policy.engine_and_hidden();
-                    let mut y = x.to_vec();
+                    let before = x.values().to_vec();
+                    let off_by = |y: &Hidden, added: &[f64]| off(&before, y.values(), added);
+                    let mut y = x.clone();
                     if let Some(adapter) = file.adapters.get(&layer) {
                         networks.adapt(layer, engine, &mut y, width).unwrap();
-                        let off = off(x, &y, &added(adapter, x));
+                        let off = off_by(&y, &added(adapter, &before));
                         assert!(off <= most, "{at}: the adapter is off by {off}");
-                        let wanted = probability(&file.controllers[&layer], x);
+                        let wanted = probability(&file.controllers[&layer], &before);
                         let p = networks.skip_probability(layer, engine, x).unwrap();
                         let off = (f64::from(p) - wanted).abs();
                         assert!(off <= most_p, "{at}: {p} for {wanted}");
@@ -95,7 +98,7 @@ fn the_networks_are_the_trained_ones() {
                     }
                     if networks.exit() == Some(layer) {
                         networks.leave(engine, &mut y, width).unwrap();
-                        let off = off(x, &y, &added(file.exit.as_ref().unwrap(), x));
+                        let off = off_by(&y, &added(file.exit.as_ref().unwrap(), &before));
                         assert!(off <= most, "{at}: the exit is off by {off}");
                         (seen, skips) = (seen + 2, skips + 1);
                     }

@@ -1,7 +1,8 @@
 //! The policy unquantised: BF16 weights, f32 arithmetic, loops as the data's README describes it.
 
 use crate::robot::checkpoint::{BINS, Block, Checkpoint, Matrix};
-use crate::robot::policy::{EPS, silu};
+use crate::robot::hidden::EPS;
+use crate::robot::policy::silu;
 use crate::robot::rollouts::{INPUT, Tokens};
 
 /// `[n][k]` in f32.

@@ -13,7 +13,7 @@ use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
 
 use crate::robot::checkpoint::{Block, Checkpoint, Matrix};
-use crate::robot::policy::EPS;
+use crate::robot::hidden::EPS;
 
 /// The frozen stack: `inp`, the blocks, rms and `head`.
 pub struct Frozen {

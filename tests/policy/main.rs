@@ -1,11 +1,13 @@
 //! The examples' policy: its tokens, its errors, its file.
 
-#[path = "support/plain_policy.rs"]
+#[path = "../support/plain_policy.rs"]
 mod plain_policy;
-#[path = "../examples/robot/mod.rs"]
+#[path = "../../examples/robot/mod.rs"]
 mod robot;
-#[path = "support/safetensors.rs"]
+#[path = "../support/safetensors.rs"]
 mod tensors;
+
+mod between;
 
 use std::sync::LazyLock;
 
