@@ -16,6 +16,25 @@ use std::path::Path;
 /// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
 ///
 /// `examples/convert.rs` is this with a progress bar.
+///
+/// ```
+/// use w4ax::checkpoint::{Checkpoint, Convert};
+/// use w4ax::{Grouping, PackedFile, Quantize};
+/// # fn main() -> w4ax::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("w4ax-convert-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let output = folder.join("packed.safetensors");
+/// let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
+/// let convert = Convert::new(Quantize::new(Grouping::G128)); // What plain weights become: here are none.
+/// let summary = convert.run(&checkpoint, &output, |step| {
+///     println!("{} %, {}: {:?}", 100 * step.done / step.all, step.name, step.outcome);
+/// })?;
+/// assert_eq!((summary.repacked, summary.quantized), (2, 0));
+/// assert_eq!(PackedFile::load(&output)?.get("model.a")?.k(), 192);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Convert {
     /// How plain weights are quantised.
@@ -106,7 +125,7 @@ impl Convert {
     ///
     /// # Errors
     /// What [`Checkpoint::weight`] and [`Quantize::pack`] give, naming the tensor; [`Error::Io`]; [`Error::Config`] if `output`
-    /// is a file of the checkpoint. Nothing stays behind then.
+    /// is a file of the checkpoint, or an entry of `keep` names nothing, or what is packed already. Nothing stays behind then.
     pub fn run(
         &self,
         checkpoint: &Checkpoint,
@@ -114,15 +133,20 @@ impl Convert {
         mut progress: impl FnMut(Step<'_>),
     ) -> Result<Summary> {
         let output = output.as_ref();
+        let config = Path::new(&checkpoint.config.file);
         if let Ok(target) = output.canonicalize()
-            && (checkpoint.shards.paths())
-                .any(|path| path.canonicalize().is_ok_and(|path| path == target))
+            && (checkpoint
+                .shards
+                .paths()
+                .chain(config.is_file().then_some(config)))
+            .any(|path| path.canonicalize().is_ok_and(|path| path == target))
         {
             return Err(Error::Config {
                 field: "output",
                 reason: format!("{} is a file of the checkpoint", output.display()),
             });
         }
+        self.check_keep(checkpoint)?;
         let plan = Plan::new(self, checkpoint);
         let (weights, others) = plan.counts();
         let mut writer = PackedWriter::create(output, weights, others, plan.name_bytes())?;
@@ -239,17 +263,41 @@ impl Convert {
         Ok((weight, quantized))
     }
 
+    /// An entry of `keep` that names nothing was meant for something, which would be quantised without a word.
+    fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
+        for kept in &self.keep {
+            let there = (checkpoint.plain())
+                .map(|name| name.strip_suffix(".weight").unwrap_or(name))
+                .any(|name| names(kept, name));
+            let packed = checkpoint.quantized().any(|module| names(kept, module));
+            let reason = match (packed, there) {
+                (true, _) => format!("names `{kept}`, which is packed already"),
+                (_, false) => format!("names `{kept}`, which the checkpoint does not have"),
+                _ => continue,
+            };
+            return Err(Error::Config {
+                field: "keep",
+                reason,
+            });
+        }
+        Ok(())
+    }
+
     /// Whether a module of a plain checkpoint stays plain.
     fn keeps(&self, checkpoint: &Checkpoint, module: &str) -> bool {
         let table = |part: &str| {
             let part = part.to_ascii_lowercase();
             part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part.as_str())
         };
-        let dotted = format!(".{module}.");
         module.split('.').any(table)
             || checkpoint.config.lists(module)
-            || (self.keep.iter()).any(|kept| dotted.contains(&format!(".{kept}.")))
+            || self.keep.iter().any(|kept| names(kept, module))
     }
+}
+
+/// Whether an entry is a module's name, or some of its dotted parts.
+fn names(entry: &str, module: &str) -> bool {
+    format!(".{module}.").contains(&format!(".{entry}."))
 }
 
 /// What is done with a part of a checkpoint.
