@@ -636,4 +636,8 @@ fn memory_is_bounded_by_one_weight() {
         assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 41);
     });
     assert!(loading < 6 << 20, "{loading}: the large tensor is not read");
+    let all = PackedFile::load(&output).unwrap();
+    let one = PackedFile::load_only(&output, |name| name == "layers.7").unwrap();
+    assert_eq!(one.weights.len() + one.act_order.len(), 1);
+    assert_eq!(one.get("layers.7").unwrap(), all.get("layers.7").unwrap());
 }
