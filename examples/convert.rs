@@ -3,6 +3,8 @@
 //! `cargo run --release --example convert -- IN OUT`: IN is a safetensors file, an index of shards, or a folder with one of
 //! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantised.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -84,12 +86,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a line. That nobody reads them (a closed pipe) does not end a conversion.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.input)?;
     let config = checkpoint.config();
     match config.scheme {
-        Scheme::Plain => println!("{}: plain, {:?}", args.input.display(), args.quantize()),
-        scheme => println!("{}: {scheme:?}, says {}", args.input.display(), config.file),
+        Scheme::Plain => say(format_args!(
+            "{}: plain, {:?}",
+            args.input.display(),
+            args.quantize()
+        )),
+        scheme => say(format_args!(
+            "{}: {scheme:?}, says {}",
+            args.input.display(),
+            config.file
+        )),
     }
     let convert = Convert {
         quantize: args.quantize(),
@@ -102,16 +117,17 @@ fn run(args: &Args) -> Result<()> {
     let summary = convert.run(&checkpoint, &args.output, |step| {
         bar.set_length(step.all);
         bar.set_position(step.done);
-        bar.suspend(|| println!("{}: {}", step.name, describe(&step.outcome)));
+        let line = format!("{}: {}", step.name, describe(&step.outcome));
+        bar.suspend(|| say(line));
     })?;
     bar.finish_and_clear();
-    println!(
+    say(format_args!(
         "{}: {} weights packed as they were, {} quantised, {} other tensors carried over",
         args.output.display(),
         summary.repacked,
         summary.quantized,
         summary.carried
-    );
+    ));
     Ok(())
 }
 

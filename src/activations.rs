@@ -7,6 +7,21 @@ use half::bf16;
 
 /// Activations `x[M, K]` quantised per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
 /// [`crate::numerics`] states it.
+///
+/// ```
+/// use half::bf16;
+/// use w4ax::activations::QuantizedActivations;
+/// use w4ax::{Grouping, MatRef, Precision};
+/// # fn main() -> w4ax::Result<()> {
+/// let x = [-1.0, 0.0, 0.5, 2.0].map(bf16::from_f32); // A token of four inputs,
+/// let x = MatRef::new(&x, 1, 4)?;
+/// let quantized = QuantizedActivations::new(x, Precision::A2, Grouping::G32)?; // in four levels.
+/// assert_eq!((quantized.groups()[0].scale, quantized.groups()[0].zero), (1.0, 1));
+/// assert_eq!(quantized.values(), [0, 1, 1, 3]);
+/// assert_eq!(quantized.dequantize(), [-1.0, 0.0, 0.0, 2.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedActivations {
     m: usize,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Writes to a temporary name in the same folder, then renames: a killed run leaves no half file under `path`.
 ///
 /// # Errors
-/// [`Error::Io`] with the path; nothing stays behind.
+/// [`Error::Io`] with the path, also for one that is there and is no regular file (a folder, a device); nothing stays behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary(path)?;
     let write = || {
@@ -25,8 +25,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// A name beside `path` that no other writer has, of this process or another.
+/// A name beside `path` that no other writer has, of this process or another. What is at `path` and is no file is refused here, before
+/// anything is written: the rename would fail on a folder, and put a file in the place of a device.
 pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
+    if let Ok(there) = std::fs::metadata(path)
+        && !there.is_file()
+    {
+        let what = if there.is_dir() {
+            "it is a folder, not a file to write"
+        } else {
+            "it is no regular file, and would be replaced by one"
+        };
+        return Err(Error::io(path, std::io::Error::other(what)));
+    }
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
     let mut name = path.file_name().ok_or_else(no_name)?.to_owned();

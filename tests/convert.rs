@@ -347,6 +347,79 @@ fn a_failed_conversion_leaves_nothing() {
     );
 }
 
+/// What would be lost, or ignored, is an error before anything is read.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(20, 40, 1));
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let mut convert = Convert::new(QUANTIZE);
+    // A folder, and what is there but no file: a device, say, or a socket.
+    let mut odd = vec![folder.path().to_owned()];
+    #[cfg(unix)]
+    {
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        odd.push(socket);
+    }
+    for output in odd {
+        let error = convert
+            .run(&checkpoint, &output, |_| panic!("nothing is done"))
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { file, source }
+                if Path::new(file) == output && source.to_string().contains("it is ")),
+            "{error}"
+        );
+        assert!(output.exists() && !output.is_file());
+    }
+    // A module that is not there would be quantised under its real name.
+    let output = folder.path().join("out.safetensors");
+    let keeps = |convert: &Convert, checkpoint: &Checkpoint, expected: &str| {
+        let error = convert.run(checkpoint, &output, |_| ()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Config { field: "keep", reason } if reason.contains(expected)),
+            "{error}"
+        );
+        assert!(!output.exists());
+    };
+    convert.keep = vec!["router".into(), "layers.0.down".into()];
+    keeps(&convert, &checkpoint, "`layers.0.down`");
+    let quantised = Checkpoint::open(fixtures().join("awq_gemm")).unwrap();
+    convert.keep = vec!["model.a".into()];
+    keeps(&convert, &quantised, "packed already");
+    convert.keep = vec!["layers.0".into(), "lm_head".into()];
+    let summary = convert.run(&checkpoint, &output, |_| ()).unwrap();
+    assert_eq!(summary.quantized, 1, "the router alone");
+    // Its own output is no checkpoint: there is nothing left to convert.
+    let error = Checkpoint::open(&output).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unsupported { file, what, .. }
+            if Path::new(file) == output && what.contains("w4ax")),
+        "{error}"
+    );
+    // The files that say what a checkpoint is are part of it.
+    convert.keep.clear();
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for entry in std::fs::read_dir(fixtures().join("gptq_v2_desc_act")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let checkpoint = Checkpoint::open(model.join("model.safetensors.index.json")).unwrap();
+    for name in ["model.safetensors.index.json", "config.json"] {
+        let file = model.join(name);
+        let before = std::fs::read(&file).unwrap();
+        let error = convert.run(&checkpoint, &file, |_| ()).unwrap_err();
+        assert!(
+            error.to_string().contains("a file of the checkpoint"),
+            "{name}: {error}"
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
 /// At no moment is there a file that loads before it is whole, and an old one stays until then.
 #[test]
 fn no_half_file_ever_loads() {
@@ -479,6 +552,26 @@ fn the_command_says_what_it_did() {
     );
 }
 
+/// Nobody who reads its lines: it goes on.
+#[test]
+fn the_command_outlives_its_reader() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(512, 512, 9));
+    let output = folder.path().join("out.safetensors");
+    let mut run = Command::new(example::example("convert"))
+        .args([&input, &output])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    let ended = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 10);
+}
+
 /// Memory for one weight, not for the file.
 #[test]
 fn memory_is_bounded_by_one_weight() {
@@ -543,4 +636,8 @@ fn memory_is_bounded_by_one_weight() {
         assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 41);
     });
     assert!(loading < 6 << 20, "{loading}: the large tensor is not read");
+    let all = PackedFile::load(&output).unwrap();
+    let one = PackedFile::load_only(&output, |name| name == "layers.7").unwrap();
+    assert_eq!(one.weights.len() + one.act_order.len(), 1);
+    assert_eq!(one.get("layers.7").unwrap(), all.get("layers.7").unwrap());
 }

@@ -6,7 +6,8 @@
 //! cargo run --release --features candle-cuda --example llama_block -- --device cuda
 //! ```
 //!
-//! Weights are random, or a layer's of a file of packed weights with Llama's names (`--weights FILE --layer 0`).
+//! Weights are random, or a layer's of a file that `convert` made of OpenVLA or another model with Llama's names, `desc_act` too
+//! (`--weights FILE --layer 0`).
 
 mod layer;
 mod steps;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use w4ax::Precision;
 use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::checkpoint::LoadedWeight;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -37,7 +39,8 @@ struct Options {
     /// Where it runs.
     #[arg(long, value_enum, default_value = "cpu")]
     device: On,
-    /// A file of packed weights with a layer's projections (model.layers.N.self_attn.q_proj and so on); random ones else.
+    /// A file of packed weights, as `convert` makes it, with a layer's projections (Llama's names, whatever stands before `layers`);
+    /// random ones else. The norms' factors are ones: they cost the same.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// The layer of that file.
@@ -110,8 +113,9 @@ fn run(options: &Options) -> Result<()> {
         Some(path) => weights::of_file(path, options.layer, &sizes)?,
         None => weights::random(&sizes)?,
     };
-    let bytes: usize = packed.iter().map(|w| w.packed_bytes()).sum();
-    let plain: usize = packed.iter().map(|w| 2 * w.n() * w.k()).sum();
+    let weights = || packed.iter().map(LoadedWeight::weight);
+    let bytes: usize = weights().map(|w| w.packed_bytes()).sum();
+    let plain: usize = weights().map(|w| 2 * w.n() * w.k()).sum();
     println!(
         "{:.1} MB of packed weights ({:.1} MB in BF16), {} steps of {}",
         bytes as f64 / 1e6,
@@ -123,7 +127,13 @@ fn run(options: &Options) -> Result<()> {
     let backend = Backend::new(&device)?;
     let width = StepWidth::new();
     let projections: Vec<Linear> = (packed.into_iter())
-        .map(|weight| Ok(backend.linear(weight, None)?.with_width(width.clone())))
+        .map(|weight| {
+            let linear = match weight {
+                LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
+                LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
+            };
+            Ok(linear.with_width(width.clone()))
+        })
         .collect::<Result<_>>()?;
     let projections = projections
         .try_into()

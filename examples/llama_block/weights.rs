@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::path::Path;
-use w4ax::{Grouping, MatRef, PackedFile, PackedWeight, Quantize};
+use w4ax::checkpoint::LoadedWeight;
+use w4ax::{Grouping, MatRef, PackedFile, Quantize};
 
 /// Normally distributed numbers (Box-Muller), the same for the same seed whatever the threads.
 pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
@@ -34,10 +35,11 @@ pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
 }
 
 /// Random projections in groups of 128.
-pub fn random(sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
+pub fn random(sizes: &Sizes) -> super::Result<Vec<LoadedWeight>> {
     let pack = |(i, (_, n, k)): (usize, (&str, usize, usize))| {
         let plain = normal(n * k, (k as f32).sqrt().recip(), 1000 + i as u64);
-        Ok(Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?)
+        let weight = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
+        Ok(LoadedWeight::Packed(weight))
     };
     sizes
         .projections()
@@ -47,22 +49,35 @@ pub fn random(sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
         .collect()
 }
 
-/// Those of a layer in a file of packed weights.
-pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
-    let file = PackedFile::load(path)?;
-    let take = |(name, n, k)| {
-        let name = format!("model.layers.{layer}.{name}");
-        let weight = file.get(&name)?;
-        if (weight.n(), weight.k()) != (n, k) {
-            return Err(format!(
-                "{}: {name}: expected [{n}, {k}], got [{}, {}]",
-                path.display(),
-                weight.n(),
-                weight.k()
-            )
-            .into());
+/// Those of a layer in a file of packed weights, whatever stands before `layers` in their names: OpenVLA's begin with
+/// `language_model.model`, Llama's own with `model`.
+pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<LoadedWeight>> {
+    let of_layer = format!(".layers.{layer}.");
+    let mut file = PackedFile::load_only(path, |name| format!(".{name}").contains(&of_layer))?;
+    let take = |(name, n, k): (&str, usize, usize)| {
+        let end = format!("{of_layer}{name}");
+        let called = |full: &&String| format!(".{full}").ends_with(&end);
+        let names: Vec<String> = (file.weights.keys())
+            .chain(file.act_order.keys())
+            .filter(called)
+            .cloned()
+            .collect();
+        let [full] = names.as_slice() else {
+            let count = names.len();
+            let reason = format!("{count} weights are called `{}`, expected one", &end[1..]);
+            return Err(format!("{}: {reason}", path.display()).into());
+        };
+        let weight = match (file.weights.remove(full), file.act_order.remove(full)) {
+            (Some(weight), _) => LoadedWeight::Packed(weight),
+            (None, Some(weight)) => LoadedWeight::ActOrder(weight),
+            (None, None) => unreachable!("it is one of the file's names"),
+        };
+        let (their_n, their_k) = (weight.weight().n(), weight.weight().k());
+        if (their_n, their_k) != (n, k) {
+            let reason = format!("{full}: expected [{n}, {k}], got [{their_n}, {their_k}]");
+            return Err(format!("{}: {reason}", path.display()).into());
         }
-        Ok(weight.clone())
+        Ok(weight)
     };
     sizes.projections().into_iter().map(take).collect()
 }

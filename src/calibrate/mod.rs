@@ -80,6 +80,30 @@ pub struct Report {
 
 /// Calibrates: motion scales, error profile, thresholds, conditioning. [`Episode::task`] counts in `tasks`.
 ///
+/// ```
+/// use w4ax::calibrate::{Episode, Settings, calibrate};
+/// use w4ax::dispatch::Dispatcher;
+/// # fn main() -> w4ax::Result<()> {
+/// // An arm that slows down again and again; the fewer bits, the farther off its actions are.
+/// let action = |t: usize, off: f64| {
+///     let speed = 0.5 + 0.5 * (t as f64 / 20.0).sin();
+///     [speed + off, 0.0, 0.0, if t % 20 == 0 { 0.1 } else { 0.0 }, 0.0, 0.0, 1.0]
+/// };
+/// let actions = |off: f64| (0..600).map(|t| action(t, off)).collect::<Vec<_>>();
+/// let episode = Episode {
+///     task: 0,
+///     reference: actions(0.0),
+///     at_width: [actions(0.2), actions(0.1), actions(0.01), actions(0.01)], // A2, A4, A8, BF16
+/// };
+/// let report = calibrate(&["Lift"], &[episode], &Settings::default())?;
+/// let thresholds = report.calibration.thresholds;
+/// assert!(thresholds.theta_24 <= thresholds.theta_48 && thresholds.theta_48 <= thresholds.theta_fp);
+/// let dispatcher = Dispatcher::new(&report.calibration.dispatch_config("Lift")?)?;
+/// # let _ = dispatcher;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// - [`Error::Config`]: a setting outside its range, no tasks, the same name twice, or data that a scale or a
 ///   threshold cannot be read from (a task with no episode or with no motion, too few steps);

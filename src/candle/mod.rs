@@ -166,6 +166,30 @@ enum Loaded {
 }
 
 /// A linear layer with a packed weight, made by [`Backend::linear`]. Clones share the weight.
+///
+/// A converted checkpoint's layers, whatever their order of k:
+///
+/// ```
+/// use candle_core::Device;
+/// use std::collections::BTreeMap;
+/// use w4ax::candle::Backend;
+/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
+/// let backend = Backend::new(&Device::Cpu)?;
+/// let mut layers = BTreeMap::new();
+/// for module in checkpoint.quantized() {
+///     let layer = match checkpoint.weight(module)? {
+///         LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
+///         LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
+///     };
+///     layers.insert(module, layer);
+/// }
+/// assert_eq!(layers["model.a"].k(), 136);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
     backend: Backend,

@@ -5,6 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The width of the step that runs, for all layers that were given it.
+///
+/// ```
+/// use candle_core::{DType, Device, Module, Tensor};
+/// use std::time::Duration;
+/// use w4ax::candle::{Backend, StepWidth};
+/// use w4ax::step::{HostLatch, StepFlag};
+/// use w4ax::{Grouping, MatRef, Precision, Quantize};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let weight = Quantize::new(Grouping::G32).pack(MatRef::new(&[0.25f32; 16 * 64], 16, 64)?)?;
+/// let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
+/// let width = StepWidth::new(); // One for all layers.
+/// let layer = Backend::new(&Device::Cpu)?.linear(weight, None)?.with_width(width.clone());
+///
+/// flag.asked().store(0, Precision::A4); // The dispatcher's decision for step 0.
+/// width.set(latch.latch(&flag, Duration::ZERO).width);
+/// let x = Tensor::ones((290, 64), DType::BF16, &Device::Cpu)?;
+/// let y = layer.forward(&x)?; // At A4.
+/// # assert_eq!((width.get(), y.dims()), (Precision::A4, &[290, 16][..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StepWidth(AtomicU32);
 

@@ -51,6 +51,22 @@ pub enum GptqZeros {
 }
 
 /// The quantisation of a checkpoint, as its configuration has it.
+///
+/// ```
+/// use w4ax::checkpoint::{QuantizationConfig, Scheme};
+/// # fn main() -> w4ax::Result<()> {
+/// let mut config = serde_json::json!({
+///     "quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm",
+/// });
+/// let read = QuantizationConfig::parse(&config, "config.json")?;
+/// assert_eq!(read.scheme, Scheme::Awq { group: Some(128) });
+///
+/// config["version"] = "gemv".into(); // Not read: its name says why.
+/// let refused = QuantizationConfig::parse(&config, "config.json").unwrap_err();
+/// assert!(refused.to_string().contains("awq version `gemv` is not supported"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuantizationConfig {
     /// How the weights are stored.

@@ -16,6 +16,25 @@ use std::path::Path;
 /// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
 ///
 /// `examples/convert.rs` is this with a progress bar.
+///
+/// ```
+/// use w4ax::checkpoint::{Checkpoint, Convert};
+/// use w4ax::{Grouping, PackedFile, Quantize};
+/// # fn main() -> w4ax::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("w4ax-convert-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let output = folder.join("packed.safetensors");
+/// let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
+/// let convert = Convert::new(Quantize::new(Grouping::G128)); // What plain weights become: here are none.
+/// let summary = convert.run(&checkpoint, &output, |step| {
+///     println!("{} %, {}: {:?}", 100 * step.done / step.all, step.name, step.outcome);
+/// })?;
+/// assert_eq!((summary.repacked, summary.quantized), (2, 0));
+/// assert_eq!(PackedFile::load(&output)?.get("model.a")?.k(), 192);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Convert {
     /// How plain weights are quantised.
@@ -106,7 +125,7 @@ impl Convert {
     ///
     /// # Errors
     /// What [`Checkpoint::weight`] and [`Quantize::pack`] give, naming the tensor; [`Error::Io`]; [`Error::Config`] if `output`
-    /// is a file of the checkpoint. Nothing stays behind then.
+    /// is a file of the checkpoint, or an entry of `keep` names nothing, or what is packed already. Nothing stays behind then.
     pub fn run(
         &self,
         checkpoint: &Checkpoint,
@@ -114,66 +133,45 @@ impl Convert {
         mut progress: impl FnMut(Step<'_>),
     ) -> Result<Summary> {
         let output = output.as_ref();
+        let config = Path::new(&checkpoint.config.file);
         if let Ok(target) = output.canonicalize()
-            && (checkpoint.shards.paths())
-                .any(|path| path.canonicalize().is_ok_and(|path| path == target))
+            && (checkpoint
+                .shards
+                .paths()
+                .chain(config.is_file().then_some(config)))
+            .any(|path| path.canonicalize().is_ok_and(|path| path == target))
         {
             return Err(Error::Config {
                 field: "output",
                 reason: format!("{} is a file of the checkpoint", output.display()),
             });
         }
-        let mut plan = Plan::new(self, checkpoint);
-        let mut writer = PackedWriter::create(
-            output,
-            plan.weights.len(),
-            plan.carried.len(),
-            plan.name_bytes(),
-        )?;
+        self.check_keep(checkpoint)?;
+        let plan = Plan::new(self, checkpoint);
+        let (weights, others) = plan.counts();
+        let mut writer = PackedWriter::create(output, weights, others, plan.name_bytes())?;
         let mut summary = Summary::default();
-        let all = plan.bytes;
-        // Numbers of eight bytes first: weights keep the file aligned to four, the rest goes from wide to narrow.
-        let narrow = plan.carried.partition_point(|t| t.align >= 8);
-        let rest = plan.carried.split_off(narrow);
-        carry(
-            checkpoint,
-            &plan.carried,
-            &mut writer,
-            &mut summary,
-            all,
-            &mut progress,
-        )?;
-        for (module, tensor) in &plan.weights {
-            let (outcome, bytes) = match tensor {
-                None => (
-                    Self::repack(checkpoint, module, &mut writer)?,
-                    bytes_of(checkpoint, module),
-                ),
-                Some(tensor) => (
-                    self.quantize(checkpoint, module, tensor, &mut writer)?,
-                    size(checkpoint, tensor),
-                ),
+        for job in &plan.jobs {
+            let outcome = match job {
+                Job::Repack { module } => Self::repack(checkpoint, module, &mut writer)?,
+                Job::Quantize { module, tensor } => {
+                    self.quantize(checkpoint, module, tensor, &mut writer)?
+                }
+                Job::Carry { tensor } => Self::carry(checkpoint, tensor, &mut writer)?,
             };
             match outcome {
+                Outcome::Repacked(_) => summary.repacked += 1,
                 Outcome::Quantized(_) => summary.quantized += 1,
-                _ => summary.repacked += 1,
+                Outcome::Carried(_) => summary.carried += 1,
             }
-            summary.bytes_read += bytes;
+            summary.bytes_read += job.bytes(checkpoint);
             progress(Step {
-                name: module,
+                name: job.name(),
                 outcome,
                 done: summary.bytes_read,
-                all,
+                all: plan.bytes,
             });
         }
-        carry(
-            checkpoint,
-            &rest,
-            &mut writer,
-            &mut summary,
-            all,
-            &mut progress,
-        )?;
         writer.finish()?;
         Ok(summary)
     }
@@ -213,6 +211,15 @@ impl Convert {
         .map_err(|e| shards.bad(tensor, e.to_string()))?;
         writer.weight(module, &weight)?;
         Ok(Outcome::Quantized(quantized))
+    }
+
+    /// Copies a tensor as it is.
+    fn carry(checkpoint: &Checkpoint, tensor: &str, writer: &mut PackedWriter) -> Result<Outcome> {
+        let shards = &checkpoint.shards;
+        writer.tensor_by(tensor, shards.expect(tensor)?, |to, written| {
+            shards.copy(tensor, to, written)
+        })?;
+        Ok(Outcome::Carried(size(checkpoint, tensor)))
     }
 
     fn pack<T>(&self, values: &[T], n: usize, k: usize) -> Result<(PackedWeight, Quantized)>
@@ -256,39 +263,86 @@ impl Convert {
         Ok((weight, quantized))
     }
 
+    /// An entry of `keep` that names nothing was meant for something, which would be quantised without a word.
+    fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
+        for kept in &self.keep {
+            let there = (checkpoint.plain())
+                .map(|name| name.strip_suffix(".weight").unwrap_or(name))
+                .any(|name| names(kept, name));
+            let packed = checkpoint.quantized().any(|module| names(kept, module));
+            let reason = match (packed, there) {
+                (true, _) => format!("names `{kept}`, which is packed already"),
+                (_, false) => format!("names `{kept}`, which the checkpoint does not have"),
+                _ => continue,
+            };
+            return Err(Error::Config {
+                field: "keep",
+                reason,
+            });
+        }
+        Ok(())
+    }
+
     /// Whether a module of a plain checkpoint stays plain.
     fn keeps(&self, checkpoint: &Checkpoint, module: &str) -> bool {
         let table = |part: &str| {
             let part = part.to_ascii_lowercase();
             part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part.as_str())
         };
-        let dotted = format!(".{module}.");
         module.split('.').any(table)
             || checkpoint.config.lists(module)
-            || (self.keep.iter()).any(|kept| dotted.contains(&format!(".{kept}.")))
+            || self.keep.iter().any(|kept| names(kept, module))
     }
 }
 
-/// A tensor that is carried over.
-struct Carried {
-    name: String,
-    /// Bytes of an element.
-    align: usize,
+/// Whether an entry is a module's name, or some of its dotted parts.
+fn names(entry: &str, module: &str) -> bool {
+    format!(".{module}.").contains(&format!(".{entry}."))
 }
 
-/// What goes where, in the order of the file.
+/// What is done with a part of a checkpoint.
+enum Job {
+    /// Pack a quantised module as it is.
+    Repack { module: String },
+    /// Quantise a plain matrix, which becomes a module's weight.
+    Quantize { module: String, tensor: String },
+    /// Copy a tensor.
+    Carry { tensor: String },
+}
+
+impl Job {
+    /// What it is called in the output.
+    fn name(&self) -> &str {
+        match self {
+            Self::Repack { module } | Self::Quantize { module, .. } => module,
+            Self::Carry { tensor } => tensor,
+        }
+    }
+
+    /// Bytes of the checkpoint that it reads.
+    fn bytes(&self, checkpoint: &Checkpoint) -> u64 {
+        match self {
+            Self::Repack { module } => (checkpoint.parts().iter())
+                .map(|part| size(checkpoint, &format!("{module}.{part}")))
+                .sum(),
+            Self::Quantize { tensor, .. } | Self::Carry { tensor } => size(checkpoint, tensor),
+        }
+    }
+}
+
+/// What is done, in the order of the file.
 struct Plan {
-    /// Module, and the plain tensor that is quantised for it.
-    weights: Vec<(String, Option<String>)>,
-    /// Wide elements first.
-    carried: Vec<Carried>,
+    jobs: Vec<Job>,
+    /// Of the checkpoint's tensors.
     bytes: u64,
 }
 
 impl Plan {
     fn new(convert: &Convert, checkpoint: &Checkpoint) -> Self {
-        let mut weights: Vec<_> = (checkpoint.quantized())
-            .map(|module| (module.to_owned(), None))
+        let mut weights: Vec<Job> = (checkpoint.quantized())
+            .map(|module| Job::Repack {
+                module: module.to_owned(),
+            })
             .collect();
         let mut carried = Vec::new();
         for name in checkpoint.plain() {
@@ -297,28 +351,45 @@ impl Plan {
                 Some(module)
                     if checkpoint.matrix(name).is_some() && !convert.keeps(checkpoint, module) =>
                 {
-                    weights.push((module.to_owned(), Some(name.to_owned())));
+                    weights.push(Job::Quantize {
+                        module: module.to_owned(),
+                        tensor: name.to_owned(),
+                    });
                 }
-                _ => carried.push(Carried {
-                    name: name.to_owned(),
-                    align: (checkpoint.shards.info(name)).map_or(1, |i| i.dtype.bitsize() / 8),
-                }),
+                _ => carried.push(name),
             }
         }
-        carried.sort_by_key(|t| std::cmp::Reverse(t.align));
+        // Each tensor aligned to its elements: those of eight bytes first, weights keep the file aligned to four, the rest goes
+        // from wide to narrow.
+        let wide = |name: &&str| {
+            let element = (checkpoint.shards.info(name)).map_or(1, |i| i.dtype.bitsize() / 8);
+            std::cmp::Reverse(element)
+        };
+        carried.sort_by_key(wide);
+        let narrow = carried.partition_point(|name| wide(name).0 >= 8);
+        let carry = |name: &&str| Job::Carry {
+            tensor: (*name).to_owned(),
+        };
+        let jobs = (carried[..narrow].iter().map(carry))
+            .chain(weights)
+            .chain(carried[narrow..].iter().map(carry))
+            .collect();
         let bytes = checkpoint.shards.names().map(|name| size(checkpoint, name));
         Self {
-            weights,
-            carried,
+            jobs,
             bytes: bytes.sum(),
         }
     }
 
+    /// Weights, and other tensors.
+    fn counts(&self) -> (usize, usize) {
+        let others = |job: &&Job| matches!(job, Job::Carry { .. });
+        let others = self.jobs.iter().filter(others).count();
+        (self.jobs.len() - others, others)
+    }
+
     fn name_bytes(&self) -> usize {
-        let weights = self.weights.iter().map(|(name, _)| name.len());
-        weights
-            .chain(self.carried.iter().map(|t| t.name.len()))
-            .sum()
+        self.jobs.iter().map(|job| job.name().len()).sum()
     }
 }
 
@@ -326,38 +397,4 @@ impl Plan {
 fn size(checkpoint: &Checkpoint, tensor: &str) -> u64 {
     let info = checkpoint.shards.info(tensor);
     info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
-}
-
-/// Bytes of a module's packed weight.
-fn bytes_of(checkpoint: &Checkpoint, module: &str) -> u64 {
-    let parts = checkpoint.parts().iter();
-    parts
-        .map(|part| size(checkpoint, &format!("{module}.{part}")))
-        .sum()
-}
-
-/// Copies tensors as they are.
-fn carry(
-    checkpoint: &Checkpoint,
-    carried: &[Carried],
-    writer: &mut PackedWriter,
-    summary: &mut Summary,
-    all: u64,
-    progress: &mut impl FnMut(Step<'_>),
-) -> Result<()> {
-    let shards = &checkpoint.shards;
-    for Carried { name, .. } in carried {
-        writer.tensor_by(name, shards.expect(name)?, |to, written| {
-            shards.copy(name, to, written)
-        })?;
-        summary.carried += 1;
-        summary.bytes_read += size(checkpoint, name);
-        progress(Step {
-            name,
-            outcome: Outcome::Carried(size(checkpoint, name)),
-            done: summary.bytes_read,
-            all,
-        });
-    }
-    Ok(())
 }

@@ -72,9 +72,17 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] or [`Error::MissingTensor`] for files that are truncated, foreign or do not fit
-    /// together; [`Error::Unsupported`] for a quantisation that this crate does not read.
+    /// together; [`Error::Unsupported`] for a quantisation that this crate does not read, and for its own packed files.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shards = Shards::open(path.as_ref())?;
+        if let Some(file) = shards.of_format("w4ax") {
+            let reason = "it is converted already; `PackedFile::load` reads it";
+            return Err(Error::unsupported(
+                file,
+                "a w4ax file as a checkpoint",
+                reason,
+            ));
+        }
         let config = QuantizationConfig::of_folder(&shards.folder)?;
         let module_of = |part: &'static str| {
             (shards.names())

@@ -22,6 +22,7 @@ pub(super) struct Shards {
     places: BTreeMap<String, usize>,
     /// Where the configuration lies: the folder of the files.
     pub folder: PathBuf,
+    index: Option<PathBuf>,
 }
 
 impl Shards {
@@ -39,6 +40,7 @@ impl Shards {
                 files: vec![file],
                 places,
                 folder,
+                index: None,
             });
         }
         let bad = |reason: String| Error::format(path.display().to_string(), reason);
@@ -76,6 +78,7 @@ impl Shards {
             files,
             places,
             folder,
+            index: Some(path.to_owned()),
         })
     }
 
@@ -83,8 +86,18 @@ impl Shards {
         self.places.keys().map(String::as_str)
     }
 
+    /// Its files, and the index.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(TensorFile::path)
+        (self.files.iter().map(TensorFile::path)).chain(self.index.as_deref())
+    }
+
+    /// The first file whose metadata has that `format`.
+    pub fn of_format(&self, format: &str) -> Option<String> {
+        let says = |file: &&TensorFile| {
+            let found = file.metadata().and_then(|m| m.get("format"));
+            found.is_some_and(|found| found == format)
+        };
+        self.files.iter().find(says).map(TensorFile::name)
     }
 
     /// The file that a tensor is in; for one that is nowhere, the first.

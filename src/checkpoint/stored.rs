@@ -11,6 +11,29 @@ use safetensors::tensor::Dtype;
 pub(super) const ROWS: usize = 16;
 
 /// A weight of a checkpoint, ready to be packed.
+///
+/// ```
+/// use half::bf16;
+/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+/// use w4ax::{MatMut, MatRef, Precision, cpu::Cpu};
+/// # fn main() -> w4ax::Result<()> {
+/// let loaded = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?.weight("model.a")?;
+/// let (n, k) = (loaded.weight().n(), loaded.weight().k());
+/// let (x, mut y) = (vec![bf16::ONE; k], vec![bf16::ZERO; n]);
+/// let (x, y) = (MatRef::new(&x, 1, k)?, MatMut::new(&mut y, 1, n)?);
+///
+/// let cpu = Cpu::new()?;
+/// let mut workspace = cpu.workspace(1, k);
+/// match &loaded {
+///     LoadedWeight::Packed(w) => cpu.gemm(x, w, Precision::A8, None, y, &mut workspace)?,
+///     LoadedWeight::ActOrder(w) => {
+///         let mut gathered = vec![bf16::ZERO; k]; // x in the weight's order
+///         cpu.gemm_act_order(x, w, Precision::A8, None, y, &mut gathered, &mut workspace)?;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoadedWeight {
     /// Its k are in order.

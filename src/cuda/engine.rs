@@ -93,6 +93,56 @@ enum Graphs {
 /// Routed by the host the word is read on the host instead, when the pipeline says that it has been stored; that graph's
 /// latch then writes down what was chosen ([`Outcome::ByHost`](crate::step::Outcome::ByHost)), or, for a step that ends
 /// without a decision, BF16.
+///
+/// ```no_run
+/// use cudarc::driver::{CudaSlice, CudaStream};
+/// use half::bf16;
+/// use std::sync::Arc;
+/// use w4ax::cuda::{
+///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, Width, Workspace,
+/// };
+/// use w4ax::{Error, Result, step::StepOptions};
+///
+/// /// A policy of one layer.
+/// struct Policy {
+///     gpu: Gpu,
+///     weight: DeviceWeight,
+///     x: CudaSlice<bf16>, // [290, K]
+///     y: CudaSlice<bf16>, // [290, N]
+///     workspace: Workspace,
+/// }
+///
+/// impl Policy {
+///     fn layer(&mut self, m: usize, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///         let (n, k) = (self.weight.n(), self.weight.k());
+///         let x = DeviceMatRef::new(self.x.slice(..m * k), m, k)?;
+///         let mut y = DeviceMatMut::new(self.y.slice_mut(..m * n), m, n)?;
+///         self.gpu.gemm(stream, &Gemm::new(&x, &self.weight, width), &mut y, &mut self.workspace)
+///     }
+/// }
+///
+/// // SAFETY: x, y, weight and workspace own device memory, which stays where it is as long as they live; `load` writes into it.
+/// unsafe impl CudaStep for Policy {
+///     type Observation = [bf16];
+///     fn load(&mut self, observation: &[bf16], stream: &Arc<CudaStream>) -> Result<()> {
+///         let copied = stream.memcpy_htod(observation, &mut self.x);
+///         copied.map_err(|e| Error::Cuda { call: "memcpy", reason: e.to_string() })
+///     }
+///     fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///         self.layer(290, width, stream)
+///     }
+///     fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///         (0..7).try_for_each(|_| self.layer(1, width, stream))
+///     }
+/// }
+///
+/// # fn engine(gpu: &Gpu, policy: Policy) -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// let stream = gpu.context().new_stream()?;
+/// let engine = CudaEngine::new(gpu, &stream, policy, Routing::Kernel, StepOptions::default())?;
+/// println!("routed {}", engine.routed()); // For a `StepPipeline`.
+/// # Ok(())
+/// # }
+/// ```
 pub struct CudaEngine<S: CudaStep> {
     // Fields are dropped in this order: graphs before what they hold the addresses of.
     graphs: Graphs,

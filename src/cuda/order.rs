@@ -100,6 +100,30 @@ impl std::fmt::Debug for DeviceOrder {
 
 /// An [`ActOrderWeight`] in a device's memory: a weight whose k stand in another order than the matrix has them, and that
 /// order. Made by [`Gpu::upload_act_order`]. A type of its own, so that no GEMM takes one without the gather.
+///
+/// ```no_run
+/// use half::bf16;
+/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+/// use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gpu};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let LoadedWeight::ActOrder(w) = Checkpoint::open("model-gptq")?.weight("model.layers.0.mlp.up_proj")? else {
+///     return Err("its k are in order: Gpu::upload".into());
+/// };
+/// let (m, n, k) = (7, w.weight().n(), w.weight().k());
+/// let gpu = Gpu::new(0)?;
+/// let weight = gpu.upload_act_order(&w)?;
+/// let stream = gpu.context().new_stream()?;
+/// let x = stream.clone_htod(&vec![bf16::ONE; m * k])?;
+/// let (mut y, mut gathered) = (stream.alloc_zeros::<bf16>(m * n)?, stream.alloc_zeros::<bf16>(m * k)?);
+/// let x = DeviceMatRef::new(x.as_view(), m, k)?;
+/// let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
+/// let mut gathered = DeviceMatMut::new(gathered.as_view_mut(), m, k)?;
+/// let mut workspace = gpu.workspace(&stream, m, k)?;
+/// let width = w4ax::Precision::A8;
+/// gpu.gemm_act_order(&stream, &x, &weight, width, None, &mut y, &mut gathered, &mut workspace)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DeviceActOrderWeight {
     weight: DeviceWeight,

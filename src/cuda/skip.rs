@@ -160,6 +160,32 @@ impl Default for SkipOptions {
 /// The device decides, layer by layer, from the controllers and the allow-points that it finds in [`SkipWords`] when the step
 /// begins; the host waits for nothing. What runs, runs at the width of the launch, so at a latch's where it is that
 /// ([`Width::Latched`](super::Width)).
+///
+/// ```no_run
+/// # use cudarc::driver::CudaStream;
+/// # use std::collections::BTreeMap;
+/// # use std::sync::Arc;
+/// # use w4ax::cuda::{DeviceController, Gpu, SkipGraph, SkipOptions, SkipPart};
+/// # use w4ax::skip::{Fate, Guide, Layers, SkipConfig};
+/// # fn skipping(gpu: &Gpu, stream: &Arc<CudaStream>, controllers: &BTreeMap<usize, DeviceController<'_>>,
+/// #     enqueue: impl FnMut(SkipPart) -> w4ax::Result<()>, act: impl Fn() -> w4ax::Result<[f64; 7]>) -> w4ax::Result<()> {
+/// let layers = Layers::new(16, &[0, 1, 2, 9, 15])?;
+/// let mut guide = Guide::new(&SkipConfig::default(), &layers)?;
+/// // SAFETY: what `controllers` and `enqueue` name outlives the graph, and all of it runs on this stream.
+/// let mut graph =
+///     unsafe { SkipGraph::capture(gpu, stream, &layers, controllers, SkipOptions::default(), enqueue)? };
+/// let words = graph.words().clone();
+/// let mut fates = [Fate::Static; 16];
+/// for step in 0..100 {
+///     words.store(step, guide.allow_points())?; // All that the host says.
+///     graph.launch(stream)?;
+///     let action = act()?; // Waits for the stream, and reads the action.
+///     println!("{} layers ran", words.fates(step, &mut fates)?.layers_run);
+///     guide.observe(&action)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct SkipGraph {
     executable: Executable,
     words: Arc<SkipWords>,

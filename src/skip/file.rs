@@ -79,6 +79,44 @@ pub struct Controller {
 }
 
 /// The adapters and controllers of a stack.
+///
+/// ```
+/// use half::bf16;
+/// use w4ax::skip::{Adapter, Controller, NetworkConfig, SkipFile};
+/// # fn main() -> w4ax::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("w4ax-skip-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let path = folder.join("skip.safetensors");
+/// let (d, ha, hc) = (8, 4, 2);
+/// let config = NetworkConfig {
+///     layers: 3,
+///     width: d,
+///     static_layers: vec![0, 2],
+///     static_ratio: None,
+///     similarity: vec![0.5, 0.9, 0.6],
+///     adapter_hidden: ha,
+///     controller_hidden: hc,
+///     lambda: 0.01,
+///     seed: 1,
+///     exit: None,
+/// };
+/// let (norm, zero) = (vec![1.0; d], bf16::ZERO);
+/// let adapter = Adapter { norm: norm.clone(), up: vec![zero; ha * d], down: vec![zero; d * ha] };
+/// let controller = Controller { norm, hidden: vec![zero; hc * d], out: vec![0.0; hc], bias: -1.0 };
+/// let file = SkipFile {
+///     config,
+///     adapters: [(1, adapter)].into(), // Layer 1 alone is dynamic.
+///     controllers: [(1, controller)].into(),
+///     exit: None,
+///     metrics: Default::default(),
+/// };
+/// file.save(&path)?;
+/// let layers = SkipFile::load(&path)?.config.skip_layers()?; // For a `Guide`, or a `Skipper`.
+/// assert_eq!(layers.gaps().len(), 1);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SkipFile {
     /// What they were made for.

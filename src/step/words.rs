@@ -95,6 +95,18 @@ struct Line<T>(T);
 ///
 /// It lies in ordinary memory, as here, or in pinned memory that a GPU sees (`cuda::MappedFlag`): the same words, the same
 /// rules.
+///
+/// ```
+/// use std::time::Duration;
+/// use w4ax::Precision;
+/// use w4ax::step::{HostLatch, Outcome, StepFlag};
+/// let flag = StepFlag::new();
+/// assert_eq!(flag.executed(), None); // Nothing ran.
+/// flag.asked().store(0, Precision::A4); // Who decides,
+/// HostLatch::new(0).latch(&flag, Duration::ZERO); // who runs,
+/// let ran = flag.executed().expect("a step"); // and who wants to know.
+/// assert_eq!((ran.sequence, ran.width, ran.outcome), (0, Precision::A4, Outcome::AsAsked));
+/// ```
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct StepFlag {

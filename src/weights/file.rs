@@ -173,8 +173,16 @@ impl PackedFile {
     /// # Errors
     /// [`Error::Io`] if it cannot be read; as [`PackedFile::from_bytes`] else.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_only(path, |_| true)
+    }
+
+    /// [`PackedFile::load`] of the weights whose names are `wanted`: a layer of a model, say. The others are not read.
+    ///
+    /// # Errors
+    /// As [`PackedFile::load`].
+    pub fn load_only(path: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let file = TensorFile::open(path.as_ref())?;
-        Self::read(&file, file.metadata(), &file.name())
+        Self::read(&file, file.metadata(), &file.name(), wanted)
     }
 
     /// Reads the bytes of such a file; `file` names them in errors.
@@ -187,13 +195,14 @@ impl PackedFile {
         let bad = |reason: String| Error::format(file, reason);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
-        Self::read(&tensors, header.metadata().as_ref(), file)
+        Self::read(&tensors, header.metadata().as_ref(), file, |_| true)
     }
 
     fn read(
         tensors: &dyn Tensors,
         metadata: Option<&HashMap<String, String>>,
         file: &str,
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let bad = |reason: String| Error::format(file, reason);
         let field = |name: &str| metadata.and_then(|m| m.get(name));
@@ -217,7 +226,7 @@ impl PackedFile {
         let entries: BTreeMap<String, Entry> =
             serde_json::from_str(entries).map_err(|e| bad(format!("metadata `weights`: {e}")))?;
         let mut read_file = Self::default();
-        for (name, entry) in entries {
+        for (name, entry) in entries.into_iter().filter(|(name, _)| wanted(name)) {
             let weight = read(tensors, file, &name, &entry)?;
             if entry.order {
                 let weight = read_order(tensors, file, &name, weight)?;

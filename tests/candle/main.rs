@@ -2,6 +2,7 @@
 //! a stack whose layers are skipped.
 
 mod decoder;
+mod given;
 #[path = "../../examples/llama_block/layer.rs"]
 mod layer;
 mod linear;
@@ -9,12 +10,17 @@ mod skip;
 mod stack;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../../examples/llama_block/weights.rs"]
+#[allow(dead_code)] // Random ones are the example's.
+mod weights;
 
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::{Grouping, MatRef, PackedWeight, Quantize};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const CPU: &Device = &Device::Cpu;
 
