@@ -177,7 +177,7 @@ impl PackedActivations {
     /// Packed activations in memory that is not cudarc's; empty, for [`super::Gpu::quantize_pack`] to fill.
     ///
     /// # Safety
-    /// As [`Workspace::from_raw`], for the launches that fill it and those that read it.
+    /// As [`Workspace::from_raw`](super::Workspace::from_raw), for the launches that fill it and those that read it.
     pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
         Self {
             // SAFETY: the same contract.
@@ -190,7 +190,7 @@ impl PackedActivations {
     /// (After one of others a GEMM reads nothing beyond the memory, and computes with numbers that mean nothing.)
     ///
     /// # Safety
-    /// As [`Workspace::from_raw`], for the launches that read it.
+    /// As [`Workspace::from_raw`](super::Workspace::from_raw), for the launches that read it.
     ///
     /// # Errors
     /// As [`PackedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.

@@ -1,0 +1,215 @@
+//! The file is there whole or not at all; what would be lost or ignored is refused before.
+
+use super::*;
+
+/// What cannot be converted is an error that names the tensor, and leaves neither the file nor a temporary one; a file that
+/// was there stays.
+#[test]
+fn a_failed_conversion_leaves_nothing() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = plain(20, 40, 3);
+    let mut bad = vec![0u8; 20 * 40 * 4];
+    bad[4 * 77..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    file.set("layers.2.up.weight", Dtype::F32, &[20, 40], bad);
+    let input = written(folder.path(), &file);
+    let output = folder.path().join("out.safetensors");
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Tensor { tensor, reason, .. }
+        if tensor == "layers.2.up.weight" && reason.contains("element 77")),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::write(&output, "before").unwrap();
+    assert!(
+        Convert::new(QUANTIZE)
+            .run(&checkpoint, &output, |_| ())
+            .is_err()
+    );
+    assert_eq!(std::fs::read(&output).unwrap(), b"before");
+    // Over itself: the checkpoint would be gone.
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &input, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Config {
+                field: "output",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let nowhere = folder.path().join("nowhere/out.safetensors");
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &nowhere, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Io { file, .. } if file.contains("nowhere")),
+        "{error}"
+    );
+    // Two tensors of one name: a bias that is called as a weight's scales are.
+    let mut file = plain(20, 40, 1);
+    file.copy("layers.0.up.bias", "layers.0.up.scales");
+    let checkpoint = Checkpoint::open(written(folder.path(), &file)).unwrap();
+    let error = Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| ())
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Tensor { tensor, .. } if tensor == "layers.0.up.scales"),
+        "{error}"
+    );
+}
+
+/// What would be lost, or ignored, is an error before anything is read.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(20, 40, 1));
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let mut convert = Convert::new(QUANTIZE);
+    // A folder, and what is there but no file: a device, say, or a socket.
+    let mut odd = vec![folder.path().to_owned()];
+    #[cfg(unix)]
+    {
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        odd.push(socket);
+    }
+    for output in odd {
+        let error = convert
+            .run(&checkpoint, &output, |_| panic!("nothing is done"))
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { file, source }
+                if Path::new(file) == output && source.to_string().contains("it is ")),
+            "{error}"
+        );
+        assert!(output.exists() && !output.is_file());
+    }
+    // A module that is not there would be quantised under its real name.
+    let output = folder.path().join("out.safetensors");
+    let keeps = |convert: &Convert, checkpoint: &Checkpoint, expected: &str| {
+        let error = convert.run(checkpoint, &output, |_| ()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Config { field: "keep", reason } if reason.contains(expected)),
+            "{error}"
+        );
+        assert!(!output.exists());
+    };
+    convert.keep = vec!["router".into(), "layers.0.down".into()];
+    keeps(&convert, &checkpoint, "`layers.0.down`");
+    let quantised = Checkpoint::open(fixtures().join("awq_gemm")).unwrap();
+    convert.keep = vec!["model.a".into()];
+    keeps(&convert, &quantised, "packed already");
+    convert.keep = vec!["layers.0".into(), "lm_head".into()];
+    let summary = convert.run(&checkpoint, &output, |_| ()).unwrap();
+    assert_eq!(summary.quantized, 1, "the router alone");
+    // Its own output is no checkpoint: there is nothing left to convert.
+    let error = Checkpoint::open(&output).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unsupported { file, what, .. }
+            if Path::new(file) == output && what.contains("w4ax")),
+        "{error}"
+    );
+    // The files that say what a checkpoint is are part of it.
+    convert.keep.clear();
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for entry in std::fs::read_dir(fixtures().join("gptq_v2_desc_act")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let checkpoint = Checkpoint::open(model.join("model.safetensors.index.json")).unwrap();
+    for name in ["model.safetensors.index.json", "config.json"] {
+        let file = model.join(name);
+        let before = std::fs::read(&file).unwrap();
+        let error = convert.run(&checkpoint, &file, |_| ()).unwrap_err();
+        assert!(
+            error.to_string().contains("a file of the checkpoint"),
+            "{name}: {error}"
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
+/// At no moment is there a file that loads before it is whole, and an old one stays until then.
+#[test]
+fn no_half_file_ever_loads() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(20, 40, 3));
+    let output = folder.path().join("out.safetensors");
+    let before = PackedFile::default();
+    before.save(&output).unwrap();
+    let checkpoint = Checkpoint::open(&input).unwrap();
+    let mut looked = 0;
+    Convert::new(QUANTIZE)
+        .run(&checkpoint, &output, |_| {
+            for entry in std::fs::read_dir(folder.path()).unwrap() {
+                let path = entry.unwrap().path();
+                if path == output {
+                    assert_eq!(PackedFile::load(&path).unwrap(), before);
+                } else if path != input {
+                    assert!(PackedFile::load(&path).is_err(), "{path:?} loads");
+                    looked += 1;
+                }
+            }
+        })
+        .unwrap();
+    assert!(looked > 3, "the temporary file was there to see");
+    assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 4);
+}
+
+/// A killed run leaves the file whole or not at all.
+#[test]
+fn a_killed_run_leaves_no_half_file() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(512, 512, 60));
+    let output = folder.path().join("out.safetensors");
+    let whole = Convert::new(QUANTIZE)
+        .run(&Checkpoint::open(&input).unwrap(), &output, |_| ())
+        .map(|_| PackedFile::load(&output).unwrap())
+        .unwrap();
+    std::fs::remove_file(&output).unwrap();
+    let mut killed = 0;
+    for lines in [1, 10, 40] {
+        let mut run = Command::new(example::example("convert"))
+            .args(["--group", "64"])
+            .args([&input, &output])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It has come so far when it says so.
+        let stdout = run.stdout.take().unwrap();
+        let mut reader = std::io::BufReader::new(stdout);
+        for _ in 0..lines {
+            std::io::BufRead::read_line(&mut reader, &mut String::new()).unwrap();
+        }
+        run.kill().unwrap();
+        let ended = run.wait().unwrap();
+        if output.exists() {
+            assert_eq!(PackedFile::load(&output).unwrap(), whole);
+            std::fs::remove_file(&output).unwrap();
+        } else {
+            assert!(!ended.success());
+            killed += 1;
+        }
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path != input {
+                assert!(PackedFile::load(&path).is_err(), "{path:?} loads");
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    println!("{killed} runs ended before their file was there");
+}
