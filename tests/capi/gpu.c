@@ -89,7 +89,6 @@ static void plans(void) {
     NOT(RANGE, p.tile = 99);
     NOT(RANGE, (p.width = W4AX_BF16, p.mode = W4AX_MODE_PACKED));
     NOT(RANGE, (p.family = W4AX_FAMILY_PLAIN, p.mode = W4AX_MODE_PACKED));
-    NOT(RANGE, (p.family = W4AX_FAMILY_WGMMA, p.mode = W4AX_MODE_PACKED));
     NOT(RANGE, (p.family = W4AX_FAMILY_WGMMA, p.mode = W4AX_MODE_FUSED));
     NOT(RANGE, (p.family = W4AX_FAMILY_DECODE, p.m = W4AX_GPU_DECODE_MAX_M + 1));
 #undef NOT
@@ -106,6 +105,13 @@ static void plans(void) {
     NOT(p.k = SIZE_MAX);
     NOT((p.grouping = W4AX_PER_CHANNEL, p.k = W4AX_MAX_PER_CHANNEL_K + 1));
 #undef NOT
+    /* Packed for the wgmma family: its GEMM alone, no workspace. */
+    p = problem();
+    p.family = W4AX_FAMILY_WGMMA;
+    p.mode = W4AX_MODE_PACKED;
+    EXPECT(table, w4ax_gpu_plan_problem(&p, &plan));
+    CHECK(table != W4AX_OK || (plan.family == W4AX_FAMILY_WGMMA && plan.launches == 1 && plan.workspace_bytes == 0));
+    memcpy(&plan, before, sizeof plan);
 
     p = problem();
     EXPECT(table, w4ax_gpu_plan_problem(&p, &plan));
