@@ -47,6 +47,15 @@ struct RunCopies {
     }
 };
 
+// No items: nothing is copied. (An array of no addresses would have no size, and its methods no object.)
+template <int kUnits, int kThreads>
+struct RunCopies<0, kUnits, kThreads> {
+    template <class From>
+    W4AX_DEVICE RunCopies(int, int, From) {}
+    template <class There, class To>
+    W4AX_DEVICE void copy(int, int, There, To) {}
+};
+
 // Weight tiles. A tile's neighbour along k follows it in global memory.
 template <class C>
 struct WeightCopies {
