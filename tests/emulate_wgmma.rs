@@ -73,6 +73,12 @@ fn every_kernel_equals_the_mirror() {
 }
 
 #[test]
+#[ignore = "builds one more runner, five minutes; CONTRIBUTING says when to run it"]
+fn every_kernel_is_clean_under_asan_and_ubsan() {
+    check_matrix(Variant::Address);
+}
+
+#[test]
 fn every_kernel_is_clean_under_tsan() {
     check_matrix(Variant::Thread);
 }
