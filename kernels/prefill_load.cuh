@@ -47,13 +47,12 @@ struct RunCopies {
     }
 };
 
-// No items: nothing is copied. (An array of no addresses would have no size, and its methods no object.)
-template <int kUnits, int kThreads>
-struct RunCopies<0, kUnits, kThreads> {
-    template <class From>
-    W4AX_DEVICE RunCopies(int, int, From) {}
-    template <class There, class To>
-    W4AX_DEVICE void copy(int, int, There, To) {}
+// In place of copies that a configuration does not have. (RunCopies of no items would have no size, and its methods no object.)
+struct NoCopies {
+    template <class... Args>
+    W4AX_DEVICE NoCopies(Args const&...) {}
+    template <class... Args>
+    W4AX_DEVICE void copy(Args const&...) {}
 };
 
 // Weight tiles. A tile's neighbour along k follows it in global memory.
@@ -127,7 +126,7 @@ struct CodeCopies {
     static constexpr int kTileUnits = C::kCodeBytes / 16, kUnits = C::kStageTiles * kTileUnits;
     static constexpr int kGroupUnits = kTileM * int(sizeof(TokenGroup)) / 16;
     RunCopies<C::kTilesM, kUnits, C::kThreads> codes;
-    RunCopies<C::kGroup ? C::kTilesM : 0, C::kStageRuns * kGroupUnits, C::kThreads> groups;
+    conditional_t<C::kGroup != 0, RunCopies<C::kTilesM, C::kStageRuns * kGroupUnits, C::kThreads>, NoCopies> groups;
 
     // Units of a tile as it is packed: 2-bit codes fill half of a 4-bit tile's place.
     static W4AX_DEVICE int tile_units(GemmParams const& p) { return C::kBits == 8 ? kTileUnits : activation_tile_bytes(1) / 16 * p.bits; }
@@ -194,14 +193,10 @@ struct RowCopies {
 // All of a block's stages, k ascending: weights, and activations, each on its own.
 template <class C>
 struct StageCopies {
-    struct Nothing {
-        W4AX_DEVICE Nothing(GemmParams const&, int, int) {}
-        W4AX_DEVICE void copy(unsigned char*, GemmParams const&, int, int) {}
-    };
     GemmParams const& p;
     int const tile_m, thread;
     WeightCopies<C> weights;
-    conditional_t<C::kGroup != 0, BesideCopies<C>, Nothing> beside;
+    conditional_t<C::kGroup != 0, BesideCopies<C>, NoCopies> beside;
     conditional_t<C::kPacked, CodeCopies<C>, RowCopies<C>> x;
 
     W4AX_DEVICE StageCopies(GemmParams const& p, int tile_n, int tile_m, int thread)
