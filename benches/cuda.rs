@@ -116,7 +116,7 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
     let mut cases = Vec::new();
     for &m in &args.m {
         for precision in Precision::ALL {
-            let quantised = precision != Precision::Bf16;
+            let quantized = precision != Precision::Bf16;
             let mut put = |packed, options| {
                 let case = Problem {
                     m,
@@ -134,7 +134,7 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
             };
             put(false, GemmOptions::default());
             // As it is for k and v when q has paid for the packing.
-            if quantised && m > 2 {
+            if quantized && m > 2 {
                 put(true, GemmOptions::default());
             }
             if !args.all {
@@ -143,7 +143,7 @@ fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem
             for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
                 for tile in 1..=family.tiles() {
                     for packed in [false, true] {
-                        if quantised || !packed {
+                        if quantized || !packed {
                             let options = GemmOptions {
                                 family: Some(family),
                                 // That one packs first.

@@ -1,4 +1,4 @@
-//! The CPU backend beside candle's quantised product, in one run: the same shapes, the same threads, round by round in turn.
+//! The CPU backend beside candle's quantized product, in one run: the same shapes, the same threads, round by round in turn.
 //!
 //! ```sh
 //! cargo bench --features candle --bench peers                      # writes target/peers.json and target/peers.svg

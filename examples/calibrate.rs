@@ -54,7 +54,7 @@ struct Args {
 enum Source {
     /// The tokens recorded in the rollouts
     Tokens,
-    /// The quantised policy, run at each width on the recorded inputs
+    /// The quantized policy, run at each width on the recorded inputs
     Policy,
 }
 
@@ -73,7 +73,7 @@ fn run(args: &Args) -> Result<()> {
         None => Rollouts::load(&args.rollouts)?,
         Some(path) => {
             let checkpoint = Checkpoint::load(&args.policy)?;
-            let mut policy = Policy::unquantised(&checkpoint, Cpu::new()?, 1)?;
+            let mut policy = Policy::unquantized(&checkpoint, Cpu::new()?, 1)?;
             Rollouts::of_validation(&Dataset::load(path)?, &mut policy)?
         }
     };

@@ -1,7 +1,7 @@
 //! Converts a checkpoint to this crate's packed safetensors.
 //!
 //! `cargo run --release --example convert -- IN OUT`: IN is a safetensors file, an index of shards, or a folder with one of
-//! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantised.
+//! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantized.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -122,7 +122,7 @@ fn run(args: &Args) -> Result<()> {
     })?;
     bar.finish_and_clear();
     say(format_args!(
-        "{}: {} weights packed as they were, {} quantised, {} other tensors carried over",
+        "{}: {} weights packed as they were, {} quantized, {} other tensors carried over",
         args.output.display(),
         summary.repacked,
         summary.quantized,
@@ -151,7 +151,7 @@ fn describe(outcome: &Outcome) -> String {
             }
         ),
         Outcome::Quantized(w) => format!(
-            "[{}, {}] quantised, error {:.3} % of its norm, at most {:.3e}",
+            "[{}, {}] quantized, error {:.3} % of its norm, at most {:.3e}",
             w.n,
             w.k,
             100.0 * w.relative_error,

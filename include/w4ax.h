@@ -141,7 +141,7 @@ enum {
     W4AX_ASYMMETRIC = 1 /* scale = (max(0, highest) - min(0, lowest)) / 15, and a zero point */
 };
 
-/* A plain weight to quantise, round to nearest. */
+/* A plain weight to quantize, round to nearest. */
 typedef struct w4ax_quantize_args {
     const void *w;            /* [n, k] of w_type, finite */
     size_t w_len;
@@ -156,10 +156,10 @@ typedef struct w4ax_quantize_args {
     uint32_t reserved;
 } w4ax_quantize_args;
 
-/* Quantises and packs. W4AX_NOT_FINITE for a NaN or an infinity in w. */
+/* Quantizes and packs. W4AX_NOT_FINITE for a NaN or an infinity in w. */
 w4ax_status w4ax_weight_quantize(const w4ax_quantize_args *args, w4ax_weight **weight);
 
-/* INT4 values that are quantised already, as a checkpoint holds them. */
+/* INT4 values that are quantized already, as a checkpoint holds them. */
 typedef struct w4ax_pack_args {
     const int8_t *q;          /* [n, k], in [-8, 7] */
     size_t q_len;
@@ -204,7 +204,7 @@ void w4ax_weight_free(w4ax_weight *weight);
 
 /* ---- weights in another order of k ---- */
 
-/* A checkpoint that was quantised in the order of its activations (GPTQ's desc_act) is packed in the order of its groups: number
+/* A checkpoint that was quantized in the order of its activations (GPTQ's desc_act) is packed in the order of its groups: number
  * i of the order says which k of the matrix stands at i. A GEMM with such a weight takes x in the same order: gather it, then
  * multiply as with any other. Never changes once it is made. */
 typedef struct w4ax_order w4ax_order;
@@ -335,7 +335,7 @@ typedef struct w4ax_gemm_args {
     uint32_t reserved;
 } w4ax_gemm_args;
 
-/* Multiplies, with x quantised to `width` bits over the weight's groups (per token with W4AX_PER_CHANNEL) at run time. The bits
+/* Multiplies, with x quantized to `width` bits over the weight's groups (per token with W4AX_PER_CHANNEL) at run time. The bits
  * of y for 2, 4 and 8 bits are the same on every backend, instruction set, number of threads and for every m. A token with a
  * NaN or an infinity has outputs 0x7FFF at these widths. After W4AX_THREADS y may be half written; after any other failure it
  * is as it was. */

@@ -25,7 +25,7 @@
  *   uses; W4AX_WRONG_PLACE for one of another context or device. NULL is the legacy default stream of that context: it waits for
  *   the context's other blocking streams and they for it, and it cannot be captured. cudaStreamLegacy and cudaStreamPerThread mean
  *   what they mean to CUDA. A handle that is no stream (any more) is undefined, as it is to CUDA.
- * - Functions with a stream only enqueue: they allocate nothing, synchronise nothing, and can be captured into a graph. That they
+ * - Functions with a stream only enqueue: they allocate nothing, synchronize nothing, and can be captured into a graph. That they
  *   return W4AX_OK says that the work was enqueued; an error while it runs comes up where the caller waits for the stream.
  * - The context that is current in the calling thread is the same after a call as before it. */
 #ifndef W4AX_GPU_H
@@ -47,7 +47,7 @@ typedef struct w4ax_gpu w4ax_gpu;
 w4ax_status w4ax_gpu_count(uint32_t *count);
 
 /* Takes device `ordinal`, as CUDA_VISIBLE_DEVICES numbers them from 0, by its primary context, and loads all kernels there, which
- * may take a second and synchronise: call it while no stream is captured. The statuses of w4ax_gpu_count; W4AX_NO_BACKEND also
+ * may take a second and synchronize: call it while no stream is captured. The statuses of w4ax_gpu_count; W4AX_NO_BACKEND also
  * for a device that the kernels were not built for. */
 w4ax_status w4ax_gpu_create(uint32_t ordinal, w4ax_gpu **gpu);
 
@@ -70,7 +70,7 @@ enum {
     W4AX_FAMILY_DECODE = 1,   /* up to 16 tokens: streams the weights past them */
     W4AX_FAMILY_PREFILL = 2,  /* any number of tokens */
     W4AX_FAMILY_PLAIN = 3,    /* any number of tokens: slow and obvious, to compare the others with */
-    W4AX_FAMILY_WGMMA = 4     /* any number of tokens, on compute capability 9.0: TMA and wgmma. Quantises nothing
+    W4AX_FAMILY_WGMMA = 4     /* any number of tokens, on compute capability 9.0: TMA and wgmma. Quantizes nothing
                                * itself; with W4AX_BF16 rows of x are aligned to 16 bytes */
 };
 
@@ -151,7 +151,7 @@ enum {
 /* How a kernel comes by its activations. */
 typedef uint32_t w4ax_mode;
 enum {
-    W4AX_MODE_AUTO = 0,       /* x is BF16; by its rows, quantised in the GEMM or packed into the workspace by a launch before */
+    W4AX_MODE_AUTO = 0,       /* x is BF16; by its rows, quantized in the GEMM or packed into the workspace by a launch before */
     W4AX_MODE_FUSED = 1,      /* x is BF16; one launch, no workspace */
     W4AX_MODE_PACKED = 2      /* x is what w4ax_gpu_quantize_pack wrote for this family (W4AX_FAMILY_AUTO: decode or prefill, by the
                                * number of tokens); not with W4AX_BF16 and W4AX_FAMILY_PLAIN */
@@ -263,7 +263,7 @@ typedef struct w4ax_gpu_pack_args {
     uint32_t flags;
 } w4ax_gpu_pack_args;
 
-/* Enqueues the quantisation of x, once for all GEMMs that read it with this width, grouping and family: those of q, k and v, or of
+/* Enqueues the quantization of x, once for all GEMMs that read it with this width, grouping and family: those of q, k and v, or of
  * gate and up. They follow it in the same stream, or are ordered behind it by the caller. What was packed is the caller's to know:
  * a GEMM with another m, k, width, grouping or family than it was packed with gives numbers that mean nothing. */
 w4ax_status w4ax_gpu_quantize_pack(const w4ax_gpu *gpu, const w4ax_gpu_pack_args *args, void *stream);

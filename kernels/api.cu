@@ -54,7 +54,7 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     return W4AXK_OK;
 }
 
-// From this many tokens on, x is quantised once instead of in every block that reads it.
+// From this many tokens on, x is quantized once instead of in every block that reads it.
 constexpr uint32_t kPackedFromM = 3;
 
 // Families whose GEMMs read packed activations, or any of those.
@@ -98,7 +98,7 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
                         : a.m <= uint32_t(W4AXK_DECODE_MAX_M) ? W4AXK_DECODE
                         : device && takes_wgmma(a, *device)   ? W4AXK_WGMMA
                                                               : W4AXK_PREFILL;
-    // The routed kernels that quantise what they read are those of the fewest tokens.
+    // The routed kernels that quantize what they read are those of the fewest tokens.
     bool const fuses = a.m < kPackedFromM && !(routed && family == W4AXK_PREFILL) && family != W4AXK_WGMMA;
     bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && !fuses;
     plan = w4axk_plan{};

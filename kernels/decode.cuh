@@ -10,7 +10,7 @@
 #include "mma.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 
 namespace w4ax {
 
@@ -188,7 +188,7 @@ struct Decode {
         }
     }
 
-    // Codes that this warp has quantised, from shared memory.
+    // Codes that this warp has quantized, from shared memory.
     W4AX_DEVICE void load_shared_words(int tile, uint32_t (&rX)[C::kMT][kWords]) const {
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
@@ -221,13 +221,13 @@ struct Decode {
         if (run < C::kRunsPerWarp && token < p.m) store_token(buffer, run, token, token_factors(t));
     }
 
-    // Codes of a quantised width have this as the largest; A8 has its own kernels, and so a constant.
+    // Codes of a quantized width have this as the largest; A8 has its own kernels, and so a constant.
     W4AX_DEVICE int levels() const { return C::kBits == 8 ? 255 : (1 << p.bits) - 1; }
 
-    // Quantises the warp's k of all tokens, in units of octets over the lanes: `quantise(token, tile, octet, x)` for each.
+    // Quantizes the warp's k of all tokens, in units of octets over the lanes: `quantize(token, tile, octet, x)` for each.
     // kInside: all of it is inside K, and rows are aligned to 4 bytes.
-    template <bool kInside, class Quantise>
-    W4AX_DEVICE void for_octets(int round, Quantise quantise) const {
+    template <bool kInside, class Quantize>
+    W4AX_DEVICE void for_octets(int round, Quantize quantize) const {
         constexpr int kOctets = C::kTiles * kOctetsPerTile;  // of one token: a group never spans two
         static_assert(32 % kOctets == 0, "lanes have whole tokens");
         int const tile = lane % kOctets / kOctetsPerTile, octet = lane % kOctetsPerTile;
@@ -242,7 +242,7 @@ struct Decode {
             } else if (token < p.m) {
                 x = load_octet(x_row(token), k, p.k, p.x_vectors);
             }
-            Codes const codes = quantise(token, tile, octet, x);
+            Codes const codes = quantize(token, tile, octet, x);
             if (token < p.m) {
                 auto* sX = shared_codes(tile, token, octet);
                 if constexpr (C::kBits == 8)
@@ -253,21 +253,21 @@ struct Decode {
         }
     }
 
-    template <class Quantise>
-    W4AX_DEVICE void for_all_octets(int round, Quantise quantise) const {
+    template <class Quantize>
+    W4AX_DEVICE void for_all_octets(int round, Quantize quantize) const {
         // Nobody may still read the codes of the round before.
         __syncwarp();
         if (inside(round))
-            for_octets<true>(round, quantise);
+            for_octets<true>(round, quantize);
         else
-            for_octets<false>(round, quantise);
+            for_octets<false>(round, quantize);
         // The lanes read each other's codes next.
         __syncwarp();
     }
 
-    W4AX_DEVICE void quantise_groups(int round, int buffer) const {
+    W4AX_DEVICE void quantize_groups(int round, int buffer) const {
         for_all_octets(round, [&](int token, int tile, int octet, Octet const& x) {
-            Quantiser const q = quantiser_of(group_extremes<C::kGroup>(extremes_of(x)), levels());
+            Quantizer const q = quantizer_of(group_extremes<C::kGroup>(extremes_of(x)), levels());
             Codes const codes = codes_of(x, q, levels());
             int const sum = p.zeros ? group_sum<C::kGroup>(sum_of(codes)) : 0;
             // One lane of each group: the octet where it begins (a group of 32 begins at octets 0 and 1).
@@ -283,7 +283,7 @@ struct Decode {
     W4AX_DEVICE void load_tiles(int round, Words& rX) const {
         CUTE_UNROLL
         for (int i = 0; i < C::kTiles; ++i) {
-            if constexpr (!C::kQuantised)
+            if constexpr (!C::kQuantized)
                 load_bf16<kInside>(round, i, rX[i]);
             else if constexpr (C::kFused)
                 load_shared_words(i, rX[i]);
@@ -293,7 +293,7 @@ struct Decode {
     }
 
     W4AX_DEVICE void load_activations(int round, Words& rX) const {
-        if (C::kQuantised || inside(round))
+        if (C::kQuantized || inside(round))
             load_tiles<true>(round, rX);
         else
             load_tiles<false>(round, rX);
@@ -334,10 +334,10 @@ struct Decode {
             for (int s = 0; s < kSteps; ++s) {
                 int const step = i * kSteps + s, run = step / kStepsPerRun;
                 if (step % kStepsPerRun == 0) begin(run);
-                if constexpr (!C::kQuantised) {
+                if constexpr (!C::kQuantized) {
                     if (step % kStepsPerRun == 0) load_offsets(first_run(round) + run, offset);
                 }
-                if (s == 0 || (!C::kQuantised && step % kStepsPerRun == 0)) {
+                if (s == 0 || (!C::kQuantized && step % kStepsPerRun == 0)) {
                     CUTE_UNROLL
                     for (int n = 0; n < C::kNT; ++n) Engine::unpack(rW(_, n, i), offset[n], rA(_, _, n));
                 }
@@ -384,7 +384,7 @@ struct Decode {
             for (int run = 0; run < runs; ++run) {
                 float const dot =
                     Engine::sum(sSlab[((buffer * C::kRuns + run) * p.m + token) * C::kSlabToken + row]);
-                if constexpr (C::kQuantised) {
+                if constexpr (C::kQuantized) {
                     float2 const r = shared_rows(buffer, run)[row], t = shared_tokens(buffer, run)[token];
                     float const zero = kAsymmetric ? shared_row_zeros(buffer, run)[row] : 0.0f;
                     float const minus_sum = kAsymmetric ? shared_token_sums(buffer, run)[token] : 0.0f;

@@ -4,7 +4,7 @@
 #include "device.cuh"
 #include "epilogue.cuh"
 #include "layout.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 
 namespace w4ax {
 
@@ -16,9 +16,9 @@ struct DecodeConfig {
     static constexpr int kNT = kNT_;        // weight tiles of 16 channels
     static constexpr int kMT = kMT_;        // activation tiles of 8 tokens
 
-    static constexpr bool kQuantised = kBits != 16;
+    static constexpr bool kQuantized = kBits != 16;
     // Integer sums of a whole row stay in the accumulators; their order is free.
-    static constexpr bool kWholeRow = kQuantised && kGroup == 0;
+    static constexpr bool kWholeRow = kQuantized && kGroup == 0;
     // k whose products share an accumulator. BF16 sums of a whole row are cut into runs: a split of K among warps must not
     // show in the bits.
     static constexpr int kRun = kGroup ? kGroup : 128;
@@ -46,8 +46,8 @@ struct DecodeConfig {
             int const slab_bytes = (kWholeRow ? kWarps : 2 * kRuns) * m * kSlabToken * 4;
             int const rows_bytes = kWholeRow ? 0 : 2 * kRuns * kRowsBytes;
             // Whole rows: extremes, then sums of codes, of each warp and token.
-            int const tokens_bytes = !kQuantised ? 0 : kWholeRow ? kWarps * m * 8 : 2 * kRuns * m * int(sizeof(TokenFactors));
-            int const codes_bytes = kQuantised && kFused ? kWarps * kTiles * m * kOctetsPerTile * kOctetBytes : 0;
+            int const tokens_bytes = !kQuantized ? 0 : kWholeRow ? kWarps * m * 8 : 2 * kRuns * m * int(sizeof(TokenFactors));
+            int const codes_bytes = kQuantized && kFused ? kWarps * kTiles * m * kOctetsPerTile * kOctetBytes : 0;
             codes = slab;
             rows = codes + (codes_bytes + 15) / 16 * 16;
             tokens = rows + rows_bytes;

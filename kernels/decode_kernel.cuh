@@ -36,31 +36,31 @@ W4AX_DEVICE void decode_runs(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
     for (int round = 0; round < rounds; ++round) {
         int const buffer = round % 2;
         typename Decode<C>::Words rX;
-        if constexpr (C::kQuantised && C::kFused) d.quantise_groups(round, buffer);
+        if constexpr (C::kQuantized && C::kFused) d.quantize_groups(round, buffer);
         d.load_activations(round, rX);
         TokenGroup rToken = {};
-        if constexpr (C::kQuantised && !C::kFused) rToken = d.load_packed_token(round);
+        if constexpr (C::kQuantized && !C::kFused) rToken = d.load_packed_token(round);
         d.multiply(
             round, rW, rX, rC,
             [&](int i) { d.load_weights(round + 1, i, rW(_, _, i)); },
             [&](int) { fill(rC, Accumulator(Engine::kStart)); },
             // Runs beyond K have a place as well, and nobody reads it.
             [&](int run) { d.store_run(buffer * C::kRuns + d.warp * C::kRunsPerWarp + run, rC); });
-        if constexpr (C::kQuantised && !C::kFused) d.store_packed_token(buffer, rToken);
+        if constexpr (C::kQuantized && !C::kFused) d.store_packed_token(buffer, rToken);
         d.store_rows(buffer, place, rRows);
         d.load_rows(round + 1, place, rRows);
         // The round's sums and scales are complete. One barrier a round is enough: the next round writes the other buffer,
         // and whoever writes this one again has passed the next barrier, behind everybody's reads of now.
         __syncthreads();
         // BF16 weights have their zero points in them.
-        if (C::kQuantised && p.zeros)
+        if (C::kQuantized && p.zeros)
             d.template add_runs<true>(round, buffer, acc);
         else
             d.template add_runs<false>(round, buffer, acc);
     }
 
     d.for_outputs([&](int i, int token, int row) {
-        if constexpr (!C::kQuantised && C::kGroup == 0) {
+        if constexpr (!C::kQuantized && C::kGroup == 0) {
             int const tile = d.first_tile_n + row / kTileN;
             if (tile < p.n_tiles)
                 acc[i] = __fmaf_rn(acc[i], channel_scale(p, d.first_tile_n * kTileN + row), 0.0f);
@@ -86,7 +86,7 @@ W4AX_DEVICE void scan_rows(Decode<C> const& d, Extremes* sExtremes) {
     }
 }
 
-// Quantised activations and weights with one scale a channel: integer sums of whole rows in registers.
+// Quantized activations and weights with one scale a channel: integer sums of whole rows in registers.
 template <class C, class TensorW>
 W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,tiles)
     GemmParams const& p = d.p;
@@ -116,11 +116,11 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
                 Codes codes = {};
                 int sum = 0;
                 if (token < p.m) {
-                    codes = codes_of(x, quantiser_of(row_extremes(d, sExtremes, token), levels), levels);
+                    codes = codes_of(x, quantizer_of(row_extremes(d, sExtremes, token), levels), levels);
                     sum = sum_of(codes);
                 }
                 if (p.zeros) {
-                    // A token has 8 * kTiles octets, 8, 16 or 32 neighbouring lanes.
+                    // A token has 8 * kTiles octets, 8, 16 or 32 neighboring lanes.
                     constexpr int kLanes = C::kTiles * kOctetsPerTile < 32 ? C::kTiles * kOctetsPerTile : 32;
                     CUTE_UNROLL
                     for (int distance = kLanes / 2; distance > 0; distance /= 2)
@@ -149,7 +149,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
         for (int warp = 0; warp < C::kWarps; ++warp) dot += sSlab[(warp * p.m + token) * C::kSlabToken + row];
         TokenGroup t;
         if constexpr (C::kFused) {
-            Quantiser const q = quantiser_of(row_extremes(d, sExtremes, token), levels);
+            Quantizer const q = quantizer_of(row_extremes(d, sExtremes, token), levels);
             int sum = 0;
             for (int warp = 0; warp < C::kWarps; ++warp) sum += sSums[warp * p.m + token];
             t = TokenGroup{q.scale, zero_and_sum(q.zero, sum)};

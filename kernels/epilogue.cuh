@@ -3,7 +3,7 @@
 
 #include "device.cuh"
 #include "params.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 #include "w4ax_kernels.h"
 
 namespace w4ax {
@@ -45,7 +45,7 @@ struct RowGroup {
 
 // The same as it lies in memory: converting it would wait for the loads.
 struct RawRowGroup {
-    uint32_t scale;  // an f32, or the 16-bit one and its neighbour
+    uint32_t scale;  // an f32, or the 16-bit one and its neighbor
     int sum, zero;
 };
 

@@ -27,7 +27,7 @@ W4AX_DEVICE auto gather_target(GatherParams const& p) {
     return cute::make_tensor(cute::make_gmem_ptr(p.y), cute::make_shape(p.m, p.k), cute::make_stride(p.y_stride, cute::Int<1>{}));
 }
 
-// Two neighbouring k a thread, so that a warp writes 128 bytes of a row in one go; what it reads of the row lies anywhere in it,
+// Two neighboring k a thread, so that a warp writes 128 bytes of a row in one go; what it reads of the row lies anywhere in it,
 // and comes from L1 and L2 after the first. Grid: (ceil(K/512), ceil(M/8)).
 __global__ void __launch_bounds__(kGatherThreads) gather_kernel(W4AX_GRID_CONSTANT GatherParams const p) {
     using namespace cute;

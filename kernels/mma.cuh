@@ -9,7 +9,7 @@
 
 #include "device.cuh"
 #include "layout.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 #include "unpack.cuh"
 
 #include <type_traits>

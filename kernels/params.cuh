@@ -36,7 +36,7 @@ struct alignas(128) TensorMap {
 // A GEMM of the wgmma family.
 struct WgmmaParams {
     GemmParams gemm;
-    TensorMap x;                  // BF16 activations; quantised ones are packed as core matrices
+    TensorMap x;                  // BF16 activations; quantized ones are packed as core matrices
 };
 
 // A GEMM whose width the latch says. `gemm` is as for 16 bits.

@@ -1,5 +1,5 @@
 // The oracle: one thread an output, the formulas of src/numerics.rs as they are printed. Shares only the tile's layout with
-// the fast kernels, no quantiser, no corrections, no fragment.
+// the fast kernels, no quantizer, no corrections, no fragment.
 #pragma once
 
 #include "device.cuh"

@@ -13,7 +13,7 @@
 #include "params.cuh"
 #include "prefill_load.cuh"
 #include "ptx.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 
 namespace w4ax {
 
@@ -47,7 +47,7 @@ struct Prefill {
 
     W4AX_DEVICE unsigned char* stage(int number) const { return shared + number * C::kStageBytes; }
 
-    // ---- quantisation of a stage: items are octets, 16 of a token's 128 k on neighbouring lanes
+    // ---- quantization of a stage: items are octets, 16 of a token's 128 k on neighboring lanes
 
     template <class Each>
     W4AX_DEVICE void for_octets(unsigned char* s, int k_block, Each each) const {
@@ -70,11 +70,11 @@ struct Prefill {
         }
     }
 
-    W4AX_DEVICE void quantise_groups(unsigned char* s, int k_block) const {
+    W4AX_DEVICE void quantize_groups(unsigned char* s, int k_block) const {
         int const levels = (1 << p.bits) - 1;
         auto* const sGroups = reinterpret_cast<TokenGroup*>(shared + C::kCodeGroups);  // [tile][run][8 tokens]
         for_octets(s, k_block, [&](int token, int k, int octet, Octet const& x) {
-            Quantiser const q = quantiser_of(group_extremes<C::kGroup>(extremes_of(x)), levels);
+            Quantizer const q = quantizer_of(group_extremes<C::kGroup>(extremes_of(x)), levels);
             Codes const codes = codes_of(x, q, levels);
             int const sum = p.zeros ? group_sum<C::kGroup>(sum_of(codes)) : 0;
             if (octet / 2 == 0 && k % C::kRun == 0)
@@ -85,8 +85,8 @@ struct Prefill {
     }
 
     // Whole rows: the range first, of all tokens of the block.
-    W4AX_DEVICE Quantiser* shared_quantisers() const { return reinterpret_cast<Quantiser*>(shared + C::kCodeGroups); }
-    W4AX_DEVICE int* shared_code_sums() const { return reinterpret_cast<int*>(shared_quantisers() + C::kTokens); }
+    W4AX_DEVICE Quantizer* shared_quantizers() const { return reinterpret_cast<Quantizer*>(shared + C::kCodeGroups); }
+    W4AX_DEVICE int* shared_code_sums() const { return reinterpret_cast<int*>(shared_quantizers() + C::kTokens); }
 
     W4AX_DEVICE void scan_rows() const {
         for (int token = warp_index(); token < C::kTokens; token += C::kThreads / 32) {
@@ -95,18 +95,18 @@ struct Prefill {
                 e = scan_row(static_cast<uint16_t const*>(p.x) + (tile_m * kTileM + token) * p.x_stride, p.k, p.x_vectors, lane, 32);
             e = warp_extremes(e);
             if (lane == 0) {
-                shared_quantisers()[token] = quantiser_of(e, (1 << p.bits) - 1);
+                shared_quantizers()[token] = quantizer_of(e, (1 << p.bits) - 1);
                 shared_code_sums()[token] = 0;
             }
         }
-        // Every thread quantises with what the warps found.
+        // Every thread quantizes with what the warps found.
         __syncthreads();
     }
 
-    W4AX_DEVICE void quantise_rows(unsigned char* s, int k_block) const {
+    W4AX_DEVICE void quantize_rows(unsigned char* s, int k_block) const {
         int const levels = (1 << p.bits) - 1;
         for_octets(s, k_block, [&](int token, int, int, Octet const& x) {
-            Codes const codes = codes_of(x, shared_quantisers()[token], levels);
+            Codes const codes = codes_of(x, shared_quantizers()[token], levels);
             if (p.zeros) {
                 // The 16 octets of a token, over 16 lanes; the same lane adds in every stage.
                 int const sum = group_sum<128>(sum_of(codes));
@@ -143,7 +143,7 @@ struct Prefill {
     template <int kCodeBits>
     W4AX_DEVICE void load_words(unsigned char* s, int tile, int m, uint32_t (&words)[kWords]) const {
         int const tile_of_block = warp_m * C::kMT + m;
-        if constexpr (!C::kQuantised) {
+        if constexpr (!C::kQuantized) {
             auto const* const sX = reinterpret_cast<uint16_t const*>(s + C::kX);
             // The swizzle stays inside 8 tokens x 64 k: the tile's offset is a constant, the lane's the same in every tile.
             typename C::LayoutX const layout;
@@ -180,7 +180,7 @@ struct Prefill {
         auto const* const sScale =
             s + C::kScales + group * kTileN * 4 + scale_word.at + (run * kTileN + 8 * i) * scale_bytes(p.scale_type);
         r.scale = scale_word.convert(*reinterpret_cast<uint32_t const*>(sScale), p.scale_type);
-        if constexpr (C::kQuantised) {
+        if constexpr (C::kQuantized) {
             r.sum = exact_float(reinterpret_cast<int16_t const*>(s + C::kSums)[group * kTileN + row]);
             r.zero = p.zeros ? exact_float(reinterpret_cast<int8_t const*>(s + C::kZeros)[group * kTileN + row]) : 0.0f;
         } else {
@@ -217,7 +217,7 @@ struct Prefill {
         CUTE_UNROLL
         for (int n = 0; n < C::kNT; ++n) {
             uint32_t offset[2] = {};
-            if constexpr (!C::kQuantised) {
+            if constexpr (!C::kQuantized) {
                 CUTE_UNROLL
                 for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, run, n, i));
             }
@@ -271,14 +271,14 @@ struct Prefill {
                 fill(rC, Accumulator(Engine::kStart));
                 multiply_run<kCodeBits>(s, run, m, rA, rC);
                 TokenFactors tokens[2];
-                if constexpr (C::kQuantised) load_tokens(s, run, m, tokens);
+                if constexpr (C::kQuantized) load_tokens(s, run, m, tokens);
                 CUTE_UNROLL
                 for (int n = 0; n < C::kNT; ++n) {
                     CUTE_UNROLL
                     for (int i = 0; i < 4; ++i) {
                         // Accumulator i: row g + 8 * (i / 2), token 2t + i % 2.
                         float const dot = Engine::sum(rC(i, n));
-                        if constexpr (C::kQuantised)
+                        if constexpr (C::kQuantized)
                             acc(i, n, m) = add_group<kAsymmetric>(acc(i, n, m), dot, rows[n][i / 2], tokens[i % 2]);
                         else if constexpr (C::kGroup != 0)
                             acc(i, n, m) = __fmaf_rn(dot, rows[n][i / 2].scale, acc(i, n, m));

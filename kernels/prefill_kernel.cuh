@@ -15,7 +15,7 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
         if (i < k_blocks) copies.copy_weights(b.stage(i), i);
     ptx::wait_for_previous_grid();
     ptx::let_next_grid_start();
-    if constexpr (C::kQuantises && C::kGroup == 0) b.scan_rows();
+    if constexpr (C::kQuantizes && C::kGroup == 0) b.scan_rows();
     // The weights of all first stages count as the first group's: it waits a little longer, the order stays simple.
     for (int i = 0; i < C::kStages - 1; ++i) {
         if (i < k_blocks) copies.copy_x(b.stage(i), i);
@@ -34,11 +34,11 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
         // Empty groups at the end keep the count of the wait right.
         cp_async_fence();
         unsigned char* const s = b.stage(read);
-        if constexpr (C::kQuantises) {
+        if constexpr (C::kQuantizes) {
             if constexpr (C::kGroup != 0)
-                b.quantise_groups(s, k_block);
+                b.quantize_groups(s, k_block);
             else
-                b.quantise_rows(s, k_block);
+                b.quantize_rows(s, k_block);
             // Every warp multiplies codes that all have made.
             __syncthreads();
         }
@@ -67,7 +67,7 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     b.with_code_bits([&](auto bits) {
         for_stages(b, [&](unsigned char* s, int k_block) {
             // BF16 weights have their zero points in them.
-            if (C::kQuantised && p.zeros)
+            if (C::kQuantized && p.zeros)
                 b.template add_stage<true, bits>(s, k_block, acc);
             else
                 b.template add_stage<false, bits>(s, k_block, acc);
@@ -76,14 +76,14 @@ W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
     // The outputs go where stages are still read.
     __syncthreads();
     // A BF16 row's sum of all of K takes its scale here.
-    constexpr bool kScalesHere = !C::kQuantised && C::kGroup == 0;
+    constexpr bool kScalesHere = !C::kQuantized && C::kGroup == 0;
     write_outputs(
         b,
         [&](int channel) { return kScalesHere ? channel_scale(p, channel) : 0.0f; },
         [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
 }
 
-// Quantised activations and weights with one scale a channel: integer sums of whole rows.
+// Quantized activations and weights with one scale a channel: integer sums of whole rows.
 template <class C>
 W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) {
     Prefill<C> const b(p, shared);
@@ -104,13 +104,13 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
             tokens[m][i] = TokenGroup{0.0f, 0};
             if (b.tile_m * kTileM + token >= p.m) continue;
             if constexpr (C::kFused)
-                tokens[m][i] = TokenGroup{b.shared_quantisers()[token].scale,
-                                          zero_and_sum(b.shared_quantisers()[token].zero, b.shared_code_sums()[token])};
+                tokens[m][i] = TokenGroup{b.shared_quantizers()[token].scale,
+                                          zero_and_sum(b.shared_quantizers()[token].zero, b.shared_code_sums()[token])};
             else
                 tokens[m][i] = p.tokens[b.tile_m * kTileM + token];  // [tile of 8 tokens][one group][8]
         }
     }
-    // The outputs go where stages, and quantisers, are still read.
+    // The outputs go where stages, and quantizers, are still read.
     __syncthreads();
     write_outputs(
         b,

@@ -26,7 +26,7 @@ Kernel prefill_entry(int tile) {
 
 template <int kBits, bool kFused>
 KernelList prefill_list() {
-    // Activation tiles of a warp. BF16 needs the most registers and spills with 8 on sm_90; quantising here takes shared
+    // Activation tiles of a warp. BF16 needs the most registers and spills with 8 on sm_90; quantizing here takes shared
     // memory.
     constexpr int kMediumM = kBits == 16 ? 4 : 8, kLargeM = kBits == 16 || kFused ? 4 : 8;
 #define W4AX_TILES(group)                                                           \

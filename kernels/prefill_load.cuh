@@ -55,7 +55,7 @@ struct NoCopies {
     W4AX_DEVICE void copy(Args const&...) {}
 };
 
-// Weight tiles. A tile's neighbour along k follows it in global memory.
+// Weight tiles. A tile's neighbor along k follows it in global memory.
 template <class C>
 struct WeightCopies {
     static constexpr int kTileUnits = kWeightTileBytes / 16, kUnits = C::kStageTiles * kTileUnits;
@@ -78,7 +78,7 @@ struct WeightCopies {
 // weight tile kStageRuns groups of 16 rows; those beyond K are zeros.
 template <class C>
 struct BesideCopies {
-    static constexpr int kMost = C::kTilesN * C::kStageRuns * (4 + (C::kQuantised ? 2 : 0) + 1), kEach = ceil_div(kMost, C::kThreads);
+    static constexpr int kMost = C::kTilesN * C::kStageRuns * (4 + (C::kQuantized ? 2 : 0) + 1), kEach = ceil_div(kMost, C::kThreads);
     unsigned char const* gFrom[kEach];  // of the next stage
     int to[kEach];                      // bytes from a stage's start; negative: nothing to copy
     int bytes[kEach];                   // from a stage to the one after it
@@ -105,7 +105,7 @@ struct BesideCopies {
                 copy -= count;
             };
             take(p.scales, scale_bytes(p.scale_type), 4, C::kScales);
-            if constexpr (C::kQuantised) take(p.sums, 2, 2, C::kSums);
+            if constexpr (C::kQuantized) take(p.sums, 2, 2, C::kSums);
             if (p.zeros) take(p.zeros, 1, 1, C::kZeros);
         }
     }

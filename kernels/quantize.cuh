@@ -1,7 +1,7 @@
-// Run-time quantisation of activations: DyQ-VLA's Eq. 2, with the rounding steps of src/numerics.rs.
+// Run-time quantization of activations: DyQ-VLA's Eq. 2, with the rounding steps of src/numerics.rs.
 //
 // The unit of work is the octet: the 8 codes that one lane of an mma takes from 32 k (see layout.cuh), as four pairs of
-// neighbouring BF16 values at k, k + 8, k + 16 and k + 24.
+// neighboring BF16 values at k, k + 8, k + 16 and k + 24.
 #pragma once
 
 #include "device.cuh"
@@ -76,7 +76,7 @@ W4AX_DEVICE Extremes extremes_of(Octet const& octet) {
     return extremes_of(most, least);
 }
 
-// Octets of one token are spread over neighbouring lanes, octet number o = 2t + h on lane o (mod 8). Calls `combine` with the
+// Octets of one token are spread over neighboring lanes, octet number o = 2t + h on lane o (mod 8). Calls `combine` with the
 // lane distances that gather a group, or nothing for kGroup = 0.
 template <int kGroup, class Combine>
 W4AX_DEVICE void over_group_lanes(Combine combine) {
@@ -135,14 +135,14 @@ W4AX_DEVICE int round_to_int(float v) { return int(__float_as_uint(__fadd_rn(v, 
 W4AX_DEVICE float exact_float(int v) { return __fsub_rn(__uint_as_float(uint32_t(v) + kRoundBits), kRound); }
 
 // How the values of one token and group become codes.
-struct Quantiser {
+struct Quantizer {
     float scale;    // sa: 0 if all counts as zero, NaN if a value is not finite
     float inverse;  // 0 in both cases
     int zero;       // za
 };
 
 // v / levels, rounded to nearest even, for a BF16 v >= 0 and levels of 3, 15 or 255: the reciprocal in two parts. Exact for every
-// such v but where the result is under 1e-30 (emulate/tests/quantise.cpp goes through all of them). There it may be
+// such v but where the result is under 1e-30 (emulate/tests/quantize.cpp goes through all of them). There it may be
 // off by its last bit, which does not show: a step is that small and counts as zero, or has the last bit far above.
 W4AX_DEVICE float over_levels(float v, int levels) {
     float const high = levels == 255 ? 0x1.010102p-8f : levels == 15 ? 0x1.111112p-4f : 0x1.555556p-2f;
@@ -150,7 +150,7 @@ W4AX_DEVICE float over_levels(float v, int levels) {
     return __fmaf_rn(v, high, __fmul_rn(v, low));
 }
 
-W4AX_DEVICE Quantiser quantiser_of(Extremes e, int levels) {
+W4AX_DEVICE Quantizer quantizer_of(Extremes e, int levels) {
     // hi = max(0, max x) and -lo = max(0, -min x). An infinity or a NaN among them makes a NaN of the step.
     float const hi = low_bf16(e), minus_lo = high_bf16(e);
     // hi/qmax - lo/qmax: with -lo in hand the subtraction is an addition of the same numbers.
@@ -167,7 +167,7 @@ struct Codes {
     uint32_t quad[2];
 };
 
-W4AX_DEVICE Codes codes_of(Octet const& octet, Quantiser const& q, int levels) {
+W4AX_DEVICE Codes codes_of(Octet const& octet, Quantizer const& q, int levels) {
     // Of a finite x: |x * inverse| is at most qmax and a little, well inside round_to_int, and x >= lo gives rint(x * inverse) >=
     // -za, so no code is negative. Upwards hi and lo may both be rounded away from zero: levels + 1 is the largest before
     // the clamp. Where x is not finite its codes are anything: the scale is NaN then, and so is whatever is computed.

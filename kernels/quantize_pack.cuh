@@ -1,4 +1,4 @@
-// Quantises and packs activations once, for all GEMMs that read them.
+// Quantizes and packs activations once, for all GEMMs that read them.
 #pragma once
 
 #include "device.cuh"
@@ -6,14 +6,14 @@
 #include "latch.cuh"
 #include "params.cuh"
 #include "ptx.cuh"
-#include "quantise.cuh"
+#include "quantize.cuh"
 
 namespace w4ax {
 
 constexpr int kPackThreads = 256;
 constexpr int kPackTiles = 4;  // k-tiles of a warp's step: an octet a lane
 
-// One octet's codes to where they belong. All lanes call it: 2-bit words are made of two neighbours' octets.
+// One octet's codes to where they belong. All lanes call it: 2-bit words are made of two neighbors' octets.
 W4AX_DEVICE void store_codes(QuantizeParams const& p, int token, int tile_k, int octet, Codes const& codes) {
     uint32_t const word = nibbles_of(codes);
     // Octets 2t and 2t + 1 share the 2-bit word of lane t.
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_groups(W4AX_GRID_C
     int const levels = (1 << p.bits) - 1;
 
     Octet const x = load_lane_octet(p, token, tile_k);
-    Quantiser const q = quantiser_of(group_extremes<kGroup>(extremes_of(x)), levels);
+    Quantizer const q = quantizer_of(group_extremes<kGroup>(extremes_of(x)), levels);
     Codes const codes = codes_of(x, q, levels);
     int const sum = group_sum<kGroup>(sum_of(codes));
     store_codes(p, token, tile_k + lane / kOctetsPerTile, lane % kOctetsPerTile, codes);
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kPackThreads) quantize_pack_rows(W4AX_GRID_CON
     // Every warp needs what all found.
     __syncthreads();
     for (int i = 0; i < kWarps; ++i) e = merge(e, sExtremes[i]);
-    Quantiser const q = quantiser_of(e, levels);
+    Quantizer const q = quantizer_of(e, levels);
 
     int sum = 0;
     for (int tile_k = warp * kPackTiles; tile_k < p.k_tiles; tile_k += kWarps * kPackTiles) {

@@ -11,7 +11,7 @@
 namespace w4ax {
 
 // The parameters of a branch.
-W4AX_DEVICE GemmParams quantised_params(RoutedParams const& p, int bits, bool packed) {
+W4AX_DEVICE GemmParams quantized_params(RoutedParams const& p, int bits, bool packed) {
     GemmParams q = p.gemm;
     q.bits = bits;
     if (packed) {
@@ -56,21 +56,21 @@ __global__ void __launch_bounds__(R::kThreads, kRoutedBlocks<R>) routed_decode_k
     if (bits == 16) {
         decode(Decode<typename R::Bf16>(p.gemm, shared), rW);
     } else if (bits == 8) {
-        GemmParams const q = quantised_params(p, 8, !R::kFused);
+        GemmParams const q = quantized_params(p, 8, !R::kFused);
         decode(Decode<typename R::A8>(q, shared), rW);
     } else {
-        GemmParams const q = quantised_params(p, bits, !R::kFused);
+        GemmParams const q = quantized_params(p, bits, !R::kFused);
         decode(Decode<typename R::A4>(q, shared), rW);
     }
 }
 
 // One tile variant of the prefill family: for activations that are packed, and for BF16.
-template <int kGroup_, int kNT, int kQuantisedMT, int kBf16MT, int kWarpsM, int kStages>
+template <int kGroup_, int kNT, int kQuantizedMT, int kBf16MT, int kWarpsM, int kStages>
 struct RoutedPrefill {
     static constexpr int kGroup = kGroup_;
     static constexpr bool kFused = false;
-    using A4 = PrefillConfig<4, kGroup, false, kNT, kQuantisedMT, kWarpsM, kStages>;
-    using A8 = PrefillConfig<8, kGroup, false, kNT, kQuantisedMT, kWarpsM, kStages>;
+    using A4 = PrefillConfig<4, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
+    using A8 = PrefillConfig<8, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
     using Bf16 = PrefillConfig<16, kGroup, true, kNT, kBf16MT, kWarpsM, kStages>;
     // Of the smallest block: the grid is that of the branch with the most.
     static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens, kThreads = Bf16::kThreads;
@@ -98,9 +98,9 @@ __global__ void __launch_bounds__(R::kThreads, 1) routed_prefill_kernel(W4AX_GRI
     if (bits == 16) {
         prefill_branch<typename R::Bf16>(p.gemm, shared);
     } else if (bits == 8) {
-        prefill_branch<typename R::A8>(quantised_params(p, 8, true), shared);
+        prefill_branch<typename R::A8>(quantized_params(p, 8, true), shared);
     } else {
-        prefill_branch<typename R::A4>(quantised_params(p, bits, true), shared);
+        prefill_branch<typename R::A4>(quantized_params(p, bits, true), shared);
     }
 }
 

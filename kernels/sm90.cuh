@@ -123,7 +123,7 @@ W4AX_DEVICE void wait_for_mma(TensorC& rC) {
     hold(rC);
 }
 
-template <bool kQuantised, int kTokens>
+template <bool kQuantized, int kTokens>
 struct Op;
 #define W4AX_OP(tokens)                                                                            \
     template <>                                                                                    \
@@ -136,15 +136,15 @@ W4AX_OP(80)
 W4AX_OP(128)
 #undef W4AX_OP
 
-template <bool kQuantised, int kTokens, class TensorC, class TensorA, int... kAt>
+template <bool kQuantized, int kTokens, class TensorC, class TensorA, int... kAt>
 W4AX_DEVICE void multiply_each(TensorC& rC, TensorA const& rA, uint64_t b, std::integer_sequence<int, kAt...>) {
-    Op<kQuantised, kTokens>::fma(rA(0), rA(1), rA(2), rA(3), b, rC(kAt)..., cute::SM90::GMMA::ScaleOut::One);
+    Op<kQuantized, kTokens>::fma(rA(0), rA(1), rA(2), rA(3), b, rC(kAt)..., cute::SM90::GMMA::ScaleOut::One);
 }
 
 // rC += A * B, A: 4 registers a lane as for mma.m16n8, C: 4 for each 8 tokens, likewise. Runs on: see begin, commit, wait.
-template <bool kQuantised, int kTokens, class TensorC, class TensorA>
+template <bool kQuantized, int kTokens, class TensorC, class TensorA>
 W4AX_DEVICE void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
-    multiply_each<kQuantised, kTokens>(rC, rA, b, std::make_integer_sequence<int, kTokens / 2>{});
+    multiply_each<kQuantized, kTokens>(rC, rA, b, std::make_integer_sequence<int, kTokens / 2>{});
 }
 
 #else
@@ -181,9 +181,9 @@ template <class TensorC>
 void wait_for_mma(TensorC&) {
     w4ax_emulate::warpgroup_wait();
 }
-template <bool kQuantised, int kTokens, class TensorC, class TensorA>
+template <bool kQuantized, int kTokens, class TensorC, class TensorA>
 void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
-    w4ax_emulate::warpgroup_mma(&rA(0), &rC(0), b, kTokens, !kQuantised);
+    w4ax_emulate::warpgroup_mma(&rA(0), &rC(0), b, kTokens, !kQuantized);
 }
 
 #endif

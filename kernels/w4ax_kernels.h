@@ -7,10 +7,10 @@
  *   what it means. Enumerations travel as uint32_t, so that an unknown value is a status as well.
  * - Pointers in the argument structures are device pointers of the device named there, except where "host" is written.
  *   The caller owns all memory; nothing is kept after the stream has passed the launch, nothing is allocated.
- * - `stream` is a cudaStream_t (a CUstream is the same). Functions that take one only launch: they never synchronise, and
+ * - `stream` is a cudaStream_t (a CUstream is the same). Functions that take one only launch: they never synchronize, and
  *   they can be captured into a graph. The stream must belong to the primary context of `device`, which is made current for
  *   the call and restored after it.
- * - w4axk_preload must have returned W4AXK_OK for a device before the first launch on it: loading a kernel may synchronise.
+ * - w4axk_preload must have returned W4AXK_OK for a device before the first launch on it: loading a kernel may synchronize.
  * - Functions may be called from several threads. Launches that share a workspace must be ordered by their streams. */
 #ifndef W4AX_KERNELS_H
 #define W4AX_KERNELS_H
@@ -31,7 +31,7 @@ typedef enum w4axk_status {
     W4AXK_NULL_POINTER = 1,         /* a pointer that must not be null is */
     W4AXK_BAD_SHAPE = 2,            /* M, N or K is 0 or over W4AXK_MAX_EXTENT, or the grid has more than 2^31 - 1 blocks */
     W4AXK_BAD_STRIDE = 3,           /* a row stride is shorter than its row or over W4AXK_MAX_STRIDE */
-    W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8, 16 or W4AXK_LATCHED (16 is not quantised, so not packed) */
+    W4AXK_BAD_WIDTH = 4,            /* not 2, 4, 8, 16 or W4AXK_LATCHED (16 is not quantized, so not packed) */
     W4AXK_BAD_GROUPING = 5,         /* not 32, 64, 128 or 0 */
     W4AXK_BAD_SCALE_TYPE = 6,
     W4AXK_BAD_FAMILY = 7,           /* unknown, or decode with more than W4AXK_DECODE_MAX_M tokens */
@@ -64,7 +64,7 @@ typedef enum w4axk_width {
 
 typedef enum w4axk_scale_type { W4AXK_SCALE_F32 = 0, W4AXK_SCALE_F16 = 1, W4AXK_SCALE_BF16 = 2 } w4axk_scale_type;
 
-/* k that share a weight scale. Activations are quantised over the same groups; over the whole row per channel. */
+/* k that share a weight scale. Activations are quantized over the same groups; over the whole row per channel. */
 typedef enum w4axk_grouping {
     W4AXK_PER_CHANNEL = 0,
     W4AXK_G32 = 32,
@@ -88,13 +88,13 @@ typedef enum w4axk_family {
     W4AXK_DECODE = 1,  /* M up to W4AXK_DECODE_MAX_M: streams the weights past the tokens */
     W4AXK_PREFILL = 2, /* any M */
     W4AXK_PLAIN = 3,   /* any M: one thread an output, slow and obvious; the oracle of the others */
-    W4AXK_WGMMA = 4    /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Quantises nothing itself; rows of BF16 activations
-                        * that are not quantised are aligned to 16 bytes */
+    W4AXK_WGMMA = 4    /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Quantizes nothing itself; rows of BF16 activations
+                        * that are not quantized are aligned to 16 bytes */
 } w4axk_family;
 
 typedef enum w4axk_mode {
     W4AXK_MODE_AUTO = 0, /* x is BF16; the table picks fused, or quantize_pack into the workspace and then packed */
-    W4AXK_FUSED = 1,     /* x is BF16; one launch, which quantises what it reads */
+    W4AXK_FUSED = 1,     /* x is BF16; one launch, which quantizes what it reads */
     W4AXK_PACKED = 2     /* x is what w4axk_quantize_pack wrote for the same M, K, width and grouping. Latched: x is BF16,
                           * for the steps that leave it so, and what was written is the workspace */
 } w4axk_mode;
@@ -245,7 +245,7 @@ const char *w4axk_last_cuda_error(void);
 w4axk_status w4axk_device_count(int32_t *count);
 
 /* Loads every kernel on `device`, takes its primary context (and keeps it) and raises shared memory limits. May
- * synchronise; call it when nothing is being captured. Later calls do nothing. */
+ * synchronize; call it when nothing is being captured. Later calls do nothing. */
 w4axk_status w4axk_preload(int32_t device);
 
 /* The instruction that the code loaded on `device` multiplies with (host pointer). Preload first. */
@@ -264,7 +264,7 @@ w4axk_status w4axk_workspace_bytes(const w4axk_gemm_args *args, uint64_t *bytes)
 /* Launches the GEMM (host pointer to device pointers). */
 w4axk_status w4axk_gemm(const w4axk_gemm_args *args, void *stream);
 
-/* Launches the quantisation of x, once for all GEMMs that read the same x with the same width, grouping and family. */
+/* Launches the quantization of x, once for all GEMMs that read the same x with the same width, grouping and family. */
 w4axk_status w4axk_quantize_pack(const w4axk_quantize_args *args, void *stream);
 
 /* Launches the latch. Whatever is launched with the width W4AXK_LATCHED and the same state, from here to the

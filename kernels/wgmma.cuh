@@ -21,8 +21,8 @@ struct WgmmaConfig {
     static constexpr int kGroup = kGroup_;  // 0: per channel
     static constexpr int kTokens = kTokens_;
 
-    static constexpr bool kQuantised = kBits != 16;
-    static constexpr bool kWholeRow = kQuantised && kGroup == 0;  // integer sums of all of K
+    static constexpr bool kQuantized = kBits != 16;
+    static constexpr bool kWholeRow = kQuantized && kGroup == 0;  // integer sums of all of K
     static constexpr int kRun = kGroup ? kGroup : 128;            // k whose products share an accumulator, as in prefill.cuh
     static constexpr int kStageK = 128, kStageTiles = kStageK / kTileK, kStageRuns = kStageK / kRun, kStages = 4;
     static constexpr int kWarpsN = 8, kThreads = 32 * kWarpsN;  // that multiply
@@ -34,7 +34,7 @@ struct WgmmaConfig {
 
     // A stage, in bytes from its start. Activations first: a swizzled box starts at a multiple of 1024.
     // Codes: [tile of k][tile of tokens], as they are packed. BF16: [tile of k] boxes of kTokens rows of 128 bytes.
-    static constexpr int kXBytes = kTokens * kStageK * (kQuantised ? 1 : 2);
+    static constexpr int kXBytes = kTokens * kStageK * (kQuantized ? 1 : 2);
     static constexpr int kBox = kTokens * 128;
     static constexpr int kX = 0;
     static constexpr int kWeights = kX + kXBytes;  // [tile of channels][tile of k]
@@ -42,9 +42,9 @@ struct WgmmaConfig {
     static constexpr int kBeside = kGroup ? kTilesN * kStageRuns * kTileN : 0;
     static constexpr int kScales = kWeights + kTilesN * kStageTiles * kWeightTileBytes;
     static constexpr int kSums = kScales + kBeside * 4;
-    static constexpr int kZeros = kSums + (kQuantised ? kBeside * 2 : 0);
+    static constexpr int kZeros = kSums + (kQuantized ? kBeside * 2 : 0);
     static constexpr int kFactors = kZeros + kBeside;  // [run][tile of tokens], kFactorBytes each
-    static constexpr int kFactorStage = kQuantised && kGroup ? kTilesM * kStageRuns * kFactorBytes : 0;
+    static constexpr int kFactorStage = kQuantized && kGroup ? kTilesM * kStageRuns * kFactorBytes : 0;
     static constexpr int kStageBytes = ceil_div(kFactors + kFactorStage, 1024) * 1024;
     static_assert(kBox % 1024 == 0 && kX % 1024 == 0, "a swizzle's pattern repeats every 1024 bytes");
 
@@ -60,7 +60,7 @@ struct Wgmma {
     using Config = C;
     using Engine = w4ax::Engine<C::kBits, C::kGroup>;
     // CuTe has no signed accumulators.
-    using Accumulator = conditional_t<C::kQuantised, uint32_t, float>;
+    using Accumulator = conditional_t<C::kQuantized, uint32_t, float>;
     static constexpr int kSteps = Engine::kSteps;  // mma of a tile of 64 k
 
     GemmParams const& p;
@@ -121,12 +121,12 @@ struct Wgmma {
             int64_t const at = row_group_index(tile_n + n, k_block * C::kStageRuns, p.groups, 0);
             int const rows = runs_of(k_block) * kTileN, slot = n * C::kStageRuns * kTileN;
             copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * scale_bytes(p.scale_type), rows * scale_bytes(p.scale_type));
-            if constexpr (C::kQuantised) copy(C::kSums + slot * 2, static_cast<int16_t const*>(p.sums) + at, rows * 2);
+            if constexpr (C::kQuantized) copy(C::kSums + slot * 2, static_cast<int16_t const*>(p.sums) + at, rows * 2);
             if (p.zeros) copy(C::kZeros + slot, p.zeros + at, rows);
         }
     }
 
-    // Likewise of quantised activations: what a tile of k, or a group, has of all the block's tokens lies in one piece.
+    // Likewise of quantized activations: what a tile of k, or a group, has of all the block's tokens lies in one piece.
     template <class Copy>
     W4AX_DEVICE void each_of_codes(int k_block, Copy copy) const {
         constexpr int kBytes = activation_tile_bytes(8);
@@ -143,14 +143,14 @@ struct Wgmma {
     }
 
     // BF16 activations come in boxes of 64 k: the warp's.
-    W4AX_DEVICE bool has_box(int k_block) const { return !C::kQuantised && copier() < tiles_of(k_block); }
+    W4AX_DEVICE bool has_box(int k_block) const { return !C::kQuantized && copier() < tiles_of(k_block); }
 
     // Says how many bytes the warp will bring, before the first of them is on its way.
     W4AX_DEVICE void announce(int k_block) const {
         int bytes = 0;
         auto const count = [&](int, void const*, int more) { bytes += more; };
         each_of_weights(k_block, count);
-        if constexpr (C::kQuantised) each_of_codes(k_block, count);
+        if constexpr (C::kQuantized) each_of_codes(k_block, count);
         bytes = __reduce_add_sync(kAllLanes, bytes);
         if (has_box(k_block)) bytes += C::kBox;
         if (lane == 0) sm90::arrive_and_expect(full(k_block), bytes);
@@ -165,7 +165,7 @@ struct Wgmma {
     }
 
     W4AX_DEVICE void copy_x(int k_block) const {
-        if constexpr (C::kQuantised) {
+        if constexpr (C::kQuantized) {
             each_of_codes(k_block, [&](int to, void const* gFrom, int bytes) {
                 sm90::copy_bulk(stage(k_block) + to, gFrom, bytes, full(k_block));
             });
@@ -224,7 +224,7 @@ struct Wgmma {
     // rC += mma `first` to `first + count` of a tile, as one batch that runs on.
     template <class TensorA, class TensorC>
     W4AX_DEVICE void multiply(unsigned char const* s, int tile, int first, int count, TensorA&& rA, TensorC& rC) const {  // (4,step) (4,MT)
-        uint64_t const b = C::kQuantised
+        uint64_t const b = C::kQuantized
                                ? sm90::describe(s + C::kX, 128, activation_tile_bytes(8), sm90::Order::Cores)
                                : sm90::describe(s + C::kX, 16, 1024, sm90::Order::Swizzled);
         // The fragments and the accumulators' start were written by ordinary instructions.
@@ -233,8 +233,8 @@ struct Wgmma {
         for (int i = 0; i < kSteps; ++i) {
             if (i < first || i >= first + count) continue;
             // 32 bytes of k: two core matrices, or two units of a swizzled row.
-            int const at = C::kQuantised ? tile * C::kTilesM * activation_tile_bytes(8) + i * 256 : tile * C::kBox + i * 32;
-            sm90::multiply<C::kQuantised, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
+            int const at = C::kQuantized ? tile * C::kTilesM * activation_tile_bytes(8) + i * 256 : tile * C::kBox + i * 32;
+            sm90::multiply<C::kQuantized, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
         }
         sm90::commit_mma();
     }
@@ -262,7 +262,7 @@ struct Wgmma {
     // bits are kRoundBits + 16 times it. |16 d| has the same bound; what it passes through in between may wrap.
     template <bool kAsymmetric, class TensorC>
     W4AX_DEVICE void start_run(unsigned char const* s, int run, TensorC& rC) const {  // (4,MT)
-        if constexpr (!C::kQuantised || kAsymmetric) {
+        if constexpr (!C::kQuantized || kAsymmetric) {
             fill(rC, Accumulator(Engine::kStart));
         } else {
             constexpr float kScale = float(1 << Engine::kShift);
@@ -284,7 +284,7 @@ struct Wgmma {
         CUTE_UNROLL
         for (int i = 0; i < 2; ++i) {
             if constexpr (C::kGroup != 0) rows[i].scale = load_scale(s, run, i);
-            if constexpr (C::kQuantised && kAsymmetric) {
+            if constexpr (C::kQuantized && kAsymmetric) {
                 rows[i].sum = load_sum(s, run, i);
                 rows[i].zero = float(load_zero(s, run, i));
             }
@@ -292,7 +292,7 @@ struct Wgmma {
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
             TokenFactors tokens[2] = {};
-            if constexpr (C::kQuantised) {
+            if constexpr (C::kQuantized) {
                 float2 const none = {}, scale = load_factor(s, run, m, 0);
                 float2 const minus_zero = kAsymmetric ? load_factor(s, run, m, 1) : none;
                 float2 const minus_sum = kAsymmetric ? load_factor(s, run, m, 2) : none;
@@ -304,9 +304,9 @@ struct Wgmma {
                 // Accumulator i: row g + 8 * (i / 2), token 2t + i % 2.
                 float& to = acc(i, 0, m);
                 float const scale = rows[i / 2].scale;
-                if constexpr (C::kQuantised && kAsymmetric)
+                if constexpr (C::kQuantized && kAsymmetric)
                     to = add_group<true>(to, Engine::sum(int32_t(rC(i, m))), rows[i / 2], tokens[i % 2]);
-                else if constexpr (C::kQuantised)
+                else if constexpr (C::kQuantized)
                     to = __fmaf_rn(Engine::sum(int32_t(rC(i, m))), __fmul_rn(tokens[i % 2].scale, scale), to);
                 else if constexpr (C::kGroup != 0)
                     to = __fmaf_rn(Engine::sum(rC(i, m)), scale, to);
@@ -329,9 +329,9 @@ struct Wgmma {
             for (int part = 0; part < kTileRuns; ++part) {
                 int const run = (tile * kTileK + part * (kTileK / kTileRuns)) / C::kRun;
                 if (C::kGroup != 0 && run > 0 && run >= runs_of(k_block)) break;
-                if (part == 0 || !C::kQuantised) {
+                if (part == 0 || !C::kQuantized) {
                     uint32_t offset[2] = {channel_offset[0], channel_offset[1]};
-                    if (!C::kQuantised && C::kGroup != 0 && p.zeros) {
+                    if (!C::kQuantized && C::kGroup != 0 && p.zeros) {
                         CUTE_UNROLL
                         for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, run, i));
                     }

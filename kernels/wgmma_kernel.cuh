@@ -21,7 +21,7 @@ W4AX_DEVICE void wgmma_runs(Wgmma<C> const& b) {
     }
     b.for_stages([&](unsigned char const* s, int k_block) {
         // BF16 weights have their zero points in them.
-        if (C::kQuantised && p.zeros)
+        if (C::kQuantized && p.zeros)
             b.template add_stage<true>(s, k_block, offset, acc);
         else
             b.template add_stage<false>(s, k_block, offset, acc);
@@ -29,14 +29,14 @@ W4AX_DEVICE void wgmma_runs(Wgmma<C> const& b) {
     // The outputs go where other warps still read stages.
     sm90::sync_threads<C::kThreads>();
     // A BF16 row's sum of all of K takes its scale here.
-    constexpr bool kScalesHere = !C::kQuantised && C::kGroup == 0;
+    constexpr bool kScalesHere = !C::kQuantized && C::kGroup == 0;
     turn_outputs(
         b,
         [&](int channel) { return kScalesHere ? channel_scale(p, channel) : 0.0f; },
         [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
 }
 
-// Quantised activations and weights with one scale a channel: integer sums of whole rows.
+// Quantized activations and weights with one scale a channel: integer sums of whole rows.
 template <class C>
 W4AX_DEVICE void wgmma_whole_rows(Wgmma<C> const& b) {
     GemmParams const& p = b.p;

@@ -14,7 +14,7 @@ Kernel wgmma_entry(int tile) {
             W4AXK_WGMMA,
             C::kBits,
             C::kGroup,
-            !C::kQuantised,
+            !C::kQuantized,
             tile,
             C::kRows,
             C::kTokens,

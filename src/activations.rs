@@ -1,11 +1,11 @@
-//! Quantised activations in plain order: what `quantize_pack` and the fast paths make, to look at.
+//! Quantized activations in plain order: what `quantize_pack` and the fast paths make, to look at.
 
 use crate::numerics::{TokenGroup, quantize_group};
 use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, MatRef, Precision, Result};
 use half::bf16;
 
-/// Activations `x[M, K]` quantised per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
+/// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
 /// [`crate::numerics`] states it.
 ///
 /// ```
@@ -32,21 +32,21 @@ pub struct QuantizedActivations {
 }
 
 impl QuantizedActivations {
-    /// Quantises `x[M, K]` to 2, 4 or 8 bits.
+    /// Quantizes `x[M, K]` to 2, 4 or 8 bits.
     ///
     /// # Errors
-    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantised; for K = 0, and for more inputs per channel than
+    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantized; for K = 0, and for more inputs per channel than
     /// [`MAX_PER_CHANNEL_K`], whose sums could overflow.
     pub fn new(x: MatRef<'_, bf16>, precision: Precision, grouping: Grouping) -> Result<Self> {
         let qmax = precision.qmax().ok_or_else(|| Error::Range {
-            what: "precision of quantised activations",
+            what: "precision of quantized activations",
             value: precision.to_string(),
             range: "a2, a4, a8",
         })?;
         let (m, k) = (x.rows(), x.cols());
         if k == 0 || grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
             return Err(Error::Range {
-                what: "K of quantised activations",
+                what: "K of quantized activations",
                 value: k.to_string(),
                 range: "1.. (1..=65536 per channel)",
             });

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! - [`checkpoint`]: AutoAWQ, GPTQ and compressed-tensors files, or plain ones, to packed weights.
-//! - [`weights`]: quantise, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
+//! - [`weights`]: quantize, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
 //! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
 //! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda`: the GPU's; with `candle`,
@@ -65,7 +65,7 @@
 //! use w4ax::{MatMut, MatRef, PackedFile, Precision, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
-//! // The quantised layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
+//! // The quantized layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
 //! let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
 //! let mut file = PackedFile::default();
 //! for module in checkpoint.quantized() {

@@ -10,7 +10,7 @@
 //! group of k ([`crate::Grouping`]).
 //!
 //! # A2, A4, A8
-//! Activations are quantised at run time, for each token and group of k (per token where weights are per channel), by
+//! Activations are quantized at run time, for each token and group of k (per token where weights are per channel), by
 //! DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest; the paper prints floor, which at 2 bits has
 //! more than three times the error. With `b` bits and `qmax = 2^b - 1`:
 //!
@@ -75,7 +75,7 @@
 
 use half::bf16;
 
-/// What the quantised activations of one token and group carry beside the values.
+/// What the quantized activations of one token and group carry beside the values.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct TokenGroup {
@@ -90,7 +90,7 @@ pub struct TokenGroup {
 /// Below this step (2^-64) a group counts as all zero.
 const SMALLEST_STEP: f32 = f32::from_bits((127 - 64) << 23);
 
-/// How the activations of one token and group are quantised: Eq. 2's step, its inverse, and the code of zero.
+/// How the activations of one token and group are quantized: Eq. 2's step, its inverse, and the code of zero.
 ///
 /// Plain code that a compiler can turn into vectors: the CPU backends instantiate it under their instruction sets, and
 /// the bits are the same in all of them.
@@ -139,7 +139,7 @@ impl Grid {
         }
     }
 
-    /// No grid: activations that are not quantised, with a factor for their sums.
+    /// No grid: activations that are not quantized, with a factor for their sums.
     #[inline(always)]
     pub fn plain(factor: f32) -> Self {
         Self {
@@ -182,7 +182,7 @@ impl Grid {
     }
 }
 
-/// Quantises the valid activations of one token and group.
+/// Quantizes the valid activations of one token and group.
 pub(crate) fn quantize_group(x: &[bf16], qmax: u8, q: &mut [u8]) -> TokenGroup {
     let grid = Grid::of(x, qmax);
     let sum = grid.encode(x, q);
@@ -198,7 +198,7 @@ pub(crate) fn widen(v: bf16) -> f32 {
 /// The one rounding to BF16 at the end; every NaN becomes 0x7FFF.
 #[inline(always)]
 pub(crate) fn round_to_bf16(v: f32) -> bf16 {
-    // Round to nearest even in integers, a form that vectorises; a NaN is replaced after.
+    // Round to nearest even in integers, a form that vectorizes; a NaN is replaced after.
     let bits = v.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
     bf16::from_bits(if v.is_nan() { 0x7FFF } else { rounded as u16 })

@@ -35,7 +35,7 @@ impl Precision {
         self as u32
     }
 
-    /// The largest quantised value, `2^bits - 1`; `None` for BF16, which is not quantised.
+    /// The largest quantized value, `2^bits - 1`; `None` for BF16, which is not quantized.
     pub const fn qmax(self) -> Option<u8> {
         match self {
             Self::A2 => Some(3),

@@ -1,13 +1,13 @@
 //! The oracles: a plain f64 product, and a plain scalar mirror of the arithmetic of [`crate::numerics`].
 //!
 //! Both are written to be read, not to be fast, and share no code with the backends: they read unpacked weights and
-//! quantise with their own loops. Every fast path is compared with [`mirror`] bit for bit.
+//! quantize with their own loops. Every fast path is compared with [`mirror`] bit for bit.
 
 use crate::matrix::check_shapes;
 use crate::{MatRef, PackedWeight, Precision, Result};
 use half::bf16;
 
-/// `x * W^T` in f64 on dequantised weights and unquantised activations, row-major `[M, N]`.
+/// `x * W^T` in f64 on dequantized weights and unquantized activations, row-major `[M, N]`.
 ///
 /// Each `(qw - zw) * sw` is exact in f64, the sum runs over k in ascending order.
 ///
@@ -90,7 +90,7 @@ pub fn mirror(
     Ok(y)
 }
 
-/// One token's group, quantised by the formulas as they are printed.
+/// One token's group, quantized by the formulas as they are printed.
 struct Quantized {
     step: f32,
     zero: i64,

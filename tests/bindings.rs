@@ -40,7 +40,7 @@ fn generate() -> String {
         // A libclang alone has no stdint.h.
         .clang_arg(format!("-I{}", compiler_headers()))
         .allowlist_item("[Ww]4[Aa][Xx][Kk]_.*")
-        // A status or width that this crate does not know must be a number, not undefined behaviour.
+        // A status or width that this crate does not know must be a number, not undefined behavior.
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(true)

@@ -10,7 +10,7 @@ use w4ax::cpu::Cpu;
 use w4ax::reference::{matmul_f64, mirror};
 use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
 
-/// The bound on one output of a quantised width, from the quantisation steps.
+/// The bound on one output of a quantized width, from the quantization steps.
 ///
 /// An activation is off by at most half its group's step (plus the roundings of its computation, under 2^-10 steps), or,
 /// where the group counts as zero, by itself; that error meets |w|. The f32 chain adds one rounding of `sa*sw`, one of
@@ -47,9 +47,9 @@ fn bound(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// A2, A4, A8 against the f64 product of the unquantised activations.
+    /// A2, A4, A8 against the f64 product of the unquantized activations.
     #[test]
-    fn quantised_results_are_within_the_steps(
+    fn quantized_results_are_within_the_steps(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..400),
         precision in proptest::sample::select(vec![Precision::A2, Precision::A4, Precision::A8]),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
@@ -120,7 +120,7 @@ proptest! {
         }
     }
 
-    /// The public quantiser is what the mirror computes with: a weight of ones gives back the sums.
+    /// The public quantizer is what the mirror computes with: a weight of ones gives back the sums.
     #[test]
     fn activations_round_trip_within_half_a_step(
         k in 1usize..300,

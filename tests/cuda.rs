@@ -2,7 +2,7 @@
 //!
 //! `cargo test --features cuda,capi --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for a machine without Rust.
 //! Each test is ignored by default, so that none passes by not running. `W4AX_DEVICE` picks the device (0), `W4AX_SEED` the
-//! random cases (1), `W4AX_QUICK=1` a tenth of them, for a sanitiser's sake.
+//! random cases (1), `W4AX_QUICK=1` a tenth of them, for a sanitizer's sake.
 //!
 //! Expected values come from the CPU backend, which has the mirror's bits (tests/gemm.rs). Where a product is too large for
 //! it, from some of its channels, and from the plain kernel family for the rest.

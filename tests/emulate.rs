@@ -1,7 +1,7 @@
 //! The CUDA kernels' own sources, run on a CPU by the emulator of `kernels/emulate`, against the Rust scalar mirror.
 //!
-//! Each runner is one compiler's sanitiser (none; ASan with UBSan; TSan) and one architecture (800: s4 tensor cores; 900:
-//! s8). Without a sanitiser all cases run on both. A2, A4 and A8 must equal the mirror bit for bit. BF16 must be exact on small integers, and within the bound of
+//! Each runner is one compiler's sanitizer (none; ASan with UBSan; TSan) and one architecture (800: s4 tensor cores; 900:
+//! s8). Without a sanitizer all cases run on both. A2, A4 and A8 must equal the mirror bit for bit. BF16 must be exact on small integers, and within the bound of
 //! `w4ax::numerics` else. Buffers have their exact sizes, schedules and asynchronous copies vary by seed.
 
 #[path = "support/emulated.rs"]
@@ -89,7 +89,7 @@ fn every_kernel_is_clean_under_tsan() {
     emulated::check_all(Variant::Thread, &matrix());
 }
 
-/// Shapes, strides, alignments and values from proptest, under each sanitiser; every tile variant.
+/// Shapes, strides, alignments and values from proptest, under each sanitizer; every tile variant.
 #[test]
 fn generated_cases_equal_the_mirror() {
     let strategy = (
@@ -180,7 +180,7 @@ fn real_shapes_equal_the_mirror() {
     emulated::check_all(Variant::Plain, &cases);
 }
 
-/// A row gives the same bits alone and among others: BF16 within a family, the quantised widths in all.
+/// A row gives the same bits alone and among others: BF16 within a family, the quantized widths in all.
 #[test]
 fn a_row_does_not_depend_on_the_batch() {
     for_runners(Variant::Plain, |runner, architecture| {
@@ -260,7 +260,7 @@ fn schedules_do_not_show_in_the_bits() {
 fn the_emulators_own_tests_pass() {
     for variant in Variant::ALL {
         build(Part::Tests, variant);
-        for name in ["atoms", "collectives", "faults", "quantise", "warpgroup"] {
+        for name in ["atoms", "collectives", "faults", "quantize", "warpgroup"] {
             let program = emulator::directory().join(format!("{name}-{}", variant.name()));
             if !program.exists() && variant != Variant::Plain {
                 continue; // `build` has said why.

@@ -119,7 +119,7 @@ fn generated_cases_equal_the_mirror() {
                 family,
                 mode: AUTO,
                 // Tiles of a family that is not named are the table's. Only the third of the decode family has room for more
-                // than 8 tokens, and routed it does not quantise what it reads.
+                // than 8 tokens, and routed it does not quantize what it reads.
                 tile: match family {
                     DECODE if m > 8 => tile / 2 * 3,
                     DECODE | PREFILL => tile,

@@ -166,7 +166,7 @@ fn real_shapes_equal_the_mirror() {
     });
 }
 
-/// The bits of a row are those that the prefill family gives (quantised widths), whatever tile and batch it is in.
+/// The bits of a row are those that the prefill family gives (quantized widths), whatever tile and batch it is in.
 #[test]
 fn a_row_is_the_same_in_every_tile_and_batch() {
     for_sm90(Variant::Plain, |runner| {

@@ -63,7 +63,7 @@ proptest! {
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
         (precision, grouping, scale_type) in (width(), grouping(), scale_type()),
-        // Of even tokens and of odd ones: neighbours share registers, not grids or factors.
+        // Of even tokens and of odd ones: neighbors share registers, not grids or factors.
         kinds in (kind(), kind()),
         (symmetric, with_bias) in any::<(bool, bool)>(),
         seed in any::<u64>(),

@@ -226,7 +226,7 @@ fn report(scale: f64) -> Value {
 }
 
 /// Runs the report's script over reports; its output, and the folder that it filled.
-fn summarise(reports: &[Value]) -> (Output, tempfile::TempDir) {
+fn summarize(reports: &[Value]) -> (Output, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("python3");
     command.arg(script("gpu-report")).current_dir(folder.path());
@@ -249,7 +249,7 @@ fn near(value: &Value, expected: f64) {
 
 #[test]
 fn a_report_joins_kernels_and_peers() {
-    let (output, folder) = summarise(&[report(1.0)]);
+    let (output, folder) = summarize(&[report(1.0)]);
     assert!(output.status.success(), "{}", said(&output));
     let made = read(&folder.path().join("nvidia-test-80gb.json"));
     let rows = made["rows"].as_array().unwrap();
@@ -307,7 +307,7 @@ fn a_report_joins_kernels_and_peers() {
 
 #[test]
 fn several_runs_are_one_figure_with_their_spread() {
-    let (output, folder) = summarise(&[report(1.0), report(3.0), report(2.0)]);
+    let (output, folder) = summarize(&[report(1.0), report(3.0), report(2.0)]);
     assert!(output.status.success(), "{}", said(&output));
     let made = read(&folder.path().join("nvidia-test-80gb.json"));
     near(&made["rows"][0]["us"], 2.0);
@@ -320,7 +320,7 @@ fn a_report_without_peers_says_why() {
     let mut without = report(1.0);
     without["peers"] = Value::Null;
     without["peers_problem"] = json!("left out: python3 is not in PATH");
-    let (output, folder) = summarise(&[without]);
+    let (output, folder) = summarize(&[without]);
     assert!(output.status.success(), "{}", said(&output));
     let text = fs::read_to_string(folder.path().join("nvidia-test-80gb.md")).unwrap();
     for peer in ["cuBLAS BF16", "torch int4"] {
@@ -349,7 +349,7 @@ fn a_report_that_cannot_be_joined_is_named() {
             "the peers ran on NVIDIA Test 80GB, our kernels on Another",
         ),
     ] {
-        let (output, folder) = summarise(&reports);
+        let (output, folder) = summarize(&reports);
         assert!(!output.status.success());
         let said = said(&output);
         assert!(

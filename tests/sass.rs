@@ -110,7 +110,7 @@ fn weights_are_loaded_by_128_bits() {
 }
 
 /// A routed kernel has the multiplications of every width in it, and starts weights on their way before it branches. 2 decode
-/// tiles that quantise, 3 that do not, 3 prefill tiles; for 4 groupings each.
+/// tiles that quantize, 3 that do not, 3 prefill tiles; for 4 groupings each.
 #[test]
 fn routed_kernels_hold_all_widths() {
     let routed =

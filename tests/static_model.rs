@@ -295,17 +295,17 @@ fn every_compiled_loop_multiplies_as_its_tile_says() {
                         tile.multiplications(s4) as f64,
                         "{arch} {symbol}"
                     );
-                    let quantises = |piece: &code::Piece| {
+                    let quantizes = |piece: &code::Piece| {
                         matches!(
                             piece.times,
                             Times::Loop {
-                                work: Work::Quantise,
+                                work: Work::Quantize,
                                 ..
                             }
                         )
                     };
                     assert_eq!(
-                        way.pieces.iter().any(quantises),
+                        way.pieces.iter().any(quantizes),
                         bits != 16 && fused,
                         "{arch} {symbol}"
                     );

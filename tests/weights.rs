@@ -1,4 +1,4 @@
-//! Quantising, packing, unpacking, saving and loading weights.
+//! Quantizing, packing, unpacking, saving and loading weights.
 
 mod support;
 
@@ -54,7 +54,7 @@ proptest! {
 
     /// The nearest value of the grid: no error above half a step, which is absmax/7 or the range over 15.
     #[test]
-    fn quantising_rounds_to_nearest(
+    fn quantizing_rounds_to_nearest(
         (n, k) in (1usize..40, 1usize..300),
         how in quantize(),
         (offset, magnitude) in (-1f32..1.0, -12i32..4),
@@ -303,7 +303,7 @@ fn bad_weights_are_named() {
         let q = vec![bad; 700];
         let error = pack(MatRef::new(&q, 10, 70).unwrap(), &scales(30), None);
         assert!(
-            error.contains(&format!("quantised weight: {bad}")),
+            error.contains(&format!("quantized weight: {bad}")),
             "{error}"
         );
     }
@@ -333,7 +333,7 @@ fn bad_weights_are_named() {
 
 /// The ends of the number range: no scale overflows or vanishes with BF16 or F32 scales.
 #[test]
-fn extreme_weights_quantise() {
+fn extreme_weights_quantize() {
     let rows: [[f32; 2]; 6] = [
         // The end of a grid lies up to half a step beyond the extreme: 0.9 leaves room for it in f32.
         [0.9 * f32::MAX, 0.9 * f32::MIN],

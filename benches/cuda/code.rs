@@ -12,8 +12,8 @@ use crate::sass::Kernel;
 /// What an inner loop, or one beside the main loop, is for: that is known by what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Quantising octets.
-    Quantise,
+    /// Quantizing octets.
+    Quantize,
     /// Finding the extremes of a row; doing so for one row after the other.
     Scan,
     Rows,
@@ -187,7 +187,7 @@ impl Graph<'_> {
         // A code is a multiplication, and an octet has eight.
         let octets = count(&["FMUL"]) / 8;
         let (work, unrolled) = if octets > 0 && stores + count(&["STG"]) > 0 {
-            (Work::Quantise, octets)
+            (Work::Quantize, octets)
         } else if extremes > 0 && loads > 0 {
             (if stores > 0 { Work::Rows } else { Work::Scan }, 1)
         } else if inside && stores > 0 && loads > 0 && count(&["FADD"]) > 0 {

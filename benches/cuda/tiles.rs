@@ -91,7 +91,7 @@ impl Tile {
         }
     }
 
-    fn quantised(&self) -> bool {
+    fn quantized(&self) -> bool {
         self.bits != 16
     }
 
@@ -179,18 +179,18 @@ impl Tile {
     }
 
     fn decode_shared(&self, m: usize) -> usize {
-        let whole_row = self.quantised() && self.group == 0;
+        let whole_row = self.quantized() && self.group == 0;
         let (warps, rows) = (self.warps(), self.rows());
         let runs = warps * self.warp_tiles() * 64 / self.run();
         let slab = if whole_row { warps } else { 2 * runs } * m * (rows + 4) * 4;
         let row_factors = if whole_row { 0 } else { 2 * runs * rows * 12 };
-        let tokens = match (self.quantised(), whole_row) {
+        let tokens = match (self.quantized(), whole_row) {
             (false, _) => 0,
             (true, true) => warps * m * 8,
             (true, false) => 2 * runs * m * 12,
         };
-        let quantises = self.quantised() && self.fused;
-        let codes = if quantises {
+        let quantizes = self.quantized() && self.fused;
+        let codes = if quantizes {
             warps * self.warp_tiles() * m * 8 * self.bits
         } else {
             0
@@ -199,10 +199,10 @@ impl Tile {
     }
 
     fn wgmma_shared(&self) -> usize {
-        let quantised = self.quantised();
-        let x = self.tokens() * 128 * if quantised { 1 } else { 2 };
+        let quantized = self.quantized();
+        let x = self.tokens() * 128 * if quantized { 1 } else { 2 };
         let stage_runs = 128 / self.run();
-        let (beside, factors) = match (self.group, quantised) {
+        let (beside, factors) = match (self.group, quantized) {
             (0, _) => (0, 0),
             (_, true) => (8 * stage_runs * 16 * 7, self.tokens() / 8 * stage_runs * 96),
             (_, false) => (8 * stage_runs * 16 * 5, 0),
@@ -214,8 +214,8 @@ impl Tile {
     fn prefill_shared(&self) -> usize {
         let (tiles_n, tiles_m, stage_runs) =
             (self.rows() / 16, self.tokens() / 8, 128 / self.run());
-        let packed = self.quantised() && !self.fused;
-        let code_bytes = if self.quantised() { 64 * self.bits } else { 0 };
+        let packed = self.quantized() && !self.fused;
+        let code_bytes = if self.quantized() { 64 * self.bits } else { 0 };
         let beside = if self.group == 0 {
             0
         } else {
@@ -227,7 +227,7 @@ impl Tile {
             self.tokens() * 128 * 2
         };
         let scales = beside * 16 * 4;
-        let sums = if self.quantised() { beside * 16 * 2 } else { 0 };
+        let sums = if self.quantized() { beside * 16 * 2 } else { 0 };
         let groups = if packed && self.group != 0 {
             tiles_m * stage_runs * 8 * 8
         } else {
@@ -235,8 +235,8 @@ impl Tile {
         };
         let stage =
             (2 * tiles_n * 512 + x + scales + sums + beside * 16 + groups).next_multiple_of(128);
-        let quantises = self.quantised() && self.fused;
-        let here = match (quantises, self.group) {
+        let quantizes = self.quantized() && self.fused;
+        let here = match (quantizes, self.group) {
             (false, _) => 0,
             (true, 0) => 2 * tiles_m * code_bytes + self.tokens() * 16,
             (true, _) => 2 * tiles_m * code_bytes + self.tokens() * stage_runs * 8,
@@ -276,8 +276,8 @@ impl Tile {
         };
         let threads = 32 * self.warps();
         let units = match (work, self.decode) {
-            (Work::Quantise, true) => (m * 8 * self.warp_tiles()).div_ceil(32),
-            (Work::Quantise, false) => self.tokens() * 16 / threads,
+            (Work::Quantize, true) => (m * 8 * self.warp_tiles()).div_ceil(32),
+            (Work::Quantize, false) => self.tokens() * 16 / threads,
             (Work::Scan, true) => m * k.div_ceil(8 * threads),
             (Work::Scan, false) => self.tokens() / self.warps() * k.div_ceil(8 * 32),
             (Work::Factors, _) => (self.warp_tiles() * 64 / self.run() * m).div_ceil(32),

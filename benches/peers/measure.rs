@@ -107,7 +107,7 @@ fn rows(
     Ok(rows)
 }
 
-/// The share of preparing the activations, for each width that quantises them.
+/// The share of preparing the activations, for each width that quantizes them.
 fn preparation(
     cpu: &Cpu,
     threads: usize,

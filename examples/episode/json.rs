@@ -92,7 +92,7 @@ impl Report {
 
     /// Indented, with a newline at the end.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serialising cannot fail.
+        // No map keys but strings, no writer: serializing cannot fail.
         let json = serde_json::to_string_pretty(self);
         json.expect("a report is plain data") + "\n"
     }

@@ -1,4 +1,4 @@
-//! Replays recorded robot episodes through the quantised policy: at every control step the dispatcher turns the
+//! Replays recorded robot episodes through the quantized policy: at every control step the dispatcher turns the
 //! robot's motion into a width, the width goes into the flag, the policy's layers run at it, and an action comes out.
 //!
 //! `cargo run --release --example episode`
@@ -72,7 +72,7 @@ fn episode(options: &Options) -> Result<()> {
         None => None,
     };
     println!(
-        "{} quantised layers on {:?}; {} steps of {} episodes",
+        "{} quantized layers on {:?}; {} steps of {} episodes",
         robot.policy.layers(),
         robot.policy.compute(),
         rollouts.len(),
@@ -124,9 +124,9 @@ fn run_with_progress(robot: &mut Robot, rollouts: &Rollouts, seed: u64) -> Resul
 fn print_tables(tasks: &[Summary], all: &Summary, runs: &Runs) {
     println!("\nSteps of the dynamic run at each width:");
     println!("{}", table::widths(tasks, all));
-    println!("\nTokens equal to the unquantised policy's (bf16 is W4A16):");
+    println!("\nTokens equal to the unquantized policy's (bf16 is W4A16):");
     println!("{}", table::agreement(tasks, all));
-    println!("\nMean action error, L2 against the unquantised policy:");
+    println!("\nMean action error, L2 against the unquantized policy:");
     println!("{}", table::errors(tasks, all));
     println!("\nTime of a step:");
     println!("{}", table::times(runs));
@@ -165,7 +165,7 @@ fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) ->
     };
     Picture {
         title: format!(
-            "{}, episode {at} ({} steps, recorded with the unquantised policy{outcome})",
+            "{}, episode {at} ({} steps, recorded with the unquantized policy{outcome})",
             robot.policy.tasks()[task],
             steps.len()
         ),

@@ -11,7 +11,7 @@ use crate::robot::setup::Setup;
 /// Where the picture goes if `--plot` does not say.
 pub const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/episode.svg");
 
-/// Replays recorded robot episodes through the quantised policy, its width decided by the robot's motion
+/// Replays recorded robot episodes through the quantized policy, its width decided by the robot's motion
 #[derive(Parser, Clone, Debug)]
 #[command(name = "episode")]
 pub struct Options {

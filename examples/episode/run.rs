@@ -25,7 +25,7 @@ pub struct Step {
     pub width: Precision,
     /// What came out.
     pub tokens: Tokens,
-    /// L2 distance of the action to that of the unquantised policy, all 7 numbers.
+    /// L2 distance of the action to that of the unquantized policy, all 7 numbers.
     pub error: f64,
     /// From the flag to the tokens.
     pub time: Duration,

@@ -11,7 +11,7 @@ use crate::shuffle::shuffle_within_tasks;
 /// Shuffles that the spread of the control is taken from.
 pub const SHUFFLES: usize = 1000;
 
-/// How near a run's actions are to the unquantised policy's.
+/// How near a run's actions are to the unquantized policy's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Mean L2 distance, action units.

@@ -34,7 +34,7 @@ use robot::setup::Setup;
 use robot::skipping::Skipping;
 use session::Session;
 
-/// Serves the quantised policy over standard input and output, JSON lines
+/// Serves the quantized policy over standard input and output, JSON lines
 #[derive(Parser)]
 #[command(name = "policy_server")]
 struct Options {

@@ -112,7 +112,7 @@ impl Request {
 impl Reply {
     /// As a line, with its end.
     pub fn to_line(&self) -> String {
-        // Plain data, no map: serialising cannot fail.
+        // Plain data, no map: serializing cannot fail.
         serde_json::to_string(self).expect("a reply is plain data") + "\n"
     }
 }

@@ -43,7 +43,7 @@ impl Matrix {
     }
 }
 
-/// A block, `x + down(silu(gate(rms(x))) * up(rms(x)))`; `W` is a plain or a quantised weight.
+/// A block, `x + down(silu(gate(rms(x))) * up(rms(x)))`; `W` is a plain or a quantized weight.
 #[derive(Clone, Debug)]
 pub struct Block<W> {
     /// `[d]`: the factors of rms.
@@ -187,18 +187,18 @@ impl Checkpoint {
         self.blocks[0].gate.n
     }
 
-    /// The matrices that a quantised policy quantises: gate, up and down of each block, and head.
-    pub fn quantised_layers(&self) -> impl Iterator<Item = &Matrix> {
+    /// The matrices that a quantized policy quantizes: gate, up and down of each block, and head.
+    pub fn quantized_layers(&self) -> impl Iterator<Item = &Matrix> {
         self.blocks
             .iter()
             .flat_map(Block::weights)
             .chain([&self.head])
     }
 
-    /// Bytes of [`Checkpoint::quantised_layers`] as they are here.
+    /// Bytes of [`Checkpoint::quantized_layers`] as they are here.
     pub fn bf16_bytes(&self) -> usize {
         let bytes = |matrix: &Matrix| size_of_val(matrix.data.as_slice());
-        self.quantised_layers().map(bytes).sum()
+        self.quantized_layers().map(bytes).sum()
     }
 }
 

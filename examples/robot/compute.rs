@@ -1,4 +1,4 @@
-//! What computes the quantised layers: the CPU or, with feature `cuda`, a GPU.
+//! What computes the quantized layers: the CPU or, with feature `cuda`, a GPU.
 
 use half::bf16;
 use std::time::Duration;
@@ -125,7 +125,7 @@ pub struct Layer {
 
 enum Weight {
     Packed(PackedWeight),
-    /// `[n][k]`: a BF16 weight's values, for the unquantised policy that others are compared with.
+    /// `[n][k]`: a BF16 weight's values, for the unquantized policy that others are compared with.
     Plain {
         n: usize,
         k: usize,
@@ -134,7 +134,7 @@ enum Weight {
 }
 
 impl Layer {
-    /// A weight that is not quantised: whatever the width is, it is multiplied as it is, on the host.
+    /// A weight that is not quantized: whatever the width is, it is multiplied as it is, on the host.
     pub fn plain(weight: MatRef<'_, bf16>) -> Self {
         let (n, k) = (weight.rows(), weight.cols());
         let data = (0..n).flat_map(|row| weight.row(row).iter().map(|w| w.to_f32()));

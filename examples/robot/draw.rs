@@ -118,7 +118,7 @@ where
     Ok(())
 }
 
-/// A line above a panel with what its colours mean; gives what is left of the panel.
+/// A line above a panel with what its colors mean; gives what is left of the panel.
 ///
 /// # Errors
 /// As the backend.

@@ -2,7 +2,7 @@
 //!
 //! # Arithmetic
 //! `inp` keeps its BF16 weights and runs in f32; so do rms, silu, the products of gate and up, and the residual sums.
-//! Inputs of the quantised layers are rounded to BF16 and go through the backend's GEMM, which gives BF16; so the logits
+//! Inputs of the quantized layers are rounded to BF16 and go through the backend's GEMM, which gives BF16; so the logits
 //! are BF16 too. Of equal logits the first counts.
 
 use std::array::from_fn;
@@ -20,7 +20,7 @@ use super::rollouts::{INPUT, OBS, Tokens};
 /// Outputs of `inp` that are summed at a time, in registers.
 const LANES: usize = 16;
 
-/// A quantised policy, with all that a step needs: nothing is allocated in one.
+/// A quantized policy, with all that a step needs: nothing is allocated in one.
 pub struct Policy {
     tasks: Vec<String>,
     obs_mean: [f32; OBS],
@@ -51,7 +51,7 @@ struct Buffers {
 }
 
 impl Policy {
-    /// Quantises a checkpoint. `rows` is how many inputs [`Policy::forward_rows`] takes at most, at least 1.
+    /// Quantizes a checkpoint. `rows` is how many inputs [`Policy::forward_rows`] takes at most, at least 1.
     ///
     /// # Errors
     /// As [`Quantize::pack`]; as [`Compute::layer`] and [`Compute::engine`].
@@ -65,7 +65,7 @@ impl Policy {
         Self::with_weights(checkpoint, compute, rows, nearest)
     }
 
-    /// As [`Policy::new`], quantised by `pack`, which is also told the number of the layer's input: `2i` for gate and up of
+    /// As [`Policy::new`], quantized by `pack`, which is also told the number of the layer's input: `2i` for gate and up of
     /// block `i`, `2i + 1` for its down, the next for the head.
     ///
     /// # Errors
@@ -81,12 +81,12 @@ impl Policy {
         Self::with_layers(checkpoint, &compute, rows, layer)
     }
 
-    /// The policy as it was trained, its weights not quantised: what others are compared with. The width of a step means nothing
+    /// The policy as it was trained, its weights not quantized: what others are compared with. The width of a step means nothing
     /// to it.
     ///
     /// # Errors
     /// As [`Compute::engine`].
-    pub fn unquantised(
+    pub fn unquantized(
         checkpoint: &Checkpoint,
         compute: impl Into<Compute>,
         rows: usize,
@@ -146,12 +146,12 @@ impl Policy {
         self.engine.compute()
     }
 
-    /// Quantised layers.
+    /// Quantized layers.
     pub fn layers(&self) -> usize {
         3 * self.blocks.len() + 1
     }
 
-    /// Bytes of the quantised layers, scales included.
+    /// Bytes of the quantized layers, scales included.
     pub fn packed_bytes(&self) -> usize {
         let layers = self.blocks.iter().flat_map(Block::weights);
         layers.chain([&self.head]).map(|layer| layer.bytes()).sum()

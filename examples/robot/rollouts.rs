@@ -51,7 +51,7 @@ pub struct Rollouts {
     pub t: Vec<usize>,
     /// `[steps]`: whether the episode succeeded; none where that is not recorded.
     pub success: Option<Vec<bool>>,
-    /// `[steps][7]`: tokens of the unquantised policy.
+    /// `[steps][7]`: tokens of the unquantized policy.
     pub bf16: Vec<Tokens>,
     /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights, where they were recorded.
     quantized: Option<[Vec<Tokens>; 4]>,
@@ -94,7 +94,7 @@ impl Rollouts {
     }
 
     /// The validation rows of a dataset as episodes, their steps counted anew: a few of an episode's are missing. The tokens
-    /// are what the unquantised policy makes of them.
+    /// are what the unquantized policy makes of them.
     ///
     /// # Errors
     /// As [`Policy::input`] and [`Policy::forward`]; [`Error::Range`] if the rows are no episodes one after the other.
@@ -169,7 +169,7 @@ impl Rollouts {
     }
 
     /// Cuts one action a step and width, `[width][steps]`, into the episodes that a calibration takes. The reference
-    /// is the unquantised policy's recorded tokens.
+    /// is the unquantized policy's recorded tokens.
     pub fn calibration_episodes(&self, at_width: &[Vec<Action>; 4]) -> Vec<Episode> {
         let cut = |steps: &Range<usize>| Episode {
             task: self.task[steps.start],
@@ -223,7 +223,7 @@ fn tokens(read: &Columns<'_>, name: &str) -> Result<Vec<Tokens>> {
     Ok(tokens.as_chunks().0.to_vec())
 }
 
-/// All four, or none: a recording of the unquantised policy alone.
+/// All four, or none: a recording of the unquantized policy alone.
 fn quantized(read: &Columns<'_>) -> Result<Option<[Vec<Tokens>; 4]>> {
     let names = ["tok_w4a2", "tok_w4a4", "tok_w4a8", "tok_w4a16"];
     if !names.iter().any(|name| read.has(name)) {

@@ -11,7 +11,7 @@ use super::checkpoint::{Checkpoint, TRAINED};
 use super::compute::Compute;
 use super::policy::Policy;
 
-/// How the policy's weights are quantised: groups of 64, symmetric, BF16 scales.
+/// How the policy's weights are quantized: groups of 64, symmetric, BF16 scales.
 pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
 /// Which policy, which calibration, how many threads.
@@ -30,9 +30,9 @@ pub struct Setup {
 
 /// A policy and a dispatcher for each of its tasks.
 pub struct Robot {
-    /// Quantised.
+    /// Quantized.
     pub policy: Policy,
-    /// Bytes of the quantised layers before they were.
+    /// Bytes of the quantized layers before they were.
     pub bf16_bytes: usize,
     /// What the dispatchers were made from.
     pub calibration: Calibration,

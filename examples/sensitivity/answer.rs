@@ -20,7 +20,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `s_t = D_T / e_t`, in metres an action unit; `None` where nothing was perturbed (`e_t = 0`).
+    /// `s_t = D_T / e_t`, in meters an action unit; `None` where nothing was perturbed (`e_t = 0`).
     pub fn sensitivity(&self, terminal: Terminal) -> Option<f64> {
         (self.step.error > 0.0).then(|| self.step.deviation[terminal as usize] / self.step.error)
     }

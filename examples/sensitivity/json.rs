@@ -82,7 +82,7 @@ impl<'a> From<&'a Answer> for Row<'a> {
 impl Report<'_> {
     /// On one line, with a newline at the end: the rows are many.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serialising cannot fail.
+        // No map keys but strings, no writer: serializing cannot fail.
         let json = serde_json::to_string(self);
         json.expect("a report is plain data") + "\n"
     }

@@ -72,7 +72,7 @@ impl Mode {
     }
 }
 
-/// A terminal deviation D_T: how far the end of a perturbed episode is from the undisturbed one's, in metres. The data's
+/// A terminal deviation D_T: how far the end of a perturbed episode is from the undisturbed one's, in meters. The data's
 /// README does not say what `own` is; in the rows both are the same wherever both episodes are as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -112,8 +112,8 @@ impl Picture<'_> {
             ("s (m an action unit)", &|s| format!("{s:.0e}")),
         )?;
         let circles = points.iter().map(|(task, at)| {
-            let colour = COLOURS[task % COLOURS.len()].mix(0.6);
-            Circle::new(*at, 3, colour.filled())
+            let color = COLOURS[task % COLOURS.len()].mix(0.6);
+            Circle::new(*at, 3, color.filled())
         });
         chart.draw_series(circles)?;
         Ok(())

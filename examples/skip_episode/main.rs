@@ -1,5 +1,5 @@
 //! Runs recorded episodes through a policy that skips layers by the robot's motion (DySL-VLA), through that without each of its
-//! parts, and through what it is compared with, each unquantised and at the crate's widths.
+//! parts, and through what it is compared with, each unquantized and at the crate's widths.
 //!
 //! `cargo run --release --example skip_episode`
 
@@ -78,7 +78,7 @@ fn skip_episode(options: &Options) -> Result<()> {
     };
     let steps: usize = episodes.iter().map(Range::len).sum();
     println!(
-        "{} layers on {:?}; {steps} steps of {} episodes; beside quantised blocks the adapters are {:?}",
+        "{} layers on {:?}; {steps} steps of {} episodes; beside quantized blocks the adapters are {:?}",
         checkpoint.blocks.len(),
         bench.compute,
         episodes.len(),
@@ -128,7 +128,7 @@ impl<'a> Bench<'a> {
     fn new(options: &'a Options, checkpoint: &Checkpoint) -> Result<Self> {
         let compute = Compute::from(Cpu::new()?);
         Ok(Self {
-            plain: Policy::unquantised(checkpoint, compute.clone(), 1)?,
+            plain: Policy::unquantized(checkpoint, compute.clone(), 1)?,
             packed: Policy::new(checkpoint, QUANTIZE, compute.clone(), 1)?,
             options,
             compute,

@@ -57,7 +57,7 @@ pub struct Options {
     /// Networks with an early exit
     #[arg(long, value_name = "FILE", default_value = deep!("skip_exit"))]
     pub skip_exit: PathBuf,
-    /// What the adapters' weights are beside quantised blocks; beside unquantised ones they are BF16
+    /// What the adapters' weights are beside quantized blocks; beside unquantized ones they are BF16
     #[arg(long, value_enum, default_value_t = AdapterWeights::Packed)]
     pub adapters: AdapterWeights,
     /// For half of the layers: eta1 and eta, eta2, and the probability above which a controller skips
@@ -72,7 +72,7 @@ pub struct Options {
     /// Only the methods whose names these are, besides full and DySL
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub only: Option<Vec<String>>,
-    /// Only these widths: bf16 (unquantised), w4a16, w4a8, w4ax
+    /// Only these widths: bf16 (unquantized), w4a16, w4a8, w4ax
     #[arg(long, value_name = "WIDTH", value_delimiter = ',', value_parser = RunWidth::parse)]
     pub widths: Option<Vec<RunWidth>>,
     /// The first so many episodes only

@@ -74,7 +74,7 @@ impl Picture {
         ];
         let area = legend(area, &entries)?;
         let values: Vec<f64> = (self.seen.iter())
-            .map(|seen| seen.report.judgement.continuity)
+            .map(|seen| seen.report.judgment.continuity)
             .collect();
         let low = values.iter().fold(-0.1, |low: f64, &c| low.min(c)) * 1.08;
         let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), low..0.0)?;

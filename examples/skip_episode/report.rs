@@ -18,13 +18,13 @@ pub struct Report {
 pub struct Row {
     /// Its name.
     pub method: String,
-    /// `bf16` (unquantised), `w4a16`, `w4a8`, `w4ax`.
+    /// `bf16` (unquantized), `w4a16`, `w4a8`, `w4ax`.
     pub width: String,
     /// The share of layers that were picked to be static; none where they were not picked.
     pub static_ratio: Option<f64>,
     /// A controller's probability above this skips; none without controllers.
     pub threshold: Option<f32>,
-    /// Mean L2 distance to the full, unquantised policy's actions.
+    /// Mean L2 distance to the full, unquantized policy's actions.
     pub action_error: f64,
     /// Layers that ran, of those of a full pass; re-runs counted.
     pub layers_share: f64,
@@ -97,7 +97,7 @@ impl Report {
 
     /// Indented, with a newline at the end.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serialising cannot fail.
+        // No map keys but strings, no writer: serializing cannot fail.
         let json = serde_json::to_string_pretty(self);
         json.expect("a report is plain data") + "\n"
     }

@@ -21,7 +21,7 @@ use crate::robot::skipping::Skipping;
 /// The width of a run's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunWidth {
-    /// The unquantised policy.
+    /// The unquantized policy.
     Bf16,
     /// INT4 weights, activations of one width.
     W4(Precision),
@@ -60,7 +60,7 @@ impl RunWidth {
 /// A control step as it ran.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// L2 distance of the action to that of the full, unquantised policy.
+    /// L2 distance of the action to that of the full, unquantized policy.
     pub error: f64,
     /// Layers, those of a second pass counted.
     pub layers_run: usize,

@@ -118,7 +118,7 @@ void begin(BulkCopy const& copy) {
   set_flight(copy.to, copy.bytes, Flight::under_way);
   ++counters.async_copies;
   for (int i = 0; i < copy.bytes; ++i) static_cast<char volatile*>(copy.to)[i] = static_cast<char>(0xCB);
-  mark_uninitialised(copy.to, copy.bytes);
+  mark_uninitialized(copy.to, copy.bytes);
   poison(copy.to, copy.bytes);
   if (copy_count == 1024) fail("more than 1024 copies under way");
   copies[copy_count++] = copy;

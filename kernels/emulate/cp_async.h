@@ -1,6 +1,6 @@
 // cp.async: bytes that arrive in shared memory some time between the issue and the wait.
 //
-// The copies themselves are made in this header, which the kernel's translation unit compiles: so the sanitisers see
+// The copies themselves are made in this header, which the kernel's translation unit compiles: so the sanitizers see
 // them as loads and stores of the thread that issued and waited, at its source line.
 #pragma once
 
@@ -45,7 +45,7 @@ inline void cp_async(void* destination, void const* source, int bytes, int sourc
     // The source is read at the wait; but where it may not be read at all, that is to be seen here, at the issue.
     for (int i = 0; i < source_bytes; ++i) (void)static_cast<char const volatile*>(source)[i];
     for (int i = 0; i < bytes; ++i) static_cast<char volatile*>(destination)[i] = static_cast<char>(0xCB);
-    mark_uninitialised(destination, bytes);
+    mark_uninitialized(destination, bytes);
   }
 #ifdef W4AX_EMULATE_ASAN
   poison(destination, bytes);  // until the wait, even where the bytes have arrived

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <cute/config.hpp>
-// Loops stay loops: a CPU needs no registers for their arrays, the sanitisers watch an index that an unrolled loop has lost, and
+// Loops stay loops: a CPU needs no registers for their arrays, the sanitizers watch an index that an unrolled loop has lost, and
 // a kernel compiles in a third of the time.
 #undef CUTE_UNROLL
 #define CUTE_UNROLL

@@ -56,7 +56,7 @@ uint64_t w4ax_emulate_conditionals_set(void);
 uint32_t w4ax_emulate_conditional(uint64_t handle);
 void w4ax_emulate_reset_flag(void);
 
-/* The build's sanitiser: "none", "address", "thread" or "memory". */
+/* The build's sanitizer: "none", "address", "thread" or "memory". */
 char const* w4ax_emulate_sanitizer(void);
 
 #ifdef __cplusplus

@@ -125,7 +125,7 @@ void Fiber::enter_from(Fiber& from) {
                                  stack_ ? stack_bytes : asan_host_bytes_);
 #endif
 #ifdef W4AX_EMULATE_TSAN
-  // No synchronisation: a switch orders nothing, only barriers do. So a race shows whatever the schedule was.
+  // No synchronization: a switch orders nothing, only barriers do. So a race shows whatever the schedule was.
   __tsan_switch_to_fiber(tsan_fiber_, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef W4AX_EMULATE_UCONTEXT

@@ -1,4 +1,4 @@
-// A stack of its own and the switch to it; the sanitisers are told of each switch.
+// A stack of its own and the switch to it; the sanitizers are told of each switch.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +43,7 @@ class Fiber {
   char* stack_ = nullptr;
   void (*entry_)() = nullptr;
   char const* name_ = nullptr;
-  // For the sanitisers; unused in a plain build.
+  // For the sanitizers; unused in a plain build.
   [[maybe_unused]] void* asan_fake_stack_ = nullptr;
   [[maybe_unused]] void const* asan_host_bottom_ = nullptr;
   [[maybe_unused]] std::size_t asan_host_bytes_ = 0;

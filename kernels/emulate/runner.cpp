@@ -1,4 +1,4 @@
-// Runs cases that come over standard input: one process for each sanitiser, since their runtimes must be first in a process.
+// Runs cases that come over standard input: one process for each sanitizer, since their runtimes must be first in a process.
 //
 // Protocol, lines of text with raw bytes between them. A request is
 //
@@ -25,7 +25,7 @@
 //
 //   error TEXT
 //
-// A sanitiser's report ends the process, with the report on standard error. Anything that is not a request does so, too.
+// A sanitizer's report ends the process, with the report on standard error. Anything that is not a request does so, too.
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -44,7 +44,7 @@
 
 namespace {
 
-/// A buffer of exactly its size: the bytes right before and after it are the sanitiser's.
+/// A buffer of exactly its size: the bytes right before and after it are the sanitizer's.
 class Buffer {
  public:
   Buffer(std::size_t bytes, std::size_t align, std::size_t shift, bool input) : bytes_(bytes), shift_(shift), input_(input) {

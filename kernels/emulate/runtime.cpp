@@ -1,5 +1,5 @@
 // The part of CUDA's runtime that the launching code calls. Streams do not exist: a launch is complete when it returns (for
-// TSan only after a synchronising call).
+// TSan only after a synchronizing call).
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -50,7 +50,7 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int device) { return note(device ? cudaErrorInvalidDevice : cudaSuccess); }
 cudaError_t cudaInitDevice(int device, unsigned, unsigned) { return cudaSetDevice(device); }
-cudaError_t cudaFree(void*) { return cudaSuccess; }  // cudaFree(0) is how one initialises a device
+cudaError_t cudaFree(void*) { return cudaSuccess; }  // cudaFree(0) is how one initializes a device
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;

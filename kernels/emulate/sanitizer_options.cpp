@@ -1,4 +1,4 @@
-// What each sanitiser is told by default, for the executables of the emulator. The first report ends the process: what comes
+// What each sanitizer is told by default, for the executables of the emulator. The first report ends the process: what comes
 // after it would be its consequence.
 extern "C" {
 

@@ -1,7 +1,7 @@
-// Which sanitiser this translation unit is built for, and the few calls that tell it about fibers and memory.
+// Which sanitizer this translation unit is built for, and the few calls that tell it about fibers and memory.
 //
 // The emulator's own .cpp files are compiled without instrumentation (their traffic between fibers would be reported
-// as races), so the build names the sanitiser in W4AX_EMULATE_ASAN, _TSAN or _MSAN for them and for the kernels alike.
+// as races), so the build names the sanitizer in W4AX_EMULATE_ASAN, _TSAN or _MSAN for them and for the kernels alike.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +37,7 @@ inline void unpoison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t 
 }
 
 /// These bytes hold nothing that a kernel may use yet (MSan only: ASan cannot tell a first store from a first load).
-inline void mark_uninitialised([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
+inline void mark_uninitialized([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_MSAN
   __msan_poison(bytes, count);
 #endif

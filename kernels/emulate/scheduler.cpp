@@ -135,7 +135,7 @@ void wait_in(State state) {
 }
 
 void maybe_yield() {
-  // In order, the last one in goes on: a second, different behaviour than the others have.
+  // In order, the last one in goes on: a second, different behavior than the others have.
   if (schedule() != Schedule::in_order) switch_to(*next_thread());
 }
 

@@ -9,7 +9,7 @@ namespace w4ax_emulate {
 
 namespace {
 
-// Never a memset: the sanitisers watch that one, and would take it for a store of the running thread.
+// Never a memset: the sanitizers watch that one, and would take it for a store of the running thread.
 void fill_with_garbage(SharedRegion& region, std::uint64_t serial) {
   unpoison(region.bytes, region.size);  // a block that was given up may have left copies in flight
   volatile char* bytes = region.bytes;
@@ -18,7 +18,7 @@ void fill_with_garbage(SharedRegion& region, std::uint64_t serial) {
     if (at % 4 == 0) garbage = garbage * 1664525u + 1013904223u;
     bytes[at] = static_cast<char>(garbage >> (8 * (at % 4)));
   }
-  mark_uninitialised(region.bytes, region.size);
+  mark_uninitialized(region.bytes, region.size);
   for (auto& flag : region.in_flight) flag = Flight::none;
   region.filled_for = serial;
 }

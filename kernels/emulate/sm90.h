@@ -29,7 +29,7 @@ void begin_bulk_copy(void* to, void const* from, int bytes, std::uint64_t* barri
 void begin_box_copy(void* to, RowMap const& map, int column, int row, std::uint64_t* barrier);
 
 inline void bulk_copy(void* to, void const* from, int bytes, std::uint64_t* barrier) {
-  // Here, so that the sanitisers see it: what may not be read, and who reads it.
+  // Here, so that the sanitizers see it: what may not be read, and who reads it.
   for (int i = 0; i < bytes; ++i) (void)static_cast<char const volatile*>(from)[i];
   begin_bulk_copy(to, from, bytes, barrier);
 }

@@ -42,7 +42,7 @@ template <int Matrices, bool Transposed>
 void exchange_ldmatrix(WarpExchange&, std::uint32_t);
 
 /// `Matrices` 8 x 8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8, lanes from 8 * Matrices on are
-/// not looked at. Each lane reads its own row here, in the kernel's translation unit, so the sanitisers see the load.
+/// not looked at. Each lane reads its own row here, in the kernel's translation unit, so the sanitizers see the load.
 template <int Matrices, bool Transposed>
 inline void ldmatrix(char const* name, void const* row, std::uint32_t* out) {
   std::uint32_t in[6] = {};

@@ -71,14 +71,14 @@ void execute(Mma const& mma) {
   Matrix const b(one.b);
   int const per_word = one.bf16 ? 2 : 4, depth = one.bf16 ? 16 : 32;
   for (int token = 0; token < one.tokens; ++token) {
-    std::int16_t quantised[32];
+    std::int16_t quantized[32];
     float real[16];
     for (int k = 0; k < depth; ++k) {
       if (one.bf16) {
         std::uint32_t const bits = std::uint32_t(b.byte(token, 2 * k)) << 16 | std::uint32_t(b.byte(token, 2 * k + 1)) << 24;
         __builtin_memcpy(&real[k], &bits, 4);
       } else {
-        quantised[k] = b.byte(token, k);
+        quantized[k] = b.byte(token, k);
       }
     }
     for (int row = 0; row < 16; ++row) {
@@ -101,7 +101,7 @@ void execute(Mma const& mma) {
         sum = add_products(reals, real, depth, sum);
         __builtin_memcpy(&c, &sum, 4);
       } else {
-        c = add_products(integers, quantised, depth, c);
+        c = add_products(integers, quantized, depth, c);
       }
     }
   }

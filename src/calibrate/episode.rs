@@ -8,10 +8,10 @@ use crate::{Error, Precision, Result};
 pub struct Episode {
     /// Which task, as an index.
     pub task: usize,
-    /// `[steps]`: the actions of the unquantised policy, which errors are measured against.
+    /// `[steps]`: the actions of the unquantized policy, which errors are measured against.
     pub reference: Vec<Action>,
     /// `[width][steps]`, by [`Precision::index`]: the actions with INT4 weights at each activation width. (Where only
-    /// the unquantised policy ran at 16 bits, its actions may stand in the place of BF16.)
+    /// the unquantized policy ran at 16 bits, its actions may stand in the place of BF16.)
     pub at_width: [Vec<Action>; 4],
 }
 
@@ -68,7 +68,7 @@ impl Episode {
 
     fn series(&self) -> [(&'static str, &[Action]); 5] {
         [
-            ("unquantised actions of an episode", &self.reference),
+            ("unquantized actions of an episode", &self.reference),
             ("W4A2 actions of an episode", self.at(Precision::A2)),
             ("W4A4 actions of an episode", self.at(Precision::A4)),
             ("W4A8 actions of an episode", self.at(Precision::A8)),

@@ -138,7 +138,7 @@ impl Calibration {
     pub fn to_json(&self) -> Result<String> {
         self.validate()?;
         let json = serde_json::to_string_pretty(&Wire::from(self));
-        // No map keys but strings, no writer: serialising cannot fail.
+        // No map keys but strings, no writer: serializing cannot fail.
         Ok(json.expect("a calibration is plain data") + "\n")
     }
 

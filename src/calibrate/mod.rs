@@ -1,18 +1,18 @@
 //! Calibration: from recorded episodes to a dispatcher's thresholds and motion scales (DyQ-VLA section IV-B2, Eq. 5).
 //!
 //! # The rule
-//! With actions of the same inputs at each width b, and the unquantised policy's beside them:
+//! With actions of the same inputs at each width b, and the unquantized policy's beside them:
 //!
 //! 1. Per task, `mu_max` and `nu_max` are the largest over the widths {16, 8, 4, 2} of the 95th percentile (linear
 //!    interpolation) of `|a_xyz|` and of `|a_rot(t) - a_rot(t-1)|` within an episode. Widths narrower than the one
 //!    that recorded the episode count too: low widths make the motion rougher, which raises J, which would ask for
 //!    BF16 in the closed loop.
 //! 2. S of every step comes from the W4A4 actions before it, by the [dispatcher](crate::dispatch)'s own kinematics.
-//! 3. The error `e_b` of a step is the L2 distance of the width-b action to the unquantised one, over all 7 numbers.
+//! 3. The error `e_b` of a step is the L2 distance of the width-b action to the unquantized one, over all 7 numbers.
 //! 4. Eq. 5 asks for the smallest width with `E e_b <= D_acc / (S + eta)`. It is taken over [`BINS`] equal bins of S
 //!    on [0, theta_fp], each [lower, upper); bins with fewer than [`MIN_ROWS`] steps are passed over. A boundary is
 //!    the lower edge of the longest run of bins that ends at theta_fp and whose mean error exceeds
-//!    `D_acc / (centre + eta)`: theta_24 from e_2, theta_48 from e_4 and at least theta_24. With no such run it is
+//!    `D_acc / (center + eta)`: theta_24 from e_2, theta_48 from e_4 and at least theta_24. With no such run it is
 //!    theta_fp.
 //!
 //! Actions, mu_max, nu_max, errors and D_acc are in the action's own units ([-1, 1]); S, thresholds and eta have none.

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_boundary_is_where_the_run_up_to_theta_fp_begins() {
-        // The bound at the centre of bin i is 1 / (i + .5) * 20 / 20.
+        // The bound at the center of bin i is 1 / (i + .5) * 20 / 20.
         let mut bins = [(9, 1e9); BINS];
         assert_eq!(profile(bins).thresholds(1.0, 0.0).theta_24, 0.0);
         bins[7] = (9, 0.0);
@@ -237,9 +237,9 @@ mod tests {
 
     #[test]
     fn the_bound_is_d_acc_over_s_plus_eta_and_is_not_exceeded_by_itself() {
-        let centre = 19.5 / 20.0;
+        let center = 19.5 / 20.0;
         let mut bins = [(9, 0.0); BINS];
-        bins[19].1 = 0.07 / (centre + 0.05);
+        bins[19].1 = 0.07 / (center + 0.05);
         let theta = |d_acc| profile(bins).thresholds(d_acc, 0.05).theta_24;
         assert_eq!(theta(0.07_f64.next_down().next_down()), 19.0 / 20.0);
         assert_eq!(theta(0.0701), 1.0);

@@ -5,7 +5,7 @@ use super::file::TaskScale;
 use crate::dispatch::{MotionScale, norm};
 use crate::{Error, Precision, Result};
 
-/// The percentile that motion is normalised by.
+/// The percentile that motion is normalized by.
 pub const PERCENTILE: f64 = 95.0;
 
 /// mu_max and nu_max of every task, in the order of `tasks`.

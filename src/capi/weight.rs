@@ -1,4 +1,4 @@
-//! Packed weights: quantised or packed, described, unpacked.
+//! Packed weights: quantized or packed, described, unpacked.
 
 use std::ffi::c_void;
 use std::sync::Arc;

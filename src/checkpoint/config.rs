@@ -1,4 +1,4 @@
-//! What a checkpoint's configuration says of its quantisation: which format it is, and whether this crate reads it.
+//! What a checkpoint's configuration says of its quantization: which format it is, and whether this crate reads it.
 
 use super::fields::Fields;
 use crate::{Error, Result};
@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// BF16, F16 or F32: no quantisation.
+    /// BF16, F16 or F32: no quantization.
     Plain,
     /// AutoAWQ's `gemm`.
     Awq {
@@ -50,7 +50,7 @@ pub enum GptqZeros {
     V2,
 }
 
-/// The quantisation of a checkpoint, as its configuration has it.
+/// The quantization of a checkpoint, as its configuration has it.
 ///
 /// ```
 /// use w4ax::checkpoint::{QuantizationConfig, Scheme};
@@ -71,7 +71,7 @@ pub enum GptqZeros {
 pub struct QuantizationConfig {
     /// How the weights are stored.
     pub scheme: Scheme,
-    /// Modules that are not quantised (`modules_to_not_convert`, `ignore`), as the configuration names them.
+    /// Modules that are not quantized (`modules_to_not_convert`, `ignore`), as the configuration names them.
     pub unconverted: Vec<String>,
     /// The file that says so; the folder if none does.
     pub file: String,
@@ -89,7 +89,7 @@ const PLACES: [(&str, &[&str]); 3] = [
 ];
 
 impl QuantizationConfig {
-    /// Reads it from the files beside a checkpoint. Without one, or without a word of quantisation in them, the
+    /// Reads it from the files beside a checkpoint. Without one, or without a word of quantization in them, the
     /// checkpoint is [`Scheme::Plain`].
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl QuantizationConfig {
         if !value.is_object() {
             return Err(Error::format(
                 file,
-                "the quantisation's configuration is no JSON object",
+                "the quantization's configuration is no JSON object",
             ));
         }
         let method = match fields.text(&["quant_method", "method"])? {
@@ -170,8 +170,8 @@ impl QuantizationConfig {
         })
     }
 
-    /// Whether the configuration lists a module as not quantised: an entry that is one of its dotted parts, or a run of them.
-    /// Regular expressions (`re:...`) are not evaluated: what is quantised, the tensors themselves say.
+    /// Whether the configuration lists a module as not quantized: an entry that is one of its dotted parts, or a run of them.
+    /// Regular expressions (`re:...`) are not evaluated: what is quantized, the tensors themselves say.
     pub fn lists(&self, module: &str) -> bool {
         let module = format!(".{module}.");
         let listed = |entry: &String| module.contains(&format!(".{entry}."));

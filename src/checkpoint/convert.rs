@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// How a checkpoint becomes a packed file.
 ///
-/// Quantised modules `x` become packed weights `x`, bit for bit. In a plain checkpoint the matrices `x.weight` are quantised
+/// Quantized modules `x` become packed weights `x`, bit for bit. In a plain checkpoint the matrices `x.weight` are quantized
 /// and become weights `x`, but for the modules that are to stay plain: `lm_head`, whatever has `embed` in a part of its name,
 /// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
 ///
@@ -37,7 +37,7 @@ use std::path::Path;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Convert {
-    /// How plain weights are quantised.
+    /// How plain weights are quantized.
     pub quantize: Quantize,
     /// Modules that stay plain: a whole name, or some of its dotted parts.
     pub keep: Vec<String>,
@@ -46,15 +46,15 @@ pub struct Convert {
 /// What happened to a weight or a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// A quantised weight was packed as it was.
+    /// A quantized weight was packed as it was.
     Repacked(Repacked),
-    /// A plain weight was quantised.
+    /// A plain weight was quantized.
     Quantized(Quantized),
     /// A tensor was carried over, this many bytes of it.
     Carried(u64),
 }
 
-/// A quantised weight that was packed as it was.
+/// A quantized weight that was packed as it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Repacked {
     /// Output channels.
@@ -71,7 +71,7 @@ pub struct Repacked {
     pub act_order: bool,
 }
 
-/// A plain weight that was quantised.
+/// A plain weight that was quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantized {
     /// Output channels.
@@ -102,7 +102,7 @@ pub struct Step<'a> {
 pub struct Summary {
     /// Weights that were packed as they were.
     pub repacked: usize,
-    /// Weights that were quantised.
+    /// Weights that were quantized.
     pub quantized: usize,
     /// Tensors that were carried over.
     pub carried: usize,
@@ -111,7 +111,7 @@ pub struct Summary {
 }
 
 impl Convert {
-    /// Plain weights quantised like that, nothing kept beside what always is.
+    /// Plain weights quantized like that, nothing kept beside what always is.
     pub fn new(quantize: Quantize) -> Self {
         Self {
             quantize,
@@ -263,7 +263,7 @@ impl Convert {
         Ok((weight, quantized))
     }
 
-    /// An entry of `keep` that names nothing was meant for something, which would be quantised without a word.
+    /// An entry of `keep` that names nothing was meant for something, which would be quantized without a word.
     fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
         for kept in &self.keep {
             let there = (checkpoint.plain())
@@ -302,9 +302,9 @@ fn names(entry: &str, module: &str) -> bool {
 
 /// What is done with a part of a checkpoint.
 enum Job {
-    /// Pack a quantised module as it is.
+    /// Pack a quantized module as it is.
     Repack { module: String },
-    /// Quantise a plain matrix, which becomes a module's weight.
+    /// Quantize a plain matrix, which becomes a module's weight.
     Quantize { module: String, tensor: String },
     /// Copy a tensor.
     Carry { tensor: String },

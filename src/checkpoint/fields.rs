@@ -1,4 +1,4 @@
-//! The fields of a quantisation's configuration, and what each format's must say.
+//! The fields of a quantization's configuration, and what each format's must say.
 
 use super::config::{GptqZeros, Scheme};
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn missing(&self, field: &str) -> Error {
-        let reason = format!("the quantisation's configuration has no field `{field}`");
+        let reason = format!("the quantization's configuration has no field `{field}`");
         Error::format(self.file, reason)
     }
 
@@ -187,7 +187,7 @@ impl<'a> Fields<'a> {
         self.must_be_absent("adapter", needs)?;
         self.must_be_absent(
             "activation",
-            "activations are quantised by this crate alone",
+            "activations are quantized by this crate alone",
         )
     }
 
@@ -236,7 +236,7 @@ impl<'a> Fields<'a> {
         }
         scheme.map(|(scheme, _)| scheme).ok_or_else(|| {
             let what = "config_groups without a group";
-            self.refuse(what, "there is nothing that says what is quantised")
+            self.refuse(what, "there is nothing that says what is quantized")
         })
     }
 
@@ -250,7 +250,7 @@ impl<'a> Fields<'a> {
             let what = format!("format `{own}`");
             return Err(self.refuse(&what, "this crate reads `pack-quantized`"));
         }
-        let alone = "activations are quantised by this crate alone";
+        let alone = "activations are quantized by this crate alone";
         self.must_be_absent("input_activations", alone)?;
         self.must_be_absent("output_activations", alone)?;
         let weights = self.get("weights").ok_or_else(|| self.missing("weights"))?;

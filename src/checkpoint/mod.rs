@@ -1,4 +1,4 @@
-//! Other tools' checkpoints, read into packed weights; plain ones, quantised.
+//! Other tools' checkpoints, read into packed weights; plain ones, quantized.
 //!
 //! ```text
 //! safetensors (one file, or shards and an index) + config.json -> Checkpoint -> LoadedWeight -> device
@@ -14,8 +14,8 @@
 //! | plain BF16, F16, F32 | | `x.weight` |
 //!
 //! The configuration alone says which it is ([`QuantizationConfig`]); what this crate does not read is refused by name
-//! ([`Error::Unsupported`]). Quantised weights keep their values: each `(qw - zw) * sw` is the one that the format's own tool
-//! computes, once it is rounded to the type in which that tool multiplies. Nothing is quantised twice, no scale changes its
+//! ([`Error::Unsupported`]). Quantized weights keep their values: each `(qw - zw) * sw` is the one that the format's own tool
+//! computes, once it is rounded to the type in which that tool multiplies. Nothing is quantized twice, no scale changes its
 //! type, and a group of 256 k becomes two of 128 with one scale.
 //!
 //! Files are read tensor by tensor: the memory that is needed is that of one weight.
@@ -72,7 +72,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] or [`Error::MissingTensor`] for files that are truncated, foreign or do not fit
-    /// together; [`Error::Unsupported`] for a quantisation that this crate does not read, and for its own packed files.
+    /// together; [`Error::Unsupported`] for a quantization that this crate does not read, and for its own packed files.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shards = Shards::open(path.as_ref())?;
         if let Some(file) = shards.of_format("w4ax") {
@@ -109,13 +109,13 @@ impl Checkpoint {
         let modules: Vec<String> = own.map_or_else(Vec::new, |part| module_of(part).collect());
         if own.is_some() && modules.is_empty() {
             let reason = format!(
-                "{} names a quantisation, the tensors hold none",
+                "{} names a quantization, the tensors hold none",
                 config.file
             );
             return Err(Error::format(shards.file_of(""), reason));
         }
         if let Some(module) = modules.iter().find(|module| config.lists(module)) {
-            let reason = format!("{} lists the module as not quantised", config.file);
+            let reason = format!("{} lists the module as not quantized", config.file);
             return Err(shards.bad(module, reason));
         }
         Ok(Self {
@@ -184,7 +184,7 @@ impl Checkpoint {
         stored.pack(shards, module)
     }
 
-    /// Whether a tensor is a matrix of plain numbers that can be quantised: its type and sides.
+    /// Whether a tensor is a matrix of plain numbers that can be quantized: its type and sides.
     fn matrix(&self, tensor: &str) -> Option<(Dtype, usize, usize)> {
         let info = self.shards.info(tensor)?;
         let float = [Dtype::BF16, Dtype::F16, Dtype::F32].contains(&info.dtype);

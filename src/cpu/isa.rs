@@ -11,7 +11,7 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and VNNI.
     Avx512Vnni,
-    /// The same with AVX512-BF16, which multiplies unquantised activations.
+    /// The same with AVX512-BF16, which multiplies unquantized activations.
     Avx512Bf16,
 }
 
@@ -38,7 +38,7 @@ impl Isa {
         }
     }
 
-    /// The most quantised tokens that weights stream past; with more, panels are faster (measured on Zen 4).
+    /// The most quantized tokens that weights stream past; with more, panels are faster (measured on Zen 4).
     pub(super) const fn stream_tokens(self) -> usize {
         match self {
             Self::Scalar => 2,

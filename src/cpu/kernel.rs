@@ -73,7 +73,7 @@ impl Beside {
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Token {
-    /// Unquantised activations: `scale` is what the group's sum is multiplied with, a power of two.
+    /// Unquantized activations: `scale` is what the group's sum is multiplied with, a power of two.
     pub group: TokenGroup,
     /// `-zero` in the low 16 bits and `-sum` in the high ones, to go with [`Beside::pair`].
     pub pair: u32,
@@ -95,7 +95,7 @@ fn pair(low: i32, high: i32) -> u32 {
     low as u32 & 0xFFFF | (high as u32) << 16
 }
 
-/// A finite binary16 as f32, exact, in a form that vectorises: exponent and mantissa move to their places and one exact
+/// A finite binary16 as f32, exact, in a form that vectorizes: exponent and mantissa move to their places and one exact
 /// product mends the exponent's bias, subnormals too.
 #[inline(always)]
 fn finite_f16_to_f32(bits: u16) -> f32 {

@@ -1,6 +1,6 @@
 //! The CPU backend: GEMMs that read the packed tiles as they are.
 //!
-//! Data flows `x -> operand (activations quantised or widened, once a call, in the order that the kernels read) -> panels
+//! Data flows `x -> operand (activations quantized or widened, once a call, in the order that the kernels read) -> panels
 //! (a group's weights of 32 rows, unpacked in cache) or, for a few tokens, the tiles themselves -> accumulators -> y`. One
 //! driver (`gemm.rs`, `panels.rs`, `stream.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
 //! [`crate::numerics`] from each of them.
@@ -120,7 +120,7 @@ impl Cpu {
         Workspace::try_new(max_m, max_k, self.pool.threads())
     }
 
-    /// `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, activations quantised at the given width ([`crate::numerics`]).
+    /// `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, activations quantized at the given width ([`crate::numerics`]).
     ///
     /// Nothing is allocated but what the [`Pool`] does: [`Rayon`] called from outside of its pool, a few bytes for each piece but
     /// the first. M = 0 is allowed and does nothing.

@@ -1,6 +1,6 @@
 //! The activations of a chunk of tokens as the kernels read them, made once a call.
 //!
-//! Words of four bytes: four codes, two BF16 or one f32 of neighbouring k (for codes: neighbouring by
+//! Words of four bytes: four codes, two BF16 or one f32 of neighboring k (for codes: neighboring by
 //! `activation_position`). Two orders:
 //! - **strips**, for panels: `[panel of k][strip of tokens][word][token of the strip]`; what one panel meets is contiguous.
 //! - **stream**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`, each quad twice, for it meets the
@@ -220,7 +220,7 @@ fn quads(codes: [u8; 32]) -> [u32; 8] {
         let pair = u32::from(u16::from_le(pair));
         (pair | pair << 8) & 0x00FF_00FF
     };
-    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbours, spread, and between them those of 16 further on.
+    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbors, spread, and between them those of 16 further on.
     let zipped: [u32; 8] = std::array::from_fn(|i| spread(pairs[i]) | spread(pairs[8 + i]) << 8);
     std::array::from_fn(|n| zipped[4 * (n % 2) + n / 2].to_le())
 }

@@ -18,7 +18,7 @@ impl Arch for Scalar {
     }
 }
 
-/// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighbouring codes.
+/// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighboring codes.
 pub(super) struct Integer;
 
 impl Kernel for Integer {

@@ -1,4 +1,4 @@
-//! The way through the weights for a few quantised tokens: a tile's words go from memory to registers and meet the codes
+//! The way through the weights for a few quantized tokens: a tile's words go from memory to registers and meet the codes
 //! there.
 
 use super::gemm::{Arch, Job, Task, write};

@@ -28,7 +28,7 @@ enum Input<'a> {
 }
 
 impl<'a> Gemm<'a> {
-    /// A product of BF16 activations, quantised on the way to a [`Precision`](crate::Precision), or to what a [`Latch`] says.
+    /// A product of BF16 activations, quantized on the way to a [`Precision`](crate::Precision), or to what a [`Latch`] says.
     pub fn new(
         x: &'a DeviceMatRef<'a, bf16>,
         weight: &'a DeviceWeight,

@@ -58,7 +58,7 @@ pub enum KernelWidth {
 
 impl Gpu {
     /// Device `ordinal`, as `CUDA_VISIBLE_DEVICES` numbers them. Loads all kernels, which may take a second and
-    /// synchronise: do it when nothing is captured.
+    /// synchronize: do it when nothing is captured.
     ///
     /// # Errors
     /// [`Error::Backend`] with the text of an [`Unavailable`] if the device cannot be had.

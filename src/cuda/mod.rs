@@ -40,7 +40,7 @@
 //! ```
 //!
 //! # Activations that several GEMMs read
-//! [`Gpu::quantize_pack`] quantises x once for all of q, k and v, or of gate and up, in the order in which the kernels of a family
+//! [`Gpu::quantize_pack`] quantizes x once for all of q, k and v, or of gate and up, in the order in which the kernels of a family
 //! read it; what the table would run says which:
 //!
 //! ```no_run

@@ -16,7 +16,7 @@ pub enum Family {
     /// Any number of tokens, one thread an output: slow and obvious, the oracle of the others on a device.
     Plain,
     /// Any number of tokens, on sm_90 with code for sm_90a ([`super::Gpu::has_family`]): TMA copies and warpgroup mma. Activations
-    /// are quantised by a launch before the GEMM; BF16 ones that stay so must have rows that are aligned to 16 bytes. No kernel
+    /// are quantized by a launch before the GEMM; BF16 ones that stay so must have rows that are aligned to 16 bytes. No kernel
     /// of it is routed.
     Wgmma,
 }
@@ -68,10 +68,10 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// How a kernel comes by quantised activations.
+/// How a kernel comes by quantized activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// It reads BF16, and quantises what it reads itself (or leaves it BF16).
+    /// It reads BF16, and quantizes what it reads itself (or leaves it BF16).
     Fused,
     /// It reads what `quantize_pack` wrote.
     Packed,
@@ -147,8 +147,8 @@ fn unknown(call: &'static str, code: u32) -> Error {
 pub struct GemmOptions {
     /// The family; `None`: by the table.
     pub family: Option<Family>,
-    /// Quantise inside of the GEMM, in one launch (`true`), or run `quantize_pack` first (`false`, from 3 tokens on: below, a
-    /// GEMM always quantises what it reads); `None`: by the table. Means nothing for activations that are packed already.
+    /// Quantize inside of the GEMM, in one launch (`true`), or run `quantize_pack` first (`false`, from 3 tokens on: below, a
+    /// GEMM always quantizes what it reads); `None`: by the table. Means nothing for activations that are packed already.
     pub fused: Option<bool>,
     /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the table.
     pub tile: Option<u32>,
@@ -379,7 +379,7 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
                 format!("packed at {} bits, family {}", args.width, family())
             },
             range: "packed: 2, 4 or 8 bits, not plain; fused at a latched width: decode up to 8 tokens; wgmma: one width, and not \
-                    fused if it is quantised",
+                    fused if it is quantized",
         }),
         // Each extent is in its range, as `extent` has seen.
         ffi::W4AXK_BAD_SHAPE => Err(Error::Range {

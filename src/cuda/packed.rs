@@ -1,4 +1,4 @@
-//! Activations that are quantised once, for several GEMMs: where they lie, and the launch that makes them.
+//! Activations that are quantized once, for several GEMMs: where they lie, and the launch that makes them.
 
 use super::latch::Width;
 use super::matrix::{DeviceMatRef, Place, Target};
@@ -73,7 +73,7 @@ impl From<Grouping> for Packing {
     }
 }
 
-/// Activations in 2, 4 or 8 bits on a device, quantised once and read by any number of GEMMs of the same stream.
+/// Activations in 2, 4 or 8 bits on a device, quantized once and read by any number of GEMMs of the same stream.
 ///
 /// The memory is made by [`super::Gpu::packed_activations`], filled by [`super::Gpu::quantize_pack`] as often as one likes, for
 /// the kernels of whichever family.
@@ -285,7 +285,7 @@ impl std::fmt::Debug for PackedActivations {
 }
 
 impl Gpu {
-    /// Launches the quantisation of x for every GEMM that reads it with this width and packing: those of q, k and v, or of gate
+    /// Launches the quantization of x for every GEMM that reads it with this width and packing: those of q, k and v, or of gate
     /// and up. Allocates nothing, waits for nothing, can be captured. The width is a [`Precision`], or what a [`Latch`] says; in
     /// a step of 16 bits nothing is packed. The packing is a [`Grouping`], for decode and prefill, or a [`Packing`].
     ///

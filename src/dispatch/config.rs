@@ -5,7 +5,7 @@ use crate::{Error, Precision, Result};
 /// The longest kinematic window, in actions. It bounds a dispatcher's state: 8 bytes an action and window.
 pub const MAX_WINDOW: usize = 256;
 
-/// How fast a task moves: what its motion is normalised by (95th percentiles of the calibration data).
+/// How fast a task moves: what its motion is normalized by (95th percentiles of the calibration data).
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MotionScale {
     /// Of `|a_xyz|`, in action units; finite and above 0.

@@ -24,9 +24,9 @@ impl Judgement {
     };
 }
 
-/// A judgement, and the history with its actions: to take or to leave.
+/// A judgment, and the history with its actions: to take or to leave.
 pub(super) struct Followed {
-    pub judgement: Judgement,
+    pub judgment: Judgement,
     continuity: Continuity,
 }
 
@@ -99,7 +99,7 @@ impl Guide {
     /// # Errors
     /// As [`Guide::observe`].
     pub fn judge<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Judgement> {
-        self.follow(actions).map(|followed| followed.judgement)
+        self.follow(actions).map(|followed| followed.judgment)
     }
 
     pub(super) fn follow<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Followed> {
@@ -126,13 +126,13 @@ impl Guide {
         } else {
             highest
         };
-        let judgement = Judgement {
+        let judgment = Judgement {
             continuity: continuity.value(),
             delta,
             drops,
         };
         Ok(Followed {
-            judgement,
+            judgment,
             continuity,
         })
     }
@@ -148,9 +148,9 @@ impl Guide {
     /// ends this moves the points, as any does, from the start of their gaps.
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgement> {
         let followed = self.follow(actions).inspect_err(|_| self.fail())?;
-        let judgement = followed.judgement;
+        let judgment = followed.judgment;
         self.take(followed);
-        Ok(judgement)
+        Ok(judgment)
     }
 
     /// Those actions were used.
@@ -162,7 +162,7 @@ impl Guide {
         }
         if !self.fault && self.config.pre_skip {
             for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
-                *point = moved(*point, *gap, followed.judgement.delta, &self.config);
+                *point = moved(*point, *gap, followed.judgment.delta, &self.config);
             }
         }
     }

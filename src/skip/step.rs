@@ -102,7 +102,7 @@ pub struct StepReport {
     /// Whether the step ran again.
     pub verdict: Verdict,
     /// Of the action that was used. Of a step that failed, the first pass's, or all 0 if there was none.
-    pub judgement: Judgement,
+    pub judgment: Judgement,
 }
 
 impl StepReport {
@@ -113,7 +113,7 @@ impl StepReport {
             allow_points: allow_points.to_vec(),
             layers_run: 0,
             verdict: Verdict::NotReached,
-            judgement: Judgement::NONE,
+            judgment: Judgement::NONE,
         }
     }
 
@@ -123,7 +123,7 @@ impl StepReport {
         self.allow_points.copy_from_slice(allow_points);
         self.layers_run = 0;
         self.verdict = Verdict::NotReached;
-        self.judgement = Judgement::NONE;
+        self.judgment = Judgement::NONE;
     }
 }
 
@@ -251,8 +251,8 @@ impl Skipper {
         self.pass(stack)?;
         stack.actions(actions)?;
         let mut followed = self.guide.follow(actions)?;
-        self.report.judgement = followed.judgement;
-        self.report.verdict = match followed.judgement.drops {
+        self.report.judgment = followed.judgment;
+        self.report.verdict = match followed.judgment.drops {
             false => Verdict::Passed,
             true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
             true => Verdict::RanAgain,
@@ -265,7 +265,7 @@ impl Skipper {
             }
             stack.actions(actions)?;
             followed = self.guide.follow(actions)?;
-            self.report.judgement = followed.judgement;
+            self.report.judgment = followed.judgment;
         }
         self.guide.take(followed);
         Ok(())

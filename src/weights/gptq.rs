@@ -94,7 +94,7 @@ impl Hessian {
     fn inverse_factor(&self, damping: f64) -> Result<Vec<f64>> {
         let k = self.k;
         let mean = (0..k).map(|i| self.sums[i * k + i]).sum::<f64>() / k as f64;
-        // H' = R R^T with R upper triangular is the Cholesky factorisation of H' with rows and columns in reverse; U = R^-1.
+        // H' = R R^T with R upper triangular is the Cholesky factorization of H' with rows and columns in reverse; U = R^-1.
         let mut lower = vec![0f64; k * k];
         for (i, row) in lower.chunks_mut(k).enumerate() {
             let source = &self.sums[(k - 1 - i) * k..][..k];
@@ -151,7 +151,7 @@ impl Hessian {
     }
 }
 
-/// How to quantise a plain weight by GPTQ.
+/// How to quantize a plain weight by GPTQ.
 ///
 /// ```
 /// use half::bf16;
@@ -184,7 +184,7 @@ impl Gptq {
         }
     }
 
-    /// Quantises and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
+    /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// The scale of a group is the one, of 20 from the one that holds the group's extremes down to half of it, with the
     /// least error as the calibration weighs it. Takes some `N * K^2 + K^3` operations in f64 and three times the memory of

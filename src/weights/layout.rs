@@ -37,7 +37,7 @@ pub const fn position(row: usize, k: usize) -> (usize, u32) {
     (16 * g + 4 * t + 2 * half + row_high, nibble as u32)
 }
 
-/// The byte, of the 64 that a k-tile of quantised activations takes, at which the CPU paths keep `qa[k]`.
+/// The byte, of the 64 that a k-tile of quantized activations takes, at which the CPU paths keep `qa[k]`.
 ///
 /// Four activations that meet in one dot product of four bytes stand together: byte `b` of quad `8h + 2t + odd` is
 /// `k = 32h + 16*(b & 1) + 8*odd + 2t + (b >> 1)`, as the even (odd) nibbles of one word of a tile are.

@@ -1,4 +1,4 @@
-//! INT4 weights: quantised, packed once, unpacked, saved and loaded.
+//! INT4 weights: quantized, packed once, unpacked, saved and loaded.
 //!
 //! A weight is `W[N, K]`, like `nn.Linear`: N output channels, K inputs. Each value is `(qw - zw) * sw` with `qw` in
 //! [-8, 7], an integer zero point `zw` in [-8, 8] (0 when symmetric) and a scale `sw` for each output channel and group
@@ -40,7 +40,7 @@ pub enum Grouping {
     G64,
     /// Groups of 128 k.
     G128,
-    /// One group: all of K. Activations are then quantised per token.
+    /// One group: all of K. Activations are then quantized per token.
     PerChannel,
 }
 
@@ -173,7 +173,7 @@ fn group_index(row: usize, group: usize, groups: usize) -> usize {
 }
 
 impl PackedWeight {
-    /// Packs INT4 values that are quantised already, as a checkpoint holds them.
+    /// Packs INT4 values that are quantized already, as a checkpoint holds them.
     ///
     /// `q` is `[N, K]` with values in [-8, 7]; `scales` `[N, groups]` and `zeros` `[N, groups]` (in [-8, 8]) are
     /// row-major, `groups = grouping.groups(K)`. Nothing is rounded: [`PackedWeight::unpack`] and
@@ -206,7 +206,7 @@ impl PackedWeight {
         for row in 0..n {
             if let Some(v) = q.row(row).iter().find(|v| !(-8..8).contains(*v)) {
                 return Err(Error::Range {
-                    what: "quantised weight",
+                    what: "quantized weight",
                     value: v.to_string(),
                     range: "-8..=7",
                 });

@@ -1,6 +1,6 @@
 //! Weights whose k are stored in another order than the matrix has them: GPTQ's `desc_act`.
 //!
-//! A checkpoint that was quantised in the order of its activations spreads the members of a group over all of K. Packed, the
+//! A checkpoint that was quantized in the order of its activations spreads the members of a group over all of K. Packed, the
 //! members of each group stand together, so every kernel reads such a weight like any other; in return the activations
 //! must come in the same order. [`ActOrderWeight`] is a type of its own, so that no GEMM takes one without the gather.
 

@@ -1,4 +1,4 @@
-//! Round-to-nearest quantisation of plain weights, straight into tiles.
+//! Round-to-nearest quantization of plain weights, straight into tiles.
 
 use super::layout::{TILE_K, TILE_N, Tile};
 use super::{Grouping, PackedWeight, ScaleType, Scales, check_shape};
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Whether a group's grid is centred on zero.
+/// Whether a group's grid is centerd on zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symmetry {
     /// `sw = absmax / 7`, no zero point.
@@ -17,7 +17,7 @@ pub enum Symmetry {
     Asymmetric,
 }
 
-/// How to quantise a plain weight to INT4, round to nearest.
+/// How to quantize a plain weight to INT4, round to nearest.
 ///
 /// The scale is rounded to its stored type first and `qw = clamp(rint(w / sw))` is taken with the rounded one, so that
 /// what is stored is the nearest value of the grid that will be used. A group of zeros has scale 0.
@@ -65,7 +65,7 @@ impl Grid {
     }
 }
 
-/// 16 rows of a weight while they are quantised: codes and grids go into their places beside each other.
+/// 16 rows of a weight while they are quantized: codes and grids go into their places beside each other.
 pub(super) struct RowTile<'a> {
     tiles: &'a mut [Tile],
     /// `[groups][16]`.
@@ -108,7 +108,7 @@ impl Quantize {
         self
     }
 
-    /// Quantises and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
+    /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too large for F16 or a per-channel K is over [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if N or K is 0.
@@ -154,7 +154,7 @@ impl Quantize {
         })
     }
 
-    /// Packs a weight whose rows `quantize` quantises, 16 at a time, on all threads of the current rayon pool.
+    /// Packs a weight whose rows `quantize` quantizes, 16 at a time, on all threads of the current rayon pool.
     pub(super) fn pack_tiles(
         &self,
         n: usize,

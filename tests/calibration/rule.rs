@@ -133,7 +133,7 @@ fn degenerate_input_is_refused() {
     );
     refused(
         &|e| e[1].reference.clear(),
-        "unquantised actions of an episode: expected 1 actions",
+        "unquantized actions of an episode: expected 1 actions",
     );
     refused(
         &|e| e[0].at_width[2][3][5] = f64::NAN,
@@ -141,7 +141,7 @@ fn degenerate_input_is_refused() {
     );
     refused(
         &|e| e[1].reference[0][0] = f64::INFINITY,
-        "unquantised actions of an episode: element 0 is inf",
+        "unquantized actions of an episode: element 0 is inf",
     );
     let still = |e: &mut Episode| e.at_width.iter_mut().flatten().for_each(|a| *a = [0.0; 7]);
     refused(

@@ -9,7 +9,7 @@ use crate::layer::{Cache, Layer, NoClock, Sizes};
 use crate::support::rng;
 use crate::{CPU, norms, packed, random};
 
-/// candle's own product with the dequantised weight, in f32.
+/// candle's own product with the dequantized weight, in f32.
 struct Dense(Tensor);
 
 impl Module for Dense {
@@ -98,7 +98,7 @@ fn a_decoder_agrees_with_candles_own_products() {
         "{}",
         distance(&split, &whole)
     );
-    // BF16's roundings differ where sums do; below it, what quantising the activations costs.
+    // BF16's roundings differ where sums do; below it, what quantizing the activations costs.
     let mut last = 0.0;
     for (precision, most) in [
         (Precision::Bf16, 1e-2),

@@ -1,4 +1,4 @@
-//! `w4ax::candle` against the scalar mirror, a decoder on it against candle's own products of the dequantised weights, and the decoder as
+//! `w4ax::candle` against the scalar mirror, a decoder on it against candle's own products of the dequantized weights, and the decoder as
 //! a stack whose layers are skipped.
 
 mod decoder;

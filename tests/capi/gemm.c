@@ -322,7 +322,7 @@ static void exact_case(uint32_t m, uint32_t n, uint32_t k, uint32_t grouping, ui
     release(&p);
 }
 
-/* ---- quantising: integers whose groups reach 7 have scale 1 and come back as they are ---- */
+/* ---- quantizing: integers whose groups reach 7 have scale 1 and come back as they are ---- */
 
 static void quantize_case(const char *folder, uint32_t type) {
     enum { N = 33, K = 100, STRIDE = 104 };

@@ -36,7 +36,7 @@ impl Copy {
         self.folder.path().join(name)
     }
 
-    /// Changes the quantisation's configuration, wherever it stands.
+    /// Changes the quantization's configuration, wherever it stands.
     pub fn config(self, change: impl Fn(&mut Value)) -> Self {
         for (name, nested) in [("config.json", true), ("quantize_config.json", false)] {
             let Ok(text) = std::fs::read(self.path(name)) else {

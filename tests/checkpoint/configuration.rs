@@ -210,7 +210,7 @@ fn configurations_that_make_no_sense_are_named() {
         (
             "compressed_tensors_sym",
             |c| c["config_groups"]["group_0"]["weights"]["group_size"] = Value::Null,
-            "`group_0`: the quantisation's configuration has no field `group_size`",
+            "`group_0`: the quantization's configuration has no field `group_size`",
         ),
     ];
     for (case, change, expected) in cases {

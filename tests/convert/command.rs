@@ -22,7 +22,7 @@ fn the_command_says_what_it_did() {
     for expected in [
         "model.a: [20, 136] packed as it was, g32, with zero points, F16 scales, activation order",
         "lm_head.weight: carried over, 256 bytes",
-        "2 weights packed as they were, 0 quantised, 5 other tensors",
+        "2 weights packed as they were, 0 quantized, 5 other tensors",
     ] {
         assert!(out.contains(expected), "`{expected}` is not in: {out}");
     }
@@ -40,7 +40,7 @@ fn the_command_says_what_it_did() {
     let (ok, out, err) = run(&input, &output, &keep);
     assert!(ok, "{err}");
     assert!(
-        out.contains("layers.0.up: [33, 100] quantised, error "),
+        out.contains("layers.0.up: [33, 100] quantized, error "),
         "{out}"
     );
     let packed = PackedFile::load(&output).unwrap();
@@ -50,8 +50,8 @@ fn the_command_says_what_it_did() {
     assert_eq!(weight.tiled_scales().scale_type(), w4ax::ScaleType::F16);
     // Refused: the name of what is wrong, and no file.
     std::fs::remove_file(&output).unwrap();
-    let quantised = fixtures().join("gptq_v2_asym/model.safetensors");
-    std::fs::copy(quantised, folder.path().join("model.safetensors")).unwrap();
+    let quantized = fixtures().join("gptq_v2_asym/model.safetensors");
+    std::fs::copy(quantized, folder.path().join("model.safetensors")).unwrap();
     let (ok, _, err) = run(&input, &output, &[]);
     assert!(
         !ok && err.contains("model.a.qweight") && !output.exists(),

@@ -82,7 +82,7 @@ fn tensors_of(path: &Path) -> Named {
 
 /// Every fixture: the weights come back as they were read, and every other tensor as it lay in the checkpoint.
 #[test]
-fn quantised_checkpoints_lose_nothing() {
+fn quantized_checkpoints_lose_nothing() {
     let _alone = ALONE.lock();
     let out = tempfile::tempdir().unwrap();
     let mut cases = 0;
@@ -210,9 +210,9 @@ fn written(folder: &Path, file: &TensorFile) -> PathBuf {
     path
 }
 
-/// Matrices are quantised, with the error that they then have; everything else, and what is to be kept, is carried over.
+/// Matrices are quantized, with the error that they then have; everything else, and what is to be kept, is carried over.
 #[test]
-fn plain_checkpoints_are_quantised() {
+fn plain_checkpoints_are_quantized() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
     let (n, k) = (33, 100);
@@ -281,8 +281,8 @@ fn plain_checkpoints_are_quantised() {
         }
         let converted = tensors_of(&output);
         for tensor in &source {
-            let quantised = tensor.0.starts_with("layers.") && tensor.0.ends_with(".weight");
-            assert_eq!(converted.contains(tensor), !quantised, "{}", tensor.0);
+            let quantized = tensor.0.starts_with("layers.") && tensor.0.ends_with(".weight");
+            assert_eq!(converted.contains(tensor), !quantized, "{}", tensor.0);
         }
     }
 }

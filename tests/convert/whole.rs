@@ -93,7 +93,7 @@ fn what_makes_no_sense_is_refused() {
         );
         assert!(output.exists() && !output.is_file());
     }
-    // A module that is not there would be quantised under its real name.
+    // A module that is not there would be quantized under its real name.
     let output = folder.path().join("out.safetensors");
     let keeps = |convert: &Convert, checkpoint: &Checkpoint, expected: &str| {
         let error = convert.run(checkpoint, &output, |_| ()).unwrap_err();
@@ -105,9 +105,9 @@ fn what_makes_no_sense_is_refused() {
     };
     convert.keep = vec!["router".into(), "layers.0.down".into()];
     keeps(&convert, &checkpoint, "`layers.0.down`");
-    let quantised = Checkpoint::open(fixtures().join("awq_gemm")).unwrap();
+    let quantized = Checkpoint::open(fixtures().join("awq_gemm")).unwrap();
     convert.keep = vec!["model.a".into()];
-    keeps(&convert, &quantised, "packed already");
+    keeps(&convert, &quantized, "packed already");
     convert.keep = vec!["layers.0".into(), "lm_head".into()];
     let summary = convert.run(&checkpoint, &output, |_| ()).unwrap();
     assert_eq!(summary.quantized, 1, "the router alone");

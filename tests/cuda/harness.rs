@@ -313,7 +313,7 @@ pub fn some_channels(n: usize, count: usize, seed: u64) -> Vec<usize> {
     [0, n - 1].into_iter().chain(drawn).collect()
 }
 
-/// Runs a call of a quantised width (or of BF16 on data that every order sums exactly) and compares all bits.
+/// Runs a call of a quantized width (or of BF16 on data that every order sums exactly) and compares all bits.
 pub fn check(device: &Device, layer: &Layer, call: &Call) -> Plan {
     let (n, k) = (layer.packed.n(), layer.packed.k());
     let inputs = Inputs::new(call, (n, k));

@@ -6,7 +6,7 @@ use w4ax::cuda::{Family, GemmOptions};
 use w4ax::{Grouping, Precision, ScaleType};
 
 const MS: [usize; 11] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024];
-const QUANTISED: [Precision; 3] = [Precision::A2, Precision::A4, Precision::A8];
+const QUANTIZED: [Precision; 3] = [Precision::A2, Precision::A4, Precision::A8];
 
 fn options(family: Family) -> GemmOptions {
     GemmOptions {
@@ -29,7 +29,7 @@ fn real_shapes_and_odd_ones() {
                 let symmetric = turn % 2 == 0;
                 let rng = &mut rng(turn);
                 let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
-                for precision in QUANTISED {
+                for precision in QUANTIZED {
                     for m in MS {
                         // The large ones for one width each in turn: they differ in their numbers, not in their code.
                         let large = m * n * k > 5_000_000_000;
@@ -72,7 +72,7 @@ fn many_tokens() {
         ScaleType::F16,
         false,
     );
-    for precision in QUANTISED {
+    for precision in QUANTIZED {
         for packed in [false, true] {
             check(
                 &device,
@@ -101,7 +101,7 @@ fn any_alignment_and_stride() {
                 ScaleType::Bf16,
                 false,
             );
-            for precision in QUANTISED {
+            for precision in QUANTIZED {
                 for (m, family) in [
                     (2, Family::Decode),
                     (9, Family::Decode),

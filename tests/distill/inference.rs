@@ -53,7 +53,7 @@ fn on_candle(file: &SkipFile) -> Networks {
     Networks(all)
 }
 
-/// Rounding to BF16 moves a probability across the threshold now and then, and a token to its neighbour.
+/// Rounding to BF16 moves a probability across the threshold now and then, and a token to its neighbor.
 #[test]
 fn what_is_judged_is_what_runs() {
     let file = SkipFile::load(concat!(
@@ -64,7 +64,7 @@ fn what_is_judged_is_what_runs() {
     let networks = on_candle(&file);
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
     let layers = file.config.skip_layers().unwrap();
-    let mut policy = Policy::unquantised(&POLICY, Cpu::new().unwrap(), 1).unwrap();
+    let mut policy = Policy::unquantized(&POLICY, Cpu::new().unwrap(), 1).unwrap();
     let rows: Vec<usize> = ROWS.rows(true).into_iter().step_by(20).collect();
     let inputs = batches::inputs(&POLICY, &ROWS, &rows);
     let judged = batches::tensor(&inputs, DType::F32).unwrap();

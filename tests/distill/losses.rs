@@ -7,7 +7,7 @@ use crate::rng;
 use crate::tiny::{Bench, PAPER};
 use crate::training::losses::{self, Weights};
 use crate::training::networks::Networks;
-use crate::training::optimiser::scalar;
+use crate::training::optimizer::scalar;
 
 #[test]
 fn gradients_of_stage_1_are_those_of_finite_differences() {

@@ -2,7 +2,7 @@
 
 mod inference;
 mod losses;
-mod optimiser;
+mod optimizer;
 mod program;
 mod rows;
 mod runs;

@@ -50,7 +50,7 @@ fn layers_change_their_input_as_recorded() {
 #[test]
 fn similarities_and_inputs_are_those_that_the_library_and_the_policy_have() {
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
-    let policy = Policy::unquantised(&POLICY, Cpu::new().unwrap(), 1).unwrap();
+    let policy = Policy::unquantized(&POLICY, Cpu::new().unwrap(), 1).unwrap();
     let some: Vec<usize> = (0..ROWS.len()).step_by(501).collect();
     let inputs = batches::inputs(&POLICY, &ROWS, &some);
     for (input, &row) in inputs.iter().zip(&some) {

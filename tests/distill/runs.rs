@@ -14,7 +14,7 @@ use crate::training::batches::{self, Pool, generator};
 use crate::training::evaluate::Judge;
 use crate::training::frozen::Frozen;
 use crate::training::networks::{self, Networks, Sizes};
-use crate::training::optimiser::{Optimiser, scalar};
+use crate::training::optimizer::{Optimizer, scalar};
 use crate::training::plan::Plan;
 use crate::training::state::{self, Progress};
 use crate::training::train::{Trained, Trainer};
@@ -100,11 +100,11 @@ fn a_checkpoint_that_is_not_the_runs_own_is_refused() {
             controller: plan.controller_hidden,
         };
         let vars = networks::initial(&layers, false, sizes, DType::F32, &mut generator(0, 2, 0));
-        Optimiser::new(vars.unwrap()).unwrap()
+        Optimizer::new(vars.unwrap()).unwrap()
     };
     let mut progress = Progress {
         step: 4,
-        optimiser_steps: 4,
+        optimizer_steps: 4,
         ..Default::default()
     };
     state::save(&path, &plan(7), &progress, &start(&plan(7))).unwrap();
@@ -187,11 +187,11 @@ fn a_checkpoint_that_is_not_the_runs_own_is_refused() {
         )
     });
     refused(&plan(7), "not finite");
-    for (stage, step, optimiser_steps) in [(2, 0, 0), (0, 6, 6), (1, 7, 7), (0, 1, 9)] {
+    for (stage, step, optimizer_steps) in [(2, 0, 0), (0, 6, 6), (1, 7, 7), (0, 1, 9)] {
         progress = Progress {
             stage,
             step,
-            optimiser_steps,
+            optimizer_steps,
             ..Default::default()
         };
         spoil(&|file| file.describe("progress", &serde_json::to_string(&progress).unwrap()));

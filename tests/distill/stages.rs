@@ -11,7 +11,7 @@ use crate::training::batches::{self, Pool, generator};
 use crate::training::frozen::Frozen;
 use crate::training::losses::{self, Teacher};
 use crate::training::networks::{self, Networks, Sizes};
-use crate::training::optimiser::{Optimiser, scalar};
+use crate::training::optimizer::{Optimizer, scalar};
 use crate::training::plan::Plan;
 use crate::training::state::{self, Progress};
 use crate::training::train::Trainer;
@@ -64,10 +64,10 @@ impl Course {
     }
 
     /// What the checkpoint holds.
-    fn kept(&self, plan: &Plan, checkpoint: &Path) -> (Optimiser, Progress) {
-        let mut optimiser = Optimiser::new(self.initial(plan)).unwrap();
-        let progress = state::load(checkpoint, plan, &mut optimiser).unwrap();
-        (optimiser, progress)
+    fn kept(&self, plan: &Plan, checkpoint: &Path) -> (Optimizer, Progress) {
+        let mut optimizer = Optimizer::new(self.initial(plan)).unwrap();
+        let progress = state::load(checkpoint, plan, &mut optimizer).unwrap();
+        (optimizer, progress)
     }
 
     fn stage_1(&self, plan: &Plan, vars: &BTreeMap<String, Var>, teacher: &Teacher) -> f64 {

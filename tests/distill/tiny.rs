@@ -13,7 +13,7 @@ use crate::robot::rollouts::{INPUT, OBS};
 use crate::training::frozen::Frozen;
 use crate::training::losses::{self, Teacher, Weights};
 use crate::training::networks::{self, Networks, Sizes};
-use crate::training::optimiser::scalar;
+use crate::training::optimizer::scalar;
 
 /// A stack of `layers` blocks of width 6, with 7 tokens of 4 values.
 pub fn checkpoint(layers: usize) -> Checkpoint {

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, Var};
 use crate::tiny::{self, Bench, PAPER};
 use crate::training::losses::{self, Weights};
 use crate::training::networks::Networks;
-use crate::training::optimiser::scalar;
+use crate::training::optimizer::scalar;
 
 /// `[rows][columns]`.
 type Rows = Vec<Vec<f64>>;

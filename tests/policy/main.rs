@@ -66,7 +66,7 @@ fn errors_at_each_width_are_the_recorded_ones() {
             (error / recorded - 1.0).abs() < 0.1,
             "{width}: {error} for {recorded}"
         );
-        // Of a quantised policy's tokens many are off by one; with the same widths fewer are.
+        // Of a quantized policy's tokens many are off by one; with the same widths fewer are.
         let of_recorded = agreement(&tokens, ROLLOUTS.tokens(width).unwrap());
         assert!(
             of_recorded > 0.6 || width == Precision::A2,
@@ -80,7 +80,7 @@ fn errors_at_each_width_are_the_recorded_ones() {
 }
 
 #[test]
-fn the_unquantised_policy_gives_the_recorded_tokens() {
+fn the_unquantized_policy_gives_the_recorded_tokens() {
     let plain = plain_policy::PlainPolicy::new(&CHECKPOINT);
     let tokens: Vec<Tokens> = ROLLOUTS
         .input

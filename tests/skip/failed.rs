@@ -30,7 +30,7 @@ fn failed(call: Call, of_them: usize, say: f64) -> (Broken, StepReport) {
         skipper.step(&mut stack, &mut action).unwrap();
     }
     let last = skipper.report();
-    assert!((last.layers_run, last.verdict) == (2, Verdict::Passed) && last.judgement != NONE);
+    assert!((last.layers_run, last.verdict) == (2, Verdict::Passed) && last.judgment != NONE);
     stack.calls.clear();
     stack.p[1] = 0.25;
     (stack.say, stack.fail) = (Some(say), Some((call, of_them)));
@@ -82,7 +82,7 @@ fn in_the_first_pass_all_from_the_failure_on_is_not_reached() {
         assert!(report.fates[known..].iter().all(|&f| f == Fate::NotReached));
         assert_eq!(report.layers_run, ran, "{call:?}");
         assert_eq!(
-            (report.verdict, report.judgement),
+            (report.verdict, report.judgment),
             (Verdict::NotReached, NONE)
         );
     }
@@ -103,7 +103,7 @@ fn in_the_second_pass_it_has_run_again_and_its_layers_count() {
         assert_eq!(report.layers_run, ran, "{call:?}");
         assert_eq!(report.verdict, Verdict::RanAgain);
         // Of the first pass: why it ran again.
-        assert!(report.judgement.drops && report.judgement.delta < -5.0);
+        assert!(report.judgment.drops && report.judgment.delta < -5.0);
     }
     // Layer 2 runs in the second pass only.
     let (_, report) = failed(Call::Run(2), 0, 5.0);
@@ -124,6 +124,6 @@ fn actions_that_are_not_finite_have_no_verdict() {
         (report.layers_run, report.verdict),
         (6, Verdict::NotReached)
     );
-    assert_eq!(report.judgement, NONE);
+    assert_eq!(report.judgment, NONE);
     assert!(report.fates.iter().all(|fate| fate.ran()));
 }

@@ -109,7 +109,7 @@ fn the_action_of_the_second_pass_enters_the_history() {
     let whole = (0..3).fold(2.9, layer);
     assert_eq!(action, [whole; 7]);
     let expected = -(7.0 * (whole - first).powi(2)).sqrt();
-    assert!((report.judgement.continuity - expected).abs() < 1e-12);
+    assert!((report.judgment.continuity - expected).abs() < 1e-12);
     assert!((skipper.guide().continuity().value() - expected).abs() < 1e-12);
 }
 

@@ -30,11 +30,11 @@ fn skipping(
 }
 
 /// The recorded tokens are f32 on BF16 weights; here activations are rounded to BF16 between the layers. Bounds with room: 1,779
-/// tokens are equal, most others are neighbours.
+/// tokens are equal, most others are neighbors.
 #[test]
-fn the_unquantised_policy_is_the_recorded_one() {
+fn the_unquantized_policy_is_the_recorded_one() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
-    let mut policy = Policy::unquantised(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
+    let mut policy = Policy::unquantized(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
     let (mut equal, mut near) = (0, 0);
     for row in 0..300 {
         let input = &rollouts.input[row];
@@ -60,7 +60,7 @@ fn controllers_decide() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
     let cpu = Cpu::new().unwrap();
     let mut policies = [
-        Policy::unquantised(&checkpoint, cpu.clone(), 1).unwrap(),
+        Policy::unquantized(&checkpoint, cpu.clone(), 1).unwrap(),
         Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap(),
     ];
     for policy in &mut policies {

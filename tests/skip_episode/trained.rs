@@ -63,7 +63,7 @@ fn off(before: &[f32], after: &[f32], added: &[f64]) -> f64 {
 #[test]
 fn the_networks_are_the_trained_ones() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
-    let mut policy = Policy::unquantised(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
+    let mut policy = Policy::unquantized(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
     let shape = (policy.blocks(), policy.width());
     let width = StepWidth::Fixed(Precision::A8);
     for name in ["skip", "skip_no_static", "skip_exit"] {

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use w4ax::reference::{matmul_f64, mirror};
 use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
 
-/// Both without a sanitiser; one each with: they differ in one engine of three, and the builds take minutes.
+/// Both without a sanitizer; one each with: they differ in one engine of three, and the builds take minutes.
 pub fn architectures(variant: Variant) -> &'static [u32] {
     match variant {
         Variant::Plain => &[800, 900],

@@ -1,4 +1,4 @@
-//! Drives the runner processes of `kernels/emulate`: the kernels' own sources as host code, one process for each sanitiser.
+//! Drives the runner processes of `kernels/emulate`: the kernels' own sources as host code, one process for each sanitizer.
 //!
 //! `kernels/emulate/build` makes the runners; the protocol is written in `kernels/emulate/runner.cpp`.
 #![allow(dead_code)] // Each test binary takes its part.
@@ -198,7 +198,7 @@ impl Answer {
     }
 }
 
-/// A runner process; started again after a sanitiser's report has ended it.
+/// A runner process; started again after a sanitizer's report has ended it.
 pub struct Runner {
     program: PathBuf,
     process: Option<Process>,
@@ -224,7 +224,7 @@ impl Runner {
     /// Runs one case.
     ///
     /// # Errors
-    /// The emulator's text, or the sanitiser's report.
+    /// The emulator's text, or the sanitizer's report.
     pub fn run(&mut self, case: &Case) -> Result<Answer, String> {
         let program = &self.program;
         let process = self.process.get_or_insert_with(|| Process::start(program));

@@ -1,4 +1,4 @@
-//! The policy unquantised: BF16 weights, f32 arithmetic, loops as the data's README describes it.
+//! The policy unquantized: BF16 weights, f32 arithmetic, loops as the data's README describes it.
 
 use crate::robot::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use crate::robot::hidden::EPS;
@@ -11,7 +11,7 @@ struct Plain {
     data: Vec<f32>,
 }
 
-/// An unquantised policy.
+/// An unquantized policy.
 pub struct PlainPolicy {
     inp: Plain,
     blocks: Vec<Block<Plain>>,

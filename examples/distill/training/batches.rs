@@ -12,7 +12,7 @@ use crate::robot::rollouts::{INPUT, OBS};
 /// How a row is disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Disturb {
-    /// The median standard deviation of the noise on normalised observations; a row's own is this times exp(.7 N(0, 1)).
+    /// The median standard deviation of the noise on normalized observations; a row's own is this times exp(.7 N(0, 1)).
     pub noise: f64,
     /// The share of rows that are moved towards the next step of their episode, by a uniform share of the way.
     pub between: f64,
@@ -33,7 +33,7 @@ pub fn generator(seed: u64, stage: usize, step: usize) -> ChaCha8Rng {
     rng
 }
 
-/// The policy's input of rows: normalised observations within +-5, and the task.
+/// The policy's input of rows: normalized observations within +-5, and the task.
 pub fn inputs(checkpoint: &Checkpoint, dataset: &Dataset, rows: &[usize]) -> Vec<[f32; INPUT]> {
     let input = |&row: &usize| {
         let mut input = [0.0; INPUT];

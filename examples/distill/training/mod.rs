@@ -8,7 +8,7 @@ pub mod evaluate;
 pub mod frozen;
 pub mod losses;
 pub mod networks;
-pub mod optimiser;
+pub mod optimizer;
 pub mod plan;
 pub mod similarity;
 pub mod state;

@@ -12,7 +12,7 @@ use w4ax::{Error, file};
 
 use super::Result;
 use super::networks::Parameters;
-use super::optimiser::Optimiser;
+use super::optimizer::Optimizer;
 use super::plan::Plan;
 
 const FORMAT: &str = "w4ax-distill";
@@ -24,8 +24,8 @@ pub struct Progress {
     pub stage: usize,
     /// Steps of the stage that are done.
     pub step: usize,
-    /// Steps that the optimiser has done.
-    pub optimiser_steps: usize,
+    /// Steps that the optimizer has done.
+    pub optimizer_steps: usize,
     /// By stage: the mean loss of the last steps.
     pub losses: [Option<f64>; 2],
     /// By stage: time taken, over all runs.
@@ -36,15 +36,15 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`Error::Io`]; candle's.
-pub fn save(path: &Path, plan: &Plan, progress: &Progress, optimiser: &Optimiser) -> Result<()> {
-    let values: Parameters = (optimiser.vars.iter())
+pub fn save(path: &Path, plan: &Plan, progress: &Progress, optimizer: &Optimizer) -> Result<()> {
+    let values: Parameters = (optimizer.vars.iter())
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
         .collect();
     let parts = [
         ("value", &values),
-        ("first", &optimiser.first),
-        ("second", &optimiser.second),
-        ("average", &optimiser.average),
+        ("first", &optimizer.first),
+        ("second", &optimizer.second),
+        ("average", &optimizer.average),
     ];
     let mut tensors = Vec::new();
     for (part, parameters) in parts {
@@ -70,12 +70,12 @@ pub fn save(path: &Path, plan: &Plan, progress: &Progress, optimiser: &Optimiser
     Ok(file::write_atomically(path, &bytes)?)
 }
 
-/// Reads a training into `optimiser`, which has the plan's parameters.
+/// Reads a training into `optimizer`, which has the plan's parameters.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] for a truncated or foreign file, one of another plan, progress beyond the plan's, a tensor of another type or shape, one
 /// too many, a value that is not finite; [`Error::MissingTensor`].
-pub fn load(path: &Path, plan: &Plan, optimiser: &mut Optimiser) -> Result<Progress> {
+pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progress> {
     let name = path.display().to_string();
     let bad = |reason: String| Error::Format {
         file: name.clone(),
@@ -108,7 +108,7 @@ pub fn load(path: &Path, plan: &Plan, optimiser: &mut Optimiser) -> Result<Progr
     let done: usize = plan.steps.iter().take(progress.stage).sum::<usize>() + progress.step;
     if progress.stage > 1
         || progress.step > plan.steps[progress.stage]
-        || progress.optimiser_steps > done
+        || progress.optimizer_steps > done
     {
         return Err(bad(format!("`progress` is beyond the plan: {progress:?}")).into());
     }
@@ -134,16 +134,16 @@ pub fn load(path: &Path, plan: &Plan, optimiser: &mut Optimiser) -> Result<Progr
         Ok(Tensor::from_vec(values, like.dims(), &Device::Cpu)?)
     };
     let mut values: BTreeMap<String, Tensor> = BTreeMap::new();
-    for (name, var) in &optimiser.vars {
+    for (name, var) in &optimizer.vars {
         let like = var.as_tensor();
         values.insert(name.clone(), read("value", name, like)?);
-        optimiser
+        optimizer
             .first
             .insert(name.clone(), read("first", name, like)?);
-        optimiser
+        optimizer
             .second
             .insert(name.clone(), read("second", name, like)?);
-        optimiser
+        optimizer
             .average
             .insert(name.clone(), read("average", name, like)?);
     }
@@ -151,10 +151,10 @@ pub fn load(path: &Path, plan: &Plan, optimiser: &mut Optimiser) -> Result<Progr
         return Err(bad(format!("the training has no tensor `{name}`")).into());
     }
     for (name, value) in values {
-        let var: &Var = &optimiser.vars[&name];
+        let var: &Var = &optimizer.vars[&name];
         debug_assert_eq!(value.dtype(), DType::F32);
         var.set(&value)?;
     }
-    optimiser.steps = progress.optimiser_steps;
+    optimizer.steps = progress.optimizer_steps;
     Ok(progress)
 }

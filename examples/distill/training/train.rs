@@ -12,7 +12,7 @@ use super::batches::{self, Pool, generator};
 use super::frozen::Frozen;
 use super::losses::{self, Teacher};
 use super::networks::{self, Networks, Parameters, Sizes};
-use super::optimiser::{Optimiser, scalar};
+use super::optimizer::{Optimizer, scalar};
 use super::plan::Plan;
 use super::state::{self, Progress};
 use super::{Failure, Result};
@@ -53,7 +53,7 @@ impl Trainer<'_> {
     /// Trains to the end, or for `limit` steps: then there is nothing yet, but a checkpoint. `report` is told of every step, once it is done.
     ///
     /// # Errors
-    /// As [`state::load`], [`state::save`], [`Optimiser::step`]; [`Failure::Diverged`]; candle's.
+    /// As [`state::load`], [`state::save`], [`Optimizer::step`]; [`Failure::Diverged`]; candle's.
     pub fn run(
         &self,
         limit: Option<usize>,
@@ -68,10 +68,10 @@ impl Trainer<'_> {
         let mut rng = generator(plan.seed, FIRST_WEIGHTS, 0);
         let exit = plan.exit.is_some();
         let vars = networks::initial(self.layers, exit, sizes, DType::F32, &mut rng)?;
-        let mut optimiser = Optimiser::new(vars)?;
+        let mut optimizer = Optimizer::new(vars)?;
         let mut progress = Progress::default();
         if self.checkpoint.exists() {
-            progress = state::load(self.checkpoint, plan, &mut optimiser)?;
+            progress = state::load(self.checkpoint, plan, &mut optimizer)?;
         }
 
         let mut left = limit.unwrap_or(usize::MAX);
@@ -81,36 +81,36 @@ impl Trainer<'_> {
                 if stage == 1 {
                     break;
                 }
-                optimiser.restart()?;
-                (progress.stage, progress.step, progress.optimiser_steps) = (1, 0, 0);
+                optimizer.restart()?;
+                (progress.stage, progress.step, progress.optimizer_steps) = (1, 0, 0);
                 continue;
             }
             if left == 0 {
-                state::save(self.checkpoint, plan, &progress, &optimiser)?;
+                state::save(self.checkpoint, plan, &progress, &optimizer)?;
                 return Ok(None);
             }
             let begin = Instant::now();
-            let loss = self.step(stage, progress.step, &mut optimiser)?;
+            let loss = self.step(stage, progress.step, &mut optimizer)?;
             let mean =
                 progress.losses[stage].map_or(loss, |mean| KEEP * mean + (1.0 - KEEP) * loss);
             progress.losses[stage] = Some(mean);
             progress.seconds[stage] += begin.elapsed().as_secs_f64();
             progress.step += 1;
-            progress.optimiser_steps = optimiser.steps;
+            progress.optimizer_steps = optimizer.steps;
             left -= 1;
             report(&progress);
             if progress.step.is_multiple_of(self.every) {
-                state::save(self.checkpoint, plan, &progress, &optimiser)?;
+                state::save(self.checkpoint, plan, &progress, &optimizer)?;
             }
         }
         Ok(Some(Trained {
-            networks: Networks(optimiser.average).rounded()?,
+            networks: Networks(optimizer.average).rounded()?,
             progress,
         }))
     }
 
     /// One step; its loss.
-    fn step(&self, stage: usize, step: usize, optimiser: &mut Optimiser) -> Result<f64> {
+    fn step(&self, stage: usize, step: usize, optimizer: &mut Optimizer) -> Result<f64> {
         let plan = self.plan;
         let mut rng = generator(plan.seed, stage, step);
         let drawn = losses::draw(self.layers, &mut rng);
@@ -118,7 +118,7 @@ impl Trainer<'_> {
         let parts: Vec<Result<(f64, Parameters)>> = self.threads.install(|| {
             let parts = rows.par_chunks(plan.batch / plan.parts);
             parts
-                .map(|rows| self.gradients(stage, rows, &drawn, optimiser))
+                .map(|rows| self.gradients(stage, rows, &drawn, optimizer))
                 .collect()
         });
         // In order, so that the sum is the same with any number of threads.
@@ -141,7 +141,7 @@ impl Trainer<'_> {
             return Err(Failure::Diverged { stage, step, loss });
         }
         let rate = plan.rate_at(step, plan.steps[stage]);
-        optimiser.step(&sum, rate, plan.clip)?;
+        optimizer.step(&sum, rate, plan.clip)?;
         Ok(loss)
     }
 
@@ -151,10 +151,10 @@ impl Trainer<'_> {
         stage: usize,
         rows: &[[f32; INPUT]],
         drawn: &[usize],
-        optimiser: &Optimiser,
+        optimizer: &Optimizer,
     ) -> Result<(f64, Parameters)> {
         let (frozen, layers, weights) = (self.frozen, self.layers, self.plan.weights);
-        let networks = Networks::of(&optimiser.vars);
+        let networks = Networks::of(&optimizer.vars);
         let teacher = Teacher::of(frozen, &batches::tensor(rows, DType::F32)?)?;
         let loss = match (stage, self.plan.exit) {
             (0, exit) => losses::stage_1(&networks, layers, exit, &teacher)?,
@@ -165,7 +165,7 @@ impl Trainer<'_> {
         let gradient = |(name, var): (&String, &candle_core::Var)| {
             Some((name.clone(), store.get(var)?.detach()))
         };
-        let gradients = optimiser.vars.iter().filter_map(gradient).collect();
+        let gradients = optimizer.vars.iter().filter_map(gradient).collect();
         Ok((scalar(&loss)?, gradients))
     }
 }

@@ -1,5 +1,5 @@
 // Planted faults, each of which has to be caught by the builds that can see it; and the same kernel without one, which has to
-// pass under every build and seed. Each run is a process of its own: a sanitiser's report ends it.
+// pass under every build and seed. Each run is a process of its own: a sanitizer's report ends it.
 //
 //   faults            all of them, with 8 seeds each; prints the table, fails if it is not as good as `expectations` says
 //   faults NAME SEED  one run, with everything it prints
@@ -127,7 +127,7 @@ struct Case {
 Case const cases[] = {
     {"none", run_gemm_fault, mini::none, 0, 0, 0},
     {"dependent launch, right", run_dependent_case, int(Dependence::right), 0, 0, 0},
-    {"barrier missing after quantising", run_gemm_fault, mini::no_barrier_after_quantising, 8, 8, 8},
+    {"barrier missing after quantizing", run_gemm_fault, mini::no_barrier_after_quantizing, 8, 8, 8},
     {"barrier missing at the loop's top", run_gemm_fault, mini::no_barrier_at_loop_top, 1, 1, 8},
     {"cp.async: no wait", run_gemm_fault, mini::no_wait, 8, 8, 8},
     {"cp.async: wait off by one", run_gemm_fault, mini::wait_off_by_one, 1, 8, 1},
@@ -205,7 +205,7 @@ int main(int count, char** values) {
     return 2;
   }
   std::string const build = w4ax_emulate_sanitizer();
-  std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitiser, result, crash)\n", "fault", kSeeds, build.c_str());
+  std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitizer, result, crash)\n", "fault", kSeeds, build.c_str());
   for (Case const& one : cases) {
     int by[5] = {};
     std::string first;

@@ -1,8 +1,8 @@
 // A small W4A8 GEMM in w4ax's tile layout, with a place for each planted fault: what a prefill kernel does (cp.async stages,
-// quantising in shared memory, ldmatrix, mma, rescale) in the least code. With `none` it is right. It belongs to the tests: the
+// quantizing in shared memory, ldmatrix, mma, rescale) in the least code. With `none` it is right. It belongs to the tests: the
 // real kernels have no such places.
 //
-// y[M,N] = dequantised(u8(x)[M,K]) * (s4 w)[N,K]^T; activations by group of 64 along K, weights symmetric.
+// y[M,N] = dequantized(u8(x)[M,K]) * (s4 w)[N,K]^T; activations by group of 64 along K, weights symmetric.
 // A block makes 64 channels x 16 tokens with four warps; weights are the A operand, tokens the B operand.
 #pragma once
 
@@ -14,7 +14,7 @@ using namespace cute;
 
 enum Fault : int {
   none,
-  no_barrier_after_quantising,
+  no_barrier_after_quantizing,
   no_barrier_at_loop_top,
   no_wait,
   wait_off_by_one,
@@ -125,7 +125,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
     }
     if (F != no_commit) cp_async_fence();
 
-    // Quantise: 8 threads a token, 8 neighbouring k each.
+    // Quantize: 8 threads a token, 8 neighboring k each.
     int const token = thread / 8, chunk = thread % 8;
     float v[8], low = 0, high = 0;
     for (int i = 0; i < 8; ++i) {
@@ -156,7 +156,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
     } else if (F == barrier_in_branch) {
       if (warp < 2) __syncthreads();
       else __syncthreads();
-    } else if (F != no_barrier_after_quantising) {
+    } else if (F != no_barrier_after_quantizing) {
       __syncthreads();
     }
 

@@ -1,7 +1,7 @@
-// The shortcuts of kernels/quantise.cuh against the arithmetic of src/numerics.rs as it is written there: divisions, clamps.
+// The shortcuts of kernels/quantize.cuh against the arithmetic of src/numerics.rs as it is written there: divisions, clamps.
 #include "test.h"
 
-#include "../../quantise.cuh"
+#include "../../quantize.cuh"
 
 #include <cmath>
 
@@ -29,7 +29,7 @@ void check_divisions(int levels) {
 void check_group(std::uint32_t hi, std::uint32_t minus_lo, int levels, test::Random& numbers) {
   float const high = from_bits(hi << 16), minus_low = from_bits(minus_lo << 16);
   float const step = high / float(levels) + minus_low / float(levels);
-  Quantiser const q = quantiser_of(hi | minus_lo << 16, levels);
+  Quantizer const q = quantizer_of(hi | minus_lo << 16, levels);
   if (hi >= kInfinity || minus_lo >= kInfinity) {
     test::expect(std::isnan(q.scale), "what is not finite has no scale");
     return;
@@ -84,5 +84,5 @@ int main() {
       }
     }
   }
-  return test::finish("quantise");
+  return test::finish("quantize");
 }

@@ -88,7 +88,7 @@ struct Product<'a> {
     choice: Choice,
 }
 
-/// Activations to quantise, checked like a [`Product`].
+/// Activations to quantize, checked like a [`Product`].
 struct Pack {
     x: usize,
     x_stride: usize,

@@ -1,4 +1,4 @@
-//! Activations that are quantised once, for several GEMMs.
+//! Activations that are quantized once, for several GEMMs.
 
 use std::ffi::c_void;
 

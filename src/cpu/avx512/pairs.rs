@@ -61,7 +61,7 @@ impl Decoder {
         }
     }
 
-    /// `qw - zw` in BF16 of nibbles j (to the high half) and j + 4, which are neighbouring k.
+    /// `qw - zw` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring k.
     ///
     /// # Safety
     /// The machine has the instruction set.

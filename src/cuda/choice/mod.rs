@@ -69,7 +69,7 @@ impl ChipChoices {
         };
         args.family = row.family.code();
         args.tile = asked.tile.unwrap_or(row.tile);
-        // At a latched width only the kernels' library knows which of its kernels quantise.
+        // At a latched width only the kernels' library knows which of its kernels quantize.
         let open = asked.fused.is_none() && args.mode == ffi::W4AXK_MODE_AUTO;
         if row.mode == Mode::Fused && open && !latched && !bf16 {
             args.mode = mode_code(false, true);

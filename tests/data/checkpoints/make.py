@@ -5,7 +5,7 @@
     make.py FOLDER --act-order    compressed_tensors_act_order alone, under the last version that wrote it
 
 README.md beside this file has the versions and how to install them. A case is a folder with a configuration, one or more
-safetensors files, and expected.safetensors: the tool's own dequantised values, `[N, K]`, in the type in which it multiplies.
+safetensors files, and expected.safetensors: the tool's own dequantized values, `[N, K]`, in the type in which it multiplies.
 """
 import importlib.util
 import json
@@ -57,7 +57,7 @@ def linear(n, k, seed, bias=False):
 
 
 def grid(weight, group, seed, sym, lowest=0):
-    """Scales and zero points `[N, K/g]` that a min-max quantiser would choose, with zero points down to `lowest`."""
+    """Scales and zero points `[N, K/g]` that a min-max quantizer would choose, with zero points down to `lowest`."""
     n, k = weight.shape
     size = k if group == -1 else group
     groups = -(-k // size)
@@ -70,7 +70,7 @@ def grid(weight, group, seed, sym, lowest=0):
 
 
 def plain():
-    """Tensors that no quantiser touches."""
+    """Tensors that no quantizer touches."""
     return {
         "lm_head.weight": torch.randn(8, 16, generator=rng(90)).bfloat16(),
         "model.norm.weight": torch.randn(17, generator=rng(91)).bfloat16(),
@@ -97,7 +97,7 @@ def make_awq():
     for name, n, k, seed in [("model.a", 32, 192, 1), ("model.b", 64, 64, 2)]:
         layer = linear(n, k, seed, bias=name == "model.a")
         scales, zeros = grid(layer.weight.data, 64, seed, sym=False)
-        # What the quantiser hands on: the weight rounded to the grid.
+        # What the quantizer hands on: the weight rounded to the grid.
         wide, zero = scales.repeat_interleave(64, 1), zeros.repeat_interleave(64, 1)
         codes = (layer.weight.data / wide + zero).round().clamp(0, 15)
         layer.weight.data = (codes - zero) * wide

@@ -1,19 +1,19 @@
-//! The optimiser: its arithmetic, and what it refuses.
+//! The optimizer: its arithmetic, and what it refuses.
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
 
 use crate::training::Failure;
-use crate::training::optimiser::Optimiser;
+use crate::training::optimizer::Optimizer;
 
 #[test]
-fn the_optimiser_is_candles_adamw() {
+fn the_optimizer_is_candles_adamw() {
     let value = Tensor::new(&[0.3f32, -1.2, 2.0], &Device::Cpu).unwrap();
     let (ours, theirs) = (
         Var::from_tensor(&value).unwrap(),
         Var::from_tensor(&value).unwrap(),
     );
-    let mut optimiser = Optimiser::new([("a".to_owned(), ours.clone())].into()).unwrap();
+    let mut optimizer = Optimizer::new([("a".to_owned(), ours.clone())].into()).unwrap();
     let params = ParamsAdamW {
         lr: 0.01,
         weight_decay: 0.0,
@@ -29,7 +29,7 @@ fn the_optimiser_is_candles_adamw() {
         };
         let gradients = loss(&ours).backward().unwrap();
         let gradients = [("a".to_owned(), gradients.get(&ours).unwrap().clone())].into();
-        optimiser.step(&gradients, 0.01, f64::INFINITY).unwrap();
+        optimizer.step(&gradients, 0.01, f64::INFINITY).unwrap();
         adamw.backward_step(&loss(&theirs)).unwrap();
         assert_eq!(
             ours.to_vec1::<f32>().unwrap(),
@@ -37,7 +37,7 @@ fn the_optimiser_is_candles_adamw() {
         );
     }
     // Clipped: the direction of a first step is the gradient's sign, its moment tells its size.
-    let mut clipped = Optimiser::new([("a".to_owned(), ours)].into()).unwrap();
+    let mut clipped = Optimizer::new([("a".to_owned(), ours)].into()).unwrap();
     let gradient = Tensor::new(&[3f32, 0.0, 4.0], &Device::Cpu).unwrap();
     clipped
         .step(&[("a".to_owned(), gradient)].into(), 0.01, 1.0)
@@ -57,21 +57,21 @@ fn the_optimiser_is_candles_adamw() {
 fn gradients_that_are_no_numbers_are_refused_and_nothing_moves() {
     let value = Tensor::new(&[0.3f32, -1.2], &Device::Cpu).unwrap();
     let var = Var::from_tensor(&value).unwrap();
-    let mut optimiser = Optimiser::new([("a".to_owned(), var)].into()).unwrap();
+    let mut optimizer = Optimizer::new([("a".to_owned(), var)].into()).unwrap();
     let mut step = |gradient: [f32; 2]| {
         let gradient = Tensor::new(&gradient, &Device::Cpu).unwrap();
-        let done = optimiser.step(&[("a".to_owned(), gradient)].into(), 0.01, 1.0);
+        let done = optimizer.step(&[("a".to_owned(), gradient)].into(), 0.01, 1.0);
         let bits = |x: &Tensor| {
             let values = x.to_vec1::<f32>().unwrap();
             values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let state = [
-            bits(&optimiser.vars["a"]),
-            bits(&optimiser.first["a"]),
-            bits(&optimiser.second["a"]),
-            bits(&optimiser.average["a"]),
+            bits(&optimizer.vars["a"]),
+            bits(&optimizer.first["a"]),
+            bits(&optimizer.second["a"]),
+            bits(&optimizer.average["a"]),
         ];
-        (done, optimiser.steps, state)
+        (done, optimizer.steps, state)
     };
     let (done, steps, before) = step([1.0, -2.0]);
     done.unwrap();

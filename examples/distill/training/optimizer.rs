@@ -15,7 +15,7 @@ const EPS: f64 = 1e-8;
 const KEEP: f64 = 0.998;
 
 /// Variables with their moments and their running average.
-pub struct Optimiser {
+pub struct Optimizer {
     /// By name.
     pub vars: BTreeMap<String, Var>,
     /// Of the gradients.
@@ -28,7 +28,7 @@ pub struct Optimiser {
     pub steps: usize,
 }
 
-impl Optimiser {
+impl Optimizer {
     /// No steps done.
     ///
     /// # Errors
