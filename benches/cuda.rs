@@ -48,7 +48,7 @@ mod tiles;
 use clap::Parser;
 use std::process::ExitCode;
 use w4ax::cuda::{Family, GemmOptions, Problem};
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 /// `[N, K]`: attention's projections, q, k and v in one, gate and up in one, down.
 const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 4096), (4096, 11008)];
@@ -115,14 +115,14 @@ fn shape(text: &str) -> Result<(usize, usize), String> {
 fn cases(args: &Args, (n, k): (usize, usize), grouping: Grouping) -> Vec<Problem> {
     let mut cases = Vec::new();
     for &m in &args.m {
-        for precision in Precision::ALL {
-            let quantized = precision != Precision::Bf16;
+        for width in Width::ALL {
+            let quantized = width != Width::Bf16;
             let mut put = |packed, options| {
                 let case = Problem {
                     m,
                     n,
                     k,
-                    precision,
+                    width,
                     latched: false,
                     grouping,
                     packed,

@@ -7,7 +7,7 @@ use w4ax::dispatch::{
     ACTION_DIM, Action, DispatchConfig, Dispatcher, Kinematics, MAX_WINDOW, MotionScale, Thresholds,
 };
 use w4ax::skip::{Guide, LayerStack, Layers, SkipConfig, Skipper};
-use w4ax::{Precision, WidthFlag};
+use w4ax::{Width, WidthFlag};
 
 /// An arm that swings and slows down, so that all widths come up.
 fn actions() -> Vec<Action> {
@@ -143,7 +143,7 @@ fn dispatch(c: &mut Criterion) {
     });
 
     c.bench_function("flag: store", |b| {
-        b.iter(|| flag.store(black_box(7), black_box(Precision::A4)))
+        b.iter(|| flag.store(black_box(7), black_box(Width::A4)))
     });
     c.bench_function("flag: load", |b| {
         b.iter(|| black_box(&flag).load(black_box(7)))

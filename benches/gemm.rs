@@ -5,7 +5,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use half::bf16;
 use std::hint::black_box;
 use w4ax::cpu::{Cpu, Isa, Serial};
-use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize};
+use w4ax::{Grouping, MatMut, MatRef, Quantize, Width};
 
 const N: usize = 4096;
 const K: usize = 4096;
@@ -49,12 +49,12 @@ fn gemm(c: &mut Criterion) {
             let mut y = vec![bf16::ZERO; m * N];
             let mut workspace = cpu.workspace(m, K);
             group.throughput(Throughput::Elements((m * N * K) as u64));
-            for precision in Precision::ALL {
-                group.bench_function(BenchmarkId::new(precision.to_string(), m), |b| {
+            for width in Width::ALL {
+                group.bench_function(BenchmarkId::new(width.to_string(), m), |b| {
                     b.iter(|| {
                         let x = MatRef::new(black_box(&x), m, K)?;
                         let y = MatMut::new(&mut y, m, N)?;
-                        cpu.gemm(x, &weight, precision, None, y, &mut workspace)
+                        cpu.gemm(x, &weight, width, None, y, &mut workspace)
                     });
                 });
             }

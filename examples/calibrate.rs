@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use w4ax::calibrate::{Report, Settings, calibrate};
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Action;
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 #[path = "robot/mod.rs"]
 mod robot;
@@ -100,7 +100,7 @@ fn run(args: &Args) -> Result<()> {
 /// `[width][steps]`: the actions of the recorded tokens.
 fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
     let mut at_width = [const { Vec::new() }; 4];
-    for (to, width) in at_width.iter_mut().zip(Precision::ALL) {
+    for (to, width) in at_width.iter_mut().zip(Width::ALL) {
         let tokens = rollouts.tokens(width).ok_or_else(|| Error::MissingTensor {
             file: file.display().to_string(),
             name: "tok_w4a16 and those of the other widths".into(),
@@ -116,7 +116,7 @@ fn computed(rollouts: &Rollouts, policy: &Path) -> Result<(Vec<String>, [Vec<Act
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, rollouts.len())?;
     let mut tokens = vec![Tokens::default(); rollouts.len()];
     let mut at_width = [const { Vec::new() }; 4];
-    for (to, width) in at_width.iter_mut().zip(Precision::ALL) {
+    for (to, width) in at_width.iter_mut().zip(Width::ALL) {
         policy.forward_rows(&rollouts.input, width, &mut tokens)?;
         *to = actions(&tokens);
     }

@@ -61,7 +61,7 @@ constexpr uint32_t kPackedFromM = 3;
 bool is_reader(uint32_t family) { return family <= W4AXK_WGMMA && family != W4AXK_PLAIN; }
 
 // What quantize_pack writes for a GEMM of that family. A latched width may be the widest.
-PackedLayout codes_layout(w4axk_family family, uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
+ActivationLayout codes_layout(w4axk_family family, uint32_t m, uint32_t k, uint32_t width, uint32_t group) {
     if (family == W4AXK_WGMMA) return cores_layout(m, k, group);
     return packed_layout(m, k, width == W4AXK_LATCHED ? uint32_t(W4AXK_A8) : width, group);
 }

@@ -63,7 +63,7 @@ W4AX_HOST_DEVICE constexpr int zero_of(TokenGroup const& t) { return int(t.zero_
 W4AX_HOST_DEVICE constexpr int sum_of(TokenGroup const& t) { return int(t.zero_and_sum >> 8); }
 
 // The two parts of packed activations, in bytes from their start.
-struct PackedLayout {
+struct ActivationLayout {
     uint64_t token_groups;
     uint64_t bytes;
 };
@@ -76,14 +76,14 @@ W4AX_HOST_DEVICE constexpr uint64_t packed_token_groups(uint64_t m_tiles, uint64
 constexpr int kFactorBytes = 3 * kTileM * 4;
 
 // Packed as core matrices.
-inline PackedLayout cores_layout(uint64_t m, uint64_t k, uint64_t group) {
+inline ActivationLayout cores_layout(uint64_t m, uint64_t k, uint64_t group) {
     uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
     uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, 8);
     uint64_t const beside = group ? (k + group - 1) / group * kFactorBytes : kTileM * sizeof(TokenGroup);
     return {token_groups, token_groups + m_tiles * beside};
 }
 
-inline PackedLayout packed_layout(uint64_t m, uint64_t k, uint64_t bits, uint64_t group) {
+inline ActivationLayout packed_layout(uint64_t m, uint64_t k, uint64_t bits, uint64_t group) {
     uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
     uint64_t const groups = group ? (k + group - 1) / group : 1;
     uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, bits);

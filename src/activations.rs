@@ -2,7 +2,7 @@
 
 use crate::numerics::{TokenGroup, quantize_group};
 use crate::weights::MAX_PER_CHANNEL_K;
-use crate::{Error, Grouping, MatRef, Precision, Result};
+use crate::{Error, Grouping, MatRef, Result, Width};
 use half::bf16;
 
 /// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
@@ -11,11 +11,11 @@ use half::bf16;
 /// ```
 /// use half::bf16;
 /// use w4ax::activations::QuantizedActivations;
-/// use w4ax::{Grouping, MatRef, Precision};
+/// use w4ax::{Grouping, MatRef, Width};
 /// # fn main() -> w4ax::Result<()> {
 /// let x = [-1.0, 0.0, 0.5, 2.0].map(bf16::from_f32); // A token of four inputs,
 /// let x = MatRef::new(&x, 1, 4)?;
-/// let quantized = QuantizedActivations::new(x, Precision::A2, Grouping::G32)?; // in four levels.
+/// let quantized = QuantizedActivations::new(x, Width::A2, Grouping::G32)?; // in four levels.
 /// assert_eq!((quantized.groups()[0].scale, quantized.groups()[0].zero), (1.0, 1));
 /// assert_eq!(quantized.values(), [0, 1, 1, 3]);
 /// assert_eq!(quantized.dequantize(), [-1.0, 0.0, 0.0, 2.0]);
@@ -35,12 +35,12 @@ impl QuantizedActivations {
     /// Quantizes `x[M, K]` to 2, 4 or 8 bits.
     ///
     /// # Errors
-    /// [`Error::Range`] for [`Precision::Bf16`], which is not quantized; for K = 0, and for more inputs per channel than
+    /// [`Error::Range`] for [`Width::Bf16`], which is not quantized; for K = 0, and for more inputs per channel than
     /// [`MAX_PER_CHANNEL_K`], whose sums could overflow.
-    pub fn new(x: MatRef<'_, bf16>, precision: Precision, grouping: Grouping) -> Result<Self> {
-        let qmax = precision.qmax().ok_or_else(|| Error::Range {
-            what: "precision of quantized activations",
-            value: precision.to_string(),
+    pub fn new(x: MatRef<'_, bf16>, width: Width, grouping: Grouping) -> Result<Self> {
+        let qmax = width.qmax().ok_or_else(|| Error::Range {
+            what: "width of quantized activations",
+            value: width.to_string(),
             range: "a2, a4, a8",
         })?;
         let (m, k) = (x.rows(), x.cols());

@@ -8,7 +8,7 @@
 pub enum Error {
     /// A width other than 2, 4, 8 and 16.
     #[error("{0} is no activation width: the widths are 2, 4, 8 and 16 bits")]
-    Width(u32),
+    UnsupportedWidth(u32),
 
     /// Two shapes that must agree do not, or a shape is not possible.
     #[error("{what}: expected {expected}, got {got}")]
@@ -129,7 +129,7 @@ pub enum Error {
 
     /// Something on another device, or ordered by another stream, than the call that it was given to.
     #[error("{what}: expected {expected}, got {got}")]
-    Place {
+    DeviceMismatch {
         /// What is in the wrong place.
         what: &'static str,
         /// Where it must be.
@@ -158,7 +158,7 @@ pub enum Error {
 
     /// A call that does not come where it belongs: a step that is begun twice, say.
     #[error("{call}: {reason}")]
-    Order {
+    InvalidState {
         /// Which call.
         call: &'static str,
         /// What stands in its way.
@@ -167,7 +167,7 @@ pub enum Error {
 
     /// There is not the memory, or a size does not fit the address space.
     #[error("no memory for {what}")]
-    Memory {
+    OutOfMemory {
         /// What was to be allocated, with its sizes.
         what: String,
     },

@@ -9,7 +9,7 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Precision;
+use crate::Width;
 
 /// The encoding of (sequence, width).
 ///
@@ -30,27 +30,27 @@ impl FlagWord {
     pub const UNWRITTEN: Self = Self(0);
 
     /// The word of a step.
-    pub const fn encode(sequence: u32, width: Precision) -> Self {
+    pub const fn encode(sequence: u32, width: Width) -> Self {
         Self((sequence as u64) << 32 | width.bits() as u64)
     }
 
     /// The (sequence, width) of a valid word.
-    pub const fn decode(self) -> Option<(u32, Precision)> {
+    pub const fn decode(self) -> Option<(u32, Width)> {
         let width = match self.0 as u32 {
-            2 => Precision::A2,
-            4 => Precision::A4,
-            8 => Precision::A8,
-            16 => Precision::Bf16,
+            2 => Width::A2,
+            4 => Width::A4,
+            8 => Width::A8,
+            16 => Width::Bf16,
             _ => return None,
         };
         Some(((self.0 >> 32) as u32, width))
     }
 
     /// The width for step `sequence`: BF16 unless the word is valid and this step's.
-    pub const fn width_for(self, sequence: u32) -> Precision {
+    pub const fn width_for(self, sequence: u32) -> Width {
         match self.decode() {
             Some((of, width)) if of == sequence => width,
-            _ => Precision::Bf16,
+            _ => Width::Bf16,
         }
     }
 
@@ -69,12 +69,12 @@ impl FlagWord {
 /// it can lie in memory that a device maps.
 ///
 /// ```
-/// use w4ax::{Precision, WidthFlag};
+/// use w4ax::{Width, WidthFlag};
 ///
 /// let flag = WidthFlag::new();
-/// flag.store(7, Precision::A4);
-/// assert_eq!(flag.load(7), Precision::A4);
-/// assert_eq!(flag.load(8), Precision::Bf16); // Not this step's word.
+/// flag.store(7, Width::A4);
+/// assert_eq!(flag.load(7), Width::A4);
+/// assert_eq!(flag.load(8), Width::Bf16); // Not this step's word.
 /// ```
 #[derive(Debug, Default)]
 #[repr(transparent)]
@@ -98,17 +98,17 @@ impl WidthFlag {
     }
 
     /// Publishes the width of step `sequence`, and all that the caller wrote before: one Release store.
-    pub fn store(&self, sequence: u32, width: Precision) {
+    pub fn store(&self, sequence: u32, width: Width) {
         self.store_word(FlagWord::encode(sequence, width));
     }
 
     /// The width for step `sequence`: BF16 unless the word is valid and this step's. One Acquire load.
-    pub fn load(&self, sequence: u32) -> Precision {
+    pub fn load(&self, sequence: u32) -> Width {
         self.load_word().width_for(sequence)
     }
 
     /// The (sequence, width) that the flag holds, if it is a valid word. One Acquire load.
-    pub fn read(&self) -> Option<(u32, Precision)> {
+    pub fn read(&self) -> Option<(u32, Width)> {
         self.load_word().decode()
     }
 
@@ -133,13 +133,10 @@ mod tests {
 
     #[test]
     fn the_layout() {
-        assert_eq!(FlagWord::encode(0, Precision::A2).to_bits(), 2);
+        assert_eq!(FlagWord::encode(0, Width::A2).to_bits(), 2);
+        assert_eq!(FlagWord::encode(1, Width::Bf16).to_bits(), 0x1_0000_0010);
         assert_eq!(
-            FlagWord::encode(1, Precision::Bf16).to_bits(),
-            0x1_0000_0010
-        );
-        assert_eq!(
-            FlagWord::encode(u32::MAX, Precision::A8).to_bits(),
+            FlagWord::encode(u32::MAX, Width::A8).to_bits(),
             0xFFFF_FFFF_0000_0008
         );
     }
@@ -148,12 +145,12 @@ mod tests {
     fn unwritten_stale_and_future_read_as_bf16() {
         let flag = WidthFlag::new();
         assert_eq!(flag.read(), None);
-        assert_eq!(flag.load(0), Precision::Bf16);
-        flag.store(7, Precision::A2);
-        assert_eq!(flag.read(), Some((7, Precision::A2)));
+        assert_eq!(flag.load(0), Width::Bf16);
+        flag.store(7, Width::A2);
+        assert_eq!(flag.read(), Some((7, Width::A2)));
         assert_eq!([6, 7, 8].map(|s| flag.load(s).bits()), [16, 2, 16]);
         flag.store_word(FlagWord::UNWRITTEN);
-        assert_eq!(flag.load(7), Precision::Bf16);
+        assert_eq!(flag.load(7), Width::Bf16);
     }
 
     proptest! {
@@ -167,10 +164,10 @@ mod tests {
                 }
                 None => {
                     prop_assert!(![2, 4, 8, 16].contains(&low));
-                    prop_assert_eq!(word.width_for(high), Precision::Bf16);
+                    prop_assert_eq!(word.width_for(high), Width::Bf16);
                 }
             }
-            prop_assert_eq!(word.width_for(high.wrapping_add(1)), Precision::Bf16);
+            prop_assert_eq!(word.width_for(high.wrapping_add(1)), Width::Bf16);
         }
     }
 
@@ -178,7 +175,7 @@ mod tests {
     #[test]
     fn two_threads() {
         const STEPS: u32 = 200_000;
-        let width_of = |step: u32| Precision::ALL[(step % 4) as usize];
+        let width_of = |step: u32| Width::ALL[(step % 4) as usize];
         let (flag, payload) = (WidthFlag::new(), AtomicU32::new(0));
         std::thread::scope(|scope| {
             scope.spawn(|| {

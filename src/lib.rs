@@ -6,7 +6,7 @@
 //! ```text
 //! checkpoint -> Quantize -> PackedWeight ------------------------+
 //!                                                                v
-//! motion -> Dispatcher -> Decision -> WidthFlag -> Precision -> gemm -> y
+//! motion -> Dispatcher -> Decision -> WidthFlag -> Width -> gemm -> y
 //!                                                                ^
 //! x (BF16) ------------------------------------------------------+
 //! ```
@@ -24,7 +24,7 @@
 //! ```
 //! use half::bf16;
 //! use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
-//! use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, WidthFlag, cpu::Cpu};
+//! use w4ax::{Grouping, MatMut, MatRef, Width, Quantize, WidthFlag, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
 //! // A layer of 256 x 512, in INT4 from now on.
@@ -43,9 +43,9 @@
 //! let (x, mut y) = (vec![bf16::ONE; k], vec![bf16::ZERO; n]);
 //! for step in 0..3 {
 //!     flag.store(step, dispatcher.decide().active);
-//!     let precision = flag.load(step);
+//!     let width = flag.load(step);
 //!     let (x, y) = (MatRef::new(&x, 1, k)?, MatMut::new(&mut y, 1, n)?);
-//!     cpu.gemm(x, &layer, precision, None, y, &mut workspace)?;
+//!     cpu.gemm(x, &layer, width, None, y, &mut workspace)?;
 //!     // ... the rest of the policy; then what it commanded:
 //!     dispatcher.observe(&[0.3f64, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0])?;
 //! }
@@ -62,7 +62,7 @@
 //! use std::time::Duration;
 //! use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 //! use w4ax::step::{HostLatch, StepFlag};
-//! use w4ax::{MatMut, MatRef, PackedFile, Precision, cpu::Cpu};
+//! use w4ax::{MatMut, MatRef, PackedFile, Width, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
 //! // The quantized layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
@@ -82,10 +82,10 @@
 //! let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
 //! for step in 0..3 {
 //!     if step != 1 {
-//!         flag.asked().store(step, Precision::A4); // In place of a dispatcher. Step 1 goes without a decision:
+//!         flag.requested().store(step, Width::A4); // In place of a dispatcher. Step 1 goes without a decision:
 //!     }
 //!     let ran = latch.latch(&flag, Duration::ZERO);
-//!     assert_eq!(ran.width, if step == 1 { Precision::Bf16 } else { Precision::A4 });
+//!     assert_eq!(ran.width, if step == 1 { Width::Bf16 } else { Width::A4 });
 //!     let (x, y) = (MatRef::new(&x, 1, weight.k())?, MatMut::new(&mut y, 1, weight.n())?);
 //!     cpu.gemm(x, weight, ran.width, None, y, &mut workspace)?;
 //! }
@@ -109,18 +109,18 @@ pub mod file;
 mod flag;
 mod matrix;
 pub mod numerics;
-mod precision;
 pub mod reference;
 pub mod skip;
 pub mod step;
 mod tensors;
 pub mod weights;
+mod width;
 
 pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
 pub use matrix::{MatMut, MatRef};
-pub use precision::Precision;
 pub use weights::{
     ActOrderWeight, Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales,
     Symmetry,
 };
+pub use width::Width;

@@ -56,13 +56,13 @@
 //!
 //! ```
 //! use half::bf16;
-//! use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales, reference};
+//! use w4ax::{Grouping, MatRef, PackedWeight, Width, Scales, reference};
 //! # fn main() -> w4ax::Result<()> {
 //! let q = [1i8, -3]; // qw; no zero points, so zw = 0
 //! let scales = Scales::F32(vec![0.5]); // sw
 //! let w = PackedWeight::from_quantized(MatRef::new(&q, 1, 2)?, Grouping::G32, &scales, None)?;
 //! let x = [1.0, 2.0].map(bf16::from_f32);
-//! let y = reference::mirror(MatRef::new(&x, 1, 2)?, &w, Precision::A2, None)?;
+//! let y = reference::gemm(MatRef::new(&x, 1, 2)?, &w, Width::A2, None)?;
 //!
 //! let sa = 2f32 / 3.0 - 0f32 / 3.0; // hi = 2, lo = 0, qmax = 3
 //! let qa = x.map(|x| (x.to_f32() * (1.0 / sa)).round_ties_even() as i32); // za = 0

@@ -4,7 +4,7 @@
 //! quantize with their own loops. Every fast path is compared with [`mirror`] bit for bit.
 
 use crate::matrix::check_shapes;
-use crate::{MatRef, PackedWeight, Precision, Result};
+use crate::{MatRef, PackedWeight, Result, Width};
 use half::bf16;
 
 /// `x * W^T` in f64 on dequantized weights and unquantized activations, row-major `[M, N]`.
@@ -39,10 +39,10 @@ pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if x has not K columns or `bias` not N values.
-pub fn mirror(
+pub fn gemm(
     x: MatRef<'_, bf16>,
     w: &PackedWeight,
-    precision: Precision,
+    width: Width,
     bias: Option<&[f32]>,
 ) -> Result<Vec<bf16>> {
     check_shapes(&x, w, bias)?;
@@ -50,7 +50,7 @@ pub fn mirror(
     let mut y = Vec::with_capacity(x.rows() * n);
     for token in 0..x.rows() {
         let x = x.row(token);
-        let quantized = precision.qmax().map(|qmax| {
+        let quantized = width.qmax().map(|qmax| {
             let group = |g| Quantized::new(&x[w.grouping().range(g, k)], qmax);
             (0..w.groups()).map(group).collect::<Vec<_>>()
         });

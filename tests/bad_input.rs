@@ -6,8 +6,8 @@ use half::bf16;
 use support::{PlainWeight, WIDTHS, rng};
 use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::{Cpu, Isa, Workspace};
-use w4ax::reference::{matmul_f64, mirror};
-use w4ax::{Error, Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+use w4ax::reference::{self, matmul_f64};
+use w4ax::{Error, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 fn weight() -> PackedWeight {
     PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::Bf16, true).pack()
@@ -86,14 +86,14 @@ fn call(
         .into_iter()
         .filter_map(|isa| Cpu::with_isa(isa).ok())
     {
-        for precision in WIDTHS {
+        for width in WIDTHS {
             let mut y = vec![marker; ym * yn];
             let bias = bias.map(|n| vec![0f32; n]);
             let error = cpu
                 .gemm(
                     MatRef::new(&x, xm, xk).unwrap(),
                     &w,
-                    precision,
+                    width,
                     bias.as_deref(),
                     MatMut::new(&mut y, ym, yn).unwrap(),
                     &mut workspace(&cpu),
@@ -147,16 +147,16 @@ fn references_check_their_shapes() {
         Err(Error::Shape { what: "x", .. })
     ));
     assert!(matches!(
-        mirror(x, &w, Precision::A4, None),
+        reference::gemm(x, &w, Width::A4, None),
         Err(Error::Shape { what: "x", .. })
     ));
     let x = MatRef::new(&data, 1, 70).unwrap();
     let bias = Some([0f32; 21].as_slice());
     assert!(matches!(
-        mirror(x, &w, Precision::A4, bias),
+        reference::gemm(x, &w, Width::A4, bias),
         Err(Error::Shape { what: "bias", .. })
     ));
-    let bf16 = QuantizedActivations::new(x, Precision::Bf16, Grouping::G32);
+    let bf16 = QuantizedActivations::new(x, Width::Bf16, Grouping::G32);
     assert!(matches!(bf16, Err(Error::Range { .. })));
 }
 
@@ -178,9 +178,9 @@ fn a_workspace_of_fewer_threads_still_serves() {
         .workspace(1, 70);
     let mut y = vec![bf16::NAN; 300];
     let view = MatMut::new(&mut y, 1, 300).unwrap();
-    many.gemm(x, &w, Precision::A8, None, view, &mut workspace)
+    many.gemm(x, &w, Width::A8, None, view, &mut workspace)
         .unwrap();
-    assert_eq!(y, mirror(x, &w, Precision::A8, None).unwrap());
+    assert_eq!(y, reference::gemm(x, &w, Width::A8, None).unwrap());
 }
 
 /// `W4AX_CPU` forces a path; one that is not there is an error. In a process of its own: the variable is global.

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use support::{Kind, PlainWeight, WIDTHS, rng};
 use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::Cpu;
-use w4ax::reference::{matmul_f64, mirror};
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+use w4ax::reference::{self, matmul_f64};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The bound on one output of a quantized width, from the quantization steps.
 ///
@@ -51,7 +51,7 @@ proptest! {
     #[test]
     fn quantized_results_are_within_the_steps(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..400),
-        precision in proptest::sample::select(vec![Precision::A2, Precision::A4, Precision::A8]),
+        width in proptest::sample::select(vec![Width::A2, Width::A4, Width::A8]),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
         kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros, Kind::Denormals, Kind::Threshold]),
         symmetric in any::<bool>(),
@@ -62,8 +62,8 @@ proptest! {
         let data = kind.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         let exact = matmul_f64(x, &w).unwrap();
-        let got = mirror(x, &w, precision, None).unwrap();
-        let a = QuantizedActivations::new(x, precision, grouping).unwrap();
+        let got = reference::gemm(x, &w, width, None).unwrap();
+        let a = QuantizedActivations::new(x, width, grouping).unwrap();
         let q = w.unpack();
         for at in 0..m * n {
             let (y, exact) = (got[at].to_f64(), exact[at]);
@@ -86,7 +86,7 @@ proptest! {
         let data = kind.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         let exact = matmul_f64(x, &w).unwrap();
-        let got = mirror(x, &w, Precision::Bf16, None).unwrap();
+        let got = reference::gemm(x, &w, Width::Bf16, None).unwrap();
         let (q, back) = (w.unpack(), w.dequantize());
         let group = grouping.size().unwrap_or(k) as f64;
         for at in 0..m * n {
@@ -114,7 +114,7 @@ proptest! {
         let data: Vec<bf16> = Kind::Normal.fill(rng, k).iter().map(|v| bf16::from_f32((v.to_f32() * 8.0).round())).collect();
         let x = MatRef::new(&data, 1, k).unwrap();
         let exact = matmul_f64(x, &w).unwrap();
-        let got = mirror(x, &w, Precision::Bf16, None).unwrap();
+        let got = reference::gemm(x, &w, Width::Bf16, None).unwrap();
         for (y, exact) in got.iter().zip(exact) {
             prop_assert_eq!(*y, bf16::from_f64(exact));
         }
@@ -124,18 +124,18 @@ proptest! {
     #[test]
     fn activations_round_trip_within_half_a_step(
         k in 1usize..300,
-        precision in proptest::sample::select(vec![Precision::A2, Precision::A4, Precision::A8]),
+        width in proptest::sample::select(vec![Width::A2, Width::A4, Width::A8]),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
         kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Extremes]),
         seed in any::<u64>(),
     ) {
         let data = kind.fill(&mut rng(seed), k);
-        let a = QuantizedActivations::new(MatRef::new(&data, 1, k).unwrap(), precision, grouping).unwrap();
+        let a = QuantizedActivations::new(MatRef::new(&data, 1, k).unwrap(), width, grouping).unwrap();
         for (g, info) in a.groups().iter().enumerate() {
             let range = grouping.range(g, k);
             let sum: i32 = a.values()[range.clone()].iter().map(|&v| i32::from(v)).sum();
             prop_assert_eq!(sum, info.sum);
-            prop_assert!(info.zero >= 0 && info.zero <= i32::from(precision.qmax().unwrap()));
+            prop_assert!(info.zero >= 0 && info.zero <= i32::from(width.qmax().unwrap()));
             for at in range {
                 // In f64: the largest code times its step may round to beyond f32.
                 let code = f64::from(i32::from(a.values()[at]) - info.zero);
@@ -152,7 +152,7 @@ fn an_outlier_stays_in_its_group() {
     let mut data = vec![bf16::from_f32(0.5); 256];
     data[70] = bf16::from_f32(1e30);
     let x = MatRef::new(&data, 1, 256).unwrap();
-    let a = QuantizedActivations::new(x, Precision::A8, Grouping::G64).unwrap();
+    let a = QuantizedActivations::new(x, Width::A8, Grouping::G64).unwrap();
     let back = a.dequantize();
     for (k, v) in back.iter().enumerate() {
         match k {
@@ -176,14 +176,14 @@ fn zeros_denormals_and_thresholds() {
     }
     .pack();
     let cpu = Cpu::new().unwrap();
-    let run = |x: &[bf16], precision| {
+    let run = |x: &[bf16], width| {
         let mut y = [bf16::NAN];
         let mut workspace = cpu.workspace(1, 32);
         let y_view = MatMut::new(&mut y, 1, 1).unwrap();
         cpu.gemm(
             MatRef::new(x, 1, 32).unwrap(),
             &one,
-            precision,
+            width,
             None,
             y_view,
             &mut workspace,
@@ -191,27 +191,27 @@ fn zeros_denormals_and_thresholds() {
         .unwrap();
         y[0]
     };
-    for precision in WIDTHS {
-        assert_eq!(run(&[bf16::ZERO; 32], precision).to_bits(), 0, "plus zero");
-        assert_eq!(run(&[bf16::NEG_ZERO; 32], precision).to_bits(), 0);
+    for width in WIDTHS {
+        assert_eq!(run(&[bf16::ZERO; 32], width).to_bits(), 0, "plus zero");
+        assert_eq!(run(&[bf16::NEG_ZERO; 32], width).to_bits(), 0);
     }
-    for precision in [Precision::A2, Precision::A4, Precision::A8] {
-        let levels = f32::from(precision.qmax().unwrap());
+    for width in [Width::A2, Width::A4, Width::A8] {
+        let levels = f32::from(width.qmax().unwrap());
         assert_eq!(
-            run(&[bf16::from_bits(0x7F); 32], precision).to_bits(),
+            run(&[bf16::from_bits(0x7F); 32], width).to_bits(),
             0,
             "denormals"
         );
         // A step of exactly 2^-64 counts, the next smaller BF16 range does not.
         let mut x = [bf16::ZERO; 32];
         x[3] = bf16::from_f32(levels * 2f32.powi(-64));
-        assert_eq!(run(&x, precision), x[3]);
+        assert_eq!(run(&x, width), x[3]);
         x[3] = bf16::from_bits(x[3].to_bits() - 1);
-        assert_eq!(run(&x, precision).to_bits(), 0);
+        assert_eq!(run(&x, width).to_bits(), 0);
         // Both ends of BF16 in one group: the sum of codes cancels as well as the grid lets it.
         let mut x = [bf16::ZERO; 32];
         (x[0], x[1]) = (bf16::MAX, bf16::MIN);
-        let y = run(&x, precision).to_f64();
+        let y = run(&x, width).to_f64();
         assert!(
             y.abs() <= bf16::MAX.to_f64() * 2.0 / f64::from(levels),
             "{y}"
@@ -219,12 +219,12 @@ fn zeros_denormals_and_thresholds() {
     }
     // BF16 keeps what is small, and follows IEEE 754 for what is not finite.
     assert_eq!(
-        run(&[bf16::from_bits(1); 32], Precision::Bf16),
+        run(&[bf16::from_bits(1); 32], Width::Bf16),
         bf16::from_bits(32)
     );
     let mut x = [bf16::ONE; 32];
     x[9] = bf16::INFINITY;
-    assert_eq!(run(&x, Precision::Bf16), bf16::INFINITY);
+    assert_eq!(run(&x, Width::Bf16), bf16::INFINITY);
     x[10] = bf16::NEG_INFINITY;
-    assert_eq!(run(&x, Precision::Bf16).to_bits(), 0x7FFF);
+    assert_eq!(run(&x, Width::Bf16).to_bits(), 0x7FFF);
 }

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use support::rng;
 use w4ax::candle::{Backend, StepWidth};
-use w4ax::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Precision, Quantize};
+use w4ax::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Quantize, Width};
 
 fn packed(rng: &mut ChaCha8Rng, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
     let plain: Vec<f32> = (0..n * k).map(|_| rng.random_range(-0.1..0.1)).collect();
@@ -29,12 +29,12 @@ fn values(y: &Tensor) -> Vec<f32> {
 }
 
 /// A2, A4 and A8 have the CPU's bits; BF16 sums in another order.
-fn agree(cuda: &Tensor, cpu: &Tensor, precision: Precision) {
+fn agree(cuda: &Tensor, cpu: &Tensor, width: Width) {
     assert!(cuda.device().is_cuda());
     assert_eq!((cuda.dims(), cuda.dtype()), (cpu.dims(), DType::BF16));
     let (cuda, cpu) = (values(cuda), values(cpu));
-    if precision != Precision::Bf16 {
-        assert_eq!(cuda, cpu, "{precision}");
+    if width != Width::Bf16 {
+        assert_eq!(cuda, cpu, "{width}");
         return;
     }
     let largest = cpu.iter().fold(0.0, |largest: f32, y| largest.max(y.abs()));
@@ -63,24 +63,20 @@ fn the_bits_are_the_cpus() -> Result<()> {
         let step = StepWidth::new();
         let stepped = on_gpu.linear(weight, Some(&bias.to_device(&gpu)?))?;
         let stepped = stepped.with_width(step.clone());
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             for m in [1, 3, 16, 130] {
                 let x = random(rng, &[2, m, k]);
-                let y = cpu.forward_at(&x, precision)?;
-                agree(
-                    &cuda.forward_at(&x.to_device(&gpu)?, precision)?,
-                    &y,
-                    precision,
-                );
-                step.set(precision);
+                let y = cpu.forward_at(&x, width)?;
+                agree(&cuda.forward_at(&x.to_device(&gpu)?, width)?, &y, width);
+                step.set(width);
                 let on_step = candle_core::Module::forward(&stepped, &x.to_device(&gpu)?)?;
-                agree(&on_step, &y, precision);
+                agree(&on_step, &y, width);
             }
             let wide = random(rng, &[6, k + 24]);
-            let y = cpu.forward_at(&wide.narrow(1, 8, k)?, precision)?;
+            let y = cpu.forward_at(&wide.narrow(1, 8, k)?, width)?;
             let part = wide.to_device(&gpu)?.narrow(1, 8, k)?;
             assert!(!part.is_contiguous());
-            agree(&cuda.forward_at(&part, precision)?, &y, precision);
+            agree(&cuda.forward_at(&part, width)?, &y, width);
         }
     }
     Ok(())
@@ -99,15 +95,11 @@ fn an_order_of_k_is_the_cpus() -> Result<()> {
     let weight = ActOrderWeight::new(weight, KOrder::new(order).unwrap()).unwrap();
     let cpu = Backend::new(&Device::Cpu)?.linear_act_order(weight.clone(), None)?;
     let cuda = Backend::new(&gpu)?.linear_act_order(weight, None)?;
-    for precision in Precision::ALL {
+    for width in Width::ALL {
         for m in [1, 70] {
             let x = random(rng, &[m, k]);
-            let y = cpu.forward_at(&x, precision)?;
-            agree(
-                &cuda.forward_at(&x.to_device(&gpu)?, precision)?,
-                &y,
-                precision,
-            );
+            let y = cpu.forward_at(&x, width)?;
+            agree(&cuda.forward_at(&x.to_device(&gpu)?, width)?, &y, width);
         }
     }
     Ok(())
@@ -121,9 +113,6 @@ fn another_device_is_an_error() -> Result<()> {
     let rng = &mut rng(3);
     let weight = packed(rng, (32, 64), Grouping::G32);
     let cuda = Backend::new(&gpu)?.linear(weight, None)?;
-    assert!(
-        cuda.forward_at(&random(rng, &[1, 64]), Precision::A8)
-            .is_err()
-    );
+    assert!(cuda.forward_at(&random(rng, &[1, 64]), Width::A8).is_err());
     Ok(())
 }

@@ -21,8 +21,8 @@ use w4ax::capi::status::Status;
 use w4ax::capi::types;
 use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
-use w4ax::reference::mirror;
-use w4ax::{Grouping, MatMut, MatRef, PackedFile, Precision, ScaleType};
+use w4ax::reference;
+use w4ax::{Grouping, MatMut, MatRef, PackedFile, ScaleType, Width};
 
 fn source(name: &str) -> PathBuf {
     Path::new("tests/capi").join(name)
@@ -50,7 +50,7 @@ fn write_case(
     (m, n, k): (usize, usize, usize),
     grouping: Grouping,
     scale_type: ScaleType,
-    width: Precision,
+    width: Width,
 ) {
     let mut rng = rng(seed);
     let (symmetric, has_bias) = (seed.is_multiple_of(2), !seed.is_multiple_of(3));
@@ -64,7 +64,7 @@ fn write_case(
     let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-1f32..1.0)).collect();
     let bias = has_bias.then_some(bias);
     let view = MatRef::with_stride(&x, m, k, x_stride).unwrap();
-    let y = mirror(view, &plain.pack(), width, bias.as_deref()).unwrap();
+    let y = reference::gemm(view, &plain.pack(), width, bias.as_deref()).unwrap();
 
     let header = [
         n as u32,
@@ -130,7 +130,7 @@ fn a_wrong_bit_is_found() {
         (3, 33, 100),
         Grouping::G32,
         ScaleType::F16,
-        Precision::A4,
+        Width::A4,
     );
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.iter_mut().nth_back(1).unwrap() ^= 1;
@@ -171,7 +171,7 @@ fn a_c_program_runs_a_desc_act_checkpoint() {
     let view = MatRef::new(&x, m, k).unwrap();
     weight.order().gather(view, to).unwrap();
     let gathered = MatRef::new(&gathered, m, k).unwrap();
-    let expected = mirror(gathered, weight.weight(), Precision::A8, None).unwrap();
+    let expected = reference::gemm(gathered, weight.weight(), Width::A8, None).unwrap();
     for part in [
         bytemuck::cast_slice(&[m as u32, n as u32, k as u32, 8]),
         bytemuck::cast_slice(&bits(&x)),

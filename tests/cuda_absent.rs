@@ -3,12 +3,12 @@
 //! On a machine with a GPU the same calls succeed, and the tests say so instead of failing.
 
 use std::process::Command;
-use w4ax::cuda::{
-    Chip, Family, GemmOptions, Gpu, PackedActivations, PackedLayout, Problem, Unavailable,
-    Workspace,
-};
 use w4ax::cuda::{ConditionalNodes, build_info, device_count, driver_version, kernel_names};
-use w4ax::{Error, Grouping, Precision};
+use w4ax::cuda::{
+    DeviceProps, Family, GemmOptions, Gpu, OperandLayout, Problem, QuantizedActivations,
+    Unavailable, Workspace,
+};
+use w4ax::{Error, Grouping, Width};
 
 /// Device 0, or an error of one of the known kinds.
 fn open() {
@@ -90,30 +90,30 @@ fn conditional_nodes_need_a_driver() {
 /// What needs no device: plans and sizes, or the word that there are no kernels.
 #[test]
 fn plans_need_no_device() {
-    let problem = |m, precision| Problem {
+    let problem = |m, width| Problem {
         m,
         n: 4096,
         k: 11008,
-        precision,
+        width,
         latched: false,
         grouping: Grouping::G128,
         packed: false,
         options: GemmOptions::default(),
     };
     let Ok(info) = build_info() else {
-        let Err(Error::Backend { reason, .. }) = problem(1, Precision::A4).plan() else {
+        let Err(Error::Backend { reason, .. }) = problem(1, Width::A4).plan() else {
             panic!("a plan without kernels");
         };
         assert!(reason.starts_with("built without kernels: "), "{reason}");
         assert!(matches!(device_count(), Err(Unavailable::NotBuilt { .. })));
         assert!(Workspace::bytes_for(1, 64).is_err());
         assert!(
-            PackedActivations::bytes_for(
+            QuantizedActivations::bytes_for(
                 1,
                 64,
-                Precision::A4,
+                Width::A4,
                 Grouping::G32,
-                PackedLayout::Fragments
+                OperandLayout::Fragments
             )
             .is_err()
         );
@@ -123,9 +123,9 @@ fn plans_need_no_device() {
         return;
     };
     println!("{} kernels for {}", kernel_names().len(), info.archs);
-    for precision in Precision::ALL {
+    for width in Width::ALL {
         for m in [1, 2, 3, 16, 17, 290, 4096] {
-            let plan = problem(m, precision).plan().expect("a real shape");
+            let plan = problem(m, width).plan().expect("a real shape");
             assert!(kernel_names().contains(&plan.kernel), "{plan}");
             assert_eq!(plan.launches > 1, plan.workspace_bytes > 0, "{plan}");
             assert!(plan.workspace_bytes <= Workspace::bytes_for(m, 11008).expect("a size"));
@@ -139,23 +139,19 @@ fn plans_need_no_device() {
     }
     // Whatever a table picks for a device, N and up to so many tokens: what was asked for beforehand is enough.
     for wgmma in [false, true] {
-        let chip = Chip {
+        let chip = DeviceProps {
             capability: (9, 0),
             wgmma,
             multiprocessors: 132,
         };
         let k = 11008;
-        for (precision, most) in [
-            (Precision::A4, 20),
-            (Precision::A8, 300),
-            (Precision::A8, 2),
-        ] {
-            let enough = problem(most, precision).workspace_bytes().expect("a size");
+        for (width, most) in [(Width::A4, 20), (Width::A8, 300), (Width::A8, 2)] {
+            let enough = problem(most, width).workspace_bytes().expect("a size");
             assert!(enough <= Workspace::bytes_for(most, k).expect("a size"));
             for (m, n) in (1..=most).flat_map(|m| [(m, 100), (m, 4096), (m, 22016)]) {
                 let plan = Problem {
                     n,
-                    ..problem(m, precision)
+                    ..problem(m, width)
                 }
                 .plan_for(&chip)
                 .expect("a real shape");
@@ -171,14 +167,14 @@ fn plans_need_no_device() {
         (1, Some(Family::Prefill)),
         (300, None),
     ] {
-        let mut routed = problem(m, Precision::A2);
+        let mut routed = problem(m, Width::A2);
         (routed.latched, routed.options.family) = (true, family);
         let plan = routed.plan().expect("a routed kernel");
         assert!(kernel_names().contains(&plan.kernel), "{plan}");
         assert!(plan.kernel.contains("_routed_"), "{plan}");
         assert_eq!(plan.launches > 1, plan.workspace_bytes > 0, "{plan}");
         assert!(plan.workspace_bytes <= Workspace::bytes_for(m, 11008).expect("a size"));
-        let mut widest = problem(m, Precision::A8);
+        let mut widest = problem(m, Width::A8);
         widest.options.family = family;
         let widest = widest.plan().expect("a real shape");
         assert!(plan.workspace_bytes >= widest.workspace_bytes, "{plan}");
@@ -187,31 +183,31 @@ fn plans_need_no_device() {
             "{plan}"
         );
     }
-    let mut fused = problem(9, Precision::A4);
+    let mut fused = problem(9, Width::A4);
     (fused.latched, fused.options.fused) = (true, Some(true));
     assert!(matches!(fused.plan(), Err(Error::Range { .. })));
-    let mut none = problem(1, Precision::A4);
+    let mut none = problem(1, Width::A4);
     none.options.tile = Some(99);
     assert!(matches!(
         none.plan(),
         Err(Error::Range { what: "tile", .. })
     ));
-    let mut many = problem(17, Precision::A4);
+    let mut many = problem(17, Width::A4);
     many.options.family = Some(Family::Decode);
     assert!(matches!(many.plan(), Err(Error::Range { .. })));
     assert!(matches!(
-        problem(0, Precision::A4).plan(),
+        problem(0, Width::A4).plan(),
         Err(Error::Range { what: "M", .. })
     ));
-    let mut long = problem(1, Precision::A4);
+    let mut long = problem(1, Width::A4);
     (long.grouping, long.k) = (Grouping::PerChannel, 65_537);
     assert!(long.plan().is_err(), "sums over 65,536 k may overflow");
-    let packed = PackedActivations::bytes_for(
+    let packed = QuantizedActivations::bytes_for(
         5,
         100,
-        Precision::Bf16,
+        Width::Bf16,
         Grouping::G32,
-        PackedLayout::CoreMatrices,
+        OperandLayout::CoreMatrices,
     );
     assert!(matches!(packed, Err(Error::Range { .. })));
 }

@@ -8,7 +8,7 @@ use w4ax::dispatch::{
     Action, Algorithm, Decision, DispatchConfig, Dispatcher, MotionScale, Reason,
     SaturatingCounter, TargetWindow, Thresholds,
 };
-use w4ax::{Error, Precision};
+use w4ax::{Error, Width};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot")).join(name)
@@ -31,8 +31,8 @@ fn rows(name: &str) -> Vec<impl Fn(&str) -> String + use<>> {
         .collect()
 }
 
-fn precision(bits: &str) -> Precision {
-    Precision::try_from(bits.parse::<u32>().unwrap()).unwrap()
+fn width(bits: &str) -> Width {
+    Width::try_from(bits.parse::<u32>().unwrap()).unwrap()
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn every_row_of_the_vectors() {
             c.sensitivity,
             row("S")
         );
-        assert_eq!(c.target, precision(&row("target")), "{at}");
-        assert_eq!(c.active, precision(&row("counter")), "{at}");
-        assert_eq!(w.active, precision(&row("window")), "{at}");
+        assert_eq!(c.target, width(&row("target")), "{at}");
+        assert_eq!(c.active, width(&row("counter")), "{at}");
+        assert_eq!(w.active, width(&row("window")), "{at}");
         assert_eq!((c.sensitivity, c.target), (w.sensitivity, w.target), "{at}");
         let action: Vec<f64> = (0..7).map(|i| float(&format!("a{i}"))).collect();
         counter.observe(&action).unwrap();
@@ -120,8 +120,8 @@ fn the_closed_loop_replays() {
             (sensitivity - recorded).abs() <= 1e-5,
             "{at}: S {sensitivity} not {recorded}"
         );
-        assert_eq!(target, precision(&row("S_cond")), "{at}");
-        assert_eq!(active, precision(&row("bits")), "{at}");
+        assert_eq!(target, width(&row("S_cond")), "{at}");
+        assert_eq!(active, width(&row("bits")), "{at}");
         let action = ["k_x", "k_y", "k_z", "k_rx", "k_ry", "k_rz", "k_grip"]
             .map(|k| -1.0 + 2.0 * row(k).parse::<f64>().unwrap() / 255.0);
         dispatcher.observe(&action).unwrap();
@@ -171,7 +171,7 @@ fn eq_4(targets: &[u32], k: usize) -> Vec<u32> {
 }
 
 /// The counter against the literal one and the invariants, the window against the slices.
-fn check(targets: &[Precision], k: u32) {
+fn check(targets: &[Width], k: u32) {
     let bits: Vec<u32> = targets.iter().map(|h| h.bits()).collect();
     let by_slices = eq_4(&bits, k as usize);
     let (mut counter, mut window) = (SaturatingCounter::new(k), TargetWindow::new(k));
@@ -207,8 +207,8 @@ fn check(targets: &[Precision], k: u32) {
 fn all_short_sequences() {
     for length in 0..=8_u32 {
         for code in 0..4_usize.pow(length) {
-            let targets: Vec<Precision> = (0..length)
-                .map(|i| Precision::ALL[code >> (2 * i) & 3])
+            let targets: Vec<Width> = (0..length)
+                .map(|i| Width::ALL[code >> (2 * i) & 3])
                 .collect();
             // A sequence holds all its prefixes: the shorter ones are there for K alone.
             for k in 1..=4 {
@@ -224,7 +224,7 @@ fn the_counter_and_the_window_differ() {
     let run = |targets: &[u32], k| {
         let (mut counter, mut window) = (SaturatingCounter::new(k), TargetWindow::new(k));
         let step = |&h: &u32| {
-            let h = Precision::try_from(h).unwrap();
+            let h = Width::try_from(h).unwrap();
             (counter.step(h).bits(), window.step(h).bits())
         };
         targets.iter().map(step).last().unwrap()
@@ -282,17 +282,17 @@ fn every_reason() {
     let held = |count, pending| Reason::Held { count, pending };
     assert_eq!(next(None), (16, 16, Reason::Start));
     assert_eq!(next(None), (16, 16, Reason::Start));
-    assert_eq!(next(Some(&FAST)), (2, 16, held(1, Precision::A2)));
-    assert_eq!(next(Some(&SLOW)), (8, 16, held(1, Precision::A8)));
+    assert_eq!(next(Some(&FAST)), (2, 16, held(1, Width::A2)));
+    assert_eq!(next(Some(&SLOW)), (8, 16, held(1, Width::A8)));
     assert_eq!(next(Some(&FAST)), (2, 8, Reason::SteppedDown));
-    assert_eq!(next(Some(&FAST)), (2, 8, held(1, Precision::A2)));
+    assert_eq!(next(Some(&FAST)), (2, 8, held(1, Width::A2)));
     assert_eq!(next(Some(&FAST)), (2, 2, Reason::SteppedDown));
     assert_eq!(next(Some(&FAST)), (2, 2, Reason::Steady));
     assert_eq!(next(Some(&SLOW)), (8, 8, Reason::Rose));
     d.reset();
     assert_eq!(
         (d.active(), d.decide().reason),
-        (Precision::Bf16, Reason::Start)
+        (Width::Bf16, Reason::Start)
     );
 }
 
@@ -313,10 +313,10 @@ fn a_start_is_bf16_for_any_thresholds() {
         let first = d.decide();
         assert_eq!(
             (first.target, first.active, first.sensitivity),
-            (Precision::Bf16, Precision::Bf16, 1.0)
+            (Width::Bf16, Width::Bf16, 1.0)
         );
         d.observe(&SLOW).unwrap();
-        assert_eq!(d.decide().active, Precision::A2);
+        assert_eq!(d.decide().active, Width::A2);
     }
 }
 
@@ -355,17 +355,17 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
         for (action, says) in &bad {
             let mut d = Dispatcher::new(&config(1, algorithm)).unwrap();
             d.observe(&FAST).unwrap();
-            assert_eq!(d.decide().active, Precision::A2);
+            assert_eq!(d.decide().active, Width::A2);
             let fault = Decision {
                 sensitivity: 1.0,
-                target: Precision::Bf16,
-                active: Precision::Bf16,
+                target: Width::Bf16,
+                active: Width::Bf16,
                 reason: Reason::Fault,
             };
 
             let error = d.observe(action).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
-            assert_eq!(d.active(), Precision::Bf16, "at once");
+            assert_eq!(d.active(), Width::Bf16, "at once");
             assert_eq!([d.decide(), d.decide()], [fault; 2], "until a good action");
             // A good action ends it, and begins a history: no jerk from the rotation before the fault.
             d.observe(&[0.81, 0.0, 0.0, -1.0, 1.0, 1.0, 1.0]).unwrap();
@@ -373,7 +373,7 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
             assert!((after.sensitivity - 0.05).abs() < 1e-12, "{after:?}");
             assert_eq!(
                 (after.active, after.reason),
-                (Precision::A2, Reason::SteppedDown)
+                (Width::A2, Reason::SteppedDown)
             );
         }
     }
@@ -388,7 +388,7 @@ fn a_good_action_does_not_hide_a_fault() {
     assert!(d.observe(&[f64::NAN; 7]).is_err());
     d.observe(&FAST).unwrap();
     assert_eq!(d.decide().reason, Reason::Fault);
-    assert_eq!(d.decide().active, Precision::A2);
+    assert_eq!(d.decide().active, Width::A2);
     assert!(d.observe(&[0.0_f64; 3]).is_err());
     d.reset();
     assert_eq!(d.decide().reason, Reason::Start);
@@ -414,7 +414,7 @@ fn a_fault_restarts_the_hysteresis() {
             fresh.observe(&FAST).unwrap();
             assert_eq!(d.decide(), fresh.decide());
         }
-        assert_eq!(d.active(), Precision::A2);
+        assert_eq!(d.active(), Width::A2);
     }
 }
 
@@ -477,15 +477,15 @@ proptest! {
         targets in prop::collection::vec(0..4_usize, 0..200),
         k in prop_oneof![1..=8_u32, 1..=100_u32],
     ) {
-        let targets: Vec<Precision> = targets.into_iter().map(|i| Precision::ALL[i]).collect();
+        let targets: Vec<Width> = targets.into_iter().map(|i| Width::ALL[i]).collect();
         check(&targets, k);
     }
 
     /// Long calm stretches, so that large K are reached.
     #[test]
     fn random_runs(runs in prop::collection::vec((0..4_usize, 1..30_usize), 0..20), k in 1..=40_u32) {
-        let run = |(i, n)| std::iter::repeat_n(Precision::ALL[i], n);
-        let targets: Vec<Precision> = runs.into_iter().flat_map(run).collect();
+        let run = |(i, n)| std::iter::repeat_n(Width::ALL[i], n);
+        let targets: Vec<Width> = runs.into_iter().flat_map(run).collect();
         check(&targets, k);
     }
 }
@@ -512,7 +512,7 @@ proptest! {
             let decision = d.decide();
             prop_assert!(decision.active >= decision.target);
             if observed.is_err() {
-                prop_assert_eq!((decision.active, decision.reason), (Precision::Bf16, Reason::Fault));
+                prop_assert_eq!((decision.active, decision.reason), (Width::Bf16, Reason::Fault));
                 (m, j, rotation) = (vec![], vec![], None);
                 continue;
             }

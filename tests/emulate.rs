@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use support::{Kind, bits, rng};
-use w4ax::{Grouping, Precision, ScaleType};
+use w4ax::{Grouping, ScaleType, Width};
 
 /// Every family, mode, width, grouping and symmetry at the M, N and K with tails.
 fn matrix() -> Vec<Gemm> {
@@ -29,8 +29,8 @@ fn matrix() -> Vec<Gemm> {
         (PLAIN, FUSED),
     ];
     for (family, mode) in families {
-        for precision in Precision::ALL {
-            if precision == Precision::Bf16 && mode == PACKED {
+        for width in Width::ALL {
+            if width == Width::Bf16 && mode == PACKED {
                 continue;
             }
             for grouping in Grouping::ALL {
@@ -53,7 +53,7 @@ fn matrix() -> Vec<Gemm> {
                     cases.push(Gemm {
                         m,
                         k,
-                        precision,
+                        width,
                         grouping,
                         family,
                         mode,
@@ -94,7 +94,7 @@ fn every_kernel_is_clean_under_tsan() {
 fn generated_cases_equal_the_mirror() {
     let strategy = (
         (1usize..40, 1usize..130, 1usize..500),
-        proptest::sample::select(Precision::ALL.to_vec()),
+        proptest::sample::select(Width::ALL.to_vec()),
         proptest::sample::select(Grouping::ALL.to_vec()),
         (any::<bool>(), any::<bool>()),
         proptest::sample::select(vec![ScaleType::F32, ScaleType::F16, ScaleType::Bf16]),
@@ -104,15 +104,15 @@ fn generated_cases_equal_the_mirror() {
         any::<u32>(),
     )
         .prop_map(
-            |(shape, precision, grouping, flags, scale_type, how, kind, gaps, seed)| {
+            |(shape, width, grouping, flags, scale_type, how, kind, gaps, seed)| {
                 let (m, n, k) = shape;
                 let (family, mode, tile) = how;
-                let bf16 = precision == Precision::Bf16;
+                let bf16 = width == Width::Bf16;
                 Gemm {
                     m: if family == DECODE { m.min(16) } else { m },
                     n,
                     k,
-                    precision,
+                    width,
                     grouping,
                     symmetric: flags.0,
                     scale_type,
@@ -124,7 +124,7 @@ fn generated_cases_equal_the_mirror() {
                         DECODE if m > 8 => tile / 2 * 3,
                         _ => tile,
                     },
-                    kind: emulated::with_a_bound(kind, precision),
+                    kind: emulated::with_a_bound(kind, width),
                     bias: flags.1,
                     gaps: (gaps.0, gaps.1),
                     x_shift: gaps.2,
@@ -146,18 +146,14 @@ fn real_shapes_equal_the_mirror() {
         (PREFILL, PACKED, 65),
         (PREFILL, FUSED, 20),
     ] {
-        for (at, precision) in Precision::ALL.into_iter().enumerate() {
-            let mode = if precision == Precision::Bf16 {
-                FUSED
-            } else {
-                mode
-            };
+        for (at, width) in Width::ALL.into_iter().enumerate() {
+            let mode = if width == Width::Bf16 { FUSED } else { mode };
             let (n, k) = [(256, 7392), (10944, 100), (512, 4096), (320, 11008)][at];
             cases.push(Gemm {
                 m,
                 n: if m > 16 { n.min(1000) } else { n },
                 k,
-                precision,
+                width,
                 grouping: [
                     Grouping::G128,
                     Grouping::G32,
@@ -172,7 +168,7 @@ fn real_shapes_equal_the_mirror() {
                 ..Gemm::default()
             });
             let last = cases.last_mut().unwrap();
-            if last.precision != Precision::Bf16 {
+            if last.width != Width::Bf16 {
                 last.kind = Kind::Normal;
             }
         }
@@ -185,12 +181,12 @@ fn real_shapes_equal_the_mirror() {
 fn a_row_does_not_depend_on_the_batch() {
     for_runners(Variant::Plain, |runner, architecture| {
         for (family, m) in [(DECODE, 16), (PREFILL, 70)] {
-            for precision in Precision::ALL {
+            for width in Width::ALL {
                 for grouping in Grouping::ALL {
                     let many = Gemm {
                         m,
                         k: 400,
-                        precision,
+                        width,
                         grouping,
                         family,
                         symmetric: false,
@@ -234,13 +230,13 @@ fn schedules_do_not_show_in_the_bits() {
                 (PREFILL, FUSED),
                 (PREFILL, PACKED),
             ] {
-                for precision in [Precision::A4, Precision::A8] {
+                for width in [Width::A4, Width::A8] {
                     for (at, _) in seeds.iter().enumerate() {
                         let seed = seeds[at] as u64;
                         let case = Gemm {
                             m: 9,
                             k: 300,
-                            precision,
+                            width,
                             family,
                             mode,
                             seed,

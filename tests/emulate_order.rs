@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::seq::SliceRandom;
 use support::{Kind, bits, rng};
-use w4ax::reference::mirror;
-use w4ax::{Grouping, KOrder, MatMut, MatRef, Precision};
+use w4ax::reference;
+use w4ax::{Grouping, KOrder, MatMut, MatRef, Width};
 
 /// Statuses of `w4axk_status`.
 const NULL_POINTER: i32 = 1;
@@ -187,12 +187,12 @@ fn generated_gathers_have_the_hosts_bits() {
 fn a_gemm_follows_its_gather() {
     for variant in Variant::ALL {
         for_runners(variant, |runner, architecture| {
-            for (at, precision) in [Precision::A4, Precision::A8].into_iter().enumerate() {
+            for (at, width) in [Width::A4, Width::A8].into_iter().enumerate() {
                 for (m, grouping) in [(1, Grouping::G128), (9, Grouping::G32)] {
                     let gemm = Gemm {
                         m,
                         k: 300,
-                        precision,
+                        width,
                         grouping,
                         family: emulated::AUTO,
                         mode: emulated::AUTO,
@@ -218,7 +218,7 @@ fn a_gemm_follows_its_gather() {
                     let answer = expect_ok(runner.run(&case).unwrap()).unwrap();
                     assert_eq!(bits(&answer.output::<bf16>("gathered")), bits(&gathered));
                     let x = MatRef::new(&gathered, m, gemm.k).unwrap();
-                    let expected = mirror(x, &input.weight, precision, None).unwrap();
+                    let expected = reference::gemm(x, &input.weight, width, None).unwrap();
                     assert_eq!(
                         bits(&answer.output::<bf16>("y")),
                         bits(&expected),

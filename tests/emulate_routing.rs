@@ -16,8 +16,8 @@ use half::bf16;
 use proptest::prelude::*;
 use support::{Kind, bits};
 
-use w4ax::reference::mirror;
-use w4ax::{FlagWord, Grouping, MatRef, Precision, ScaleType};
+use w4ax::reference;
+use w4ax::{FlagWord, Grouping, MatRef, ScaleType, Width};
 
 /// Statuses of `w4axk_status`.
 const NULL_POINTER: i32 = 1;
@@ -39,7 +39,7 @@ const BY_HOST: u64 = 5;
 /// Every routed kernel at each width: what the table picks, and what a caller may ask for.
 fn matrix() -> Vec<Gemm> {
     let mut cases = Vec::new();
-    for precision in Precision::ALL {
+    for width in Width::ALL {
         for grouping in Grouping::ALL {
             for (m, k, family, mode, tile) in [
                 (1, 100, AUTO, AUTO, 0),
@@ -57,7 +57,7 @@ fn matrix() -> Vec<Gemm> {
                 cases.push(Gemm {
                     m,
                     k,
-                    precision,
+                    width,
                     grouping,
                     family,
                     mode,
@@ -96,14 +96,14 @@ fn every_routed_kernel_is_clean_under_tsan() {
 fn generated_cases_equal_the_mirror() {
     let strategy = (
         (1usize..40, 1usize..130, 1usize..500),
-        proptest::sample::select(Precision::ALL.to_vec()),
+        proptest::sample::select(Width::ALL.to_vec()),
         proptest::sample::select(Grouping::ALL.to_vec()),
         (any::<bool>(), any::<bool>(), any::<bool>()),
         (0u32..=3, 0u32..3),
         (0usize..9, 0usize..9, 0usize..8),
         any::<u32>(),
     )
-        .prop_map(|(shape, precision, grouping, flags, how, gaps, seed)| {
+        .prop_map(|(shape, width, grouping, flags, how, gaps, seed)| {
             let (m, n, k) = shape;
             let (family, tile) = how;
             let m = if family == DECODE { m.min(16) } else { m };
@@ -111,7 +111,7 @@ fn generated_cases_equal_the_mirror() {
                 m,
                 n,
                 k,
-                precision,
+                width,
                 grouping,
                 symmetric: flags.0,
                 bias: flags.1,
@@ -144,12 +144,12 @@ fn a_routed_kernel_has_the_bits_of_the_kernel_of_that_width() {
             (40, PREFILL, AUTO),
             (130, PREFILL, AUTO),
         ] {
-            for precision in Precision::ALL {
+            for width in Width::ALL {
                 for grouping in Grouping::ALL {
                     let direct = Gemm {
                         m,
                         k: 400,
-                        precision,
+                        width,
                         grouping,
                         family,
                         mode,
@@ -226,7 +226,7 @@ fn the_latch_takes_its_own_steps_word_and_no_other() {
                     let host = FlagWord::from_bits(word).width_for(sequence);
                     assert_eq!(u64::from(host.bits()), bits, "{word:#x}");
                 };
-                for width in Precision::ALL {
+                for width in Width::ALL {
                     let word = |of| FlagWord::encode(of, width).to_bits();
                     expect(word(sequence), u64::from(width.bits()), AS_ASKED);
                     expect(word(sequence.wrapping_sub(1)), 16, EARLIER);
@@ -250,7 +250,7 @@ fn steps_follow_the_flag() {
     for_runners(Variant::Plain, |runner, _| {
         let mut next = u32::MAX - 20;
         for step in 0..60u64 {
-            let width = Precision::ALL[(step * 7 % 4) as usize];
+            let width = Width::ALL[(step * 7 % 4) as usize];
             let word = match step % 5 {
                 4 => FlagWord::encode(next.wrapping_sub(1), width),
                 _ => FlagWord::encode(next, width),
@@ -270,7 +270,7 @@ fn steps_follow_the_flag() {
 fn a_spinning_latch_waits_for_the_word_and_not_for_ever() {
     for variant in Variant::ALL {
         for_runners(variant, |runner, _| {
-            let word = |of: u32| FlagWord::encode(of, Precision::A4).to_bits();
+            let word = |of: u32| FlagWord::encode(of, Width::A4).to_bits();
             let mut spin = |first: u64, late: Option<u64>, spin_us: u64| {
                 let mut case = latch_case("latch", 8)
                     .output("flag", &[first], 8)
@@ -299,9 +299,9 @@ fn a_spinning_latch_waits_for_the_word_and_not_for_ever() {
 #[test]
 fn a_forced_width_runs_whatever_the_flag_says() {
     for_runners(Variant::Plain, |runner, _| {
-        for width in Precision::ALL {
+        for width in Width::ALL {
             // The flag may be left out.
-            for flag in [None, Some(FlagWord::encode(3, Precision::A8).to_bits())] {
+            for flag in [None, Some(FlagWord::encode(3, Width::A8).to_bits())] {
                 let mut case = latch_case("latch", 3).arg("forced", width.bits());
                 if let Some(word) = flag {
                     case = case.input("flag", &[word], 8);
@@ -317,11 +317,8 @@ fn a_forced_width_runs_whatever_the_flag_says() {
 #[test]
 fn the_latch_sets_the_nodes_of_a_graph() {
     for_runners(Variant::Plain, |runner, _| {
-        for (at, width) in Precision::ALL.into_iter().enumerate() {
-            assert_eq!(
-                width,
-                [Precision::A2, Precision::A4, Precision::A8, Precision::Bf16][at]
-            );
+        for (at, width) in Width::ALL.into_iter().enumerate() {
+            assert_eq!(width, [Width::A2, Width::A4, Width::A8, Width::Bf16][at]);
             for (of, index) in [(5, at as u64), (4, 3)] {
                 for count in [1u64, 4] {
                     let case = latch_case("latch", 5)
@@ -346,7 +343,7 @@ fn the_latch_sets_the_nodes_of_a_graph() {
         assert_eq!(answer.values["conditionals_set"], 0);
 
         // A further graph of the same step: the same branch, and no new step.
-        for (at, width) in Precision::ALL.into_iter().enumerate() {
+        for (at, width) in Width::ALL.into_iter().enumerate() {
             let state = [7u64 << 32 | u64::from(width.bits()), 8];
             let case = Case::new("latch")
                 .output("latch", &state, 16)
@@ -375,21 +372,21 @@ fn a_step_runs_at_the_width_of_its_latch() {
                 (20, Grouping::PerChannel),
             ] {
                 for word in [
-                    FlagWord::encode(6, Precision::A2),
-                    FlagWord::encode(6, Precision::A4),
-                    FlagWord::encode(6, Precision::A8),
-                    FlagWord::encode(5, Precision::A8),
+                    FlagWord::encode(6, Width::A2),
+                    FlagWord::encode(6, Width::A4),
+                    FlagWord::encode(6, Width::A8),
+                    FlagWord::encode(5, Width::A8),
                 ] {
                     let gemm = Gemm {
                         m,
                         k: 400,
                         grouping,
-                        precision: word.width_for(6),
+                        width: word.width_for(6),
                         family: AUTO,
                         mode: AUTO,
                         // BF16 is compared exactly, on integers.
                         kind: match word.width_for(6) {
-                            Precision::Bf16 => Kind::Zeros,
+                            Width::Bf16 => Kind::Zeros,
                             _ => Kind::Normal,
                         },
                         ..Gemm::default()
@@ -409,7 +406,7 @@ fn a_step_runs_at_the_width_of_its_latch() {
                     }
                     let answer = expect_ok(runner.run(&case).unwrap()).unwrap();
                     let x = MatRef::new(&input.x, m, gemm.k).unwrap();
-                    let expected = mirror(x, &input.weight, gemm.precision, None).unwrap();
+                    let expected = reference::gemm(x, &input.weight, gemm.width, None).unwrap();
                     let name = variant.name();
                     let got = answer.output::<bf16>("y");
                     assert_eq!(
@@ -418,7 +415,7 @@ fn a_step_runs_at_the_width_of_its_latch() {
                         "{name} {architecture} {gemm:?}"
                     );
                     let ran = Latched::of(&answer, 6);
-                    assert_eq!(ran.bits, u64::from(gemm.precision.bits()));
+                    assert_eq!(ran.bits, u64::from(gemm.width.bits()));
                 }
             }
         });

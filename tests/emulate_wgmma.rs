@@ -11,15 +11,15 @@ use emulated::{AUTO, FUSED, Gemm, Input, LATCHED, PACKED, PREFILL, WGMMA, expect
 use emulator::{Case, Variant};
 use proptest::prelude::*;
 use support::{Kind, bits};
-use w4ax::{Grouping, Precision, ScaleType};
+use w4ax::{Grouping, ScaleType, Width};
 
 /// A case of the family: its activations are packed on the way, or BF16 rows that a tensor copy takes.
-fn case(m: usize, n: usize, k: usize, precision: Precision, grouping: Grouping) -> Gemm {
+fn case(m: usize, n: usize, k: usize, width: Width, grouping: Grouping) -> Gemm {
     Gemm {
         m,
         n,
         k,
-        precision,
+        width,
         grouping,
         family: WGMMA,
         mode: AUTO,
@@ -32,14 +32,14 @@ fn case(m: usize, n: usize, k: usize, precision: Precision, grouping: Grouping) 
 /// Every width, grouping, symmetry and tile at shapes with tails: of N, M, tiles of k, groups and stages.
 fn matrix() -> Vec<Gemm> {
     let mut cases = Vec::new();
-    for precision in Precision::ALL {
+    for width in Width::ALL {
         for grouping in Grouping::ALL {
             for (m, n, k) in [(1, 100, 100), (70, 20, 320), (85, 130, 64), (129, 33, 1160)] {
                 let at = cases.len();
                 cases.push(Gemm {
                     // Packed on the way, or by a call before.
-                    mode: match precision {
-                        Precision::Bf16 => AUTO,
+                    mode: match width {
+                        Width::Bf16 => AUTO,
                         _ => [AUTO, PACKED][at / 4 % 2],
                     },
                     tile: at as u32 % 3,
@@ -49,7 +49,7 @@ fn matrix() -> Vec<Gemm> {
                     // BF16: integers, to be compared exactly, in every other case.
                     kind: [Kind::Normal, Kind::Zeros][at / 3 % 2],
                     seed: at as u64,
-                    ..case(m, n, k, precision, grouping)
+                    ..case(m, n, k, width, grouping)
                 });
             }
         }
@@ -87,7 +87,7 @@ fn every_kernel_is_clean_under_tsan() {
 fn generated_cases_equal_the_mirror() {
     let strategy = (
         (1usize..140, 1usize..280, 1usize..700),
-        proptest::sample::select(Precision::ALL.to_vec()),
+        proptest::sample::select(Width::ALL.to_vec()),
         proptest::sample::select(Grouping::ALL.to_vec()),
         any::<(bool, bool)>(),
         proptest::sample::select(vec![ScaleType::F32, ScaleType::F16, ScaleType::Bf16]),
@@ -97,26 +97,16 @@ fn generated_cases_equal_the_mirror() {
         any::<u32>(),
     )
         .prop_map(
-            |(
-                (m, n, k),
-                precision,
-                grouping,
-                flags,
-                scale_type,
-                (tile, packed),
-                kind,
-                gaps,
-                seed,
-            )| {
-                let one = case(m, n, k, precision, grouping);
-                let bf16 = precision == Precision::Bf16;
+            |((m, n, k), width, grouping, flags, scale_type, (tile, packed), kind, gaps, seed)| {
+                let one = case(m, n, k, width, grouping);
+                let bf16 = width == Width::Bf16;
                 Gemm {
                     symmetric: flags.0,
                     bias: flags.1,
                     scale_type,
                     tile,
                     mode: if packed && !bf16 { PACKED } else { AUTO },
-                    kind: emulated::with_a_bound(kind, precision),
+                    kind: emulated::with_a_bound(kind, width),
                     // quantize_pack takes any rows.
                     gaps: if bf16 {
                         (one.gaps.0 + 8 * gaps.0, gaps.1)
@@ -138,7 +128,7 @@ fn generated_cases_equal_the_mirror() {
 #[test]
 fn real_shapes_equal_the_mirror() {
     for_sm90(Variant::Plain, |runner| {
-        for (at, precision) in Precision::ALL.into_iter().enumerate() {
+        for (at, width) in Width::ALL.into_iter().enumerate() {
             let (m, n, k) = [
                 (290, 64, 4096),
                 (40, 300, 7392),
@@ -151,7 +141,7 @@ fn real_shapes_equal_the_mirror() {
                 Grouping::G64,
                 Grouping::G128,
             ][at];
-            let kind = if precision == Precision::Bf16 {
+            let kind = if width == Width::Bf16 {
                 Kind::Zeros
             } else {
                 Kind::Normal
@@ -159,7 +149,7 @@ fn real_shapes_equal_the_mirror() {
             let one = Gemm {
                 symmetric: false,
                 kind,
-                ..case(m, n, k, precision, grouping)
+                ..case(m, n, k, width, grouping)
             };
             one.check(runner).unwrap();
         }
@@ -170,11 +160,11 @@ fn real_shapes_equal_the_mirror() {
 #[test]
 fn a_row_is_the_same_in_every_tile_and_batch() {
     for_sm90(Variant::Plain, |runner| {
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             let many = Gemm {
                 tile: 1,
                 symmetric: false,
-                ..case(100, 70, 400, precision, Grouping::G128)
+                ..case(100, 70, 400, width, Grouping::G128)
             };
             let input = many.input();
             let whole = many.run(runner, &input).unwrap();
@@ -185,9 +175,9 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
             assert_eq!(
                 bits(&other.run(runner, &input).unwrap()),
                 bits(&whole),
-                "{precision}"
+                "{width}"
             );
-            if precision != Precision::Bf16 {
+            if width != Width::Bf16 {
                 let prefill = Gemm {
                     family: PREFILL,
                     tile: 2,
@@ -196,7 +186,7 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
                 assert_eq!(
                     bits(&prefill.run(runner, &input).unwrap()),
                     bits(&whole),
-                    "{precision}"
+                    "{width}"
                 );
             }
             for token in [0, 99] {
@@ -214,7 +204,7 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
                 assert_eq!(
                     bits(&alone),
                     bits(&whole[token * many.n..][..many.n]),
-                    "{precision}"
+                    "{width}"
                 );
             }
         }
@@ -231,16 +221,12 @@ fn the_table_and_what_is_refused() {
     for_sm90(Variant::Plain, |runner| {
         let mut plan = |case: Case| runner.run(&case).unwrap();
         let family = |answer: emulator::Answer| expect_ok(answer).unwrap().values["family"] as u32;
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             let auto = Gemm {
                 family: AUTO,
-                ..case(17, 64, 128, precision, Grouping::G128)
+                ..case(17, 64, 128, width, Grouping::G128)
             };
-            assert_eq!(
-                family(plan(auto.arguments("plan_gemm"))),
-                WGMMA,
-                "{precision}"
-            );
+            assert_eq!(family(plan(auto.arguments("plan_gemm"))), WGMMA, "{width}");
             let few = Gemm {
                 m: 16,
                 ..auto.clone()
@@ -255,7 +241,7 @@ fn the_table_and_what_is_refused() {
         let odd = Gemm {
             family: AUTO,
             gaps: (1, 0),
-            ..case(17, 64, 128, Precision::Bf16, Grouping::G128)
+            ..case(17, 64, 128, Width::Bf16, Grouping::G128)
         };
         assert_eq!(family(plan(odd.arguments("plan_gemm"))), PREFILL);
         let odd = Gemm {
@@ -265,7 +251,7 @@ fn the_table_and_what_is_refused() {
         assert_eq!(plan(odd.arguments("plan_gemm")).status, MISALIGNED);
         let fused = Gemm {
             mode: FUSED,
-            ..case(17, 64, 128, Precision::A8, Grouping::G128)
+            ..case(17, 64, 128, Width::A8, Grouping::G128)
         };
         assert_eq!(plan(fused.arguments("plan_gemm")).status, BAD_MODE);
         // What is packed already has an order: that of the decode and prefill families, unless this one is named.
@@ -277,14 +263,14 @@ fn the_table_and_what_is_refused() {
             };
             assert_eq!(family(plan(packed.arguments("plan_gemm"))), planned);
         }
-        let latched = case(17, 64, 128, Precision::A8, Grouping::G128);
+        let latched = case(17, 64, 128, Width::A8, Grouping::G128);
         assert_eq!(
             plan(latched.arguments("plan_gemm").arg("width", LATCHED)).status,
             BAD_MODE
         );
         let bytes = |answer: emulator::Answer| expect_ok(answer).unwrap().values["bytes"] as usize;
         // A byte a code, 24 tokens of 128 k; three f32 a token and group. In fragments 4 bits a code, two words a group.
-        let a4 = case(17, 64, 128, Precision::A4, Grouping::G64);
+        let a4 = case(17, 64, 128, Width::A4, Grouping::G64);
         let fragments = Gemm {
             family: emulated::DECODE,
             ..a4.clone()

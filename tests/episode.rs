@@ -312,9 +312,9 @@ fn the_closed_loop_is_repeated() {
     // The counters count: a step each.
     episodes[0].steps[5].sensitivity += 3e-5;
     episodes[1].steps[7].sensitivity -= 3e-5;
-    episodes[2].steps[9].target = w4ax::Precision::A8;
-    episodes[2].steps[9].active = w4ax::Precision::A8;
-    episodes[3].steps[0].active = w4ax::Precision::A8;
+    episodes[2].steps[9].target = w4ax::Width::A8;
+    episodes[2].steps[9].active = w4ax::Width::A8;
+    episodes[3].steps[0].active = w4ax::Width::A8;
     let spoiled = replay::replay(&episodes, &calibration, CLOSED_LOOP).unwrap();
     assert_eq!(
         (spoiled.sensitivity_mismatches, spoiled.width_mismatches),

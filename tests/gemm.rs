@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
 use w4ax::cpu::{Cpu, Isa, Pool, Serial};
-use w4ax::reference::mirror;
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+use w4ax::reference;
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The instruction sets of this machine.
 fn paths() -> Vec<Cpu> {
@@ -21,14 +21,13 @@ fn gemm(
     cpu: &Cpu,
     x: MatRef<'_, bf16>,
     w: &PackedWeight,
-    precision: Precision,
+    width: Width,
     bias: Option<&[f32]>,
 ) -> Vec<bf16> {
     let mut y = vec![bf16::from_bits(0xDEAD); x.rows() * w.n()];
     let mut workspace = cpu.workspace(x.rows(), x.cols());
     let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
-    cpu.gemm(x, w, precision, bias, view, &mut workspace)
-        .unwrap();
+    cpu.gemm(x, w, width, bias, view, &mut workspace).unwrap();
     y
 }
 
@@ -44,7 +43,7 @@ fn grouping() -> impl Strategy<Value = Grouping> {
     proptest::sample::select(Grouping::ALL.to_vec())
 }
 
-fn width() -> impl Strategy<Value = Precision> {
+fn width() -> impl Strategy<Value = Width> {
     proptest::sample::select(WIDTHS.to_vec())
 }
 
@@ -62,7 +61,7 @@ proptest! {
     fn every_path_equals_the_mirror(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
-        (precision, grouping, scale_type) in (width(), grouping(), scale_type()),
+        (width, grouping, scale_type) in (width(), grouping(), scale_type()),
         // Of even tokens and of odd ones: neighbors share registers, not grids or factors.
         kinds in (kind(), kind()),
         (symmetric, with_bias) in any::<(bool, bool)>(),
@@ -78,13 +77,13 @@ proptest! {
         let x = MatRef::with_stride(&data, m, k, k + x_gap).unwrap();
         let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-3f32..3.0)).collect();
         let bias = with_bias.then_some(bias.as_slice());
-        let expected = mirror(x, &w, precision, bias).unwrap();
+        let expected = reference::gemm(x, &w, width, bias).unwrap();
         let marker = bf16::from_bits(0x1234);
         for cpu in paths() {
             let mut y = vec![marker; m * (n + y_gap)];
             let mut workspace = cpu.workspace(m, k);
             let view = MatMut::with_stride(&mut y, m, n, n + y_gap).unwrap();
-            cpu.gemm(x, &w, precision, bias, view, &mut workspace).unwrap();
+            cpu.gemm(x, &w, width, bias, view, &mut workspace).unwrap();
             for (token, y) in y.chunks(n + y_gap).enumerate() {
                 prop_assert_eq!(bits(&y[..n]), bits(&expected[token * n..][..n]), "{:?} token {}", cpu.isa(), token);
                 prop_assert!(y[n..].iter().all(|&v| v == marker), "{:?} wrote between the rows", cpu.isa());
@@ -96,7 +95,7 @@ proptest! {
     #[test]
     fn a_row_does_not_depend_on_the_batch(
         (m, n, k) in (2usize..60, 1usize..70, 1usize..400),
-        (precision, grouping, kind) in (width(), grouping(), kind()),
+        (width, grouping, kind) in (width(), grouping(), kind()),
         symmetric in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -104,9 +103,9 @@ proptest! {
         let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
         let x = kind.fill(rng, m * k);
         for cpu in paths() {
-            let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, precision, None);
+            let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, width, None);
             let token = rng.random_range(0..m);
-            let alone = gemm(&cpu, MatRef::new(&x[token * k..], 1, k).unwrap(), &w, precision, None);
+            let alone = gemm(&cpu, MatRef::new(&x[token * k..], 1, k).unwrap(), &w, width, None);
             prop_assert_eq!(bits(&alone), bits(&whole[token * n..][..n]));
         }
     }
@@ -158,21 +157,21 @@ fn real_shapes_and_odd_ones() {
                 let tokens: Vec<usize> = (0..m.min(3)).map(|_| rng.random_range(0..m)).collect();
                 let channels: Vec<usize> = (0..60).map(|_| rng.random_range(0..n)).collect();
                 let some_w = plain.rows(&channels).pack();
-                for precision in WIDTHS {
+                for width in WIDTHS {
                     let results: Vec<Vec<bf16>> = fast
                         .iter()
-                        .map(|cpu| gemm(cpu, x, &w, precision, None))
+                        .map(|cpu| gemm(cpu, x, &w, width, None))
                         .collect();
-                    let what = format!("{precision} m {m} n {n} k {k} {grouping} {symmetric}");
+                    let what = format!("{width} m {m} n {n} k {k} {grouping} {symmetric}");
                     assert!(results.iter().all(|y| *y == results[0]), "{what}");
                     for &token in &tokens {
                         let x = MatRef::new(x.row(token), 1, k).unwrap();
-                        let expected = mirror(x, &some_w, precision, None).unwrap();
+                        let expected = reference::gemm(x, &some_w, width, None).unwrap();
                         let got: Vec<bf16> =
                             channels.iter().map(|c| results[0][token * n + c]).collect();
                         assert_eq!(bits(&got), bits(&expected), "{what} token {token}");
                         if n == 100 {
-                            let plain = gemm(&scalar, x, &w, precision, None);
+                            let plain = gemm(&scalar, x, &w, width, None);
                             assert_eq!(bits(&plain), bits(&results[0][token * n..][..n]), "{what}");
                         }
                     }
@@ -191,8 +190,8 @@ fn any_pool_gives_the_same_bits() {
         let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
         let data = Kind::Normal.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
-        for precision in WIDTHS {
-            let with = |cpu: Cpu| bits(&gemm(&cpu, x, &w, precision, None));
+        for width in WIDTHS {
+            let with = |cpu: Cpu| bits(&gemm(&cpu, x, &w, width, None));
             let serial = with(Cpu::new().unwrap().with_pool(Serial));
             assert_eq!(with(Cpu::new().unwrap()), serial);
             for threads in [1, 2, 3, 7] {
@@ -225,12 +224,11 @@ fn a_used_workspace_is_as_good_as_a_new_one() {
             let kind = [Kind::AnyBits, Kind::Normal][case % 2];
             let data = kind.fill(rng, m * k);
             let x = MatRef::new(&data, m, k).unwrap();
-            let precision = WIDTHS[rng.random_range(0..4)];
+            let width = WIDTHS[rng.random_range(0..4)];
             let mut y = vec![bf16::ZERO; m * n];
             let view = MatMut::new(&mut y, m, n).unwrap();
-            cpu.gemm(x, &w, precision, None, view, &mut workspace)
-                .unwrap();
-            let expected = mirror(x, &w, precision, None).unwrap();
+            cpu.gemm(x, &w, width, None, view, &mut workspace).unwrap();
+            let expected = reference::gemm(x, &w, width, None).unwrap();
             assert_eq!(bits(&y), bits(&expected), "{:?} case {case}", cpu.isa());
         }
     }
@@ -261,11 +259,11 @@ fn the_largest_sums_fit() {
             let data: Vec<bf16> = (0..7 * k).map(|k| bf16::from_f32(value(k))).collect();
             let one = MatRef::new(&data, 1, k).unwrap();
             let seven = MatRef::new(&data, 7, k).unwrap();
-            for precision in WIDTHS {
-                let expected = bits(&mirror(one, &w, precision, None).unwrap());
+            for width in WIDTHS {
+                let expected = bits(&reference::gemm(one, &w, width, None).unwrap());
                 for cpu in paths() {
-                    assert_eq!(bits(&gemm(&cpu, one, &w, precision, None)), expected);
-                    for y in bits(&gemm(&cpu, seven, &w, precision, None)).chunks(17) {
+                    assert_eq!(bits(&gemm(&cpu, one, &w, width, None)), expected);
+                    for y in bits(&gemm(&cpu, seven, &w, width, None)).chunks(17) {
                         assert_eq!(y, expected);
                     }
                 }
@@ -287,9 +285,9 @@ fn each_token_has_its_own_factor() {
                 row.copy_from_slice(&Kind::Traces.fill(rng, k));
             }
             let x = MatRef::new(&x, m, k).unwrap();
-            let expected = mirror(x, &w, Precision::Bf16, None).unwrap();
+            let expected = reference::gemm(x, &w, Width::Bf16, None).unwrap();
             for cpu in paths() {
-                let y = gemm(&cpu, x, &w, Precision::Bf16, None);
+                let y = gemm(&cpu, x, &w, Width::Bf16, None);
                 assert_eq!(bits(&y), bits(&expected), "{:?}, {m} tokens", cpu.isa());
             }
         }
@@ -313,15 +311,9 @@ fn non_finite_tokens_are_nan_and_alone() {
         data[2 * k + 150] = bad;
         let x = MatRef::new(&data, m, k).unwrap();
         for cpu in paths() {
-            for precision in [Precision::A2, Precision::A4, Precision::A8] {
-                let y = gemm(&cpu, x, &w, precision, None);
-                let before = gemm(
-                    &cpu,
-                    MatRef::new(&clean, m, k).unwrap(),
-                    &w,
-                    precision,
-                    None,
-                );
+            for width in [Width::A2, Width::A4, Width::A8] {
+                let y = gemm(&cpu, x, &w, width, None);
+                let before = gemm(&cpu, MatRef::new(&clean, m, k).unwrap(), &w, width, None);
                 for token in 0..m {
                     let (y, before) = (&y[token * n..][..n], &before[token * n..][..n]);
                     match token {
@@ -343,10 +335,10 @@ fn no_tokens_and_many() {
     for m in [0, 255, 256, 257, 1100] {
         let data = Kind::Normal.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
-        for precision in WIDTHS {
-            let expected = mirror(x, &w, precision, None).unwrap();
+        for width in WIDTHS {
+            let expected = reference::gemm(x, &w, width, None).unwrap();
             for cpu in paths() {
-                assert_eq!(bits(&gemm(&cpu, x, &w, precision, None)), bits(&expected));
+                assert_eq!(bits(&gemm(&cpu, x, &w, width, None)), bits(&expected));
             }
         }
     }
@@ -380,10 +372,10 @@ fn a_pool_that_does_not_keep_its_word_is_a_panic() {
         let weight = weight.pack();
         let x = vec![bf16::ONE; m * k];
         let x = MatRef::new(&x, m, k).unwrap();
-        let expected = bits(&mirror(x, &weight, Precision::A8, None).unwrap());
+        let expected = bits(&reference::gemm(x, &weight, Width::A8, None).unwrap());
         let run = |pieces: fn(usize) -> Vec<usize>| {
             let cpu = Cpu::new().unwrap().with_pool(Careless(pieces));
-            let run = || gemm(&cpu, x, &weight, Precision::A8, None);
+            let run = || gemm(&cpu, x, &weight, Width::A8, None);
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         };
         let kept = run(|pieces| (0..pieces).collect()).expect("a pool that does as it should");

@@ -17,7 +17,7 @@ use robot::setup::QUANTIZE;
 use support::rng;
 use w4ax::cpu::Cpu;
 use w4ax::weights::{Gptq, Hessian};
-use w4ax::{Error, Grouping, MatRef, PackedWeight, Precision, Quantize, ScaleType, Symmetry};
+use w4ax::{Error, Grouping, MatRef, PackedWeight, Quantize, ScaleType, Symmetry, Width};
 
 /// A layer, and activations some of whose inputs go together, as they do in a model.
 struct Layer {
@@ -335,7 +335,7 @@ fn the_policys_actions_are_nearer() {
         for (mut policy, errors) in [(calibrated, &mut errors), (nearest, &mut nearest_errors)] {
             let mut tokens = vec![Tokens::default(); judged.len()];
             policy
-                .forward_rows(&inputs, Precision::Bf16, &mut tokens)
+                .forward_rows(&inputs, Width::Bf16, &mut tokens)
                 .unwrap();
             for (tokens, &step) in tokens.iter().zip(&judged) {
                 let pairs = action(tokens).into_iter().zip(action(&rollouts.bf16[step]));

@@ -191,9 +191,9 @@ fn peers_without_torch_are_absent_with_the_reason() {
 }
 
 /// What the bench writes of a GEMM: `us` by call, moving a megabyte.
-fn gemm(m: u32, n: u32, precision: &str, kernel: &str, us: f64) -> Value {
+fn gemm(m: u32, n: u32, width: &str, kernel: &str, us: f64) -> Value {
     json!({
-        "m": m, "n": n, "k": 4096, "precision": precision, "grouping": "g128", "x": "bf16", "kernel": kernel, "launches": 1,
+        "m": m, "n": n, "k": 4096, "width": width, "grouping": "g128", "x": "bf16", "kernel": kernel, "launches": 1,
         "chip": "NVIDIA Test 80GB", "bytes": 1e6, "predicted": null,
         "measured": {"median_us": us, "least_us": us * 0.9, "most_us": us * 1.1, "replays": 20, "calls_a_replay": 16},
     })
@@ -213,7 +213,7 @@ fn report(scale: f64) -> Value {
             "rows": [gemm(1, 4096, "a4", "decode_a4", scale), gemm(1024, 4096, "bf16", "prefill_bf16", 100.0 * scale)],
         },
         "chain": {"rows": [{
-            "m": 1, "precision": "a4", "grouping": "g128", "layers": 32, "pdl": true, "bytes": 1e9,
+            "m": 1, "width": "a4", "grouping": "g128", "layers": 32, "pdl": true, "bytes": 1e9,
             "measured": {"median_us": 1000.0, "least_us": 1000.0, "most_us": 1000.0},
         }]},
         "peers": {

@@ -18,7 +18,7 @@ use robot::skipping::{Skipping, Substitute};
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::skip::{SkipConfig, Verdict};
-use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, WidthFlag};
+use w4ax::{Grouping, MatMut, MatRef, Quantize, Width, WidthFlag};
 
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
@@ -105,11 +105,11 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     let mut workspace = cpu.workspace(m, k);
     let cpu = cpu.clone();
     move || {
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             for (m, bias) in [(1, None), (m, Some(bias.as_slice()))] {
                 let x = MatRef::new(&x, m, k).unwrap();
                 let y = MatMut::new(&mut y, m, n).unwrap();
-                cpu.gemm(x, &weight, precision, bias, y, &mut workspace)
+                cpu.gemm(x, &weight, width, bias, y, &mut workspace)
                     .unwrap();
             }
         }
@@ -165,7 +165,7 @@ fn a_step_that_skips_allocates_nothing() {
         let mut skipping = Skipping::new(&config, networks, Substitute::Adapter).unwrap();
         let mut verdicts = [0; 2];
         for step in 0..40_u8 {
-            let width = Precision::ALL[usize::from(step % 4)];
+            let width = Width::ALL[usize::from(step % 4)];
             let input = [f32::from(step).sin(); INPUT];
             let counted = allocations_of(|| {
                 skipping.step(&mut policy, &input, width).unwrap();
@@ -184,7 +184,7 @@ fn a_policy_step_allocates_nothing() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let cpu = Cpu::new().unwrap().with_pool(Serial);
     let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
-    for width in Precision::ALL {
+    for width in Width::ALL {
         let counted = allocations_of(|| {
             policy.forward(&[0.5; INPUT], width).unwrap();
         });

@@ -25,8 +25,8 @@ use sass::Kernel;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tiles::Tile;
-use w4ax::cuda::{Chip, Family, GemmOptions, Mode, Problem};
-use w4ax::{Grouping, Precision};
+use w4ax::cuda::{DeviceProps, Family, GemmOptions, Mode, Problem};
+use w4ax::{Grouping, Width};
 
 /// By hand, each of the four limits once.
 #[test]
@@ -183,11 +183,7 @@ fn instructions_take_the_clocks_of_their_pipes() {
 #[test]
 fn the_model_knows_the_tiles_of_the_table() {
     let mut seen = BTreeSet::new();
-    for (precision, bits) in [
-        (Precision::A4, 4),
-        (Precision::A8, 8),
-        (Precision::Bf16, 16),
-    ] {
+    for (width, bits) in [(Width::A4, 4), (Width::A8, 8), (Width::Bf16, 16)] {
         for (n, wgmma) in [100, 4096, 12288, 22016]
             .into_iter()
             .flat_map(|n| [(n, false), (n, true)])
@@ -197,13 +193,13 @@ fn the_model_knows_the_tiles_of_the_table() {
                     m,
                     n,
                     k: 4096,
-                    precision,
+                    width,
                     latched: false,
                     grouping: Grouping::G128,
                     packed: false,
                     options: GemmOptions::default(),
                 };
-                let chip = Chip {
+                let chip = DeviceProps {
                     capability: (9, 0),
                     wgmma,
                     multiprocessors: 132,

@@ -10,7 +10,7 @@ use support::dispatcher;
 use w4ax::step::{
     Decide, HostEngine, HostStep, Outcome, PrefillWidth, StepEngine, StepOptions, StepPipeline,
 };
-use w4ax::{Error, FlagWord, Precision, Result};
+use w4ax::{Error, FlagWord, Result, Width};
 
 /// Fast and steady: the dispatcher goes down from BF16 after some of these.
 const SWING: [f64; 7] = [0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
@@ -19,8 +19,8 @@ const GRASP: [f64; 7] = [0.01, 0.0, 0.0, 0.2, -0.2, 0.1, 1.0];
 
 #[derive(Clone, Debug, PartialEq)]
 enum Event {
-    Prefill(u64, Precision),
-    Decode(u64, Precision),
+    Prefill(u64, Width),
+    Decode(u64, Width),
 }
 
 /// Tells what it runs, and waits at the end of each prefill for a permission, if it has someone to ask.
@@ -38,18 +38,18 @@ impl HostStep for Recorder {
         *loaded = *observation;
     }
 
-    fn prefill(&mut self, loaded: &u64, width: Precision) -> Result<()> {
+    fn prefill(&mut self, loaded: &u64, width: Width) -> Result<()> {
         self.events.send(Event::Prefill(*loaded, width)).unwrap();
         if let Some(permission) = &self.permission {
             permission.recv().unwrap();
         }
         if (self.fails)(*loaded) {
-            return Err(Error::Width(*loaded as u32));
+            return Err(Error::UnsupportedWidth(*loaded as u32));
         }
         Ok(())
     }
 
-    fn decode(&mut self, loaded: &u64, width: Precision) -> Result<()> {
+    fn decode(&mut self, loaded: &u64, width: Width) -> Result<()> {
         self.events.send(Event::Decode(*loaded, width)).unwrap();
         Ok(())
     }
@@ -91,7 +91,7 @@ fn a_decision_before_the_step_routes_prefill_and_decode() {
         b.pipeline.begin(&step).unwrap();
         let report = b.pipeline.finish().unwrap();
         assert_eq!(u64::from(report.sequence), step);
-        assert_eq!(report.decode.outcome, Outcome::AsAsked);
+        assert_eq!(report.decode.outcome, Outcome::OnTime);
         assert!(report.as_decided());
         assert_eq!(report.prefill, report.decode.width);
         if let Some(decided) = decided {
@@ -108,12 +108,9 @@ fn a_decision_before_the_step_routes_prefill_and_decode() {
 /// The prefill runs, at the width that it has whatever is decided; then the flag is stored; then the decode runs at it.
 #[test]
 fn a_decision_during_the_prefill_routes_the_decode() {
-    for prefill in [
-        PrefillWidth::Fixed(Precision::A8),
-        PrefillWidth::LastLatched,
-    ] {
+    for prefill in [PrefillWidth::Fixed(Width::A8), PrefillWidth::LastLatched] {
         let mut b = bench(Decide::DuringPrefill(prefill), LONG, true);
-        let mut last = Precision::Bf16;
+        let mut last = Width::Bf16;
         for step in 0..30u64 {
             b.pipeline.begin(&step).unwrap();
             let before = match prefill {
@@ -129,21 +126,21 @@ fn a_decision_during_the_prefill_routes_the_decode() {
             let report = b.pipeline.finish().unwrap();
             assert_eq!(report.prefill, before);
             assert_eq!(report.decode.width, decision.active);
-            assert_eq!(report.decode.outcome, Outcome::AsAsked);
+            assert_eq!(report.decode.outcome, Outcome::OnTime);
             assert_eq!(
                 b.events.recv().unwrap(),
                 Event::Decode(step, decision.active)
             );
             last = decision.active;
         }
-        assert_ne!(last, Precision::Bf16);
+        assert_ne!(last, Width::Bf16);
     }
 }
 
 /// A decision that comes after the latch has read: BF16, told as such; and it is not taken for the next step's.
 #[test]
 fn a_late_decision_is_never_run_on() {
-    let fixed = Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A4));
+    let fixed = Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4));
     let mut b = bench(fixed, Duration::ZERO, true);
     // Down to a width other than BF16 first.
     let mut step = 0u64;
@@ -166,12 +163,12 @@ fn a_late_decision_is_never_run_on() {
         run(&mut b, false);
     }
     let report = run(&mut b, false);
-    assert_ne!(report.decode.width, Precision::Bf16);
+    assert_ne!(report.decode.width, Width::Bf16);
     while b.events.try_recv().is_ok() {}
 
     let late = run(&mut b, true);
-    assert_eq!(late.decode.width, Precision::Bf16);
-    assert_eq!(late.decode.outcome, Outcome::Earlier);
+    assert_eq!(late.decode.width, Width::Bf16);
+    assert_eq!(late.decode.outcome, Outcome::Stale);
     assert!(!late.as_decided());
     // No decision at all: the late one is not this step's.
     b.pipeline.begin(&1000).unwrap();
@@ -179,24 +176,21 @@ fn a_late_decision_is_never_run_on() {
     let none = b.pipeline.finish().unwrap();
     assert_eq!(
         (none.decode.width, none.decode.outcome, none.decision),
-        (Precision::Bf16, Outcome::Earlier, None)
+        (Width::Bf16, Outcome::Stale, None)
     );
 }
 
 /// With a spin, a decision that comes while the latch waits counts.
 #[test]
 fn a_spinning_latch_takes_a_decision_that_comes_in_time() {
-    let decide = Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A8));
+    let decide = Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8));
     let mut b = bench(decide, LONG, false);
     for step in 0..20 {
         b.pipeline.begin(&step).unwrap();
-        assert_eq!(
-            b.events.recv().unwrap(),
-            Event::Prefill(step, Precision::A8)
-        );
+        assert_eq!(b.events.recv().unwrap(), Event::Prefill(step, Width::A8));
         let decision = b.pipeline.decide(&[SWING]).unwrap();
         let report = b.pipeline.finish().unwrap();
-        assert_eq!(report.decode.outcome, Outcome::AsAsked);
+        assert_eq!(report.decode.outcome, Outcome::OnTime);
         assert_eq!(report.decode.width, decision.active);
         b.events.recv().unwrap();
     }
@@ -225,7 +219,7 @@ fn a_refused_action_is_bf16() {
         if decide == Decide::BeforeStep {
             // One is decided for the next step already.
             b.pipeline.begin(&30).unwrap();
-            assert_ne!(b.pipeline.finish().unwrap().decode.width, Precision::Bf16);
+            assert_ne!(b.pipeline.finish().unwrap().decode.width, Width::Bf16);
             assert!(b.pipeline.decide(&[SWING, broken, SWING]).is_err());
             b.pipeline.begin(&31).unwrap();
         } else {
@@ -233,15 +227,15 @@ fn a_refused_action_is_bf16() {
             assert!(b.pipeline.decide(&[SWING, broken]).is_err());
         }
         let report = b.pipeline.finish().unwrap();
-        assert_eq!(report.decode.width, Precision::Bf16);
-        assert_eq!(report.decode.outcome, Outcome::AsAsked, "it was decided so");
+        assert_eq!(report.decode.width, Width::Bf16);
+        assert_eq!(report.decode.outcome, Outcome::OnTime, "it was decided so");
     }
 }
 
 #[test]
 fn calls_out_of_order_are_errors() {
     let order = |result: Result<()>, call: &str| match result {
-        Err(Error::Order { call: got, .. }) => assert_eq!(got, call),
+        Err(Error::InvalidState { call: got, .. }) => assert_eq!(got, call),
         other => panic!("{call}: {other:?}"),
     };
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
@@ -304,7 +298,9 @@ fn a_failed_step_counts() {
         let mut pipeline = StepPipeline::new(engine, dispatcher());
         for step in 0..3u64 {
             pipeline.begin(&step).unwrap();
-            assert!(matches!(pipeline.finish(), Err(Error::Width(w)) if u64::from(w) == step));
+            assert!(
+                matches!(pipeline.finish(), Err(Error::UnsupportedWidth(w)) if u64::from(w) == step)
+            );
             let latched = pipeline.engine().words().executed().unwrap();
             assert_eq!(u64::from(latched.sequence), step);
         }
@@ -357,10 +353,10 @@ fn a_panic_of_the_step_is_not_lost() {
         type Observation = ();
         type Loaded = ();
         fn load(_: &mut (), _: &()) {}
-        fn prefill(&mut self, _: &(), _: Precision) -> Result<()> {
+        fn prefill(&mut self, _: &(), _: Width) -> Result<()> {
             panic!("the prefill is broken")
         }
-        fn decode(&mut self, _: &(), _: Precision) -> Result<()> {
+        fn decode(&mut self, _: &(), _: Width) -> Result<()> {
             Ok(())
         }
     }
@@ -376,7 +372,7 @@ fn a_panic_of_the_step_is_not_lost() {
 #[test]
 fn a_skipped_and_a_repeated_sequence_are_visible() {
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
-    let flag = |b: &Bench, word| b.pipeline.engine().words().asked().store_word(word);
+    let flag = |b: &Bench, word| b.pipeline.engine().words().requested().store_word(word);
     let step = |b: &mut Bench, word: FlagWord| {
         b.pipeline.decide(&[SWING]).unwrap();
         flag(b, word);
@@ -384,20 +380,17 @@ fn a_skipped_and_a_repeated_sequence_are_visible() {
         b.pipeline.finish().unwrap().decode.outcome
     };
     assert_eq!(
-        step(&mut b, FlagWord::encode(0, Precision::A2)),
-        Outcome::AsAsked
+        step(&mut b, FlagWord::encode(0, Width::A2)),
+        Outcome::OnTime
+    );
+    assert_eq!(step(&mut b, FlagWord::encode(0, Width::A2)), Outcome::Stale);
+    assert_eq!(
+        step(&mut b, FlagWord::encode(3, Width::A2)),
+        Outcome::Future
     );
     assert_eq!(
-        step(&mut b, FlagWord::encode(0, Precision::A2)),
-        Outcome::Earlier
-    );
-    assert_eq!(
-        step(&mut b, FlagWord::encode(3, Precision::A2)),
-        Outcome::Later
-    );
-    assert_eq!(
-        step(&mut b, FlagWord::encode(3, Precision::A2)),
-        Outcome::AsAsked
+        step(&mut b, FlagWord::encode(3, Width::A2)),
+        Outcome::OnTime
     );
     assert_eq!(
         step(&mut b, FlagWord::from_bits(4 << 32 | 3)),
@@ -415,14 +408,14 @@ fn a_reset_forgets() {
         b.pipeline.begin(&step).unwrap();
         b.pipeline.finish().unwrap();
     }
-    assert_ne!(b.pipeline.decide(&[SWING]).unwrap().active, Precision::Bf16);
+    assert_ne!(b.pipeline.decide(&[SWING]).unwrap().active, Width::Bf16);
     b.pipeline.reset().unwrap();
     b.pipeline.begin(&30).unwrap();
     let report = b.pipeline.finish().unwrap();
-    assert_eq!(report.decode.width, Precision::Bf16);
+    assert_eq!(report.decode.width, Width::Bf16);
     assert_eq!(
         (report.sequence, report.decode.outcome),
-        (30, Outcome::AsAsked)
+        (30, Outcome::OnTime)
     );
 }
 
@@ -437,10 +430,10 @@ proptest! {
         let decide = match (before, last) {
             (true, _) => Decide::BeforeStep,
             (false, true) => Decide::DuringPrefill(PrefillWidth::LastLatched),
-            (false, false) => Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A2)),
+            (false, false) => Decide::DuringPrefill(PrefillWidth::Fixed(Width::A2)),
         };
         let mut b = bench(decide, Duration::ZERO, true);
-        let mut previous = Precision::Bf16;
+        let mut previous = Width::Bf16;
         for (step, (when, grasp)) in steps.into_iter().enumerate() {
             let step = step as u64;
             let actions = [if grasp { GRASP } else { SWING }];
@@ -474,13 +467,13 @@ proptest! {
             match (decided, late) {
                 (Some(decided), _) => {
                     prop_assert_eq!(decode, decided);
-                    prop_assert_eq!(report.decode.outcome, Outcome::AsAsked);
+                    prop_assert_eq!(report.decode.outcome, Outcome::OnTime);
                 }
                 // `begin` has decided.
                 (None, _) if before => prop_assert!(report.as_decided()),
                 (None, late) => {
-                    prop_assert_eq!(decode, Precision::Bf16);
-                    prop_assert_ne!(report.decode.outcome, Outcome::AsAsked);
+                    prop_assert_eq!(decode, Width::Bf16);
+                    prop_assert_ne!(report.decode.outcome, Outcome::OnTime);
                     prop_assert_eq!(report.decision.map(|d| d.active), late);
                 }
             }

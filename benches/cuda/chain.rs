@@ -7,8 +7,8 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use serde::Serialize;
-use w4ax::Precision;
-use w4ax::cuda::{CudaStep, GemmOptions, Problem, Width};
+use w4ax::Width;
+use w4ax::cuda::{CudaStep, GemmOptions, Problem, WidthSource};
 
 use crate::measure::{Bench, Measured};
 use crate::model;
@@ -21,7 +21,7 @@ const TOKENS: [usize; 3] = [1, 8, 16];
 #[derive(Serialize)]
 struct Row {
     m: usize,
-    precision: String,
+    width: String,
     grouping: String,
     layers: usize,
     pdl: bool,
@@ -41,13 +41,15 @@ struct Report {
 }
 
 impl Bench {
-    fn chain(&self, sizes: Sizes, precision: Precision, stack: &RefCell<Stack>) -> Result<Row> {
+    fn chain(&self, sizes: Sizes, width: Width, stack: &RefCell<Stack>) -> Result<Row> {
         let stream = &self.stream;
         stack.borrow_mut().load(&3, stream)?;
         let x = stream.clone_dtod(stack.borrow_mut().prefilled())?;
         stream.synchronize()?;
         stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
-        let launched = stack.borrow_mut().prefill(Width::Fixed(precision), stream);
+        let launched = stack
+            .borrow_mut()
+            .prefill(WidthSource::Fixed(width), stream);
         // The capture ends in any case; the launches' error says more than its own.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
@@ -62,7 +64,7 @@ impl Bench {
                 m: sizes.prefill,
                 n,
                 k,
-                precision,
+                width,
                 latched: false,
                 grouping: sizes.grouping,
                 packed: false,
@@ -77,7 +79,7 @@ impl Bench {
         let gb_per_s = bytes / measured.median_us / 1e3;
         Ok(Row {
             m: sizes.prefill,
-            precision: precision.to_string(),
+            width: width.to_string(),
             grouping: sizes.grouping.to_string(),
             layers: sizes.layers,
             pdl: sizes.pdl,
@@ -99,7 +101,7 @@ fn print(report: &Report) {
         table.add_row([
             row.layers.to_string(),
             row.m.to_string(),
-            row.precision.clone(),
+            row.width.clone(),
             if row.pdl { "overlap" } else { "wait" }.to_owned(),
             format!("{:.1}", row.measured.median_us),
             format!("{:.1}", row.measured.least_us),
@@ -131,8 +133,8 @@ pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) ->
                 ..Sizes::LLAMA_2_7B
             };
             let stack = RefCell::new(Stack::new(&bench.gpu, &bench.stream, sizes)?);
-            for precision in Precision::ALL {
-                rows.push(bench.chain(sizes, precision, &stack)?);
+            for width in Width::ALL {
+                rows.push(bench.chain(sizes, width, &stack)?);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The library's table of crossovers (src/cuda/choice/choices.csv), as the model predicts it: nothing of it is measured.
 
 use crate::machine::Machine;
-use crate::model::Chip;
+use crate::model::DeviceProps;
 use crate::static_model::{Prediction, device, named, predict};
 use std::path::Path;
 use w4ax::cuda::{Family, GemmOptions, Problem};
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -69,7 +69,7 @@ struct Row {
 /// Everything that could run, by name, with its time.
 fn candidates(
     machine: &mut Machine,
-    chip: &Chip<'_>,
+    chip: &DeviceProps<'_>,
     case: &Problem,
     wgmma: bool,
 ) -> Vec<(Problem, Prediction)> {
@@ -104,7 +104,12 @@ fn candidates(
 }
 
 /// The rows of one chip, width, grouping and shape.
-fn rows_of(machine: &mut Machine, chip: &Chip<'_>, wgmma: bool, of: &Problem) -> Result<Vec<Row>> {
+fn rows_of(
+    machine: &mut Machine,
+    chip: &DeviceProps<'_>,
+    wgmma: bool,
+    of: &Problem,
+) -> Result<Vec<Row>> {
     let mut rows: Vec<(GemmOptions, Row)> = Vec::new();
     for m in TOKENS {
         let case = Problem { m, ..*of };
@@ -134,7 +139,7 @@ fn rows_of(machine: &mut Machine, chip: &Chip<'_>, wgmma: bool, of: &Problem) ->
                 Row {
                     arch: format!("{}{}", chip.arch, if wgmma { "a" } else { "" }),
                     sms: chip.sms as u32,
-                    width: of.precision.to_string(),
+                    width: of.width.to_string(),
                     groups: of.grouping.to_string(),
                     n: of.n,
                     k: of.k,
@@ -170,7 +175,7 @@ pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> R
         };
         for &wgmma in with_wgmma {
             // A2 runs as A4.
-            for precision in [Precision::A4, Precision::A8, Precision::Bf16] {
+            for width in [Width::A4, Width::A8, Width::Bf16] {
                 for grouping in Grouping::ALL {
                     let usual = matches!(grouping, Grouping::G128 | Grouping::PerChannel);
                     for &(n, k) in shapes.iter().filter(|s| usual || FEW.contains(s)) {
@@ -178,7 +183,7 @@ pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> R
                             m: 1,
                             n,
                             k,
-                            precision,
+                            width,
                             latched: false,
                             grouping,
                             packed: false,

@@ -1,7 +1,7 @@
 //! The machine code of this build's kernels, as the static model reads it.
 
 use crate::code::Way;
-use crate::model::{CHIPS, Chip};
+use crate::model::{CHIPS, DeviceProps};
 use crate::sass::Kernel;
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,8 +39,8 @@ impl Machine {
     }
 
     /// The chips whose generation this build has code for; says which it leaves out.
-    pub fn chips(&self) -> Vec<&'static Chip<'static>> {
-        let there = |chip: &&Chip<'_>| {
+    pub fn chips(&self) -> Vec<&'static DeviceProps<'static>> {
+        let there = |chip: &&DeviceProps<'_>| {
             let there = self.arch(&chip.arch).is_some();
             if !there {
                 eprintln!("{}: nothing is built for its generation", chip.name);

@@ -1,6 +1,6 @@
 //! The device's part: buffers, graphs, events.
 
-use super::model::{Chip, SM90, weight_bytes};
+use super::model::{DeviceProps, SM90, weight_bytes};
 use super::static_model::named;
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
@@ -10,10 +10,10 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, PackedLayout, Packing, Problem,
-    build_info, driver_version, runtime_version,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, OperandLayout,
+    Problem, build_info, driver_version, runtime_version,
 };
-use w4ax::{Grouping, MatRef, PackedWeight, Precision, Scales};
+use w4ax::{Grouping, MatRef, PackedWeight, Scales, Width};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -26,9 +26,9 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     let version = |v: Option<w4ax::cuda::Version>| v.map(|v| v.to_string());
     let mut mma = serde_json::Map::new();
     for family in [Family::Decode, Family::Prefill] {
-        for precision in Precision::ALL {
-            let name = format!("{family} {precision}");
-            mma.insert(name, gpu.mma(precision, family)?.to_string().into());
+        for width in Width::ALL {
+            let name = format!("{family} {width}");
+            mma.insert(name, gpu.mma(width, family)?.to_string().into());
         }
     }
     // The kernel module's own number, such as 580.65.06, where the system shows it.
@@ -39,7 +39,7 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     // The model's roofs; none where it has no rates.
     let tops = |rate: f64| rate * f64::from(sms) * f64::from(clock_khz) / 1e9;
     let mut dense_tops = serde_json::Map::new();
-    if let Some((s4, s8, bf16)) = Chip::rates(major, minor, gpu.name()) {
+    if let Some((s4, s8, bf16)) = DeviceProps::rates(major, minor, gpu.name()) {
         for (mma, rate) in [("s4", s4), ("s8", Some(s8)), ("bf16", Some(bf16))] {
             if let Some(rate) = rate {
                 dense_tops.insert(mma.into(), tops(rate).into());
@@ -147,17 +147,17 @@ impl Bench {
     }
 
     /// What the model needs; the copy bandwidth stands for the sheet's.
-    pub fn chip(&self) -> Chip<'_> {
+    pub fn chip(&self) -> DeviceProps<'_> {
         let context = self.gpu.context();
         let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
         let (major, minor) = self.gpu.compute_capability();
         // Where the model has no rates, memory alone is predicted.
-        let (s4, s8, bf16) = Chip::rates(major, minor, self.gpu.name()).unwrap_or((
+        let (s4, s8, bf16) = DeviceProps::rates(major, minor, self.gpu.name()).unwrap_or((
             None,
             f64::INFINITY,
             f64::INFINITY,
         ));
-        Chip {
+        DeviceProps {
             name: self.gpu.name(),
             arch: format!("sm_{major}{minor}").into(),
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
@@ -242,12 +242,12 @@ impl Bench {
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
         if case.packed {
-            let packing = Packing {
+            let packing = ActivationLayout {
                 layout: (case.options.family.and_then(Family::packed_layout))
-                    .unwrap_or(PackedLayout::Fragments),
+                    .unwrap_or(OperandLayout::Fragments),
                 ..case.grouping.into()
             };
-            gpu.quantize_pack(stream, &x, case.precision, packing, &mut packed)?;
+            gpu.quantize_pack(stream, &x, case.width, packing, &mut packed)?;
         }
         let bytes = weight_bytes(n, k, case.grouping);
         let filling = (REPLAY_US * self.copy_gb_per_s * 1e3 / bytes) as usize;
@@ -257,7 +257,7 @@ impl Bench {
         let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
             let gemm = match case.packed {
                 true => Gemm::packed(&packed, layer)?,
-                false => Gemm::new(&x, layer, case.precision),
+                false => Gemm::new(&x, layer, case.width),
             };
             gpu.gemm(stream, &gemm.options(case.options), &mut y, &mut workspace)
         });

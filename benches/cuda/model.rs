@@ -1,12 +1,12 @@
 //! What is known of GPUs, and the bytes of a call.
 
 use std::borrow::Cow;
-use w4ax::cuda::{Mma, Mode, PackedActivations, Plan, Problem};
-use w4ax::{Grouping, Precision, Result};
+use w4ax::cuda::{Mma, Mode, Plan, Problem, QuantizedActivations};
+use w4ax::{Grouping, Result, Width};
 
 /// What the model must know of a GPU. The rates are dense operations (two a multiply-add) of an SM in a clock.
 #[derive(Clone, Debug)]
-pub struct Chip<'a> {
+pub struct DeviceProps<'a> {
     pub name: &'a str,
     /// Such as `sm_80`.
     pub arch: Cow<'static, str>,
@@ -26,10 +26,10 @@ pub struct Chip<'a> {
 ///
 /// The documents were read as quoted by others, not as NVIDIA's files; each number was found at least once, but for what is
 /// marked as not found.
-pub const CHIPS: &[Chip<'static>] = &[
+pub const CHIPS: &[DeviceProps<'static>] = &[
     // "NVIDIA A100 Tensor Core GPU Architecture" (1410 MHz; BF16 312 TFLOPS, INT8 624, INT4 1248 TOPS) and the data sheet
     // "NVIDIA A100 Tensor Core GPU" (2,039 GB/s).
-    Chip {
+    DeviceProps {
         name: "A100-SXM-80GB",
         arch: Cow::Borrowed("sm_80"),
         sms: 108.0,
@@ -42,7 +42,7 @@ pub const CHIPS: &[Chip<'static>] = &[
     },
     // "NVIDIA Ampere GA102 GPU Architecture" V2.0, appendix A (16-bit with FP32 accumulate 71 TFLOPS, INT8 284 TOPS). INT4 at
     // twice INT8: as the data sheet "NVIDIA A40" has it for the same chip (299.3 and 598.7 TOPS).
-    Chip {
+    DeviceProps {
         name: "RTX 3090",
         arch: Cow::Borrowed("sm_86"),
         sms: 82.0,
@@ -54,7 +54,7 @@ pub const CHIPS: &[Chip<'static>] = &[
         mma_share: 1.0,
     },
     // The same, table 3 (84 SMs, 768 GB/s, BF16 154.8 TFLOPS, INT8 309.7 TOPS; INT4 619.3 TOPS by others that quote it).
-    Chip {
+    DeviceProps {
         name: "RTX A6000",
         arch: Cow::Borrowed("sm_86"),
         sms: 84.0,
@@ -68,7 +68,7 @@ pub const CHIPS: &[Chip<'static>] = &[
     // "NVIDIA Ada GPU Architecture", appendix A (128 SMs, 2520 MHz, 1008 GB/s, BF16 with FP32 accumulate 165.2 TFLOPS, INT8 660.6
     // TOPS). Its INT4 line was not found; hardware lists have twice INT8, while the data sheet "NVIDIA L40S" gives that Ada
     // chip the same rate for both: the s4 rate is the least certain number of this table.
-    Chip {
+    DeviceProps {
         name: "RTX 4090",
         arch: Cow::Borrowed("sm_89"),
         sms: 128.0,
@@ -81,7 +81,7 @@ pub const CHIPS: &[Chip<'static>] = &[
     },
     // "NVIDIA Jetson AGX Orin Series Technical Brief" and the modules' data sheet DS-10662-001 (16 SMs, 1.3 GHz, 204.8 GB/s, 170
     // sparse INT8 TOPS on the GPU: 85 dense). No rate of BF16 or INT4 was found: those of the A100, whose INT8 rate it has.
-    Chip {
+    DeviceProps {
         name: "Jetson AGX Orin 64GB",
         arch: Cow::Borrowed("sm_87"),
         sms: 16.0,
@@ -94,7 +94,7 @@ pub const CHIPS: &[Chip<'static>] = &[
     },
     // "NVIDIA H100 Tensor Core GPU Architecture", table 3 (132 SMs, 1830 MHz for tensor cores, 3352 GB/s, BF16 989.4 TFLOPS,
     // INT8 1978.9 TOPS).
-    Chip {
+    DeviceProps {
         name: "H100-SXM",
         arch: Cow::Borrowed("sm_90"),
         sms: 132.0,
@@ -110,7 +110,7 @@ pub const CHIPS: &[Chip<'static>] = &[
 /// Hopper Architecture through Microbenchmarking and Multiple Level Analysis", arXiv:2501.12084, section 6.2.
 pub const SM90: f64 = 0.629;
 
-impl Chip<'static> {
+impl DeviceProps<'static> {
     /// The rates of an architecture, for a chip that is measured. `None` where the model has no numbers.
     pub fn rates(major: i32, minor: i32, name: &str) -> Option<(Option<f64>, f64, f64)> {
         match (major, minor) {
@@ -123,7 +123,7 @@ impl Chip<'static> {
     }
 }
 
-impl Chip<'_> {
+impl DeviceProps<'_> {
     /// Dense operations of an SM in a clock.
     pub fn rate(&self, mma: Mma) -> f64 {
         match mma {
@@ -140,10 +140,10 @@ impl Chip<'_> {
 }
 
 /// The instruction that a chip's kernel of that width has, by the design.
-pub fn mma(chip: &Chip<'_>, precision: Precision) -> Mma {
-    match precision {
-        Precision::A2 | Precision::A4 if chip.s4.is_some() => Mma::S4,
-        Precision::Bf16 => Mma::Bf16,
+pub fn mma(chip: &DeviceProps<'_>, width: Width) -> Mma {
+    match width {
+        Width::A2 | Width::A4 if chip.s4.is_some() => Mma::S4,
+        Width::Bf16 => Mma::Bf16,
         _ => Mma::S8,
     }
 }
@@ -163,7 +163,7 @@ pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
 pub fn packed_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
     let layout = plan.family.packed_layout().expect("a family that packs");
     let Problem { m, k, .. } = *case;
-    Ok(PackedActivations::bytes_for(m, k, case.precision, case.grouping, layout)? as f64)
+    Ok(QuantizedActivations::bytes_for(m, k, case.width, case.grouping, layout)? as f64)
 }
 
 /// Tiles, scales and sums once, x and y once, packed activations written and read once.

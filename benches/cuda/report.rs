@@ -23,7 +23,7 @@ struct Row {
     m: usize,
     n: usize,
     k: usize,
-    precision: String,
+    width: String,
     grouping: String,
     /// What a call starts with: `bf16`, or `packed`.
     x: &'static str,
@@ -68,7 +68,7 @@ impl Report {
             m: case.m,
             n: case.n,
             k: case.k,
-            precision: case.precision.to_string(),
+            width: case.width.to_string(),
             grouping: case.grouping.to_string(),
             x: if case.packed { "packed" } else { "bf16" },
             kernel: plan.kernel,
@@ -123,7 +123,7 @@ impl Report {
                 row.k.to_string(),
                 row.grouping.clone(),
                 row.m.to_string(),
-                row.precision.clone(),
+                row.width.clone(),
                 row.x.to_owned(),
                 format!(
                     "{}{}",

@@ -14,11 +14,11 @@ use half::bf16;
 use serde::Serialize;
 use w4ax::cuda::{
     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Routing,
-    Width, cudarc, driver_version,
+    WidthSource, cudarc, driver_version,
 };
 use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 use crate::measure::Bench;
 use crate::stack::{Sizes, Stack};
@@ -101,7 +101,7 @@ impl Bench {
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
         let calls = layers.len().max(16);
-        let mut time = |width: Width<'_>| -> Result<Times> {
+        let mut time = |width: WidthSource<'_>| -> Result<Times> {
             stream.synchronize()?;
             stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
             let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
@@ -113,14 +113,14 @@ impl Bench {
             graph.upload()?;
             Ok(Times::of(self.times(&|| graph.launch())?, calls))
         };
-        for width in Precision::ALL {
+        for width in Width::ALL {
             let options = LatchOptions {
                 forced: Some(width),
                 ..Default::default()
             };
             gpu.begin_step(stream, &latch, options)?;
-            let direct = time(Width::Fixed(width))?;
-            let routed = time(Width::Latched(&latch))?;
+            let direct = time(WidthSource::Fixed(width))?;
+            let routed = time(WidthSource::Latched(&latch))?;
             rows.push(Row::new(
                 "GEMM, routed in the kernel".into(),
                 format!("{n}x{k} M {m} {width}"),
@@ -153,7 +153,7 @@ impl Bench {
         &self,
         engine: &mut CudaEngine<Unloaded>,
         steps: &mut u32,
-        widths: &[Precision],
+        widths: &[Width],
     ) -> Result<Times> {
         let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let context = self.gpu.context();
@@ -161,7 +161,7 @@ impl Bench {
         let mut us = Vec::new();
         for repeat in 0..self.repeats + 3 {
             for &width in widths {
-                engine.words().asked().store(*steps, width);
+                engine.words().requested().store(*steps, width);
                 start.record(&self.stream)?;
                 engine.begin(*steps, &())?;
                 end.record(&self.stream)?;
@@ -186,15 +186,15 @@ impl Bench {
         for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
             let mut engine = self.engine(routing, layers)?;
             let (mut steps, mut steady) = (0, Vec::new());
-            for width in Precision::ALL {
+            for width in Width::ALL {
                 steady.push(self.steps(&mut engine, &mut steps, &[width])?);
             }
             let routed = engine.routed().to_string();
             if routing == Routing::Host {
                 host.clone_from(&steady);
             }
-            let case = |width: Precision| format!("{layers} layers, M 1, {width}");
-            for (at, width) in Precision::ALL.into_iter().enumerate() {
+            let case = |width: Width| format!("{layers} layers, M 1, {width}");
+            for (at, width) in Width::ALL.into_iter().enumerate() {
                 rows.push(Row::new(
                     format!("step, routed {routed}"),
                     case(width),
@@ -204,7 +204,7 @@ impl Bench {
                 ));
             }
             for (before, after) in [(3, 0), (3, 1), (1, 2), (0, 3)] {
-                let widths = [before, after].map(|at: usize| Precision::ALL[at]);
+                let widths = [before, after].map(|at: usize| Width::ALL[at]);
                 let times = self.steps(&mut engine, &mut steps, &widths)?;
                 rows.push(Row::new(
                     format!("switch, routed {routed}"),
@@ -233,7 +233,7 @@ impl Bench {
             // It has been launched, and spins.
             std::thread::sleep(Duration::from_micros(200));
             let begin = Instant::now();
-            flag.asked().store(step, Precision::A4);
+            flag.requested().store(step, Width::A4);
             while flag.executed().is_none_or(|ran| ran.sequence != step) {
                 std::hint::spin_loop();
                 if begin.elapsed() > Duration::from_secs(1) {
@@ -258,11 +258,11 @@ unsafe impl CudaStep for Unloaded {
         Ok(())
     }
 
-    fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
+    fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
         self.0.prefill(width, stream)
     }
 
-    fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
+    fn decode(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> w4ax::Result<()> {
         self.0.decode(width, stream)
     }
 }
@@ -285,7 +285,7 @@ fn dispatcher_ns() -> Result<f64> {
     for step in 0..STEPS {
         let speed = f64::from(step % 97) * 0.01;
         dispatcher.observe(&[speed, 0.0, 0.1, 0.0, speed * 0.1, 0.0, 1.0])?;
-        words.asked().store(step, dispatcher.decide().active);
+        words.requested().store(step, dispatcher.decide().active);
     }
     Ok(begin.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS))
 }

@@ -10,7 +10,8 @@ use half::bf16;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::cuda::{
-    CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, Width, Workspace,
+    CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, WidthSource,
+    Workspace,
 };
 use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales};
 
@@ -173,7 +174,7 @@ impl Stack {
     /// Enqueues tokens through all layers, `times` times, each on the result of the one before.
     fn run(
         &mut self,
-        width: Width<'_>,
+        width: WidthSource<'_>,
         stream: &CudaStream,
         prefill: bool,
         times: usize,
@@ -251,14 +252,14 @@ unsafe impl CudaStep for Stack {
         Ok(())
     }
 
-    fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+    fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
         if self.sizes.prefill == 0 {
             return Ok(());
         }
         self.run(width, stream, true, 1)
     }
 
-    fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+    fn decode(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
         self.run(width, stream, false, self.sizes.decode)
     }
 }

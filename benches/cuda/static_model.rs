@@ -24,12 +24,12 @@
 //!   bound that a kernel may miss, not a time that it will take.
 
 use crate::machine::Machine;
-use crate::model::{Chip, call_bytes, mma, packed_bytes, weight_bytes};
+use crate::model::{DeviceProps, call_bytes, mma, packed_bytes, weight_bytes};
 use crate::occupancy::{Limits, Need, blocks_per_sm};
 use crate::pipes::Tally;
 use crate::tiles::Tile;
 use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 const LAUNCH_US: f64 = 1.5;
 const LATENCY_US: f64 = 0.7;
@@ -72,12 +72,12 @@ pub struct Prediction {
 /// If there is no such kernel, or the chip's architecture is unknown.
 pub fn predict(
     machine: &mut Machine,
-    chip: &Chip<'_>,
+    chip: &DeviceProps<'_>,
     case: &Problem,
 ) -> Result<Prediction, Box<dyn std::error::Error>> {
     let plan = case.plan()?;
     let group = group(case.grouping);
-    let bits = bits(case.precision);
+    let bits = bits(case.width);
     let fused = plan.mode == Mode::Fused;
     let tile = match plan.family {
         Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
@@ -128,7 +128,7 @@ pub fn predict(
     let most = (blocks / chip.sms).ceil();
     let waves = (blocks / resident_everywhere).ceil();
     // Of wgmma, and of this kernel.
-    let densest = chip.rate(mma(chip, case.precision)) / chip.mma_share;
+    let densest = chip.rate(mma(chip, case.width)) / chip.mma_share;
     let rate = densest * if tile.wgmma { 1.0 } else { chip.mma_share };
     let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
     let bytes = call_bytes(case, &plan)?;
@@ -194,7 +194,7 @@ pub fn predict(
 /// `quantize_pack` by its bytes and its instructions, its launch aside.
 fn pack_us(
     machine: &mut Machine,
-    chip: &Chip<'_>,
+    chip: &DeviceProps<'_>,
     (case, plan): (&Problem, &Plan),
     arch: &str,
 ) -> Result<f64, String> {
@@ -226,9 +226,9 @@ fn pack_us(
 }
 
 /// The chip as the library's table knows it.
-pub fn device(chip: &Chip<'_>, wgmma: bool) -> w4ax::cuda::Chip {
+pub fn device(chip: &DeviceProps<'_>, wgmma: bool) -> w4ax::cuda::DeviceProps {
     let number = chip.arch.trim_start_matches("sm_").parse().unwrap_or(80);
-    w4ax::cuda::Chip {
+    w4ax::cuda::DeviceProps {
         capability: (number / 10, number % 10),
         wgmma: wgmma && number == 90,
         multiprocessors: chip.sms as u32,
@@ -236,7 +236,7 @@ pub fn device(chip: &Chip<'_>, wgmma: bool) -> w4ax::cuda::Chip {
 }
 
 /// The call with the kernel named that the library's table has for the chip.
-pub fn planned_on(chip: &Chip<'_>, case: &Problem) -> w4ax::Result<Problem> {
+pub fn planned_on(chip: &DeviceProps<'_>, case: &Problem) -> w4ax::Result<Problem> {
     Ok(named(case, &case.plan_for(&device(chip, true))?))
 }
 
@@ -252,11 +252,11 @@ pub fn named(case: &Problem, plan: &Plan) -> Problem {
 }
 
 /// Of the kernel's activations.
-fn bits(precision: Precision) -> usize {
-    match precision {
-        Precision::A2 | Precision::A4 => 4,
-        Precision::A8 => 8,
-        Precision::Bf16 => 16,
+fn bits(width: Width) -> usize {
+    match width {
+        Width::A2 | Width::A4 => 4,
+        Width::A8 => 8,
+        Width::Bf16 => 16,
     }
 }
 
@@ -279,7 +279,7 @@ fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
     let k = case.k as f64;
     let bits = match plan.mode {
         Mode::Packed if tile.wgmma => 8.0,
-        Mode::Packed => f64::from(case.precision.bits()),
+        Mode::Packed => f64::from(case.width.bits()),
         Mode::Fused => 16.0,
     };
     let tokens = if tile.decode { case.m } else { tile.tokens() } as f64;

@@ -9,7 +9,7 @@ use candle_core::{Device, Module, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 use w4ax::cpu::Cpu;
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, Quantize};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Quantize, Width};
 
 use crate::{Result, limits};
 
@@ -68,7 +68,7 @@ pub fn peer_ring(weight: &QTensor, bytes: usize) -> Result<Ring<QMatMul>> {
 }
 
 /// Our GEMM of `m` tokens.
-pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Precision, m: usize) -> Contender {
+pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Width, m: usize) -> Contender {
     let (cpu, ring) = (cpu.clone(), ring.clone());
     let (n, k) = (ring[0].n(), ring[0].k());
     let x: Vec<bf16> = values(m * k).into_iter().map(bf16::from_f32).collect();

@@ -1,6 +1,6 @@
 //! Calls of exactly one contender, on one thread: what scripts/count-instructions runs under a counter.
 
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
 
 use crate::Result;
@@ -12,7 +12,7 @@ const SIDE: usize = 1024;
 /// Prints the products of a call. `name`: `a2`, `a4`, `a8`, `bf16`, `Q4_0`, `Q4_K` or `Q8_0`.
 pub fn run(name: &str, m: usize, calls: usize) -> Result<()> {
     let plain = values(SIDE * SIDE);
-    let width = Precision::ALL.into_iter().find(|w| w.to_string() == name);
+    let width = Width::ALL.into_iter().find(|w| w.to_string() == name);
     let peer = PEERS
         .into_iter()
         .find(|(peer, _)| *peer == format!("candle {name}"));

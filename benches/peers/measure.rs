@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use w4ax::cpu::Cpu;
-use w4ax::{PackedWeight, Precision};
+use w4ax::{PackedWeight, Width};
 
 use crate::Result;
 use crate::contenders::{
@@ -118,7 +118,7 @@ fn preparation(
     let tile = ring(&pack(&plain[..tile_n * k], tile_n, k)?, 0);
     let whole = ring(&pack(plain, n, k)?, 0);
     let mut shares = Vec::new();
-    for width in [Precision::A2, Precision::A4, Precision::A8] {
+    for width in [Width::A2, Width::A4, Width::A8] {
         let mut racers = [ours(cpu, &tile, width, m), ours(cpu, &whole, width, m)];
         let times = race(&mut racers, rounds)?;
         shares.push(Preparation {
@@ -167,7 +167,7 @@ pub fn measure(extent: Extent) -> Result<Report> {
             tensors.push((name, tensor));
         }
         for m in [1, 16, 128, 290] {
-            let mut racers = Vec::from(Precision::ALL.map(|width| ours(&cpu, &own, width, m)));
+            let mut racers = Vec::from(Width::ALL.map(|width| ours(&cpu, &own, width, m)));
             for (name, peer) in &peers {
                 racers.push(theirs(name, peer, k, m)?);
             }
@@ -184,7 +184,7 @@ pub fn measure(extent: Extent) -> Result<Report> {
             .limits
             .push(limits::measure(threads, (n, k), bytes, RING_BYTES));
         let own = ring(&weight, RING_BYTES);
-        let widths = [Precision::A8, Precision::Bf16];
+        let widths = [Width::A8, Width::Bf16];
         let mut racers = Vec::from(widths.map(|width| ours(&cpu, &own, width, 1)));
         for (name, tensor) in &tensors {
             let mut racer = theirs(name, &peer_ring(tensor, RING_BYTES)?, k, 1)?;

@@ -1,7 +1,7 @@
 //! The results as JSON.
 
 use serde::Serialize;
-use w4ax::Precision;
+use w4ax::Width;
 
 use crate::replay::Replay;
 use crate::summary::{Score, Summary};
@@ -74,10 +74,10 @@ impl Report {
             r#static: Widths { a2, a4, a8, bf16 },
             dynamic: Dynamic {
                 share: Share {
-                    a2: all.share(Precision::A2),
-                    a4: all.share(Precision::A4),
-                    a8: all.share(Precision::A8),
-                    bf16: all.share(Precision::Bf16),
+                    a2: all.share(Width::A2),
+                    a4: all.share(Width::A4),
+                    a8: all.share(Width::A8),
+                    bf16: all.share(Width::Bf16),
                 },
                 mean_action_error: all.dynamic.error,
             },

@@ -6,7 +6,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::dispatch::{Decision, Thresholds};
-use w4ax::{Precision, Result};
+use w4ax::{Result, Width};
 
 use crate::robot::draw::{
     self, Area, BLUE, Drawn, FONT, GREY, ORANGE, STEPS_A_SECOND, axes, legend, panel, seconds,
@@ -138,7 +138,7 @@ impl Picture<'_> {
             ("", &f64::to_string),
             ("activation width (bits)", &width_name),
         )?;
-        let corners = |width: fn(&Decision) -> Precision| {
+        let corners = |width: fn(&Decision) -> Width| {
             let steps = self.decisions.iter().enumerate();
             let corners = steps.flat_map(move |(t, decision)| {
                 [t, t + 1].map(|t| (seconds(t), width(decision).index() as f64))

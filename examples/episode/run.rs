@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
 use w4ax::dispatch::Decision;
-use w4ax::{Precision, Result};
+use w4ax::{Result, Width};
 
 use crate::robot::policy::Policy;
 use crate::robot::rollouts::{Rollouts, Tokens, action};
@@ -22,7 +22,7 @@ pub const RUNS: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// The width that it ran at, as its latch wrote it.
-    pub width: Precision,
+    pub width: Width,
     /// What came out.
     pub tokens: Tokens,
     /// L2 distance of the action to that of the unquantized policy, all 7 numbers.
@@ -34,7 +34,7 @@ pub struct Step {
 /// All runs; each has one step for each recorded step, in their order.
 #[derive(Clone, Debug)]
 pub struct Runs {
-    /// By [`Precision::index`].
+    /// By [`Width::index`].
     pub fixed: [Vec<Step>; 4],
     /// The dispatcher's widths, its motion being the run's own actions.
     pub dynamic: Vec<Step>,
@@ -55,8 +55,8 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
         rollouts,
         tick,
     };
-    let mut fixed = Precision::ALL.map(|_| Vec::new());
-    for (steps, width) in fixed.iter_mut().zip(Precision::ALL) {
+    let mut fixed = Width::ALL.map(|_| Vec::new());
+    for (steps, width) in fixed.iter_mut().zip(Width::ALL) {
         *steps = loop_.steps(|_| width)?;
     }
 
@@ -73,7 +73,7 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
         }
     }
 
-    let widths: Vec<Precision> = dynamic.iter().map(|step| step.width).collect();
+    let widths: Vec<Width> = dynamic.iter().map(|step| step.width).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
     let random = loop_.steps(|row| widths[row])?;
@@ -93,7 +93,7 @@ struct ControlLoop<'a> {
 }
 
 impl ControlLoop<'_> {
-    fn step(&mut self, row: usize, width: Precision) -> Result<Step> {
+    fn step(&mut self, row: usize, width: Width) -> Result<Step> {
         let start = Instant::now();
         let (tokens, ran) = self.policy.step(&self.rollouts.input[row], width)?;
         let time = start.elapsed();
@@ -106,7 +106,7 @@ impl ControlLoop<'_> {
         })
     }
 
-    fn steps(&mut self, width: impl Fn(usize) -> Precision) -> Result<Vec<Step>> {
+    fn steps(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
         (0..self.rollouts.len())
             .map(|row| self.step(row, width(row)))
             .collect()

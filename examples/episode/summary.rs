@@ -2,7 +2,7 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use w4ax::Precision;
+use w4ax::Width;
 
 use crate::robot::rollouts::Rollouts;
 use crate::run::{Runs, Step};
@@ -27,9 +27,9 @@ pub struct Summary {
     pub name: String,
     /// How many.
     pub steps: usize,
-    /// Steps of the dynamic run at each width, by [`Precision::index`].
+    /// Steps of the dynamic run at each width, by [`Width::index`].
     pub at_width: [usize; 4],
-    /// Each width fixed, by [`Precision::index`].
+    /// Each width fixed, by [`Width::index`].
     pub fixed: [Score; 4],
     /// The dispatcher's widths.
     pub dynamic: Score,
@@ -81,7 +81,7 @@ impl Summary {
     }
 
     /// The part of the dynamic run's steps at a width.
-    pub fn share(&self, width: Precision) -> f64 {
+    pub fn share(&self, width: Width) -> f64 {
         self.at_width[width.index()] as f64 / self.steps as f64
     }
 }
@@ -91,7 +91,7 @@ impl Summary {
 /// A recorded step's action depends on nothing but its width, so the errors are those of the fixed runs.
 pub fn control_spread(runs: &Runs, rollouts: &Rollouts, seed: u64) -> (f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let widths: Vec<Precision> = runs.dynamic.iter().map(|step| step.width).collect();
+    let widths: Vec<Width> = runs.dynamic.iter().map(|step| step.width).collect();
     let error = |_| {
         let shuffled = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
         let errors = shuffled.iter().enumerate();

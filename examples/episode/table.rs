@@ -1,7 +1,7 @@
 //! The tables.
 
 use comfy_table::Table;
-use w4ax::Precision;
+use w4ax::Width;
 
 use crate::robot::table::table;
 use crate::run::Runs;
@@ -43,7 +43,7 @@ fn scores(tasks: &[Summary], all: &Summary, show: fn(&Score) -> String) -> Table
 
 /// The median time of a step at each width, and of the dynamic run.
 pub fn times(runs: &Runs) -> Table {
-    let fixed = Precision::ALL.map(|width| (width.to_string(), &runs.fixed[width.index()]));
+    let fixed = Width::ALL.map(|width| (width.to_string(), &runs.fixed[width.index()]));
     let row = |(name, steps)| vec![name, format!("{:.0}", median_micros(steps))];
     let rows = fixed
         .into_iter()

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::candle::{Backend, Linear, StepWidth};
 use w4ax::checkpoint::LoadedWeight;
 
@@ -125,14 +125,14 @@ fn run(options: &Options) -> Result<()> {
     );
 
     let backend = Backend::new(&device)?;
-    let width = StepWidth::new();
+    let step_width = StepWidth::new();
     let projections: Vec<Linear> = (packed.into_iter())
         .map(|weight| {
             let linear = match weight {
                 LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
                 LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
             };
-            Ok(linear.with_width(width.clone()))
+            Ok(linear.with_width(step_width.clone()))
         })
         .collect::<Result<_>>()?;
     let projections = projections
@@ -145,10 +145,10 @@ fn run(options: &Options) -> Result<()> {
     let tokens: Vec<Tensor> = (0..options.decode)
         .map(|i| activations(1, sizes.hidden, 2 + i as u64, &device))
         .collect::<Result<_>>()?;
-    let mut sums: BTreeMap<Precision, Sums> = BTreeMap::new();
+    let mut sums: BTreeMap<Width, Sums> = BTreeMap::new();
     // The first step, which fills caches and makes workspaces, is run once more and not counted.
-    for (i, precision) in steps.first().into_iter().chain(&steps).enumerate() {
-        width.set(*precision);
+    for (i, width) in steps.first().into_iter().chain(&steps).enumerate() {
+        step_width.set(*width);
         let mut cache = Cache::default();
         let mut clock = PartClock {
             device: device.clone(),
@@ -160,7 +160,7 @@ fn run(options: &Options) -> Result<()> {
             layer.forward(token, &mut cache, &mut clock)?;
         }
         if i > 0 {
-            let sums = sums.entry(*precision).or_default();
+            let sums = sums.entry(*width).or_default();
             sums.steps += 1;
             for (to, from) in [
                 (&mut sums.prefill, of_prefill),
@@ -177,15 +177,14 @@ fn run(options: &Options) -> Result<()> {
 }
 
 /// Milliseconds a step, by part and width.
-fn print(sums: &BTreeMap<Precision, Sums>, options: &Options) {
+fn print(sums: &BTreeMap<Width, Sums>, options: &Options) {
     type Parts = fn(&Sums) -> &BTreeMap<&'static str, Duration>;
     let kinds: [(String, Parts); 2] = [
         (format!("prefill of {}", options.prefill), |s| &s.prefill),
         (format!("{} decoded", options.decode), |s| &s.decode),
     ];
     let mut table = Table::new();
-    let head =
-        |(precision, sums): (&Precision, &Sums)| format!("{precision}, {} steps", sums.steps);
+    let head = |(width, sums): (&Width, &Sums)| format!("{width}, {} steps", sums.steps);
     table.set_header(
         ["ms a step".into()]
             .into_iter()

@@ -1,7 +1,7 @@
 //! The widths of a recorded episode.
 
 use std::path::Path;
-use w4ax::Precision;
+use w4ax::Width;
 
 #[derive(serde::Deserialize)]
 struct Step {
@@ -11,7 +11,7 @@ struct Step {
 }
 
 /// `count` steps of the file's first episode, evenly apart; all of them for 0.
-pub fn read(path: &Path, count: usize) -> super::Result<Vec<Precision>> {
+pub fn read(path: &Path, count: usize) -> super::Result<Vec<Width>> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut reader = csv::Reader::from_path(path).map_err(|e| wrong(&e))?;
     let mut widths = Vec::new();
@@ -22,7 +22,7 @@ pub fn read(path: &Path, count: usize) -> super::Result<Vec<Precision>> {
         if *first.get_or_insert_with(|| episode.clone()) != episode {
             break;
         }
-        widths.push(Precision::try_from(step.bits).map_err(|e| wrong(&e))?);
+        widths.push(Width::try_from(step.bits).map_err(|e| wrong(&e))?);
     }
     if widths.is_empty() {
         return Err(wrong(&"no step").into());

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 use lines::{Line, Lines};
 use protocol::{Reply, Request};
@@ -39,8 +39,8 @@ use session::Session;
 #[command(name = "policy_server")]
 struct Options {
     /// The width of a step: by the robot's motion, or always the same
-    #[arg(long, value_enum, default_value_t = Width::Dynamic)]
-    width: Width,
+    #[arg(long, value_enum, default_value_t = WidthOption::Dynamic)]
+    width: WidthOption,
     /// Skip layers: adapters and controllers of the policy, safetensors, as `distill` writes them
     #[arg(long, value_name = "FILE")]
     skip: Option<PathBuf>,
@@ -59,7 +59,7 @@ struct Options {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Width {
+enum WidthOption {
     Dynamic,
     A2,
     A4,
@@ -67,14 +67,14 @@ enum Width {
     Bf16,
 }
 
-impl Width {
-    fn fixed(self) -> Option<Precision> {
+impl WidthOption {
+    fn fixed(self) -> Option<Width> {
         match self {
             Self::Dynamic => None,
-            Self::A2 => Some(Precision::A2),
-            Self::A4 => Some(Precision::A4),
-            Self::A8 => Some(Precision::A8),
-            Self::Bf16 => Some(Precision::Bf16),
+            Self::A2 => Some(Width::A2),
+            Self::A4 => Some(Width::A4),
+            Self::A8 => Some(Width::A8),
+            Self::Bf16 => Some(Width::Bf16),
         }
     }
 }

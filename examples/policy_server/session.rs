@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::dispatch::Dispatcher;
 use w4ax::skip::Verdict;
 
@@ -15,7 +15,7 @@ use crate::robot::skipping::Skipping;
 pub struct Session {
     robot: Robot,
     /// The width of every step; `None` for the dispatcher's.
-    fixed: Option<Precision>,
+    fixed: Option<Width>,
     /// None where all layers run.
     skipping: Option<Skipping>,
     /// None before the first reset.
@@ -30,7 +30,7 @@ struct Episode {
 
 impl Session {
     /// Before the first reset.
-    pub fn new(robot: Robot, fixed: Option<Precision>, skipping: Option<Skipping>) -> Self {
+    pub fn new(robot: Robot, fixed: Option<Width>, skipping: Option<Skipping>) -> Self {
         Self {
             robot,
             fixed,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 use super::rollouts::Tokens;
 use super::rows::{self, Read, Recorded, Row};
@@ -33,9 +33,9 @@ pub struct Step {
     /// S.
     pub sensitivity: f64,
     /// The width that S asks for.
-    pub target: Precision,
+    pub target: Width,
     /// The width that ran.
-    pub active: Precision,
+    pub active: Width,
     /// The action.
     pub tokens: Tokens,
 }
@@ -88,7 +88,7 @@ fn step(row: &Row<'_>) -> Read<Step> {
     })
 }
 
-fn width(row: &Row<'_>, name: &str) -> Read<Precision> {
+fn width(row: &Row<'_>, name: &str) -> Read<Width> {
     let bits: u32 = row.parse(name)?;
-    Precision::try_from(bits).map_err(|_| row.wrong(name, "2, 4, 8 or 16"))
+    Width::try_from(bits).map_err(|_| row.wrong(name, "2, 4, 8 or 16"))
 }

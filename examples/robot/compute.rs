@@ -4,7 +4,7 @@ use half::bf16;
 use std::time::Duration;
 use w4ax::cpu::{self, Cpu};
 use w4ax::step::{Executed, HostLatch, StepFlag};
-use w4ax::{Error, MatMut, MatRef, PackedWeight, Precision, Result};
+use w4ax::{Error, MatMut, MatRef, PackedWeight, Result, Width};
 
 use super::hidden::widen;
 
@@ -34,13 +34,13 @@ pub enum Routing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepWidth {
     /// This one.
-    Fixed(Precision),
+    Fixed(Width),
     /// What the step's latch has read.
     Latched,
 }
 
-impl From<Precision> for StepWidth {
-    fn from(width: Precision) -> Self {
+impl From<Width> for StepWidth {
+    fn from(width: Width) -> Self {
         Self::Fixed(width)
     }
 }
@@ -199,7 +199,7 @@ impl HostSteps {
     }
 
     /// What a layer runs at.
-    fn width(&self, width: StepWidth) -> Precision {
+    fn width(&self, width: StepWidth) -> Width {
         match width {
             StepWidth::Fixed(width) => width,
             StepWidth::Latched => self.latch.width(),
@@ -238,12 +238,12 @@ impl Engine {
     ///
     /// # Errors
     /// As `Gpu::begin_step`.
-    pub fn begin_step(&mut self, width: Precision) -> Result<()> {
+    pub fn begin_step(&mut self, width: Width) -> Result<()> {
         let words = self.words();
         let sequence = words
             .executed()
             .map_or(0, |ran| ran.sequence.wrapping_add(1));
-        words.asked().store(sequence, width);
+        words.requested().store(sequence, width);
         match self {
             Self::Cpu(_, _, steps) => {
                 steps.begin();
@@ -294,7 +294,7 @@ impl Engine {
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(engine) => {
-                let weight = layer.device.as_ref().ok_or_else(|| Error::Place {
+                let weight = layer.device.as_ref().ok_or_else(|| Error::DeviceMismatch {
                     what: "layer",
                     expected: "a layer on the GPU".into(),
                     got: "one on the host".into(),

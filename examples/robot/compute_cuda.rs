@@ -8,10 +8,10 @@ use half::bf16;
 use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use w4ax::cuda::{
     DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, MappedFlag,
-    RoutedGraph, Width, Workspace,
+    RoutedGraph, WidthSource, Workspace,
 };
 use w4ax::step::StepFlag;
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 use super::{HostSteps, Routing, StepWidth};
 
@@ -98,7 +98,7 @@ impl Engine {
             let x = DeviceMatRef::new(self.x.as_view(), rows, k)?;
             let mut y = DeviceMatMut::new(self.y.as_view_mut(), rows, n)?;
             let workspace = &mut self.workspace;
-            let mut launch = |width: Width<'_>| {
+            let mut launch = |width: WidthSource<'_>| {
                 gpu.gemm(stream, &Gemm::new(&x, weight, width), &mut y, workspace)
             };
             match (width, self.routing) {
@@ -109,7 +109,7 @@ impl Engine {
                     let (graph, _) = match self.graphs.entry((Arc::as_ptr(weight).addr(), rows)) {
                         Entry::Occupied(there) => there.into_mut(),
                         Entry::Vacant(new) => {
-                            let enqueue = |width: Precision| launch(width.into());
+                            let enqueue = |width: Width| launch(width.into());
                             // SAFETY: the weight is kept beside the graph; x, y, workspace and latch are the engine's, made
                             // once, and dropped after the graphs.
                             let graph =

@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 pub const FONT: &str = "sans-serif";
 pub const BLUE: RGBColor = RGBColor(31, 95, 168);
@@ -91,7 +91,7 @@ pub fn panel<'a, 'b>(area: &'a Area<'b>, right: u32) -> ChartBuilder<'a, 'b, SVG
 
 /// How an axis of widths names the place of one.
 pub fn width_name(at: &f64) -> String {
-    let width = Precision::ALL.get(at.round() as usize);
+    let width = Width::ALL.get(at.round() as usize);
     width.map_or(String::new(), |width| width.bits().to_string())
 }
 

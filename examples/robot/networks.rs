@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use half::bf16;
 use w4ax::skip::{Adapter, Controller, Layers, SkipFile};
-use w4ax::{Error, MatRef, Precision, Quantize, Result};
+use w4ax::{Error, MatRef, Quantize, Result, Width};
 
 use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::hidden::Hidden;
@@ -149,7 +149,7 @@ impl Networks {
             return Err(none("controller", layer));
         };
         x.rms(&controller.norm, &mut self.normed);
-        let width = StepWidth::Fixed(Precision::A8);
+        let width = StepWidth::Fixed(Width::A8);
         let inner = &mut self.inner[..controller.out.len()];
         engine.gemm(1, &self.normed, &controller.hidden, width, inner)?;
         let terms = inner.iter().zip(&controller.out);

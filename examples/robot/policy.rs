@@ -10,7 +10,7 @@ use std::array::from_fn;
 use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::step::Executed;
-use w4ax::{Error, PackedWeight, Precision, Quantize, Result};
+use w4ax::{Error, PackedWeight, Quantize, Result, Width};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use super::compute::{Compute, Engine, Layer, StepWidth};
@@ -199,7 +199,7 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Policy::forward`]; as [`Engine::begin_step`].
-    pub fn step(&mut self, input: &[f32; INPUT], width: Precision) -> Result<(Tokens, Executed)> {
+    pub fn step(&mut self, input: &[f32; INPUT], width: Width) -> Result<(Tokens, Executed)> {
         self.begin_step(width)?;
         let tokens = self.forward(input, StepWidth::Latched)?;
         Ok((tokens, self.executed()?))
@@ -209,16 +209,16 @@ impl Policy {
     ///
     /// # Errors
     /// As [`Engine::begin_step`].
-    pub fn begin_step(&mut self, width: Precision) -> Result<()> {
+    pub fn begin_step(&mut self, width: Width) -> Result<()> {
         self.engine.begin_step(width)
     }
 
     /// What the step ran at, once a result of it is there.
     ///
     /// # Errors
-    /// [`Error::Order`] before the first step.
+    /// [`Error::InvalidState`] before the first step.
     pub fn executed(&self) -> Result<Executed> {
-        self.engine.executed().ok_or_else(|| Error::Order {
+        self.engine.executed().ok_or_else(|| Error::InvalidState {
             call: "executed",
             reason: "no latch has run".into(),
         })

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use w4ax::calibrate::Episode;
 use w4ax::dispatch::{ACTION_DIM, Action};
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 use super::columns::{self, Columns};
 use super::dataset::Dataset;
@@ -53,7 +53,7 @@ pub struct Rollouts {
     pub success: Option<Vec<bool>>,
     /// `[steps][7]`: tokens of the unquantized policy.
     pub bf16: Vec<Tokens>,
-    /// `[width][steps][7]`, by [`Precision::index`]: tokens with INT4 weights, where they were recorded.
+    /// `[width][steps][7]`, by [`Width::index`]: tokens with INT4 weights, where they were recorded.
     quantized: Option<[Vec<Tokens>; 4]>,
     episodes: Vec<Range<usize>>,
 }
@@ -110,7 +110,7 @@ impl Rollouts {
         let (mut input, mut bf16) = (Vec::new(), Vec::new());
         for row in &rows {
             let x = policy.input(&dataset.obs[*row], task(row))?;
-            bf16.push(policy.forward(&x, Precision::Bf16)?);
+            bf16.push(policy.forward(&x, Width::Bf16)?);
             input.push(x);
         }
         let rollouts = Self {
@@ -148,7 +148,7 @@ impl Rollouts {
     }
 
     /// `[steps][7]`: the recorded tokens with INT4 weights at an activation width (W4A16 for BF16); none if there are none.
-    pub fn tokens(&self, width: Precision) -> Option<&[Tokens]> {
+    pub fn tokens(&self, width: Width) -> Option<&[Tokens]> {
         let quantized = self.quantized.as_ref()?;
         Some(&quantized[width.index()])
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper};
 use w4ax::step::Executed;
-use w4ax::{Error, Precision, Result};
+use w4ax::{Error, Result, Width};
 
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
@@ -73,7 +73,7 @@ impl Skipping {
         &mut self,
         policy: &mut Policy,
         input: &[f32; INPUT],
-        width: Precision,
+        width: Width,
     ) -> Result<(Tokens, Executed)> {
         policy.begin_step(width)?;
         let mut stack = PolicyStack {

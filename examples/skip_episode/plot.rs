@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use plotters::prelude::*;
-use w4ax::skip::{Fate, Layers, StepReport, Verdict};
-use w4ax::{Precision, Result};
+use w4ax::skip::{Fate, Layers, SkipReport, Verdict};
+use w4ax::{Result, Width};
 
 use crate::robot::draw::{
     self, Area, BLUE, Drawn, GREY, ORANGE, STEPS_A_SECOND, axes, legend, panel, seconds, titled,
@@ -22,9 +22,9 @@ const RED: RGBColor = RGBColor(190, 30, 45);
 /// A control step.
 pub struct Seen {
     /// What it did.
-    pub report: StepReport,
+    pub report: SkipReport,
     /// What ran, ran at this.
-    pub width: Precision,
+    pub width: Width,
 }
 
 /// An episode.

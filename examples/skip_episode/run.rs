@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use w4ax::calibrate::distance;
 use w4ax::dispatch::Dispatcher;
-use w4ax::skip::{StepReport, Verdict};
+use w4ax::skip::{SkipReport, Verdict};
 use w4ax::step::Executed;
-use w4ax::{Precision, Result};
+use w4ax::{Result, Width};
 
 use crate::blind::Blind;
 use crate::robot::compute::StepWidth;
@@ -24,7 +24,7 @@ pub enum RunWidth {
     /// The unquantized policy.
     Bf16,
     /// INT4 weights, activations of one width.
-    W4(Precision),
+    W4(Width),
     /// INT4 weights, the dispatcher's width.
     W4Ax,
 }
@@ -33,8 +33,8 @@ impl RunWidth {
     /// All that are run.
     pub const ALL: [Self; 4] = [
         Self::Bf16,
-        Self::W4(Precision::Bf16),
-        Self::W4(Precision::A8),
+        Self::W4(Width::Bf16),
+        Self::W4(Width::A8),
         Self::W4Ax,
     ];
 
@@ -69,7 +69,7 @@ pub struct Step {
     /// From the flag to the tokens.
     pub time: Duration,
     /// What ran, ran at this.
-    pub width: Precision,
+    pub width: Width,
 }
 
 /// Decides, runs and looks.
@@ -86,7 +86,7 @@ pub enum Runner {
 
 impl Runner {
     /// What the last step of a guided one did.
-    pub fn report(&self) -> Option<&StepReport> {
+    pub fn report(&self) -> Option<&SkipReport> {
         match self {
             Self::Guided(skipping) => Some(skipping.skipper.report()),
             _ => None,
@@ -104,7 +104,7 @@ impl Runner {
         &mut self,
         policy: &mut Policy,
         input: &[f32; INPUT],
-        width: Precision,
+        width: Width,
     ) -> Result<(Tokens, Executed, usize, bool)> {
         if let Self::Guided(skipping) = self {
             let (tokens, executed) = skipping.step(policy, input, width)?;
@@ -172,7 +172,7 @@ impl Recorded<'_> {
             let mut dispatcher = self.dispatchers[self.rollouts.task[episode.start]].clone();
             for row in episode.clone() {
                 let asked = match width {
-                    RunWidth::Bf16 => Precision::Bf16,
+                    RunWidth::Bf16 => Width::Bf16,
                     RunWidth::W4(width) => width,
                     RunWidth::W4Ax => dispatcher.decide().active,
                 };

@@ -1,7 +1,7 @@
 //! What calibration learns from: the same steps at every width.
 
 use crate::dispatch::Action;
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// One recorded episode: for the input of every step, the actions of the policy at each width.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct Episode {
     pub task: usize,
     /// `[steps]`: the actions of the unquantized policy, which errors are measured against.
     pub reference: Vec<Action>,
-    /// `[width][steps]`, by [`Precision::index`]: the actions with INT4 weights at each activation width. (Where only
+    /// `[width][steps]`, by [`Width::index`]: the actions with INT4 weights at each activation width. (Where only
     /// the unquantized policy ran at 16 bits, its actions may stand in the place of BF16.)
     pub at_width: [Vec<Action>; 4],
 }
@@ -27,7 +27,7 @@ impl Episode {
     }
 
     /// The actions at a width, `[steps]`.
-    pub fn at(&self, width: Precision) -> &[Action] {
+    pub fn at(&self, width: Width) -> &[Action] {
         &self.at_width[width.index()]
     }
 
@@ -69,10 +69,10 @@ impl Episode {
     fn series(&self) -> [(&'static str, &[Action]); 5] {
         [
             ("unquantized actions of an episode", &self.reference),
-            ("W4A2 actions of an episode", self.at(Precision::A2)),
-            ("W4A4 actions of an episode", self.at(Precision::A4)),
-            ("W4A8 actions of an episode", self.at(Precision::A8)),
-            ("W4A16 actions of an episode", self.at(Precision::Bf16)),
+            ("W4A2 actions of an episode", self.at(Width::A2)),
+            ("W4A4 actions of an episode", self.at(Width::A4)),
+            ("W4A8 actions of an episode", self.at(Width::A8)),
+            ("W4A16 actions of an episode", self.at(Width::Bf16)),
         ]
     }
 }

@@ -32,7 +32,7 @@ pub struct TaskScale {
 /// # fn main() -> w4ax::Result<()> {
 /// let calibration = Calibration::load("tests/data/robot/calibration.json")?;
 /// let mut dispatcher = Dispatcher::new(&calibration.dispatch_config("Lift")?)?;
-/// assert_eq!(dispatcher.decide().active, w4ax::Precision::Bf16); // Nothing is known yet.
+/// assert_eq!(dispatcher.decide().active, w4ax::Width::Bf16); // Nothing is known yet.
 /// # Ok(())
 /// # }
 /// ```

@@ -4,7 +4,7 @@ use super::Settings;
 use super::episode::Episode;
 use super::file::TaskScale;
 use crate::dispatch::{Action, Kinematics, Thresholds};
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// Bins of S on [0, theta_fp].
 pub const BINS: usize = 20;
@@ -75,7 +75,7 @@ impl ErrorProfile {
             episode.validate(scales.len())?;
             let mut motion =
                 Kinematics::new(&settings.dispatch_config(scales[episode.task].motion))?;
-            for (t, action) in episode.at(Precision::A4).iter().enumerate() {
+            for (t, action) in episode.at(Width::A4).iter().enumerate() {
                 let s = motion.sensitivity();
                 motion.push(action)?;
                 rows += 1;
@@ -88,8 +88,8 @@ impl ErrorProfile {
                 };
                 let error = |width| distance(&episode.at(width)[t], &episode.reference[t]);
                 bin.rows += 1;
-                bin.error_2 += error(Precision::A2);
-                bin.error_4 += error(Precision::A4);
+                bin.error_2 += error(Width::A2);
+                bin.error_4 += error(Width::A4);
             }
         }
         for bin in bins.iter_mut().filter(|bin| bin.rows > 0) {

@@ -3,7 +3,7 @@
 use super::episode::Episode;
 use super::file::TaskScale;
 use crate::dispatch::{MotionScale, norm};
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// The percentile that motion is normalized by.
 pub const PERCENTILE: f64 = 95.0;
@@ -45,13 +45,13 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
 }
 
 /// The largest percentile over the widths; `None` where it is no scale: 0, of nothing, or not finite at some width.
-fn largest(episodes: &[&Episode], series: fn(&Episode, Precision) -> Vec<f64>) -> Option<f64> {
+fn largest(episodes: &[&Episode], series: fn(&Episode, Width) -> Vec<f64>) -> Option<f64> {
     let at = |width| {
         let mut values: Vec<f64> = episodes.iter().flat_map(|e| series(e, width)).collect();
         percentile(&mut values, PERCENTILE)
     };
     let larger = |most: f64, x: f64| x.is_finite().then(|| most.max(x));
-    let largest = Precision::ALL
+    let largest = Width::ALL
         .into_iter()
         .try_fold(0.0, |most, width| larger(most, at(width)?))?;
     (largest > 0.0).then_some(largest)
@@ -67,7 +67,7 @@ fn still(field: &'static str, task: &str) -> Error {
 }
 
 /// `|a_xyz|` of every step.
-fn speeds(episode: &Episode, width: Precision) -> Vec<f64> {
+fn speeds(episode: &Episode, width: Width) -> Vec<f64> {
     episode
         .at(width)
         .iter()
@@ -76,7 +76,7 @@ fn speeds(episode: &Episode, width: Precision) -> Vec<f64> {
 }
 
 /// `|a_rot(t) - a_rot(t-1)|` of every step but the first.
-fn turns(episode: &Episode, width: Precision) -> Vec<f64> {
+fn turns(episode: &Episode, width: Width) -> Vec<f64> {
     let turn = |pair: &[[f64; 7]]| norm([3, 4, 5].map(|i| pair[1][i] - pair[0][i]));
     episode.at(width).windows(2).map(turn).collect()
 }

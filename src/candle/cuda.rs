@@ -1,6 +1,6 @@
 //! The CUDA half: candle's context, stream and memory.
 
-use super::{Rows, Width};
+use super::{Rows, WidthSource};
 use crate::PackedWeight;
 use crate::cuda::{self, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
 use candle_core::cuda_backend::CudaStorageSlice;
@@ -59,7 +59,7 @@ impl Place {
         of: &Loaded,
         storage: &CudaStorage,
         rows: &Rows,
-        width: &Width,
+        width: &WidthSource,
     ) -> Result<CudaStorage> {
         let CudaStorageSlice::BF16(x) = &storage.slice else {
             candle_core::bail!(
@@ -97,9 +97,9 @@ impl Place {
                 .transpose()
                 .map_err(Error::wrap)?;
             let width = match width {
-                Width::Fixed(precision) => cuda::Width::Fixed(*precision),
-                Width::Step(step) => cuda::Width::Fixed(step.get()),
-                Width::Latched(latch) => cuda::Width::Latched(latch),
+                WidthSource::Fixed(width) => cuda::WidthSource::Fixed(*width),
+                WidthSource::Step(step) => cuda::WidthSource::Fixed(step.get()),
+                WidthSource::Latched(latch) => cuda::WidthSource::Latched(latch),
             };
             let gemm = Gemm::new(&x, &of.weight, width).bias(bias.as_ref());
             let mut to = DeviceMatMut::new(y.as_view_mut(), m, n).map_err(Error::wrap)?;

@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Module, Tensor};
-//! use w4ax::{Grouping, MatRef, Precision, Quantize, candle::Backend};
+//! use w4ax::{Grouping, MatRef, Width, Quantize, candle::Backend};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (n, k) = (96, 256);
@@ -11,11 +11,11 @@
 //! let weight = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
 //!
 //! let backend = Backend::new(&Device::Cpu)?;
-//! let linear = backend.linear(weight, None)?.with_width(Precision::A8);
+//! let linear = backend.linear(weight, None)?.with_width(Width::A8);
 //! let x = Tensor::ones((2, 5, k), DType::BF16, &Device::Cpu)?;
 //! assert_eq!(linear.forward(&x)?.dims(), [2, 5, n]);
 //! // Another width, for this call only.
-//! let y = linear.forward_at(&x, Precision::A4)?;
+//! let y = linear.forward_at(&x, Width::A4)?;
 //! # assert_eq!(y.dtype(), DType::BF16);
 //! # Ok(())
 //! # }
@@ -41,11 +41,11 @@
 mod cuda;
 mod width;
 
-pub use width::{StepWidth, Width};
+pub use width::{StepWidth, WidthSource};
 
 use crate::cpu::{Cpu, Workspace};
 use crate::weights::ActOrderWeight;
-use crate::{MatMut, MatRef, PackedWeight, Precision};
+use crate::{MatMut, MatRef, PackedWeight, Width};
 use candle_core::{
     CpuStorage, CustomOp1, D, DType, Device, Error, Layout, Module, Result, Shape, Tensor,
 };
@@ -123,7 +123,7 @@ impl Backend {
             order: None,
             n,
             k,
-            width: Width::Fixed(Precision::Bf16),
+            width: WidthSource::Fixed(Width::Bf16),
         })
     }
 
@@ -198,13 +198,13 @@ pub struct Linear {
     order: Option<Tensor>,
     n: usize,
     k: usize,
-    width: Width,
+    width: WidthSource,
 }
 
 impl Linear {
     /// The same layer at another width.
     #[must_use]
-    pub fn with_width(mut self, width: impl Into<Width>) -> Self {
+    pub fn with_width(mut self, width: impl Into<WidthSource>) -> Self {
         self.width = width.into();
         self
     }
@@ -224,11 +224,11 @@ impl Linear {
     /// # Errors
     /// If x is not BF16, its last dimension is not K or not contiguous, its rows do not lie a fixed stride apart, or it is on another
     /// device than the layer.
-    pub fn forward_at(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
-        self.run(x, &Width::Fixed(precision))
+    pub fn forward_at(&self, x: &Tensor, width: Width) -> Result<Tensor> {
+        self.run(x, &WidthSource::Fixed(width))
     }
 
-    fn run(&self, x: &Tensor, width: &Width) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, width: &WidthSource) -> Result<Tensor> {
         let call = Call {
             linear: self,
             width,
@@ -302,7 +302,7 @@ impl Rows {
 
 struct Call<'a> {
     linear: &'a Linear,
-    width: &'a Width,
+    width: &'a WidthSource,
 }
 
 impl Call<'_> {
@@ -336,11 +336,11 @@ impl CustomOp1 for Call<'_> {
             candle_core::bail!("x is on the CPU, the layer is not")
         };
         #[allow(clippy::infallible_destructuring_match)] // Likewise.
-        let precision = match self.width {
-            Width::Fixed(precision) => *precision,
-            Width::Step(step) => step.get(),
+        let width = match self.width {
+            WidthSource::Fixed(width) => *width,
+            WidthSource::Step(step) => step.get(),
             #[cfg(feature = "candle-cuda")]
-            Width::Latched(_) => candle_core::bail!(
+            WidthSource::Latched(_) => candle_core::bail!(
                 "a latch is a GPU's: on the CPU the width is that of a StepWidth"
             ),
         };
@@ -357,7 +357,7 @@ impl CustomOp1 for Call<'_> {
         let done = cpu.gemm(
             MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)?,
             weight,
-            precision,
+            width,
             bias.as_deref(),
             MatMut::new(&mut y, rows.rows, n)?,
             &mut workspace,

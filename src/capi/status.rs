@@ -92,7 +92,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::Width(_) => Status::BadWidth,
+            Error::UnsupportedWidth(_) => Status::BadWidth,
             Error::Shape { .. } => Status::BadShape,
             Error::Buffer { .. } => Status::BufferTooSmall,
             Error::Alignment { .. } => Status::Misaligned,
@@ -105,11 +105,11 @@ impl From<Error> for Failure {
             Error::Io { .. } => Status::Io,
             Error::Backend { .. } => Status::NoBackend,
             Error::Config { .. } => Status::BadConfig,
-            Error::Place { .. } => Status::WrongPlace,
+            Error::DeviceMismatch { .. } => Status::WrongPlace,
             Error::Cuda { .. } => Status::CudaFailed,
-            Error::Memory { .. } => Status::OutOfMemory,
+            Error::OutOfMemory { .. } => Status::OutOfMemory,
             // No entry point runs steps.
-            Error::Order { .. } | Error::GraphNode { .. } => Status::Internal,
+            Error::InvalidState { .. } | Error::GraphNode { .. } => Status::Internal,
         };
         Self::new(status, error.to_string())
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_a_device_answers_is_no_defect() {
         let (expected, got) = (String::new(), String::new());
-        let place = Error::Place {
+        let place = Error::DeviceMismatch {
             what: "stream",
             expected,
             got,

@@ -2,7 +2,7 @@
 
 use super::status::{Failure, Result, Status};
 use crate::dispatch::{Algorithm, Reason};
-use crate::{Grouping, Precision, ScaleType, Symmetry};
+use crate::{Grouping, ScaleType, Symmetry, Width};
 
 pub const PER_CHANNEL: u32 = 0;
 
@@ -49,8 +49,8 @@ fn unknown<T>(what: &str, value: u32) -> Result<T> {
     ))
 }
 
-pub(super) fn width(bits: u32) -> Result<Precision> {
-    Ok(Precision::try_from(bits)?)
+pub(super) fn width(bits: u32) -> Result<Width> {
+    Ok(Width::try_from(bits)?)
 }
 
 pub(super) fn grouping(value: u32) -> Result<Grouping> {

@@ -15,7 +15,7 @@ pub(super) const ROWS: usize = 16;
 /// ```
 /// use half::bf16;
 /// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
-/// use w4ax::{MatMut, MatRef, Precision, cpu::Cpu};
+/// use w4ax::{MatMut, MatRef, Width, cpu::Cpu};
 /// # fn main() -> w4ax::Result<()> {
 /// let loaded = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?.weight("model.a")?;
 /// let (n, k) = (loaded.weight().n(), loaded.weight().k());
@@ -25,10 +25,10 @@ pub(super) const ROWS: usize = 16;
 /// let cpu = Cpu::new()?;
 /// let mut workspace = cpu.workspace(1, k);
 /// match &loaded {
-///     LoadedWeight::Packed(w) => cpu.gemm(x, w, Precision::A8, None, y, &mut workspace)?,
+///     LoadedWeight::Packed(w) => cpu.gemm(x, w, Width::A8, None, y, &mut workspace)?,
 ///     LoadedWeight::ActOrder(w) => {
 ///         let mut gathered = vec![bf16::ZERO; k]; // x in the weight's order
-///         cpu.gemm_act_order(x, w, Precision::A8, None, y, &mut gathered, &mut workspace)?;
+///         cpu.gemm_act_order(x, w, Width::A8, None, y, &mut gathered, &mut workspace)?;
 ///     }
 /// }
 /// # Ok(())

@@ -13,7 +13,7 @@ use super::stream::StreamTiles;
 use super::workspace::{BLOCK_N, Workspace};
 use crate::numerics::round_to_bf16;
 use crate::weights::layout::{TILE_K, TILE_N};
-use crate::{MatMut, MatRef, PackedWeight, Precision};
+use crate::{MatMut, MatRef, PackedWeight, Width};
 use half::bf16;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Call<'a> {
     pub x: MatRef<'a, bf16>,
     pub w: &'a PackedWeight,
-    pub precision: Precision,
+    pub width: Width,
     pub bias: Option<&'a [f32]>,
 }
 
@@ -161,7 +161,7 @@ fn prepare(
 ) -> Prepared {
     let (grouping, k) = (call.w.grouping(), call.w.k());
     let layout = |isa: Isa, form| Layout::new(form, grouping, k, rows.len(), isa.strip());
-    let form = match call.precision.qmax() {
+    let form = match call.width.qmax() {
         Some(qmax) => Form::Codes { qmax },
         None if isa == Isa::Avx512Bf16 => Form::Pairs,
         None => Form::Floats,

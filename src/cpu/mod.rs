@@ -26,7 +26,7 @@ pub use workspace::Workspace;
 
 use crate::matrix::check_shapes;
 use crate::weights::ActOrderWeight;
-use crate::{Error, MatMut, MatRef, PackedWeight, Precision, Result};
+use crate::{Error, MatMut, MatRef, PackedWeight, Result, Width};
 use half::bf16;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ use std::sync::Arc;
 ///
 /// ```
 /// use half::bf16;
-/// use w4ax::{Grouping, MatMut, MatRef, Precision, Quantize, cpu::Cpu};
+/// use w4ax::{Grouping, MatMut, MatRef, Width, Quantize, cpu::Cpu};
 /// # fn main() -> w4ax::Result<()> {
 /// let (m, n, k) = (3, 100, 300);
 /// let plain: Vec<f32> = (0..n * k).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
@@ -47,7 +47,7 @@ use std::sync::Arc;
 /// cpu.gemm(
 ///     MatRef::new(&x, m, k)?,
 ///     &weight,
-///     Precision::A8,
+///     Width::A8,
 ///     None,
 ///     MatMut::new(&mut y, m, n)?,
 ///     &mut workspace,
@@ -115,7 +115,7 @@ impl Cpu {
     /// [`Cpu::workspace`], for sizes that somebody else gives.
     ///
     /// # Errors
-    /// [`Error::Memory`] if there is not the memory, or the sizes do not fit the address space.
+    /// [`Error::OutOfMemory`] if there is not the memory, or the sizes do not fit the address space.
     pub fn try_workspace(&self, max_m: usize, max_k: usize) -> Result<Workspace> {
         Workspace::try_new(max_m, max_k, self.pool.threads())
     }
@@ -132,7 +132,7 @@ impl Cpu {
         &self,
         x: MatRef<'_, bf16>,
         w: &PackedWeight,
-        precision: Precision,
+        width: Width,
         bias: Option<&[f32]>,
         y: MatMut<'_, bf16>,
         workspace: &mut Workspace,
@@ -146,12 +146,7 @@ impl Cpu {
             });
         }
         workspace.check(x.rows(), x.cols())?;
-        let call = gemm::Call {
-            x,
-            w,
-            precision,
-            bias,
-        };
+        let call = gemm::Call { x, w, width, bias };
         gemm::run(self.isa, self.pool.as_ref(), &call, y, workspace);
         Ok(())
     }
@@ -167,7 +162,7 @@ impl Cpu {
         &self,
         x: MatRef<'_, bf16>,
         w: &ActOrderWeight,
-        precision: Precision,
+        width: Width,
         bias: Option<&[f32]>,
         y: MatMut<'_, bf16>,
         gathered: &mut [bf16],
@@ -176,7 +171,7 @@ impl Cpu {
         let (m, k) = (x.rows(), x.cols());
         w.order().gather(x, MatMut::new(gathered, m, k)?)?;
         let x = MatRef::new(gathered, m, k)?;
-        self.gemm(x, w.weight(), precision, bias, y, workspace)
+        self.gemm(x, w.weight(), width, bias, y, workspace)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::gemm::{Arch, Job, Task, write};
 use super::kernel::{Beside, Direct, Kernel, Strip};
 use super::workspace::{BLOCK_N, Scratch};
-use crate::Precision;
+use crate::Width;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
 use std::ops::Range;
 
@@ -23,8 +23,8 @@ impl Task for PanelBlocks<'_> {
         for block in self.units {
             // SAFETY: passed on.
             unsafe {
-                match self.job.call.precision {
-                    Precision::Bf16 => row_block::<A::Float>(self.job, block, self.scratch),
+                match self.job.call.width {
+                    Width::Bf16 => row_block::<A::Float>(self.job, block, self.scratch),
                     _ => row_block::<A::Integer>(self.job, block, self.scratch),
                 }
             }

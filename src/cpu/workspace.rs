@@ -39,7 +39,7 @@ impl Workspace {
     pub const MAX_CHUNK: usize = 256;
 
     pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
-        Self::made(max_m, max_k, threads).ok_or_else(|| Error::Memory {
+        Self::made(max_m, max_k, threads).ok_or_else(|| Error::OutOfMemory {
             what: format!("a workspace of {max_m} tokens and {max_k} inputs"),
         })
     }

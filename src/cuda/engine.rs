@@ -2,10 +2,10 @@
 
 use super::flag::MappedFlag;
 use super::graph::{ConditionalNodes, Executable, Graph};
-use super::latch::{Conditionals, Latch, LatchOptions, Width};
+use super::latch::{Conditionals, Latch, LatchOptions, WidthSource};
 use super::{Gpu, status};
 use crate::step::{Decide, PrefillWidth, StepEngine, StepFlag, StepOptions};
-use crate::{Precision, Result};
+use crate::{Result, Width};
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
 
@@ -29,13 +29,13 @@ pub unsafe trait CudaStep {
     ///
     /// # Errors
     /// What keeps the engine from being made.
-    fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()>;
+    fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()>;
 
     /// Enqueues the tokens of the action, one after the other.
     ///
     /// # Errors
     /// As [`CudaStep::prefill`].
-    fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()>;
+    fn decode(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()>;
 }
 
 /// Who branches on a step's width.
@@ -80,7 +80,7 @@ enum Graphs {
     /// One for all widths.
     One(Executable),
     /// `before`: what comes before the latch, if anything; `steps`: the latch, with its width forced, and the rest, in the
-    /// order of [`Precision::ALL`].
+    /// order of [`Width::ALL`].
     Each {
         before: Option<Executable>,
         steps: Box<[Executable; 4]>,
@@ -99,7 +99,7 @@ enum Graphs {
 /// use half::bf16;
 /// use std::sync::Arc;
 /// use w4ax::cuda::{
-///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, Width, Workspace,
+///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, WidthSource, Workspace,
 /// };
 /// use w4ax::{Error, Result, step::StepOptions};
 ///
@@ -113,7 +113,7 @@ enum Graphs {
 /// }
 ///
 /// impl Policy {
-///     fn layer(&mut self, m: usize, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///     fn layer(&mut self, m: usize, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
 ///         let (n, k) = (self.weight.n(), self.weight.k());
 ///         let x = DeviceMatRef::new(self.x.slice(..m * k), m, k)?;
 ///         let mut y = DeviceMatMut::new(self.y.slice_mut(..m * n), m, n)?;
@@ -128,10 +128,10 @@ enum Graphs {
 ///         let copied = stream.memcpy_htod(observation, &mut self.x);
 ///         copied.map_err(|e| Error::Cuda { call: "memcpy", reason: e.to_string() })
 ///     }
-///     fn prefill(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///     fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
 ///         self.layer(290, width, stream)
 ///     }
-///     fn decode(&mut self, width: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///     fn decode(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
 ///         (0..7).try_for_each(|_| self.layer(1, width, stream))
 ///     }
 /// }
@@ -160,7 +160,7 @@ impl<S: CudaStep> CudaEngine<S> {
     /// Captures the step. Steps are counted from 0.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for options that make no sense, [`Error::Place`](crate::Error::Place) for a stream of another device,
+    /// [`Error::Config`](crate::Error::Config) for options that make no sense, [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream of another device,
     /// [`Error::GraphNode`](crate::Error::GraphNode) for a step that enqueues what a conditional node cannot run, [`Error::Cuda`](crate::Error::Cuda) if a graph cannot be
     /// made, and whatever the step answers.
     pub fn new(
@@ -239,7 +239,7 @@ impl<S: CudaStep> CudaEngine<S> {
         let Some(sequence) = self.undecided.take() else {
             return Ok(());
         };
-        let width = self.latch.flag().asked().load(sequence);
+        let width = self.latch.flag().requested().load(sequence);
         match &mut self.graphs {
             Graphs::One(_) => unreachable!("only graphs of one width wait for it"),
             Graphs::Each { steps, .. } => steps[width.index()].launch(&self.stream),
@@ -311,16 +311,16 @@ impl<S: CudaStep> Maker<'_, S> {
         match self.options.decide {
             Decide::BeforeStep => Ok(()),
             Decide::DuringPrefill(PrefillWidth::Fixed(width)) => {
-                self.step.prefill(Width::Fixed(width), self.stream)
+                self.step.prefill(WidthSource::Fixed(width), self.stream)
             }
             // The latch still holds the step before's.
-            Decide::DuringPrefill(PrefillWidth::LastLatched) => {
-                self.step.prefill(Width::Latched(self.latch), self.stream)
-            }
+            Decide::DuringPrefill(PrefillWidth::LastLatched) => self
+                .step
+                .prefill(WidthSource::Latched(self.latch), self.stream),
         }
     }
 
-    fn latch(&self, forced: Option<Precision>, conditionals: &Conditionals) -> Result<()> {
+    fn latch(&self, forced: Option<Width>, conditionals: &Conditionals) -> Result<()> {
         let options = LatchOptions {
             spin: self.options.spin,
             forced,
@@ -330,7 +330,7 @@ impl<S: CudaStep> Maker<'_, S> {
     }
 
     /// What runs after the latch.
-    fn after(&mut self, width: Width<'_>) -> Result<()> {
+    fn after(&mut self, width: WidthSource<'_>) -> Result<()> {
         if self.options.decide == Decide::BeforeStep {
             self.step.prefill(width, self.stream)?;
         }
@@ -342,7 +342,7 @@ impl<S: CudaStep> Maker<'_, S> {
         graph.capture(self.stream, || {
             self.before()?;
             self.latch(None, &Conditionals::NONE)?;
-            self.after(Width::Latched(self.latch))
+            self.after(WidthSource::Latched(self.latch))
         })?;
         Ok(Graphs::One(graph.instantiate(self.gpu)?))
     }
@@ -356,7 +356,7 @@ impl<S: CudaStep> Maker<'_, S> {
         })?;
         let stream = self.stream;
         graph.branches(nodes, &conditionals, stream, |width| {
-            self.after(Width::Fixed(width))
+            self.after(WidthSource::Fixed(width))
         })?;
         Ok(Graphs::One(graph.instantiate(self.gpu)?))
     }
@@ -371,11 +371,11 @@ impl<S: CudaStep> Maker<'_, S> {
             }
         };
         let mut steps = Vec::with_capacity(4);
-        for width in Precision::ALL {
+        for width in Width::ALL {
             let mut graph = Graph::new(self.gpu)?;
             graph.capture(self.stream, || {
                 self.latch(Some(width), &Conditionals::NONE)?;
-                self.after(Width::Fixed(width))
+                self.after(WidthSource::Fixed(width))
             })?;
             steps.push(graph.instantiate(self.gpu)?);
         }

@@ -1,10 +1,10 @@
 //! Launches of a GEMM.
 
-use super::latch::{Latch, Width};
+use super::latch::{Latch, WidthSource};
 use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
 use super::options::{GemmOptions, Plan, Problem, check_gemm, extent, mode_code, stride};
-use super::packed::{Filled, FilledWidth, PackedLayout};
-use super::{DeviceWeight, Family, Gpu, PackedActivations, Workspace, ffi};
+use super::packed::{Filled, FilledWidth, OperandLayout};
+use super::{DeviceWeight, Family, Gpu, QuantizedActivations, Workspace, ffi};
 use crate::{Error, Result};
 use cudarc::driver::{CudaStream, sys};
 use half::bf16;
@@ -14,7 +14,7 @@ use half::bf16;
 pub struct Gemm<'a> {
     x: Input<'a>,
     weight: &'a DeviceWeight,
-    width: Width<'a>,
+    width: WidthSource<'a>,
     bias: Option<&'a DeviceMatRef<'a, f32>>,
     options: GemmOptions,
 }
@@ -22,17 +22,17 @@ pub struct Gemm<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Input<'a> {
     Bf16(&'a DeviceMatRef<'a, bf16>),
-    Packed(&'a PackedActivations, Filled),
+    Packed(&'a QuantizedActivations, Filled),
     /// For steps of 16 bits, and for the others.
-    Both(&'a DeviceMatRef<'a, bf16>, &'a PackedActivations),
+    Both(&'a DeviceMatRef<'a, bf16>, &'a QuantizedActivations),
 }
 
 impl<'a> Gemm<'a> {
-    /// A product of BF16 activations, quantized on the way to a [`Precision`](crate::Precision), or to what a [`Latch`] says.
+    /// A product of BF16 activations, quantized on the way to a [`Width`](crate::Width), or to what a [`Latch`] says.
     pub fn new(
         x: &'a DeviceMatRef<'a, bf16>,
         weight: &'a DeviceWeight,
-        width: impl Into<Width<'a>>,
+        width: impl Into<WidthSource<'a>>,
     ) -> Self {
         Self {
             x: Input::Bf16(x),
@@ -49,9 +49,9 @@ impl<'a> Gemm<'a> {
     /// # Errors
     /// [`Error::Shape`] if nothing was packed, or in other groups than the weight's, or at a latched width (see
     /// [`Gemm::packed_latched`]).
-    pub fn packed(x: &'a PackedActivations, weight: &'a DeviceWeight) -> Result<Self> {
+    pub fn packed(x: &'a QuantizedActivations, weight: &'a DeviceWeight) -> Result<Self> {
         let filled = x.filled()?;
-        let FilledWidth::Fixed(precision) = filled.width else {
+        let FilledWidth::Fixed(width) = filled.width else {
             return Err(Error::Shape {
                 what: "packed activations",
                 expected: "activations of one width".into(),
@@ -62,7 +62,7 @@ impl<'a> Gemm<'a> {
         Ok(Self {
             x: Input::Packed(x, filled),
             weight,
-            width: Width::Fixed(precision),
+            width: WidthSource::Fixed(width),
             bias: None,
             options: GemmOptions::default(),
         })
@@ -76,7 +76,7 @@ impl<'a> Gemm<'a> {
     /// width, or at another latch's.
     pub fn packed_latched(
         x: &'a DeviceMatRef<'a, bf16>,
-        packed: &'a PackedActivations,
+        packed: &'a QuantizedActivations,
         weight: &'a DeviceWeight,
         latch: &'a Latch,
     ) -> Result<Self> {
@@ -96,13 +96,13 @@ impl<'a> Gemm<'a> {
             );
         }
         // A latched width is packed as fragments only.
-        if filled.width != FilledWidth::of(Width::Latched(latch)) {
+        if filled.width != FilledWidth::of(WidthSource::Latched(latch)) {
             return wrong("the latch's width".into(), "another".into());
         }
         Ok(Self {
             x: Input::Both(x, packed),
             weight,
-            width: Width::Latched(latch),
+            width: WidthSource::Latched(latch),
             bias: None,
             options: GemmOptions::default(),
         })
@@ -136,7 +136,7 @@ impl<'a> Gemm<'a> {
         };
         let layout = filled.layout;
         match (self.options.family, layout) {
-            (None, PackedLayout::CoreMatrices) => Ok(GemmOptions {
+            (None, OperandLayout::CoreMatrices) => Ok(GemmOptions {
                 family: Some(Family::Wgmma),
                 ..self.options
             }),
@@ -252,7 +252,7 @@ impl Gpu {
     /// must outlive it. M = 0 is allowed and does nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] for shapes that do not fit together, [`Error::Place`] for something on another device or of another
+    /// [`Error::Shape`] for shapes that do not fit together, [`Error::DeviceMismatch`] for something on another device or of another
     /// stream, [`Error::Range`] for a kernel that there is not, [`Error::Buffer`] for a workspace that is too small,
     /// [`Error::Cuda`] if the launch fails.
     pub fn gemm(
@@ -271,7 +271,7 @@ impl Gpu {
     ///
     /// # Safety
     /// `stream` is alive, or null for the legacy default stream of the device's primary context. (One of another context is
-    /// an [`Error::Place`].)
+    /// an [`Error::DeviceMismatch`].)
     ///
     /// # Errors
     /// As [`Gpu::gemm`].

@@ -1,10 +1,10 @@
 //! The handle of a device.
 
-use super::choice::{Chip, ChipChoices, Choices};
+use super::choice::{DeviceKernelTable, DeviceProps, KernelTable};
 use super::options::Mma;
 use super::status::{self, Unavailable, Version};
-use super::{DeviceWeight, Family, PackedActivations, Workspace, ffi};
-use crate::{Error, PackedWeight, Precision, Result};
+use super::{DeviceWeight, Family, QuantizedActivations, Workspace, ffi};
+use crate::{Error, PackedWeight, Result, Width};
 use cudarc::driver::sys::CUdevice_attribute_enum;
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
-    choices: ChipChoices,
+    choices: DeviceKernelTable,
 }
 
 struct Inner {
     context: Arc<CudaContext>,
     name: String,
-    chip: Chip,
+    chip: DeviceProps,
 }
 
 /// A kernel as it is loaded on a device.
@@ -51,7 +51,7 @@ pub struct Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KernelWidth {
     /// Of at most this width (the 4-bit kernels take 2-bit ones too).
-    UpTo(Precision),
+    UpTo(Width),
     /// Of whatever width a latch says.
     Latched,
 }
@@ -74,13 +74,13 @@ impl Gpu {
     /// The device of a context that there is already.
     ///
     /// # Errors
-    /// As [`Gpu::new`]; [`Error::Place`] if it is not the device's primary context: the runtime that launches the kernels
+    /// As [`Gpu::new`]; [`Error::DeviceMismatch`] if it is not the device's primary context: the runtime that launches the kernels
     /// uses that one.
     pub fn with_context(context: Arc<CudaContext>) -> Result<Self> {
         let ordinal = context.ordinal();
         probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
         if !context.is_primary() {
-            return Err(Error::Place {
+            return Err(Error::DeviceMismatch {
                 what: "context",
                 expected: format!("the primary context of CUDA device {ordinal}"),
                 got: "a context of its own".into(),
@@ -115,13 +115,13 @@ impl Gpu {
         let multiprocessors = context
             .attribute(CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(status::driver("cuDeviceGetAttribute"))?;
-        let chip = Chip {
+        let chip = DeviceProps {
             capability: (capability.0 as u32, capability.1 as u32),
-            wgmma: loaded_mma(ordinal as i32, Precision::A8, Family::Wgmma).is_ok(),
+            wgmma: loaded_mma(ordinal as i32, Width::A8, Family::Wgmma).is_ok(),
             multiprocessors: multiprocessors as u32,
         };
         Ok(Self {
-            choices: Choices::built_in().of(&chip),
+            choices: KernelTable::built_in().of(&chip),
             inner: Arc::new(Inner {
                 context,
                 name,
@@ -132,19 +132,19 @@ impl Gpu {
 
     /// The same device, whose GEMMs go by another table than the library's.
     #[must_use]
-    pub fn with_choices(&self, choices: &Choices) -> Self {
+    pub fn with_choices(&self, choices: &KernelTable) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             choices: choices.of(&self.inner.chip),
         }
     }
 
-    pub(super) fn choices(&self) -> &ChipChoices {
+    pub(super) fn choices(&self) -> &DeviceKernelTable {
         &self.choices
     }
 
     /// What the table of crossovers goes by.
-    pub fn chip(&self) -> Chip {
+    pub fn chip(&self) -> DeviceProps {
         self.inner.chip
     }
 
@@ -177,15 +177,15 @@ impl Gpu {
     /// Whether the kernels of a family run on this device: [`Family::Wgmma`] where it is of sm_90 and the build has code for sm_90a,
     /// the others everywhere.
     pub fn has_family(&self, family: Family) -> bool {
-        self.mma(Precision::A8, family).is_ok()
+        self.mma(Width::A8, family).is_ok()
     }
 
     /// The instruction that GEMMs of a family multiply with at a width, on this device: read from the loaded code.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the device does not have the family, or the library does not know.
-    pub fn mma(&self, precision: Precision, family: Family) -> Result<Mma> {
-        loaded_mma(self.number(), precision, family)
+    pub fn mma(&self, width: Width, family: Family) -> Result<Mma> {
+        loaded_mma(self.number(), width, family)
     }
 
     /// Every kernel as it is loaded on this device.
@@ -233,7 +233,7 @@ impl Gpu {
     /// and family.
     ///
     /// # Errors
-    /// [`Error::Place`] if the stream is not this device's, [`Error::Cuda`] if there is no memory.
+    /// [`Error::DeviceMismatch`] if the stream is not this device's, [`Error::Cuda`] if there is no memory.
     pub fn workspace(
         &self,
         stream: &Arc<CudaStream>,
@@ -253,16 +253,16 @@ impl Gpu {
         stream: &Arc<CudaStream>,
         max_m: usize,
         max_k: usize,
-    ) -> Result<PackedActivations> {
+    ) -> Result<QuantizedActivations> {
         self.check_stream(stream)?;
-        PackedActivations::new(stream, max_m, max_k)
+        QuantizedActivations::new(stream, max_m, max_k)
     }
 
     pub(super) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
         if **stream.context() == **self.context() {
             return Ok(());
         }
-        Err(Error::Place {
+        Err(Error::DeviceMismatch {
             what: "stream",
             expected: format!(
                 "a stream of CUDA device {}'s primary context",
@@ -281,10 +281,10 @@ impl Gpu {
     }
 }
 
-fn loaded_mma(device: i32, precision: Precision, family: Family) -> Result<Mma> {
+fn loaded_mma(device: i32, width: Width, family: Family) -> Result<Mma> {
     let mut mma = 0;
     // SAFETY: it writes one number.
-    let status = unsafe { ffi::w4axk_mma_of(device, precision.bits(), family.code(), &mut mma) };
+    let status = unsafe { ffi::w4axk_mma_of(device, width.bits(), family.code(), &mut mma) };
     status::check("mma", status)?;
     Mma::of(mma)
 }

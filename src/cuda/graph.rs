@@ -2,7 +2,7 @@
 
 use super::latch::{Conditionals, Latch};
 use super::{Gpu, ffi, status};
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 use cudarc::driver::CudaStream;
 
 /// The conditional nodes that a graph may hold here: what the driver and this build both know.
@@ -116,17 +116,17 @@ impl Graph {
         nodes: ConditionalNodes,
         conditionals: &Conditionals,
         stream: &CudaStream,
-        mut enqueue: impl FnMut(Precision) -> Result<()>,
+        mut enqueue: impl FnMut(Width) -> Result<()>,
     ) -> Result<()> {
         let bodies = self.add_branch(nodes, conditionals)?;
-        for (width, mut body) in Precision::ALL.into_iter().zip(bodies) {
+        for (width, mut body) in Width::ALL.into_iter().zip(bodies) {
             body.capture(stream, || enqueue(width))?;
             body.check_body(|| format!("the step at {width}"))?;
         }
         Ok(())
     }
 
-    /// The bodies, empty, in the order of [`Precision::ALL`].
+    /// The bodies, empty, in the order of [`Width::ALL`].
     fn add_branch(
         &mut self,
         nodes: ConditionalNodes,
@@ -261,12 +261,12 @@ impl RoutedGraph {
     ///
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
-    /// [`Error::Place`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
+    /// [`Error::DeviceMismatch`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
     pub unsafe fn capture(
         gpu: &Gpu,
         stream: &CudaStream,
         latch: &Latch,
-        enqueue: impl FnMut(Precision) -> Result<()>,
+        enqueue: impl FnMut(Width) -> Result<()>,
     ) -> Result<Self> {
         let nodes = ConditionalNodes::needed()?;
         let mut graph = Graph::new(gpu)?;
@@ -287,7 +287,7 @@ impl RoutedGraph {
     /// Launches it, at the width that the stream's last latch has set.
     ///
     /// # Errors
-    /// [`Error::Place`] for a stream of another device, [`Error::Cuda`] if the launch fails.
+    /// [`Error::DeviceMismatch`] for a stream of another device, [`Error::Cuda`] if the launch fails.
     pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
         self.executable.launch(stream)
     }

@@ -4,36 +4,36 @@ use super::flag::MappedFlag;
 use super::matrix::Place;
 use super::{Gpu, ffi, status};
 use crate::step::{StepFlag, StepOptions};
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The width of a launch.
 #[derive(Clone, Copy, Debug)]
-pub enum Width<'a> {
+pub enum WidthSource<'a> {
     /// This one.
-    Fixed(Precision),
+    Fixed(Width),
     /// The one that the latch holds when the kernel runs: the kernel has the code of all four, and branches.
     Latched(&'a Latch),
 }
 
-impl From<Precision> for Width<'_> {
-    fn from(precision: Precision) -> Self {
-        Self::Fixed(precision)
+impl From<Width> for WidthSource<'_> {
+    fn from(width: Width) -> Self {
+        Self::Fixed(width)
     }
 }
 
-impl<'a> From<&'a Latch> for Width<'a> {
+impl<'a> From<&'a Latch> for WidthSource<'a> {
     fn from(latch: &'a Latch) -> Self {
         Self::Latched(latch)
     }
 }
 
-impl Width<'_> {
+impl WidthSource<'_> {
     pub(super) fn code(self) -> u32 {
         match self {
-            Self::Fixed(precision) => precision.bits(),
+            Self::Fixed(width) => width.bits(),
             Self::Latched(_) => ffi::W4AXK_LATCHED,
         }
     }
@@ -56,7 +56,7 @@ impl Width<'_> {
 
 /// Where the width of the step that runs stands, in device memory, with the flag that it comes from.
 ///
-/// Made by [`Gpu::latch`]; set by [`Gpu::begin_step`]; read by every launch whose width is [`Width::Latched`]. All of them
+/// Made by [`Gpu::latch`]; set by [`Gpu::begin_step`]; read by every launch whose width is [`WidthSource::Latched`]. All of them
 /// belong to one stream. Before the first step it holds BF16.
 pub struct Latch {
     place: Place,
@@ -86,7 +86,7 @@ pub struct LatchOptions {
     /// How long it waits for the step's own word; at most a second.
     pub spin: Duration,
     /// The width that runs whatever the flag says: the host has chosen.
-    pub forced: Option<Precision>,
+    pub forced: Option<Width>,
 }
 
 /// The conditional nodes of the graph that a latch is captured into.
@@ -107,7 +107,7 @@ impl Gpu {
     /// A latch whose first step is `first`, over a flag of this device.
     ///
     /// # Errors
-    /// [`Error::Place`] for a stream or a flag of another device, [`Error::Cuda`] if there is no memory.
+    /// [`Error::DeviceMismatch`] for a stream or a flag of another device, [`Error::Cuda`] if there is no memory.
     pub fn latch(
         &self,
         stream: &Arc<CudaStream>,
@@ -116,7 +116,7 @@ impl Gpu {
     ) -> Result<Latch> {
         self.check_stream(stream)?;
         if flag.ordinal() != self.ordinal() {
-            return Err(Error::Place {
+            return Err(Error::DeviceMismatch {
                 what: "flag",
                 expected: format!("a flag of CUDA device {}", self.ordinal()),
                 got: format!("one of CUDA device {}", flag.ordinal()),
@@ -125,7 +125,7 @@ impl Gpu {
         // w4axk_latch_state: what was latched last, and the sequence of the next step.
         const { assert!(size_of::<ffi::w4axk_latch_state>() == 16) };
         let state = stream
-            .clone_htod(&[u64::from(Precision::Bf16.bits()), u64::from(first)])
+            .clone_htod(&[u64::from(Width::Bf16.bits()), u64::from(first)])
             .map_err(status::driver("allocating device memory"))?;
         let (address, guard) = state.device_ptr(stream);
         drop(guard);
@@ -145,7 +145,7 @@ impl Gpu {
     /// Allocates nothing, waits for nothing, can be captured: a replay begins the next step.
     ///
     /// # Errors
-    /// [`Error::Place`] for a stream other than the latch's, [`Error::Config`] for a spin of more than a second,
+    /// [`Error::DeviceMismatch`] for a stream other than the latch's, [`Error::Config`] for a spin of more than a second,
     /// [`Error::Cuda`] if the launch fails.
     pub fn begin_step(
         &self,
@@ -179,7 +179,7 @@ impl Gpu {
         options: LatchOptions,
         conditionals: &Conditionals,
     ) -> Result<()> {
-        let forced = options.forced.map_or(0, Precision::bits);
+        let forced = options.forced.map_or(0, Width::bits);
         self.launch(stream, latch, options.spin, forced, conditionals)
     }
 

@@ -39,7 +39,7 @@ impl Place {
     pub fn check(&self, what: &'static str, target: Target<'_>) -> Result<()> {
         let ordinal = target.context.ordinal();
         if self.device != ordinal {
-            return Err(Error::Place {
+            return Err(Error::DeviceMismatch {
                 what,
                 expected: format!("memory of CUDA device {ordinal}, which the stream belongs to"),
                 got: format!("memory of CUDA device {}", self.device),
@@ -51,7 +51,7 @@ impl Place {
         if same {
             return Ok(());
         }
-        Err(Error::Place {
+        Err(Error::DeviceMismatch {
             what,
             expected: "memory that was allocated on the stream of the launch".into(),
             got: "memory of another stream".into(),

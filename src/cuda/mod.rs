@@ -2,13 +2,13 @@
 //!
 //! A weight is uploaded once ([`Gpu::upload`]); activations and results are the caller's device memory
 //! ([`DeviceMatRef`], [`DeviceMatMut`]), as is the stream. A launch allocates nothing, waits for nothing and can be captured
-//! into a graph. A2, A4 and A8 have the bits of [`crate::reference::mirror`] on every device; BF16 is within the bound that
+//! into a graph. A2, A4 and A8 have the bits of [`crate::reference::gemm`] on every device; BF16 is within the bound that
 //! [`crate::numerics`] states, the same in every run and for every M within a family of kernels.
 //!
 //! ```no_run
 //! use half::bf16;
 //! use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu};
-//! use w4ax::{Grouping, MatRef, Precision, Quantize};
+//! use w4ax::{Grouping, MatRef, Width, Quantize};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (m, n, k) = (7, 4096, 4096);
@@ -16,7 +16,7 @@
 //! let packed = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
 //!
 //! let gpu = Gpu::new(0)?; // An error, not a panic, where there is no driver or device.
-//! println!("{} multiplies A4 with {}", gpu.name(), gpu.mma(Precision::A4, Family::Decode)?);
+//! println!("{} multiplies A4 with {}", gpu.name(), gpu.mma(Width::A4, Family::Decode)?);
 //! let weight = gpu.upload(&packed)?;
 //!
 //! let stream = gpu.context().new_stream()?;
@@ -26,7 +26,7 @@
 //! {
 //!     let x = DeviceMatRef::new(x.as_view(), m, k)?;
 //!     let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
-//!     let product = Gemm::new(&x, &weight, Precision::A4);
+//!     let product = Gemm::new(&x, &weight, Width::A4);
 //!     println!("{}", gpu.plan(&product, &y)?);
 //!     gpu.gemm(&stream, &product, &mut y, &mut workspace)?;
 //!
@@ -45,13 +45,13 @@
 //!
 //! ```no_run
 //! # use half::bf16;
-//! # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, PackedActivations, Packing, Workspace};
+//! # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, QuantizedActivations, ActivationLayout, Workspace};
 //! # fn shared(gpu: &Gpu, stream: &cudarc::driver::CudaStream, x: &DeviceMatRef<'_, bf16>, [gate, up]: [&DeviceWeight; 2],
-//! #     y: [&mut DeviceMatMut<'_, bf16>; 2], packed: &mut PackedActivations, workspace: &mut Workspace) -> w4ax::Result<()> {
-//! let width = w4ax::Precision::A8;
+//! #     y: [&mut DeviceMatMut<'_, bf16>; 2], packed: &mut QuantizedActivations, workspace: &mut Workspace) -> w4ax::Result<()> {
+//! let width = w4ax::Width::A8;
 //! let family = gpu.plan(&Gemm::new(x, gate, width), y[0])?.family;
 //! let layout = family.packed_layout().expect("the table never picks the plain family");
-//! gpu.quantize_pack(stream, x, width, Packing { layout, ..gate.grouping().into() }, packed)?;
+//! gpu.quantize_pack(stream, x, width, ActivationLayout { layout, ..gate.grouping().into() }, packed)?;
 //! for (weight, y) in [gate, up].into_iter().zip(y) {
 //!     gpu.gemm(stream, &Gemm::packed(packed, weight)?, y, workspace)?;
 //! }
@@ -71,7 +71,7 @@
 //! let flag = Arc::new(MappedFlag::new(gpu)?);
 //! let latch = gpu.latch(stream, flag.clone(), 0)?;
 //! for step in 0..100 {
-//!     flag.asked().store(step, w4ax::Precision::A4); // One store, no call of the driver.
+//!     flag.requested().store(step, w4ax::Width::A4); // One store, no call of the driver.
 //!     gpu.begin_step(stream, &latch, LatchOptions::default())?;
 //!     gpu.gemm(stream, &Gemm::new(x, weight, &latch), y, workspace)?;
 //! }
@@ -131,7 +131,7 @@ mod weight;
 mod workspace;
 
 pub use built::{BuildInfo, build_info, kernel_names};
-pub use choice::{Chip, Choices};
+pub use choice::{DeviceProps, KernelTable};
 /// The version of cudarc that this module takes and gives.
 pub use cudarc;
 pub use engine::{CudaEngine, CudaStep, Routed, Routing};
@@ -139,11 +139,11 @@ pub use flag::MappedFlag;
 pub use gemm::Gemm;
 pub use gpu::{Gpu, Kernel, KernelWidth};
 pub use graph::{ConditionalNodes, RoutedGraph};
-pub use latch::{Latch, LatchOptions, Width};
+pub use latch::{Latch, LatchOptions, WidthSource};
 pub use matrix::{DeviceMatMut, DeviceMatRef};
 pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
 pub use order::{DeviceActOrderWeight, DeviceOrder};
-pub use packed::{PackedActivations, PackedLayout, Packing};
+pub use packed::{ActivationLayout, OperandLayout, QuantizedActivations};
 pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipWords};
 pub use skip_words::SkipRun;
 pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
@@ -166,7 +166,7 @@ mod tests {
         sent::<Workspace>();
         shared::<MappedFlag>();
         shared::<Latch>();
-        sent::<PackedActivations>();
+        sent::<QuantizedActivations>();
         shared::<SkipWords>();
         sent::<SkipGraph>();
     }

@@ -1,10 +1,10 @@
 //! Which kernel: what can be asked for, and what comes of it.
 
-use super::choice::{Chip, ChipChoices, Choices};
-use super::packed::PackedLayout;
+use super::choice::{DeviceKernelTable, DeviceProps, KernelTable};
+use super::packed::OperandLayout;
 use super::{ffi, status};
 use crate::weights::MAX_PER_CHANNEL_K;
-use crate::{Error, Grouping, Precision, Result, ScaleType};
+use crate::{Error, Grouping, Result, ScaleType, Width};
 
 /// A family of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,10 +29,10 @@ impl Family {
     pub const DECODE_MAX_M: usize = 16;
 
     /// How the packed activations lie that its kernels read; `None`: they read none.
-    pub const fn packed_layout(self) -> Option<PackedLayout> {
+    pub const fn packed_layout(self) -> Option<OperandLayout> {
         match self {
-            Self::Decode | Self::Prefill => Some(PackedLayout::Fragments),
-            Self::Wgmma => Some(PackedLayout::CoreMatrices),
+            Self::Decode | Self::Prefill => Some(OperandLayout::Fragments),
+            Self::Wgmma => Some(OperandLayout::CoreMatrices),
             Self::Plain => None,
         }
     }
@@ -142,7 +142,7 @@ fn unknown(call: &'static str, code: u32) -> Error {
     }
 }
 
-/// Which kernel runs a GEMM. The default leaves all of it to the table ([`Choices`]).
+/// Which kernel runs a GEMM. The default leaves all of it to the table ([`KernelTable`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GemmOptions {
     /// The family; `None`: by the table.
@@ -167,19 +167,19 @@ impl GemmOptions {
 /// A GEMM by its numbers alone, to ask what would run. Needs no device.
 ///
 /// ```
-/// use w4ax::cuda::{Chip, GemmOptions, Problem};
-/// use w4ax::{Grouping, Precision};
+/// use w4ax::cuda::{DeviceProps, GemmOptions, Problem};
+/// use w4ax::{Grouping, Width};
 /// let problem = Problem {
 ///     m: 1,
 ///     n: 4096,
 ///     k: 4096,
-///     precision: Precision::A4,
+///     width: Width::A4,
 ///     latched: false,
 ///     grouping: Grouping::G128,
 ///     packed: false,
 ///     options: GemmOptions::default(),
 /// };
-/// match problem.plan_for(&Chip::A100) {
+/// match problem.plan_for(&DeviceProps::A100) {
 ///     Ok(plan) => println!("{plan}"),
 ///     Err(error) => println!("{error}"), // Built without kernels.
 /// }
@@ -193,8 +193,8 @@ pub struct Problem {
     /// Inputs.
     pub k: usize,
     /// The width of the activations.
-    pub precision: Precision,
-    /// The width comes from a latch instead: a routed kernel, whatever `precision` is.
+    pub width: Width,
+    /// The width comes from a latch instead: a routed kernel, whatever `width` is.
     pub latched: bool,
     /// How weight scales are shared.
     pub grouping: Grouping,
@@ -210,16 +210,16 @@ impl Problem {
     /// # Errors
     /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
-        self.plan_for(&Chip::A100)
+        self.plan_for(&DeviceProps::A100)
     }
 
     /// What would run on such a device, by the library's own table; it need not be there.
     ///
     /// # Errors
     /// As [`Problem::plan`].
-    pub fn plan_for(&self, chip: &Chip) -> Result<Plan> {
+    pub fn plan_for(&self, chip: &DeviceProps) -> Result<Plan> {
         // The number of no device.
-        self.plan_on(-1, &Choices::built_in().of(chip))
+        self.plan_on(-1, &KernelTable::built_in().of(chip))
     }
 
     /// Bytes of workspace that are enough for it on every device and whatever a table picks, for fewer tokens and narrower widths as well, for
@@ -252,7 +252,7 @@ impl Problem {
     }
 
     /// What would run on a device of that number.
-    pub(super) fn plan_on(&self, device: i32, choices: &ChipChoices) -> Result<Plan> {
+    pub(super) fn plan_on(&self, device: i32, choices: &DeviceKernelTable) -> Result<Plan> {
         let n = extent("N", self.n)?;
         let k = inputs(self.k, self.grouping)?;
         let mut args = ffi::w4axk_gemm_args {
@@ -270,7 +270,7 @@ impl Problem {
             width: if self.latched {
                 ffi::W4AXK_LATCHED
             } else {
-                self.precision.bits()
+                self.width.bits()
             },
             family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
             mode: mode_code(self.packed, self.options.fused == Some(true)),

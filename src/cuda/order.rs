@@ -2,7 +2,7 @@
 
 use super::matrix::{DeviceMatMut, DeviceMatRef, Target};
 use super::options::{extent, stride};
-use super::{DeviceWeight, Gemm, GemmOptions, Gpu, Width, Workspace, ffi, status};
+use super::{DeviceWeight, Gemm, GemmOptions, Gpu, WidthSource, Workspace, ffi, status};
 use crate::weights::{ActOrderWeight, KOrder};
 use crate::{Error, Result};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
@@ -71,7 +71,7 @@ impl DeviceOrder {
         }
         let ordinal = target.context.ordinal();
         if self.device() != ordinal {
-            return Err(Error::Place {
+            return Err(Error::DeviceMismatch {
                 what: "order of k",
                 expected: format!("an order on CUDA device {ordinal}, which the stream belongs to"),
                 got: format!("an order on CUDA device {}", self.device()),
@@ -119,7 +119,7 @@ impl std::fmt::Debug for DeviceOrder {
 /// let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
 /// let mut gathered = DeviceMatMut::new(gathered.as_view_mut(), m, k)?;
 /// let mut workspace = gpu.workspace(&stream, m, k)?;
-/// let width = w4ax::Precision::A8;
+/// let width = w4ax::Width::A8;
 /// gpu.gemm_act_order(&stream, &x, &weight, width, None, &mut y, &mut gathered, &mut workspace)?;
 /// # Ok(())
 /// # }
@@ -168,7 +168,7 @@ impl Gpu {
     /// Allocates nothing, waits for nothing, can be captured. M = 0 is allowed and does nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] if x has not K columns or `gathered` not the shape of x, [`Error::Place`] for something on another
+    /// [`Error::Shape`] if x has not K columns or `gathered` not the shape of x, [`Error::DeviceMismatch`] for something on another
     /// device or of another stream, [`Error::Range`] for an extent that no kernel takes, [`Error::Cuda`] if the launch fails.
     pub fn gather(
         &self,
@@ -235,13 +235,13 @@ impl Gpu {
         status::check("gather", status)
     }
 
-    /// [`Gpu::gemm`] with a weight whose k are in another order: gathers x into `gathered` first. At a [`Precision`], or at
+    /// [`Gpu::gemm`] with a weight whose k are in another order: gathers x into `gathered` first. At a [`Width`], or at
     /// what a [`Latch`](super::Latch) says.
     ///
     /// `gathered` is a matrix `[M, K]` of the caller's; several weights of one order share it by [`Gpu::gather`] and
     /// [`DeviceActOrderWeight::weight`] instead. Allocates nothing, waits for nothing, can be captured.
     ///
-    /// [`Precision`]: crate::Precision
+    /// [`Width`]: crate::Width
     ///
     /// # Errors
     /// As [`Gpu::gather`] and [`Gpu::gemm`]. Nothing is launched if the GEMM's shapes do not fit together.
@@ -251,7 +251,7 @@ impl Gpu {
         stream: &CudaStream,
         x: &DeviceMatRef<'_, bf16>,
         w: &DeviceActOrderWeight,
-        width: impl Into<Width<'w>>,
+        width: impl Into<WidthSource<'w>>,
         bias: Option<&DeviceMatRef<'_, f32>>,
         y: &mut DeviceMatMut<'_, bf16>,
         gathered: &mut DeviceMatMut<'_, bf16>,

@@ -1,18 +1,18 @@
 //! Activations that are quantized once, for several GEMMs: where they lie, and the launch that makes them.
 
-use super::latch::Width;
+use super::latch::WidthSource;
 use super::matrix::{DeviceMatRef, Place, Target};
 use super::options::{extent, group_code, inputs, stride};
 use super::workspace::Memory;
 use super::{DeviceWeight, Gpu, ffi, status};
-use crate::{Error, Grouping, Precision, Result};
+use crate::{Error, Grouping, Result, Width};
 use cudarc::driver::{CudaStream, sys};
 use half::bf16;
 use std::sync::Arc;
 
 /// How packed activations lie: the same codes, in the order in which a kernel's `mma` takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PackedLayout {
+pub enum OperandLayout {
     /// As a warp's B fragments, at 2, 4 or 8 bits a code: [`Family::Decode`](super::Family::Decode) and
     /// [`Family::Prefill`](super::Family::Prefill).
     Fragments,
@@ -20,7 +20,7 @@ pub enum PackedLayout {
     CoreMatrices,
 }
 
-impl PackedLayout {
+impl OperandLayout {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Fragments, Self::CoreMatrices];
 
@@ -33,7 +33,7 @@ impl PackedLayout {
     }
 }
 
-impl std::fmt::Display for PackedLayout {
+impl std::fmt::Display for OperandLayout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Fragments => "fragments (decode, prefill)",
@@ -46,28 +46,28 @@ impl std::fmt::Display for PackedLayout {
 ///
 /// ```
 /// use w4ax::Grouping;
-/// use w4ax::cuda::{Family, PackedLayout, Packing};
+/// use w4ax::cuda::{Family, OperandLayout, ActivationLayout};
 /// // For the GEMMs of a plan of the wgmma family:
 /// let layout = Family::Wgmma.packed_layout().expect("the plain family alone has none");
-/// let packing = Packing { layout, ..Grouping::G128.into() };
-/// assert_eq!(packing.layout, PackedLayout::CoreMatrices);
+/// let packing = ActivationLayout { layout, ..Grouping::G128.into() };
+/// assert_eq!(packing.layout, OperandLayout::CoreMatrices);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Packing {
+pub struct ActivationLayout {
     /// The groups: those of the weights that they will meet.
     pub grouping: Grouping,
     /// The kernels that will read them: [`Family::packed_layout`](super::Family::packed_layout) of a plan's family.
-    pub layout: PackedLayout,
+    pub layout: OperandLayout,
     /// As [`GemmOptions::pdl`](super::GemmOptions::pdl).
     pub pdl: bool,
 }
 
-impl From<Grouping> for Packing {
+impl From<Grouping> for ActivationLayout {
     /// For decode and prefill.
     fn from(grouping: Grouping) -> Self {
         Self {
             grouping,
-            layout: PackedLayout::Fragments,
+            layout: OperandLayout::Fragments,
             pdl: false,
         }
     }
@@ -77,25 +77,25 @@ impl From<Grouping> for Packing {
 ///
 /// The memory is made by [`super::Gpu::packed_activations`], filled by [`super::Gpu::quantize_pack`] as often as one likes, for
 /// the kernels of whichever family.
-pub struct PackedActivations {
+pub struct QuantizedActivations {
     memory: Memory,
     filled: Option<Filled>,
 }
 
-/// What [`PackedActivations`] hold.
+/// What [`QuantizedActivations`] hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Filled {
     pub m: usize,
     pub k: usize,
     pub width: FilledWidth,
     pub grouping: Grouping,
-    pub layout: PackedLayout,
+    pub layout: OperandLayout,
 }
 
 /// The width of packed activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FilledWidth {
-    Fixed(Precision),
+    Fixed(Width),
     /// Whatever the latch of this address said.
     Latched(*const ffi::w4axk_latch_state),
 }
@@ -104,10 +104,10 @@ pub(super) enum FilledWidth {
 unsafe impl Send for FilledWidth {}
 
 impl FilledWidth {
-    pub fn of(width: Width<'_>) -> Self {
+    pub fn of(width: WidthSource<'_>) -> Self {
         match width {
-            Width::Fixed(precision) => Self::Fixed(precision),
-            Width::Latched(_) => Self::Latched(width.state()),
+            WidthSource::Fixed(width) => Self::Fixed(width),
+            WidthSource::Latched(_) => Self::Latched(width.state()),
         }
     }
 }
@@ -126,15 +126,15 @@ impl Filled {
     }
 }
 
-impl PackedActivations {
+impl QuantizedActivations {
     pub(super) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
         // 8 bits in the smallest groups take the most.
         let mut most = 0;
-        for layout in PackedLayout::ALL {
+        for layout in OperandLayout::ALL {
             most = most.max(Self::bytes_for(
                 max_m,
                 max_k,
-                Precision::A8,
+                Width::A8,
                 Grouping::G32,
                 layout,
             )?);
@@ -153,11 +153,11 @@ impl PackedActivations {
     pub fn bytes_for(
         m: usize,
         k: usize,
-        precision: Precision,
+        width: Width,
         grouping: Grouping,
-        layout: PackedLayout,
+        layout: OperandLayout,
     ) -> Result<usize> {
-        check_width(precision)?;
+        check_width(width)?;
         let (m, k) = (extent("M", m)?, inputs(k, grouping)?);
         let mut bytes = 0;
         // SAFETY: it writes one number.
@@ -165,7 +165,7 @@ impl PackedActivations {
             ffi::w4axk_packed_bytes(
                 m,
                 k,
-                precision.bits(),
+                width.bits(),
                 group_code(grouping),
                 layout.code(),
                 &mut bytes,
@@ -193,17 +193,17 @@ impl PackedActivations {
     /// As [`Workspace::from_raw`](super::Workspace::from_raw), for the launches that read it.
     ///
     /// # Errors
-    /// As [`PackedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.
+    /// As [`QuantizedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.
     pub unsafe fn from_raw_filled(
         device: usize,
         address: sys::CUdeviceptr,
         bytes: usize,
         (m, k): (usize, usize),
-        precision: Precision,
+        width: Width,
         grouping: Grouping,
-        layout: PackedLayout,
+        layout: OperandLayout,
     ) -> Result<Self> {
-        let needed = Self::bytes_for(m, k, precision, grouping, layout)?;
+        let needed = Self::bytes_for(m, k, width, grouping, layout)?;
         if needed > bytes {
             return Err(Error::Buffer {
                 what: "bytes of packed activations",
@@ -217,7 +217,7 @@ impl PackedActivations {
             filled: Some(Filled {
                 m,
                 k,
-                width: FilledWidth::Fixed(precision),
+                width: FilledWidth::Fixed(width),
                 grouping,
                 layout,
             }),
@@ -230,18 +230,18 @@ impl PackedActivations {
     }
 
     /// Tokens, inputs, width and grouping of what it holds; `None` before it is filled. A width of `None` is a latched one.
-    pub fn contents(&self) -> Option<(usize, usize, Option<Precision>, Grouping)> {
+    pub fn contents(&self) -> Option<(usize, usize, Option<Width>, Grouping)> {
         self.filled.map(|f| {
-            let precision = match f.width {
-                FilledWidth::Fixed(precision) => Some(precision),
+            let width = match f.width {
+                FilledWidth::Fixed(width) => Some(width),
                 FilledWidth::Latched(_) => None,
             };
-            (f.m, f.k, precision, f.grouping)
+            (f.m, f.k, width, f.grouping)
         })
     }
 
     /// For which kernels what it holds is packed; `None` before it is filled.
-    pub fn layout(&self) -> Option<PackedLayout> {
+    pub fn layout(&self) -> Option<OperandLayout> {
         self.filled.map(|f| f.layout)
     }
 
@@ -263,20 +263,20 @@ impl PackedActivations {
     }
 }
 
-fn check_width(precision: Precision) -> Result<()> {
-    if precision == Precision::Bf16 {
+fn check_width(width: Width) -> Result<()> {
+    if width == Width::Bf16 {
         return Err(Error::Range {
-            what: "precision of packed activations",
-            value: precision.to_string(),
+            what: "width of packed activations",
+            value: width.to_string(),
             range: "a2, a4, a8",
         });
     }
     Ok(())
 }
 
-impl std::fmt::Debug for PackedActivations {
+impl std::fmt::Debug for QuantizedActivations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedActivations")
+        f.debug_struct("QuantizedActivations")
             .field("device", &self.memory.place.device)
             .field("bytes", &self.memory.bytes)
             .field("filled", &self.filled)
@@ -286,21 +286,21 @@ impl std::fmt::Debug for PackedActivations {
 
 impl Gpu {
     /// Launches the quantization of x for every GEMM that reads it with this width and packing: those of q, k and v, or of gate
-    /// and up. Allocates nothing, waits for nothing, can be captured. The width is a [`Precision`], or what a [`Latch`] says; in
-    /// a step of 16 bits nothing is packed. The packing is a [`Grouping`], for decode and prefill, or a [`Packing`].
+    /// and up. Allocates nothing, waits for nothing, can be captured. The width is a [`Width`], or what a [`Latch`] says; in
+    /// a step of 16 bits nothing is packed. The packing is a [`Grouping`], for decode and prefill, or a [`ActivationLayout`].
     ///
     /// # Errors
     /// [`Error::Range`] for BF16, an empty x, or core matrices at a latched width, [`Error::Buffer`] if `packed` has too little
-    /// room, [`Error::Place`] for something on another device or of another stream, [`Error::Cuda`] if the launch fails.
+    /// room, [`Error::DeviceMismatch`] for something on another device or of another stream, [`Error::Cuda`] if the launch fails.
     ///
     /// [`Latch`]: super::Latch
     pub fn quantize_pack<'w>(
         &self,
         stream: &CudaStream,
         x: &DeviceMatRef<'_, bf16>,
-        width: impl Into<Width<'w>>,
-        packing: impl Into<Packing>,
-        packed: &mut PackedActivations,
+        width: impl Into<WidthSource<'w>>,
+        packing: impl Into<ActivationLayout>,
+        packed: &mut QuantizedActivations,
     ) -> Result<()> {
         self.check_stream(stream)?;
         // SAFETY: a stream of this device's primary context, alive while it is borrowed.
@@ -318,9 +318,9 @@ impl Gpu {
         &self,
         stream: sys::CUstream,
         x: &DeviceMatRef<'_, bf16>,
-        width: impl Into<Width<'w>>,
-        packing: impl Into<Packing>,
-        packed: &mut PackedActivations,
+        width: impl Into<WidthSource<'w>>,
+        packing: impl Into<ActivationLayout>,
+        packed: &mut QuantizedActivations,
     ) -> Result<()> {
         let target = self.raw_target(stream);
         // SAFETY: the same contract.
@@ -333,11 +333,11 @@ impl Gpu {
         &self,
         target: Target<'_>,
         x: &DeviceMatRef<'_, bf16>,
-        width: Width<'_>,
-        packing: Packing,
-        packed: &mut PackedActivations,
+        width: WidthSource<'_>,
+        packing: ActivationLayout,
+        packed: &mut QuantizedActivations,
     ) -> Result<()> {
-        let Packing {
+        let ActivationLayout {
             grouping,
             layout,
             pdl,
@@ -349,8 +349,8 @@ impl Gpu {
         }
         let (m, k) = (x.rows(), x.cols());
         let widest = match width {
-            Width::Fixed(precision) => precision,
-            Width::Latched(_) if layout == PackedLayout::CoreMatrices => {
+            WidthSource::Fixed(width) => width,
+            WidthSource::Latched(_) if layout == OperandLayout::CoreMatrices => {
                 return Err(Error::Range {
                     what: "layout of packed activations",
                     value: format!("{layout} at a latched width"),
@@ -358,9 +358,9 @@ impl Gpu {
                 });
             }
             // The widest that it may be.
-            Width::Latched(_) => Precision::A8,
+            WidthSource::Latched(_) => Width::A8,
         };
-        let needed = PackedActivations::bytes_for(m, k, widest, grouping, layout)?;
+        let needed = QuantizedActivations::bytes_for(m, k, widest, grouping, layout)?;
         if needed > packed.bytes() {
             return Err(Error::Buffer {
                 what: "bytes for packed activations",

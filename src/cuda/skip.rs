@@ -77,7 +77,7 @@ impl SkipWords {
     /// What became of each layer in step `sequence`, `[layers]`: once the step has ended on its stream.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of fates than layers, [`Error::Order`] if the step has not ended yet, or another
+    /// [`Error::Shape`] for another number of fates than layers, [`Error::InvalidState`] if the step has not ended yet, or another
     /// one has run since.
     pub fn fates(&self, sequence: u32, fates: &mut [Fate]) -> Result<SkipRun> {
         skip_words::read(self.words().1, &self.layers, sequence, fates)
@@ -159,7 +159,7 @@ impl Default for SkipOptions {
 ///
 /// The device decides, layer by layer, from the controllers and the allow-points that it finds in [`SkipWords`] when the step
 /// begins; the host waits for nothing. What runs, runs at the width of the launch, so at a latch's where it is that
-/// ([`Width::Latched`](super::Width)).
+/// ([`WidthSource::Latched`](super::WidthSource)).
 ///
 /// ```no_run
 /// # use cudarc::driver::CudaStream;
@@ -220,7 +220,7 @@ impl SkipGraph {
     /// # Errors
     /// [`Error::Backend`] if there are no conditional nodes, [`Error::Shape`] for a dynamic layer without a controller, a
     /// controller's vectors of different lengths, or a stack without gaps or with more than 64, [`Error::Config`] for a
-    /// threshold outside [0, 1], [`Error::Place`] for something of another device or stream, [`Error::GraphNode`] if `enqueue`
+    /// threshold outside [0, 1], [`Error::DeviceMismatch`] for something of another device or stream, [`Error::GraphNode`] if `enqueue`
     /// enqueues what an IF node cannot run, [`Error::Cuda`] if the graph cannot be made, and `enqueue`'s own.
     pub unsafe fn capture(
         gpu: &Gpu,
@@ -274,7 +274,7 @@ impl SkipGraph {
     /// Launches the next step: its number is one above that of the launch before.
     ///
     /// # Errors
-    /// [`Error::Place`] for a stream of another device, [`Error::Cuda`] if the launch fails.
+    /// [`Error::DeviceMismatch`] for a stream of another device, [`Error::Cuda`] if the launch fails.
     pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
         self.executable.launch(stream)
     }

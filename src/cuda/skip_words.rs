@@ -109,7 +109,7 @@ pub(super) fn read(
 }
 
 fn not_told(layer: usize, sequence: u32, told: String) -> Error {
-    Error::Order {
+    Error::InvalidState {
         call: "fates of a step",
         reason: format!("layer {layer} has told of {told}, not of step {sequence}"),
     }
@@ -150,7 +150,7 @@ mod tests {
         let (from, step) = (words(7), 0x0300_0001);
         let mut fates = vec![Fate::Static; 7];
         let none = read(&from, &layers, step, &mut fates);
-        assert!(matches!(none, Err(Error::Order { .. })));
+        assert!(matches!(none, Err(Error::InvalidState { .. })));
         report(&from[0], 0.0, step, ffi::W4AXK_SKIP_FORCED);
         report(&from[1], 0.75, step, ffi::W4AXK_SKIP_SKIPPED);
         report(&from[2], 0.0, step, ffi::W4AXK_SKIP_PASSED);

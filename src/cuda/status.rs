@@ -213,7 +213,7 @@ pub(super) fn check(call: &'static str, status: ffi::w4axk_status) -> Result<()>
         ffi::NOT_BUILT | ffi::W4AXK_NO_DEVICE | ffi::W4AXK_DRIVER_TOO_OLD => {
             Err(unavailable(status).into())
         }
-        ffi::W4AXK_WRONG_CONTEXT => Err(Error::Place {
+        ffi::W4AXK_WRONG_CONTEXT => Err(Error::DeviceMismatch {
             what: "stream",
             expected: "a stream of the device's primary context".into(),
             got: "a stream of another context".into(),
@@ -288,7 +288,10 @@ mod tests {
     fn statuses_become_errors() {
         assert!(check("gemm", ffi::W4AXK_OK).is_ok());
         let wrong = check("gemm", ffi::W4AXK_WRONG_CONTEXT);
-        assert!(matches!(wrong, Err(Error::Place { what: "stream", .. })));
+        assert!(matches!(
+            wrong,
+            Err(Error::DeviceMismatch { what: "stream", .. })
+        ));
         let other = check("gemm", ffi::W4AXK_BAD_STRIDE);
         assert!(matches!(other, Err(Error::Cuda { call: "gemm", .. })));
         let absent = check("gemm", ffi::NOT_BUILT).map_err(|e| e.to_string());

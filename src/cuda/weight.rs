@@ -129,7 +129,7 @@ impl DeviceWeight {
         if self.device() == ordinal {
             return Ok(());
         }
-        Err(Error::Place {
+        Err(Error::DeviceMismatch {
             what: "weight",
             expected: format!("a weight on CUDA device {ordinal}, which the stream belongs to"),
             got: format!("a weight on CUDA device {}", self.device()),

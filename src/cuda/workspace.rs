@@ -3,7 +3,7 @@
 use super::matrix::Place;
 use super::options::{Family, GemmOptions, Problem};
 use super::status;
-use crate::{Grouping, Precision, Result};
+use crate::{Grouping, Result, Width};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
 use std::sync::Arc;
 
@@ -66,10 +66,10 @@ impl Workspace {
     pub fn bytes_for(max_m: usize, max_k: usize) -> Result<usize> {
         let mut most = 0;
         // Latched widths may be A8, and are packed from one token on in the prefill family.
-        for (precision, latched) in Precision::ALL
-            .map(|precision| (precision, false))
+        for (width, latched) in Width::ALL
+            .map(|width| (width, false))
             .into_iter()
-            .chain([(Precision::A8, true)])
+            .chain([(Width::A8, true)])
         {
             for grouping in Grouping::ALL {
                 let families = [None, Some(Family::Decode), Some(Family::Prefill)];
@@ -87,7 +87,7 @@ impl Workspace {
                         m,
                         n: 16,
                         k,
-                        precision,
+                        width,
                         latched,
                         grouping,
                         packed: false,

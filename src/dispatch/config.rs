@@ -1,6 +1,6 @@
 //! What a dispatcher is told: windows, weights, thresholds, and the scale of a task's motion.
 
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// The longest kinematic window, in actions. It bounds a dispatcher's state: 8 bytes an action and window.
 pub const MAX_WINDOW: usize = 256;
@@ -113,16 +113,16 @@ impl DispatchConfig {
 
 impl Thresholds {
     /// Phi: the width that a sensitivity asks for. One that is not a number asks for BF16.
-    pub fn target(&self, sensitivity: f64) -> Precision {
+    pub fn target(&self, sensitivity: f64) -> Width {
         // Each comparison is false for NaN.
         if sensitivity <= self.theta_24 {
-            Precision::A2
+            Width::A2
         } else if sensitivity <= self.theta_48 {
-            Precision::A4
+            Width::A4
         } else if sensitivity <= self.theta_fp {
-            Precision::A8
+            Width::A8
         } else {
-            Precision::Bf16
+            Width::Bf16
         }
     }
 

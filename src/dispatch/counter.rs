@@ -1,6 +1,6 @@
 //! Algorithm 1 of DyQ-VLA (section IV): up at once, down by a saturating counter.
 
-use crate::Precision;
+use crate::Width;
 
 /// The state (b, c, m) of Algorithm 1 and its K.
 ///
@@ -18,11 +18,11 @@ use crate::Precision;
 pub struct SaturatingCounter {
     k: u32,
     /// b
-    active: Precision,
+    active: Width,
     /// c: steps that `pending` has been the widest target below `active`.
     count: u32,
     /// m: the width that a full counter goes down to.
-    pending: Precision,
+    pending: Width,
 }
 
 impl SaturatingCounter {
@@ -30,14 +30,14 @@ impl SaturatingCounter {
     pub const fn new(k: u32) -> Self {
         Self {
             k: if k == 0 { 1 } else { k },
-            active: Precision::Bf16,
+            active: Width::Bf16,
             count: 0,
-            pending: Precision::Bf16,
+            pending: Width::Bf16,
         }
     }
 
     /// Takes in one target; gives the active width after it.
-    pub fn step(&mut self, target: Precision) -> Precision {
+    pub fn step(&mut self, target: Width) -> Width {
         if target >= self.active {
             (self.active, self.count, self.pending) = (target, 0, target);
             return self.active;
@@ -61,7 +61,7 @@ impl SaturatingCounter {
     }
 
     /// b, the active width.
-    pub const fn active(&self) -> Precision {
+    pub const fn active(&self) -> Width {
         self.active
     }
 
@@ -71,7 +71,7 @@ impl SaturatingCounter {
     }
 
     /// m, the width that the counter is on the way to.
-    pub const fn pending(&self) -> Precision {
+    pub const fn pending(&self) -> Width {
         self.pending
     }
 
@@ -84,7 +84,7 @@ impl SaturatingCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Precision::{A2, A4, A8, Bf16};
+    use Width::{A2, A4, A8, Bf16};
 
     #[test]
     fn by_hand() {

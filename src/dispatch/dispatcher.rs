@@ -4,7 +4,7 @@ use super::config::{Algorithm, DispatchConfig};
 use super::counter::SaturatingCounter;
 use super::kinematics::{ACTION_DIM, Action, Kinematics};
 use super::window::TargetWindow;
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// The width of one step, and why it is that one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,9 +13,9 @@ pub struct Decision {
     /// infinite only for motion that overflows f64, which has the target BF16.
     pub sensitivity: f64,
     /// The width that S asks for, Phi(S).
-    pub target: Precision,
+    pub target: Width,
     /// The width to run at, never below `target`.
-    pub active: Precision,
+    pub active: Width,
     /// Why `active` is what it is.
     pub reason: Reason,
 }
@@ -36,7 +36,7 @@ pub enum Reason {
         /// Steps that count towards K so far.
         count: u32,
         /// The width that `count` is about: where the active width goes when `count` reaches K.
-        pending: Precision,
+        pending: Width,
     },
     /// K steps asked for no more than this width: down.
     SteppedDown,
@@ -50,14 +50,14 @@ enum Hysteresis {
 }
 
 impl Hysteresis {
-    fn active(&self) -> Precision {
+    fn active(&self) -> Width {
         match self {
             Self::Counter(counter) => counter.active(),
             Self::Window(window) => window.active(),
         }
     }
 
-    fn step(&mut self, target: Precision) -> (Precision, Reason) {
+    fn step(&mut self, target: Width) -> (Width, Reason) {
         let before = self.active();
         let (active, held) = match self {
             Self::Counter(c) => (c.step(target), (c.count(), c.pending())),
@@ -100,18 +100,18 @@ enum Health {
 /// order of calls and the formulas.
 ///
 /// ```
-/// use w4ax::Precision;
+/// use w4ax::Width;
 /// use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 /// # fn main() -> w4ax::Result<()> {
 /// let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
 /// let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
 /// let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
-/// assert_eq!(dispatcher.decide().active, Precision::Bf16); // Nothing is known yet.
+/// assert_eq!(dispatcher.decide().active, Width::Bf16); // Nothing is known yet.
 /// for _ in 0..8 {
 ///     dispatcher.observe(&[0.8f64, 0.3, 0.0, 0.0, 0.0, 0.0, 1.0])?; // A fast, straight swing,
 ///     dispatcher.decide();
 /// }
-/// assert_eq!(dispatcher.decide().active, Precision::A2); // for long enough.
+/// assert_eq!(dispatcher.decide().active, Width::A2); // for long enough.
 /// # Ok(())
 /// # }
 /// ```
@@ -148,7 +148,7 @@ impl Dispatcher {
     }
 
     /// The width of the last decision; BF16 before the first one and from the moment that an observation failed.
-    pub fn active(&self) -> Precision {
+    pub fn active(&self) -> Width {
         self.hysteresis.active()
     }
 
@@ -199,7 +199,7 @@ impl Dispatcher {
             ),
         };
         if unjudged {
-            let target = Precision::Bf16;
+            let target = Width::Bf16;
             let (active, _) = self.hysteresis.step(target);
             return Decision {
                 sensitivity: 1.0,

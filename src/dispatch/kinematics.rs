@@ -285,7 +285,7 @@ mod tests {
         assert!(k.sensitivity().is_nan(), "{}", k.sensitivity());
         assert_eq!(
             config.thresholds.target(k.sensitivity()),
-            crate::Precision::Bf16
+            crate::Width::Bf16
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Eq. 4 of DyQ-VLA (section IV): the window operator, the reference beside Algorithm 1.
 
-use crate::Precision;
+use crate::Width;
 
 /// The active width by Eq. 4:
 /// ```text
@@ -17,8 +17,8 @@ use crate::Precision;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetWindow {
     k: u32,
-    active: Precision,
-    /// By [`Precision::index`]: the length of the run of targets at most that wide, up to now.
+    active: Width,
+    /// By [`Width::index`]: the length of the run of targets at most that wide, up to now.
     runs: [u32; 4],
 }
 
@@ -27,14 +27,14 @@ impl TargetWindow {
     pub const fn new(k: u32) -> Self {
         Self {
             k: if k == 0 { 1 } else { k },
-            active: Precision::Bf16,
+            active: Width::Bf16,
             runs: [0; 4],
         }
     }
 
     /// Takes in one target; gives the active width after it.
-    pub fn step(&mut self, target: Precision) -> Precision {
-        for width in Precision::ALL {
+    pub fn step(&mut self, target: Width) -> Width {
+        for width in Width::ALL {
             let run = &mut self.runs[width.index()];
             *run = if target <= width {
                 run.saturating_add(1)
@@ -49,12 +49,12 @@ impl TargetWindow {
     }
 
     /// The active width.
-    pub const fn active(&self) -> Precision {
+    pub const fn active(&self) -> Width {
         self.active
     }
 
     /// How many of the latest targets in a row were at most this wide.
-    pub const fn run(&self, width: Precision) -> u32 {
+    pub const fn run(&self, width: Width) -> u32 {
         self.runs[width.index()]
     }
 
@@ -67,7 +67,7 @@ impl TargetWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Precision::{A2, A4, A8, Bf16};
+    use Width::{A2, A4, A8, Bf16};
 
     #[test]
     fn by_hand() {

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// What an action, or a chunk of them, does to the continuity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judgement {
+pub struct Judgment {
     /// C_t after the last action.
     pub continuity: f64,
     /// The delta that moves the allow-points: the action's, or that of a chunk.
@@ -15,7 +15,7 @@ pub struct Judgement {
     pub drops: bool,
 }
 
-impl Judgement {
+impl Judgment {
     /// Of no action.
     pub(super) const NONE: Self = Self {
         continuity: 0.0,
@@ -26,7 +26,7 @@ impl Judgement {
 
 /// A judgment, and the history with its actions: to take or to leave.
 pub(super) struct Followed {
-    pub judgment: Judgement,
+    pub judgment: Judgment,
     continuity: Continuity,
 }
 
@@ -98,7 +98,7 @@ impl Guide {
     ///
     /// # Errors
     /// As [`Guide::observe`].
-    pub fn judge<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Judgement> {
+    pub fn judge<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Judgment> {
         self.follow(actions).map(|followed| followed.judgment)
     }
 
@@ -126,7 +126,7 @@ impl Guide {
         } else {
             highest
         };
-        let judgment = Judgement {
+        let judgment = Judgment {
             continuity: continuity.value(),
             delta,
             drops,
@@ -146,7 +146,7 @@ impl Guide {
     ///
     /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. The action that
     /// ends this moves the points, as any does, from the start of their gaps.
-    pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgement> {
+    pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgment> {
         let followed = self.follow(actions).inspect_err(|_| self.fail())?;
         let judgment = followed.judgment;
         self.take(followed);

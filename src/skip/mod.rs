@@ -51,6 +51,6 @@ mod step;
 pub use config::{MAX_WINDOW, SkipConfig, Verify};
 pub use continuity::Continuity;
 pub use file::{Adapter, Controller, FORMAT_VERSION, NetworkConfig, SkipFile};
-pub use guide::{Guide, Judgement};
+pub use guide::{Guide, Judgment};
 pub use layers::{Gap, Layers};
-pub use step::{Fate, LayerStack, Skipper, StepReport, Verdict};
+pub use step::{Fate, LayerStack, SkipReport, Skipper, Verdict};

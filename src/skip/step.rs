@@ -1,7 +1,7 @@
 //! A control step over a stack of layers, some of them skipped.
 
 use super::guide::check_chunk;
-use super::{Guide, Judgement, Layers, SkipConfig};
+use super::{Guide, Judgment, Layers, SkipConfig};
 use crate::Error;
 
 /// With an error of any kind.
@@ -92,7 +92,7 @@ pub enum Verdict {
 
 /// What a step did, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepReport {
+pub struct SkipReport {
     /// By layer, in the first pass.
     pub fates: Vec<Fate>,
     /// By gap: the allow-points that the step had.
@@ -102,10 +102,10 @@ pub struct StepReport {
     /// Whether the step ran again.
     pub verdict: Verdict,
     /// Of the action that was used. Of a step that failed, the first pass's, or all 0 if there was none.
-    pub judgment: Judgement,
+    pub judgment: Judgment,
 }
 
-impl StepReport {
+impl SkipReport {
     /// No step, of so many layers.
     fn new(layers: usize, allow_points: &[usize]) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl StepReport {
             allow_points: allow_points.to_vec(),
             layers_run: 0,
             verdict: Verdict::NotReached,
-            judgment: Judgement::NONE,
+            judgment: Judgment::NONE,
         }
     }
 
@@ -123,7 +123,7 @@ impl StepReport {
         self.allow_points.copy_from_slice(allow_points);
         self.layers_run = 0;
         self.verdict = Verdict::NotReached;
-        self.judgment = Judgement::NONE;
+        self.judgment = Judgment::NONE;
     }
 }
 
@@ -174,7 +174,7 @@ impl StepReport {
 pub struct Skipper {
     layers: Layers,
     guide: Guide,
-    report: StepReport,
+    report: SkipReport,
 }
 
 impl Skipper {
@@ -184,7 +184,7 @@ impl Skipper {
     /// As [`SkipConfig::validate`].
     pub fn new(config: &SkipConfig, layers: Layers) -> Result<Self> {
         let guide = Guide::new(config, &layers)?;
-        let report = StepReport::new(layers.len(), guide.allow_points());
+        let report = SkipReport::new(layers.len(), guide.allow_points());
         Ok(Self {
             layers,
             guide,
@@ -203,7 +203,7 @@ impl Skipper {
     }
 
     /// What the last step did. Of a step that failed, what it did until then; [`Fate::NotReached`] throughout before any.
-    pub const fn report(&self) -> &StepReport {
+    pub const fn report(&self) -> &SkipReport {
         &self.report
     }
 
@@ -223,7 +223,7 @@ impl Skipper {
         &mut self,
         stack: &mut S,
         actions: &mut [f64],
-    ) -> Result<&StepReport, S::Error> {
+    ) -> Result<&SkipReport, S::Error> {
         if stack.layers() != self.layers.len() {
             return Err(S::Error::from(Error::Shape {
                 what: "stack",

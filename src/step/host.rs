@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use super::latch::HostLatch;
 use super::pipeline::{Decide, PrefillWidth, StepEngine, StepOptions};
 use super::words::StepFlag;
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// What a step on the host does. It lives on the engine's thread.
 pub trait HostStep: Send + 'static {
@@ -23,13 +23,13 @@ pub trait HostStep: Send + 'static {
     ///
     /// # Errors
     /// What ends the step: the decode does not run, and the pipeline's `finish` gives it.
-    fn prefill(&mut self, loaded: &Self::Loaded, width: Precision) -> Result<()>;
+    fn prefill(&mut self, loaded: &Self::Loaded, width: Width) -> Result<()>;
 
     /// The tokens of the action, one by one.
     ///
     /// # Errors
     /// As [`HostStep::prefill`].
-    fn decode(&mut self, loaded: &Self::Loaded, width: Precision) -> Result<()>;
+    fn decode(&mut self, loaded: &Self::Loaded, width: Width) -> Result<()>;
 }
 
 /// A thread that runs steps, with the latch between or before their parts, over words in ordinary memory.

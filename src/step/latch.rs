@@ -3,27 +3,27 @@
 use std::time::{Duration, Instant};
 
 use super::words::{Executed, Outcome, StepFlag};
-use crate::Precision;
+use crate::Width;
 
 /// Reads a flag once a step, counts the steps, and keeps the width of the one that runs.
 ///
 /// ```
 /// use std::time::Duration;
-/// use w4ax::Precision;
+/// use w4ax::Width;
 /// use w4ax::step::{HostLatch, Outcome, StepFlag};
 /// let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
-/// flag.asked().store(0, Precision::A8);
-/// assert_eq!(latch.latch(&flag, Duration::ZERO).width, Precision::A8);
+/// flag.requested().store(0, Width::A8);
+/// assert_eq!(latch.latch(&flag, Duration::ZERO).width, Width::A8);
 /// // Nothing was stored for step 1: BF16, and who looks can tell.
 /// let ran = latch.latch(&flag, Duration::ZERO);
-/// assert_eq!(ran.width, Precision::Bf16);
-/// assert_ne!(ran.outcome, Outcome::AsAsked);
+/// assert_eq!(ran.width, Width::Bf16);
+/// assert_ne!(ran.outcome, Outcome::OnTime);
 /// assert_eq!(flag.executed(), Some(ran));
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostLatch {
     next: u32,
-    width: Precision,
+    width: Width,
 }
 
 impl HostLatch {
@@ -31,12 +31,12 @@ impl HostLatch {
     pub fn new(first: u32) -> Self {
         Self {
             next: first,
-            width: Precision::Bf16,
+            width: Width::Bf16,
         }
     }
 
     /// The width of the last step that was latched.
-    pub fn width(&self) -> Precision {
+    pub fn width(&self) -> Width {
         self.width
     }
 
@@ -47,8 +47,8 @@ impl HostLatch {
         self.next = sequence.wrapping_add(1);
         let mut begin = None;
         let word = loop {
-            let word = words.asked().load_word();
-            if spin.is_zero() || Outcome::of(word, sequence) == Outcome::AsAsked {
+            let word = words.requested().load_word();
+            if spin.is_zero() || Outcome::of(word, sequence) == Outcome::OnTime {
                 break word;
             }
             if begin.get_or_insert_with(Instant::now).elapsed() >= spin {
@@ -86,15 +86,17 @@ mod tests {
             assert_eq!(words.executed(), Some(expected));
             assert_eq!(latch.width(), width);
         };
-        expect(u32::MAX - 1, Precision::Bf16, Outcome::Unwritten);
-        words.asked().store(u32::MAX, Precision::A4);
-        expect(u32::MAX, Precision::A4, Outcome::AsAsked);
-        expect(0, Precision::Bf16, Outcome::Earlier);
-        words.asked().store(2, Precision::A2);
-        expect(1, Precision::Bf16, Outcome::Later);
-        expect(2, Precision::A2, Outcome::AsAsked);
-        words.asked().store_word(FlagWord::from_bits(3 << 32 | 5));
-        expect(3, Precision::Bf16, Outcome::Invalid);
+        expect(u32::MAX - 1, Width::Bf16, Outcome::Unwritten);
+        words.requested().store(u32::MAX, Width::A4);
+        expect(u32::MAX, Width::A4, Outcome::OnTime);
+        expect(0, Width::Bf16, Outcome::Stale);
+        words.requested().store(2, Width::A2);
+        expect(1, Width::Bf16, Outcome::Future);
+        expect(2, Width::A2, Outcome::OnTime);
+        words
+            .requested()
+            .store_word(FlagWord::from_bits(3 << 32 | 5));
+        expect(3, Width::Bf16, Outcome::Invalid);
     }
 
     #[test]
@@ -105,9 +107,9 @@ mod tests {
         assert_eq!(ran.outcome, Outcome::Unwritten);
         let ran = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| latch.latch(&words, Duration::from_secs(60)));
-            words.asked().store(1, Precision::A8);
+            words.requested().store(1, Width::A8);
             waiting.join().expect("a latch does not panic")
         });
-        assert_eq!((ran.width, ran.outcome), (Precision::A8, Outcome::AsAsked));
+        assert_eq!((ran.width, ran.outcome), (Width::A8, Outcome::OnTime));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::words::{Executed, StepFlag};
 use crate::dispatch::{Decision, Dispatcher};
-use crate::{Error, Precision, Result};
+use crate::{Error, Result, Width};
 
 /// When a step's width is decided, and so what the decision routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Decide {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefillWidth {
     /// Always this one.
-    Fixed(Precision),
+    Fixed(Width),
     /// That of the step before; BF16 in the first.
     LastLatched,
 }
@@ -97,7 +97,7 @@ pub struct StepReport {
     /// What the dispatcher decided for it; `None` if it was not asked in time, or at all.
     pub decision: Option<Decision>,
     /// The width that its prefill ran at.
-    pub prefill: Precision,
+    pub prefill: Width,
     /// The width that its decode ran at, as its latch wrote it, and why.
     pub decode: Executed,
 }
@@ -124,7 +124,7 @@ enum State {
 /// use std::time::Duration;
 /// use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 /// use w4ax::step::{Decide, HostEngine, HostStep, PrefillWidth, StepOptions, StepPipeline};
-/// use w4ax::{Precision, Result};
+/// use w4ax::{Width, Result};
 ///
 /// /// A policy on the CPU: here one that only says what it was run at.
 /// struct Policy;
@@ -135,11 +135,11 @@ enum State {
 ///         loaded.clear();
 ///         loaded.extend_from_slice(observation);
 ///     }
-///     fn prefill(&mut self, _: &Vec<f32>, width: Precision) -> Result<()> {
+///     fn prefill(&mut self, _: &Vec<f32>, width: Width) -> Result<()> {
 ///         println!("290 tokens at {width}");
 ///         Ok(())
 ///     }
-///     fn decode(&mut self, _: &Vec<f32>, width: Precision) -> Result<()> {
+///     fn decode(&mut self, _: &Vec<f32>, width: Width) -> Result<()> {
 ///         println!("7 action tokens at {width}");
 ///         Ok(())
 ///     }
@@ -151,7 +151,7 @@ enum State {
 /// let dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
 ///
 /// let options = StepOptions {
-///     decide: Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A8)),
+///     decide: Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8)),
 ///     // A decision that is late makes the decode wait for it so long, and then run at BF16.
 ///     spin: Duration::from_millis(100),
 /// };
@@ -173,7 +173,7 @@ pub struct StepPipeline<E: StepEngine> {
     dispatcher: Dispatcher,
     sequence: u32,
     state: State,
-    last: Precision,
+    last: Width,
 }
 
 impl<E: StepEngine> StepPipeline<E> {
@@ -184,7 +184,7 @@ impl<E: StepEngine> StepPipeline<E> {
             dispatcher,
             sequence: 0,
             state: State::Between(None),
-            last: Precision::Bf16,
+            last: Width::Bf16,
         }
     }
 
@@ -211,7 +211,7 @@ impl<E: StepEngine> StepPipeline<E> {
     /// Forgets the motion so far: a new episode begins. Between two steps.
     ///
     /// # Errors
-    /// [`Error::Order`] in a step.
+    /// [`Error::InvalidState`] in a step.
     pub fn reset(&mut self) -> Result<()> {
         self.state = match self.state {
             State::Between(_) => State::Between(None),
@@ -221,7 +221,7 @@ impl<E: StepEngine> StepPipeline<E> {
         // A decision that was stored for the next step must not outlive the episode it was taken for.
         self.engine
             .words()
-            .asked()
+            .requested()
             .store_word(crate::FlagWord::UNWRITTEN);
         Ok(())
     }
@@ -231,7 +231,7 @@ impl<E: StepEngine> StepPipeline<E> {
     /// With [`Decide::BeforeStep`] the width is decided and stored first, unless [`StepPipeline::decide`] has done that.
     ///
     /// # Errors
-    /// [`Error::Order`] if a step runs already; whatever the engine answers.
+    /// [`Error::InvalidState`] if a step runs already; whatever the engine answers.
     pub fn begin(&mut self, observation: &E::Observation) -> Result<()> {
         let State::Between(decision) = self.state else {
             return Err(order("begin", "the step before has not been finished"));
@@ -254,7 +254,7 @@ impl<E: StepEngine> StepPipeline<E> {
     /// its report says so.
     ///
     /// # Errors
-    /// [`Error::Order`] if the step's width is decided already. What [`Dispatcher::observe`] answers for an action that it
+    /// [`Error::InvalidState`] if the step's width is decided already. What [`Dispatcher::observe`] answers for an action that it
     /// refuses: then BF16 is what was decided and stored, and the step goes on.
     pub fn decide<T: Copy + Into<f64>, A: AsRef<[T]>>(
         &mut self,
@@ -287,7 +287,7 @@ impl<E: StepEngine> StepPipeline<E> {
         let decision = self.dispatcher.decide();
         self.engine
             .words()
-            .asked()
+            .requested()
             .store(self.sequence, decision.active);
         decision
     }
@@ -296,7 +296,7 @@ impl<E: StepEngine> StepPipeline<E> {
     /// not.
     ///
     /// # Errors
-    /// [`Error::Order`] if no step runs, or if another one than this one was latched last; whatever failed in the step.
+    /// [`Error::InvalidState`] if no step runs, or if another one than this one was latched last; whatever failed in the step.
     pub fn finish(&mut self) -> Result<StepReport> {
         let State::Running(decision) = self.state else {
             return Err(order("finish", "no step runs"));
@@ -315,7 +315,7 @@ impl<E: StepEngine> StepPipeline<E> {
         let decode = match executed {
             Some(executed) if executed.sequence == sequence => executed,
             other => {
-                return Err(Error::Order {
+                return Err(Error::InvalidState {
                     call: "finish",
                     reason: match other {
                         Some(other) => format!(
@@ -342,7 +342,7 @@ impl<E: StepEngine> StepPipeline<E> {
 }
 
 fn order(call: &'static str, reason: &str) -> Error {
-    Error::Order {
+    Error::InvalidState {
         call,
         reason: reason.into(),
     }

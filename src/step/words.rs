@@ -1,32 +1,32 @@
 //! The two words of a control step: what was asked, and what ran.
 
 use crate::flag::{AtomicU64, Ordering};
-use crate::{FlagWord, Precision, WidthFlag};
+use crate::{FlagWord, Width, WidthFlag};
 
-/// How a step came by its width. All but [`Outcome::AsAsked`] and [`Outcome::ByHost`] ran at BF16.
+/// How a step came by its width. All but [`Outcome::OnTime`] and [`Outcome::ByHost`] ran at BF16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The flag's word was this step's.
-    AsAsked,
+    OnTime,
     /// The flag was never written, or taken back.
     Unwritten,
     /// The flag held a width that there is not.
     Invalid,
     /// The flag held an earlier step's word: no decision was stored for this one, or it came after the latch had read.
-    Earlier,
+    Stale,
     /// The flag held a later step's word: this one's sequence was left out.
-    Later,
+    Future,
     /// The host chose, and the flag was not read where the step runs.
     ByHost,
 }
 
 impl Outcome {
     const ALL: [Self; 6] = [
-        Self::AsAsked,
+        Self::OnTime,
         Self::Unwritten,
         Self::Invalid,
-        Self::Earlier,
-        Self::Later,
+        Self::Stale,
+        Self::Future,
         Self::ByHost,
     ];
 
@@ -35,9 +35,9 @@ impl Outcome {
         match word.decode() {
             _ if word.to_bits() == FlagWord::UNWRITTEN.to_bits() => Self::Unwritten,
             None => Self::Invalid,
-            Some((of, _)) if of == sequence => Self::AsAsked,
-            Some((of, _)) if (of.wrapping_sub(sequence) as i32) < 0 => Self::Earlier,
-            Some(_) => Self::Later,
+            Some((of, _)) if of == sequence => Self::OnTime,
+            Some((of, _)) if (of.wrapping_sub(sequence) as i32) < 0 => Self::Stale,
+            Some(_) => Self::Future,
         }
     }
 }
@@ -45,11 +45,11 @@ impl Outcome {
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::AsAsked => "as asked",
+            Self::OnTime => "as asked",
             Self::Unwritten => "nothing was asked",
             Self::Invalid => "an invalid word",
-            Self::Earlier => "an earlier step's word",
-            Self::Later => "a later step's word",
+            Self::Stale => "an earlier step's word",
+            Self::Future => "a later step's word",
             Self::ByHost => "by the host",
         })
     }
@@ -61,7 +61,7 @@ pub struct Executed {
     /// The step: latches count them, one after the other.
     pub sequence: u32,
     /// The width that ran.
-    pub width: Precision,
+    pub width: Width,
     /// Why.
     pub outcome: Outcome,
 }
@@ -98,14 +98,14 @@ struct Line<T>(T);
 ///
 /// ```
 /// use std::time::Duration;
-/// use w4ax::Precision;
+/// use w4ax::Width;
 /// use w4ax::step::{HostLatch, Outcome, StepFlag};
 /// let flag = StepFlag::new();
 /// assert_eq!(flag.executed(), None); // Nothing ran.
-/// flag.asked().store(0, Precision::A4); // Who decides,
+/// flag.requested().store(0, Width::A4); // Who decides,
 /// HostLatch::new(0).latch(&flag, Duration::ZERO); // who runs,
 /// let ran = flag.executed().expect("a step"); // and who wants to know.
-/// assert_eq!((ran.sequence, ran.width, ran.outcome), (0, Precision::A4, Outcome::AsAsked));
+/// assert_eq!((ran.sequence, ran.width, ran.outcome), (0, Width::A4, Outcome::OnTime));
 /// ```
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -129,7 +129,7 @@ impl StepFlag {
     }
 
     /// The flag, to store decisions in.
-    pub fn asked(&self) -> &WidthFlag {
+    pub fn requested(&self) -> &WidthFlag {
         &self.asked.0
     }
 
@@ -137,7 +137,7 @@ impl StepFlag {
     /// it wrote to host memory is seen as well.
     ///
     /// A number that does not follow the one before shows steps that ran without being looked at. An outcome other than
-    /// [`Outcome::AsAsked`] shows that the host left a sequence out, stored one twice, or was late.
+    /// [`Outcome::OnTime`] shows that the host left a sequence out, stored one twice, or was late.
     pub fn executed(&self) -> Option<Executed> {
         Executed::from_bits(self.executed.0.load(Ordering::Acquire))
     }
@@ -160,8 +160,8 @@ mod tests {
         }
         let executed = Executed {
             sequence: 7,
-            width: Precision::Bf16,
-            outcome: Outcome::Earlier,
+            width: Width::Bf16,
+            outcome: Outcome::Stale,
         };
         assert_eq!(executed.to_bits(), 0x7_0000_0310);
         assert_eq!(StepFlag::new().executed(), None);
@@ -181,15 +181,15 @@ mod tests {
 
         #[test]
         fn only_a_steps_own_word_is_as_asked(word: u64, sequence: u32, near in -3i32..=3) {
-            let own = FlagWord::encode(sequence.wrapping_add_signed(near), Precision::A4);
+            let own = FlagWord::encode(sequence.wrapping_add_signed(near), Width::A4);
             let expected = match near {
-                0 => Outcome::AsAsked,
-                ..0 => Outcome::Earlier,
-                _ => Outcome::Later,
+                0 => Outcome::OnTime,
+                ..0 => Outcome::Stale,
+                _ => Outcome::Future,
             };
             prop_assert_eq!(Outcome::of(own, sequence), expected);
             let word = FlagWord::from_bits(word);
-            let asked = Outcome::of(word, sequence) == Outcome::AsAsked;
+            let asked = Outcome::of(word, sequence) == Outcome::OnTime;
             prop_assert_eq!(asked, word.decode().is_some_and(|(of, _)| of == sequence));
         }
     }

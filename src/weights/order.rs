@@ -91,7 +91,7 @@ impl KOrder {
 /// ```
 /// use half::bf16;
 /// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
-/// use w4ax::{MatMut, MatRef, Precision, cpu::Cpu};
+/// use w4ax::{MatMut, MatRef, Width, cpu::Cpu};
 /// # fn main() -> w4ax::Result<()> {
 /// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
 /// for module in checkpoint.quantized() {
@@ -103,7 +103,7 @@ impl KOrder {
 ///     weight.order().gather(MatRef::new(&x, 1, k)?, MatMut::new(&mut gathered, 1, k)?)?;
 ///     let (cpu, mut y) = (Cpu::new()?, vec![bf16::ZERO; n]);
 ///     let (x, to) = (MatRef::new(&gathered, 1, k)?, MatMut::new(&mut y, 1, n)?);
-///     cpu.gemm(x, weight.weight(), Precision::A8, None, to, &mut cpu.workspace(1, k))?;
+///     cpu.gemm(x, weight.weight(), Width::A8, None, to, &mut cpu.workspace(1, k))?;
 /// }
 /// # Ok(())
 /// # }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView, serialize};
-use w4ax::{Error, Precision};
+use w4ax::{Error, Width};
 
 use crate::data;
 use crate::robot::rollouts::{self, RECORDED, Rollouts};
@@ -31,10 +31,10 @@ fn the_rollouts_are_what_their_readme_says() {
     assert!(matches!(r.check_tasks(5), Err(Error::Range { .. })));
     // Mean L2 error of the action against BF16, as the data's README gives it.
     for (width, mean) in [
-        (Precision::A2, 0.303),
-        (Precision::A4, 0.0454),
-        (Precision::A8, 0.0384),
-        (Precision::Bf16, 0.0380),
+        (Width::A2, 0.303),
+        (Width::A4, 0.0454),
+        (Width::A8, 0.0384),
+        (Width::Bf16, 0.0380),
     ] {
         let distance = |(a, b)| {
             let (a, b) = (rollouts::action(a), rollouts::action(b));

@@ -1,6 +1,6 @@
 //! The rule: what the recorded tokens give, what cannot be calibrated on, and the example.
 
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::calibrate::{Calibration, Episode, Report, Settings, TaskScale, calibrate};
 
 use crate::robot::rollouts::{self, RECORDED, Rollouts, TASKS};
@@ -16,7 +16,7 @@ fn recorded() -> Vec<Episode> {
             .map(rollouts::action)
             .collect()
     };
-    rollouts.calibration_episodes(&Precision::ALL.map(actions))
+    rollouts.calibration_episodes(&Width::ALL.map(actions))
 }
 
 fn expected() -> serde_json::Value {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Module, Result, Tensor};
 use std::sync::Arc;
 use w4ax::candle::{Backend, Linear, StepWidth};
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 use crate::layer::{Cache, Layer, NoClock, Sizes};
 use crate::support::rng;
@@ -68,7 +68,7 @@ fn a_decoder_agrees_with_candles_own_products() {
         max_tokens: 40,
     };
     let backend = Backend::new(CPU).unwrap();
-    let width = StepWidth::new();
+    let step_width = StepWidth::new();
     let (mut ours, mut dense) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         let weights = sizes
@@ -82,7 +82,7 @@ fn a_decoder_agrees_with_candles_own_products() {
             backend
                 .linear(w, None)
                 .unwrap()
-                .with_width(Arc::clone(&width))
+                .with_width(Arc::clone(&step_width))
         });
         ours.push(Layer::new(sizes, linear, norms.clone(), CPU).unwrap());
         dense.push(Layer::new(sizes, plain, norms, CPU).unwrap());
@@ -90,7 +90,7 @@ fn a_decoder_agrees_with_candles_own_products() {
     let x = Tensor::from_vec(random(rng, &[36, sizes.hidden]), (36, sizes.hidden), CPU).unwrap();
     let (ours, expected) = (Decoder(ours), Decoder(dense).run(&x, 29));
     // All at once, and token by token: the cache is what it must be.
-    width.set(Precision::Bf16);
+    step_width.set(Width::Bf16);
     let split = ours.run(&x, 29);
     let whole = ours.run(&x, 36);
     assert!(
@@ -100,16 +100,16 @@ fn a_decoder_agrees_with_candles_own_products() {
     );
     // BF16's roundings differ where sums do; below it, what quantizing the activations costs.
     let mut last = 0.0;
-    for (precision, most) in [
-        (Precision::Bf16, 1e-2),
-        (Precision::A8, 0.05),
-        (Precision::A4, 0.5),
-        (Precision::A2, 2.0),
+    for (width, most) in [
+        (Width::Bf16, 1e-2),
+        (Width::A8, 0.05),
+        (Width::A4, 0.5),
+        (Width::A2, 2.0),
     ] {
-        width.set(precision);
+        step_width.set(width);
         let apart = distance(&ours.run(&x, 29), &expected);
-        println!("{precision}: {apart:.4}");
-        assert!(apart < most && apart > last, "{precision}: {apart}");
+        println!("{width}: {apart:.4}");
+        assert!(apart < most && apart > last, "{width}: {apart}");
         last = apart;
     }
 }

@@ -9,19 +9,14 @@ use w4ax::candle::{Backend, Linear, StepWidth};
 use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 use w4ax::cpu::{Cpu, Pool, Serial};
 use w4ax::step::{HostLatch, StepFlag};
-use w4ax::{Grouping, MatRef, PackedWeight, Precision, reference};
+use w4ax::{Grouping, MatRef, PackedWeight, Width, reference};
 
 use crate::support::rng;
 use crate::{CPU, bits, normal, packed, random};
 
-fn mirror(
-    x: &[bf16],
-    weight: &PackedWeight,
-    precision: Precision,
-    bias: Option<&[f32]>,
-) -> Vec<bf16> {
+fn oracle(x: &[bf16], weight: &PackedWeight, width: Width, bias: Option<&[f32]>) -> Vec<bf16> {
     let x = MatRef::new(x, x.len() / weight.k(), weight.k()).expect("x");
-    reference::mirror(x, weight, precision, bias).expect("shapes that fit")
+    reference::gemm(x, weight, width, bias).expect("shapes that fit")
 }
 
 fn bits_of(y: &[bf16]) -> Vec<u16> {
@@ -44,23 +39,23 @@ fn the_bits_are_the_mirrors() {
         let plain = backend.linear(weight.clone(), None).unwrap();
         let biased = backend.linear(weight.clone(), Some(&with_bias)).unwrap();
         assert_eq!((plain.n(), plain.k()), (n, k));
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             for dims in [vec![k], vec![1, k], vec![7, k], vec![2, 3, k], vec![0, k]] {
                 let values = random(rng, &dims);
                 let x = Tensor::from_slice(&values, dims.as_slice(), CPU).unwrap();
-                let y = plain.forward_at(&x, precision).unwrap();
+                let y = plain.forward_at(&x, width).unwrap();
                 assert_eq!(y.dims()[..dims.len() - 1], dims[..dims.len() - 1]);
                 assert_eq!((y.dim(D::Minus1).unwrap(), y.dtype()), (n, DType::BF16));
                 assert_eq!(
                     bits(&y),
-                    bits_of(&mirror(&values, &weight, precision, None)),
-                    "{precision} {dims:?}"
+                    bits_of(&oracle(&values, &weight, width, None)),
+                    "{width} {dims:?}"
                 );
-                let y = biased.forward_at(&x, precision).unwrap();
+                let y = biased.forward_at(&x, width).unwrap();
                 assert_eq!(
                     bits(&y),
-                    bits_of(&mirror(&values, &weight, precision, Some(&bias))),
-                    "{precision} {dims:?}"
+                    bits_of(&oracle(&values, &weight, width, Some(&bias))),
+                    "{width} {dims:?}"
                 );
             }
             // Columns 8.. of wider rows, and every second of them.
@@ -76,11 +71,11 @@ fn the_bits_are_the_mirrors() {
             for x in [part, alternate] {
                 assert!(!x.is_contiguous());
                 let values: Vec<bf16> = x.flatten_all().unwrap().to_vec1().unwrap();
-                let y = plain.forward_at(&x, precision).unwrap();
+                let y = plain.forward_at(&x, width).unwrap();
                 assert_eq!(
                     bits(&y),
-                    bits_of(&mirror(&values, &weight, precision, None)),
-                    "{precision}"
+                    bits_of(&oracle(&values, &weight, width, None)),
+                    "{width}"
                 );
             }
         }
@@ -103,8 +98,8 @@ proptest! {
             2 => x.transpose(1, 2).unwrap(),
             _ => x.broadcast_as((2, a, b, c, 64)).unwrap(),
         };
-        let copy = linear.forward_at(&x.contiguous().unwrap(), Precision::A4).unwrap();
-        match linear.forward_at(&x, Precision::A4) {
+        let copy = linear.forward_at(&x.contiguous().unwrap(), Width::A4).unwrap();
+        match linear.forward_at(&x, Width::A4) {
             Ok(y) => prop_assert_eq!(bits(&y), bits(&copy)),
             Err(error) => {
                 prop_assert!(!x.is_contiguous());
@@ -169,19 +164,19 @@ fn a_step_runs_at_the_flags_width() {
     let mut latch = HostLatch::new(0);
     for (sequence, word) in [
         None,
-        Some(Precision::A2),
-        Some(Precision::A8),
+        Some(Width::A2),
+        Some(Width::A8),
         None,
-        Some(Precision::A4),
+        Some(Width::A4),
     ]
     .into_iter()
     .enumerate()
     {
         if let Some(width) = word {
-            flag.asked().store(sequence as u32, width);
+            flag.requested().store(sequence as u32, width);
         }
         step.set(latch.latch(&flag, Duration::ZERO).width);
-        let expected = mirror(&values, &weight, word.unwrap_or(Precision::Bf16), None);
+        let expected = oracle(&values, &weight, word.unwrap_or(Width::Bf16), None);
         for layer in &layers {
             assert_eq!(
                 bits(&layer.forward(&x).unwrap()),
@@ -212,11 +207,11 @@ fn a_weight_in_another_order_gathers_x() {
             .collect();
         let x = Tensor::from_slice(&values, (3, k), CPU).unwrap();
         let linear = backend.linear_act_order(weight.clone(), None).unwrap();
-        for precision in Precision::ALL {
-            let expected = mirror(&gathered, weight.weight(), precision, None);
-            let y = linear.forward_at(&x, precision).unwrap();
+        for width in Width::ALL {
+            let expected = oracle(&gathered, weight.weight(), width, None);
+            let y = linear.forward_at(&x, width).unwrap();
             assert_eq!(y.dims(), [3, n]);
-            assert_eq!(bits(&y), bits_of(&expected), "{module} {precision}");
+            assert_eq!(bits(&y), bits_of(&expected), "{module} {width}");
         }
         let wrong = linear.forward(&x.narrow(1, 0, k - 1).unwrap());
         assert!(wrong.unwrap_err().to_string().contains("x: expected"));
@@ -235,7 +230,7 @@ impl Pool for Distracted {
     fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
         let other = self.0.lock().unwrap().take();
         if let Some((layer, x)) = other {
-            layer.forward_at(&x, Precision::A8).unwrap();
+            layer.forward_at(&x, Width::A8).unwrap();
         }
         Serial.run(pieces, piece);
     }
@@ -254,10 +249,10 @@ fn a_call_may_begin_within_another_one() {
     let values = random(rng, &[m, k]);
     let x = Tensor::from_slice(&values, (m, k), CPU).unwrap();
     *other.lock().unwrap() = Some((layer.clone(), x.clone()));
-    let y = layer.forward_at(&x, Precision::A8).unwrap();
+    let y = layer.forward_at(&x, Width::A8).unwrap();
     assert!(other.lock().unwrap().is_none());
     assert_eq!(
         bits(&y),
-        bits_of(&mirror(&values, &weight, Precision::A8, None))
+        bits_of(&oracle(&values, &weight, Width::A8, None))
     );
 }

@@ -1,7 +1,7 @@
 //! Control steps over the decoder, some of its layers skipped: what comes out, bit for bit, against the layers called by hand.
 
 use candle_core::{DType, Result, Tensor};
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::candle::StepWidth;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::{Fate, Layers, SkipConfig, Skipper, Verdict, Verify};
@@ -58,21 +58,21 @@ fn around_the_gaps(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
 /// The step's width is that of the [`StepWidth`], set before each; what is expected runs at a width of its own.
 #[test]
 fn controllers_decide_at_every_width() -> Result<()> {
-    let width = StepWidth::new();
-    let mut no = Stack::new(11, NO, width.clone())?;
-    let mut yes = Stack::new(11, YES, width.clone())?;
+    let step_width = StepWidth::new();
+    let mut no = Stack::new(11, NO, step_width.clone())?;
+    let mut yes = Stack::new(11, YES, step_width.clone())?;
     let mut skippers = [SkipConfig::default(), BLIND].map(skipper);
     let mut seen = Vec::new();
-    for precision in Precision::ALL {
-        let expected = Stack::new(11, NO, precision)?;
-        width.set(precision);
+    for width in Width::ALL {
+        let expected = Stack::new(11, NO, width)?;
+        step_width.set(width);
         let whole = plainly(&expected)?;
-        assert_eq!(step(&mut skippers[0], &mut no)?, whole, "{precision}");
+        assert_eq!(step(&mut skippers[0], &mut no)?, whole, "{width}");
         let report = skippers[0].report();
         assert_eq!(report.layers_run, LAYERS);
 
         let shortened = around_the_gaps(&expected)?;
-        assert_eq!(step(&mut skippers[1], &mut yes)?, shortened, "{precision}");
+        assert_eq!(step(&mut skippers[1], &mut yes)?, shortened, "{width}");
         let report = skippers[1].report();
         let ran: Vec<usize> = (0..LAYERS).filter(|&l| report.fates[l].ran()).collect();
         assert_eq!((ran, report.layers_run), (vec![0, 3], 2));
@@ -89,7 +89,7 @@ fn controllers_decide_at_every_width() -> Result<()> {
 /// The actions of random weights jump: a first drop in the chunk, for which the step runs again, whole.
 #[test]
 fn a_step_that_is_verified_is_the_whole_decoder() -> Result<()> {
-    let mut stack = Stack::new(12, YES, Precision::A4)?;
+    let mut stack = Stack::new(12, YES, Width::A4)?;
     let mut skipper = skipper(SkipConfig::default());
     let made = step(&mut skipper, &mut stack)?;
     assert_eq!(skipper.report().verdict, Verdict::RanAgain);
@@ -100,7 +100,7 @@ fn a_step_that_is_verified_is_the_whole_decoder() -> Result<()> {
 
 #[test]
 fn an_error_of_candles_is_the_steps_and_then_nothing_is_skipped() -> Result<()> {
-    let mut stack = Stack::new(13, YES, Precision::A8)?;
+    let mut stack = Stack::new(13, YES, Width::A8)?;
     let mut skipper = skipper(BLIND);
     step(&mut skipper, &mut stack)?;
     let good = stack.input.clone();

@@ -3,10 +3,10 @@
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::ops;
 use rand_chacha::ChaCha8Rng;
-use w4ax::candle::{Backend, Linear, Width};
+use w4ax::candle::{Backend, Linear, WidthSource};
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::LayerStack;
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 use crate::layer::{Cache, Layer, NoClock, Sizes};
 use crate::support::rng;
@@ -55,7 +55,7 @@ struct Controller {
 
 impl Stack {
     /// The same for the same seed, but for the width at which it runs and the bias of its controllers.
-    pub fn new(seed: u64, bias: f32, width: impl Into<Width>) -> Result<Self> {
+    pub fn new(seed: u64, bias: f32, width: impl Into<WidthSource>) -> Result<Self> {
         let (rng, backend, width) = (&mut rng(seed), Backend::new(CPU)?, width.into());
         let linear = |rng: &mut ChaCha8Rng, n, k| -> Result<Linear> {
             let weight = packed(rng, (n, k), Grouping::G32);
@@ -82,10 +82,10 @@ impl Stack {
             let out = packed(rng, (1, 16), Grouping::G32);
             controllers.push(Controller {
                 norm: norms(rng, hidden),
-                hidden: linear(rng, 16, hidden)?.with_width(Precision::A8),
+                hidden: linear(rng, 16, hidden)?.with_width(Width::A8),
                 out: backend
                     .linear(out, Some(&Tensor::new(&[bias], CPU)?))?
-                    .with_width(Precision::A8),
+                    .with_width(Width::A8),
             });
         }
         let dims = (SIZES.max_tokens, hidden);

@@ -23,7 +23,7 @@ use w4ax::capi::weight::*;
 use w4ax::capi::{MAX_THREADS, gpu, types};
 use w4ax::dispatch::{ACTION_DIM, MAX_WINDOW};
 use w4ax::weights::MAX_PER_CHANNEL_K;
-use w4ax::{Grouping, Precision};
+use w4ax::{Grouping, Width};
 
 use crate::cc::{Language, Link, Program, run};
 
@@ -372,7 +372,7 @@ fn rust_side() -> Abi {
         ("W4AX_GPU_DECODE_MAX_M".into(), gpu::DECODE_MAX_M as u64),
         ("W4AX_GPU_ALIGNMENT".into(), gpu::ALIGNMENT as u64),
     ];
-    constants.extend(Precision::ALL.map(|p| {
+    constants.extend(Width::ALL.map(|p| {
         let name = format!("W4AX_{}", p.to_string().to_uppercase());
         (name, p.bits().into())
     }));

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::cc::{Language, Libraries, run};
 use half::bf16;
-use w4ax::reference::mirror;
-use w4ax::{Grouping, MatRef, Precision, Quantize, Symmetry};
+use w4ax::reference;
+use w4ax::{Grouping, MatRef, Quantize, Symmetry, Width};
 
 /// What client.cpp must print: the mirror's bits.
 fn expected() -> String {
@@ -21,7 +21,7 @@ fn expected() -> String {
     let x: Vec<bf16> = (0..m * k)
         .map(|i| bf16::from_f32([1.0, 0.5, 0.25][i % 3]))
         .collect();
-    let y = mirror(MatRef::new(&x, m, k).unwrap(), &weight, Precision::A8, None).unwrap();
+    let y = reference::gemm(MatRef::new(&x, m, k).unwrap(), &weight, Width::A8, None).unwrap();
     let rows = y.chunks(n).map(|row| {
         let words: Vec<String> = row.iter().map(|v| format!("{:04x}", v.to_bits())).collect();
         words.join(" ") + "\n"

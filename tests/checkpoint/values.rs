@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
 use w4ax::checkpoint::{Checkpoint, GptqZeros, LoadedWeight, Scheme};
 use w4ax::cpu::Cpu;
-use w4ax::{Error, Grouping, KOrder, MatMut, MatRef, Precision, ScaleType};
+use w4ax::{Error, Grouping, KOrder, MatMut, MatRef, ScaleType, Width};
 
 use crate::case::folder;
 use crate::support::{Kind, bits, rng};
@@ -218,16 +218,8 @@ fn act_order_gathers_the_activations() {
         let mut y = vec![bf16::ZERO; m * n];
         let mut gathered = vec![bf16::ZERO; m * k];
         let out = MatMut::new(&mut y, m, n).unwrap();
-        cpu.gemm_act_order(
-            x,
-            &w,
-            Precision::Bf16,
-            None,
-            out,
-            &mut gathered,
-            &mut workspace,
-        )
-        .unwrap();
+        cpu.gemm_act_order(x, &w, Width::Bf16, None, out, &mut gathered, &mut workspace)
+            .unwrap();
         // The plain matrix in f64: the order of k does not matter to it.
         let dense = w.dequantize();
         for row in 0..m {
@@ -244,7 +236,7 @@ fn act_order_gathers_the_activations() {
                 );
             }
         }
-        for precision in Precision::ALL {
+        for width in Width::ALL {
             let mut by_hand = vec![bf16::ZERO; m * n];
             let mut by_call = by_hand.clone();
             let mut copy = vec![bf16::ZERO; m * k];
@@ -253,17 +245,17 @@ fn act_order_gathers_the_activations() {
                 .unwrap();
             let view = MatRef::new(&copy, m, k).unwrap();
             let out = MatMut::new(&mut by_hand, m, n).unwrap();
-            cpu.gemm(view, w.weight(), precision, None, out, &mut workspace)
+            cpu.gemm(view, w.weight(), width, None, out, &mut workspace)
                 .unwrap();
             let out = MatMut::new(&mut by_call, m, n).unwrap();
-            cpu.gemm_act_order(x, &w, precision, None, out, &mut gathered, &mut workspace)
+            cpu.gemm_act_order(x, &w, width, None, out, &mut gathered, &mut workspace)
                 .unwrap();
-            assert_eq!(bits(&by_hand), bits(&by_call), "{case} {precision}");
+            assert_eq!(bits(&by_hand), bits(&by_call), "{case} {width}");
         }
         let mut y = vec![bf16::ZERO; m * n];
         let out = MatMut::new(&mut y, m, n).unwrap();
         let short = &mut gathered[1..];
-        let error = cpu.gemm_act_order(x, &w, Precision::A4, None, out, short, &mut workspace);
+        let error = cpu.gemm_act_order(x, &w, Width::A4, None, out, short, &mut workspace);
         assert!(matches!(error, Err(Error::Buffer { .. })), "{error:?}");
     }
 }

@@ -4,7 +4,7 @@ use crate::harness::{Call, Device, Inputs, Layer, check, run, some_channels};
 use crate::support::{Kind, PlainWeight, bits, rng};
 use rand::Rng;
 use w4ax::cuda::{Family, GemmOptions};
-use w4ax::{Grouping, Precision, ScaleType, Scales};
+use w4ax::{Grouping, ScaleType, Scales, Width};
 
 fn options(family: Family, tile: Option<u32>) -> GemmOptions {
     GemmOptions {
@@ -45,7 +45,7 @@ fn bf16_is_exact_on_integers() {
                         kind: Kind::Integers,
                         bias: m == 3,
                         gaps: (gap_for(family, k), 0),
-                        ..Call::new(m, Precision::Bf16)
+                        ..Call::new(m, Width::Bf16)
                     };
                     check(&device, &layer, &call);
                 }
@@ -82,7 +82,7 @@ fn bf16_is_within_the_bound() {
                         kind,
                         bias: m == 7,
                         gaps: (gap_for(family, k), 0),
-                        ..Call::new(m, Precision::Bf16)
+                        ..Call::new(m, Width::Bf16)
                     };
                     let inputs = Inputs::new(&call, (n, k));
                     let (got, plan) = run(&device, &layer, &call, &inputs);
@@ -144,7 +144,7 @@ fn bf16_bits_do_not_depend_on_the_batch() {
             }
             let call = Call {
                 options: options(family, None),
-                ..Call::new(m, Precision::Bf16)
+                ..Call::new(m, Width::Bf16)
             };
             let inputs = Inputs::new(&call, (n, k));
             let (whole, _) = run(&device, &layer, &call, &inputs);
@@ -164,7 +164,7 @@ fn bf16_bits_do_not_depend_on_the_batch() {
                         m: part,
                         n,
                         k,
-                        precision: Precision::Bf16,
+                        width: Width::Bf16,
                         latched: false,
                         grouping,
                         packed: false,
@@ -209,7 +209,7 @@ fn bf16_non_finite_values() {
         }
         let call = Call {
             options: options(family, None),
-            ..Call::new(m, Precision::Bf16)
+            ..Call::new(m, Width::Bf16)
         };
         let clean = Inputs::new(&call, (n, k));
         let (before, _) = run(&device, &layer, &call, &clean);

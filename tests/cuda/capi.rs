@@ -15,7 +15,7 @@ use w4ax::capi::status::{Status, w4ax_last_error};
 use w4ax::capi::types;
 use w4ax::capi::weight::{PackArgs, Weight, w4ax_weight_free, w4ax_weight_pack};
 use w4ax::cuda::Family;
-use w4ax::{Grouping, Precision, ScaleType};
+use w4ax::{Grouping, ScaleType, Width};
 
 fn ok(status: Status) {
     // SAFETY: a NUL-terminated text that lives until this thread's next error.
@@ -136,7 +136,7 @@ impl Buffers {
             m: call.m,
             n,
             k,
-            width: call.precision.bits(),
+            width: call.width.bits(),
             family: types::FAMILY_AUTO,
             mode: types::MODE_AUTO,
             tile: 0,
@@ -157,8 +157,8 @@ fn the_c_abi_has_the_same_bits() {
         let plain = PlainWeight::random(&mut rng(3), (n, k), grouping, ScaleType::F32, true);
         let (handles, packed_weight) = (Handles::new(&device, &plain), plain.pack());
         let group = grouping.size().unwrap_or(0) as u32;
-        for (m, precision) in [1, 5, 40].into_iter().flat_map(|m| WIDTHS.map(|p| (m, p))) {
-            let call = Call::new(m, precision);
+        for (m, width) in [1, 5, 40].into_iter().flat_map(|m| WIDTHS.map(|p| (m, p))) {
+            let call = Call::new(m, width);
             let inputs = Inputs::new(&call, (n, k));
             let mut buffers = Buffers::new(stream, m, n, k);
             stream.memcpy_htod(&inputs.x, &mut buffers.x).unwrap();
@@ -168,7 +168,7 @@ fn the_c_abi_has_the_same_bits() {
                 .into_iter()
                 .map(|mode| (mode, types::FAMILY_AUTO))
                 .collect::<Vec<_>>();
-            if precision != Precision::Bf16 {
+            if width != Width::Bf16 {
                 modes.push((types::MODE_PACKED, types::FAMILY_AUTO));
                 if device.gpu.has_family(Family::Wgmma) {
                     modes.push((types::MODE_PACKED, types::FAMILY_WGMMA));
@@ -234,7 +234,7 @@ fn the_c_abi_has_the_same_bits() {
                     assert!(mode == types::MODE_AUTO || plan.mode == mode, "{what}");
                     let got: Vec<bf16> = stream.clone_dtoh(&buffers.y).unwrap();
                     stream.synchronize().unwrap();
-                    if precision == Precision::Bf16 {
+                    if width == Width::Bf16 {
                         assert!(got.iter().all(|v| v.is_finite()), "{what}");
                     } else {
                         assert_eq!(bits(&got), bits(&oracle), "{what}");
@@ -266,7 +266,7 @@ fn the_c_abi_keeps_to_its_place() {
 
     let handles = Handles::new(&device, &plain);
     let buffers = Buffers::new(stream, m, n, k);
-    let args = buffers.args(stream, &handles, &Call::new(m, Precision::A4));
+    let args = buffers.args(stream, &handles, &Call::new(m, Width::A4));
     stream.synchronize().unwrap();
     other.bind_to_thread().unwrap();
     // SAFETY: as in `the_c_abi_has_the_same_bits`.

@@ -5,10 +5,10 @@ use crate::support::{WIDTHS, rng};
 use cudarc::driver::CudaContext;
 use half::bf16;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Mma, PackedActivations,
-    PackedLayout, Packing, Workspace, build_info, device_count, kernel_names,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Mma,
+    OperandLayout, QuantizedActivations, Workspace, build_info, device_count, kernel_names,
 };
-use w4ax::{Error, Grouping, Precision, ScaleType};
+use w4ax::{Error, Grouping, ScaleType, Width};
 
 /// The instruction that each width runs on is the one that the design gives to the architecture; nothing spills.
 #[test]
@@ -27,15 +27,15 @@ fn what_multiplies_is_what_should() {
         Mma::S8
     };
     for family in [Family::Decode, Family::Prefill] {
-        let found = WIDTHS.map(|precision| gpu.mma(precision, family).unwrap());
+        let found = WIDTHS.map(|width| gpu.mma(width, family).unwrap());
         assert_eq!(found, [narrow, narrow, Mma::S8, Mma::Bf16], "{family}");
     }
-    assert_eq!(gpu.mma(Precision::A4, Family::Plain).unwrap(), Mma::None);
+    assert_eq!(gpu.mma(Width::A4, Family::Plain).unwrap(), Mma::None);
     let has_wgmma =
         (major, minor) == (9, 0) && build_info().unwrap().archs.split(';').any(|a| a == "90a");
     assert_eq!(gpu.has_family(Family::Wgmma), has_wgmma);
     if has_wgmma {
-        let found = WIDTHS.map(|precision| gpu.mma(precision, Family::Wgmma).unwrap());
+        let found = WIDTHS.map(|width| gpu.mma(width, Family::Wgmma).unwrap());
         let s8 = Mma::WgmmaS8;
         assert_eq!(found, [s8, s8, s8, Mma::WgmmaBf16]);
     }
@@ -85,14 +85,14 @@ fn what_does_not_fit_is_an_error() {
     let x = DeviceMatRef::new(x_memory.as_view(), m, k).unwrap();
     let mut y = DeviceMatMut::new(y_memory.as_view_mut(), m, n).unwrap();
     let mut workspace = gpu.workspace(stream, m, k).unwrap();
-    let gemm = Gemm::new(&x, &layer.device, Precision::A4);
+    let gemm = Gemm::new(&x, &layer.device, Width::A4);
     gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
 
     // Another stream of the same context.
     let other = device.fork().stream;
     let wrong = gpu.gemm(&other, &gemm, &mut y, &mut workspace);
     assert!(
-        matches!(wrong, Err(Error::Place { what: "x", .. })),
+        matches!(wrong, Err(Error::DeviceMismatch { what: "x", .. })),
         "{wrong:?}"
     );
     // A stream of another context of the same device.
@@ -100,12 +100,12 @@ fn what_does_not_fit_is_an_error() {
     let foreign = context.new_stream().unwrap();
     let wrong = gpu.gemm(&foreign, &gemm, &mut y, &mut workspace);
     assert!(
-        matches!(wrong, Err(Error::Place { what: "stream", .. })),
+        matches!(wrong, Err(Error::DeviceMismatch { what: "stream", .. })),
         "{wrong:?}"
     );
     assert!(matches!(
         Gpu::with_context(context.clone()),
-        Err(Error::Place {
+        Err(Error::DeviceMismatch {
             what: "context",
             ..
         })
@@ -125,7 +125,7 @@ fn what_does_not_fit_is_an_error() {
     let short = DeviceMatRef::new(x_memory.as_view(), m, k - 1).unwrap();
     let wrong = gpu.gemm(
         stream,
-        &Gemm::new(&short, &layer.device, Precision::A4),
+        &Gemm::new(&short, &layer.device, Width::A4),
         &mut y,
         &mut workspace,
     );
@@ -176,23 +176,23 @@ fn what_does_not_fit_is_an_error() {
         "{wrong:?}"
     );
     // SAFETY: as above.
-    let mut none = unsafe { PackedActivations::from_raw(gpu.ordinal(), 0, 0) };
-    let wrong = gpu.quantize_pack(stream, &x, Precision::A4, Grouping::G64, &mut none);
+    let mut none = unsafe { QuantizedActivations::from_raw(gpu.ordinal(), 0, 0) };
+    let wrong = gpu.quantize_pack(stream, &x, Width::A4, Grouping::G64, &mut none);
     assert!(matches!(wrong, Err(Error::Buffer { .. })), "{wrong:?}");
     let mut room = gpu.packed_activations(stream, m, k).unwrap();
-    let wrong = gpu.quantize_pack(stream, &x, Precision::Bf16, Grouping::G64, &mut room);
+    let wrong = gpu.quantize_pack(stream, &x, Width::Bf16, Grouping::G64, &mut room);
     assert!(matches!(wrong, Err(Error::Range { .. })), "{wrong:?}");
-    gpu.quantize_pack(stream, &x, Precision::A4, Grouping::G32, &mut room)
+    gpu.quantize_pack(stream, &x, Width::A4, Grouping::G32, &mut room)
         .unwrap();
     let wrong = Gemm::packed(&room, &layer.device);
     assert!(matches!(wrong, Err(Error::Shape { .. })), "{wrong:?}");
     // Packed for one family, and asked of another that reads another layout, or none.
-    for layout in PackedLayout::ALL {
-        let packing = Packing {
+    for layout in OperandLayout::ALL {
+        let packing = ActivationLayout {
             layout,
             ..Grouping::G64.into()
         };
-        gpu.quantize_pack(stream, &x, Precision::A4, packing, &mut room)
+        gpu.quantize_pack(stream, &x, Width::A4, packing, &mut room)
             .unwrap();
         assert_eq!(room.layout(), Some(layout));
         let gemm = Gemm::packed(&room, &layer.device).unwrap();
@@ -233,7 +233,7 @@ fn no_tokens() {
     let mut workspace = gpu.workspace(stream, 1, 64).unwrap();
     gpu.gemm(
         stream,
-        &Gemm::new(&x, &layer.device, Precision::A8),
+        &Gemm::new(&x, &layer.device, Width::A8),
         &mut y,
         &mut workspace,
     )
@@ -264,16 +264,16 @@ fn two_devices() {
     let x = DeviceMatRef::new(x.as_view(), 1, 128).unwrap();
     let mut y = DeviceMatMut::new(y.as_view_mut(), 1, 64).unwrap();
     let mut workspace = gpu.workspace(&stream, 1, 128).unwrap();
-    let gemm = Gemm::new(&x, &layer.device, Precision::A4);
+    let gemm = Gemm::new(&x, &layer.device, Width::A4);
     let wrong = gpu.gemm(&stream, &gemm, &mut y, &mut workspace);
     assert!(
-        matches!(wrong, Err(Error::Place { what: "weight", .. })),
+        matches!(wrong, Err(Error::DeviceMismatch { what: "weight", .. })),
         "{wrong:?}"
     );
     let weight = gpu.upload(&layer.packed).unwrap();
     gpu.gemm(
         &stream,
-        &Gemm::new(&x, &weight, Precision::A4),
+        &Gemm::new(&x, &weight, Width::A4),
         &mut y,
         &mut workspace,
     )

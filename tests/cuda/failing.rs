@@ -4,7 +4,7 @@ use crate::harness::Device;
 use crate::support::dispatcher;
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
-use w4ax::cuda::{ConditionalNodes, CudaEngine, CudaStep, Routing, Width};
+use w4ax::cuda::{ConditionalNodes, CudaEngine, CudaStep, Routing, WidthSource};
 use w4ax::step::{StepOptions, StepPipeline};
 use w4ax::{Error, Result};
 
@@ -23,13 +23,13 @@ unsafe impl<F: FnMut(&Arc<CudaStream>) -> Result<()>> CudaStep for Once<F> {
     fn load(&mut self, _: &(), _: &Arc<CudaStream>) -> Result<()> {
         Ok(())
     }
-    fn prefill(&mut self, _: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+    fn prefill(&mut self, _: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
         match self.0 {
             Part::Prefill => (self.1)(stream),
             Part::Decode => Ok(()),
         }
     }
-    fn decode(&mut self, _: Width<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+    fn decode(&mut self, _: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
         match self.0 {
             Part::Prefill => Ok(()),
             Part::Decode => (self.1)(stream),
@@ -113,7 +113,7 @@ fn a_step_that_waits_breaks_its_capture_and_nothing_else() {
 #[ignore = "needs a CUDA GPU"]
 fn a_failing_step_leaves_the_stream_usable() {
     fails_alone(
-        |_| Err(Error::Width(99)),
-        |error| matches!(error, Error::Width(99)),
+        |_| Err(Error::UnsupportedWidth(99)),
+        |error| matches!(error, Error::UnsupportedWidth(99)),
     );
 }

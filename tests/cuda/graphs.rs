@@ -5,7 +5,7 @@ use crate::support::{WIDTHS, bits, rng};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use half::bf16;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm, GemmOptions};
-use w4ax::{Error, Grouping, Precision, ScaleType};
+use w4ax::{Error, Grouping, ScaleType, Width};
 
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
@@ -37,7 +37,7 @@ fn a_replay_equals_eager_launches() {
         ScaleType::F16,
         true,
     );
-    for precision in WIDTHS {
+    for width in WIDTHS {
         for (m, pdl) in [
             (1, false),
             (1, true),
@@ -46,7 +46,7 @@ fn a_replay_equals_eager_launches() {
             (48, false),
             (48, true),
         ] {
-            let call = Call::new(m, precision);
+            let call = Call::new(m, width);
             let options = GemmOptions {
                 pdl,
                 ..Default::default()
@@ -67,9 +67,9 @@ fn a_replay_equals_eager_launches() {
                 let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
                 let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
                 stream.begin_capture(MODE).unwrap();
-                let one = Gemm::new(&x, &first.device, precision).options(options);
+                let one = Gemm::new(&x, &first.device, width).options(options);
                 gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
-                let two = Gemm::new(&input, &second.device, precision).options(options);
+                let two = Gemm::new(&input, &second.device, width).options(options);
                 gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
                 stream
                     .end_capture(FLAGS)
@@ -102,19 +102,19 @@ fn a_replay_equals_eager_launches() {
                 {
                     let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
                     let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
-                    let one = Gemm::new(&x, &first.device, precision);
+                    let one = Gemm::new(&x, &first.device, width);
                     gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
                 }
                 {
                     let input = DeviceMatRef::new(hidden.as_view(), m, n).unwrap();
                     let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
-                    let two = Gemm::new(&input, &second.device, precision);
+                    let two = Gemm::new(&input, &second.device, width);
                     gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
                 }
                 let eager: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
                 stream.synchronize().unwrap();
                 assert_eq!(bits(&replayed), bits(&eager), "{call:?} pdl {pdl}");
-                if precision != Precision::Bf16 {
+                if width != Width::Bf16 {
                     let oracle =
                         expected(&device.cpu, &first.packed, inputs.view(m, k), &call, None);
                     assert_eq!(bits(&between), bits(&oracle), "{call:?} pdl {pdl}");
@@ -168,9 +168,9 @@ fn launches_allocate_nothing() {
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
         // Once before: the driver sets itself up at a first launch.
         let mut launches = |times: usize| {
-            for precision in WIDTHS {
+            for width in WIDTHS {
                 for _ in 0..times {
-                    let gemm = Gemm::new(&x, &layer.device, precision);
+                    let gemm = Gemm::new(&x, &layer.device, width);
                     gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
                 }
             }

@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use w4ax::cpu::Cpu;
 use w4ax::cuda::{
-    DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu, PackedActivations,
-    PackedLayout, Packing, Plan, Workspace,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu,
+    OperandLayout, Plan, QuantizedActivations, Workspace,
 };
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Precision, ScaleType};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// Elements before and after each buffer that nothing may touch.
 const GUARD: usize = 1024;
@@ -153,7 +153,7 @@ impl Layer {
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub m: usize,
-    pub precision: Precision,
+    pub width: Width,
     /// Packed by a launch of its own before.
     pub packed: bool,
     pub options: GemmOptions,
@@ -167,10 +167,10 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(m: usize, precision: Precision) -> Self {
+    pub fn new(m: usize, width: Width) -> Self {
         Self {
             m,
-            precision,
+            width,
             packed: false,
             options: GemmOptions::default(),
             kind: Kind::Normal,
@@ -228,25 +228,25 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
         .map(|b| DeviceMatRef::new(b.view(), 1, n).unwrap());
     let mut packed_memory = None;
     let packed = call.packed.then(|| {
-        let (precision, grouping) = (call.precision, layer.packed.grouping());
+        let (width, grouping) = (call.width, layer.packed.grouping());
         let layout = (call.options.family.and_then(Family::packed_layout))
-            .unwrap_or(PackedLayout::Fragments);
-        let packing = Packing {
+            .unwrap_or(OperandLayout::Fragments);
+        let packing = ActivationLayout {
             layout,
             ..grouping.into()
         };
-        let bytes = PackedActivations::bytes_for(m, k, precision, grouping, layout).unwrap();
+        let bytes = QuantizedActivations::bytes_for(m, k, width, grouping, layout).unwrap();
         let memory = packed_memory.insert(Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0));
         // SAFETY: `memory` has that many bytes, outlives the launches, and they run on the stream that it is ordered by.
         let mut packed =
-            unsafe { PackedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
-        gpu.quantize_pack(stream, &x_mat, precision, packing, &mut packed)
+            unsafe { QuantizedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
+        gpu.quantize_pack(stream, &x_mat, width, packing, &mut packed)
             .unwrap();
         packed
     });
     let gemm = match &packed {
         Some(packed) => Gemm::packed(packed, &layer.device).unwrap(),
-        None => Gemm::new(&x_mat, &layer.device, call.precision),
+        None => Gemm::new(&x_mat, &layer.device, call.width),
     };
     let gemm = gemm.bias(bias_mat.as_ref()).options(call.options);
 
@@ -301,7 +301,7 @@ pub fn expected(
     let mut y = vec![POISON; x.rows() * w.n()];
     let mut workspace = cpu.workspace(x.rows(), x.cols());
     let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
-    cpu.gemm(x, w, call.precision, bias, view, &mut workspace)
+    cpu.gemm(x, w, call.width, bias, view, &mut workspace)
         .unwrap();
     y
 }

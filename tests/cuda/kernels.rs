@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
 use w4ax::cuda::{Family, GemmOptions, Gpu, Mode, Problem, kernel_names};
-use w4ax::{Grouping, Precision, ScaleType, Scales};
+use w4ax::{Grouping, ScaleType, Scales, Width};
 
 const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
 
 /// Activations and scales with which BF16 sums are exact in every order: BF16 kernels can then be compared bit for bit.
 fn layer_for(
     device: &Device,
-    precision: Precision,
+    width: Width,
     seed: u64,
     (n, k): (usize, usize),
     grouping: Grouping,
@@ -21,7 +21,7 @@ fn layer_for(
     symmetric: bool,
 ) -> (Layer, Kind) {
     let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, scale_type, symmetric);
-    if precision != Precision::Bf16 {
+    if width != Width::Bf16 {
         return (Layer::of(device, plain), Kind::Normal);
     }
     let halves = |len: usize| vec![0.5f32; len];
@@ -41,7 +41,7 @@ fn every_kernel_equals_the_mirror() {
     let device = Device::new();
     let mut ran = BTreeSet::new();
     let mut turn = 0;
-    for precision in WIDTHS {
+    for width in WIDTHS {
         for grouping in Grouping::ALL {
             for symmetric in [true, false] {
                 turn += 1;
@@ -49,7 +49,7 @@ fn every_kernel_equals_the_mirror() {
                 let shape = (200 + turn % 3, 1152 + 40 * (turn % 2));
                 let (layer, kind) = layer_for(
                     &device,
-                    precision,
+                    width,
                     turn as u64,
                     shape,
                     grouping,
@@ -59,7 +59,7 @@ fn every_kernel_equals_the_mirror() {
                 for (family, packed, fused) in Family::ALL.into_iter().flat_map(|family| {
                     [(false, true), (true, false), (false, false)].map(|(p, f)| (family, p, f))
                 }) {
-                    if packed && (precision == Precision::Bf16 || family == Family::Plain)
+                    if packed && (width == Width::Bf16 || family == Family::Plain)
                         || !device.gpu.has_family(family)
                     {
                         continue;
@@ -76,7 +76,7 @@ fn every_kernel_equals_the_mirror() {
                                 m,
                                 n: shape.0,
                                 k: shape.1,
-                                precision,
+                                width,
                                 latched: false,
                                 grouping,
                                 packed,
@@ -94,7 +94,7 @@ fn every_kernel_equals_the_mirror() {
                                 bias: m % 3 == 0,
                                 gaps: (8 * (m % 2), 8 * (tile as usize % 2)),
                                 seed: m as u64,
-                                ..Call::new(m, precision)
+                                ..Call::new(m, width)
                             };
                             let plan = check(&device, &layer, &call);
                             ran.insert(plan.kernel.to_owned());
@@ -122,7 +122,7 @@ fn every_kernel_equals_the_mirror() {
 }
 
 fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, bool)> {
-    let precision = proptest::sample::select(WIDTHS.to_vec());
+    let width = proptest::sample::select(WIDTHS.to_vec());
     let family = prop_oneof![
         2 => Just(None),
         2 => Just(Some(Family::Decode)),
@@ -131,7 +131,7 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
     ];
     (
         (
-            precision,
+            width,
             family,
             any::<(bool, bool, bool, bool, bool)>(),
             0u32..6,
@@ -145,14 +145,13 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
     )
         .prop_map(
             move |(how, (m, n, k), (gaps, shifts), grouping, scale_type, kind, seed)| {
-                let (precision, family, (packed, fused, pdl, bias, symmetric), tile) = how;
+                let (width, family, (packed, fused, pdl, bias, symmetric), tile) = how;
                 let m = if family == Some(Family::Decode) {
                     1 + m % 16
                 } else {
                     m
                 };
-                let packed =
-                    packed && precision != Precision::Bf16 && family != Some(Family::Plain);
+                let packed = packed && width != Width::Bf16 && family != Some(Family::Plain);
                 let mut options = GemmOptions {
                     family,
                     fused: Some(fused),
@@ -166,7 +165,7 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
                     m,
                     n,
                     k,
-                    precision,
+                    width,
                     latched: false,
                     grouping,
                     packed,
@@ -175,14 +174,14 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
                 if gpu.plan_problem(&problem).is_ok() {
                     options = asked;
                 }
-                let kind = if precision == Precision::Bf16 {
+                let kind = if width == Width::Bf16 {
                     Kind::Integers
                 } else {
                     kind
                 };
                 let call = Call {
                     m,
-                    precision,
+                    width,
                     packed,
                     options,
                     kind,
@@ -208,7 +207,7 @@ fn random_calls_equal_the_mirror() {
         ..ProptestConfig::default()
     };
     proptest!(config, |((call, shape, grouping, scale_type, symmetric) in calls(device.gpu.clone()))| {
-        let (layer, _) = layer_for(&device, call.precision, call.seed, shape, grouping, scale_type, symmetric);
+        let (layer, _) = layer_for(&device, call.width, call.seed, shape, grouping, scale_type, symmetric);
         check(&device, &layer, &call);
     });
 }
@@ -232,7 +231,7 @@ fn the_largest_sums_fit() {
             },
         );
         for kind in [Kind::Tops, Kind::Bottoms, Kind::Swings] {
-            for precision in [Precision::A2, Precision::A4, Precision::A8] {
+            for width in [Width::A2, Width::A4, Width::A8] {
                 for (m, family) in [
                     (1, Family::Decode),
                     (3, Family::Decode),
@@ -254,7 +253,7 @@ fn the_largest_sums_fit() {
                         let call = Call {
                             options,
                             kind,
-                            ..Call::new(m, precision)
+                            ..Call::new(m, width)
                         };
                         check(&device, &layer, &call);
                     }
@@ -278,7 +277,7 @@ fn non_finite_tokens_are_nan_and_alone() {
             ScaleType::Bf16,
             false,
         );
-        for precision in [Precision::A2, Precision::A4, Precision::A8] {
+        for width in [Width::A2, Width::A4, Width::A8] {
             for (m, family) in [
                 (1, None),
                 (2, None),
@@ -297,7 +296,7 @@ fn non_finite_tokens_are_nan_and_alone() {
                         packed,
                         options,
                         kind: Kind::Poisoned,
-                        ..Call::new(m, precision)
+                        ..Call::new(m, width)
                     };
                     let inputs = crate::harness::Inputs::new(&call, (90, 400));
                     let (got, plan) = crate::harness::run(&device, &layer, &call, &inputs);

@@ -6,8 +6,8 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use half::bf16;
 use rand::seq::SliceRandom;
 use std::sync::Arc;
-use w4ax::cuda::{DeviceMatMut, DeviceMatRef, LatchOptions, MappedFlag, Width};
-use w4ax::{ActOrderWeight, Error, Grouping, KOrder, MatMut, MatRef, Precision, ScaleType, Scales};
+use w4ax::cuda::{DeviceMatMut, DeviceMatRef, LatchOptions, MappedFlag, WidthSource};
+use w4ax::{ActOrderWeight, Error, Grouping, KOrder, MatMut, MatRef, ScaleType, Scales, Width};
 
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
@@ -102,23 +102,23 @@ fn a_gemm_in_another_order_equals_the_cpus() {
         let mut scratch = stream.alloc_zeros::<bf16>(m * k).unwrap();
         let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
         let mut workspace = gpu.workspace(stream, m, k).unwrap();
-        for precision in WIDTHS {
+        for width in WIDTHS {
             let mut expected = vec![bf16::ZERO; m * n];
             let (mut room, cpu) = (vec![bf16::ZERO; m * k], &device.cpu);
             let mut of_cpu = cpu.workspace(m, k);
             let view = MatRef::new(&host, m, k).unwrap();
             let to = MatMut::new(&mut expected, m, n).unwrap();
-            cpu.gemm_act_order(view, &here, precision, None, to, &mut room, &mut of_cpu)
+            cpu.gemm_act_order(view, &here, width, None, to, &mut room, &mut of_cpu)
                 .unwrap();
             for latched in [false, true] {
                 for graph in [false, true] {
                     stream.memcpy_htod(&vec![POISON; m * n], &mut y).unwrap();
-                    let width = match latched {
-                        true => Width::Latched(&latch),
-                        false => Width::Fixed(precision),
+                    let source = match latched {
+                        true => WidthSource::Latched(&latch),
+                        false => WidthSource::Fixed(width),
                     };
                     if latched {
-                        flag.asked().store(step, precision);
+                        flag.requested().store(step, width);
                         gpu.begin_step(stream, &latch, LatchOptions::default())
                             .unwrap();
                         step += 1;
@@ -130,7 +130,7 @@ fn a_gemm_in_another_order_equals_the_cpus() {
                         let mut launch = || {
                             let (gathered, workspace) = (&mut gathered, &mut workspace);
                             gpu.gemm_act_order(
-                                stream, &x, &there, width, None, &mut y, gathered, workspace,
+                                stream, &x, &there, source, None, &mut y, gathered, workspace,
                             )
                             .unwrap();
                         };
@@ -148,7 +148,7 @@ fn a_gemm_in_another_order_equals_the_cpus() {
                     stream.synchronize().unwrap();
                     assert!(
                         bits(&got) == bits(&expected),
-                        "M {m} {precision} latched {latched} graph {graph}"
+                        "M {m} {width} latched {latched} graph {graph}"
                     );
                 }
             }
@@ -178,14 +178,17 @@ fn what_does_not_fit_is_refused() {
         let wrong = gpu.gather(stream, order, &wide, &mut to);
         assert!(matches!(wrong, Err(Error::Shape { what: "x", .. })));
         let wrong = gpu.gather(&other.stream, order, &right, &mut to);
-        assert!(matches!(wrong, Err(Error::Place { what: "x", .. })));
+        assert!(matches!(
+            wrong,
+            Err(Error::DeviceMismatch { what: "x", .. })
+        ));
         // The GEMM's shapes are looked at before anything is launched.
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n - 1).unwrap();
         let wrong = gpu.gemm_act_order(
             stream,
             &right,
             &there,
-            Precision::A4,
+            Width::A4,
             None,
             &mut y,
             &mut to,

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use w4ax::cuda::{
     ConditionalNodes, CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm,
-    Latch, LatchOptions, MappedFlag, PackedActivations, Routed, RoutedGraph, Routing, Width,
-    Workspace, cudarc,
+    Latch, LatchOptions, MappedFlag, QuantizedActivations, Routed, RoutedGraph, Routing,
+    WidthSource, Workspace, cudarc,
 };
 use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepFlag, StepOptions, StepPipeline};
-use w4ax::{Error, FlagWord, Grouping, Precision};
+use w4ax::{Error, FlagWord, Grouping, Width};
 
 const NO_SPIN: LatchOptions = LatchOptions {
     spin: Duration::ZERO,
@@ -38,7 +38,7 @@ fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
     }
 }
 
-fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Precision, Outcome) {
+fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
     device.stream.synchronize().unwrap();
     let ran = words.executed().expect("a latch has run");
     (ran.sequence, ran.width, ran.outcome)
@@ -57,7 +57,7 @@ fn the_latch_takes_its_own_steps_word_and_no_other() {
     let mut step = first;
     let mut expect = |word: Option<FlagWord>, forced, width, outcome| {
         if let Some(word) = word {
-            flag.asked().store_word(word);
+            flag.requested().store_word(word);
         }
         let options = LatchOptions { forced, ..NO_SPIN };
         gpu.begin_step(stream, &latch, options).unwrap();
@@ -65,29 +65,24 @@ fn the_latch_takes_its_own_steps_word_and_no_other() {
         step = step.wrapping_add(1);
     };
     let word = |of: u32, width| Some(FlagWord::encode(of, width));
-    expect(None, None, Precision::Bf16, Outcome::Unwritten);
+    expect(None, None, Width::Bf16, Outcome::Unwritten);
     for (of, width) in [
-        (u32::MAX - 2, Precision::A2),
-        (u32::MAX - 1, Precision::A4),
-        (u32::MAX, Precision::A8),
-        (0, Precision::Bf16),
+        (u32::MAX - 2, Width::A2),
+        (u32::MAX - 1, Width::A4),
+        (u32::MAX, Width::A8),
+        (0, Width::Bf16),
     ] {
-        expect(word(of, width), None, width, Outcome::AsAsked);
+        expect(word(of, width), None, width, Outcome::OnTime);
     }
-    expect(None, None, Precision::Bf16, Outcome::Earlier);
-    expect(
-        word(3, Precision::A2),
-        None,
-        Precision::Bf16,
-        Outcome::Later,
-    );
-    expect(None, None, Precision::A2, Outcome::AsAsked);
+    expect(None, None, Width::Bf16, Outcome::Stale);
+    expect(word(3, Width::A2), None, Width::Bf16, Outcome::Future);
+    expect(None, None, Width::A2, Outcome::OnTime);
     let invalid = Some(FlagWord::from_bits(4 << 32 | 3));
-    expect(invalid, None, Precision::Bf16, Outcome::Invalid);
+    expect(invalid, None, Width::Bf16, Outcome::Invalid);
     expect(
-        word(5, Precision::A2),
-        Some(Precision::A8),
-        Precision::A8,
+        word(5, Width::A2),
+        Some(Width::A8),
+        Width::A8,
         Outcome::ByHost,
     );
 }
@@ -128,8 +123,8 @@ impl<'a> Product<'a> {
     /// y, which was poisoned before. `packed`: activations to pack first, and to multiply from, at a latch's width.
     fn run(
         &mut self,
-        width: Width<'_>,
-        packed: Option<(&mut PackedActivations, &Latch)>,
+        width: WidthSource<'_>,
+        packed: Option<(&mut QuantizedActivations, &Latch)>,
     ) -> Vec<u16> {
         let (gpu, stream) = (&self.device.gpu, &self.device.stream);
         let (m, n, k) = (self.m, self.weight.n(), self.weight.k());
@@ -172,7 +167,7 @@ fn ten_thousand_steps_run_what_was_stored() {
         (40, Grouping::PerChannel),
     ] {
         let mut product = Product::new(&device, rng, m, (200, 320), grouping);
-        let direct = Precision::ALL.map(|width| product.run(width.into(), None));
+        let direct = Width::ALL.map(|width| product.run(width.into(), None));
         let flag = Arc::new(MappedFlag::new(gpu).unwrap());
         let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
         let steps = cases(10_000) / if m == 1 { 1 } else { 10 };
@@ -180,13 +175,13 @@ fn ten_thousand_steps_run_what_was_stored() {
             let at = rng.random_range(0..4);
             let other = rng.random_range(0..10) == 0;
             let of = if other { step.wrapping_sub(1) } else { step };
-            flag.asked().store(of, Precision::ALL[at]);
+            flag.requested().store(of, Width::ALL[at]);
             gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
             let y = product.run((&latch).into(), None);
             let at = if other { 3 } else { at };
             let ran = flag.executed().unwrap();
-            assert_eq!((ran.sequence, ran.width), (step, Precision::ALL[at]));
-            assert_eq!(ran.outcome == Outcome::AsAsked, !other);
+            assert_eq!((ran.sequence, ran.width), (step, Width::ALL[at]));
+            assert_eq!(ran.outcome == Outcome::OnTime, !other);
             assert!(y == direct[at], "M {m}, step {step} at {}", ran.width);
         }
     }
@@ -203,8 +198,8 @@ fn latched_activations_are_shared() {
     let mut packed = gpu.packed_activations(stream, m, k).unwrap();
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
-    for (step, width) in (0u32..).zip(Precision::ALL) {
-        flag.asked().store(step, width);
+    for (step, width) in (0u32..).zip(Width::ALL) {
+        flag.requested().store(step, width);
         gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
         let shared = product.run((&latch).into(), Some((&mut packed, &latch)));
         assert!(shared == product.run(width.into(), None), "{width}");
@@ -240,11 +235,11 @@ fn a_graph_branches_on_the_latch() {
     for step in 0..40u32 {
         let at = (step * 7 % 4) as usize;
         stack.load(&4, stream).unwrap();
-        flag.asked().store(step, Precision::ALL[at]);
+        flag.requested().store(step, Width::ALL[at]);
         gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
         graph.launch(stream).unwrap();
         let got = stack.results(stream).unwrap().map(|y| bits(&y));
-        assert!(got == expected[at], "step {step} at {}", Precision::ALL[at]);
+        assert!(got == expected[at], "step {step} at {}", Width::ALL[at]);
         assert_eq!(flag.executed().unwrap().sequence, step);
     }
 }
@@ -252,10 +247,10 @@ fn a_graph_branches_on_the_latch() {
 /// What the stack gives at each width by direct launches.
 fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
     let stream = &device.stream;
-    Precision::ALL.map(|width| {
+    Width::ALL.map(|width| {
         stack.load(&seed, stream).unwrap();
-        stack.prefill(Width::Fixed(width), stream).unwrap();
-        stack.decode(Width::Fixed(width), stream).unwrap();
+        stack.prefill(WidthSource::Fixed(width), stream).unwrap();
+        stack.decode(WidthSource::Fixed(width), stream).unwrap();
         stack.results(stream).unwrap().map(|y| bits(&y))
     })
 }
@@ -301,15 +296,15 @@ fn racing_stores_never_mix_a_step() {
             while !stop.load(Ordering::Relaxed) {
                 let next = flag.executed().map_or(0, |e| e.sequence.wrapping_add(1));
                 let near = next.wrapping_add_signed(rng.random_range(-1..=1));
-                flag.asked()
-                    .store(near, Precision::ALL[rng.random_range(0..4)]);
+                flag.requested()
+                    .store(near, Width::ALL[rng.random_range(0..4)]);
             }
         });
         for step in 0..cases(1000) {
             stack.load(&3, stream).unwrap();
             gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
-            stack.prefill(Width::Latched(&latch), stream).unwrap();
-            stack.decode(Width::Latched(&latch), stream).unwrap();
+            stack.prefill(WidthSource::Latched(&latch), stream).unwrap();
+            stack.decode(WidthSource::Latched(&latch), stream).unwrap();
             let got = stack.results(stream).unwrap().map(|y| bits(&y));
             let executed = flag.executed().unwrap();
             assert_eq!(executed.sequence, step);
@@ -340,12 +335,12 @@ fn a_spin_ends_with_the_word_or_without_it() {
     for step in 0..100 {
         gpu.begin_step(stream, &latch, spin(1000)).unwrap();
         // The latch is on its way, or spins already.
-        flag.asked().store(step, WIDTHS[step as usize % 3]);
-        let expected = (step, WIDTHS[step as usize % 3], Outcome::AsAsked);
+        flag.requested().store(step, WIDTHS[step as usize % 3]);
+        let expected = (step, WIDTHS[step as usize % 3], Outcome::OnTime);
         assert_eq!(latch_outcome(&device, &flag), expected);
     }
     gpu.begin_step(stream, &latch, spin(5)).unwrap();
-    let expected = (100, Precision::Bf16, Outcome::Earlier);
+    let expected = (100, Width::Bf16, Outcome::Stale);
     assert_eq!(latch_outcome(&device, &flag), expected);
 }
 
@@ -395,7 +390,7 @@ fn all_routings_agree() {
         for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
             for decide in [
                 Decide::BeforeStep,
-                Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A8)),
+                Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8)),
                 Decide::DuringPrefill(PrefillWidth::LastLatched),
             ] {
                 let options = StepOptions {
@@ -444,7 +439,7 @@ fn a_late_decision_is_never_run_on() {
     let (gpu, stream) = (&device.gpu, &device.stream);
     for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
         let options = StepOptions {
-            decide: Decide::DuringPrefill(PrefillWidth::Fixed(Precision::A4)),
+            decide: Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4)),
             spin: Duration::ZERO,
         };
         let stack = Stack::new(gpu, stream, sizes(Grouping::G128, 4)).unwrap();
@@ -458,12 +453,12 @@ fn a_late_decision_is_never_run_on() {
                 pipeline.decide(&[action(3)]).unwrap();
             }
             let report = pipeline.finish().unwrap();
-            assert_eq!(report.decode.width, Precision::Bf16);
-            assert_eq!(report.prefill, Precision::A4);
+            assert_eq!(report.decode.width, Width::Bf16);
+            assert_eq!(report.prefill, Width::A4);
             let expected = match (host, step) {
                 (true, _) => Outcome::ByHost,
                 (false, 0) => Outcome::Unwritten,
-                (false, _) => Outcome::Earlier,
+                (false, _) => Outcome::Stale,
             };
             assert_eq!(report.decode.outcome, expected, "{routing:?}");
         }
@@ -480,7 +475,10 @@ fn a_latch_of_another_stream_is_refused() {
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(&device.stream, flag, 0).unwrap();
     let result = gpu.begin_step(&other.stream, &latch, NO_SPIN);
-    assert!(matches!(result, Err(Error::Place { what: "latch", .. })));
+    assert!(matches!(
+        result,
+        Err(Error::DeviceMismatch { what: "latch", .. })
+    ));
     let long = LatchOptions {
         spin: Duration::from_secs(2),
         forced: None,

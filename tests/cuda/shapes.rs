@@ -3,10 +3,10 @@
 use crate::harness::{Call, Device, Inputs, Layer, check, compare, run};
 use crate::support::{WIDTHS, bits, rng};
 use w4ax::cuda::{Family, GemmOptions};
-use w4ax::{Grouping, Precision, ScaleType};
+use w4ax::{Grouping, ScaleType, Width};
 
 const MS: [usize; 11] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024];
-const QUANTIZED: [Precision; 3] = [Precision::A2, Precision::A4, Precision::A8];
+const QUANTIZED: [Width; 3] = [Width::A2, Width::A4, Width::A8];
 
 fn options(family: Family) -> GemmOptions {
     GemmOptions {
@@ -29,17 +29,17 @@ fn real_shapes_and_odd_ones() {
                 let symmetric = turn % 2 == 0;
                 let rng = &mut rng(turn);
                 let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
-                for precision in QUANTIZED {
+                for width in QUANTIZED {
                     for m in MS {
                         // The large ones for one width each in turn: they differ in their numbers, not in their code.
                         let large = m * n * k > 5_000_000_000;
-                        if large && (turn as usize + m) % 3 != precision.index() {
+                        if large && (turn as usize + m) % 3 != width.index() {
                             continue;
                         }
                         let call = Call {
                             seed: turn,
                             bias: m == 33,
-                            ..Call::new(m, precision)
+                            ..Call::new(m, width)
                         };
                         let inputs = Inputs::new(&call, (n, k));
                         let (got, plan) = run(&device, &layer, &call, &inputs);
@@ -72,14 +72,14 @@ fn many_tokens() {
         ScaleType::F16,
         false,
     );
-    for precision in QUANTIZED {
+    for width in QUANTIZED {
         for packed in [false, true] {
             check(
                 &device,
                 &layer,
                 &Call {
                     packed,
-                    ..Call::new(4096, precision)
+                    ..Call::new(4096, width)
                 },
             );
         }
@@ -101,7 +101,7 @@ fn any_alignment_and_stride() {
                 ScaleType::Bf16,
                 false,
             );
-            for precision in QUANTIZED {
+            for width in QUANTIZED {
                 for (m, family) in [
                     (2, Family::Decode),
                     (9, Family::Decode),
@@ -113,7 +113,7 @@ fn any_alignment_and_stride() {
                                 options: options(family),
                                 gaps: (gap, (gap + shift) % 9),
                                 shifts: (shift, (shift * 3) % 8),
-                                ..Call::new(m, precision)
+                                ..Call::new(m, width)
                             };
                             let plan = check(&device, &layer, &call);
                             let aligned = shift == 0 && (k + gap) % 8 == 0;
@@ -140,9 +140,9 @@ fn runs_repeat() {
         ScaleType::F16,
         false,
     );
-    for precision in WIDTHS {
+    for width in WIDTHS {
         for m in [1, 5, 16, 100] {
-            let call = Call::new(m, precision);
+            let call = Call::new(m, width);
             let inputs = Inputs::new(&call, (1000, 2048));
             let (first, plan) = run(&device, &layer, &call, &inputs);
             std::thread::scope(|scope| {
@@ -150,7 +150,7 @@ fn runs_repeat() {
                     for seed in 0..10 {
                         let call = Call {
                             seed,
-                            ..Call::new(64, Precision::A8)
+                            ..Call::new(64, Width::A8)
                         };
                         run(&other, &layer, &call, &Inputs::new(&call, (1000, 2048)));
                     }

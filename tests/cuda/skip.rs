@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use w4ax::cuda::{
     ConditionalNodes, DeviceController, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Latch,
-    LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, Width, Workspace,
+    LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, WidthSource, Workspace,
 };
 use w4ax::skip::{Fate, Guide, Layers, SkipConfig};
-use w4ax::{Error, Grouping, Precision, Result, ScaleType};
+use w4ax::{Error, Grouping, Result, ScaleType, Width};
 
 /// Width of the hidden state, and of a controller's hidden vector.
 const D: usize = 128;
@@ -84,7 +84,7 @@ impl<'a> Stack<'a> {
         self.device.stream.memcpy_htod(&x, &mut self.state).unwrap();
     }
 
-    fn enqueue(&mut self, part: SkipPart, width: Width<'_>) -> Result<()> {
+    fn enqueue(&mut self, part: SkipPart, width: WidthSource<'_>) -> Result<()> {
         let [state, scratch, hidden] = self.addresses;
         let (gpu, stream) = (&self.device.gpu, &self.device.stream);
         let (weight, to, n) = match part {
@@ -120,7 +120,7 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    fn graph(&mut self, width: Width<'_>, first: u32) -> Result<SkipGraph> {
+    fn graph(&mut self, width: WidthSource<'_>, first: u32) -> Result<SkipGraph> {
         let (gpu, stream) = (self.device.gpu.clone(), self.device.stream.clone());
         let hidden = self.addresses[2];
         let out = self.out_there.device_ptr(&stream).0;
@@ -176,9 +176,9 @@ impl<'a> Stack<'a> {
     }
 
     /// The step by the host's rules: `None` if a controller is too close to the threshold to say what the device will do.
-    fn by_host(&mut self, points: &[usize], width: Precision) -> Option<Vec<Fate>> {
+    fn by_host(&mut self, points: &[usize], width: Width) -> Option<Vec<Fate>> {
         let (n, mut fates, mut layer) = (self.layers.len(), Vec::new(), 0);
-        let width = Width::Fixed(width);
+        let width = WidthSource::Fixed(width);
         while layer < n {
             let fate = match self.layers.gap_of(layer) {
                 None => Fate::Static,
@@ -231,7 +231,7 @@ fn a_step_is_as_the_host_would_decide_it() {
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut stack = Stack::new(&device, layers(), 1);
     if ConditionalNodes::available().is_none() {
-        let refused = stack.graph(Width::Fixed(Precision::A8), 0);
+        let refused = stack.graph(WidthSource::Fixed(Width::A8), 0);
         assert!(matches!(refused.map(drop), Err(Error::Backend { .. })));
         return;
     }
@@ -239,12 +239,12 @@ fn a_step_is_as_the_host_would_decide_it() {
     let latch: Latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     let (mut latched_step, mut skipped, mut declined) = (0, 0, 0);
     let rng = &mut rng(5);
-    for (at, width) in Precision::ALL.into_iter().enumerate() {
+    for (at, width) in Width::ALL.into_iter().enumerate() {
         for latched in [false, true] {
             let first = [0, u32::MAX - 3, 7, 0xFF_FFFE][at];
             let of = match latched {
-                true => Width::Latched(&latch),
-                false => Width::Fixed(width),
+                true => WidthSource::Latched(&latch),
+                false => WidthSource::Fixed(width),
             };
             let mut graph = stack.graph(of, first).unwrap();
             let words = graph.words().clone();
@@ -260,7 +260,7 @@ fn a_step_is_as_the_host_would_decide_it() {
                 stack.load(seed);
                 words.store(sequence, &points).unwrap();
                 if latched {
-                    flag.asked().store(latched_step, width);
+                    flag.requested().store(latched_step, width);
                     gpu.begin_step(stream, &latch, LatchOptions::default())
                         .unwrap();
                     latched_step += 1;
@@ -310,8 +310,8 @@ fn a_step_without_its_words_runs_every_layer() {
     let stream = &device.stream;
     let mut stack = Stack::new(&device, layers(), 2);
     stack.bias.fill(100.0);
-    let width = Precision::A8;
-    let Ok(mut graph) = stack.graph(Width::Fixed(width), 5) else {
+    let width = Width::A8;
+    let Ok(mut graph) = stack.graph(WidthSource::Fixed(width), 5) else {
         assert!(ConditionalNodes::available().is_none());
         return;
     };
@@ -320,7 +320,7 @@ fn a_step_without_its_words_runs_every_layer() {
     stack.load(1);
     for layer in 0..layers().len() {
         stack
-            .enqueue(SkipPart::Layer(layer), Width::Fixed(width))
+            .enqueue(SkipPart::Layer(layer), WidthSource::Fixed(width))
             .unwrap();
     }
     let full = stack.result();
@@ -364,15 +364,15 @@ fn a_first_drop_runs_the_step_again() {
     stack.bias.fill(100.0); // Whoever is asked skips.
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch: Latch = gpu.latch(stream, flag.clone(), 0).unwrap();
-    let Ok(mut graph) = stack.graph(Width::Latched(&latch), 0) else {
+    let Ok(mut graph) = stack.graph(WidthSource::Latched(&latch), 0) else {
         assert!(ConditionalNodes::available().is_none());
         return;
     };
-    let width = Precision::A8;
+    let width = Width::A8;
     stack.load(1);
     for layer in 0..layers().len() {
         let layer = SkipPart::Layer(layer);
-        stack.enqueue(layer, Width::Fixed(width)).unwrap();
+        stack.enqueue(layer, WidthSource::Fixed(width)).unwrap();
     }
     let full = stack.result();
     let words = graph.words().clone();
@@ -384,7 +384,7 @@ fn a_first_drop_runs_the_step_again() {
         let action = [if step % 10 == 9 { 0.5 } else { 0.0 }; 7];
         let mut pass = |sequence: u32, stack: &mut Stack<'_>| {
             stack.load(1);
-            flag.asked().store(sequence, width);
+            flag.requested().store(sequence, width);
             gpu.begin_step(stream, &latch, LatchOptions::default())
                 .unwrap();
             graph.launch(stream).unwrap();
@@ -450,7 +450,7 @@ fn what_a_graph_cannot_be_made_of_is_refused() {
         })
     ));
     if ConditionalNodes::available().is_some() {
-        let graph = stack.graph(Width::Fixed(Precision::A4), 0).unwrap();
+        let graph = stack.graph(WidthSource::Fixed(Width::A4), 0).unwrap();
         let words = graph.words();
         assert!(matches!(words.store(0, &[0]), Err(Error::Shape { .. })));
         assert!(matches!(

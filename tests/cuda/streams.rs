@@ -4,7 +4,7 @@ use crate::harness::{Call, Device, Inputs, Layer, check, expected};
 use crate::support::{WIDTHS, bits, rng};
 use half::bf16;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm};
-use w4ax::{Grouping, Precision, ScaleType};
+use w4ax::{Grouping, ScaleType, Width};
 
 /// Threads with a stream and a workspace each, on the same weights.
 #[test]
@@ -25,14 +25,14 @@ fn threads_share_weights() {
             scope.spawn(move || {
                 for round in 0..12 {
                     let m = [1, 2, 5, 16, 40, 3][((thread + round) % 6) as usize];
-                    let precision = WIDTHS[(thread % 3) as usize];
+                    let width = WIDTHS[(thread % 3) as usize];
                     let seed = 100 * thread + round;
                     check(
                         &device,
                         layer,
                         &Call {
                             seed,
-                            ..Call::new(m, precision)
+                            ..Call::new(m, width)
                         },
                     );
                 }
@@ -75,7 +75,7 @@ fn streams_overlap() {
             let mut y = DeviceMatMut::new(y.as_view_mut(), call.m, n).unwrap();
             gpu.gemm(
                 stream,
-                &Gemm::new(&x, &layer.device, call.precision),
+                &Gemm::new(&x, &layer.device, call.width),
                 &mut y,
                 workspace,
             )
@@ -123,22 +123,22 @@ fn packed_activations_are_shared() {
             "nothing is in it yet"
         );
         let mut workspace = gpu.workspace(stream, 1, k).unwrap();
-        for (m, precision) in [
-            (40, Precision::A8),
-            (3, Precision::A2),
-            (17, Precision::A4),
-            (1, Precision::A8),
+        for (m, width) in [
+            (40, Width::A8),
+            (3, Width::A2),
+            (17, Width::A4),
+            (1, Width::A8),
         ] {
             let call = Call {
                 seed: m as u64,
-                ..Call::new(m, precision)
+                ..Call::new(m, width)
             };
             let inputs = Inputs::new(&call, (1, k));
             let x = stream.clone_htod(&inputs.x).unwrap();
             let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-            gpu.quantize_pack(stream, &x, precision, grouping, &mut packed)
+            gpu.quantize_pack(stream, &x, width, grouping, &mut packed)
                 .unwrap();
-            assert_eq!(packed.contents(), Some((m, k, Some(precision), grouping)));
+            assert_eq!(packed.contents(), Some((m, k, Some(width), grouping)));
             for layer in &layers {
                 let n = layer.packed.n();
                 let mut y = stream.clone_htod(&vec![bf16::NAN; m * n]).unwrap();

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::calibrate::distance;
 use w4ax::cpu::Cpu;
 use w4ax::skip::{Adapter, SkipConfig, SkipFile, Verify};
@@ -84,7 +84,7 @@ fn what_is_judged_is_what_runs() {
         for (row, input) in inputs.iter().enumerate() {
             let one = judged.narrow(0, row, 1).unwrap();
             let (wanted, by) = alone(&frozen, &networks, &layers, &one, threshold.into());
-            let (got, _) = skipping.step(&mut policy, input, Precision::Bf16).unwrap();
+            let (got, _) = skipping.step(&mut policy, input, Width::Bf16).unwrap();
             let fates: Vec<bool> = (skipping.skipper.report().fates.iter())
                 .map(|fate| fate.ran())
                 .collect();

@@ -21,7 +21,7 @@ use robot::rollouts::{INPUT, RECORDED, Rollouts, Tokens, action};
 use robot::setup::QUANTIZE;
 use tensors::TensorFile;
 use w4ax::cpu::{Cpu, Isa, Serial};
-use w4ax::{Precision, ScaleType};
+use w4ax::{ScaleType, Width};
 
 static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(|| Checkpoint::load(TRAINED).unwrap());
 static ROLLOUTS: LazyLock<Rollouts> = LazyLock::new(|| Rollouts::load(RECORDED).unwrap());
@@ -54,10 +54,7 @@ fn mean_error(a: &[Tokens], b: &[Tokens]) -> f64 {
 fn errors_at_each_width_are_the_recorded_ones() {
     let mut policy = policy(ROLLOUTS.len());
     let mut tokens = vec![Tokens::default(); ROLLOUTS.len()];
-    for (width, recorded) in Precision::ALL
-        .into_iter()
-        .zip([0.303, 0.0454, 0.0384, 0.0380])
-    {
+    for (width, recorded) in Width::ALL.into_iter().zip([0.303, 0.0454, 0.0384, 0.0380]) {
         policy
             .forward_rows(&ROLLOUTS.input, width, &mut tokens)
             .unwrap();
@@ -69,7 +66,7 @@ fn errors_at_each_width_are_the_recorded_ones() {
         // Of a quantized policy's tokens many are off by one; with the same widths fewer are.
         let of_recorded = agreement(&tokens, ROLLOUTS.tokens(width).unwrap());
         assert!(
-            of_recorded > 0.6 || width == Precision::A2,
+            of_recorded > 0.6 || width == Width::A2,
             "{width}: {of_recorded}"
         );
         assert!(
@@ -132,7 +129,7 @@ fn a_row_alone_gives_the_same_logits() {
     };
     let available = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     let mut alone: Vec<Policy> = available.map(alone).collect();
-    for width in Precision::ALL {
+    for width in Width::ALL {
         let logits = together.logits_rows(inputs, width).unwrap().to_vec();
         for (input, logits) in inputs.iter().zip(logits.chunks(7 * 256)).step_by(3) {
             for policy in &mut alone {
@@ -153,7 +150,7 @@ fn shapes_come_from_the_file() {
     );
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     assert_eq!(policy.layers(), 49);
-    for width in Precision::ALL {
+    for width in Width::ALL {
         policy.forward(&ROLLOUTS.input[0], width).unwrap();
     }
 }
@@ -180,7 +177,7 @@ fn an_overflow_is_an_error() {
     file.fill("head.weight", bf16::MAX);
     let checkpoint = Checkpoint::parse(&file.bytes(), "huge").unwrap();
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
-    for width in Precision::ALL {
+    for width in Width::ALL {
         let error = policy
             .forward(&[1.0; INPUT], width)
             .unwrap_err()
@@ -270,7 +267,7 @@ proptest! {
         if let Some(checkpoint) = read_or_refused(Checkpoint::parse(&bytes, "some.file"))? {
             let cpu = Cpu::new().unwrap();
             if let Ok(mut policy) = Policy::new(&checkpoint, QUANTIZE, cpu, 1) {
-                let _ = policy.forward(&[1.0; INPUT], Precision::A4);
+                let _ = policy.forward(&[1.0; INPUT], Width::A4);
             }
         }
     }

@@ -17,7 +17,7 @@ use robot::policy::Policy;
 use robot::rollouts::{RECORDED, Rollouts, action};
 use robot::setup::{QUANTIZE, calibration_beside};
 use serde_json::{Value, json};
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
@@ -187,10 +187,7 @@ fn the_dynamic_width_follows_its_own_actions() {
             });
             assert_eq!(answer, expected, "row {row}");
             if row == episode.start {
-                assert_eq!(
-                    (decision.active, decision.sensitivity),
-                    (Precision::Bf16, 1.0)
-                );
+                assert_eq!((decision.active, decision.sensitivity), (Width::Bf16, 1.0));
             }
             widths.insert(decision.active.bits());
         }

@@ -9,7 +9,7 @@ use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
 use w4ax::skip::{SkipConfig, Verdict, Verify};
-use w4ax::{Error, Precision};
+use w4ax::{Error, Width};
 
 use crate::robot::checkpoint::{Checkpoint, TRAINED};
 use crate::robot::networks::AdapterWeights;
@@ -77,7 +77,7 @@ impl Twin {
             for row in episode.clone().take(steps) {
                 let answer = self.server.step_of(&rollouts.obs[row], 6);
                 let decision = dispatcher.as_mut().map(Dispatcher::decide);
-                let width = decision.map_or(Precision::A8, |decision| decision.active);
+                let width = decision.map_or(Width::A8, |decision| decision.active);
                 let input = self.policy.input(&rollouts.obs[row], task).unwrap();
                 let step = self.skipping.step(&mut self.policy, &input, width);
                 let action = action(&step.unwrap().0);

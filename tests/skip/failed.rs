@@ -1,11 +1,11 @@
 //! Steps that fail: what their report says of them, and that nothing is skipped behind them.
 
 use w4ax::Error;
-use w4ax::skip::{Fate, Judgement, SkipConfig, StepReport, Verdict};
+use w4ax::skip::{Fate, Judgment, SkipConfig, SkipReport, Verdict};
 
 use crate::recorder::{Broken, Call, Recorder, skipper};
 
-const NONE: Judgement = Judgement {
+const NONE: Judgment = Judgment {
     continuity: 0.0,
     delta: 0.0,
     drops: false,
@@ -13,7 +13,7 @@ const NONE: Judgement = Judgement {
 
 /// Six layers, 0 and 3 static. Two steps that skip in both gaps and move a little, for something to be left over; then one in which layer 1 does
 /// not skip, 2 and 4 do, whose actions are a first drop if they are a jump. That call of it fails.
-fn failed(call: Call, of_them: usize, say: f64) -> (Broken, StepReport) {
+fn failed(call: Call, of_them: usize, say: f64) -> (Broken, SkipReport) {
     let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
     let mut stack = Recorder::new(6);
     let before = skipper.report().clone();

@@ -1,6 +1,6 @@
 //! The policy as a stack.
 
-use w4ax::Precision;
+use w4ax::Width;
 use w4ax::cpu::Cpu;
 use w4ax::skip::{Fate, SkipConfig, SkipFile, Verify};
 
@@ -38,7 +38,7 @@ fn the_unquantized_policy_is_the_recorded_one() {
     let (mut equal, mut near) = (0, 0);
     for row in 0..300 {
         let input = &rollouts.input[row];
-        let tokens = policy.forward(input, Precision::Bf16).unwrap();
+        let tokens = policy.forward(input, Width::Bf16).unwrap();
         for (a, b) in tokens.iter().zip(&rollouts.bf16[row]) {
             equal += usize::from(a == b);
             near += usize::from(a.abs_diff(*b) <= 1);
@@ -46,12 +46,9 @@ fn the_unquantized_policy_is_the_recorded_one() {
     }
     assert!(equal >= 1700 && near >= 2050, "{equal} and {near} of 2100");
     // The width is nothing to it.
-    let a2 = policy.forward(&rollouts.input[0], Precision::A2).unwrap();
-    assert_eq!(
-        a2,
-        policy.forward(&rollouts.input[0], Precision::Bf16).unwrap()
-    );
-    assert!(rollouts.tokens(Precision::A8).is_none());
+    let a2 = policy.forward(&rollouts.input[0], Width::A2).unwrap();
+    assert_eq!(a2, policy.forward(&rollouts.input[0], Width::Bf16).unwrap());
+    assert!(rollouts.tokens(Width::A8).is_none());
 }
 
 /// With all controllers at "no" a step is the policy's, bit for bit; with all at "yes" only static layers run.
@@ -75,7 +72,7 @@ fn controllers_decide() {
             };
             let mut yes = skipping(&yes, policy, weights, config);
             for row in 0..40 {
-                let width = Precision::ALL[row % 4];
+                let width = Width::ALL[row % 4];
                 let input = &rollouts.input[row];
                 let whole = policy.step(input, width).unwrap();
                 let (tokens, ran) = no.step(policy, input, width).unwrap();

@@ -10,7 +10,7 @@ use crate::robot::networks::{AdapterWeights, Networks};
 use crate::robot::policy::Policy;
 use crate::robot::setup::QUANTIZE;
 use crate::{checkpoint, deep, rollouts};
-use w4ax::Precision;
+use w4ax::Width;
 
 fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
@@ -65,7 +65,7 @@ fn the_networks_are_the_trained_ones() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
     let mut policy = Policy::unquantized(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
     let shape = (policy.blocks(), policy.width());
-    let width = StepWidth::Fixed(Precision::A8);
+    let width = StepWidth::Fixed(Width::A8);
     for name in ["skip", "skip_no_static", "skip_exit"] {
         let file = SkipFile::load(deep(&format!("{name}.safetensors"))).unwrap();
         for (weights, most, most_p) in [

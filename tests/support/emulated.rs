@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use std::sync::Mutex;
-use w4ax::reference::{matmul_f64, mirror};
-use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
+use w4ax::reference::{self, matmul_f64};
+use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
 
 /// Both without a sanitizer; one each with: they differ in one engine of three, and the builds take minutes.
 pub fn architectures(variant: Variant) -> &'static [u32] {
@@ -80,7 +80,7 @@ pub struct Gemm {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    pub precision: Precision,
+    pub width: Width,
     pub grouping: Grouping,
     pub symmetric: bool,
     pub scale_type: ScaleType,
@@ -95,7 +95,7 @@ pub struct Gemm {
     /// x starts so many elements past an address aligned to 16 bytes.
     pub x_shift: usize,
     pub seed: u64,
-    /// The width comes from a latch, which holds `precision`.
+    /// The width comes from a latch, which holds `width`.
     pub routed: bool,
 }
 
@@ -105,7 +105,7 @@ impl Default for Gemm {
             m: 1,
             n: 100,
             k: 100,
-            precision: Precision::A8,
+            width: Width::A8,
             grouping: Grouping::G64,
             symmetric: true,
             scale_type: ScaleType::Bf16,
@@ -123,10 +123,10 @@ impl Default for Gemm {
 }
 
 /// A kind of values for which a width has an expected result: what BF16 does beyond finite numbers is IEEE's, and has no bound.
-pub fn with_a_bound(kind: Kind, precision: Precision) -> Kind {
+pub fn with_a_bound(kind: Kind, width: Width) -> Kind {
     match kind {
         Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
-            if precision == Precision::Bf16 =>
+            if width == Width::Bf16 =>
         {
             Kind::Normal
         }
@@ -149,7 +149,7 @@ impl Gemm {
         let mut plain =
             PlainWeight::random(rng, shape, self.grouping, self.scale_type, self.symmetric);
         let mut x = self.kind.fill(rng, self.m * (self.k + self.gaps.0));
-        if self.precision == Precision::Bf16 && self.kind == Kind::Zeros {
+        if self.width == Width::Bf16 && self.kind == Kind::Zeros {
             // BF16 is compared exactly where all sums are small integers: those, in place of zeros.
             plain.scales = Scales::F32(vec![0.5; self.n * self.grouping.groups(self.k)]);
             x.iter_mut()
@@ -174,12 +174,12 @@ impl Gemm {
     /// The fields that every call of this GEMM has.
     pub fn arguments(&self, function: &'static str) -> Case {
         let case = if self.routed {
-            let latched = 41 << 32 | u64::from(self.precision.bits());
+            let latched = 41 << 32 | u64::from(self.width.bits());
             Case::new(function)
                 .arg("width", LATCHED)
                 .input("latch", &[latched, 42], 16)
         } else {
-            Case::new(function).arg("width", self.precision.bits())
+            Case::new(function).arg("width", self.width.bits())
         };
         case.set("seed", (self.seed >> 2) as i64)
             .arg("m", self.m)
@@ -257,7 +257,7 @@ impl Gemm {
     fn scale_code(&self) -> u32 {
         match self.scale_type {
             // Integer-valued BF16 cases have f32 scales.
-            _ if self.precision == Precision::Bf16 && self.kind == Kind::Zeros => 0,
+            _ if self.width == Width::Bf16 && self.kind == Kind::Zeros => 0,
             ScaleType::F32 => 0,
             ScaleType::F16 => 1,
             ScaleType::Bf16 => 2,
@@ -274,7 +274,7 @@ impl Gemm {
             .buffer("x", x, 16, 2 * self.x_shift, false)
             .output("packed", &vec![0xA5u8; bytes as usize], 128);
         let packed = expect_ok(runner.run(&case)?)?.outputs["packed"].clone();
-        if self.precision == Precision::Bf16 && packed.iter().any(|&byte| byte != 0xA5) {
+        if self.width == Width::Bf16 && packed.iter().any(|&byte| byte != 0xA5) {
             return Err("a step of 16 bits was packed".into());
         }
         Ok(packed)
@@ -288,8 +288,8 @@ impl Gemm {
             .map_err(|e| format!("{self:?}: {e}"))?;
         let x = MatRef::with_stride(&input.x, self.m, self.k, self.k + self.gaps.0).unwrap();
         let bias = input.bias.as_deref();
-        let expected = mirror(x, &input.weight, self.precision, bias).unwrap();
-        if self.precision != Precision::Bf16 || self.kind == Kind::Zeros {
+        let expected = reference::gemm(x, &input.weight, self.width, bias).unwrap();
+        if self.width != Width::Bf16 || self.kind == Kind::Zeros {
             let at = (0..got.len()).find(|&at| got[at].to_bits() != expected[at].to_bits());
             return match at {
                 None => Ok(()),

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
-use w4ax::{Grouping, MatRef, PackedWeight, Precision, ScaleType, Scales};
+use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
 
 /// A seeded source of numbers.
 pub fn rng(seed: u64) -> ChaCha8Rng {
@@ -179,7 +179,7 @@ pub fn bits(y: &[bf16]) -> Vec<u16> {
     y.iter().map(|v| v.to_bits()).collect()
 }
 
-pub const WIDTHS: [Precision; 4] = Precision::ALL;
+pub const WIDTHS: [Width; 4] = Width::ALL;
 
 /// A configuration whose bands fast and steady motion reaches, and slow and twisting motion leaves.
 pub fn dispatch_config() -> DispatchConfig {

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::super::status::{Failure, Result, Status};
 use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
 use crate::capi::weight::WeightInfo;
-use crate::{Grouping, KOrder, PackedWeight, Precision};
+use crate::{Grouping, KOrder, PackedWeight, Width};
 
 /// None is ever made.
 pub enum Device {}
@@ -39,7 +39,7 @@ pub fn tiles(_family: u32) -> Result<u32> {
     absent()
 }
 
-pub fn packed_bytes(_: (usize, usize), _: Precision, _: Grouping, _family: u32) -> Result<usize> {
+pub fn packed_bytes(_: (usize, usize), _: Width, _: Grouping, _family: u32) -> Result<usize> {
     absent()
 }
 
@@ -57,7 +57,7 @@ impl Device {
         match *self {}
     }
 
-    pub fn mma(&self, _: Precision, _family: u32) -> Result<u32> {
+    pub fn mma(&self, _: Width, _family: u32) -> Result<u32> {
         match *self {}
     }
 

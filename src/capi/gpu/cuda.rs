@@ -10,10 +10,10 @@ use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
 use crate::capi::types;
 use crate::capi::weight::WeightInfo;
 use crate::cuda::{
-    self, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm, GemmOptions, Gpu,
-    Mma, Mode, PackedActivations, PackedLayout, Packing, Plan, Unavailable, Workspace,
+    self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm,
+    GemmOptions, Gpu, Mma, Mode, OperandLayout, Plan, QuantizedActivations, Unavailable, Workspace,
 };
-use crate::{Grouping, KOrder, PackedWeight, Precision};
+use crate::{Grouping, KOrder, PackedWeight, Width};
 
 pub struct Device {
     gpu: Gpu,
@@ -155,7 +155,7 @@ impl From<&Problem> for cuda::Problem {
             m: problem.m,
             n: problem.n,
             k: problem.k,
-            precision: problem.choice.width,
+            width: problem.choice.width,
             latched: false,
             grouping: problem.grouping,
             packed: problem.choice.packed(),
@@ -178,20 +178,22 @@ pub fn tiles(family: u32) -> Result<u32> {
 }
 
 /// How packed activations lie for a family, or for `W4AX_FAMILY_AUTO`.
-fn layout(code: u32) -> Result<PackedLayout> {
-    let layout = family(code).map_or(Some(PackedLayout::Fragments), Family::packed_layout);
+fn layout(code: u32) -> Result<OperandLayout> {
+    let layout = family(code).map_or(Some(OperandLayout::Fragments), Family::packed_layout);
     let text = "no GEMM of W4AX_FAMILY_PLAIN reads packed activations";
     layout.ok_or_else(|| Failure::new(Status::OutOfRange, text))
 }
 
 pub fn packed_bytes(
     (m, k): (usize, usize),
-    width: Precision,
+    width: Width,
     grouping: Grouping,
     family: u32,
 ) -> Result<usize> {
     let layout = layout(family)?;
-    Ok(PackedActivations::bytes_for(m, k, width, grouping, layout)?)
+    Ok(QuantizedActivations::bytes_for(
+        m, k, width, grouping, layout,
+    )?)
 }
 
 impl Device {
@@ -223,7 +225,7 @@ impl Device {
         }
     }
 
-    pub fn mma(&self, width: Precision, family: u32) -> Result<u32> {
+    pub fn mma(&self, width: Width, family: u32) -> Result<u32> {
         Ok(mma_code(self.gpu.mma(width, real_family(family)?)?))
     }
 
@@ -286,7 +288,7 @@ impl Device {
             let (shape, width, layout) = ((m, k), choice.width, layout(choice.family)?);
             // SAFETY: passed on.
             packed = unsafe {
-                PackedActivations::from_raw_filled(
+                QuantizedActivations::from_raw_filled(
                     device, address, memory.len, shape, width, grouping, layout,
                 )?
             };
@@ -310,8 +312,8 @@ impl Device {
         unsafe {
             let x = DeviceMatRef::from_raw(device, pack.x as _, pack.m, pack.k, pack.x_stride);
             let address = pack.packed.address as sys::CUdeviceptr;
-            let mut packed = PackedActivations::from_raw(device, address, pack.packed.len);
-            let packing = Packing {
+            let mut packed = QuantizedActivations::from_raw(device, address, pack.packed.len);
+            let packing = ActivationLayout {
                 grouping: pack.grouping,
                 layout: layout(pack.family)?,
                 pdl: pack.pdl,

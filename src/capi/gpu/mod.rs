@@ -25,7 +25,7 @@ pub use weight::*;
 use super::raw;
 use super::status::{Failure, Result, Status};
 use super::types;
-use crate::{Grouping, Precision};
+use crate::{Grouping, Width};
 
 /// `W4AX_GPU_MAX_EXTENT`.
 pub const MAX_EXTENT: usize = 8_388_608;
@@ -39,7 +39,7 @@ pub const ALIGNMENT: usize = 128;
 /// Which kernel is asked for, in values that the header has.
 #[derive(Clone, Copy)]
 struct Choice {
-    width: Precision,
+    width: Width,
     family: u32,
     mode: u32,
     tile: u32,
@@ -95,7 +95,7 @@ struct Pack {
     packed: Bytes,
     m: usize,
     k: usize,
-    width: Precision,
+    width: Width,
     grouping: Grouping,
     family: u32,
     pdl: bool,

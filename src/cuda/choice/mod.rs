@@ -4,15 +4,15 @@ mod table;
 
 use super::ffi;
 use super::options::{Family, GemmOptions, Mode, group_code, mode_code};
-use crate::{Grouping, Precision};
+use crate::{Grouping, Width};
 use std::sync::Arc;
 use table::{Case, Row};
 
-pub use table::Choices;
+pub use table::KernelTable;
 
 /// What the table goes by of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Chip {
+pub struct DeviceProps {
     /// Its compute capability: (8, 0) is sm_80.
     pub capability: (u32, u32),
     /// Whether it runs the kernels of [`Family::Wgmma`].
@@ -21,7 +21,7 @@ pub struct Chip {
     pub multiprocessors: u32,
 }
 
-impl Chip {
+impl DeviceProps {
     /// An A100, which a plan without a device is made for.
     pub const A100: Self = Self {
         capability: (8, 0),
@@ -32,17 +32,17 @@ impl Chip {
 
 /// A table for one device.
 #[derive(Clone, Debug)]
-pub(super) struct ChipChoices {
+pub(super) struct DeviceKernelTable {
     with_wgmma: Arc<Vec<Case>>,
     without: Arc<Vec<Case>>,
 }
 
-impl ChipChoices {
+impl DeviceKernelTable {
     /// Fills in the family, mode and tile that `asked` leaves open. What no row speaks of stays open: the kernels' library then
     /// takes its first variant with room for the tokens.
     pub(super) fn fill(&self, asked: &GemmOptions, args: &mut ffi::w4axk_gemm_args) {
         let latched = args.width == ffi::W4AXK_LATCHED;
-        let bf16 = args.width == Precision::Bf16.bits();
+        let bf16 = args.width == Width::Bf16.bits();
         let m = args.m as usize;
         // A tile's number means nothing without its family: wgmma's is named with it.
         let wgmma = match asked.family {
@@ -79,11 +79,11 @@ impl ChipChoices {
 
 /// Of the nearest shape the row for M, or the nearest to it, that can run.
 fn find(cases: &[Case], args: &ffi::w4axk_gemm_args, runs: impl Fn(&Row) -> bool) -> Option<Row> {
-    let precision = match args.width {
-        2 | 4 => Precision::A4,
-        16 => Precision::Bf16,
+    let width = match args.width {
+        2 | 4 => Width::A4,
+        16 => Width::Bf16,
         // A latched width: what runs most often, or must be read for.
-        _ => Precision::A8,
+        _ => Width::A8,
     };
     let grouping = Grouping::ALL
         .into_iter()
@@ -91,7 +91,7 @@ fn find(cases: &[Case], args: &ffi::w4axk_gemm_args, runs: impl Fn(&Row) -> bool
     let of = |grouping: Grouping| {
         cases
             .iter()
-            .find(|c| (c.precision, c.grouping) == (precision, grouping))
+            .find(|c| (c.width, c.grouping) == (width, grouping))
     };
     let groups = || of(Grouping::G128).filter(|_| grouping != Grouping::PerChannel);
     let case = of(grouping).or_else(groups)?;
@@ -147,8 +147,8 @@ sm_90a,132,bf16,g128,4096,4096,4096,wgmma,fused,1,.5
 sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
 ";
 
-    const A100: Chip = Chip::A100;
-    const H100: Chip = Chip {
+    const A100: DeviceProps = DeviceProps::A100;
+    const H100: DeviceProps = DeviceProps {
         capability: (9, 0),
         wgmma: true,
         multiprocessors: 132,
@@ -170,13 +170,17 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
     }
 
     /// Family, mode and tile as the C side gets them.
-    fn filled(chip: Chip, asked: GemmOptions, mut args: ffi::w4axk_gemm_args) -> (u32, u32, u32) {
+    fn filled(
+        chip: DeviceProps,
+        asked: GemmOptions,
+        mut args: ffi::w4axk_gemm_args,
+    ) -> (u32, u32, u32) {
         args.family = asked.family.map_or(ffi::W4AXK_AUTO, Family::code);
         args.tile = asked.tile.unwrap_or(0);
         if args.mode == ffi::W4AXK_MODE_AUTO {
             args.mode = mode_code(false, asked.fused == Some(true));
         }
-        let table = Choices::parse("table", TABLE).expect("a good table");
+        let table = KernelTable::parse("table", TABLE).expect("a good table");
         table.of(&chip).fill(&asked, &mut args);
         (args.family, args.mode, args.tile)
     }
@@ -207,17 +211,17 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
             assert_eq!(filled(A100, none, args(m, n)), expected, "M {m} N {n}");
         }
         // Another chip of the same architecture, an older and a newer architecture than any of the table.
-        let small = Chip {
+        let small = DeviceProps {
             multiprocessors: 14,
             ..A100
         };
         assert_eq!(filled(small, none, args(1, 4096)), (PREFILL, AUTO, 2));
-        let ada = Chip {
+        let ada = DeviceProps {
             capability: (8, 9),
             ..A100
         };
         assert_eq!(filled(ada, none, args(1, 4096)), (DECODE, FUSED, 1));
-        let blackwell = Chip {
+        let blackwell = DeviceProps {
             capability: (12, 0),
             ..A100
         };
@@ -299,7 +303,7 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
         assert_eq!(filled(H100, none, args(17, 4096)), (WGMMA, AUTO, 2));
         assert_eq!(
             filled(
-                Chip {
+                DeviceProps {
                     wgmma: false,
                     ..H100
                 },

@@ -1,8 +1,8 @@
 //! The table and its file.
 
-use super::{Chip, ChipChoices};
+use super::{DeviceKernelTable, DeviceProps};
 use crate::cuda::options::{Family, Mode};
-use crate::{Error, Grouping, Precision, Result};
+use crate::{Error, Grouping, Result, Width};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +26,7 @@ pub(super) struct Shape {
 /// The shapes of one width and grouping.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    pub(super) precision: Precision,
+    pub(super) width: Width,
     pub(super) grouping: Grouping,
     pub(super) shapes: Vec<Shape>,
 }
@@ -45,17 +45,17 @@ struct Part {
 /// Crossovers between kernel families, fused and packed activations, and tile variants, by architecture, width, grouping, shape
 /// and number of tokens.
 ///
-/// [`Choices::built_in`] is what the library comes with. `cargo bench --features cuda --bench cuda -- --choices FILE` makes a
-/// table; [`Choices::read`] and [`Gpu::with_choices`](crate::cuda::Gpu::with_choices) put it to use, and
+/// [`KernelTable::built_in`] is what the library comes with. `cargo bench --features cuda --bench cuda -- --choices FILE` makes a
+/// table; [`KernelTable::read`] and [`Gpu::with_choices`](crate::cuda::Gpu::with_choices) put it to use, and
 /// [`GemmOptions`](crate::cuda::GemmOptions) overrides it call by call.
 ///
 /// ```
-/// use w4ax::cuda::Choices;
+/// use w4ax::cuda::KernelTable;
 /// # fn main() -> w4ax::Result<()> {
 /// let table = "arch,sms,width,groups,n,k,to_m,family,mode,tile\n\
 ///              sm_87,16,a8,g128,4096,4096,16,decode,packed,3\n\
 ///              sm_87,16,a8,g128,4096,4096,4096,prefill,packed,2\n";
-/// let choices = Choices::parse("for my robot", table)?;
+/// let choices = KernelTable::parse("for my robot", table)?;
 /// // let gpu = Gpu::new(0)?.with_choices(&choices);
 /// # let _ = choices;
 /// # Ok(())
@@ -81,7 +81,7 @@ struct Part {
 /// multiprocessors; in them the nearest shape, N counting twice; in that the first row with `to_m` of at least M. A row that
 /// cannot run as it is asked for (another family was named, x is not aligned as wgmma needs it) makes way for the nearest that can.
 #[derive(Clone, Debug)]
-pub struct Choices {
+pub struct KernelTable {
     parts: Vec<Part>,
 }
 
@@ -112,7 +112,7 @@ fn named<T: Copy + std::fmt::Display>(
 
 impl Line {
     /// Its place in a table, and its row.
-    fn read(&self) -> std::result::Result<(u32, bool, Precision, Grouping, Row), String> {
+    fn read(&self) -> std::result::Result<(u32, bool, Width, Grouping, Row), String> {
         let number = self.arch.strip_prefix("sm_").unwrap_or_default();
         let wgmma = number.ends_with('a');
         let arch = (number.trim_end_matches('a').parse())
@@ -149,17 +149,17 @@ impl Line {
         Ok((
             arch,
             wgmma,
-            named("width", &Precision::ALL, &self.width)?,
+            named("width", &Width::ALL, &self.width)?,
             named("grouping", &Grouping::ALL, &self.groups)?,
             row,
         ))
     }
 }
 
-impl Choices {
+impl KernelTable {
     /// The table that the library comes with, `src/cuda/choice/choices.csv`.
     pub fn built_in() -> &'static Self {
-        static TABLE: OnceLock<Choices> = OnceLock::new();
+        static TABLE: OnceLock<KernelTable> = OnceLock::new();
         TABLE.get_or_init(|| {
             Self::parse("choices.csv", include_str!("choices.csv")).expect("tested: it can be read")
         })
@@ -197,7 +197,7 @@ impl Choices {
             let line: Line = record
                 .deserialize(Some(&headers))
                 .map_err(|e| wrong(at, e.to_string()))?;
-            let (arch, wgmma, precision, grouping, row) =
+            let (arch, wgmma, width, grouping, row) =
                 line.read().map_err(|reason| wrong(at, reason))?;
             let part = find_or_push(
                 &mut parts,
@@ -211,9 +211,9 @@ impl Choices {
             );
             let case = find_or_push(
                 Arc::make_mut(&mut part.cases),
-                |c| (c.precision, c.grouping) == (precision, grouping),
+                |c| (c.width, c.grouping) == (width, grouping),
                 || Case {
-                    precision,
+                    width,
                     grouping,
                     shapes: Vec::new(),
                 },
@@ -245,7 +245,7 @@ impl Choices {
     }
 
     /// What of it counts for a device.
-    pub(in crate::cuda) fn of(&self, chip: &Chip) -> ChipChoices {
+    pub(in crate::cuda) fn of(&self, chip: &DeviceProps) -> DeviceKernelTable {
         let number = chip.capability.0 * 10 + chip.capability.1;
         let part = |wgmma: bool| {
             let nearest = |p: &&Part| {
@@ -264,7 +264,7 @@ impl Choices {
                 .min_by_key(nearest)
                 .map_or_else(Arc::default, |p| Arc::clone(&p.cases))
         };
-        ChipChoices {
+        DeviceKernelTable {
             with_wgmma: if chip.wgmma {
                 part(true)
             } else {
@@ -323,7 +323,7 @@ mod tests {
                 "invalid digit",
             ),
         ] {
-            let error = Choices::parse("t.csv", &format!("{header}{good}{line}\n"))
+            let error = KernelTable::parse("t.csv", &format!("{header}{good}{line}\n"))
                 .expect_err(line)
                 .to_string();
             assert!(
@@ -331,13 +331,13 @@ mod tests {
                 "{error}"
             );
         }
-        assert!(Choices::parse("t.csv", header).is_err());
+        assert!(KernelTable::parse("t.csv", header).is_err());
     }
 
     #[test]
     fn the_built_in_table_is_whole() {
-        let table = Choices::built_in();
-        let h100 = table.of(&Chip {
+        let table = KernelTable::built_in();
+        let h100 = table.of(&DeviceProps {
             capability: (9, 0),
             wgmma: true,
             multiprocessors: 132,
@@ -345,7 +345,7 @@ mod tests {
         for (cases, families) in [
             (&h100.with_wgmma, true),
             (&h100.without, false),
-            (&table.of(&Chip::A100).without, false),
+            (&table.of(&DeviceProps::A100).without, false),
         ] {
             assert_eq!(cases.len(), 12, "three widths, four groupings");
             for shape in cases.iter().flat_map(|case| &case.shapes) {

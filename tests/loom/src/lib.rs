@@ -5,8 +5,8 @@
 mod error;
 #[path = "../../../src/flag.rs"]
 mod flag;
-#[path = "../../../src/precision.rs"]
-mod precision;
+#[path = "../../../src/width.rs"]
+mod width;
 
 // Of the steps: without the pipeline, whose dispatcher is one thread's.
 #[path = "../../../src/step/latch.rs"]
@@ -17,5 +17,5 @@ mod words;
 pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
 pub use latch::HostLatch;
-pub use precision::Precision;
+pub use width::Width;
 pub use words::{Executed, Outcome, StepFlag};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
-use w4ax_loom::{HostLatch, Outcome, Precision, StepFlag};
+use w4ax_loom::{HostLatch, Outcome, Width, StepFlag};
 
 #[derive(Default)]
 struct Shared {
@@ -29,21 +29,21 @@ fn a_step_that_sees_its_word_sees_what_came_before() {
         let host = {
             let shared = shared.clone();
             thread::spawn(move || {
-                for (step, width) in [(0, Precision::A4), (1, Precision::A8)] {
+                for (step, width) in [(0, Width::A4), (1, Width::A8)] {
                     shared.asked.store(step + 1, Ordering::Relaxed);
-                    shared.words.asked().store(step, width);
+                    shared.words.requested().store(step, width);
                 }
             })
         };
         let mut latch = HostLatch::new(0);
-        for (step, width) in [(0, Precision::A4), (1, Precision::A8)] {
+        for (step, width) in [(0, Width::A4), (1, Width::A8)] {
             let ran = latch.latch(&shared.words, Duration::ZERO);
             assert_eq!(ran.sequence, step);
-            if ran.outcome == Outcome::AsAsked {
+            if ran.outcome == Outcome::OnTime {
                 assert_eq!(ran.width, width);
                 assert!(shared.asked.load(Ordering::Relaxed) > step);
             } else {
-                assert_eq!(ran.width, Precision::Bf16);
+                assert_eq!(ran.width, Width::Bf16);
             }
         }
         host.join().unwrap();
@@ -55,7 +55,7 @@ fn a_step_that_sees_its_word_sees_what_came_before() {
 fn a_host_that_sees_the_answer_sees_the_results_before_it() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
-        shared.words.asked().store(0, Precision::A2);
+        shared.words.requested().store(0, Width::A2);
         let steps = {
             let shared = shared.clone();
             thread::spawn(move || {
@@ -70,9 +70,9 @@ fn a_host_that_sees_the_answer_sees_the_results_before_it() {
             let ran = shared.ran.load(Ordering::Relaxed);
             assert!(ran >= executed.sequence);
             let expected = if executed.sequence == 0 {
-                (Precision::A2, Outcome::AsAsked)
+                (Width::A2, Outcome::OnTime)
             } else {
-                (Precision::Bf16, Outcome::Earlier)
+                (Width::Bf16, Outcome::Stale)
             };
             assert_eq!((executed.width, executed.outcome), expected);
         }

@@ -7,15 +7,15 @@ use crate::Error;
 /// Ordered by width: `A2 < A4 < A8 < Bf16`.
 ///
 /// ```
-/// use w4ax::Precision;
-/// assert_eq!(Precision::try_from(4)?, Precision::A4);
-/// assert_eq!(Precision::try_from(3).unwrap_err().to_string(), "3 is no activation width: the widths are 2, 4, 8 and 16 bits");
-/// assert_eq!(Precision::Bf16.bits(), 16);
+/// use w4ax::Width;
+/// assert_eq!(Width::try_from(4)?, Width::A4);
+/// assert_eq!(Width::try_from(3).unwrap_err().to_string(), "3 is no activation width: the widths are 2, 4, 8 and 16 bits");
+/// assert_eq!(Width::Bf16.bits(), 16);
 /// # Ok::<(), w4ax::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Precision {
+pub enum Width {
     /// 2-bit activations. Stored in 2 bits, computed as 4-bit ones: it saves bytes, not operations.
     A2 = 2,
     /// 4-bit activations.
@@ -26,9 +26,9 @@ pub enum Precision {
     Bf16 = 16,
 }
 
-impl Precision {
+impl Width {
     /// All four, narrowest first.
-    pub const ALL: [Precision; 4] = [Self::A2, Self::A4, Self::A8, Self::Bf16];
+    pub const ALL: [Width; 4] = [Self::A2, Self::A4, Self::A8, Self::Bf16];
 
     /// The width in bits: 2, 4, 8 or 16.
     pub const fn bits(self) -> u32 {
@@ -45,7 +45,7 @@ impl Precision {
         }
     }
 
-    /// The position in [`Precision::ALL`].
+    /// The position in [`Width::ALL`].
     pub const fn index(self) -> usize {
         match self {
             Self::A2 => 0,
@@ -56,29 +56,29 @@ impl Precision {
     }
 }
 
-impl TryFrom<u32> for Precision {
+impl TryFrom<u32> for Width {
     type Error = Error;
 
     /// # Errors
-    /// [`Error::Width`] for anything but 2, 4, 8 and 16.
+    /// [`Error::UnsupportedWidth`] for anything but 2, 4, 8 and 16.
     fn try_from(bits: u32) -> Result<Self, Error> {
         match bits {
             2 => Ok(Self::A2),
             4 => Ok(Self::A4),
             8 => Ok(Self::A8),
             16 => Ok(Self::Bf16),
-            _ => Err(Error::Width(bits)),
+            _ => Err(Error::UnsupportedWidth(bits)),
         }
     }
 }
 
-impl From<Precision> for u32 {
-    fn from(p: Precision) -> u32 {
+impl From<Width> for u32 {
+    fn from(p: Width) -> u32 {
         p.bits()
     }
 }
 
-impl std::fmt::Display for Precision {
+impl std::fmt::Display for Width {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::A2 => "a2",
@@ -89,7 +89,7 @@ impl std::fmt::Display for Precision {
     }
 }
 
-impl std::str::FromStr for Precision {
+impl std::str::FromStr for Width {
     type Err = Error;
 
     /// The name that [`Display`](std::fmt::Display) writes.
@@ -97,7 +97,7 @@ impl std::str::FromStr for Precision {
     /// # Errors
     /// [`Error::Range`] for another text.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let named = |precision: &Precision| precision.to_string() == text;
+        let named = |width: &Width| width.to_string() == text;
         (Self::ALL.into_iter().find(named)).ok_or_else(|| Error::Range {
             what: "activation width",
             value: format!("`{text}`"),
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn only_the_four_widths_convert() {
         for bits in 0..=1000 {
-            match Precision::try_from(bits) {
+            match Width::try_from(bits) {
                 Ok(p) => assert_eq!(u32::from(p), bits),
                 Err(e) => {
                     assert!(![2, 4, 8, 16].contains(&bits));
@@ -121,18 +121,15 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Precision::ALL.map(Precision::index), [0, 1, 2, 3]);
+        assert_eq!(Width::ALL.map(Width::index), [0, 1, 2, 3]);
     }
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for precision in Precision::ALL {
-            assert_eq!(
-                precision.to_string().parse::<Precision>().unwrap(),
-                precision
-            );
+        for width in Width::ALL {
+            assert_eq!(width.to_string().parse::<Width>().unwrap(), width);
         }
-        let error = "fp8".parse::<Precision>().unwrap_err().to_string();
+        let error = "fp8".parse::<Width>().unwrap_err().to_string();
         assert!(error.contains("`fp8`") && error.contains("bf16"), "{error}");
     }
 }

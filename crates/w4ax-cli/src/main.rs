@@ -1,0 +1,2 @@
+//! The command line of w4ax.
+fn main() {}
