@@ -1,4 +1,4 @@
-// The C ABI of w4ax_kernels.h: checks, plans, launches. What is best for a shape is the host's to say (src/cuda/choice/choices.csv): what it
+// The C ABI of w4ax_kernels.h: checks, plans, launches. What is best for a shape is the host's to say (src/cuda/gemm/table/choices.csv): what it
 // leaves open is decided by what fits.
 #include "entry.cuh"
 #include "layout.cuh"

@@ -1,4 +1,4 @@
-//! `src/cuda/bindings.rs` is what bindgen makes of the headers of `kernels/`. It is checked in, so that who builds the crate
+//! `src/cuda/sys/bindings.rs` is what bindgen makes of the headers of `kernels/`. It is checked in, so that who builds the crate
 //! needs no libclang; this test makes it anew and compares. `W4AX_BLESS=1` writes it.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ const HEADERS: [&str; 3] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_order.h"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/w4ax_skip.h"),
 ];
-const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/bindings.rs");
+const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/sys/bindings.rs");
 
 #[test]
 fn bindings_are_those_of_the_headers() {
@@ -24,7 +24,7 @@ fn bindings_are_those_of_the_headers() {
         .position(|(fresh, kept)| fresh != kept);
     assert!(
         kept == fresh,
-        "src/cuda/bindings.rs is not what bindgen makes of the headers of kernels/, from line {} on: \
+        "src/cuda/sys/bindings.rs is not what bindgen makes of the headers of kernels/, from line {} on: \
          W4AX_BLESS=1 cargo test --features cuda --test bindings writes it anew",
         changed.unwrap_or_else(|| fresh.lines().count().min(kept.lines().count())) + 1
     );

@@ -1,4 +1,4 @@
-//! The library's table of crossovers (src/cuda/choice/choices.csv), as the model predicts it: nothing of it is measured.
+//! The library's table of crossovers (src/cuda/gemm/table/choices.csv), as the model predicts it: nothing of it is measured.
 
 use crate::machine::Machine;
 use crate::model::DeviceProps;

@@ -1,9 +1,10 @@
 //! The handle of a device.
 
-use super::choice::{DeviceKernelTable, DeviceProps, KernelTable};
-use super::options::Mma;
-use super::status::{self, Unavailable, Version};
-use super::{DeviceWeight, Family, QuantizedActivations, Workspace, ffi};
+use super::gemm::table::{DeviceKernelTable, DeviceProps, KernelTable};
+use super::gemm::{Family, Mma, QuantizedActivations};
+use super::memory::Workspace;
+use super::sys::status::{self, Unavailable, Version};
+use super::{DeviceWeight, sys};
 use crate::{Error, PackedWeight, Result, Width};
 use cudarc::driver::sys::CUdevice_attribute_enum;
 use cudarc::driver::{CudaContext, CudaStream};
@@ -99,10 +100,10 @@ impl Gpu {
             return Err(Unavailable::DeviceTooOld { name, capability }.of_device(ordinal));
         }
         // SAFETY: a number; the library takes any.
-        match unsafe { ffi::w4axk_preload(ordinal as i32) } {
-            ffi::W4AXK_OK => {}
-            ffi::W4AXK_NO_KERNEL_IMAGE => {
-                let built_for = ffi::BUILT_FOR;
+        match unsafe { sys::w4axk_preload(ordinal as i32) } {
+            sys::W4AXK_OK => {}
+            sys::W4AXK_NO_KERNEL_IMAGE => {
+                let built_for = sys::BUILT_FOR;
                 let problem = Unavailable::NoKernelImage {
                     name,
                     capability,
@@ -139,7 +140,7 @@ impl Gpu {
         }
     }
 
-    pub(super) fn choices(&self) -> &DeviceKernelTable {
+    pub(crate) fn choices(&self) -> &DeviceKernelTable {
         &self.choices
     }
 
@@ -194,21 +195,21 @@ impl Gpu {
     /// [`Error::Cuda`] if the library cannot say.
     pub fn kernels(&self) -> Result<Vec<Kernel>> {
         // SAFETY: a constant of the library.
-        let count = unsafe { ffi::w4axk_kernel_count() };
+        let count = unsafe { sys::w4axk_kernel_count() };
         (0..count).map(|index| self.kernel(index)).collect()
     }
 
     fn kernel(&self, index: u32) -> Result<Kernel> {
-        let mut a = ffi::w4axk_kernel_attributes_t::default();
+        let mut a = sys::w4axk_kernel_attributes_t::default();
         // SAFETY: it fills one structure.
-        let status = unsafe { ffi::w4axk_kernel_attributes(self.number(), index, &mut a) };
+        let status = unsafe { sys::w4axk_kernel_attributes(self.number(), index, &mut a) };
         status::check("kernel attributes", status)?;
         Ok(Kernel {
             // SAFETY: a static text.
-            name: unsafe { ffi::text(ffi::w4axk_kernel_name(index)) },
+            name: unsafe { sys::text(sys::w4axk_kernel_name(index)) },
             family: Family::of(a.family),
             width: match a.width {
-                ffi::W4AXK_LATCHED => KernelWidth::Latched,
+                sys::W4AXK_LATCHED => KernelWidth::Latched,
                 bits => KernelWidth::UpTo(bits.try_into()?),
             },
             mma: Mma::of(a.mma)?,
@@ -258,7 +259,7 @@ impl Gpu {
         QuantizedActivations::new(stream, max_m, max_k)
     }
 
-    pub(super) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
+    pub(crate) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
         if **stream.context() == **self.context() {
             return Ok(());
         }
@@ -276,7 +277,7 @@ impl Gpu {
     }
 
     /// The ordinal as the C side takes it.
-    pub(super) fn number(&self) -> i32 {
+    pub(crate) fn number(&self) -> i32 {
         self.ordinal() as i32
     }
 }
@@ -284,7 +285,7 @@ impl Gpu {
 fn loaded_mma(device: i32, width: Width, family: Family) -> Result<Mma> {
     let mut mma = 0;
     // SAFETY: it writes one number.
-    let status = unsafe { ffi::w4axk_mma_of(device, width.bits(), family.code(), &mut mma) };
+    let status = unsafe { sys::w4axk_mma_of(device, width.bits(), family.code(), &mut mma) };
     status::check("mma", status)?;
     Mma::of(mma)
 }

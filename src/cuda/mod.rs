@@ -106,49 +106,32 @@
 //! ([`DeviceMatRef::from_raw`]). What a graph has captured must outlive it:
 //! what makes one is `unsafe` ([`RoutedGraph::capture`], [`SkipGraph::capture`], [`CudaStep`]).
 
-#[rustfmt::skip]
-#[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]
-#[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
-mod bindings;
-mod built;
-mod choice;
-mod engine;
-mod ffi;
-mod flag;
 mod gemm;
 mod gpu;
-mod graph;
-mod latch;
-mod matrix;
-mod options;
-mod order;
-mod packed;
-mod pinned;
+mod memory;
 mod skip;
-mod skip_words;
-mod status;
+mod step;
+mod sys;
 mod weight;
-mod workspace;
 
-pub use built::{BuildInfo, build_info, kernel_names};
-pub use choice::{DeviceProps, KernelTable};
 /// The version of cudarc that this module takes and gives.
 pub use cudarc;
-pub use engine::{CudaEngine, CudaStep, Routed, Routing};
-pub use flag::MappedFlag;
-pub use gemm::Gemm;
+pub use gemm::{
+    ActivationLayout, DeviceActOrderWeight, DeviceOrder, DeviceProps, Family, Gemm, GemmOptions,
+    KernelTable, Mma, Mode, OperandLayout, Plan, Problem, QuantizedActivations,
+};
 pub use gpu::{Gpu, Kernel, KernelWidth};
-pub use graph::{ConditionalNodes, RoutedGraph};
-pub use latch::{Latch, LatchOptions, WidthSource};
-pub use matrix::{DeviceMatMut, DeviceMatRef};
-pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
-pub use order::{DeviceActOrderWeight, DeviceOrder};
-pub use packed::{ActivationLayout, OperandLayout, QuantizedActivations};
-pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipWords};
-pub use skip_words::SkipRun;
-pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
+pub use memory::{DeviceMatMut, DeviceMatRef, Workspace};
+pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipRun, SkipWords};
+pub use step::{
+    ConditionalNodes, CudaEngine, CudaStep, Latch, LatchOptions, MappedFlag, Routed, RoutedGraph,
+    Routing, WidthSource,
+};
+pub use sys::{
+    BuildInfo, Unavailable, Version, build_info, device_count, driver_version, kernel_names,
+    runtime_version,
+};
 pub use weight::DeviceWeight;
-pub use workspace::Workspace;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,11 @@
 //! INT4 weights on a device, uploaded once.
 
-use super::options::{extent, group_code, scale_code};
-use super::{ffi, status};
+use super::gemm::options::{extent, group_code, scale_code};
+use super::sys::{self, status};
 use crate::weights::GroupSums;
 use crate::{Error, Grouping, PackedWeight, Result, ScaleType};
-use cudarc::driver::{CudaContext, CudaSlice, DevicePtr, sys};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 use std::sync::Arc;
 
 /// Where a part of the allocation begins: what the kernels read in one go never straddles this.
@@ -29,11 +30,11 @@ pub struct DeviceWeight {
 /// Offsets of the parts in the allocation, then addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Addresses {
-    tiles: sys::CUdeviceptr,
-    scales: sys::CUdeviceptr,
+    tiles: CUdeviceptr,
+    scales: CUdeviceptr,
     /// 0 when symmetric.
-    zeros: sys::CUdeviceptr,
-    sums: sys::CUdeviceptr,
+    zeros: CUdeviceptr,
+    sums: CUdeviceptr,
 }
 
 /// The parts of a weight in one run of bytes, each at a multiple of [`ALIGNMENT`], and their offsets.
@@ -41,7 +42,7 @@ fn gather(w: &PackedWeight) -> (Vec<u8>, Addresses) {
     let mut bytes = Vec::with_capacity(w.packed_bytes() * 17 / 16 + 4 * ALIGNMENT);
     let mut put = |part: &[u8]| {
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        let at = bytes.len() as sys::CUdeviceptr;
+        let at = bytes.len() as CUdeviceptr;
         bytes.extend_from_slice(part);
         at
     };
@@ -58,7 +59,7 @@ fn gather(w: &PackedWeight) -> (Vec<u8>, Addresses) {
 }
 
 impl DeviceWeight {
-    pub(super) fn upload(context: &Arc<CudaContext>, w: &PackedWeight) -> Result<Self> {
+    pub(crate) fn upload(context: &Arc<CudaContext>, w: &PackedWeight) -> Result<Self> {
         extent("N", w.n())?;
         extent("K", w.k())?;
         let (bytes, offsets) = gather(w);
@@ -125,7 +126,7 @@ impl DeviceWeight {
         self.memory.len()
     }
 
-    pub(super) fn check_device(&self, ordinal: usize) -> Result<()> {
+    pub(crate) fn check_device(&self, ordinal: usize) -> Result<()> {
         if self.device() == ordinal {
             return Ok(());
         }
@@ -136,8 +137,8 @@ impl DeviceWeight {
         })
     }
 
-    pub(super) fn as_args(&self) -> ffi::w4axk_weight {
-        ffi::w4axk_weight {
+    pub(crate) fn as_args(&self) -> sys::w4axk_weight {
+        sys::w4axk_weight {
             tiles: self.args.tiles as *const _,
             scales: self.args.scales as *const _,
             zeros: self.args.zeros as *const _,

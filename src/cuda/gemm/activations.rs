@@ -1,22 +1,23 @@
 //! Activations that are quantized once, for several GEMMs: where they lie, and the launch that makes them.
 
-use super::latch::WidthSource;
-use super::matrix::{DeviceMatRef, Place, Target};
 use super::options::{extent, group_code, inputs, stride};
-use super::workspace::Memory;
-use super::{DeviceWeight, Gpu, ffi, status};
+use crate::cuda::memory::{DeviceMatRef, Memory, Place, Target};
+use crate::cuda::step::WidthSource;
+use crate::cuda::sys::{self, status};
+use crate::cuda::{DeviceWeight, Gpu};
 use crate::{Error, Grouping, Result, Width};
-use cudarc::driver::{CudaStream, sys};
+use cudarc::driver::CudaStream;
+use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use half::bf16;
 use std::sync::Arc;
 
 /// How packed activations lie: the same codes, in the order in which a kernel's `mma` takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperandLayout {
-    /// As a warp's B fragments, at 2, 4 or 8 bits a code: [`Family::Decode`](super::Family::Decode) and
-    /// [`Family::Prefill`](super::Family::Prefill).
+    /// As a warp's B fragments, at 2, 4 or 8 bits a code: [`Family::Decode`](crate::cuda::Family::Decode) and
+    /// [`Family::Prefill`](crate::cuda::Family::Prefill).
     Fragments,
-    /// As the core matrices of a warpgroup's B operand, a byte a code: [`Family::Wgmma`](super::Family::Wgmma).
+    /// As the core matrices of a warpgroup's B operand, a byte a code: [`Family::Wgmma`](crate::cuda::Family::Wgmma).
     CoreMatrices,
 }
 
@@ -25,10 +26,10 @@ impl OperandLayout {
     pub const ALL: [Self; 2] = [Self::Fragments, Self::CoreMatrices];
 
     /// A family that reads it, for the C side.
-    pub(super) const fn code(self) -> u32 {
+    pub(crate) const fn code(self) -> u32 {
         match self {
-            Self::Fragments => ffi::W4AXK_AUTO,
-            Self::CoreMatrices => ffi::W4AXK_WGMMA,
+            Self::Fragments => sys::W4AXK_AUTO,
+            Self::CoreMatrices => sys::W4AXK_WGMMA,
         }
     }
 }
@@ -56,9 +57,9 @@ impl std::fmt::Display for OperandLayout {
 pub struct ActivationLayout {
     /// The groups: those of the weights that they will meet.
     pub grouping: Grouping,
-    /// The kernels that will read them: [`Family::packed_layout`](super::Family::packed_layout) of a plan's family.
+    /// The kernels that will read them: [`Family::packed_layout`](crate::cuda::Family::packed_layout) of a plan's family.
     pub layout: OperandLayout,
-    /// As [`GemmOptions::pdl`](super::GemmOptions::pdl).
+    /// As [`GemmOptions::pdl`](crate::cuda::GemmOptions::pdl).
     pub pdl: bool,
 }
 
@@ -75,7 +76,7 @@ impl From<Grouping> for ActivationLayout {
 
 /// Activations in 2, 4 or 8 bits on a device, quantized once and read by any number of GEMMs of the same stream.
 ///
-/// The memory is made by [`super::Gpu::packed_activations`], filled by [`super::Gpu::quantize_pack`] as often as one likes, for
+/// The memory is made by [`crate::cuda::Gpu::packed_activations`], filled by [`crate::cuda::Gpu::quantize_pack`] as often as one likes, for
 /// the kernels of whichever family.
 pub struct QuantizedActivations {
     memory: Memory,
@@ -84,7 +85,7 @@ pub struct QuantizedActivations {
 
 /// What [`QuantizedActivations`] hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Filled {
+pub(crate) struct Filled {
     pub m: usize,
     pub k: usize,
     pub width: FilledWidth,
@@ -94,10 +95,10 @@ pub(super) struct Filled {
 
 /// The width of packed activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FilledWidth {
+pub(crate) enum FilledWidth {
     Fixed(Width),
     /// Whatever the latch of this address said.
-    Latched(*const ffi::w4axk_latch_state),
+    Latched(*const sys::w4axk_latch_state),
 }
 
 // SAFETY: the address is compared, and never followed.
@@ -127,7 +128,7 @@ impl Filled {
 }
 
 impl QuantizedActivations {
-    pub(super) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
+    pub(crate) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
         // 8 bits in the smallest groups take the most.
         let mut most = 0;
         for layout in OperandLayout::ALL {
@@ -162,7 +163,7 @@ impl QuantizedActivations {
         let mut bytes = 0;
         // SAFETY: it writes one number.
         status::check("packed_bytes", unsafe {
-            ffi::w4axk_packed_bytes(
+            sys::w4axk_packed_bytes(
                 m,
                 k,
                 width.bits(),
@@ -174,11 +175,11 @@ impl QuantizedActivations {
         Ok(bytes as usize)
     }
 
-    /// Packed activations in memory that is not cudarc's; empty, for [`super::Gpu::quantize_pack`] to fill.
+    /// Packed activations in memory that is not cudarc's; empty, for [`crate::cuda::Gpu::quantize_pack`] to fill.
     ///
     /// # Safety
-    /// As [`Workspace::from_raw`](super::Workspace::from_raw), for the launches that fill it and those that read it.
-    pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+    /// As [`Workspace::from_raw`](crate::cuda::Workspace::from_raw), for the launches that fill it and those that read it.
+    pub unsafe fn from_raw(device: usize, address: CUdeviceptr, bytes: usize) -> Self {
         Self {
             // SAFETY: the same contract.
             memory: unsafe { Memory::from_raw(device, address, bytes) },
@@ -190,13 +191,13 @@ impl QuantizedActivations {
     /// (After one of others a GEMM reads nothing beyond the memory, and computes with numbers that mean nothing.)
     ///
     /// # Safety
-    /// As [`Workspace::from_raw`](super::Workspace::from_raw), for the launches that read it.
+    /// As [`Workspace::from_raw`](crate::cuda::Workspace::from_raw), for the launches that read it.
     ///
     /// # Errors
     /// As [`QuantizedActivations::bytes_for`]; [`Error::Buffer`] if they take more than `bytes`.
     pub unsafe fn from_raw_filled(
         device: usize,
-        address: sys::CUdeviceptr,
+        address: CUdeviceptr,
         bytes: usize,
         (m, k): (usize, usize),
         width: Width,
@@ -245,11 +246,11 @@ impl QuantizedActivations {
         self.filled.map(|f| f.layout)
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         &self.memory.place
     }
 
-    pub(super) fn filled(&self) -> Result<Filled> {
+    pub(crate) fn filled(&self) -> Result<Filled> {
         self.filled.ok_or_else(|| Error::Shape {
             what: "packed activations",
             expected: "activations that quantize_pack wrote".into(),
@@ -258,7 +259,7 @@ impl QuantizedActivations {
     }
 
     /// Empties it, for the time that it may hold anything.
-    pub(super) fn refill(&mut self, filled: Option<Filled>) {
+    pub(crate) fn refill(&mut self, filled: Option<Filled>) {
         self.filled = filled;
     }
 }
@@ -293,7 +294,7 @@ impl Gpu {
     /// [`Error::Range`] for BF16, an empty x, or core matrices at a latched width, [`Error::Buffer`] if `packed` has too little
     /// room, [`Error::DeviceMismatch`] for something on another device or of another stream, [`Error::Cuda`] if the launch fails.
     ///
-    /// [`Latch`]: super::Latch
+    /// [`Latch`]: crate::cuda::Latch
     pub fn quantize_pack<'w>(
         &self,
         stream: &CudaStream,
@@ -316,7 +317,7 @@ impl Gpu {
     /// As [`Gpu::quantize_pack`].
     pub unsafe fn quantize_pack_on_raw<'w>(
         &self,
-        stream: sys::CUstream,
+        stream: CUstream,
         x: &DeviceMatRef<'_, bf16>,
         width: impl Into<WidthSource<'w>>,
         packing: impl Into<ActivationLayout>,
@@ -368,7 +369,7 @@ impl Gpu {
                 got: packed.bytes(),
             });
         }
-        let args = ffi::w4axk_quantize_args {
+        let args = sys::w4axk_quantize_args {
             x: x.place.address as *const _,
             x_stride: stride("row stride of x", x.stride())?,
             packed: packed.place().address as *mut _,
@@ -379,13 +380,13 @@ impl Gpu {
             latch: width.state(),
             group: group_code(grouping),
             family: layout.code(),
-            flags: if pdl { ffi::W4AXK_FLAG_PDL } else { 0 },
+            flags: if pdl { sys::W4AXK_FLAG_PDL } else { 0 },
             device: self.number(),
             reserved: 0,
         };
         packed.refill(None);
         // SAFETY: as in `launch_gemm`: x and the packed activations are of this device, large enough, and outlive the launch.
-        let status = unsafe { ffi::w4axk_quantize_pack(&args, target.stream.cast()) };
+        let status = unsafe { sys::w4axk_quantize_pack(&args, target.stream.cast()) };
         status::check("quantize_pack", status)?;
         packed.refill(Some(Filled {
             m,

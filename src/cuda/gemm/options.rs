@@ -1,8 +1,8 @@
 //! Which kernel: what can be asked for, and what comes of it.
 
-use super::choice::{DeviceKernelTable, DeviceProps, KernelTable};
-use super::packed::OperandLayout;
-use super::{ffi, status};
+use super::activations::OperandLayout;
+use super::table::{DeviceKernelTable, DeviceProps, KernelTable};
+use crate::cuda::sys::{self, status};
 use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, Result, ScaleType, Width};
 
@@ -15,7 +15,7 @@ pub enum Family {
     Prefill,
     /// Any number of tokens, one thread an output: slow and obvious, the oracle of the others on a device.
     Plain,
-    /// Any number of tokens, on sm_90 with code for sm_90a ([`super::Gpu::has_family`]): TMA copies and warpgroup mma. Activations
+    /// Any number of tokens, on sm_90 with code for sm_90a ([`crate::cuda::Gpu::has_family`]): TMA copies and warpgroup mma. Activations
     /// are quantized by a launch before the GEMM; BF16 ones that stay so must have rows that are aligned to 16 bytes. No kernel
     /// of it is routed.
     Wgmma,
@@ -40,19 +40,19 @@ impl Family {
     /// Its tile variants: 1 to this. 0 in a build without kernels.
     pub fn tiles(self) -> u32 {
         // SAFETY: a pure function of a number.
-        unsafe { ffi::w4axk_tile_count(self.code()) }
+        unsafe { sys::w4axk_tile_count(self.code()) }
     }
 
-    pub(super) const fn code(self) -> u32 {
+    pub(crate) const fn code(self) -> u32 {
         match self {
-            Self::Decode => ffi::W4AXK_DECODE,
-            Self::Prefill => ffi::W4AXK_PREFILL,
-            Self::Plain => ffi::W4AXK_PLAIN,
-            Self::Wgmma => ffi::W4AXK_WGMMA,
+            Self::Decode => sys::W4AXK_DECODE,
+            Self::Prefill => sys::W4AXK_PREFILL,
+            Self::Plain => sys::W4AXK_PLAIN,
+            Self::Wgmma => sys::W4AXK_WGMMA,
         }
     }
 
-    pub(super) fn of(code: u32) -> Option<Self> {
+    pub(crate) fn of(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|family| family.code() == code)
     }
 }
@@ -106,15 +106,15 @@ pub enum Mma {
 }
 
 impl Mma {
-    pub(super) fn of(code: u32) -> Result<Self> {
+    pub(crate) fn of(code: u32) -> Result<Self> {
         match code {
-            ffi::W4AXK_MMA_NONE => Ok(Self::None),
-            ffi::W4AXK_MMA_S4 => Ok(Self::S4),
-            ffi::W4AXK_MMA_S8 => Ok(Self::S8),
-            ffi::W4AXK_MMA_BF16 => Ok(Self::Bf16),
-            ffi::W4AXK_MMA_ROUTED => Ok(Self::Routed),
-            ffi::W4AXK_MMA_WGMMA_S8 => Ok(Self::WgmmaS8),
-            ffi::W4AXK_MMA_WGMMA_BF16 => Ok(Self::WgmmaBf16),
+            sys::W4AXK_MMA_NONE => Ok(Self::None),
+            sys::W4AXK_MMA_S4 => Ok(Self::S4),
+            sys::W4AXK_MMA_S8 => Ok(Self::S8),
+            sys::W4AXK_MMA_BF16 => Ok(Self::Bf16),
+            sys::W4AXK_MMA_ROUTED => Ok(Self::Routed),
+            sys::W4AXK_MMA_WGMMA_S8 => Ok(Self::WgmmaS8),
+            sys::W4AXK_MMA_WGMMA_BF16 => Ok(Self::WgmmaBf16),
             _ => Err(unknown("mma", code)),
         }
     }
@@ -153,14 +153,14 @@ pub struct GemmOptions {
     /// The tile variant, from 1 to [`Family::tiles`]; `None`: by the table.
     pub tile: Option<u32>,
     /// Programmatic dependent launch: the kernel may start, and read weights, while the launch before it in the stream
-    /// still runs. Means nothing below sm_90, nor in a body that a [`super::RoutedGraph`] or [`super::SkipGraph`] captures; it must not stand
+    /// still runs. Means nothing below sm_90, nor in a body that a [`crate::cuda::RoutedGraph`] or [`crate::cuda::SkipGraph`] captures; it must not stand
     /// at the edge of anybody else's conditional body.
     pub pdl: bool,
 }
 
 impl GemmOptions {
-    pub(super) fn flags(&self) -> u32 {
-        if self.pdl { ffi::W4AXK_FLAG_PDL } else { 0 }
+    pub(crate) fn flags(&self) -> u32 {
+        if self.pdl { sys::W4AXK_FLAG_PDL } else { 0 }
     }
 }
 
@@ -252,15 +252,15 @@ impl Problem {
     }
 
     /// What would run on a device of that number.
-    pub(super) fn plan_on(&self, device: i32, choices: &DeviceKernelTable) -> Result<Plan> {
+    pub(crate) fn plan_on(&self, device: i32, choices: &DeviceKernelTable) -> Result<Plan> {
         let n = extent("N", self.n)?;
         let k = inputs(self.k, self.grouping)?;
-        let mut args = ffi::w4axk_gemm_args {
-            weight: ffi::w4axk_weight {
+        let mut args = sys::w4axk_gemm_args {
+            weight: sys::w4axk_weight {
                 n,
                 k,
                 group: group_code(self.grouping),
-                scale_type: ffi::W4AXK_SCALE_F32,
+                scale_type: sys::W4AXK_SCALE_F32,
                 ..Default::default()
             },
             // Multiples of 8: rows that stay aligned to 16 bytes.
@@ -268,11 +268,11 @@ impl Problem {
             y_stride: i64::from(n.next_multiple_of(8)),
             m: extent("M", self.m)?,
             width: if self.latched {
-                ffi::W4AXK_LATCHED
+                sys::W4AXK_LATCHED
             } else {
                 self.width.bits()
             },
-            family: self.options.family.map_or(ffi::W4AXK_AUTO, Family::code),
+            family: self.options.family.map_or(sys::W4AXK_AUTO, Family::code),
             mode: mode_code(self.packed, self.options.fused == Some(true)),
             tile: self.options.tile.unwrap_or(0),
             flags: self.options.flags(),
@@ -312,22 +312,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(args: &ffi::w4axk_gemm_args) -> Result<Self> {
-        let mut plan = ffi::w4axk_plan::default();
+    pub(crate) fn of(args: &sys::w4axk_gemm_args) -> Result<Self> {
+        let mut plan = sys::w4axk_plan::default();
         // SAFETY: two structures that live for the call; it launches nothing and follows no pointer in them.
-        let status = unsafe { ffi::w4axk_plan_gemm(args, &mut plan) };
+        let status = unsafe { sys::w4axk_plan_gemm(args, &mut plan) };
         check_gemm(args, status)?;
         Ok(Self {
             family: Family::of(plan.family).ok_or_else(|| unknown("family", plan.family))?,
             mode: match plan.mode {
-                ffi::W4AXK_FUSED => Mode::Fused,
-                ffi::W4AXK_PACKED => Mode::Packed,
+                sys::W4AXK_FUSED => Mode::Fused,
+                sys::W4AXK_PACKED => Mode::Packed,
                 mode => return Err(unknown("mode", mode)),
             },
             tile: plan.tile,
             launches: plan.launches,
             // SAFETY: a static text.
-            kernel: unsafe { ffi::text(ffi::w4axk_kernel_name(plan.kernel)) },
+            kernel: unsafe { sys::text(sys::w4axk_kernel_name(plan.kernel)) },
             tile_n: plan.tile_n as usize,
             tile_m: plan.tile_m as usize,
             blocks: plan.blocks as usize,
@@ -354,22 +354,22 @@ impl std::fmt::Display for Plan {
 }
 
 /// A GEMM's status; those that arguments of the safe side can cause name the argument.
-pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status) -> Result<()> {
+pub(crate) fn check_gemm(args: &sys::w4axk_gemm_args, status: sys::w4axk_status) -> Result<()> {
     let family = || Family::of(args.family).map_or("any".into(), |f| f.to_string());
     match status {
-        ffi::W4AXK_BAD_FAMILY => Err(Error::Range {
+        sys::W4AXK_BAD_FAMILY => Err(Error::Range {
             what: "M of the decode family",
             value: args.m.to_string(),
             range: "1..=16",
         }),
-        ffi::W4AXK_BAD_TILE => Err(Error::Range {
+        sys::W4AXK_BAD_TILE => Err(Error::Range {
             what: "tile",
             value: format!("{} (family {}, M {})", args.tile, family(), args.m),
             range: "the tile variants of the family that take this M on this device",
         }),
-        ffi::W4AXK_BAD_MODE => Err(Error::Range {
+        sys::W4AXK_BAD_MODE => Err(Error::Range {
             what: "mode of the activations",
-            value: if args.width == ffi::W4AXK_LATCHED {
+            value: if args.width == sys::W4AXK_LATCHED {
                 format!(
                     "fused at a latched width, family {}, M {}",
                     family(),
@@ -382,16 +382,16 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
                     fused if it is quantized",
         }),
         // Each extent is in its range, as `extent` has seen.
-        ffi::W4AXK_BAD_SHAPE => Err(Error::Range {
+        sys::W4AXK_BAD_SHAPE => Err(Error::Range {
             what: "M x N",
             value: format!("{} x {}", args.m, args.weight.n),
             range: "at most 2147483647 blocks of the kernel",
         }),
-        ffi::W4AXK_WORKSPACE_TOO_SMALL => {
+        sys::W4AXK_WORKSPACE_TOO_SMALL => {
             let mut needed = 0;
             // SAFETY: as in `Plan::of`.
             status::check("workspace_bytes", unsafe {
-                ffi::w4axk_workspace_bytes(args, &mut needed)
+                sys::w4axk_workspace_bytes(args, &mut needed)
             })?;
             Err(Error::Buffer {
                 what: "workspace bytes",
@@ -404,7 +404,7 @@ pub(super) fn check_gemm(args: &ffi::w4axk_gemm_args, status: ffi::w4axk_status)
 }
 
 /// M, N or K as the C side takes it.
-pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
+pub(crate) fn extent(what: &'static str, value: usize) -> Result<u32> {
     u32::try_from(value)
         .ok()
         .filter(|v| (1..=8_388_608).contains(v))
@@ -416,7 +416,7 @@ pub(super) fn extent(what: &'static str, value: usize) -> Result<u32> {
 }
 
 /// K as the C side takes it, with weights of that grouping.
-pub(super) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
+pub(crate) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
     if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
         return Err(Error::Range {
             what: "K of a per-channel weight",
@@ -428,10 +428,10 @@ pub(super) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
 }
 
 /// A row stride as the C side takes it.
-pub(super) fn stride(what: &'static str, value: usize) -> Result<i64> {
+pub(crate) fn stride(what: &'static str, value: usize) -> Result<i64> {
     i64::try_from(value)
         .ok()
-        .filter(|&v| v <= i64::from(ffi::W4AXK_MAX_STRIDE))
+        .filter(|&v| v <= i64::from(sys::W4AXK_MAX_STRIDE))
         .ok_or_else(|| Error::Range {
             what,
             value: value.to_string(),
@@ -439,28 +439,28 @@ pub(super) fn stride(what: &'static str, value: usize) -> Result<i64> {
         })
 }
 
-pub(super) const fn group_code(grouping: Grouping) -> u32 {
+pub(crate) const fn group_code(grouping: Grouping) -> u32 {
     match grouping {
-        Grouping::G32 => ffi::W4AXK_G32,
-        Grouping::G64 => ffi::W4AXK_G64,
-        Grouping::G128 => ffi::W4AXK_G128,
-        Grouping::PerChannel => ffi::W4AXK_PER_CHANNEL,
+        Grouping::G32 => sys::W4AXK_G32,
+        Grouping::G64 => sys::W4AXK_G64,
+        Grouping::G128 => sys::W4AXK_G128,
+        Grouping::PerChannel => sys::W4AXK_PER_CHANNEL,
     }
 }
 
-pub(super) const fn scale_code(scale_type: ScaleType) -> u32 {
+pub(crate) const fn scale_code(scale_type: ScaleType) -> u32 {
     match scale_type {
-        ScaleType::F32 => ffi::W4AXK_SCALE_F32,
-        ScaleType::F16 => ffi::W4AXK_SCALE_F16,
-        ScaleType::Bf16 => ffi::W4AXK_SCALE_BF16,
+        ScaleType::F32 => sys::W4AXK_SCALE_F32,
+        ScaleType::F16 => sys::W4AXK_SCALE_F16,
+        ScaleType::Bf16 => sys::W4AXK_SCALE_BF16,
     }
 }
 
-pub(super) const fn mode_code(packed: bool, fused: bool) -> u32 {
+pub(crate) const fn mode_code(packed: bool, fused: bool) -> u32 {
     match (packed, fused) {
-        (true, _) => ffi::W4AXK_PACKED,
-        (false, true) => ffi::W4AXK_FUSED,
-        (false, false) => ffi::W4AXK_MODE_AUTO,
+        (true, _) => sys::W4AXK_PACKED,
+        (false, true) => sys::W4AXK_FUSED,
+        (false, false) => sys::W4AXK_MODE_AUTO,
     }
 }
 
@@ -470,11 +470,11 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_header() {
-        assert_eq!(Family::DECODE_MAX_M, ffi::W4AXK_DECODE_MAX_M as usize);
-        assert_eq!(ffi::W4AXK_MAX_EXTENT, 8_388_608);
-        assert_eq!(ffi::W4AXK_MAX_STRIDE, 536_870_912);
+        assert_eq!(Family::DECODE_MAX_M, sys::W4AXK_DECODE_MAX_M as usize);
+        assert_eq!(sys::W4AXK_MAX_EXTENT, 8_388_608);
+        assert_eq!(sys::W4AXK_MAX_STRIDE, 536_870_912);
         assert_eq!(
-            ffi::W4AXK_MAX_CHANNEL_K as usize,
+            sys::W4AXK_MAX_CHANNEL_K as usize,
             crate::weights::MAX_PER_CHANNEL_K
         );
         for grouping in Grouping::ALL {
@@ -483,7 +483,7 @@ mod tests {
         for family in Family::ALL {
             assert_eq!(Family::of(family.code()), Some(family));
         }
-        assert_eq!(Family::of(ffi::W4AXK_AUTO), None);
+        assert_eq!(Family::of(sys::W4AXK_AUTO), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the kernels' library answers, as this crate's errors.
 
-use super::ffi;
+use crate::cuda::sys;
 use crate::{Error, Result};
 use cudarc::driver::DriverError;
 
@@ -89,7 +89,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    pub(super) fn of_device(self, ordinal: usize) -> Error {
+    pub(crate) fn of_device(self, ordinal: usize) -> Error {
         Error::Backend {
             asked: format!("CUDA device {ordinal}"),
             reason: self.to_string(),
@@ -136,7 +136,7 @@ impl std::fmt::Display for Version {
 pub fn driver_version() -> Option<Version> {
     let mut number = 0;
     // SAFETY: the runtime writes one int; it answers 0 where there is no driver.
-    let status = unsafe { ffi::cudaDriverGetVersion(&mut number) };
+    let status = unsafe { sys::cudaDriverGetVersion(&mut number) };
     (status == 0 && number > 0).then(|| Version::of(number))
 }
 
@@ -144,7 +144,7 @@ pub fn driver_version() -> Option<Version> {
 pub fn runtime_version() -> Option<Version> {
     let mut number = 0;
     // SAFETY: the runtime writes one int.
-    let status = unsafe { ffi::cudaRuntimeGetVersion(&mut number) };
+    let status = unsafe { sys::cudaRuntimeGetVersion(&mut number) };
     (status == 0 && number > 0).then(|| Version::of(number))
 }
 
@@ -158,9 +158,9 @@ pub fn runtime_version() -> Option<Version> {
 pub fn device_count() -> std::result::Result<usize, Unavailable> {
     let mut count = 0;
     // SAFETY: it writes one number.
-    match unsafe { ffi::w4axk_device_count(&mut count) } {
-        ffi::W4AXK_OK if count > 0 => Ok(count as usize),
-        ffi::W4AXK_OK | ffi::W4AXK_NO_DEVICE => Err(no_device()),
+    match unsafe { sys::w4axk_device_count(&mut count) } {
+        sys::W4AXK_OK if count > 0 => Ok(count as usize),
+        sys::W4AXK_OK | sys::W4AXK_NO_DEVICE => Err(no_device()),
         status => Err(unavailable(status)),
     }
 }
@@ -175,14 +175,14 @@ fn no_device() -> Unavailable {
 }
 
 /// A status that keeps a device from being used.
-fn unavailable(status: ffi::w4axk_status) -> Unavailable {
+fn unavailable(status: sys::w4axk_status) -> Unavailable {
     let version = |v: Option<Version>| v.unwrap_or(Version::of(0));
     match status {
-        ffi::NOT_BUILT => Unavailable::NotBuilt {
-            reason: ffi::WHY_NOT_BUILT,
+        sys::NOT_BUILT => Unavailable::NotBuilt {
+            reason: sys::WHY_NOT_BUILT,
         },
-        ffi::W4AXK_NO_DEVICE => no_device(),
-        ffi::W4AXK_DRIVER_TOO_OLD => Unavailable::DriverTooOld {
+        sys::W4AXK_NO_DEVICE => no_device(),
+        sys::W4AXK_DRIVER_TOO_OLD => Unavailable::DriverTooOld {
             driver: version(driver_version()),
             runtime: version(runtime_version()),
         },
@@ -193,13 +193,13 @@ fn unavailable(status: ffi::w4axk_status) -> Unavailable {
 }
 
 /// What a status means; with the runtime's own words if it is one of its errors.
-pub(super) fn reason(status: ffi::w4axk_status) -> String {
+pub(crate) fn reason(status: sys::w4axk_status) -> String {
     // SAFETY: both texts are static.
     unsafe {
-        let text = ffi::text(ffi::w4axk_status_text(status));
+        let text = sys::text(sys::w4axk_status_text(status));
         match status {
-            ffi::W4AXK_CUDA_ERROR => {
-                format!("{text}: {}", ffi::text(ffi::w4axk_last_cuda_error()))
+            sys::W4AXK_CUDA_ERROR => {
+                format!("{text}: {}", sys::text(sys::w4axk_last_cuda_error()))
             }
             _ => text.to_owned(),
         }
@@ -207,13 +207,13 @@ pub(super) fn reason(status: ffi::w4axk_status) -> String {
 }
 
 /// A status of a call on a device that was there when its handle was made.
-pub(super) fn check(call: &'static str, status: ffi::w4axk_status) -> Result<()> {
+pub(crate) fn check(call: &'static str, status: sys::w4axk_status) -> Result<()> {
     match status {
-        ffi::W4AXK_OK => Ok(()),
-        ffi::NOT_BUILT | ffi::W4AXK_NO_DEVICE | ffi::W4AXK_DRIVER_TOO_OLD => {
+        sys::W4AXK_OK => Ok(()),
+        sys::NOT_BUILT | sys::W4AXK_NO_DEVICE | sys::W4AXK_DRIVER_TOO_OLD => {
             Err(unavailable(status).into())
         }
-        ffi::W4AXK_WRONG_CONTEXT => Err(Error::DeviceMismatch {
+        sys::W4AXK_WRONG_CONTEXT => Err(Error::DeviceMismatch {
             what: "stream",
             expected: "a stream of the device's primary context".into(),
             got: "a stream of another context".into(),
@@ -226,7 +226,7 @@ pub(super) fn check(call: &'static str, status: ffi::w4axk_status) -> Result<()>
 }
 
 /// A failed call of the driver, by its name.
-pub(super) fn driver(call: &'static str) -> impl Fn(DriverError) -> Error {
+pub(crate) fn driver(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |error| Error::Cuda {
         call,
         reason: error.to_string(),
@@ -286,15 +286,15 @@ mod tests {
 
     #[test]
     fn statuses_become_errors() {
-        assert!(check("gemm", ffi::W4AXK_OK).is_ok());
-        let wrong = check("gemm", ffi::W4AXK_WRONG_CONTEXT);
+        assert!(check("gemm", sys::W4AXK_OK).is_ok());
+        let wrong = check("gemm", sys::W4AXK_WRONG_CONTEXT);
         assert!(matches!(
             wrong,
             Err(Error::DeviceMismatch { what: "stream", .. })
         ));
-        let other = check("gemm", ffi::W4AXK_BAD_STRIDE);
+        let other = check("gemm", sys::W4AXK_BAD_STRIDE);
         assert!(matches!(other, Err(Error::Cuda { call: "gemm", .. })));
-        let absent = check("gemm", ffi::NOT_BUILT).map_err(|e| e.to_string());
+        let absent = check("gemm", sys::NOT_BUILT).map_err(|e| e.to_string());
         assert!(absent.is_err_and(|e| e.contains("built without kernels")));
     }
 }

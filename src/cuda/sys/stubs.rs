@@ -3,19 +3,19 @@
 //! Everything in `cuda` calls the names of this module. Without kernels no C symbol is referred to, so that the crate still
 //! links, and each call answers [`NOT_BUILT`].
 
-pub(super) use super::bindings::*;
+pub(crate) use super::bindings::*;
 
 /// The status of every call in a build without kernels; none of the header's.
-pub(super) const NOT_BUILT: w4axk_status = w4axk_status::MAX;
+pub(crate) const NOT_BUILT: w4axk_status = w4axk_status::MAX;
 
 /// Why there are no kernels, as the build found it.
 #[cfg(not(w4ax_kernels))]
-pub(super) const WHY_NOT_BUILT: &str = env!("W4AX_NO_KERNELS");
+pub(crate) const WHY_NOT_BUILT: &str = env!("W4AX_NO_KERNELS");
 #[cfg(w4ax_kernels)]
-pub(super) const WHY_NOT_BUILT: &str = "";
+pub(crate) const WHY_NOT_BUILT: &str = "";
 
 /// The architectures that the kernels were compiled for, such as `80;90a;90-ptx`.
-pub(super) const BUILT_FOR: &str = match option_env!("W4AX_KERNEL_ARCHS") {
+pub(crate) const BUILT_FOR: &str = match option_env!("W4AX_KERNEL_ARCHS") {
     Some(archs) => archs,
     None => "",
 };
@@ -23,8 +23,8 @@ pub(super) const BUILT_FOR: &str = match option_env!("W4AX_KERNEL_ARCHS") {
 #[cfg(w4ax_kernels)]
 unsafe extern "C" {
     // Of the static runtime that the kernels are linked with: they need no driver.
-    pub(super) fn cudaDriverGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
-    pub(super) fn cudaRuntimeGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
+    pub(crate) fn cudaDriverGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
+    pub(crate) fn cudaRuntimeGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
 }
 
 #[cfg(not(w4ax_kernels))]
@@ -83,7 +83,7 @@ mod absent {
 }
 // By name: these shadow what the glob above brings.
 #[cfg(not(w4ax_kernels))]
-pub(super) use absent::{
+pub(crate) use absent::{
     cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_conditional_nodes, w4axk_device_count,
     w4axk_gather, w4axk_gemm, w4axk_graph_add_conditionals, w4axk_graph_add_if,
     w4axk_graph_capture, w4axk_graph_check_body, w4axk_graph_conditionals, w4axk_graph_create,
@@ -98,7 +98,7 @@ pub(super) use absent::{
 ///
 /// # Safety
 /// `text` is null or points to a C string that lives for good.
-pub(super) unsafe fn text(text: *const core::ffi::c_char) -> &'static str {
+pub(crate) unsafe fn text(text: *const core::ffi::c_char) -> &'static str {
     if text.is_null() {
         return "";
     }

@@ -1,34 +1,34 @@
 //! The table and its file.
 
 use super::{DeviceKernelTable, DeviceProps};
-use crate::cuda::options::{Family, Mode};
+use crate::cuda::gemm::options::{Family, Mode};
 use crate::{Error, Grouping, Result, Width};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// One row of a table: up to this many tokens, from where the row before ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) to_m: usize,
-    pub(super) family: Family,
-    pub(super) mode: Mode,
-    pub(super) tile: u32,
+pub(crate) struct Row {
+    pub(crate) to_m: usize,
+    pub(crate) family: Family,
+    pub(crate) mode: Mode,
+    pub(crate) tile: u32,
 }
 
 /// The rows of one shape `[N, K]`, by rising `to_m`.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
-    pub(super) n: usize,
-    pub(super) k: usize,
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Shape {
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// The shapes of one width and grouping.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) width: Width,
-    pub(super) grouping: Grouping,
-    pub(super) shapes: Vec<Shape>,
+pub(crate) struct Case {
+    pub(crate) width: Width,
+    pub(crate) grouping: Grouping,
+    pub(crate) shapes: Vec<Shape>,
 }
 
 /// The cases of one architecture and number of multiprocessors.
@@ -157,7 +157,7 @@ impl Line {
 }
 
 impl KernelTable {
-    /// The table that the library comes with, `src/cuda/choice/choices.csv`.
+    /// The table that the library comes with, `src/cuda/gemm/table/choices.csv`.
     pub fn built_in() -> &'static Self {
         static TABLE: OnceLock<KernelTable> = OnceLock::new();
         TABLE.get_or_init(|| {
@@ -245,7 +245,7 @@ impl KernelTable {
     }
 
     /// What of it counts for a device.
-    pub(in crate::cuda) fn of(&self, chip: &DeviceProps) -> DeviceKernelTable {
+    pub(crate) fn of(&self, chip: &DeviceProps) -> DeviceKernelTable {
         let number = chip.capability.0 * 10 + chip.capability.1;
         let part = |wgmma: bool| {
             let nearest = |p: &&Part| {

@@ -1,14 +1,14 @@
 //! Which kernel runs a GEMM where the caller does not say: a table of crossovers (`choices.csv`), and how it is read.
 
-mod table;
+mod file;
 
-use super::ffi;
 use super::options::{Family, GemmOptions, Mode, group_code, mode_code};
+use crate::cuda::sys;
 use crate::{Grouping, Width};
+use file::{Case, Row};
 use std::sync::Arc;
-use table::{Case, Row};
 
-pub use table::KernelTable;
+pub use file::KernelTable;
 
 /// What the table goes by of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ impl DeviceProps {
 
 /// A table for one device.
 #[derive(Clone, Debug)]
-pub(super) struct DeviceKernelTable {
+pub(crate) struct DeviceKernelTable {
     with_wgmma: Arc<Vec<Case>>,
     without: Arc<Vec<Case>>,
 }
@@ -40,8 +40,8 @@ pub(super) struct DeviceKernelTable {
 impl DeviceKernelTable {
     /// Fills in the family, mode and tile that `asked` leaves open. What no row speaks of stays open: the kernels' library then
     /// takes its first variant with room for the tokens.
-    pub(super) fn fill(&self, asked: &GemmOptions, args: &mut ffi::w4axk_gemm_args) {
-        let latched = args.width == ffi::W4AXK_LATCHED;
+    pub(crate) fn fill(&self, asked: &GemmOptions, args: &mut sys::w4axk_gemm_args) {
+        let latched = args.width == sys::W4AXK_LATCHED;
         let bf16 = args.width == Width::Bf16.bits();
         let m = args.m as usize;
         // A tile's number means nothing without its family: wgmma's is named with it.
@@ -50,7 +50,7 @@ impl DeviceKernelTable {
             None => {
                 asked.tile.is_none()
                     && !latched
-                    && args.mode != ffi::W4AXK_PACKED
+                    && args.mode != sys::W4AXK_PACKED
                     && (bf16 || asked.fused != Some(true))
                     && (!bf16 || rows_aligned(args))
             }
@@ -70,7 +70,7 @@ impl DeviceKernelTable {
         args.family = row.family.code();
         args.tile = asked.tile.unwrap_or(row.tile);
         // At a latched width only the kernels' library knows which of its kernels quantize.
-        let open = asked.fused.is_none() && args.mode == ffi::W4AXK_MODE_AUTO;
+        let open = asked.fused.is_none() && args.mode == sys::W4AXK_MODE_AUTO;
         if row.mode == Mode::Fused && open && !latched && !bf16 {
             args.mode = mode_code(false, true);
         }
@@ -78,7 +78,7 @@ impl DeviceKernelTable {
 }
 
 /// Of the nearest shape the row for M, or the nearest to it, that can run.
-fn find(cases: &[Case], args: &ffi::w4axk_gemm_args, runs: impl Fn(&Row) -> bool) -> Option<Row> {
+fn find(cases: &[Case], args: &sys::w4axk_gemm_args, runs: impl Fn(&Row) -> bool) -> Option<Row> {
     let width = match args.width {
         2 | 4 => Width::A4,
         16 => Width::Bf16,
@@ -122,7 +122,7 @@ fn find(cases: &[Case], args: &ffi::w4axk_gemm_args, runs: impl Fn(&Row) -> bool
 }
 
 /// Whether x has the rows that wgmma needs of BF16.
-fn rows_aligned(args: &ffi::w4axk_gemm_args) -> bool {
+fn rows_aligned(args: &sys::w4axk_gemm_args) -> bool {
     (args.x as usize).is_multiple_of(16) && args.x_stride % 8 == 0
 }
 
@@ -154,12 +154,12 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
         multiprocessors: 132,
     };
 
-    fn args(m: u32, n: u32) -> ffi::w4axk_gemm_args {
-        ffi::w4axk_gemm_args {
-            weight: ffi::w4axk_weight {
+    fn args(m: u32, n: u32) -> sys::w4axk_gemm_args {
+        sys::w4axk_gemm_args {
+            weight: sys::w4axk_weight {
                 n,
                 k: 4096,
-                group: ffi::W4AXK_G64,
+                group: sys::W4AXK_G64,
                 ..Default::default()
             },
             x_stride: 4096,
@@ -173,11 +173,11 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
     fn filled(
         chip: DeviceProps,
         asked: GemmOptions,
-        mut args: ffi::w4axk_gemm_args,
+        mut args: sys::w4axk_gemm_args,
     ) -> (u32, u32, u32) {
-        args.family = asked.family.map_or(ffi::W4AXK_AUTO, Family::code);
+        args.family = asked.family.map_or(sys::W4AXK_AUTO, Family::code);
         args.tile = asked.tile.unwrap_or(0);
-        if args.mode == ffi::W4AXK_MODE_AUTO {
+        if args.mode == sys::W4AXK_MODE_AUTO {
             args.mode = mode_code(false, asked.fused == Some(true));
         }
         let table = KernelTable::parse("table", TABLE).expect("a good table");
@@ -185,12 +185,12 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
         (args.family, args.mode, args.tile)
     }
 
-    const DECODE: u32 = ffi::W4AXK_DECODE;
-    const PREFILL: u32 = ffi::W4AXK_PREFILL;
-    const WGMMA: u32 = ffi::W4AXK_WGMMA;
-    const AUTO: u32 = ffi::W4AXK_MODE_AUTO;
-    const FUSED: u32 = ffi::W4AXK_FUSED;
-    const PACKED: u32 = ffi::W4AXK_PACKED;
+    const DECODE: u32 = sys::W4AXK_DECODE;
+    const PREFILL: u32 = sys::W4AXK_PREFILL;
+    const WGMMA: u32 = sys::W4AXK_WGMMA;
+    const AUTO: u32 = sys::W4AXK_MODE_AUTO;
+    const FUSED: u32 = sys::W4AXK_FUSED;
+    const PACKED: u32 = sys::W4AXK_PACKED;
 
     #[test]
     fn the_row_of_the_nearest_shape_and_of_m() {
@@ -231,7 +231,7 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
             filled(
                 A100,
                 none,
-                ffi::w4axk_gemm_args {
+                sys::w4axk_gemm_args {
                     width: 16,
                     ..args(1, 4096)
                 }
@@ -264,7 +264,7 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
         );
         assert_eq!(
             filled(A100, asked(Some(Family::Plain), None, None), args(9, 4096)),
-            (ffi::W4AXK_PLAIN, AUTO, 0)
+            (sys::W4AXK_PLAIN, AUTO, 0)
         );
         assert_eq!(
             filled(A100, asked(None, None, Some(2)), args(1, 4096)),
@@ -278,7 +278,7 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
             filled(A100, asked(None, Some(true), None), args(9, 4096)),
             (DECODE, FUSED, 3)
         );
-        let packed = ffi::w4axk_gemm_args {
+        let packed = sys::w4axk_gemm_args {
             mode: PACKED,
             ..args(8, 20_000)
         };
@@ -286,8 +286,8 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
             filled(A100, asked(None, None, None), packed),
             (DECODE, PACKED, 2)
         );
-        let latched = ffi::w4axk_gemm_args {
-            width: ffi::W4AXK_LATCHED,
+        let latched = sys::w4axk_gemm_args {
+            width: sys::W4AXK_LATCHED,
             ..args(8, 20_000)
         };
         assert_eq!(
@@ -332,27 +332,27 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
                 "{asked:?}"
             );
         }
-        let packed = ffi::w4axk_gemm_args {
+        let packed = sys::w4axk_gemm_args {
             mode: PACKED,
             ..args(17, 4096)
         };
         assert_eq!(filled(H100, none, packed), (PREFILL, PACKED, 3));
-        let latched = ffi::w4axk_gemm_args {
-            width: ffi::W4AXK_LATCHED,
+        let latched = sys::w4axk_gemm_args {
+            width: sys::W4AXK_LATCHED,
             ..args(17, 4096)
         };
         assert_eq!(filled(H100, none, latched).0, PREFILL);
-        let bf16 = ffi::w4axk_gemm_args {
+        let bf16 = sys::w4axk_gemm_args {
             width: 16,
             ..args(17, 4096)
         };
         assert_eq!(filled(H100, none, bf16), (WGMMA, AUTO, 1));
         for odd in [
-            ffi::w4axk_gemm_args {
+            sys::w4axk_gemm_args {
                 x: 8 as *const _,
                 ..bf16
             },
-            ffi::w4axk_gemm_args {
+            sys::w4axk_gemm_args {
                 x_stride: 4100,
                 ..bf16
             },

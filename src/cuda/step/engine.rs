@@ -3,7 +3,8 @@
 use super::flag::MappedFlag;
 use super::graph::{ConditionalNodes, Executable, Graph};
 use super::latch::{Conditionals, Latch, LatchOptions, WidthSource};
-use super::{Gpu, status};
+use crate::cuda::Gpu;
+use crate::cuda::sys::status;
 use crate::step::{Decide, PrefillWidth, StepEngine, StepFlag, StepOptions};
 use crate::{Result, Width};
 use cudarc::driver::CudaStream;

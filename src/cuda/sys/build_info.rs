@@ -1,7 +1,7 @@
 //! What the kernels in this build are.
 
-use super::ffi;
 use crate::Result;
+use crate::cuda::sys;
 
 /// What the kernels in this build were made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub fn build_info() -> Result<BuildInfo> {
 /// [`crate::Error::Backend`] in a build without kernels.
 #[cfg(not(w4ax_kernels))]
 pub fn build_info() -> Result<BuildInfo> {
-    Err(super::Unavailable::NotBuilt {
-        reason: ffi::WHY_NOT_BUILT,
+    Err(super::status::Unavailable::NotBuilt {
+        reason: sys::WHY_NOT_BUILT,
     }
     .into())
 }
@@ -43,8 +43,8 @@ pub fn build_info() -> Result<BuildInfo> {
 pub fn kernel_names() -> Vec<&'static str> {
     // SAFETY: a constant of the library, and static texts.
     unsafe {
-        (0..ffi::w4axk_kernel_count())
-            .map(|index| ffi::text(ffi::w4axk_kernel_name(index)))
+        (0..sys::w4axk_kernel_count())
+            .map(|index| sys::text(sys::w4axk_kernel_name(index)))
             .collect()
     }
 }

@@ -1,19 +1,20 @@
 //! Matrices in device memory: what a GEMM on a GPU takes and gives.
 
-use super::status;
+use crate::cuda::sys::status;
 use crate::matrix::check;
 use crate::{Error, Result};
+use cudarc::driver::sys::{CUdeviceptr, CUstream, CUstreamCaptureStatus};
 use cudarc::driver::{
-    CudaContext, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, sys,
+    CudaContext, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The stream of a launch, which need not be cudarc's.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub context: &'a CudaContext,
-    pub stream: sys::CUstream,
+    pub stream: CUstream,
 }
 
 impl<'a> From<&'a CudaStream> for Target<'a> {
@@ -27,8 +28,8 @@ impl<'a> From<&'a CudaStream> for Target<'a> {
 
 /// Where memory is, and which stream orders what happens to it.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub address: sys::CUdeviceptr,
+pub(crate) struct Place {
+    pub address: CUdeviceptr,
     pub device: usize,
     /// `None`: foreign memory, ordered by its owner.
     pub stream: Option<Arc<CudaStream>>,
@@ -69,7 +70,7 @@ impl Place {
 /// slice's last write, which would tie a graph to work outside of it: in a capture the constructors answer an error.
 #[derive(Clone, Debug)]
 pub struct DeviceMatRef<'a, T> {
-    pub(super) place: Place,
+    pub(crate) place: Place,
     rows: usize,
     cols: usize,
     stride: usize,
@@ -79,7 +80,7 @@ pub struct DeviceMatRef<'a, T> {
 /// A [`DeviceMatRef`] that a GEMM may write.
 #[derive(Debug)]
 pub struct DeviceMatMut<'a, T> {
-    pub(super) place: Place,
+    pub(crate) place: Place,
     rows: usize,
     cols: usize,
     stride: usize,
@@ -93,7 +94,7 @@ fn check_capture(stream: &CudaStream) -> Result<()> {
     }
     let capture = stream.capture_status();
     match capture.map_err(status::driver("cuStreamIsCapturing"))? {
-        sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE => Ok(()),
+        CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE => Ok(()),
         _ => Err(Error::Cuda {
             call: "a matrix view in a capture",
             reason: "its context tracks events, and the view would tie the graph to work outside of it: make the view \
@@ -155,7 +156,7 @@ macro_rules! matrix {
             /// the caller orders these launches with everything else that touches the memory. `stride >= cols`.
             pub unsafe fn from_raw(
                 device: usize,
-                address: sys::CUdeviceptr,
+                address: CUdeviceptr,
                 rows: usize,
                 cols: usize,
                 stride: usize,

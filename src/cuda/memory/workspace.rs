@@ -1,14 +1,15 @@
 //! Device memory that calls work in: made once, by the caller's choice of stream.
 
 use super::matrix::Place;
-use super::options::{Family, GemmOptions, Problem};
-use super::status;
+use crate::cuda::gemm::{Family, GemmOptions, Problem};
+use crate::cuda::sys::status;
 use crate::{Grouping, Result, Width};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::Arc;
 
 /// Device memory that belongs to a stream. Freed in the stream's order.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     pub place: Place,
     pub bytes: usize,
     /// `None`: foreign memory.
@@ -35,7 +36,7 @@ impl Memory {
 
     /// # Safety
     /// As [`Workspace::from_raw`].
-    pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+    pub unsafe fn from_raw(device: usize, address: CUdeviceptr, bytes: usize) -> Self {
         let place = Place {
             address,
             device,
@@ -51,11 +52,11 @@ impl Memory {
 
 /// The device memory that GEMMs work in. One launch at a time uses it: one workspace for each stream in flight.
 ///
-/// Made by [`super::Gpu::workspace`]. A graph that was captured with it works in it at every replay.
+/// Made by [`crate::cuda::Gpu::workspace`]. A graph that was captured with it works in it at every replay.
 pub struct Workspace(Memory);
 
 impl Workspace {
-    pub(super) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
+    pub(crate) fn new(stream: &Arc<CudaStream>, max_m: usize, max_k: usize) -> Result<Self> {
         Ok(Self(Memory::new(stream, Self::bytes_for(max_m, max_k)?)?))
     }
 
@@ -108,7 +109,7 @@ impl Workspace {
     /// # Safety
     /// `address` is an address of `device`'s memory, aligned to 128; `bytes` from there on are nobody else's until every
     /// launch that got this workspace has ended. The caller orders these launches: no two of them overlap.
-    pub unsafe fn from_raw(device: usize, address: sys::CUdeviceptr, bytes: usize) -> Self {
+    pub unsafe fn from_raw(device: usize, address: CUdeviceptr, bytes: usize) -> Self {
         // SAFETY: the same contract.
         Self(unsafe { Memory::from_raw(device, address, bytes) })
     }
@@ -118,7 +119,7 @@ impl Workspace {
         self.0.bytes
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         &self.0.place
     }
 }

@@ -1,7 +1,8 @@
 //! CUDA graphs that route themselves, step by step of their making.
 
 use super::latch::{Conditionals, Latch};
-use super::{Gpu, ffi, status};
+use crate::cuda::Gpu;
+use crate::cuda::sys::{self, status};
 use crate::{Error, Result, Width};
 use cudarc::driver::CudaStream;
 
@@ -18,15 +19,15 @@ impl ConditionalNodes {
     /// What there is; `None`: no conditional nodes.
     pub fn available() -> Option<Self> {
         // SAFETY: it looks at the versions of driver and library.
-        match unsafe { ffi::w4axk_conditional_nodes() } {
-            ffi::W4AXK_NODES_SWITCH => Some(Self::Switch),
-            ffi::W4AXK_NODES_IF => Some(Self::If),
+        match unsafe { sys::w4axk_conditional_nodes() } {
+            sys::W4AXK_NODES_SWITCH => Some(Self::Switch),
+            sys::W4AXK_NODES_IF => Some(Self::If),
             _ => None,
         }
     }
 
     /// What there is, or why there is nothing.
-    pub(super) fn needed() -> Result<Self> {
+    pub(crate) fn needed() -> Result<Self> {
         Self::available().ok_or_else(|| Error::Backend {
             asked: "a graph with conditional nodes".into(),
             reason: "the driver, or the CUDA toolkit that the kernels were built with, is older than 12.4".into(),
@@ -35,8 +36,8 @@ impl ConditionalNodes {
 
     fn code(self) -> u32 {
         match self {
-            Self::Switch => ffi::W4AXK_NODES_SWITCH,
-            Self::If => ffi::W4AXK_NODES_IF,
+            Self::Switch => sys::W4AXK_NODES_SWITCH,
+            Self::If => sys::W4AXK_NODES_IF,
         }
     }
 
@@ -49,8 +50,8 @@ impl ConditionalNodes {
 }
 
 /// A graph in the making, or a body of one.
-pub(super) struct Graph {
-    raw: *mut ffi::w4axk_graph,
+pub(crate) struct Graph {
+    raw: *mut sys::w4axk_graph,
 }
 
 impl Graph {
@@ -58,7 +59,7 @@ impl Graph {
         let mut raw = std::ptr::null_mut();
         // SAFETY: it writes one pointer.
         status::check("cudaGraphCreate", unsafe {
-            ffi::w4axk_graph_create(gpu.number(), &mut raw)
+            sys::w4axk_graph_create(gpu.number(), &mut raw)
         })?;
         Ok(Self { raw })
     }
@@ -68,7 +69,7 @@ impl Graph {
         let mut handles = [0; 4];
         // SAFETY: the graph lives; there is room for four.
         status::check("cudaGraphConditionalHandleCreate", unsafe {
-            ffi::w4axk_graph_conditionals(self.raw, nodes.code(), handles.as_mut_ptr())
+            sys::w4axk_graph_conditionals(self.raw, nodes.code(), handles.as_mut_ptr())
         })?;
         Ok(Conditionals {
             handles,
@@ -91,7 +92,7 @@ impl Graph {
                 };
                 // SAFETY: the graph and the stream live.
                 status::check("cudaStreamEndCapture", unsafe {
-                    ffi::w4axk_graph_end_capture(self.0.raw, stream.cu_stream().cast())
+                    sys::w4axk_graph_end_capture(self.0.raw, stream.cu_stream().cast())
                 })
             }
         }
@@ -103,7 +104,7 @@ impl Graph {
 
         // SAFETY: the graph and the stream live.
         status::check("cudaStreamBeginCaptureToGraph", unsafe {
-            ffi::w4axk_graph_capture(self.raw, stream.cu_stream().cast())
+            sys::w4axk_graph_capture(self.raw, stream.cu_stream().cast())
         })?;
         let mut capture = Capture(self, Some(stream));
         enqueue()?;
@@ -135,7 +136,7 @@ impl Graph {
         let mut bodies = [std::ptr::null_mut(); 4];
         // SAFETY: the graph lives; there is room for four bodies, which are ours from then on.
         let status = unsafe {
-            ffi::w4axk_graph_add_conditionals(
+            sys::w4axk_graph_add_conditionals(
                 self.raw,
                 nodes.code(),
                 conditionals.handles.as_ptr(),
@@ -152,7 +153,7 @@ impl Graph {
         let mut handle = 0;
         // SAFETY: the graph lives; it writes one number.
         status::check("cudaGraphConditionalHandleCreate", unsafe {
-            ffi::w4axk_graph_if_handle(self.raw, runs.into(), &mut handle)
+            sys::w4axk_graph_if_handle(self.raw, runs.into(), &mut handle)
         })?;
         Ok(handle)
     }
@@ -161,7 +162,7 @@ impl Graph {
     pub fn add_if(&mut self, handle: u64) -> Result<Graph> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the graph lives; it writes one pointer, which is ours from then on.
-        let status = unsafe { ffi::w4axk_graph_add_if(self.raw, handle, &mut raw) };
+        let status = unsafe { sys::w4axk_graph_add_if(self.raw, handle, &mut raw) };
         let body = Graph { raw };
         status::check("cudaGraphAddNode", status)?;
         Ok(body)
@@ -171,8 +172,8 @@ impl Graph {
     pub fn check_body(&self, body: impl FnOnce() -> String) -> Result<()> {
         let mut node = 0;
         // SAFETY: the graph lives; it writes one number.
-        match unsafe { ffi::w4axk_graph_check_body(self.raw, &mut node) } {
-            ffi::W4AXK_BAD_NODE => Err(Error::GraphNode {
+        match unsafe { sys::w4axk_graph_check_body(self.raw, &mut node) } {
+            sys::W4AXK_BAD_NODE => Err(Error::GraphNode {
                 body: body(),
                 node: node_name(node),
             }),
@@ -184,7 +185,7 @@ impl Graph {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the graph lives; it writes one pointer.
         status::check("cudaGraphInstantiate", unsafe {
-            ffi::w4axk_graph_instantiate(self.raw, &mut raw)
+            sys::w4axk_graph_instantiate(self.raw, &mut raw)
         })?;
         Ok(Executable {
             raw,
@@ -196,12 +197,12 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         // SAFETY: ours alone; null does nothing.
-        unsafe { ffi::w4axk_graph_destroy(self.raw) }
+        unsafe { sys::w4axk_graph_destroy(self.raw) }
     }
 }
 
 /// A graph that can be launched.
-pub(super) struct Executable {
+pub(crate) struct Executable {
     raw: *mut core::ffi::c_void,
     gpu: Gpu,
 }
@@ -214,7 +215,7 @@ impl Executable {
         self.gpu.check_stream(stream)?;
         // SAFETY: the graph was instantiated on this device, and what it holds addresses of is its owner's to keep.
         status::check("cudaGraphLaunch", unsafe {
-            ffi::w4axk_graph_launch(self.gpu.number(), self.raw, stream.cu_stream().cast())
+            sys::w4axk_graph_launch(self.gpu.number(), self.raw, stream.cu_stream().cast())
         })
     }
 }
@@ -222,7 +223,7 @@ impl Executable {
 impl Drop for Executable {
     fn drop(&mut self) {
         // SAFETY: ours alone. A launch that still runs is finished first, by CUDA's word.
-        unsafe { ffi::w4axk_graph_exec_destroy(self.raw) }
+        unsafe { sys::w4axk_graph_exec_destroy(self.raw) }
     }
 }
 
@@ -295,7 +296,7 @@ impl RoutedGraph {
 
 /// A `cudaGraphNodeType` in words.
 fn node_name(code: u32) -> &'static str {
-    if code & ffi::W4AXK_OF_ANOTHER_CONTEXT != 0 {
+    if code & sys::W4AXK_OF_ANOTHER_CONTEXT != 0 {
         return "a kernel of another context";
     }
     match code {

@@ -1,8 +1,9 @@
 //! The latch on a device: one look at the flag a step, for all its kernels.
 
 use super::flag::MappedFlag;
-use super::matrix::Place;
-use super::{Gpu, ffi, status};
+use crate::cuda::Gpu;
+use crate::cuda::memory::Place;
+use crate::cuda::sys::{self, status};
 use crate::step::{StepFlag, StepOptions};
 use crate::{Error, Result, Width};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
@@ -31,22 +32,22 @@ impl<'a> From<&'a Latch> for WidthSource<'a> {
 }
 
 impl WidthSource<'_> {
-    pub(super) fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             Self::Fixed(width) => width.bits(),
-            Self::Latched(_) => ffi::W4AXK_LATCHED,
+            Self::Latched(_) => sys::W4AXK_LATCHED,
         }
     }
 
     /// The latch's state, or null.
-    pub(super) fn state(self) -> *const ffi::w4axk_latch_state {
+    pub(crate) fn state(self) -> *const sys::w4axk_latch_state {
         match self {
             Self::Fixed(_) => std::ptr::null(),
             Self::Latched(latch) => latch.place.address as *const _,
         }
     }
 
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&Place> {
         match self {
             Self::Fixed(_) => None,
             Self::Latched(latch) => Some(&latch.place),
@@ -90,7 +91,7 @@ pub struct LatchOptions {
 }
 
 /// The conditional nodes of the graph that a latch is captured into.
-pub(super) struct Conditionals {
+pub(crate) struct Conditionals {
     pub handles: [u64; 4],
     /// 1 or 4; 0: none.
     pub count: u32,
@@ -123,7 +124,7 @@ impl Gpu {
             });
         }
         // w4axk_latch_state: what was latched last, and the sequence of the next step.
-        const { assert!(size_of::<ffi::w4axk_latch_state>() == 16) };
+        const { assert!(size_of::<sys::w4axk_latch_state>() == 16) };
         let state = stream
             .clone_htod(&[u64::from(Width::Bf16.bits()), u64::from(first)])
             .map_err(status::driver("allocating device memory"))?;
@@ -157,7 +158,7 @@ impl Gpu {
     }
 
     /// Sets conditional nodes to what is latched: for a further graph of the same step.
-    pub(super) fn launch_branch(
+    pub(crate) fn launch_branch(
         &self,
         stream: &CudaStream,
         latch: &Latch,
@@ -167,12 +168,12 @@ impl Gpu {
             stream,
             latch,
             Duration::ZERO,
-            ffi::W4AXK_LATCHED,
+            sys::W4AXK_LATCHED,
             conditionals,
         )
     }
 
-    pub(super) fn launch_latch(
+    pub(crate) fn launch_latch(
         &self,
         stream: &CudaStream,
         latch: &Latch,
@@ -199,7 +200,7 @@ impl Gpu {
         };
         options.validate()?;
         let words = latch.flag.device_address();
-        let args = ffi::w4axk_latch_args {
+        let args = sys::w4axk_latch_args {
             state: latch.place.address as *mut _,
             flag: words as *const _,
             executed: (words + StepFlag::EXECUTED as u64) as *mut _,
@@ -215,7 +216,7 @@ impl Gpu {
         // `Gpu::latch` has seen. Both live as long as the latch, which frees the state in the stream's order and the flag
         // after the device has finished.
         status::check("latch", unsafe {
-            ffi::w4axk_latch(&args, stream.cu_stream().cast())
+            sys::w4axk_latch(&args, stream.cu_stream().cast())
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Memory that the host and a GPU both see.
 
-use super::{Gpu, status};
 use crate::Result;
-use cudarc::driver::{CudaContext, result, sys};
+use crate::cuda::Gpu;
+use crate::cuda::sys::status;
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaContext, result, sys as driver};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -11,10 +13,10 @@ use std::sync::Arc;
 ///
 /// The host caches it as any other, not write-combined: the host reads it, too. It is freed when the device has finished what
 /// it runs; its context lives as long.
-pub(super) struct Pinned {
+pub(crate) struct Pinned {
     context: Arc<CudaContext>,
     memory: NonNull<u8>,
-    address: sys::CUdeviceptr,
+    address: CUdeviceptr,
 }
 
 impl Pinned {
@@ -25,7 +27,7 @@ impl Pinned {
         context
             .bind_to_thread()
             .map_err(status::driver("cuCtxSetCurrent"))?;
-        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+        let flags = driver::CU_MEMHOSTALLOC_PORTABLE | driver::CU_MEMHOSTALLOC_DEVICEMAP;
         // SAFETY: any size; the context is current.
         let memory = unsafe { result::malloc_host(bytes.max(1), flags) }
             .map_err(status::driver("cuMemHostAlloc"))?;
@@ -37,7 +39,7 @@ impl Pinned {
         // SAFETY: memory of that size, which nobody else has yet.
         unsafe { pinned.memory.write_bytes(0, bytes) };
         // SAFETY: it writes one address; the memory was allocated to be mapped.
-        unsafe { sys::cuMemHostGetDevicePointer_v2(&mut pinned.address, memory, 0) }
+        unsafe { driver::cuMemHostGetDevicePointer_v2(&mut pinned.address, memory, 0) }
             .result()
             .map_err(status::driver("cuMemHostGetDevicePointer"))?;
         Ok(pinned)
@@ -49,7 +51,7 @@ impl Pinned {
     }
 
     /// The address at which its device sees it.
-    pub fn address(&self) -> sys::CUdeviceptr {
+    pub fn address(&self) -> CUdeviceptr {
         self.address
     }
 

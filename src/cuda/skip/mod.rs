@@ -1,14 +1,18 @@
 //! Steps that leave layers out, decided on the device (DySL-VLA, arXiv 2602.22896): one graph of IF nodes a step.
 
-use super::graph::{ConditionalNodes, Executable, Graph};
-use super::matrix::DeviceMatRef;
-use super::options::extent;
-use super::pinned::Pinned;
-use super::skip_words::{self, SkipRun};
-use super::{Gpu, ffi, status};
+mod words;
+
+pub use words::SkipRun;
+
+use super::Gpu;
+use super::gemm::options::extent;
+use super::memory::{DeviceMatRef, Pinned};
+use super::step::graph::{ConditionalNodes, Executable, Graph};
+use super::sys::{self, status};
 use crate::skip::{Fate, Gap, Layers, SkipConfig};
 use crate::{Error, Result};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use half::bf16;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,13 +49,13 @@ impl SkipWords {
     }
 
     /// The address at which the device sees a gap's word.
-    fn allow_address(&self) -> sys::CUdeviceptr {
+    fn allow_address(&self) -> CUdeviceptr {
         self.memory.address()
     }
 
     /// The address at which the device sees a layer's word.
-    fn report_address(&self, layer: usize) -> sys::CUdeviceptr {
-        self.memory.address() + (8 * (self.layers.gaps().len() + layer)) as sys::CUdeviceptr
+    fn report_address(&self, layer: usize) -> CUdeviceptr {
+        self.memory.address() + (8 * (self.layers.gaps().len() + layer)) as CUdeviceptr
     }
 
     /// Stores the allow-points of step `sequence`, as [`Guide::allow_points`](crate::skip::Guide::allow_points) has them: before
@@ -61,7 +65,7 @@ impl SkipWords {
     /// [`Error::Shape`] for another number of points than gaps, [`Error::Range`] for a point outside of its gap; nothing is
     /// stored then.
     pub fn store(&self, sequence: u32, allow_points: &[usize]) -> Result<()> {
-        skip_words::store(self.words().0, self.layers.gaps(), sequence, allow_points)
+        words::store(self.words().0, self.layers.gaps(), sequence, allow_points)
     }
 
     /// Takes all points back: the next launch skips nothing, as a step that runs again for verification must not.
@@ -80,7 +84,7 @@ impl SkipWords {
     /// [`Error::Shape`] for another number of fates than layers, [`Error::InvalidState`] if the step has not ended yet, or another
     /// one has run since.
     pub fn fates(&self, sequence: u32, fates: &mut [Fate]) -> Result<SkipRun> {
-        skip_words::read(self.words().1, &self.layers, sequence, fates)
+        words::read(self.words().1, &self.layers, sequence, fates)
     }
 }
 
@@ -107,7 +111,7 @@ pub struct DeviceController<'a> {
 /// A part of a step, to be enqueued on the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipPart {
-    /// What comes before the layers: the embedding, a [latch](super::Latch) of the step. It always runs.
+    /// What comes before the layers: the embedding, a [latch](crate::cuda::Latch) of the step. It always runs.
     Before,
     /// A layer on the hidden state.
     Layer(usize),
@@ -159,7 +163,7 @@ impl Default for SkipOptions {
 ///
 /// The device decides, layer by layer, from the controllers and the allow-points that it finds in [`SkipWords`] when the step
 /// begins; the host waits for nothing. What runs, runs at the width of the launch, so at a latch's where it is that
-/// ([`WidthSource::Latched`](super::WidthSource)).
+/// ([`WidthSource::Latched`](crate::cuda::WidthSource)).
 ///
 /// ```no_run
 /// # use cudarc::driver::CudaStream;
@@ -195,15 +199,15 @@ pub struct SkipGraph {
 
 /// Where the step's state stands in device memory: a `w4axk_skip_state`, and a `w4axk_skip_gap` for each gap behind it.
 #[derive(Clone, Copy)]
-struct State(sys::CUdeviceptr);
+struct State(CUdeviceptr);
 
 impl State {
-    fn steps(self) -> *mut ffi::w4axk_skip_state {
+    fn steps(self) -> *mut sys::w4axk_skip_state {
         self.0 as *mut _
     }
 
-    fn gap(self, gap: usize) -> *mut ffi::w4axk_skip_gap {
-        (self.0 + 16 * (1 + gap as sys::CUdeviceptr)) as *mut _
+    fn gap(self, gap: usize) -> *mut sys::w4axk_skip_gap {
+        (self.0 + 16 * (1 + gap as CUdeviceptr)) as *mut _
     }
 }
 
@@ -286,7 +290,7 @@ fn check(
     controllers: &BTreeMap<usize, DeviceController<'_>>,
     options: &SkipOptions,
 ) -> Result<()> {
-    let most = ffi::W4AXK_MAX_SKIP_GAPS as usize;
+    let most = sys::W4AXK_MAX_SKIP_GAPS as usize;
     let shape = |what, expected: String, got: String| {
         Err(Error::Shape {
             what,
@@ -317,7 +321,7 @@ fn check(
     for DeviceController { hidden, out, .. } in controllers.values() {
         let of = |m: (usize, usize)| format!("[{}, {}]", m.0, m.1);
         let (hidden, out) = ((hidden.rows(), hidden.cols()), (out.rows(), out.cols()));
-        if hidden.0 != 1 || hidden.1 == 0 || hidden.1 > ffi::W4AXK_MAX_SKIP_HIDDEN as usize {
+        if hidden.0 != 1 || hidden.1 == 0 || hidden.1 > sys::W4AXK_MAX_SKIP_HIDDEN as usize {
             return shape("hidden vector", "[1, 1 to 65536]".into(), of(hidden));
         }
         if out != hidden {
@@ -366,7 +370,7 @@ impl Maker<'_> {
         let begin = self.begin(layers.gaps(), &handles);
         self.graph.capture(stream, || {
             // SAFETY: the state and the words are this graph's; the stream is of this device, and alive.
-            let status = unsafe { ffi::w4axk_skip_begin(&begin, stream.cu_stream().cast()) };
+            let status = unsafe { sys::w4axk_skip_begin(&begin, stream.cu_stream().cast()) };
             status::check("skip_begin", status)
         })?;
         self.graph.capture(stream, || enqueue(SkipPart::Before))?;
@@ -382,7 +386,7 @@ impl Maker<'_> {
             let decide = self.decide((layer, gap), &controllers[&layer], *of, next)?;
             self.graph.capture(stream, || {
                 // SAFETY: as above; the controller's vectors are of this device and of that length, as `check` has seen.
-                let status = unsafe { ffi::w4axk_skip_decide(&decide, stream.cu_stream().cast()) };
+                let status = unsafe { sys::w4axk_skip_decide(&decide, stream.cu_stream().cast()) };
                 status::check("skip_decide", status)
             })?;
             self.when(of.layer, SkipPart::Layer(layer), enqueue)?;
@@ -407,8 +411,8 @@ impl Maker<'_> {
         &self,
         gaps: &[Gap],
         handles: &BTreeMap<usize, Handles>,
-    ) -> ffi::w4axk_skip_begin_args {
-        let mut args = ffi::w4axk_skip_begin_args {
+    ) -> sys::w4axk_skip_begin_args {
+        let mut args = sys::w4axk_skip_begin_args {
             state: self.state.steps(),
             gaps: self.state.gap(0),
             allow: self.words.allow_address() as *const _,
@@ -431,8 +435,8 @@ impl Maker<'_> {
         controller: &DeviceController<'_>,
         handles: Handles,
         next: Option<u64>,
-    ) -> Result<ffi::w4axk_skip_decide_args> {
-        Ok(ffi::w4axk_skip_decide_args {
+    ) -> Result<sys::w4axk_skip_decide_args> {
+        Ok(sys::w4axk_skip_decide_args {
             state: self.state.steps(),
             gap: self.state.gap(gap),
             hidden: controller.hidden.place.address as *const _,

@@ -1,11 +1,15 @@
 //! Weights in another order of k (GPTQ's `desc_act`) on a device: x is gathered there, ahead of the GEMM.
 
-use super::matrix::{DeviceMatMut, DeviceMatRef, Target};
 use super::options::{extent, stride};
-use super::{DeviceWeight, Gemm, GemmOptions, Gpu, WidthSource, Workspace, ffi, status};
+use super::{Gemm, GemmOptions};
+use crate::cuda::memory::{DeviceMatMut, DeviceMatRef, Target, Workspace};
+use crate::cuda::step::WidthSource;
+use crate::cuda::sys::{self, status};
+use crate::cuda::{DeviceWeight, Gpu};
 use crate::weights::{ActOrderWeight, KOrder};
 use crate::{Error, Result};
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
+use cudarc::driver::sys::{CUdeviceptr, CUstream};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use half::bf16;
 use std::sync::Arc;
 
@@ -14,7 +18,7 @@ use std::sync::Arc;
 /// It never changes, so any number of streams and threads may read it at once. Dropping it waits until the device is idle, as
 /// a [`DeviceWeight`] does.
 pub struct DeviceOrder {
-    address: sys::CUdeviceptr,
+    address: CUdeviceptr,
     context: Arc<CudaContext>,
     memory: CudaSlice<u32>,
 }
@@ -163,7 +167,7 @@ impl Gpu {
     }
 
     /// Launches `gathered[m, i] = x[m, order[i]]` on a stream, once for all GEMMs whose weights have this order, whatever
-    /// their width; [`Gpu::quantize_pack`] and a [`Latch`](super::Latch) may come after it.
+    /// their width; [`Gpu::quantize_pack`] and a [`Latch`](crate::cuda::Latch) may come after it.
     ///
     /// Allocates nothing, waits for nothing, can be captured. M = 0 is allowed and does nothing.
     ///
@@ -191,7 +195,7 @@ impl Gpu {
     /// As [`Gpu::gather`].
     pub unsafe fn gather_on_raw(
         &self,
-        stream: sys::CUstream,
+        stream: CUstream,
         order: &DeviceOrder,
         x: &DeviceMatRef<'_, bf16>,
         gathered: &mut DeviceMatMut<'_, bf16>,
@@ -215,7 +219,7 @@ impl Gpu {
         if x.rows() == 0 {
             return Ok(());
         }
-        let args = ffi::w4axk_gather_args {
+        let args = sys::w4axk_gather_args {
             x: x.place.address as *const _,
             x_stride: stride("row stride of x", x.stride())?,
             order: order.address as *const _,
@@ -223,20 +227,20 @@ impl Gpu {
             y_stride: stride("row stride of gathered x", gathered.stride())?,
             m: extent("M", x.rows())?,
             k: extent("K", x.cols())?,
-            kernel: ffi::W4AXK_GATHER_PAIRS,
-            flags: if pdl { ffi::W4AXK_FLAG_PDL } else { 0 },
+            kernel: sys::W4AXK_GATHER_PAIRS,
+            flags: if pdl { sys::W4AXK_FLAG_PDL } else { 0 },
             device: self.number(),
             reserved: 0,
         };
         // SAFETY: x, the order and `gathered` are of this device, as `check` has seen, and cover the shape that goes with
         // them; each of the order's numbers is below K, as KOrder has seen; `gathered` is borrowed mutably, so it overlaps
         // nothing else. The memory outlives the launch, as in `Gpu::gemm`.
-        let status = unsafe { ffi::w4axk_gather(&args, target.stream.cast()) };
+        let status = unsafe { sys::w4axk_gather(&args, target.stream.cast()) };
         status::check("gather", status)
     }
 
     /// [`Gpu::gemm`] with a weight whose k are in another order: gathers x into `gathered` first. At a [`Width`], or at
-    /// what a [`Latch`](super::Latch) says.
+    /// what a [`Latch`](crate::cuda::Latch) says.
     ///
     /// `gathered` is a matrix `[M, K]` of the caller's; several weights of one order share it by [`Gpu::gather`] and
     /// [`DeviceActOrderWeight::weight`] instead. Allocates nothing, waits for nothing, can be captured.

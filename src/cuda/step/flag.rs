@@ -1,10 +1,10 @@
 //! The step's two words in memory that the host and a GPU both see.
 
-use super::Gpu;
-use super::pinned::Pinned;
 use crate::Result;
+use crate::cuda::Gpu;
+use crate::cuda::memory::Pinned;
 use crate::step::StepFlag;
-use cudarc::driver::sys;
+use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -38,12 +38,12 @@ impl MappedFlag {
     }
 
     /// The address at which its device sees the words.
-    pub fn device_address(&self) -> sys::CUdeviceptr {
+    pub fn device_address(&self) -> CUdeviceptr {
         self.memory.address()
     }
 
     /// The device.
-    pub(super) fn ordinal(&self) -> usize {
+    pub(crate) fn ordinal(&self) -> usize {
         self.memory.ordinal()
     }
 }

@@ -1,6 +1,6 @@
 //! The words that pass between host and device about a step that leaves layers out, as `kernels/w4ax_skip.h` has them.
 
-use super::ffi;
+use crate::cuda::sys;
 use crate::skip::{Fate, Gap, Layers};
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ fn word(sequence: u32, layer: usize) -> u64 {
 }
 
 /// Stores a step's allow-points; nothing if one is refused.
-pub(super) fn store(
+pub(crate) fn store(
     words: &[AtomicU64],
     gaps: &[Gap],
     sequence: u32,
@@ -48,7 +48,7 @@ pub(super) fn store(
 }
 
 /// Reads what a step has told, by layer.
-pub(super) fn read(
+pub(crate) fn read(
     reports: &[AtomicU64],
     layers: &Layers,
     sequence: u32,
@@ -71,7 +71,7 @@ pub(super) fn read(
                 let report = reports[layer].load(Ordering::Acquire);
                 let (reason, of) = (report as u32 & 0xFF, (report >> 8) as u32 & 0xFF_FFFF);
                 let p = f32::from_bits((report >> 32) as u32);
-                if of != sequence & 0xFF_FFFF && reason != ffi::W4AXK_SKIP_NONE {
+                if of != sequence & 0xFF_FFFF && reason != sys::W4AXK_SKIP_NONE {
                     return Err(not_told(
                         layer,
                         sequence,
@@ -79,17 +79,17 @@ pub(super) fn read(
                     ));
                 }
                 match reason {
-                    ffi::W4AXK_SKIP_FORCED => Fate::Forced,
-                    ffi::W4AXK_SKIP_STALE => {
+                    sys::W4AXK_SKIP_FORCED => Fate::Forced,
+                    sys::W4AXK_SKIP_STALE => {
                         run.stale += 1;
                         Fate::Forced
                     }
-                    ffi::W4AXK_SKIP_KEPT | ffi::W4AXK_SKIP_NAN => Fate::Declined(p),
-                    ffi::W4AXK_SKIP_SKIPPED => {
+                    sys::W4AXK_SKIP_KEPT | sys::W4AXK_SKIP_NAN => Fate::Declined(p),
+                    sys::W4AXK_SKIP_SKIPPED => {
                         skipped = Some((gap, layer));
                         Fate::Skipped(p)
                     }
-                    ffi::W4AXK_SKIP_PASSED => match skipped {
+                    sys::W4AXK_SKIP_PASSED => match skipped {
                         Some((of, from)) if of == gap => Fate::Covered(from),
                         _ => {
                             return Err(not_told(
@@ -151,12 +151,12 @@ mod tests {
         let mut fates = vec![Fate::Static; 7];
         let none = read(&from, &layers, step, &mut fates);
         assert!(matches!(none, Err(Error::InvalidState { .. })));
-        report(&from[0], 0.0, step, ffi::W4AXK_SKIP_FORCED);
-        report(&from[1], 0.75, step, ffi::W4AXK_SKIP_SKIPPED);
-        report(&from[2], 0.0, step, ffi::W4AXK_SKIP_PASSED);
-        report(&from[4], 0.0, step, ffi::W4AXK_SKIP_STALE);
-        report(&from[5], 0.25, step, ffi::W4AXK_SKIP_KEPT);
-        report(&from[6], 0.5, step, ffi::W4AXK_SKIP_KEPT);
+        report(&from[0], 0.0, step, sys::W4AXK_SKIP_FORCED);
+        report(&from[1], 0.75, step, sys::W4AXK_SKIP_SKIPPED);
+        report(&from[2], 0.0, step, sys::W4AXK_SKIP_PASSED);
+        report(&from[4], 0.0, step, sys::W4AXK_SKIP_STALE);
+        report(&from[5], 0.25, step, sys::W4AXK_SKIP_KEPT);
+        report(&from[6], 0.5, step, sys::W4AXK_SKIP_KEPT);
         let run = read(&from, &layers, step, &mut fates).unwrap();
         let expected = [
             Fate::Forced,
@@ -175,13 +175,13 @@ mod tests {
                 stale: 1
             }
         );
-        report(&from[6], f32::NAN, step, ffi::W4AXK_SKIP_NAN);
+        report(&from[6], f32::NAN, step, sys::W4AXK_SKIP_NAN);
         read(&from, &layers, step, &mut fates).unwrap();
         assert!(matches!(fates[6], Fate::Declined(p) if p.is_nan()));
         // A skip is of its own gap only; a word of another step is none of this.
-        report(&from[4], 0.0, step, ffi::W4AXK_SKIP_PASSED);
+        report(&from[4], 0.0, step, sys::W4AXK_SKIP_PASSED);
         assert!(read(&from, &layers, step, &mut fates).is_err());
-        report(&from[4], 0.0, step - 1, ffi::W4AXK_SKIP_FORCED);
+        report(&from[4], 0.0, step - 1, sys::W4AXK_SKIP_FORCED);
         assert!(read(&from, &layers, step, &mut fates).is_err());
         assert!(read(&from, &layers, step, &mut fates[1..]).is_err());
     }

@@ -1,13 +1,24 @@
 //! Launches of a GEMM.
 
-use super::latch::{Latch, WidthSource};
-use super::matrix::{DeviceMatMut, DeviceMatRef, Place, Target};
-use super::options::{GemmOptions, Plan, Problem, check_gemm, extent, mode_code, stride};
-use super::packed::{Filled, FilledWidth, OperandLayout};
-use super::{DeviceWeight, Family, Gpu, QuantizedActivations, Workspace, ffi};
+mod activations;
+pub(crate) mod options;
+mod order;
+pub(crate) mod table;
+
+pub use activations::{ActivationLayout, OperandLayout, QuantizedActivations};
+pub use options::{Family, GemmOptions, Mma, Mode, Plan, Problem};
+pub use order::{DeviceActOrderWeight, DeviceOrder};
+pub use table::{DeviceProps, KernelTable};
+
+use super::memory::{DeviceMatMut, DeviceMatRef, Place, Target, Workspace};
+use super::step::{Latch, WidthSource};
+use super::{DeviceWeight, Gpu, sys};
 use crate::{Error, Result};
-use cudarc::driver::{CudaStream, sys};
+use activations::{Filled, FilledWidth};
+use cudarc::driver::CudaStream;
+use cudarc::driver::sys::CUstream;
 use half::bf16;
+use options::{check_gemm, extent, mode_code, stride};
 
 /// One product `x[M, K] * W[N, K]^T + bias[N]`: what goes in, and how it is run.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +171,7 @@ impl<'a> Gemm<'a> {
     }
 
     /// Whether everything has the shape that the weight asks for.
-    pub(super) fn check_shapes(&self, y: &DeviceMatMut<'_, bf16>) -> Result<()> {
+    pub(crate) fn check_shapes(&self, y: &DeviceMatMut<'_, bf16>) -> Result<()> {
         let ((m, k), w) = (self.shape(), self.weight);
         let shape = |what, expected: (usize, usize), got: (usize, usize)| {
             if expected == got {
@@ -196,10 +207,10 @@ impl<'a> Gemm<'a> {
     }
 
     /// The C side's arguments, without a workspace. `check_shapes` has passed; M is not 0.
-    fn args(&self, y: &DeviceMatMut<'_, bf16>, gpu: &Gpu) -> Result<ffi::w4axk_gemm_args> {
+    fn args(&self, y: &DeviceMatMut<'_, bf16>, gpu: &Gpu) -> Result<sys::w4axk_gemm_args> {
         let packed = matches!(self.x, Input::Packed(..) | Input::Both(..));
         let options = self.chosen()?;
-        let mut args = ffi::w4axk_gemm_args {
+        let mut args = sys::w4axk_gemm_args {
             weight: self.weight.as_args(),
             x: self.x_place().address as *const _,
             x_stride: match self.x {
@@ -214,7 +225,7 @@ impl<'a> Gemm<'a> {
             m: extent("M", self.shape().0)?,
             width: self.width.code(),
             latch: self.width.state(),
-            family: options.family.map_or(ffi::W4AXK_AUTO, Family::code),
+            family: options.family.map_or(sys::W4AXK_AUTO, Family::code),
             mode: mode_code(packed, options.fused == Some(true)),
             tile: options.tile.unwrap_or(0),
             flags: options.flags(),
@@ -277,7 +288,7 @@ impl Gpu {
     /// As [`Gpu::gemm`].
     pub unsafe fn gemm_on_raw(
         &self,
-        stream: sys::CUstream,
+        stream: CUstream,
         gemm: &Gemm<'_>,
         y: &mut DeviceMatMut<'_, bf16>,
         workspace: &mut Workspace,
@@ -306,7 +317,7 @@ impl Gpu {
             Input::Both(_, packed) => (packed.place().address, packed.bytes()),
             _ => (workspace.place().address, workspace.bytes()),
         };
-        let args = ffi::w4axk_gemm_args {
+        let args = sys::w4axk_gemm_args {
             workspace: room as *mut _,
             workspace_bytes: bytes as u64,
             ..gemm.args(y, self)?
@@ -316,12 +327,12 @@ impl Gpu {
         // mutably, so they overlap nothing else. The memory outlives the launch: what belongs to this stream is freed in its
         // order, a weight waits for the device before it is freed, and foreign memory is its owner's promise. The stream is
         // alive by the caller's promise.
-        let status = unsafe { ffi::w4axk_gemm(&args, target.stream.cast()) };
+        let status = unsafe { sys::w4axk_gemm(&args, target.stream.cast()) };
         check_gemm(&args, status)
     }
 
     /// A stream of this device's primary context, if the launch finds it to be one.
-    pub(super) fn raw_target(&self, stream: sys::CUstream) -> Target<'_> {
+    pub(crate) fn raw_target(&self, stream: CUstream) -> Target<'_> {
         Target {
             context: self.context(),
             stream,

@@ -1,0 +1,13 @@
+//! The C ABI of the kernels: its declarations, stubs for a build without kernels, and its statuses.
+
+#[rustfmt::skip]
+#[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
+mod bindings;
+mod build_info;
+pub(crate) mod status;
+mod stubs;
+
+pub use build_info::{BuildInfo, build_info, kernel_names};
+pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
+pub(crate) use stubs::*;
