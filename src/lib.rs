@@ -16,7 +16,7 @@
 //! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
 //! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
 //! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda`: the GPU's; with `candle`,
-//!   `candle`: linear layers on candle's tensors; with `capi`, `capi`: the functions of `include/w4ax.h`.
+//!   `candle`: linear layers on candle's tensors.
 //! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
 //! - [`skip`]: layers that are left out by the same motion (DySL-VLA, arXiv 2602.22896).
 //! - [`WidthFlag`]: the word that carries a step's width to whoever runs it; [`step`]: a control step around it.
@@ -97,8 +97,6 @@ pub mod activations;
 pub mod calibrate;
 #[cfg(feature = "candle")]
 pub mod candle;
-#[cfg(feature = "capi")]
-pub mod capi;
 pub mod checkpoint;
 pub mod cpu;
 #[cfg(feature = "cuda")]

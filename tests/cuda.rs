@@ -1,6 +1,6 @@
 //! Every kernel on a real device, against the mirror's bits.
 //!
-//! `cargo test --features cuda,capi --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for a machine without Rust.
+//! `cargo test --features cuda --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for a machine without Rust.
 //! Each test is ignored by default, so that none passes by not running. `W4AX_DEVICE` picks the device (0), `W4AX_SEED` the
 //! random cases (1), `W4AX_QUICK=1` a tenth of them, for a sanitizer's sake.
 //!
@@ -9,9 +9,6 @@
 
 #[path = "cuda/bf16.rs"]
 mod bf16_results;
-#[cfg(feature = "capi")]
-#[path = "cuda/capi.rs"]
-mod capi;
 #[path = "cuda/device.rs"]
 mod device;
 #[path = "cuda/failing.rs"]

@@ -12,8 +12,6 @@ mod quantize;
 mod scales;
 mod writer;
 
-#[cfg(feature = "capi")]
-pub(crate) use file::to_bytes as packed_bytes_of;
 pub use file::{FORMAT_VERSION, PackedFile};
 pub use gptq::{Gptq, Hessian};
 pub use order::{ActOrderWeight, KOrder};

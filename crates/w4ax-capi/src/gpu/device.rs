@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::backend::{self, Device};
 use super::{raw, types};
-use crate::capi::status::{Status, entry};
+use crate::status::{Status, entry};
 
 /// `w4ax_gpu`.
 pub struct Gpu(pub(super) Device);

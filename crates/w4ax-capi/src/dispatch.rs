@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use super::cpu::exclusive;
 use super::status::{Result, Status, entry};
 use super::{raw, types};
-use crate::calibrate::Calibration;
-use crate::dispatch::{self, DispatchConfig, MotionScale, Reason, Thresholds};
+use w4ax::calibrate::Calibration;
+use w4ax::dispatch::{self, DispatchConfig, MotionScale, Reason, Thresholds};
 
 /// `w4ax_dispatcher`. The lock finds two calls at once.
 pub struct Dispatcher(Mutex<dispatch::Dispatcher>);

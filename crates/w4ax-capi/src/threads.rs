@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::status::{Failure, Result, Status};
-use crate::cpu::Pool;
+use w4ax::cpu::Pool;
 
 /// `W4AX_MAX_THREADS`.
 pub const MAX_THREADS: u32 = 1024;

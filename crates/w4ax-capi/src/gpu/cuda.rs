@@ -3,17 +3,17 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::OnceLock;
 
-use cudarc::driver::{result::ctx, sys};
+use w4ax::cuda::cudarc::driver::{result::ctx, sys};
 
 use super::super::status::{Failure, Result, Status};
 use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
-use crate::capi::types;
-use crate::capi::weight::WeightInfo;
-use crate::cuda::{
+use crate::types;
+use crate::weight::WeightInfo;
+use w4ax::cuda::{
     self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm,
     GemmOptions, Gpu, Mma, Mode, OperandLayout, Plan, QuantizedActivations, Unavailable, Workspace,
 };
-use crate::{Grouping, KOrder, PackedWeight, Width};
+use w4ax::{Grouping, KOrder, PackedWeight, Width};
 
 pub struct Device {
     gpu: Gpu,
@@ -56,9 +56,8 @@ fn unavailable(asked: &str, problem: Unavailable) -> Failure {
         Unavailable::NoDevice { .. } | Unavailable::NoSuchDevice { .. } => Status::NoDevice,
         Unavailable::DriverTooOld { .. } => Status::DriverTooOld,
         Unavailable::Failed { .. } => Status::CudaFailed,
-        Unavailable::NotBuilt { .. }
-        | Unavailable::DeviceTooOld { .. }
-        | Unavailable::NoKernelImage { .. } => Status::NoBackend,
+        // `NotBuilt`, `DeviceTooOld` and `NoKernelImage`.
+        _ => Status::NoBackend,
     };
     Failure::new(status, format!("{asked}: {problem}"))
 }
@@ -268,7 +267,7 @@ impl Device {
     unsafe fn with<R>(
         &self,
         product: &Product<'_>,
-        launch: impl FnOnce(&Gemm<'_>, &mut DeviceMatMut<'_, half::bf16>) -> crate::Result<R>,
+        launch: impl FnOnce(&Gemm<'_>, &mut DeviceMatMut<'_, half::bf16>) -> w4ax::Result<R>,
     ) -> Result<R> {
         let device = self.gpu.ordinal();
         let &Product {

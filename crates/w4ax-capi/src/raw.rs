@@ -11,8 +11,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::status::{Failure, Result, Status};
-use crate::matrix::span;
-use crate::{MatMut, MatRef};
+use w4ax::{MatMut, MatRef};
 
 fn check<T>(what: &str, pointer: *const T, len: usize) -> Result<()> {
     if pointer.is_null() {
@@ -67,6 +66,12 @@ pub unsafe fn slice_mut<'a, T: Pod>(
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
 }
 
+/// A buffer that holds fewer elements than a call needs.
+pub fn too_small(what: &str, needed: usize, got: usize) -> Failure {
+    let text = format!("{what}: {needed} elements are needed, the buffer holds {got}");
+    Failure::new(Status::BufferTooSmall, text)
+}
+
 /// A matrix as C describes it. A stride of 0 is that of dense rows.
 #[derive(Clone, Copy)]
 pub struct Extent {
@@ -85,13 +90,32 @@ impl Extent {
         }
     }
 
+    /// Elements from the first to the last of the matrix.
+    fn span(&self, what: &str, stride: usize) -> Result<usize> {
+        let Self { rows, cols, .. } = *self;
+        if stride < cols {
+            let text = format!("{what}: row stride {stride} is less than {cols} columns");
+            return Err(Failure::new(Status::BadShape, text));
+        }
+        if rows == 0 || cols == 0 {
+            return Ok(0);
+        }
+        let span = (rows - 1)
+            .checked_mul(stride)
+            .and_then(|n| n.checked_add(cols));
+        span.ok_or_else(|| {
+            let text =
+                format!("{what}: [{rows}, {cols}] with stride {stride} exceeds the address space");
+            Failure::new(Status::BadShape, text)
+        })
+    }
+
     /// The stride, and the elements that the matrix spans of those that there are.
     fn check(&self, what: &'static str) -> Result<(usize, usize)> {
         let stride = self.stride();
-        let needed = span(what, self.rows, self.cols, stride)?;
+        let needed = self.span(what, stride)?;
         if self.len < needed {
-            let got = self.len;
-            return Err(crate::Error::Buffer { what, needed, got }.into());
+            return Err(too_small(what, needed, self.len));
         }
         Ok((stride, needed))
     }

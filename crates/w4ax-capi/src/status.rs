@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::Error;
+use w4ax::Error;
 
 macro_rules! statuses {
     ($($name:ident = $value:literal, $c_name:literal, $text:literal;)*) => {
@@ -108,8 +108,8 @@ impl From<Error> for Failure {
             Error::DeviceMismatch { .. } => Status::WrongPlace,
             Error::Cuda { .. } => Status::CudaFailed,
             Error::OutOfMemory { .. } => Status::OutOfMemory,
-            // No entry point runs steps.
-            Error::InvalidState { .. } | Error::GraphNode { .. } => Status::Internal,
+            // `InvalidState` and `GraphNode`: no entry point runs steps.
+            _ => Status::Internal,
         };
         Self::new(status, error.to_string())
     }

@@ -1,21 +1,61 @@
 //! The C ABI on a device: the same bits through raw pointers and a raw stream.
 
-use crate::harness::{Call, Device, Inputs, expected};
-use crate::support::{PlainWeight, WIDTHS, bits, rng};
-use cudarc::driver::result::ctx;
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
 use half::bf16;
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
-use w4ax::capi::gpu::*;
-use w4ax::capi::status::{Status, w4ax_last_error};
-use w4ax::capi::types;
-use w4ax::capi::weight::{PackArgs, Weight, w4ax_weight_free, w4ax_weight_pack};
-use w4ax::cuda::Family;
-use w4ax::{Grouping, ScaleType, Width};
+use support::{Kind, PlainWeight, WIDTHS, bits, rng};
+use w4ax::cpu::Cpu;
+use w4ax::cuda::cudarc::driver::result::ctx;
+use w4ax::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use w4ax::cuda::cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
+use w4ax::cuda::{Family, Gpu};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax_capi::gpu::{
+    GpuGemmArgs, GpuPackArgs, GpuProblem, GpuWeight, w4ax_gpu_create, w4ax_gpu_free, w4ax_gpu_gemm,
+    w4ax_gpu_packed_bytes, w4ax_gpu_plan_gemm, w4ax_gpu_quantize_pack, w4ax_gpu_weight_free,
+    w4ax_gpu_weight_upload, w4ax_gpu_workspace_bytes,
+};
+use w4ax_capi::status::{Status, w4ax_last_error};
+use w4ax_capi::types;
+use w4ax_capi::weight::{PackArgs, Weight, w4ax_weight_free, w4ax_weight_pack};
+
+/// The device that `W4AX_DEVICE` names, and a stream on it.
+struct Device {
+    gpu: Gpu,
+    stream: Arc<CudaStream>,
+    cpu: Cpu,
+}
+
+impl Device {
+    fn new() -> Self {
+        let ordinal = match std::env::var("W4AX_DEVICE") {
+            Ok(text) => text
+                .parse()
+                .unwrap_or_else(|_| panic!("W4AX_DEVICE is not a number: {text}")),
+            Err(_) => 0,
+        };
+        let gpu = Gpu::new(ordinal).unwrap_or_else(|e| panic!("{e}"));
+        let stream = gpu.context().new_stream().unwrap();
+        let cpu = Cpu::new().unwrap();
+        Self { gpu, stream, cpu }
+    }
+
+    /// The result of the CPU backend, which has the bits of the scalar reference.
+    fn expected(&self, x: MatRef<'_, bf16>, weight: &PackedWeight, width: Width) -> Vec<bf16> {
+        let mut y = vec![bf16::NAN; x.rows() * weight.n()];
+        let view = MatMut::new(&mut y, x.rows(), weight.n()).unwrap();
+        let mut workspace = self.cpu.workspace(x.rows(), x.cols());
+        (self.cpu)
+            .gemm(x, weight, width, None, view, &mut workspace)
+            .unwrap();
+        y
+    }
+}
 
 fn ok(status: Status) {
     // SAFETY: a NUL-terminated text that lives until this thread's next error.
@@ -33,7 +73,7 @@ fn written<T>(call: impl FnOnce(*mut T) -> Status) -> T {
 
 /// A `w4ax_gpu` and a `w4ax_gpu_weight` of a symmetric weight with F32 scales.
 struct Handles {
-    gpu: *mut Gpu,
+    gpu: *mut w4ax_capi::gpu::Gpu,
     weight: *mut GpuWeight,
 }
 
@@ -117,8 +157,8 @@ impl Buffers {
         }
     }
 
-    fn args(&self, stream: &CudaStream, handles: &Handles, call: &Call) -> GpuGemmArgs {
-        let (n, k) = (self.y.len() / call.m, self.x.len() / call.m);
+    fn args(&self, stream: &CudaStream, handles: &Handles, m: usize, width: Width) -> GpuGemmArgs {
+        let (n, k) = (self.y.len() / m, self.x.len() / m);
         GpuGemmArgs {
             weight: handles.weight,
             x: address(&self.x, stream) as *const _,
@@ -133,10 +173,10 @@ impl Buffers {
             y_stride: 0,
             workspace: address(&self.workspace, stream) as *mut _,
             workspace_bytes: self.workspace.len(),
-            m: call.m,
+            m,
             n,
             k,
-            width: call.width.bits(),
+            width: width.bits(),
             family: types::FAMILY_AUTO,
             mode: types::MODE_AUTO,
             tile: 0,
@@ -158,12 +198,12 @@ fn the_c_abi_has_the_same_bits() {
         let (handles, packed_weight) = (Handles::new(&device, &plain), plain.pack());
         let group = grouping.size().unwrap_or(0) as u32;
         for (m, width) in [1, 5, 40].into_iter().flat_map(|m| WIDTHS.map(|p| (m, p))) {
-            let call = Call::new(m, width);
-            let inputs = Inputs::new(&call, (n, k));
+            let x = Kind::Normal.fill(&mut rng(1), m * k);
             let mut buffers = Buffers::new(stream, m, n, k);
-            stream.memcpy_htod(&inputs.x, &mut buffers.x).unwrap();
-            let args = buffers.args(stream, &handles, &call);
-            let oracle = expected(&device.cpu, &packed_weight, inputs.view(m, k), &call, None);
+            stream.memcpy_htod(&x, &mut buffers.x).unwrap();
+            let args = buffers.args(stream, &handles, m, width);
+            let view = MatRef::new(&x, m, k).unwrap();
+            let oracle = device.expected(view, &packed_weight, width);
             let mut modes = vec![types::MODE_AUTO, types::MODE_FUSED]
                 .into_iter()
                 .map(|mode| (mode, types::FAMILY_AUTO))
@@ -229,7 +269,7 @@ fn the_c_abi_has_the_same_bits() {
                     // SAFETY: a static text.
                     let kernel = unsafe { CStr::from_ptr(plan.kernel) };
                     let what = format!(
-                        "{call:?} {grouping} mode {mode} family {family} {captured} {default} {kernel:?}"
+                        "m {m} {width} {grouping} mode {mode} family {family} {captured} {default} {kernel:?}"
                     );
                     assert!(mode == types::MODE_AUTO || plan.mode == mode, "{what}");
                     let got: Vec<bf16> = stream.clone_dtoh(&buffers.y).unwrap();
@@ -266,7 +306,7 @@ fn the_c_abi_keeps_to_its_place() {
 
     let handles = Handles::new(&device, &plain);
     let buffers = Buffers::new(stream, m, n, k);
-    let args = buffers.args(stream, &handles, &Call::new(m, Width::A4));
+    let args = buffers.args(stream, &handles, m, Width::A4);
     stream.synchronize().unwrap();
     other.bind_to_thread().unwrap();
     // SAFETY: as in `the_c_abi_has_the_same_bits`.

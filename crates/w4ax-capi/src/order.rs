@@ -6,7 +6,7 @@ use half::bf16;
 
 use super::raw::{self, Extent};
 use super::status::{Result, Status, entry};
-use crate::KOrder;
+use w4ax::KOrder;
 
 /// `w4ax_order`: one reference to an order that never changes.
 pub struct Order(pub(super) Arc<KOrder>);
@@ -79,12 +79,7 @@ pub unsafe extern "C" fn w4ax_order_get(order: *const Order, ks: *mut u32, k: us
             )
         };
         if ks.len() < order.len() {
-            return Err(crate::Error::Buffer {
-                what: "ks",
-                needed: order.len(),
-                got: ks.len(),
-            }
-            .into());
+            return Err(raw::too_small("ks", order.len(), ks.len()));
         }
         ks[..order.len()].copy_from_slice(order);
         Ok(())

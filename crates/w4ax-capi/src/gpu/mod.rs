@@ -25,7 +25,7 @@ pub use weight::*;
 use super::raw;
 use super::status::{Failure, Result, Status};
 use super::types;
-use crate::{Grouping, Width};
+use w4ax::{Grouping, Width};
 
 /// `W4AX_GPU_MAX_EXTENT`.
 pub const MAX_EXTENT: usize = 8_388_608;

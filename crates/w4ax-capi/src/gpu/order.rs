@@ -6,9 +6,9 @@ use half::bf16;
 
 use super::device::Gpu;
 use super::{Gather, backend, raw, types};
-use crate::capi::order::Order;
-use crate::capi::raw::Extent;
-use crate::capi::status::{Failure, Status, entry};
+use crate::order::Order;
+use crate::raw::Extent;
+use crate::status::{Failure, Status, entry};
 
 /// `w4ax_gpu_order`.
 pub struct GpuOrder(pub(super) backend::Order);

@@ -18,11 +18,11 @@ impl Libraries {
             let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
             // With the features of this test itself.
             let features = match cfg!(feature = "cuda") {
-                true => "capi,cuda",
-                false => "capi",
+                true => "cuda",
+                false => "",
             };
             run(Command::new("bash")
-                .arg("scripts/build-capi")
+                .arg("../../scripts/build-capi")
                 .arg(&root)
                 .env("FEATURES", features));
             let native = std::fs::read_to_string(root.join("lib/native-static-libs")).unwrap();

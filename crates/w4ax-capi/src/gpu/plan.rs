@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::{Choice, Problem, backend, raw, types};
-use crate::capi::status::{Result, Status, entry};
+use crate::status::{Result, Status, entry};
 
 /// `w4ax_gpu_problem`.
 #[derive(Clone, Copy)]

@@ -1,8 +1,8 @@
 //! The enumerations of the header. They travel as `uint32_t`, so that an unknown value is a status.
 
 use super::status::{Failure, Result, Status};
-use crate::dispatch::{Algorithm, Reason};
-use crate::{Grouping, ScaleType, Symmetry, Width};
+use w4ax::dispatch::{Algorithm, Reason};
+use w4ax::{Grouping, ScaleType, Symmetry, Width};
 
 pub const PER_CHANNEL: u32 = 0;
 

@@ -9,7 +9,7 @@ use super::raw::{self, Extent};
 use super::status::{Result, Status, entry};
 use super::threads::with_threads;
 use super::types;
-use crate::{MatRef, PackedWeight, Quantize, ScaleType, Scales};
+use w4ax::{MatRef, PackedWeight, Quantize, ScaleType, Scales};
 
 /// `w4ax_weight`: one reference to a weight that never changes.
 pub struct Weight(pub(super) Arc<PackedWeight>);
@@ -217,7 +217,7 @@ fn wanted<T>(pointer: *const T, len: usize) -> bool {
 /// A buffer must hold `needed` elements at least.
 fn room(what: &'static str, needed: usize, got: usize) -> Result<()> {
     if got < needed {
-        return Err(crate::Error::Buffer { what, needed, got }.into());
+        return Err(raw::too_small(what, needed, got));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::pool::{CallerPool, CallerTable};
 use super::raw;
 use super::status::{Failure, Result, Status, entry};
 use super::threads::{self, OwnThreads};
-use crate::cpu::{self, Isa, Serial};
+use w4ax::cpu::{self, Isa, Serial};
 
 /// `w4ax_cpu`.
 pub struct Cpu {
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn w4ax_workspace_create(
         let make = || {
             // SAFETY: the contract of this function.
             let cpu = unsafe { raw::handle("cpu", cpu)? };
-            let made = cpu::Workspace::try_new(max_m, max_k, cpu.threads)?;
+            let made = cpu.cpu.try_workspace(max_m, max_k)?;
             Ok(Workspace(Mutex::new(made)))
         };
         // SAFETY: the contract of this function.

@@ -6,8 +6,8 @@ use half::bf16;
 
 use super::device::Gpu;
 use super::{ALIGNMENT, Bytes, Pack, backend, raw, types};
-use crate::capi::raw::Extent;
-use crate::capi::status::{Failure, Status, entry};
+use crate::raw::Extent;
+use crate::status::{Failure, Status, entry};
 
 /// `w4ax_gpu_pack_args`.
 #[derive(Clone, Copy)]

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 
 use super::super::status::{Failure, Result, Status};
 use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
-use crate::capi::weight::WeightInfo;
-use crate::{Grouping, KOrder, PackedWeight, Width};
+use crate::weight::WeightInfo;
+use w4ax::{Grouping, KOrder, PackedWeight, Width};
 
 /// None is ever made.
 pub enum Device {}
@@ -19,7 +19,7 @@ pub enum Order {}
 fn absent<T>() -> Result<T> {
     Err(Failure::new(
         Status::NoBackend,
-        "CUDA: built without the feature `cuda`: build again with it (FEATURES=capi,cuda scripts/build-capi)",
+        "CUDA: built without the feature `cuda`: build again with it (FEATURES=cuda scripts/build-capi)",
     ))
 }
 

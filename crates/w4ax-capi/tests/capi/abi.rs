@@ -9,21 +9,21 @@ use std::fmt::Write;
 use std::mem::{align_of, offset_of, size_of};
 
 use half::bf16;
-use w4ax::capi::cpu::*;
-use w4ax::capi::dispatch::*;
-use w4ax::capi::file::*;
-use w4ax::capi::flag::*;
-use w4ax::capi::gemm::*;
-use w4ax::capi::gpu::*;
-use w4ax::capi::order::*;
-use w4ax::capi::pool::*;
-use w4ax::capi::status::*;
-use w4ax::capi::version::*;
-use w4ax::capi::weight::*;
-use w4ax::capi::{MAX_THREADS, gpu, types};
 use w4ax::dispatch::{ACTION_DIM, MAX_WINDOW};
 use w4ax::weights::MAX_PER_CHANNEL_K;
 use w4ax::{Grouping, Width};
+use w4ax_capi::cpu::*;
+use w4ax_capi::dispatch::*;
+use w4ax_capi::file::*;
+use w4ax_capi::flag::*;
+use w4ax_capi::gemm::*;
+use w4ax_capi::gpu::*;
+use w4ax_capi::order::*;
+use w4ax_capi::pool::*;
+use w4ax_capi::status::*;
+use w4ax_capi::version::*;
+use w4ax_capi::weight::*;
+use w4ax_capi::{MAX_THREADS, gpu, types};
 
 use crate::cc::{Language, Link, Program, run};
 

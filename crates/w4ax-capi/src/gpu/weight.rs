@@ -2,8 +2,8 @@
 
 use super::device::Gpu;
 use super::{backend, raw};
-use crate::capi::status::{Status, entry};
-use crate::capi::weight::{Weight, WeightInfo};
+use crate::status::{Status, entry};
+use crate::weight::{Weight, WeightInfo};
 
 /// `w4ax_gpu_weight`.
 pub struct GpuWeight(pub(super) backend::Weight);

@@ -1,13 +1,10 @@
 //! The C ABI: the header against the Rust side, and C programs that are linked with the libraries.
 
-mod support;
-
-#[path = "capi/abi.rs"]
 mod abi;
-#[path = "capi/cc.rs"]
 mod cc;
-#[path = "capi/client.rs"]
 mod client;
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,12 +14,12 @@ use cc::{Language, Link, Program, run};
 use half::bf16;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, dispatch_config, rng};
-use w4ax::capi::status::Status;
-use w4ax::capi::types;
 use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
 use w4ax::reference;
 use w4ax::{Grouping, MatMut, MatRef, PackedFile, ScaleType, Width};
+use w4ax_capi::status::Status;
+use w4ax_capi::types;
 
 fn source(name: &str) -> PathBuf {
     Path::new("tests/capi").join(name)
@@ -153,7 +150,7 @@ fn a_wrong_bit_is_found() {
 /// A desc_act checkpoint that GPTQModel packed, converted, and run by a C program: the mirror's bits.
 #[test]
 fn a_c_program_runs_a_desc_act_checkpoint() {
-    let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act").unwrap();
+    let checkpoint = Checkpoint::open("../../tests/data/checkpoints/gptq_v2_desc_act").unwrap();
     let (module, weight) = (checkpoint.quantized())
         .find_map(|module| match checkpoint.weight(module).unwrap() {
             LoadedWeight::ActOrder(weight) => Some((module.to_owned(), weight)),
@@ -423,7 +420,7 @@ fn a_c_program_dispatches() {
 
 #[test]
 fn the_version_is_the_crates() {
-    let header = include_str!("../include/w4ax.h");
+    let header = include_str!("../../include/w4ax.h");
     for (part, value) in [
         ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
         ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),

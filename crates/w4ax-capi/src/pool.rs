@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::MAX_THREADS;
 use super::raw::reserved;
 use super::status::{Failure, Result, Status};
-use crate::cpu::Pool;
+use w4ax::cpu::Pool;
 
 /// `w4ax_piece`.
 pub type Piece = extern "C" fn(argument: *mut c_void, piece: u32);

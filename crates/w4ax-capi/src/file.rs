@@ -9,8 +9,8 @@ use super::raw;
 use super::status::{Failure, Result, Status, entry};
 use super::threads::with_threads;
 use super::weight::Weight;
-use crate::weights::packed_bytes_of;
-use crate::{KOrder, PackedFile, PackedWeight};
+use w4ax::weights::PackedWriter;
+use w4ax::{KOrder, PackedFile, PackedWeight};
 
 /// `w4ax_file`.
 #[derive(Default)]
@@ -110,18 +110,21 @@ pub unsafe extern "C" fn w4ax_file_save(file: *const File, path: *const c_char) 
     entry(|| {
         // SAFETY: the contract of this function.
         let (file, path) = unsafe { (raw::handle("file", file)?, raw::text("path", path)?) };
-        let bytes = {
+        // The map is not locked while the file is written.
+        let weights: Vec<(CString, Stored)> = {
             let weights = file.lock();
-            let named = |(name, stored): (&CString, &Stored)| {
-                // They came in as UTF-8.
-                (name.to_string_lossy().into_owned(), stored.clone())
-            };
-            let named: Vec<_> = weights.iter().map(named).collect();
-            packed_bytes_of((named.iter()).map(|(name, Stored { weight, order })| {
-                (name.as_str(), weight.as_ref(), order.as_deref())
-            }))?
+            (weights
+                .iter()
+                .map(|(name, stored)| (name.clone(), stored.clone())))
+            .collect()
         };
-        Ok(crate::file::write_atomically(path.as_ref(), &bytes)?)
+        let name_bytes = weights.iter().map(|(name, _)| name.count_bytes()).sum();
+        let mut writer = PackedWriter::create(path.as_ref(), weights.len(), 0, name_bytes)?;
+        for (name, Stored { weight, order }) in &weights {
+            // Names are UTF-8 since `insert`.
+            writer.borrowed(&name.to_string_lossy(), weight, order.as_deref())?;
+        }
+        Ok(writer.finish()?)
     })
 }
 

@@ -3,7 +3,7 @@
 use super::raw;
 use super::status::{Result, Status, entry};
 use super::types;
-use crate::{FlagWord, WidthFlag};
+use w4ax::{FlagWord, WidthFlag};
 
 /// `w4ax_flag` has the layout of a [`WidthFlag`].
 pub type Flag = WidthFlag;

@@ -8,8 +8,8 @@ use super::device::Gpu;
 use super::plan::GpuPlan;
 use super::weight::GpuWeight;
 use super::{ALIGNMENT, Bytes, Choice, Product, not_given, raw};
-use crate::capi::raw::Extent;
-use crate::capi::status::{Failure, Result, Status, entry};
+use crate::raw::Extent;
+use crate::status::{Failure, Result, Status, entry};
 
 /// `w4ax_gpu_gemm_args`.
 #[derive(Clone, Copy)]
