@@ -1,23 +1,11 @@
 //! Neither a control step nor a GEMM allocates: a global allocator that counts, in a test binary of its own.
 
-#[path = "support/networks.rs"]
-mod networks;
-#[path = "../examples/robot/mod.rs"]
-mod robot;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use half::bf16;
-use robot::checkpoint::{Checkpoint, TRAINED};
-use robot::networks::{AdapterWeights, Networks};
-use robot::policy::Policy;
-use robot::rollouts::INPUT;
-use robot::setup::QUANTIZE;
-use robot::skipping::{Skipping, Substitute};
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
-use w4ax::skip::{SkipConfig, Verdict};
 use w4ax::{Grouping, MatMut, MatRef, Quantize, Width, WidthFlag};
 
 thread_local! {
@@ -145,49 +133,4 @@ fn a_gemm_in_a_pool_allocates_nothing() {
         allocated <= asking,
         "{allocated} allocations, {asking} of them by asking"
     );
-}
-
-/// Skipping, a second pass among the steps: the policy with networks beside its blocks.
-#[test]
-fn a_step_that_skips_allocates_nothing() {
-    let checkpoint = Checkpoint::load(TRAINED).unwrap();
-    for weights in [AdapterWeights::Bf16, AdapterWeights::Packed] {
-        let cpu = Cpu::new().unwrap().with_pool(Serial);
-        let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
-        let file = networks::random(policy.blocks(), policy.width(), &[0], 30.0);
-        let shape = (policy.blocks(), policy.width());
-        let compute = policy.compute();
-        let networks = Networks::new(&file, "", shape, weights, QUANTIZE, &compute).unwrap();
-        let config = SkipConfig {
-            eta: 0.0,
-            ..SkipConfig::default()
-        };
-        let mut skipping = Skipping::new(&config, networks, Substitute::Adapter).unwrap();
-        let mut verdicts = [0; 2];
-        for step in 0..40_u8 {
-            let width = Width::ALL[usize::from(step % 4)];
-            let input = [f32::from(step).sin(); INPUT];
-            let counted = allocations_of(|| {
-                skipping.step(&mut policy, &input, width).unwrap();
-            });
-            assert_eq!(counted, 0, "{width}");
-            let again = skipping.skipper.report().verdict == Verdict::RanAgain;
-            verdicts[usize::from(again)] += 1;
-        }
-        assert!(verdicts.iter().all(|&steps| steps > 0), "{verdicts:?}");
-    }
-}
-
-/// The policy of the examples, from the input to the tokens.
-#[test]
-fn a_policy_step_allocates_nothing() {
-    let checkpoint = Checkpoint::load(TRAINED).unwrap();
-    let cpu = Cpu::new().unwrap().with_pool(Serial);
-    let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
-    for width in Width::ALL {
-        let counted = allocations_of(|| {
-            policy.forward(&[0.5; INPUT], width).unwrap();
-        });
-        assert_eq!(counted, 0, "{width}");
-    }
 }

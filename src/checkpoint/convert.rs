@@ -15,7 +15,7 @@ use std::path::Path;
 /// and become weights `x`, but for the modules that are to stay plain: `lm_head`, whatever has `embed` in a part of its name,
 /// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
 ///
-/// `examples/convert.rs` is this with a progress bar.
+/// `w4ax convert` is this with a progress bar.
 ///
 /// ```
 /// use w4ax::checkpoint::{Checkpoint, Convert};

@@ -12,7 +12,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// The hidden state is the stack's own; a [`Skipper`] only says what happens to it next. A step is: [`embed`](Self::embed), the
 /// layers in order, [`actions`](Self::actions), and the same once more if verification asks for it.
 ///
-/// There are two: `examples/robot/skipping.rs`, a policy on the backends' GEMMs, an action a step, and `tests/candle/stack.rs`, a decoder on
+/// There are two: `crates/w4ax-robot/src/skipping.rs`, a policy on the backends' GEMMs, an action a step, and `crates/w4ax-robot/tests/llama/stack.rs`, a decoder on
 /// candle's tensors, 8 actions a step; with the feature `candle` candle's error can be the stack's. On a GPU that decides by itself,
 /// `w4ax::cuda::SkipGraph` stands in the place of both.
 pub trait LayerStack {

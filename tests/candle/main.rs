@@ -1,26 +1,14 @@
-//! `w4ax::candle` against the scalar mirror, a decoder on it against candle's own products of the dequantized weights, and the decoder as
-//! a stack whose layers are skipped.
+//! `w4ax::candle` against the scalar reference.
 
-mod decoder;
-mod given;
-#[path = "../../examples/llama_block/layer.rs"]
-mod layer;
 mod linear;
-mod skip;
-mod stack;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../../examples/llama_block/weights.rs"]
-#[allow(dead_code)] // Random ones are the example's.
-mod weights;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use half::bf16;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::{Grouping, MatRef, PackedWeight, Quantize};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -44,13 +32,6 @@ fn random(rng: &mut ChaCha8Rng, dims: &[usize]) -> Vec<bf16> {
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let (u, v): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-}
-
-/// Factors of rms, around 1.
-fn norms(rng: &mut ChaCha8Rng, hidden: usize) -> Tensor {
-    let scales: Vec<f32> = (0..hidden).map(|_| 1.0 + 0.1 * normal(rng)).collect();
-    let scales = Tensor::from_vec(scales, hidden, CPU).expect("so many");
-    scales.to_dtype(DType::BF16).expect("a conversion")
 }
 
 fn bits(y: &Tensor) -> Vec<u16> {

@@ -6,12 +6,11 @@ use w4ax::Error;
 use w4ax::checkpoint::{Checkpoint, LoadedWeight};
 
 use crate::case::{Copy, folder};
-use crate::tensors;
 
 /// Tensors that are missing, of another type or shape, or hold what cannot be: file and tensor are named.
 #[test]
 fn broken_tensors_are_named() {
-    type Change = fn(&mut tensors::TensorFile);
+    type Change = fn(&mut test_support::TensorFile);
     fn i32s(values: impl IntoIterator<Item = i32>) -> Vec<u8> {
         values.into_iter().flat_map(i32::to_le_bytes).collect()
     }
@@ -175,7 +174,7 @@ fn broken_tensors_are_named() {
         .weight("model.a");
     assert!(matches!(error, Err(Error::MissingTensor { .. })));
     // compressed-tensors writes -1 where there is no order.
-    let none = |t: &mut tensors::TensorFile| {
+    let none = |t: &mut test_support::TensorFile| {
         t.set("model.a.weight_g_idx", Dtype::I32, &[256], i32s([-1; 256]));
     };
     let copy = Copy::of("compressed_tensors_sym").tensors(none);

@@ -7,8 +7,6 @@ use tempfile::TempDir;
 use w4ax::Result;
 use w4ax::checkpoint::Checkpoint;
 
-use crate::tensors;
-
 pub fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/checkpoints")
@@ -54,9 +52,9 @@ impl Copy {
     }
 
     /// Changes the tensors of the one file.
-    pub fn tensors(self, change: impl FnOnce(&mut tensors::TensorFile)) -> Self {
+    pub fn tensors(self, change: impl FnOnce(&mut test_support::TensorFile)) -> Self {
         let path = self.path("model.safetensors");
-        let mut file = tensors::TensorFile::read(path.to_str().unwrap());
+        let mut file = test_support::TensorFile::read(path.to_str().unwrap());
         change(&mut file);
         std::fs::write(path, file.bytes()).unwrap();
         self

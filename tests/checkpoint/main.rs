@@ -2,8 +2,6 @@
 
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/safetensors.rs"]
-mod tensors;
 
 mod broken;
 mod case;

@@ -1,13 +1,8 @@
 //! Checkpoints to packed files: nothing lost, one weight in memory at a time, whole or not at all.
 
-#[path = "../support/example.rs"]
-mod example;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/safetensors.rs"]
-mod tensors;
 
-mod command;
 mod whole;
 
 use half::bf16;
@@ -15,11 +10,10 @@ use rand::Rng;
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::rng;
-use tensors::TensorFile;
+use test_support::TensorFile;
 use w4ax::checkpoint::{Checkpoint, Convert, LoadedWeight, Outcome, Summary};
 use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
 

@@ -1,1 +1,28 @@
-//! Robot policies, recordings, training and reports that the w4ax command line runs.
+//! Robot policies on w4ax: recordings, networks for skipped layers, training, reports and plots.
+//!
+//! The `w4ax` command line runs this crate. A [`policy::Policy`] is a small transformer of a robot's controller, its
+//! weights packed. [`compute`] runs its layers on the CPU or, with feature `cuda`, on a GPU.
+
+pub mod checkpoint;
+pub mod closed_loop;
+pub mod columns;
+pub mod compute;
+pub mod dataset;
+pub mod draw;
+pub mod episode;
+pub mod hidden;
+#[cfg(feature = "candle")]
+pub mod llama;
+pub mod networks;
+pub mod paths;
+pub mod policy;
+pub mod rollouts;
+pub mod rows;
+pub mod sensitivity;
+pub mod setting;
+pub mod setup;
+pub mod skip_episode;
+pub mod skipping;
+pub mod table;
+#[cfg(feature = "train")]
+pub mod training;

@@ -1,0 +1,161 @@
+//! Calibrates the dispatcher on recorded episodes: motion scales, thresholds, and what they rest on.
+//!
+//! `cargo run --release --example calibrate -- --rollouts FILE --d-acc 0.07 --eta 0.05 --out FILE`
+//!
+//! With `--validation`, on the episodes of a dataset that the policy was not trained on.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use w4ax::calibrate::{Report, Settings, calibrate};
+use w4ax::cpu::Cpu;
+use w4ax::dispatch::Action;
+use w4ax::{Error, Result, Width};
+
+use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
+use w4ax_robot::dataset::{self, Dataset};
+use w4ax_robot::policy::Policy;
+use w4ax_robot::rollouts::{self, RECORDED, Rollouts, TASKS, Tokens};
+use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::table::table;
+
+/// Calibrates the dispatcher on recorded episodes (DyQ-VLA IV-B2)
+#[derive(clap::Args)]
+pub struct Args {
+    /// Recorded episodes
+    #[arg(long, default_value = RECORDED)]
+    rollouts: PathBuf,
+    /// Where the actions at each width come from
+    #[arg(long, value_enum, default_value_t = Source::Tokens)]
+    from: Source,
+    /// Run the policy on the validation episodes of this dataset instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rollouts", "from"], num_args = 0..=1, default_missing_value = dataset::RECORDED)]
+    validation: Option<PathBuf>,
+    /// The policy that `--from policy` and `--validation` run
+    #[arg(long, default_value = TRAINED)]
+    policy: PathBuf,
+    /// Error bound, in action units
+    #[arg(long, default_value_t = Settings::default().d_acc)]
+    d_acc: f64,
+    /// Keeps the bound finite at S = 0
+    #[arg(long, default_value_t = Settings::default().eta)]
+    eta: f64,
+    /// The calibration, written whole or not at all
+    #[arg(long, default_value = "calibration.json")]
+    out: PathBuf,
+}
+
+/// Where the actions at each width come from.
+#[derive(Clone, Copy, ValueEnum)]
+enum Source {
+    /// The tokens recorded in the rollouts
+    Tokens,
+    /// The quantized policy, run at each width on the recorded inputs
+    Policy,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad options and files.
+pub fn run(args: &Args) -> Result<()> {
+    let rollouts = match &args.validation {
+        None => Rollouts::load(&args.rollouts)?,
+        Some(path) => {
+            let checkpoint = Checkpoint::load(&args.policy)?;
+            let mut policy = Policy::unquantized(&checkpoint, Cpu::new()?, 1)?;
+            Rollouts::of_validation(&Dataset::load(path)?, &mut policy)?
+        }
+    };
+    let (tasks, at_width) = match (&args.validation, args.from) {
+        (None, Source::Tokens) => (
+            TASKS.map(String::from).to_vec(),
+            recorded(&rollouts, &args.rollouts)?,
+        ),
+        _ => computed(&rollouts, &args.policy)?,
+    };
+    rollouts.check_tasks(tasks.len())?;
+    let settings = Settings {
+        d_acc: args.d_acc,
+        eta: args.eta,
+        ..Settings::default()
+    };
+    let report = calibrate(&tasks, &rollouts.calibration_episodes(&at_width), &settings)?;
+    print(&report);
+    report.calibration.save(&args.out)?;
+    println!("written to {}", args.out.display());
+    Ok(())
+}
+
+/// `[width][steps]`: the actions of the recorded tokens.
+fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
+    let mut at_width = [const { Vec::new() }; 4];
+    for (to, width) in at_width.iter_mut().zip(Width::ALL) {
+        let tokens = rollouts.tokens(width).ok_or_else(|| Error::MissingTensor {
+            file: file.display().to_string(),
+            name: "tok_w4a16 and those of the other widths".into(),
+        })?;
+        *to = actions(tokens);
+    }
+    Ok(at_width)
+}
+
+/// The policy's tasks, and `[width][steps]`: its actions.
+fn computed(rollouts: &Rollouts, policy: &Path) -> Result<(Vec<String>, [Vec<Action>; 4])> {
+    let checkpoint = Checkpoint::load(policy)?;
+    let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, rollouts.len())?;
+    let mut tokens = vec![Tokens::default(); rollouts.len()];
+    let mut at_width = [const { Vec::new() }; 4];
+    for (to, width) in at_width.iter_mut().zip(Width::ALL) {
+        policy.forward_rows(&rollouts.input, width, &mut tokens)?;
+        *to = actions(&tokens);
+    }
+    Ok((checkpoint.tasks, at_width))
+}
+
+fn actions(tokens: &[Tokens]) -> Vec<Action> {
+    tokens.iter().map(rollouts::action).collect()
+}
+
+fn print(report: &Report) {
+    let calibration = &report.calibration;
+    let tasks = calibration.tasks.iter().map(|task| {
+        let motion = [task.motion.mu_max, task.motion.nu_max].map(|x| format!("{x:.4}"));
+        [vec![task.name.clone()], motion.to_vec()].concat()
+    });
+    println!("{}\n", table(&["task", "mu_max", "nu_max"], tasks));
+
+    let bins = report.profile.bins();
+    let rows = bins.iter().map(|bin| {
+        let bound = calibration.d_acc / ((bin.lower + bin.upper) / 2.0 + calibration.eta);
+        let errors = [bin.error_2, bin.error_4, bound].map(|x| format!("{x:.4}"));
+        let range = format!("[{:.3}, {:.3})", bin.lower, bin.upper);
+        [vec![range, bin.rows.to_string()], errors.to_vec()].concat()
+    });
+    println!(
+        "{}",
+        table(&["S", "steps", "mean e_2", "mean e_4", "bound"], rows)
+    );
+    let below: usize = bins.iter().map(|bin| bin.rows).sum();
+    let (all, above) = (report.profile.rows(), report.profile.rows() - below);
+    println!("{above} of {all} steps have S of theta_fp and more\n");
+
+    let tried = [0.9, 1.0, 1.1]
+        .into_iter()
+        .zip(report.conditioning.thresholds);
+    let rows = tried.map(|(factor, t)| {
+        let d_acc = factor * calibration.d_acc;
+        [d_acc, t.theta_24, t.theta_48, t.theta_fp]
+            .map(|x| format!("{x:.4}"))
+            .to_vec()
+    });
+    println!(
+        "{}",
+        table(&["D_acc", "theta_24", "theta_48", "theta_fp"], rows)
+    );
+    let [moved_24, moved_48] = report.conditioning.moves();
+    println!("D_acc +-10 % moves theta_24 by up to {moved_24:.3}, theta_48 by up to {moved_48:.3}");
+    if let Some(warning) = report.conditioning.warning() {
+        println!("warning: {warning}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Converts a checkpoint to this crate's packed safetensors.
+//!
+//! `cargo run --release --example convert -- IN OUT`: IN is a safetensors file, an index of shards, or a folder with one of
+//! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantized.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use w4ax::checkpoint::{Checkpoint, Convert, Outcome, Scheme};
+use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
+
+/// Converts a checkpoint to packed W4AX weights
+#[derive(clap::Args)]
+pub struct Args {
+    /// A safetensors file, an index of shards, or a folder with one of them
+    input: PathBuf,
+    /// The packed file, written whole or not at all
+    output: PathBuf,
+    /// k that share a scale, for plain weights
+    #[arg(long, value_enum, default_value_t = Group::G128)]
+    group: Group,
+    /// Zero points, for plain weights
+    #[arg(long)]
+    asymmetric: bool,
+    /// The type of the scales, for plain weights
+    #[arg(long, value_enum, default_value_t = Scale::Bf16)]
+    scales: Scale,
+    /// A module that stays plain: its whole name, or some of its dotted parts
+    #[arg(long, value_name = "MODULE")]
+    keep: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Group {
+    #[value(name = "32")]
+    G32,
+    #[value(name = "64")]
+    G64,
+    #[value(name = "128")]
+    G128,
+    Channel,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scale {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Args {
+    fn quantize(&self) -> Quantize {
+        let grouping = match self.group {
+            Group::G32 => Grouping::G32,
+            Group::G64 => Grouping::G64,
+            Group::G128 => Grouping::G128,
+            Group::Channel => Grouping::PerChannel,
+        };
+        let scale_type = match self.scales {
+            Scale::F32 => ScaleType::F32,
+            Scale::F16 => ScaleType::F16,
+            Scale::Bf16 => ScaleType::Bf16,
+        };
+        let symmetry = if self.asymmetric {
+            Symmetry::Asymmetric
+        } else {
+            Symmetry::Symmetric
+        };
+        Quantize::new(grouping)
+            .scale_type(scale_type)
+            .symmetry(symmetry)
+    }
+}
+
+/// Prints a line. That nobody reads them (a closed pipe) does not end a conversion.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad options and files.
+pub fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.input)?;
+    let config = checkpoint.config();
+    match config.scheme {
+        Scheme::Plain => say(format_args!(
+            "{}: plain, {:?}",
+            args.input.display(),
+            args.quantize()
+        )),
+        scheme => say(format_args!(
+            "{}: {scheme:?}, says {}",
+            args.input.display(),
+            config.file
+        )),
+    }
+    let convert = Convert {
+        quantize: args.quantize(),
+        keep: args.keep.clone(),
+    };
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let summary = convert.run(&checkpoint, &args.output, |step| {
+        bar.set_length(step.all);
+        bar.set_position(step.done);
+        let line = format!("{}: {}", step.name, describe(&step.outcome));
+        bar.suspend(|| say(line));
+    })?;
+    bar.finish_and_clear();
+    say(format_args!(
+        "{}: {} weights packed as they were, {} quantized, {} other tensors carried over",
+        args.output.display(),
+        summary.repacked,
+        summary.quantized,
+        summary.carried
+    ));
+    Ok(())
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Repacked(w) => format!(
+            "[{}, {}] packed as it was, {}, {}, {:?} scales{}",
+            w.n,
+            w.k,
+            w.grouping,
+            if w.symmetric {
+                "symmetric"
+            } else {
+                "with zero points"
+            },
+            w.scale_type,
+            if w.act_order {
+                ", activation order"
+            } else {
+                ""
+            }
+        ),
+        Outcome::Quantized(w) => format!(
+            "[{}, {}] quantized, error {:.3} % of its norm, at most {:.3e}",
+            w.n,
+            w.k,
+            100.0 * w.relative_error,
+            w.largest_error
+        ),
+        Outcome::Carried(bytes) => format!("carried over, {bytes} bytes"),
+    }
+}

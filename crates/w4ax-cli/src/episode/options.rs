@@ -1,0 +1,52 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use w4ax_robot::compute::Routing;
+use w4ax_robot::rollouts::RECORDED;
+use w4ax_robot::setup::Setup;
+
+/// Where the picture goes if `--plot` does not say.
+pub const PICTURE: &str = w4ax_robot::paths::EPISODE_PICTURE;
+
+/// Replays recorded robot episodes through the quantized policy, its width decided by the robot's motion
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    pub setup: Setup,
+    /// Recorded episodes, safetensors
+    #[arg(long, value_name = "FILE", default_value = RECORDED)]
+    pub rollouts: PathBuf,
+    /// Closed-loop steps (CSV) whose decisions are to be repeated
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// The picture of one episode, SVG [default: target/episode.svg in the crate]
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// The episode in the picture, counted from 0 [default: the one whose width changes most often]
+    #[arg(long, value_name = "N")]
+    pub episode: Option<usize>,
+    /// The results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What computes the layers
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub backend: Backend,
+    /// Who branches on a step's width, on a GPU [default: kernel]
+    #[arg(long, value_enum)]
+    pub routing: Option<Routing>,
+    /// Seed of the random widths
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// What computes the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// This machine's CPU, by the best of its instruction sets, or the one that W4AX_CPU names.
+    Cpu,
+    /// The first GPU; in builds with feature `cuda`.
+    Cuda,
+}

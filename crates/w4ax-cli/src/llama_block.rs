@@ -1,0 +1,231 @@
+//! One decoder layer of OpenVLA's size on candle, its projections packed: control steps of a recorded episode, each a prefill of 290
+//! tokens and 7 decode steps, at the widths that the dispatcher chose there.
+//!
+//! ```sh
+//! cargo run --release --features candle --example llama_block
+//! cargo run --release --features candle-cuda --example llama_block -- --device cuda
+//! ```
+//!
+//! Weights are random, or a layer's of a file that `convert` made of OpenVLA or another model with Llama's names, `desc_act` too
+//! (`--weights FILE --layer 0`).
+
+use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
+use comfy_table::Table;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use w4ax::Width;
+use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::checkpoint::LoadedWeight;
+use w4ax_robot::llama::layer::{Cache, Clock, Layer, OPENVLA, Sizes};
+use w4ax_robot::llama::{Result, steps, weights};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum On {
+    Cpu,
+    Cuda,
+}
+
+/// A decoder layer on candle under a recorded episode's widths
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where it runs.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: On,
+    /// A file of packed weights, as `convert` makes it, with a layer's projections (Llama's names, whatever stands before `layers`);
+    /// random ones else. The norms' factors are ones: they cost the same.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// The layer of that file.
+    #[arg(long, default_value_t = 0)]
+    layer: usize,
+    /// Recorded steps: a CSV with the columns task, seed, t and bits.
+    #[arg(long, value_name = "FILE", default_value = w4ax_robot::paths::CLOSED_LOOP)]
+    episode: PathBuf,
+    /// Control steps, evenly drawn from the first episode of the file; 0: all of it.
+    #[arg(long, default_value_t = 8)]
+    steps: usize,
+    /// Tokens of a prefill.
+    #[arg(long, default_value_t = 290)]
+    prefill: usize,
+    /// Tokens that are decoded one by one after it.
+    #[arg(long, default_value_t = 7)]
+    decode: usize,
+}
+
+/// Sums the parts' times. On a GPU each part ends with the device's work.
+struct PartClock {
+    device: Device,
+    parts: BTreeMap<&'static str, Duration>,
+}
+
+impl Clock for PartClock {
+    fn part<T>(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce() -> candle_core::Result<T>,
+    ) -> candle_core::Result<T> {
+        let begin = Instant::now();
+        let made = run()?;
+        self.device.synchronize()?;
+        *self.parts.entry(name).or_default() += begin.elapsed();
+        Ok(made)
+    }
+}
+
+/// Times of the parts of all steps of one width.
+#[derive(Default)]
+struct Sums {
+    steps: u32,
+    prefill: BTreeMap<&'static str, Duration>,
+    decode: BTreeMap<&'static str, Duration>,
+}
+
+fn device(on: On) -> Result<Device> {
+    match on {
+        On::Cpu => Ok(Device::Cpu),
+        On::Cuda if cfg!(feature = "candle-cuda") => Ok(Device::new_cuda(0)?),
+        On::Cuda => Err("--device cuda needs the feature candle-cuda".into()),
+    }
+}
+
+/// Random BF16 activations, the same in each run.
+fn activations(tokens: usize, hidden: usize, seed: u64, device: &Device) -> Result<Tensor> {
+    let x = weights::normal(tokens * hidden, 1.0, seed);
+    Ok(Tensor::from_vec(x, (tokens, hidden), device)?.to_dtype(DType::BF16)?)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad options and files.
+pub fn run(options: &Options) -> Result<()> {
+    let device = device(options.device)?;
+    let sizes = Sizes {
+        max_tokens: options.prefill + options.decode,
+        ..OPENVLA
+    };
+    let steps = steps::read(&options.episode, options.steps)?;
+    let packed = match &options.weights {
+        Some(path) => weights::of_file(path, options.layer, &sizes)?,
+        None => weights::random(&sizes)?,
+    };
+    let weights = || packed.iter().map(LoadedWeight::weight);
+    let bytes: usize = weights().map(|w| w.packed_bytes()).sum();
+    let plain: usize = weights().map(|w| 2 * w.n() * w.k()).sum();
+    println!(
+        "{:.1} MB of packed weights ({:.1} MB in BF16), {} steps of {}",
+        bytes as f64 / 1e6,
+        plain as f64 / 1e6,
+        steps.len(),
+        steps::name(&options.episode)
+    );
+
+    let backend = Backend::new(&device)?;
+    let step_width = StepWidth::new();
+    let projections: Vec<Linear> = (packed.into_iter())
+        .map(|weight| {
+            let linear = match weight {
+                LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
+                LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
+            };
+            Ok(linear.with_width(step_width.clone()))
+        })
+        .collect::<Result<_>>()?;
+    let projections = projections
+        .try_into()
+        .map_err(|_| "a layer has seven projections")?;
+    let ones = Tensor::ones(sizes.hidden, DType::BF16, &device)?;
+    let layer = Layer::new(sizes, projections, [ones.clone(), ones], &device)?;
+
+    let prefill = activations(options.prefill, sizes.hidden, 1, &device)?;
+    let tokens: Vec<Tensor> = (0..options.decode)
+        .map(|i| activations(1, sizes.hidden, 2 + i as u64, &device))
+        .collect::<Result<_>>()?;
+    let mut sums: BTreeMap<Width, Sums> = BTreeMap::new();
+    // The first step, which fills caches and makes workspaces, is run once more and not counted.
+    for (i, width) in steps.first().into_iter().chain(&steps).enumerate() {
+        step_width.set(*width);
+        let mut cache = Cache::default();
+        let mut clock = PartClock {
+            device: device.clone(),
+            parts: BTreeMap::new(),
+        };
+        layer.forward(&prefill, &mut cache, &mut clock)?;
+        let of_prefill = std::mem::take(&mut clock.parts);
+        for token in &tokens {
+            layer.forward(token, &mut cache, &mut clock)?;
+        }
+        if i > 0 {
+            let sums = sums.entry(*width).or_default();
+            sums.steps += 1;
+            for (to, from) in [
+                (&mut sums.prefill, of_prefill),
+                (&mut sums.decode, clock.parts),
+            ] {
+                for (part, time) in from {
+                    *to.entry(part).or_default() += time;
+                }
+            }
+        }
+    }
+    print(&sums, options);
+    Ok(())
+}
+
+/// Milliseconds a step, by part and width.
+fn print(sums: &BTreeMap<Width, Sums>, options: &Options) {
+    type Parts = fn(&Sums) -> &BTreeMap<&'static str, Duration>;
+    let kinds: [(String, Parts); 2] = [
+        (format!("prefill of {}", options.prefill), |s| &s.prefill),
+        (format!("{} decoded", options.decode), |s| &s.decode),
+    ];
+    let mut table = Table::new();
+    let head = |(width, sums): (&Width, &Sums)| format!("{width}, {} steps", sums.steps);
+    table.set_header(
+        ["ms a step".into()]
+            .into_iter()
+            .chain(sums.iter().map(head)),
+    );
+    for (kind, parts) in kinds {
+        let ms = |sums: &Sums, part| {
+            format!(
+                "{:.2}",
+                1e3 * parts(sums)
+                    .get(part)
+                    .copied()
+                    .unwrap_or_default()
+                    .as_secs_f64()
+                    / f64::from(sums.steps)
+            )
+        };
+        for part in [
+            "norms",
+            "q, k, v",
+            "attention",
+            "o",
+            "gate, up",
+            "silu",
+            "down",
+        ] {
+            table.add_row(
+                [format!("{kind}: {part}")]
+                    .into_iter()
+                    .chain(sums.values().map(|s| ms(s, part))),
+            );
+        }
+        let all = |sums: &Sums| {
+            format!(
+                "{:.2}",
+                1e3 * parts(sums).values().sum::<Duration>().as_secs_f64() / f64::from(sums.steps)
+            )
+        };
+        table.add_row(
+            [format!("{kind}: all")]
+                .into_iter()
+                .chain(sums.values().map(all)),
+        );
+    }
+    println!("{table}");
+}

@@ -1,0 +1,201 @@
+//! `w4ax convert`: what it prints, what it writes, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use half::bf16;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::Dtype;
+use test_support::TensorFile;
+use w4ax::checkpoint::{Checkpoint, Convert};
+use w4ax::{Grouping, PackedFile, Quantize};
+
+const W4AX: &str = env!("CARGO_BIN_EXE_w4ax");
+const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
+
+fn fixtures() -> PathBuf {
+    Path::new(w4ax_robot::paths::CHECKPOINTS).into()
+}
+
+/// A plain checkpoint in all three types, with what stays plain.
+fn plain(n: usize, k: usize, layers: usize) -> TensorFile {
+    let rng = &mut ChaCha8Rng::seed_from_u64(7);
+    let mut values = |len: usize| {
+        (0..len)
+            .map(|_| rng.random_range(-1f32..1.0))
+            .collect::<Vec<_>>()
+    };
+    let mut file = TensorFile::new();
+    for layer in 0..layers {
+        let w = values(n * k);
+        let (dtype, bytes) = match layer % 3 {
+            0 => (
+                Dtype::BF16,
+                w.iter()
+                    .flat_map(|&w| bf16::from_f32(w).to_le_bytes())
+                    .collect(),
+            ),
+            1 => (Dtype::F32, w.iter().flat_map(|w| w.to_le_bytes()).collect()),
+            _ => (
+                Dtype::F16,
+                w.iter()
+                    .flat_map(|&w| half::f16::from_f32(w).to_le_bytes())
+                    .collect(),
+            ),
+        };
+        file.set(&format!("layers.{layer}.up.weight"), dtype, &[n, k], bytes);
+        file.set(
+            &format!("layers.{layer}.up.bias"),
+            Dtype::BF16,
+            &[n],
+            vec![1; 2 * n],
+        );
+    }
+    for (name, shape) in [
+        ("embed_tokens.weight", vec![3, 5]),
+        ("vision.patch_embedding.weight", vec![2, 2]),
+        ("lm_head.weight", vec![3, 5]),
+        ("router.weight", vec![3, 5]),
+        ("norm.weight", vec![7]),
+        ("conv.weight", vec![2, 2, 3]),
+        ("table", vec![3, 5]),
+        ("steps", vec![1]),
+    ] {
+        let size: usize = shape.iter().product();
+        file.set(name, Dtype::F32, &shape, vec![2; 4 * size]);
+    }
+    file.set("counts", Dtype::I64, &[3], vec![1; 24]);
+    file.set("flags", Dtype::U8, &[3], vec![1; 3]);
+    file
+}
+
+fn written(folder: &Path, file: &TensorFile) -> PathBuf {
+    let path = folder.join("model.safetensors");
+    std::fs::write(&path, file.bytes()).unwrap();
+    path
+}
+
+/// The command: what it prints of each layer, and that what it writes loads.
+#[test]
+fn the_command_says_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |input: &Path, output: &Path, more: &[&str]| {
+        let run = Command::new(W4AX)
+            .arg("convert")
+            .args([input, output])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (run.status.success(), text(&run.stdout), text(&run.stderr))
+    };
+    let output = folder.path().join("packed.safetensors");
+    let (ok, out, err) = run(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
+    assert!(ok, "{err}");
+    for expected in [
+        "model.a: [20, 136] packed as it was, g32, with zero points, F16 scales, activation order",
+        "lm_head.weight: carried over, 256 bytes",
+        "2 weights packed as they were, 0 quantized, 5 other tensors",
+    ] {
+        assert!(out.contains(expected), "`{expected}` is not in: {out}");
+    }
+    assert_eq!(PackedFile::load(&output).unwrap().act_order.len(), 2);
+    let input = written(folder.path(), &plain(33, 100, 2));
+    let keep = [
+        "--keep",
+        "router",
+        "--group",
+        "32",
+        "--asymmetric",
+        "--scales",
+        "f16",
+    ];
+    let (ok, out, err) = run(&input, &output, &keep);
+    assert!(ok, "{err}");
+    assert!(
+        out.contains("layers.0.up: [33, 100] quantized, error "),
+        "{out}"
+    );
+    let packed = PackedFile::load(&output).unwrap();
+    let weight = packed.get("layers.0.up").unwrap();
+    assert_eq!(weight.grouping(), Grouping::G32);
+    assert!(!weight.is_symmetric());
+    assert_eq!(weight.tiled_scales().scale_type(), w4ax::ScaleType::F16);
+    // Refused: the name of what is wrong, and no file.
+    std::fs::remove_file(&output).unwrap();
+    let quantized = fixtures().join("gptq_v2_asym/model.safetensors");
+    std::fs::copy(quantized, folder.path().join("model.safetensors")).unwrap();
+    let (ok, _, err) = run(&input, &output, &[]);
+    assert!(
+        !ok && err.contains("model.a.qweight") && !output.exists(),
+        "{err}"
+    );
+}
+
+/// Nobody who reads its lines: it goes on.
+#[test]
+fn the_command_outlives_its_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(512, 512, 9));
+    let output = folder.path().join("out.safetensors");
+    let mut run = Command::new(W4AX)
+        .arg("convert")
+        .args([&input, &output])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    let ended = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 10);
+}
+
+/// A killed run leaves the file whole or not at all.
+#[test]
+fn a_killed_run_leaves_no_half_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(folder.path(), &plain(512, 512, 60));
+    let output = folder.path().join("out.safetensors");
+    let whole = Convert::new(QUANTIZE)
+        .run(&Checkpoint::open(&input).unwrap(), &output, |_| ())
+        .map(|_| PackedFile::load(&output).unwrap())
+        .unwrap();
+    std::fs::remove_file(&output).unwrap();
+    let mut killed = 0;
+    for lines in [1, 10, 40] {
+        let mut run = Command::new(W4AX)
+            .arg("convert")
+            .args(["--group", "64"])
+            .args([&input, &output])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It has come so far when it says so.
+        let stdout = run.stdout.take().unwrap();
+        let mut reader = std::io::BufReader::new(stdout);
+        for _ in 0..lines {
+            std::io::BufRead::read_line(&mut reader, &mut String::new()).unwrap();
+        }
+        run.kill().unwrap();
+        let ended = run.wait().unwrap();
+        if output.exists() {
+            assert_eq!(PackedFile::load(&output).unwrap(), whole);
+            std::fs::remove_file(&output).unwrap();
+        } else {
+            assert!(!ended.success());
+            killed += 1;
+        }
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path != input {
+                assert!(PackedFile::load(&path).is_err(), "{path:?} loads");
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    println!("{killed} runs ended before their file was there");
+}

@@ -1,0 +1,223 @@
+//! The server skips layers as its options say.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use test_support::random_skip_file;
+use w4ax::calibrate::Calibration;
+use w4ax::cpu::Cpu;
+use w4ax::dispatch::Dispatcher;
+use w4ax::skip::{SkipConfig, Verdict, Verify};
+use w4ax::{Error, Width};
+
+use crate::{Server, rollouts};
+use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
+use w4ax_robot::networks::AdapterWeights;
+use w4ax_robot::policy::Policy;
+use w4ax_robot::rollouts::{Rollouts, action};
+use w4ax_robot::setting::{HALF, Setting, Verification};
+use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::skipping::Skipping;
+
+const DEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot-deep");
+
+/// A server that skips, and the same in this process.
+struct Twin {
+    server: Server,
+    policy: Policy,
+    skipping: Skipping,
+    /// By task; none at 8 bits.
+    dispatchers: Option<Vec<Dispatcher>>,
+}
+
+impl Twin {
+    /// A server with these options, and what they ask for.
+    fn start(
+        (policy, skip): (&Path, &Path),
+        options: &[&str],
+        config: &SkipConfig,
+        dynamic: bool,
+    ) -> Self {
+        let checkpoint = Checkpoint::load(policy).unwrap();
+        let files = [policy, skip].map(|path| path.to_str().unwrap());
+        let files = ["--policy", files[0], "--skip", files[1]];
+        let width = ["--width", if dynamic { "dynamic" } else { "a8" }];
+        // Whose thresholds and scales they are is checked here: those beside the policy.
+        let beside = policy.with_file_name("calibration.json");
+        let dispatchers = dynamic.then(|| {
+            let calibration = Calibration::load(beside).unwrap();
+            let dispatcher = |task| {
+                let config = calibration.dispatch_config(task).unwrap();
+                Dispatcher::new(&config).unwrap()
+            };
+            checkpoint
+                .tasks
+                .iter()
+                .map(|task| dispatcher(task))
+                .collect()
+        });
+        let policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
+        Self {
+            server: Server::start_with(&[&files[..], &width, options].concat()),
+            skipping: Skipping::load(skip, &policy, AdapterWeights::Packed, config).unwrap(),
+            policy,
+            dispatchers,
+        }
+    }
+
+    /// So many steps of two episodes: both answer the same. What was seen: layers that ran, whether again, at which width.
+    fn agree(&mut self, rollouts: &Rollouts, steps: usize) -> Vec<(usize, bool, u32)> {
+        let mut seen = Vec::new();
+        for episode in [&rollouts.episodes()[0], &rollouts.episodes()[7]] {
+            let task = rollouts.task[episode.start];
+            self.server.reset(task);
+            self.skipping.skipper.reset();
+            let mut dispatcher = self.dispatchers.as_ref().map(|all| all[task].clone());
+            for row in episode.clone().take(steps) {
+                let answer = self.server.step_of(&rollouts.obs[row], 6);
+                let decision = dispatcher.as_mut().map(Dispatcher::decide);
+                let width = decision.map_or(Width::A8, |decision| decision.active);
+                let input = self.policy.input(&rollouts.obs[row], task).unwrap();
+                let step = self.skipping.step(&mut self.policy, &input, width);
+                let action = action(&step.unwrap().0);
+                let report = self.skipping.skipper.report();
+                let reran = report.verdict == Verdict::RanAgain;
+                let expected = json!({
+                    "action": action, "width": width.bits(), "layers": report.layers_run, "reran": reran,
+                    "sensitivity": decision.map(|decision| decision.sensitivity)
+                });
+                assert_eq!(answer, expected, "row {row}");
+                if let Some(dispatcher) = &mut dispatcher {
+                    dispatcher.observe(&action).unwrap();
+                }
+                seen.push((report.layers_run, reran, width.bits()));
+            }
+        }
+        seen
+    }
+}
+
+/// The server's answers are those of the same networks in this process, guided and verified as the options say; a reset is the
+/// start of an episode for skipping too.
+#[test]
+fn skipping_follows_its_own_actions() {
+    let rollouts = rollouts();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let file = random_skip_file(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
+    file.save(&path).unwrap();
+    let other = Setting {
+        eta: 0.07,
+        eta2: 0.3,
+        threshold: 0.45,
+    };
+    let guide = other.to_string();
+    assert_eq!(guide, "0.07,0.3,0.45");
+    let mut all = Vec::new();
+    for (options, config) in [
+        (vec![], HALF.config(Verification::FirstDrop)),
+        (
+            vec!["--guide", &guide],
+            other.config(Verification::FirstDrop),
+        ),
+        (
+            vec!["--verify", "paper", "--guide", "0.05,0.05,0.5"],
+            SkipConfig {
+                verify: Verify::RiseThenDrop,
+                ..SkipConfig::default()
+            },
+        ),
+        (vec!["--verify", "off"], HALF.config(Verification::Off)),
+    ] {
+        let mut twin = Twin::start((TRAINED.as_ref(), &path), &options, &config, false);
+        let seen = twin.agree(&rollouts, 60);
+        let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
+        assert!(ran.len() > 1, "only {ran:?} with {options:?}");
+        assert_eq!(
+            options == ["--verify", "off"],
+            seen.iter().all(|step| !step.1),
+            "re-runs with {options:?}"
+        );
+        twin.server.end();
+        assert!(!all.contains(&seen), "{options:?} changes nothing");
+        all.push(seen);
+    }
+}
+
+/// At the dispatcher's widths, with random networks and as the README starts it.
+#[test]
+fn what_is_not_skipped_runs_at_the_dispatchers_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let file = random_skip_file(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
+    file.save(&path).unwrap();
+    let deep = |name| Path::new(DEEP).join(name);
+    let of_deep = Rollouts::load(deep("deep_rollouts.safetensors")).unwrap();
+    let (policy, skip) = (deep("deep_policy.safetensors"), deep("skip.safetensors"));
+    for (files, rollouts) in [
+        ((Path::new(TRAINED), path.as_path()), rollouts()),
+        ((policy.as_path(), skip.as_path()), of_deep),
+    ] {
+        let config = HALF.config(Verification::FirstDrop);
+        let mut twin = Twin::start(files, &[], &config, true);
+        let seen = twin.agree(&rollouts, 60);
+        let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
+        let widths: BTreeSet<_> = seen.iter().map(|step| step.2).collect();
+        assert!(
+            ran.len() > 1 && widths.len() > 1,
+            "only {ran:?}, {widths:?}"
+        );
+        twin.server.end();
+    }
+}
+
+#[test]
+fn a_bad_setting_is_named() {
+    for (arguments, words) in [
+        (["--guide", "0.2,0.02"], "expected three numbers"),
+        (["--guide", "0.2,x,0.5"], "eta2 is `x`"),
+        (["--guide", "0,0.02,0.5"], "eta1 is 0"),
+        (["--guide", "0.2,-1,0.5"], "eta2 is -1"),
+        (["--guide", "0.2,0.02,1.5"], "threshold is 1.5"),
+        (["--guide", "0.2,0.02,NaN"], "threshold is NaN"),
+        (["--verify", "twice"], "first-drop"),
+    ] {
+        let run = |more: &[&str]| {
+            let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
+                .arg("serve")
+                .args(arguments)
+                .args(more)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(2));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let error = run(&["--skip", "some"]);
+        assert!(
+            error.contains(words) && error.contains(arguments[0]),
+            "{error}"
+        );
+    }
+    let error = "0.2,x,0.5".parse::<Setting>().unwrap_err();
+    assert!(
+        matches!(error, Error::Config { field: "eta2", .. }),
+        "{error}"
+    );
+    let error = "0.2".parse::<Setting>().unwrap_err();
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    // Without networks there is nothing to guide.
+    let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
+        .arg("serve")
+        .args(["--guide", "0.2,0.02,0.5"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--skip"), "{error}");
+}

@@ -1,0 +1,99 @@
+//! The results as JSON.
+
+use serde::Serialize;
+use w4ax::Width;
+
+use super::replay::Replay;
+use super::summary::{Score, Summary};
+
+/// What `--json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    steps: usize,
+    r#static: Widths<Static>,
+    dynamic: Dynamic,
+    random: Random,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Replay>,
+    packed_bytes: usize,
+    bf16_bytes: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Widths<T> {
+    a2: T,
+    a4: T,
+    a8: T,
+    bf16: T,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Static {
+    mean_action_error: f64,
+    token_agreement: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Dynamic {
+    share: Share,
+    mean_action_error: f64,
+}
+
+/// Parts of the steps; they sum to 1.
+#[derive(Clone, Debug, Serialize)]
+struct Share {
+    #[serde(rename = "2")]
+    a2: f64,
+    #[serde(rename = "4")]
+    a4: f64,
+    #[serde(rename = "8")]
+    a8: f64,
+    #[serde(rename = "16")]
+    bf16: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Random {
+    mean_action_error: f64,
+}
+
+impl Report {
+    /// Of all steps.
+    pub fn new(
+        all: &Summary,
+        replay: Option<Replay>,
+        packed_bytes: usize,
+        bf16_bytes: usize,
+    ) -> Self {
+        let [a2, a4, a8, bf16] = all.fixed.map(|Score { error, agreement }| Static {
+            mean_action_error: error,
+            token_agreement: agreement,
+        });
+        Self {
+            steps: all.steps,
+            r#static: Widths { a2, a4, a8, bf16 },
+            dynamic: Dynamic {
+                share: Share {
+                    a2: all.share(Width::A2),
+                    a4: all.share(Width::A4),
+                    a8: all.share(Width::A8),
+                    bf16: all.share(Width::Bf16),
+                },
+                mean_action_error: all.dynamic.error,
+            },
+            random: Random {
+                mean_action_error: all.random.error,
+            },
+            replay,
+            packed_bytes,
+            bf16_bytes,
+        }
+    }
+
+    /// Indented, with a newline at the end.
+    pub fn to_json(&self) -> String {
+        // No map keys but strings, no writer: serializing cannot fail.
+        let json = serde_json::to_string_pretty(self);
+        json.expect("a report is plain data") + "\n"
+    }
+}

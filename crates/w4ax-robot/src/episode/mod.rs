@@ -1,0 +1,9 @@
+//! The main job: recorded episodes through the quantized policy at fixed, dynamic and random widths.
+
+pub mod json;
+pub mod plot;
+pub mod replay;
+pub mod run;
+pub mod shuffle;
+pub mod summary;
+pub mod table;

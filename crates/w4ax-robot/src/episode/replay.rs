@@ -1,0 +1,61 @@
+//! Repeats the decisions of recorded closed-loop episodes from their actions, and counts where they differ.
+
+use std::path::Path;
+
+use w4ax::calibrate::Calibration;
+use w4ax::dispatch::Dispatcher;
+use w4ax::{Error, Result};
+
+use crate::closed_loop::{self, Episode};
+use crate::rollouts::action;
+
+/// How far a sensitivity may be from the recorded one, which was written with 9 digits.
+pub const TOLERANCE: f64 = 1e-5;
+
+/// What a replay found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Replay {
+    /// Steps in all.
+    pub steps: usize,
+    /// Steps whose S is further than [`TOLERANCE`] from the recorded one.
+    pub sensitivity_mismatches: usize,
+    /// Steps whose target or active width differs.
+    pub width_mismatches: usize,
+}
+
+/// Replays a file.
+///
+/// # Errors
+/// As [`closed_loop::load`]; [`Error::Format`] for a task that the calibration has not.
+pub fn replay_file(path: &Path, calibration: &Calibration) -> Result<Replay> {
+    let episodes = closed_loop::load(path)?;
+    replay(&episodes, calibration, &path.display().to_string())
+}
+
+/// Replays episodes; `file` is what errors call their origin.
+///
+/// # Errors
+/// [`Error::Format`] for a task that the calibration has not.
+pub fn replay(episodes: &[Episode], calibration: &Calibration, file: &str) -> Result<Replay> {
+    let mut replay = Replay::default();
+    for episode in episodes {
+        let config = calibration
+            .dispatch_config(&episode.task)
+            .map_err(|error| Error::Format {
+                file: file.into(),
+                reason: format!("line {}: {error}", episode.line),
+            })?;
+        let mut dispatcher = Dispatcher::new(&config)?;
+        for step in &episode.steps {
+            let decision = dispatcher.decide();
+            let moved = (decision.sensitivity - step.sensitivity).abs();
+            let near = moved <= TOLERANCE;
+            let same = (decision.target, decision.active) == (step.target, step.active);
+            replay.steps += 1;
+            replay.sensitivity_mismatches += usize::from(!near);
+            replay.width_mismatches += usize::from(!same);
+            dispatcher.observe(&action(&step.tokens))?;
+        }
+    }
+    Ok(replay)
+}

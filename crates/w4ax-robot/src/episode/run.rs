@@ -1,0 +1,114 @@
+//! The runs over the recorded steps: each width fixed, the dynamic rule, and its control.
+//!
+//! The observations are the recorded ones in every run. What differs is the width of each step, and with it the action.
+
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use w4ax::calibrate::distance;
+use w4ax::dispatch::Decision;
+use w4ax::{Result, Width};
+
+use super::shuffle::shuffle_within_tasks;
+use crate::policy::Policy;
+use crate::rollouts::{Rollouts, Tokens, action};
+use crate::setup::Robot;
+
+/// How many runs there are: four fixed, dynamic, random.
+pub const RUNS: usize = 6;
+
+/// A control step as it ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// The width that it ran at, as its latch wrote it.
+    pub width: Width,
+    /// What came out.
+    pub tokens: Tokens,
+    /// L2 distance of the action to that of the unquantized policy, all 7 numbers.
+    pub error: f64,
+    /// From the flag to the tokens.
+    pub time: Duration,
+}
+
+/// All runs; each has one step for each recorded step, in their order.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// By [`Width::index`].
+    pub fixed: [Vec<Step>; 4],
+    /// The dispatcher's widths, its motion being the run's own actions.
+    pub dynamic: Vec<Step>,
+    /// What the dispatcher said at each step of `dynamic`.
+    pub decisions: Vec<Decision>,
+    /// The widths of `dynamic`, shuffled within each task.
+    pub random: Vec<Step>,
+}
+
+/// Runs all; `tick` is called after each step.
+///
+/// # Errors
+/// As [`Policy::forward`]; [`w4ax::Error::Range`] for a recorded task that the policy has not.
+pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -> Result<Runs> {
+    rollouts.check_tasks(robot.policy.tasks().len())?;
+    let mut loop_ = ControlLoop {
+        policy: &mut robot.policy,
+        rollouts,
+        tick,
+    };
+    let mut fixed = Width::ALL.map(|_| Vec::new());
+    for (steps, width) in fixed.iter_mut().zip(Width::ALL) {
+        *steps = loop_.steps(|_| width)?;
+    }
+
+    let (mut dynamic, mut decisions) = (Vec::new(), Vec::new());
+    for episode in rollouts.episodes() {
+        let dispatcher = &mut robot.dispatchers[rollouts.task[episode.start]];
+        dispatcher.reset();
+        for row in episode.clone() {
+            let decision = dispatcher.decide();
+            let step = loop_.step(row, decision.active)?;
+            dispatcher.observe(&action(&step.tokens))?;
+            decisions.push(decision);
+            dynamic.push(step);
+        }
+    }
+
+    let widths: Vec<Width> = dynamic.iter().map(|step| step.width).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let widths = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
+    let random = loop_.steps(|row| widths[row])?;
+    Ok(Runs {
+        fixed,
+        dynamic,
+        decisions,
+        random,
+    })
+}
+
+/// The robot's control loop from the width on: flag, policy, action.
+struct ControlLoop<'a> {
+    policy: &'a mut Policy,
+    rollouts: &'a Rollouts,
+    tick: &'a dyn Fn(),
+}
+
+impl ControlLoop<'_> {
+    fn step(&mut self, row: usize, width: Width) -> Result<Step> {
+        let start = Instant::now();
+        let (tokens, ran) = self.policy.step(&self.rollouts.input[row], width)?;
+        let time = start.elapsed();
+        (self.tick)();
+        Ok(Step {
+            width: ran.width,
+            tokens,
+            error: distance(&action(&tokens), &action(&self.rollouts.bf16[row])),
+            time,
+        })
+    }
+
+    fn steps(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
+        (0..self.rollouts.len())
+            .map(|row| self.step(row, width(row)))
+            .collect()
+    }
+}

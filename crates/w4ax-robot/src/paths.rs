@@ -1,0 +1,48 @@
+//! Paths of the data files that come with the repository, and of the pictures that programs draw.
+
+/// A path in the workspace.
+macro_rules! in_workspace {
+    ($path:literal) => {
+        concat!(env!("W4AX_ROOT"), "/", $path)
+    };
+}
+
+/// The folder of the policy of 4 blocks and its recordings.
+pub const ROBOT: &str = in_workspace!("tests/data/robot");
+/// The trained policy of 4 blocks.
+pub const POLICY: &str = in_workspace!("tests/data/robot/policy.safetensors");
+/// Recorded episodes of that policy.
+pub const ROLLOUTS: &str = in_workspace!("tests/data/robot/rollouts.safetensors");
+/// Episodes that ran under a dynamic rule, with its decision at each step.
+pub const CLOSED_LOOP: &str = in_workspace!("tests/data/robot/closed_loop_steps.csv");
+
+/// The folder of the policy of 16 blocks and its networks.
+pub const DEEP: &str = in_workspace!("tests/data/robot-deep");
+/// The trained policy of 16 blocks.
+pub const DEEP_POLICY: &str = in_workspace!("tests/data/robot-deep/deep_policy.safetensors");
+/// Recorded episodes of that policy.
+pub const DEEP_ROLLOUTS: &str = in_workspace!("tests/data/robot-deep/deep_rollouts.safetensors");
+/// The rows that the policies were trained on, and validation rows.
+pub const DATASET: &str = in_workspace!("tests/data/robot-deep/bc_dataset.safetensors");
+/// Adapters and controllers with 20 % of the layers static.
+pub const SKIP: &str = in_workspace!("tests/data/robot-deep/skip.safetensors");
+/// Adapters and controllers with 10 % of the layers static.
+pub const SKIP_10: &str = in_workspace!("tests/data/robot-deep/skip_10.safetensors");
+/// Adapters and controllers with 30 % of the layers static.
+pub const SKIP_30: &str = in_workspace!("tests/data/robot-deep/skip_30.safetensors");
+/// Adapters and controllers with no static layers.
+pub const SKIP_NO_STATIC: &str = in_workspace!("tests/data/robot-deep/skip_no_static.safetensors");
+/// Adapters and controllers that were trained in one stage.
+pub const SKIP_JOINT: &str = in_workspace!("tests/data/robot-deep/skip_joint.safetensors");
+/// An adapter for an early exit.
+pub const SKIP_EXIT: &str = in_workspace!("tests/data/robot-deep/skip_exit.safetensors");
+
+/// Checkpoints of other tools, small ones.
+pub const CHECKPOINTS: &str = in_workspace!("tests/data/checkpoints");
+
+/// The default picture of `w4ax episode`.
+pub const EPISODE_PICTURE: &str = in_workspace!("target/episode.svg");
+/// The default picture of `w4ax sensitivity`.
+pub const SENSITIVITY_PICTURE: &str = in_workspace!("target/sensitivity.svg");
+/// The default picture of `w4ax skip-episode`.
+pub const SKIP_PICTURE: &str = in_workspace!("target/skip_episode.svg");

@@ -1,0 +1,197 @@
+//! A method over the recorded steps.
+//!
+//! The observations are the recorded ones in every run. What differs is which layers run, and with it the action.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use w4ax::calibrate::distance;
+use w4ax::dispatch::Dispatcher;
+use w4ax::skip::{SkipReport, Verdict};
+use w4ax::step::Executed;
+use w4ax::{Result, Width};
+
+use super::blind::Blind;
+use crate::compute::StepWidth;
+use crate::networks::Networks;
+use crate::policy::{Policy, tokens_of};
+use crate::rollouts::{INPUT, Rollouts, Tokens, action};
+use crate::skipping::Skipping;
+
+/// The width of a run's steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunWidth {
+    /// The unquantized policy.
+    Bf16,
+    /// INT4 weights, activations of one width.
+    W4(Width),
+    /// INT4 weights, the dispatcher's width.
+    W4Ax,
+}
+
+impl RunWidth {
+    /// All that are run.
+    pub const ALL: [Self; 4] = [
+        Self::Bf16,
+        Self::W4(Width::Bf16),
+        Self::W4(Width::A8),
+        Self::W4Ax,
+    ];
+
+    /// One of them by its name.
+    ///
+    /// # Errors
+    /// The names that there are.
+    pub fn parse(name: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|width| width.name() == name);
+        found.ok_or_else(|| format!("the widths are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+
+    /// As tables have it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Bf16 => "bf16".into(),
+            Self::W4(width) => format!("w4a{}", width.bits()),
+            Self::W4Ax => "w4ax".into(),
+        }
+    }
+}
+
+/// A control step as it ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// L2 distance of the action to that of the full, unquantized policy.
+    pub error: f64,
+    /// Layers, those of a second pass counted.
+    pub layers_run: usize,
+    /// Whether it ran again.
+    pub reran: bool,
+    /// From the flag to the tokens.
+    pub time: Duration,
+    /// What ran, ran at this.
+    pub width: Width,
+}
+
+/// Decides, runs and looks.
+pub enum Runner {
+    /// All layers.
+    Full,
+    /// By the trajectory.
+    Guided(Box<Skipping>),
+    /// At a share of the layers, without looking.
+    Blind(Box<Blind>),
+    /// Those before the exit.
+    Exit(Box<Networks>),
+}
+
+impl Runner {
+    /// What the last step of a guided one did.
+    pub fn report(&self) -> Option<&SkipReport> {
+        match self {
+            Self::Guided(skipping) => Some(skipping.skipper.report()),
+            _ => None,
+        }
+    }
+
+    fn reset(&mut self) {
+        if let Self::Guided(skipping) = self {
+            skipping.skipper.reset();
+        }
+    }
+
+    /// A step: what came out, at what it ran, layers that ran, whether again.
+    fn step(
+        &mut self,
+        policy: &mut Policy,
+        input: &[f32; INPUT],
+        width: Width,
+    ) -> Result<(Tokens, Executed, usize, bool)> {
+        if let Self::Guided(skipping) = self {
+            let (tokens, executed) = skipping.step(policy, input, width)?;
+            let report = skipping.skipper.report();
+            let again = report.verdict == Verdict::RanAgain;
+            return Ok((tokens, executed, report.layers_run, again));
+        }
+        if let Self::Blind(blind) = self {
+            blind.draw();
+        }
+        policy.begin_step(width)?;
+        policy.embed(std::slice::from_ref(input))?;
+        let mut ran = 0;
+        for layer in 0..policy.blocks() {
+            if self.runs(layer) {
+                policy.run_block(layer, StepWidth::Latched)?;
+                ran += 1;
+            }
+        }
+        if let Self::Exit(networks) = self {
+            let (engine, x) = policy.engine_and_hidden();
+            networks.leave(engine, x, StepWidth::Latched)?;
+        }
+        let mut tokens = Tokens::default();
+        tokens_of(
+            policy.head(StepWidth::Latched)?,
+            std::slice::from_mut(&mut tokens),
+        )?;
+        Ok((tokens, policy.executed()?, ran, false))
+    }
+
+    fn runs(&self, layer: usize) -> bool {
+        match self {
+            Self::Blind(blind) => blind.runs(layer),
+            Self::Exit(networks) => networks.exit().is_none_or(|exit| layer < exit),
+            _ => true,
+        }
+    }
+}
+
+/// The recorded episodes, and what decides the width of a step in each task.
+pub struct Recorded<'a> {
+    /// The steps.
+    pub rollouts: &'a Rollouts,
+    /// The episodes that are run.
+    pub episodes: &'a [Range<usize>],
+    /// By task.
+    pub dispatchers: &'a [Dispatcher],
+}
+
+impl Recorded<'_> {
+    /// All steps once. `see` is shown each step's row, what it did, and the runner behind it.
+    ///
+    /// # Errors
+    /// As the policy's and the skipper's steps.
+    pub fn run(
+        &self,
+        runner: &mut Runner,
+        policy: &mut Policy,
+        width: RunWidth,
+        mut see: impl FnMut(usize, &Step, &Runner),
+    ) -> Result<()> {
+        for episode in self.episodes {
+            runner.reset();
+            let mut dispatcher = self.dispatchers[self.rollouts.task[episode.start]].clone();
+            for row in episode.clone() {
+                let asked = match width {
+                    RunWidth::Bf16 => Width::Bf16,
+                    RunWidth::W4(width) => width,
+                    RunWidth::W4Ax => dispatcher.decide().active,
+                };
+                let start = Instant::now();
+                let (tokens, ran, layers_run, reran) =
+                    runner.step(policy, &self.rollouts.input[row], asked)?;
+                let time = start.elapsed();
+                let (action, reference) = (action(&tokens), action(&self.rollouts.bf16[row]));
+                dispatcher.observe(&action)?;
+                let step = Step {
+                    error: distance(&action, &reference),
+                    layers_run,
+                    reran,
+                    time,
+                    width: ran.width,
+                };
+                see(row, &step, runner);
+            }
+        }
+        Ok(())
+    }
+}

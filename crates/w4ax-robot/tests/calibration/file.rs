@@ -1,0 +1,303 @@
+//! The calibration's file: it comes back bit for bit, is written whole or not at all, and is refused by field.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use w4ax::Error;
+use w4ax::calibrate::{Calibration, TaskScale};
+use w4ax::dispatch::{Algorithm, MotionScale, Thresholds};
+
+use crate::data;
+use w4ax_robot::rollouts::{Rollouts, TASKS};
+
+#[test]
+fn the_files_load_and_come_back_bit_for_bit() {
+    let expected = Calibration::load(data("calibration_expected.json")).unwrap();
+    let calibration = Calibration::load(data("calibration.json")).unwrap();
+    for c in [&expected, &calibration] {
+        let names: Vec<&str> = c.tasks.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, TASKS, "in file order");
+        assert_eq!(
+            Calibration::from_json(c.to_json().unwrap().as_bytes(), "again").unwrap(),
+            *c
+        );
+    }
+    // Literals of this test, as the compiler rounds them: decimal and binary agree to the last bit.
+    assert_eq!(expected.thresholds.theta_24, 0.47500000000000003);
+    let config = calibration.dispatch_config("Stack").unwrap();
+    assert_eq!(
+        config.motion,
+        MotionScale {
+            mu_max: 0.8666307032108307,
+            nu_max: 0.3652358889579762
+        }
+    );
+    let thresholds = Thresholds {
+        theta_24: 0.275,
+        theta_48: 0.5,
+        theta_fp: 0.5,
+    };
+    assert_eq!(
+        (config.thresholds, config.k, config.lambda),
+        (thresholds, 4, 0.5)
+    );
+    assert_eq!((config.window_macro, config.window_micro), (10, 5));
+    assert_eq!(config.algorithm, Algorithm::SaturatingCounter);
+    let error = calibration
+        .dispatch_config("Juggle")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`Juggle`") && error.contains("Lift"),
+        "{error}"
+    );
+}
+
+#[test]
+fn saving_replaces_the_file_and_leaves_nothing_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.json");
+    let calibration = Calibration::load(data("calibration.json")).unwrap();
+    std::fs::write(&path, "old").unwrap();
+    calibration.save(&path).unwrap();
+    assert_eq!(Calibration::load(&path).unwrap(), calibration);
+    let bad = Calibration {
+        d_acc: f64::NAN,
+        ..calibration.clone()
+    };
+    assert!(matches!(
+        bad.save(&path),
+        Err(Error::Config { field: "d_acc", .. })
+    ));
+    assert_eq!(
+        Calibration::load(&path).unwrap(),
+        calibration,
+        "the file is as it was"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    for unwritable in [
+        folder.path().join("no/c.json"),
+        folder.path().to_owned(),
+        PathBuf::from("/"),
+    ] {
+        assert!(
+            matches!(calibration.save(&unwritable), Err(Error::Io { .. })),
+            "{unwritable:?}"
+        );
+    }
+    assert!(matches!(
+        Calibration::load(folder.path().join("no")),
+        Err(Error::Io { .. })
+    ));
+}
+
+/// A valid file with one replacement.
+fn with(from: &str, to: &str) -> Result<Calibration, String> {
+    let json = std::fs::read_to_string(data("calibration.json")).unwrap();
+    assert!(json.contains(from), "{from}");
+    match Calibration::from_json(json.replacen(from, to, 1).as_bytes(), "c.json") {
+        Ok(calibration) => Ok(calibration),
+        Err(Error::Format { file, reason }) => {
+            assert_eq!(file, "c.json");
+            Err(reason)
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_by_field() {
+    for (from, to, says) in [
+        (
+            "\"format\": 1",
+            "\"format\": 2",
+            "`format` is 2, this version reads 1",
+        ),
+        (
+            "\"format\": 1",
+            "\"format\": \"1\"",
+            "`format`: invalid type: string \"1\", expected u32",
+        ),
+        ("\"format\": 1,", "", "missing field `format`"),
+        ("\"k\": 4", "\"k\": 0", "`k` is 0"),
+        (
+            "\"k\": 4",
+            "\"k\": 4.5",
+            "`k`: invalid type: floating point `4.5`, expected u32",
+        ),
+        (
+            "\"k\": 4",
+            "\"k\": -1",
+            "`k`: invalid value: integer `-1`, expected u32",
+        ),
+        (
+            "\"k\": 4",
+            "\"k\": 4294967296",
+            "`k`: invalid value: integer `4294967296`, expected u32",
+        ),
+        ("\"k\": 4", "\"k\": 4, \"k\": 4", "duplicate field `k`"),
+        (
+            "\"k\": 4",
+            "\"k\": [4]",
+            "`k`: invalid type: sequence, expected u32",
+        ),
+        (
+            "\"window_macro\": 10",
+            "\"window_macro\": 257",
+            "`window_macro` is 257, it must be in 1..=256",
+        ),
+        (
+            "\"window_micro\": 5",
+            "\"window_micro\": 0",
+            "`window_micro` is 0",
+        ),
+        ("\"lambda\": 0.5", "\"lambda\": 1.5", "`lambda` is 1.5"),
+        (
+            "\"lambda\": 0.5",
+            "\"lambda\": null",
+            "`lambda`: invalid type: null, expected f64",
+        ),
+        (
+            "\"lambda\": 0.5",
+            "\"lambda\": NaN",
+            "expected value at line 3",
+        ),
+        (
+            "\"lambda\": 0.5",
+            "\"lambda\": 1e999",
+            "number out of range at line 3",
+        ),
+        (
+            "\"theta_24\": 0.275",
+            "\"theta_24\": 0.6",
+            "`theta_48` is 0.5, it must be at least theta_24 (0.6)",
+        ),
+        (
+            "\"theta_24\": 0.275",
+            "\"theta_24\": -0.1",
+            "`theta_24` is -0.1",
+        ),
+        (
+            "\"theta_fp\": 0.5",
+            "\"theta_fp\": 0.4",
+            "`theta_fp` is 0.4",
+        ),
+        (" \"theta_48\": 0.5,", "", "missing field `theta_48`"),
+        ("\"eta\": 0.05", "\"eta\": -1", "`eta` is -1"),
+        ("\"d_acc\": 0.07", "\"d_acc\": 0", "`d_acc` is 0"),
+        (
+            "\"mu_max\": 0.8858154773712157",
+            "\"mu_max\": 0",
+            "`mu_max` of task `Lift` is 0",
+        ),
+        (
+            "\"mu_max\": 0.8858154773712157",
+            "\"mu_max\": true",
+            "`tasks.Lift.mu_max`: invalid type: boolean `true`, expected f64",
+        ),
+        (
+            "\"mu_max\"",
+            "\"mu\"",
+            "`tasks.Lift`: missing field `mu_max`",
+        ),
+        ("\"Stack\"", "\"Lift\"", "`tasks` hold `Lift` twice"),
+        (
+            "\"tasks\": {",
+            "\"tasks\": {}, \"was\": {",
+            "`tasks` are none",
+        ),
+        (
+            "\"tasks\": {",
+            "\"tasks\": 1, \"was\": {",
+            "`tasks`: invalid type: integer `1`, expected an object",
+        ),
+        ("\n}", "\n}}", "trailing characters"),
+    ] {
+        let reason = with(from, to).expect_err(to);
+        assert!(reason.contains(says), "{to}: {reason}");
+    }
+    assert!(
+        with(
+            "\"k\": 4",
+            "\"k\": 9, \"note\": [1, {\"a\": null}], \"more\": {\"k\": 1}"
+        )
+        .is_ok_and(|c| c.k == 9)
+    );
+    for junk in ["", "[]", "3", "null", "{", "\u{feff}{}"] {
+        assert!(
+            matches!(
+                Calibration::from_json(junk.as_bytes(), "x"),
+                Err(Error::Format { .. })
+            ),
+            "{junk:?}"
+        );
+    }
+    let deep = "[".repeat(100_000);
+    assert!(Calibration::from_json(deep.as_bytes(), "x").is_err());
+    let deep = "{\"a\":".repeat(100_000);
+    assert!(Calibration::from_json(deep.as_bytes(), "x").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Bytes changed, cut off or put in: an error or a calibration that is valid and writes itself.
+    #[test]
+    fn mutated_json_never_panics(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<u8>()), 1..6),
+        printable: bool,
+    ) {
+        let mut json = std::fs::read(data("calibration.json")).unwrap();
+        for (at, edit, byte) in edits {
+            let at = at.index(json.len());
+            // Digits and signs keep it JSON more often than any byte does.
+            let byte = if printable { b"0123456789-+.eE\"{},:"[byte as usize % 20] } else { byte };
+            match edit {
+                0 => json[at] = byte,
+                1 => json.insert(at, byte),
+                _ => drop(json.remove(at)),
+            }
+        }
+        match Calibration::from_json(&json, "mutated") {
+            Ok(calibration) => {
+                prop_assert!(calibration.validate().is_ok());
+                let again = Calibration::from_json(calibration.to_json().unwrap().as_bytes(), "again").unwrap();
+                prop_assert_eq!(&again, &calibration);
+                for task in &calibration.tasks {
+                    prop_assert!(calibration.dispatch_config(&task.name).is_ok());
+                }
+            }
+            Err(Error::Format { file, reason }) => {
+                prop_assert_eq!(file, "mutated");
+                prop_assert!(!reason.is_empty());
+            }
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Calibration::from_json(&bytes, "x").is_err());
+        prop_assert!(Rollouts::parse(&bytes, "x").is_err());
+    }
+
+    /// Every finite number survives the file.
+    #[test]
+    fn numbers_come_back_bit_for_bit(mu_max in 1e-300..1e300_f64, nu_max in 0.0001..2.0_f64, thetas in prop::array::uniform3(0.0..1.0_f64)) {
+        let mut thetas = thetas;
+        thetas.sort_by(f64::total_cmp);
+        let [theta_24, theta_48, theta_fp] = thetas;
+        let calibration = Calibration {
+            lambda: theta_24,
+            window_macro: 10,
+            window_micro: 5,
+            k: u32::MAX,
+            thresholds: Thresholds { theta_24, theta_48, theta_fp },
+            eta: 0.05,
+            d_acc: nu_max,
+            tasks: vec![TaskScale { name: "a \"b\"\n".into(), motion: MotionScale { mu_max, nu_max } }],
+        };
+        let again = Calibration::from_json(calibration.to_json().unwrap().as_bytes(), "again").unwrap();
+        prop_assert_eq!(again, calibration);
+    }
+}

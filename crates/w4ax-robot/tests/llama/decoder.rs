@@ -1,0 +1,115 @@
+//! A decoder of packed projections beside one of dense ones.
+
+use candle_core::{DType, Module, Result, Tensor};
+use std::sync::Arc;
+use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::{Grouping, Width};
+
+use crate::rng;
+use crate::{CPU, norms, packed, random};
+use w4ax_robot::llama::layer::{Cache, Layer, NoClock, Sizes};
+
+/// candle's own product with the dequantized weight, in f32.
+struct Dense(Tensor);
+
+impl Module for Dense {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.to_dtype(DType::F32)?
+            .matmul(&self.0.t()?)?
+            .to_dtype(DType::BF16)
+    }
+}
+
+struct Decoder<P>(Vec<Layer<P>>);
+
+impl<P: Module> Decoder<P> {
+    /// A prefill, then one token after the other: all outputs, `[tokens, hidden]`.
+    fn run(&self, x: &Tensor, prefill: usize) -> Vec<f32> {
+        let mut caches: Vec<Cache> = self.0.iter().map(|_| Cache::default()).collect();
+        let tokens = x.dim(0).unwrap();
+        let mut all = Vec::new();
+        for (at, count) in [(0, prefill)]
+            .into_iter()
+            .chain((prefill..tokens).map(|at| (at, 1)))
+        {
+            let mut x = x.narrow(0, at, count).unwrap();
+            for (layer, cache) in self.0.iter().zip(&mut caches) {
+                x = layer.forward(&x, cache, &mut NoClock).unwrap();
+            }
+            all.extend(
+                x.to_dtype(DType::F32)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap(),
+            );
+        }
+        assert!(caches.iter().all(|cache| cache.tokens() == tokens));
+        all
+    }
+}
+
+/// |a - b| / |b|.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v).powi(2);
+    let apart: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    (apart / b.iter().copied().map(square).sum::<f64>()).sqrt()
+}
+
+/// OpenVLA's backbone, a sixteenth as wide, four layers. (11008 / 16 is no multiple of 128: groups with tails.)
+#[test]
+fn a_decoder_agrees_with_candles_own_products() {
+    let rng = &mut rng(4);
+    let sizes = Sizes {
+        hidden: 256,
+        intermediate: 688,
+        heads: 8,
+        max_tokens: 40,
+    };
+    let backend = Backend::new(CPU).unwrap();
+    let step_width = StepWidth::new();
+    let (mut ours, mut dense) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let weights = sizes
+            .projections()
+            .map(|(_, n, k)| packed(rng, (n, k), Grouping::G128));
+        let norms = [0; 2].map(|_| norms(rng, sizes.hidden));
+        let plain = weights
+            .each_ref()
+            .map(|w| Dense(Tensor::from_vec(w.dequantize(), (w.n(), w.k()), CPU).unwrap()));
+        let linear: [Linear; 7] = weights.map(|w| {
+            backend
+                .linear(w, None)
+                .unwrap()
+                .with_width(Arc::clone(&step_width))
+        });
+        ours.push(Layer::new(sizes, linear, norms.clone(), CPU).unwrap());
+        dense.push(Layer::new(sizes, plain, norms, CPU).unwrap());
+    }
+    let x = Tensor::from_vec(random(rng, &[36, sizes.hidden]), (36, sizes.hidden), CPU).unwrap();
+    let (ours, expected) = (Decoder(ours), Decoder(dense).run(&x, 29));
+    // All at once, and token by token: the cache is what it must be.
+    step_width.set(Width::Bf16);
+    let split = ours.run(&x, 29);
+    let whole = ours.run(&x, 36);
+    assert!(
+        distance(&split, &whole) < 1e-2,
+        "{}",
+        distance(&split, &whole)
+    );
+    // BF16's roundings differ where sums do; below it, what quantizing the activations costs.
+    let mut last = 0.0;
+    for (width, most) in [
+        (Width::Bf16, 1e-2),
+        (Width::A8, 0.05),
+        (Width::A4, 0.5),
+        (Width::A2, 2.0),
+    ] {
+        step_width.set(width);
+        let apart = distance(&ours.run(&x, 29), &expected);
+        println!("{width}: {apart:.4}");
+        assert!(apart < most && apart > last, "{width}: {apart}");
+        last = apart;
+    }
+}

@@ -1,0 +1,73 @@
+//! Given weights of a decoder layer, as `llama_block` finds them in a packed file.
+
+use w4ax::checkpoint::LoadedWeight;
+use w4ax::{ActOrderWeight, Grouping, KOrder, PackedFile};
+
+use crate::packed;
+use crate::rng;
+use w4ax_robot::llama::layer::Sizes;
+use w4ax_robot::llama::weights;
+
+const SIZES: Sizes = Sizes {
+    hidden: 64,
+    intermediate: 96,
+    heads: 2,
+    max_tokens: 8,
+};
+
+/// OpenVLA's names, a layer whose number begins like another's, and one projection in another order of k.
+#[test]
+fn a_layers_weights_are_found_by_their_names() {
+    let rng = &mut rng(11);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed.safetensors");
+    let mut file = PackedFile::default();
+    for layer in [1, 11] {
+        for (name, n, k) in SIZES.projections() {
+            let weight = packed(rng, (n, k), Grouping::G32);
+            let name = format!("language_model.model.layers.{layer}.{name}");
+            if name.ends_with("q_proj") {
+                let order = KOrder::new((0..k as u32).rev().collect()).unwrap();
+                let weight = ActOrderWeight::new(weight, order).unwrap();
+                file.act_order.insert(name, weight);
+            } else {
+                file.weights.insert(name, weight);
+            }
+        }
+    }
+    file.save(&path).unwrap();
+    let found = weights::of_file(&path, 1, &SIZES).unwrap();
+    for (weight, (name, ..)) in found.iter().zip(SIZES.projections()) {
+        let name = format!("language_model.model.layers.1.{name}");
+        match weight {
+            LoadedWeight::Packed(weight) => assert_eq!(weight, &file.weights[&name]),
+            LoadedWeight::ActOrder(weight) => assert_eq!(weight, &file.act_order[&name]),
+        }
+    }
+    assert_eq!(found.len(), 7);
+    let says = |layer, sizes: &Sizes, expected: &str| {
+        let error = weights::of_file(&path, layer, sizes).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    says(
+        2,
+        &SIZES,
+        "0 weights are called `layers.2.self_attn.q_proj`",
+    );
+    let wide = Sizes {
+        intermediate: 128,
+        ..SIZES
+    };
+    says(1, &wide, "gate_proj: expected [128, 64], got [96, 64]");
+    // Two models in one file: which of them is meant, nobody says.
+    let (name, weight) = file.act_order.pop_first().unwrap();
+    let other = name.replace("language_model", "draft_model");
+    file.act_order.insert(other, weight.clone());
+    file.act_order.insert(name, weight);
+    file.save(&path).unwrap();
+    says(
+        1,
+        &SIZES,
+        "2 weights are called `layers.1.self_attn.q_proj`",
+    );
+}

@@ -1,0 +1,96 @@
+//! A policy's control step does not allocate: a global allocator that counts, in a test binary of its own.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use test_support::random_skip_file;
+use w4ax::Width;
+use w4ax::cpu::{Cpu, Serial};
+use w4ax::skip::{SkipConfig, Verdict};
+use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
+use w4ax_robot::networks::{AdapterWeights, Networks};
+use w4ax_robot::policy::Policy;
+use w4ax_robot::rollouts::INPUT;
+use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::skipping::{Skipping, Substitute};
+
+thread_local! {
+    /// Allocations of this thread: the test harness has threads of its own.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations_of(call: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    call();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_allocator_counts() {
+    let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
+    assert!(counted > 0);
+}
+
+/// Skipping, a second pass among the steps: the policy with networks beside its blocks.
+#[test]
+fn a_step_that_skips_allocates_nothing() {
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    for weights in [AdapterWeights::Bf16, AdapterWeights::Packed] {
+        let cpu = Cpu::new().unwrap().with_pool(Serial);
+        let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+        let file = random_skip_file(policy.blocks(), policy.width(), &[0], 30.0);
+        let shape = (policy.blocks(), policy.width());
+        let compute = policy.compute();
+        let networks = Networks::new(&file, "", shape, weights, QUANTIZE, &compute).unwrap();
+        let config = SkipConfig {
+            eta: 0.0,
+            ..SkipConfig::default()
+        };
+        let mut skipping = Skipping::new(&config, networks, Substitute::Adapter).unwrap();
+        let mut verdicts = [0; 2];
+        for step in 0..40_u8 {
+            let width = Width::ALL[usize::from(step % 4)];
+            let input = [f32::from(step).sin(); INPUT];
+            let counted = allocations_of(|| {
+                skipping.step(&mut policy, &input, width).unwrap();
+            });
+            assert_eq!(counted, 0, "{width}");
+            let again = skipping.skipper.report().verdict == Verdict::RanAgain;
+            verdicts[usize::from(again)] += 1;
+        }
+        assert!(verdicts.iter().all(|&steps| steps > 0), "{verdicts:?}");
+    }
+}
+
+/// The policy of the examples, from the input to the tokens.
+#[test]
+fn a_policy_step_allocates_nothing() {
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let cpu = Cpu::new().unwrap().with_pool(Serial);
+    let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();
+    for width in Width::ALL {
+        let counted = allocations_of(|| {
+            policy.forward(&[0.5; INPUT], width).unwrap();
+        });
+        assert_eq!(counted, 0, "{width}");
+    }
+}
