@@ -86,7 +86,13 @@ enum Outcome {
 
 impl Compiler {
     /// Compiles the sources that are not in the cache as they are now.
-    pub fn compile(&self, sources: &[PathBuf], cache: &Path) -> Result<Built, Problem> {
+    /// Includes are relative to the folder `root`.
+    pub fn compile(
+        &self,
+        root: &Path,
+        sources: &[PathBuf],
+        cache: &Path,
+    ) -> Result<Built, Problem> {
         let hashes = Hashes::default();
         let key = (&self.nvcc, &self.host, &self.identity, &self.options);
         let slots: Vec<Slot> = sources
@@ -111,7 +117,7 @@ impl Compiler {
                     scope.spawn(|| {
                         while let Some(&i) = stale.get(next.fetch_add(1, Ordering::Relaxed)) {
                             let outcome = self
-                                .compile_one(&sources[i], &slots[i], threads, &hashes)
+                                .compile_one(root, &sources[i], &slots[i], threads, &hashes)
                                 .unwrap_or_else(Outcome::Failed);
                             if matches!(outcome, Outcome::Failed(_)) {
                                 // Nothing more is begun after a failure.
@@ -154,6 +160,7 @@ impl Compiler {
 
     fn compile_one(
         &self,
+        root: &Path,
         source: &Path,
         slot: &Slot,
         threads: usize,
@@ -170,6 +177,8 @@ impl Compiler {
             .arg("-ccbin")
             .arg(&self.host)
             .args(&self.options)
+            .arg("-I")
+            .arg(root)
             .args(["--threads", &threads.to_string(), "-MD", "-MF"])
             .arg(&dependencies)
             .arg("-c")

@@ -167,17 +167,26 @@ pub fn flag(setting: &dyn Fn(&str) -> Option<OsString>, name: &str) -> bool {
 
 /// Compiles every `.cu` of `sources` into `out/libw4ax_kernels.a`.
 pub fn build(plan: &Plan, sources: &Path, out: &Path) -> Result<Built, Problem> {
-    let listed = std::fs::read_dir(sources).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut files: Vec<PathBuf> = listed
-        .map_err(|error| Problem::Wrong(format!("{}: {error}", sources.display())))?
-        .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
-        .collect();
+    let mut files = Vec::new();
+    find_sources(sources, &mut files)
+        .map_err(|error| Problem::Wrong(format!("{}: {error}", sources.display())))?;
     files.sort();
-    let built = plan.compiler.compile(&files, &cache::folder(out))?;
+    let built = (plan.compiler).compile(sources, &files, &cache::folder(out))?;
     compile::archive(&built.objects, &out.join(LIBRARY))?;
     Ok(built)
+}
+
+/// Appends every `.cu` in a folder and the folders in it.
+fn find_sources(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_sources(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "cu") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// The library's file name.

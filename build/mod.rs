@@ -1,4 +1,4 @@
-//! What the build script does with feature `cuda`: finds the tools, compiles `kernels/*.cu`, links them statically.
+//! What the build script does with feature `cuda`: finds the tools, compiles the `.cu` files of `kernels/`, links them statically.
 //!
 //! nvcc is driven directly and not through the `cc` crate: `cc` compiles every file of a library each time, makes
 //! relocatable device code of several `.cu` files, takes its options from the cargo profile (`-G` in dev), and knows

@@ -1,4 +1,4 @@
-//! Layers that a step leaves out, decided on the device: the kernels of `kernels/skip.cuh` by the emulator of `kernels/emulate`,
+//! Layers that a step leaves out, decided on the device: the kernels of `kernels/ops/skip.cuh` by the emulator of `kernels/emulate`,
 //! against the rules of [`w4ax::skip`] on the host.
 
 #[path = "support/emulated.rs"]

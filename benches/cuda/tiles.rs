@@ -1,4 +1,4 @@
-//! The tile variants as kernels/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
+//! The tile variants as kernels/instances/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
 //! needs. The numbers follow DecodeConfig (decode_config.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
 
 use crate::code::{Times, Work};

@@ -1,5 +1,5 @@
 // What device code includes in place of CUDA's headers and CuTe when it is compiled for the emulator, as plain C++17.
-// (kernels/device.cuh does.)
+// (kernels/common/device.cuh does.)
 #pragma once
 
 #ifdef NDEBUG
@@ -21,7 +21,7 @@
 #include "shared_memory.h"
 
 // A host compiler takes `__shared__ int x;` for a variable of each thread: better an error. For what a block shares there are
-// the two macros below (and W4AX_DYNAMIC_SHARED of kernels/device.cuh).
+// the two macros below (and W4AX_DYNAMIC_SHARED of kernels/common/device.cuh).
 #undef __shared__
 #define __shared__ _Pragma("GCC error \"__shared__ is not emulated: use W4AX_STATIC_SHARED or W4AX_DYNAMIC_SHARED\"")
 

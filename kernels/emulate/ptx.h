@@ -1,4 +1,4 @@
-// The functions that kernels/ptx.cuh declares for the emulator. Their meaning is written there.
+// The functions that kernels/common/ptx.cuh declares for the emulator. Their meaning is written there.
 #pragma once
 
 #include <cstdint>

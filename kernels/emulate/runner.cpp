@@ -38,9 +38,9 @@
 
 #include "emulate_api.h"
 #include "sanitizers.h"
-#include "w4ax_kernels.h"
-#include "w4ax_order.h"
-#include "w4ax_skip.h"
+#include "api/w4ax_kernels.h"
+#include "api/w4ax_order.h"
+#include "api/w4ax_skip.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// What kernels/sm90.cuh has of sm_90a: barriers that count bytes, bulk and tensor copies, mma of a warpgroup.
+// What kernels/mma/sm90.cuh has of sm_90a: barriers that count bytes, bulk and tensor copies, mma of a warpgroup.
 //
 // A copy lands at once, at random points or as late as it can (when no thread could go on without it), as a cp.async by the seed;
 // until then its bytes are garbage and poisoned. The products of an mma are made when its batch is committed or as late as at

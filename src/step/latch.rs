@@ -1,4 +1,4 @@
-//! The latch for steps that run on the host: what kernels/latch.cuh does on a GPU.
+//! The latch for steps that run on the host: what kernels/ops/latch.cuh does on a GPU.
 
 use std::time::{Duration, Instant};
 

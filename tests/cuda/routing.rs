@@ -44,7 +44,7 @@ fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
     (ran.sequence, ran.width, ran.outcome)
 }
 
-/// The rules of kernels/latch.cuh, on the device: each outcome, numbers that wrap, a forced width.
+/// The rules of kernels/ops/latch.cuh, on the device: each outcome, numbers that wrap, a forced width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn the_latch_takes_its_own_steps_word_and_no_other() {

@@ -89,7 +89,7 @@ struct Buffer {
     output: bool,
 }
 
-/// One call of a function of `kernels/w4ax_kernels.h`, with its buffers.
+/// One call of a function of `kernels/api/w4ax_kernels.h`, with its buffers.
 pub struct Case {
     function: &'static str,
     options: Vec<(&'static str, i64)>,

@@ -1,7 +1,7 @@
-// The shortcuts of kernels/quantize.cuh against the arithmetic of src/numerics.rs as it is written there: divisions, clamps.
+// The shortcuts of kernels/common/quantize.cuh against the arithmetic of src/numerics.rs as it is written there: divisions, clamps.
 #include "test.h"
 
-#include "../../quantize.cuh"
+#include "common/quantize.cuh"
 
 #include <cmath>
 

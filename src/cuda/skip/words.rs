@@ -1,4 +1,4 @@
-//! The words that pass between host and device about a step that leaves layers out, as `kernels/w4ax_skip.h` has them.
+//! The words that pass between host and device about a step that leaves layers out, as `kernels/api/w4ax_skip.h` has them.
 
 use crate::cuda::sys;
 use crate::skip::{Fate, Gap, Layers};

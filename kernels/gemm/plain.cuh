@@ -1,0 +1,78 @@
+// The oracle: one thread an output, the formulas of src/numerics.rs as they are printed. Shares only the tile's layout with
+// the fast kernels, no quantizer, no corrections, no fragment.
+#pragma once
+
+#include "common/device.cuh"
+#include "gemm/epilogue.cuh"
+#include "ops/latch.cuh"
+#include "common/params.cuh"
+#include "common/ptx.cuh"
+
+namespace w4ax {
+
+constexpr int kPlainThreads = 128;
+
+W4AX_DEVICE float plain_x(GemmParams const& p, int token, int k) {
+    return __uint_as_float(uint32_t(static_cast<uint16_t const*>(p.x)[token * p.x_stride + k]) << 16);
+}
+
+// qw[channel][k]: the inverse of the formula in layout.cuh.
+W4AX_DEVICE int plain_weight(GemmParams const& p, int channel, int k) {
+    int const row = channel % kTileN, g = row % 8, half = k % 64 / 32, t = k % 8 / 2;
+    int const word = 4 * (4 * g + t) + 2 * half + row / 8;
+    int const nibble = 4 * (k % 2) + 2 * (k % 32 / 16) + k % 16 / 8;
+    auto const* gTile = static_cast<uint32_t const*>(p.tiles) + (int64_t(channel / kTileN) * p.k_tiles + k / kTileK) * 128;
+    int const q = int(gTile[word] >> (4 * nibble) & 15);
+    return q < 8 ? q : q - 16;
+}
+
+__global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT RoutedParams const params) {
+    ptx::wait_for_previous_grid();
+    GemmParams p = params.gemm;
+    if (params.latched) p.bits = latched_bits(params.latched);
+    int64_t const output = int64_t(blockIdx.x) * kPlainThreads + threadIdx.x;
+    if (output >= int64_t(p.m) * p.n) return;
+    int const token = int(output / p.n), channel = int(output % p.n);
+    int const length = p.group ? p.group : p.k;
+    float const qmax = float((1 << p.bits) - 1);
+    float acc = 0.0f;
+    for (int group = 0; group < p.groups; ++group) {
+        int const begin = group * length, end = begin + length < p.k ? begin + length : p.k;
+        int64_t const beside = row_group_index(channel / kTileN, group, p.groups, channel % kTileN);
+        float const sw = load_scale(p.scales, p.scale_type, beside);
+        int const zw = p.zeros ? p.zeros[beside] : 0;
+        if (p.bits == 16) {
+            float sum = 0.0f;
+            for (int k = begin; k < end; ++k)
+                sum = __fmaf_rn(plain_x(p, token, k), float(plain_weight(p, channel, k) - zw), sum);
+            acc = __fmaf_rn(sum, sw, acc);
+            continue;
+        }
+        float lo = 0.0f, hi = 0.0f;
+        bool finite = true;
+        for (int k = begin; k < end; ++k) {
+            float const x = plain_x(p, token, k);
+            lo = x < lo ? x : lo;
+            hi = x > hi ? x : hi;
+            finite = finite && (__float_as_uint(x) & 0x7F800000u) != 0x7F800000u;
+        }
+        float sa = __fsub_rn(__fdiv_rn(hi, qmax), __fdiv_rn(lo, qmax));
+        int d = 0;
+        if (!finite) {
+            sa = __uint_as_float(0x7FFFFFFFu);
+        } else if (sa < 5.421010862427522e-20f) {  // 2^-64
+            sa = 0.0f;
+        } else {
+            float const inverse = __fdiv_rn(1.0f, sa);
+            float const za = fminf(fmaxf(rintf(__fmul_rn(-lo, inverse)), 0.0f), qmax);
+            for (int k = begin; k < end; ++k) {
+                float const code = fminf(fmaxf(rintf(__fmul_rn(plain_x(p, token, k), inverse)) + za, 0.0f), qmax);
+                d += (int(code) - int(za)) * (plain_weight(p, channel, k) - zw);
+            }
+        }
+        acc = __fmaf_rn(float(d), __fmul_rn(sa, sw), acc);
+    }
+    p.y[token * p.y_stride + channel] = finish(acc, p.bias, channel);
+}
+
+}  // namespace w4ax

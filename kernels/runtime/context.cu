@@ -1,0 +1,295 @@
+#include "runtime/context.cuh"
+#include "runtime/roles.cuh"
+
+#include <cuda.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#ifdef W4AX_EMULATE
+#include "emulate/sm90.h"
+#endif
+
+namespace w4ax {
+
+namespace {
+
+constexpr int kMaxDevices = 64;
+// CUDA 12.4: conditional nodes of graphs. What sets one calls a function that older drivers do not have.
+constexpr int kConditionalNodesDriver = 12040;
+
+// Code for sm_90a is in the build: build.rs says so. Without it the kernels of the wgmma family are empty on sm_90.
+#if defined(W4AX_SM90A) || (defined(W4AX_EMULATE) && W4AX_EMULATE_ARCH == 900)
+constexpr bool kBuiltForWgmma = true;
+#else
+constexpr bool kBuiltForWgmma = false;
+#endif
+
+// Of a thread when a kernel of the wgmma family starts, before warps give some to others (wgmma_kernel.cuh).
+constexpr int kWgmmaRegisters = 168;
+// CUDA 12.5: before it, nobody says whose a stream is that is being captured.
+constexpr int kCapturedContextDriver = 12050;
+
+thread_local char const* last_error_text = "no error";
+// Streams that are captured into bodies: a few at most, and none nearly always.
+std::mutex bodies_mutex;
+std::vector<cudaStream_t> bodies;
+std::atomic<int> body_count{0};
+
+#ifndef W4AX_EMULATE
+
+// The driver's functions for contexts, which the runtime has no words for. Looked up through the runtime, so that a machine
+// without a driver can still load the library.
+struct Driver {
+    int version;
+    CUresult (*stream_context)(CUstream, CUcontext*);
+    CUresult (*push)(CUcontext);
+    CUresult (*pop)(CUcontext*);
+    CUresult (*retain_primary)(CUcontext*, CUdevice);
+    CUresult (*device)(CUdevice*, int);
+    CUresult (*kernel_node)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
+    decltype(&cuTensorMapEncodeTiled) encode_map;
+};
+Driver driver;
+
+template <class Function>
+cudaError_t look_up(char const* name, Function& function) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+    // The signatures above are those of 12.0: newer variants of the same name take more arguments.
+    cudaError_t const error = cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+#else
+    cudaError_t const error = cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result);
+#endif
+    if (error != cudaSuccess) return error;
+    function = reinterpret_cast<Function>(found);
+    return result == cudaDriverEntryPointSuccess && found ? cudaSuccess : cudaErrorInsufficientDriver;
+}
+
+cudaError_t look_up_driver() {
+    Driver d = {};
+    cudaError_t error = cudaDriverGetVersion(&d.version);
+    if (error == cudaSuccess) error = look_up("cuStreamGetCtx", d.stream_context);
+    if (error == cudaSuccess) error = look_up("cuCtxPushCurrent", d.push);
+    if (error == cudaSuccess) error = look_up("cuCtxPopCurrent", d.pop);
+    if (error == cudaSuccess) error = look_up("cuDevicePrimaryCtxRetain", d.retain_primary);
+    if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
+    if (error == cudaSuccess) error = look_up("cuGraphKernelNodeGetParams", d.kernel_node);
+    if (error == cudaSuccess) error = look_up("cuTensorMapEncodeTiled", d.encode_map);
+    if (error == cudaSuccess) driver = d;
+    return error;
+}
+
+#endif
+
+struct Slot {
+    std::atomic<bool> ready{false};  // written last: what follows is constant from then on
+    Device device;
+    std::unique_ptr<LoadedKernel[]> kernels;
+#ifndef W4AX_EMULATE
+    CUcontext primary;
+#endif
+};
+Slot slots[kMaxDevices];
+std::mutex preload_mutex;
+
+// Loads all kernels in the context that is current.
+w4axk_status load_kernels(Slot& slot, int ordinal) {
+    slot.device.ordinal = ordinal;
+    int major = 0, minor = 0;
+    cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&slot.device.largest_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    if (error != cudaSuccess) return status_of(error);
+    slot.device.has_pdl = major >= 9;
+    slot.device.has_wgmma = kBuiltForWgmma && major == 9 && minor == 0;
+    slot.kernels.reset(new (std::nothrow) LoadedKernel[kernel_count()]);
+    if (!slot.kernels) return status_of(cudaErrorMemoryAllocation);
+    int driver_version = 0;
+    error = cudaDriverGetVersion(&driver_version);
+    if (error != cudaSuccess) return status_of(error);
+    for (int i = 0; i < kernel_count(); ++i) {
+        Kernel const& kernel = *kernel_at(i);
+        slot.kernels[i].there = !sets_conditionals(kernel.role) || driver_version >= kConditionalNodesDriver;
+        if (!slot.kernels[i].there) continue;
+        // Asking for the attributes loads the kernel.
+        error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
+        if (error != cudaSuccess) return status_of(error);
+#ifndef W4AX_EMULATE
+        // The empty code of other architectures, where the driver is made to take it (CUDA_FORCE_PTX_JIT).
+        if (kernel.family == W4AXK_WGMMA && slot.kernels[i].attributes.numRegs < kWgmmaRegisters) slot.device.has_wgmma = false;
+#endif
+        int const shared = kernel.largest_shared_bytes < slot.device.largest_shared_bytes ? kernel.largest_shared_bytes
+                                                                                         : slot.device.largest_shared_bytes;
+        error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+        if (error != cudaSuccess) return status_of(error);
+    }
+    return W4AXK_OK;
+}
+
+w4axk_status count_devices(int* count) {
+    *count = 0;
+    cudaError_t const error = cudaGetDeviceCount(count);
+#ifdef W4AX_OLDEST_DRIVER
+    // Newer than what the runtime asks for: the kernels are compressed in a way that older drivers do not know.
+    int driver_version = 0;
+    if (error == cudaSuccess && cudaDriverGetVersion(&driver_version) == cudaSuccess && driver_version < W4AX_OLDEST_DRIVER) {
+        *count = 0;
+        return W4AXK_DRIVER_TOO_OLD;
+    }
+#endif
+    if (error == cudaSuccess) return *count > 0 ? W4AXK_OK : W4AXK_NO_DEVICE;
+    cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+    *count = 0;
+    if (error == cudaErrorInsufficientDriver) {
+        // The same error stands for no driver at all, whose version is 0.
+        int version = 0;
+        if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return W4AXK_NO_DEVICE;
+    }
+    return status_of(error);
+}
+
+}  // namespace
+
+w4axk_status status_of(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess: return W4AXK_OK;
+        case cudaErrorNoDevice: return W4AXK_NO_DEVICE;
+        case cudaErrorInvalidDevice: return W4AXK_BAD_DEVICE;
+        case cudaErrorInsufficientDriver:
+        case cudaErrorUnsupportedPtxVersion: return W4AXK_DRIVER_TOO_OLD;
+        case cudaErrorNoKernelImageForDevice:
+        case cudaErrorInvalidDeviceFunction: return W4AXK_NO_KERNEL_IMAGE;
+        default: last_error_text = cudaGetErrorString(error); return W4AXK_CUDA_ERROR;
+    }
+}
+
+Device const* find_device(int ordinal) {
+    if (ordinal < 0 || ordinal >= kMaxDevices || !slots[ordinal].ready.load(std::memory_order_acquire)) return nullptr;
+    return &slots[ordinal].device;
+}
+
+bool captures_body(cudaStream_t stream) {
+    // Whoever launches into a body was told of the capture by the thread that began it.
+    if (body_count.load(std::memory_order_relaxed) == 0) return false;
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    return std::find(bodies.begin(), bodies.end(), stream) != bodies.end();
+}
+void begins_body(cudaStream_t stream) {
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    bodies.push_back(stream);
+    body_count.store(int(bodies.size()), std::memory_order_relaxed);
+}
+void ends_body(cudaStream_t stream) {
+    std::lock_guard<std::mutex> const lock(bodies_mutex);
+    auto const at = std::find(bodies.begin(), bodies.end(), stream);
+    if (at != bodies.end()) bodies.erase(at);
+    body_count.store(int(bodies.size()), std::memory_order_relaxed);
+}
+
+LoadedKernel const* find_loaded(int ordinal, int kernel) {
+    return find_device(ordinal) && kernel >= 0 && kernel < kernel_count() ? &slots[ordinal].kernels[kernel] : nullptr;
+}
+
+#ifdef W4AX_EMULATE
+
+ContextGuard::~ContextGuard() {}
+w4axk_status ContextGuard::enter(Device const&, cudaStream_t) { return W4AXK_OK; }
+
+w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
+    w4ax_emulate::encode_row_map(&map, x, rows, columns, stride, box_rows);
+    return W4AXK_OK;
+}
+
+#else
+
+ContextGuard::~ContextGuard() {
+    CUcontext popped;
+    if (entered_) driver.pop(&popped);
+}
+
+w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
+    CUcontext const primary = slots[device.ordinal].primary;
+    if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
+    entered_ = true;
+    // The default streams are of whatever context is current, so they are of this one now.
+    if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return W4AXK_OK;
+    if (driver.version < kCapturedContextDriver) {
+        cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+        if (cudaStreamIsCapturing(stream, &capture) != cudaSuccess) cudaGetLastError();
+        if (capture != cudaStreamCaptureStatusNone) return W4AXK_OK;
+    }
+    CUcontext context = nullptr;
+    return driver.stream_context(stream, &context) == CUDA_SUCCESS && context == primary ? W4AXK_OK : W4AXK_WRONG_CONTEXT;
+}
+
+w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
+    static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap), "as opaque as the driver's");
+    cuuint64_t const extents[] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[] = {cuuint64_t(stride) * 2};
+    cuuint32_t const box[] = {kTileK, cuuint32_t(box_rows)}, steps[] = {1, 1};
+    CUresult const result = driver.encode_map(
+        reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), extents, strides, box, steps,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        // Beyond the matrix come zeros.
+        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? W4AXK_OK : status_of(cudaErrorInvalidValue);
+}
+
+w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is) {
+    CUDA_KERNEL_NODE_PARAMS params = {};
+    if (driver.kernel_node(node, &params) != CUDA_SUCCESS) return status_of(cudaErrorInvalidValue);
+    // No context: a kernel that is loaded wherever it runs.
+    *is = !params.ctx || params.ctx == slots[device.ordinal].primary;
+    return W4AXK_OK;
+}
+
+#endif
+
+}  // namespace w4ax
+
+using namespace w4ax;
+
+extern "C" const char* w4axk_last_cuda_error(void) { return last_error_text; }
+
+extern "C" w4axk_status w4axk_device_count(int32_t* count) {
+    if (!count) return W4AXK_NULL_POINTER;
+    int found = 0;
+    w4axk_status const status = count_devices(&found);
+    *count = found;
+    return status;
+}
+
+extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
+    int count = 0;
+    w4axk_status status = count_devices(&count);
+    if (status != W4AXK_OK) return status;
+    if (ordinal < 0 || ordinal >= count || ordinal >= kMaxDevices) return W4AXK_BAD_DEVICE;
+    std::lock_guard<std::mutex> const lock(preload_mutex);
+    Slot& slot = slots[ordinal];
+    if (slot.ready.load(std::memory_order_acquire)) return W4AXK_OK;
+#ifdef W4AX_EMULATE
+    status = load_kernels(slot, ordinal);
+#else
+    cudaError_t const error = look_up_driver();
+    if (error != cudaSuccess) return status_of(error);
+    CUdevice device;
+    if (driver.device(&device, ordinal) != CUDA_SUCCESS) return W4AXK_BAD_DEVICE;
+    // Kept for good: launches compare streams with it.
+    if (driver.retain_primary(&slot.primary, device) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
+    if (driver.push(slot.primary) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
+    status = load_kernels(slot, ordinal);
+    CUcontext popped;
+    driver.pop(&popped);
+#endif
+    if (status == W4AXK_OK)
+        slot.ready.store(true, std::memory_order_release);
+    else
+        cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+    return status;
+}

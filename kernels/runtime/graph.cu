@@ -1,0 +1,318 @@
+// Graphs that route themselves: what the runtime has for conditional nodes, behind a few calls that a capture goes between.
+// Host code only; the emulator has no graphs.
+#ifndef W4AX_EMULATE
+
+#include "runtime/context.cuh"
+#include "api/w4ax_skip.h"
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+using namespace w4ax;
+
+namespace {
+
+// A graph with all the bodies in it: destroyed when the last of them has gone.
+struct Whole {
+    cudaGraph_t graph;
+    // A capture into it, or into a body, was invalidated. The driver destroys what was captured then, and what it says of the
+    // graph itself is not clear (NVIDIA/cuda-python #2834 and #2918: destroying it again ends the process): left alone instead.
+    bool lost = false;
+
+    explicit Whole(cudaGraph_t graph) : graph(graph) {}
+    Whole(Whole const&) = delete;
+    Whole& operator=(Whole const&) = delete;
+    ~Whole() {
+        if (!lost) cudaGraphDestroy(graph);
+    }
+};
+
+}  // namespace
+
+struct w4axk_graph {
+    std::shared_ptr<Whole> whole;
+    cudaGraph_t graph;                  // the whole, or a body of it
+    int device;
+    std::vector<cudaGraphNode_t> tail;  // what the next capture, or node, comes after
+
+    bool is_body() const { return graph != whole->graph; }
+};
+
+namespace {
+
+// The driver's version decides, not only the toolkit's.
+int driver_version() {
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+cudaError_t add_node(cudaGraphNode_t* node, w4axk_graph const& g, cudaGraphNodeParams* params) {
+#if CUDART_VERSION >= 13000
+    return cudaGraphAddNode(node, g.graph, g.tail.data(), nullptr, g.tail.size(), params);
+#else
+    return cudaGraphAddNode(node, g.graph, g.tail.data(), g.tail.size(), params);
+#endif
+}
+
+cudaError_t capture_tail(cudaStream_t stream, std::vector<cudaGraphNode_t>& tail) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    cudaGraphNode_t const* nodes = nullptr;
+    size_t count = 0;
+#if CUDART_VERSION >= 13000
+    cudaGraphEdgeData const* edges = nullptr;
+    cudaError_t const error = cudaStreamGetCaptureInfo(stream, &status, nullptr, nullptr, &nodes, &edges, &count);
+#else
+    cudaError_t const error = cudaStreamGetCaptureInfo_v2(stream, &status, nullptr, nullptr, &nodes, &count);
+#endif
+    if (error != cudaSuccess) return error;
+    if (status != cudaStreamCaptureStatusActive) return cudaErrorStreamCaptureInvalidated;
+    tail.assign(nodes, nodes + count);
+    return cudaSuccess;
+}
+
+// What a conditional node's body may hold, by CUDA's word: kernel, empty, child graph, memset, memcpy and conditional nodes.
+bool may_stand_in_a_body(cudaGraphNodeType type) {
+    switch (type) {
+        case cudaGraphNodeTypeKernel:
+        case cudaGraphNodeTypeEmpty:
+        case cudaGraphNodeTypeGraph:
+        case cudaGraphNodeTypeMemset:
+        case cudaGraphNodeTypeMemcpy:
+        case cudaGraphNodeTypeConditional: return true;
+        default: return false;
+    }
+}
+
+// W4AXK_BAD_NODE, and its type, for the first node that may not; or that is another context's.
+w4axk_status check_nodes(Device const& device, cudaGraph_t graph, uint32_t* bad_type) {
+    size_t count = 0;
+    cudaError_t error = cudaGraphGetNodes(graph, nullptr, &count);
+    if (error != cudaSuccess) return status_of(error);
+    std::vector<cudaGraphNode_t> nodes(count);
+    error = cudaGraphGetNodes(graph, nodes.data(), &count);
+    if (error != cudaSuccess) return status_of(error);
+    for (cudaGraphNode_t const node : nodes) {
+        cudaGraphNodeType type;
+        error = cudaGraphNodeGetType(node, &type);
+        if (error != cudaSuccess) return status_of(error);
+        if (!may_stand_in_a_body(type)) {
+            *bad_type = uint32_t(type);
+            return W4AXK_BAD_NODE;
+        }
+        if (type == cudaGraphNodeTypeKernel) {
+            bool ours = true;
+            w4axk_status const status = is_kernel_of(device, node, &ours);
+            if (status != W4AXK_OK) return status;
+            if (!ours) {
+                *bad_type = uint32_t(type) | W4AXK_OF_ANOTHER_CONTEXT;
+                return W4AXK_BAD_NODE;
+            }
+        }
+        if (type == cudaGraphNodeTypeGraph) {
+            cudaGraph_t child;
+            error = cudaGraphChildGraphNodeGetGraph(node, &child);
+            if (error != cudaSuccess) return status_of(error);
+            w4axk_status const status = check_nodes(device, child, bad_type);
+            if (status != W4AXK_OK) return status;
+        }
+    }
+    return W4AXK_OK;
+}
+
+w4axk_status make(std::shared_ptr<Whole> whole, cudaGraph_t graph, int device, w4axk_graph** made) {
+    *made = new (std::nothrow) w4axk_graph{std::move(whole), graph, device, {}};
+    return *made ? W4AXK_OK : status_of(cudaErrorMemoryAllocation);
+}
+
+// A stream of the graph's device, and that device current.
+w4axk_status enter(w4axk_graph const& g, void* stream, ContextGuard& guard) {
+    Device const* device = find_device(g.device);
+    return device ? guard.enter(*device, static_cast<cudaStream_t>(stream)) : W4AXK_NOT_PRELOADED;
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t w4axk_conditional_nodes(void) {
+    int const driver = driver_version();
+#if CUDART_VERSION >= 12080
+    if (driver >= 12080) return W4AXK_NODES_SWITCH;
+#endif
+    return driver >= 12040 ? W4AXK_NODES_IF : W4AXK_NODES_NONE;
+}
+
+w4axk_status w4axk_graph_create(int32_t device, w4axk_graph** graph) {
+    if (!graph) return W4AXK_NULL_POINTER;
+    *graph = nullptr;
+    Device const* found = find_device(device);
+    if (!found) return W4AXK_NOT_PRELOADED;
+    ContextGuard guard;
+    w4axk_status const status = guard.enter(*found, nullptr);
+    if (status != W4AXK_OK) return status;
+    cudaGraph_t made;
+    cudaError_t const error = cudaGraphCreate(&made, 0);
+    return error == cudaSuccess ? make(std::make_shared<Whole>(made), made, device, graph) : status_of(error);
+}
+
+void w4axk_graph_destroy(w4axk_graph* graph) { delete graph; }
+
+w4axk_status w4axk_graph_conditionals(w4axk_graph* graph, uint32_t nodes, uint64_t handles[4]) {
+    if (!graph || !handles) return W4AXK_NULL_POINTER;
+    uint32_t const count = nodes == W4AXK_NODES_SWITCH ? 1 : nodes == W4AXK_NODES_IF ? 4 : 0;
+    if (count == 0) return W4AXK_BAD_FLAGS;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    for (uint32_t i = 0; i < count; ++i) {
+        cudaGraphConditionalHandle handle;
+        // At each launch BF16, the last of the widths, until the latch says otherwise.
+        unsigned const initial = count == 1 ? 3 : i == 3;
+        cudaError_t const error = cudaGraphConditionalHandleCreate(&handle, graph->graph, initial, cudaGraphCondAssignDefault);
+        if (error != cudaSuccess) return status_of(error);
+        handles[i] = handle;
+    }
+    return W4AXK_OK;
+}
+
+w4axk_status w4axk_graph_capture(w4axk_graph* graph, void* stream) {
+    if (!graph) return W4AXK_NULL_POINTER;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, stream, guard);
+    if (status != W4AXK_OK) return status;
+    // Thread-local: other threads of the program go on as they like.
+    cudaError_t const error = cudaStreamBeginCaptureToGraph(static_cast<cudaStream_t>(stream), graph->graph, graph->tail.data(), nullptr,
+                                                            graph->tail.size(), cudaStreamCaptureModeThreadLocal);
+    if (error == cudaSuccess && graph->is_body()) begins_body(static_cast<cudaStream_t>(stream));
+    return status_of(error);
+}
+
+w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
+    if (!graph) return W4AXK_NULL_POINTER;
+    auto const on = static_cast<cudaStream_t>(stream);
+    if (graph->is_body()) ends_body(on);
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, stream, guard);
+    cudaError_t error = status == W4AXK_OK ? capture_tail(on, graph->tail) : cudaSuccess;
+    // Ended whatever was said before: a stream that is left capturing is of no more use to anybody.
+    cudaGraph_t captured = nullptr;
+    cudaError_t const ended = cudaStreamEndCapture(on, &captured);
+    if (status != W4AXK_OK || ended != cudaSuccess || !captured) graph->whole->lost = true;
+    if (status != W4AXK_OK) {
+        if (ended != cudaSuccess) cudaGetLastError();
+        return status;
+    }
+    if (error == cudaSuccess) error = ended;
+    if (error == cudaSuccess && graph->is_body() && graph->tail.empty()) {
+        // Drivers before 12.8 hang on a body without nodes (openxla/xla #25769).
+        cudaGraphNode_t node;
+        error = cudaGraphAddEmptyNode(&node, graph->graph, nullptr, 0);
+    }
+    if (error != cudaSuccess) cudaGetLastError();
+    return status_of(error);
+}
+
+w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, const uint64_t handles[4], w4axk_graph* bodies[4]) {
+    if (!graph || !handles || !bodies) return W4AXK_NULL_POINTER;
+    for (int i = 0; i < 4; ++i) bodies[i] = nullptr;
+    bool const is_switch = nodes == W4AXK_NODES_SWITCH;
+    if (!is_switch && nodes != W4AXK_NODES_IF) return W4AXK_BAD_FLAGS;
+    ContextGuard guard;
+    w4axk_status status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    // IF nodes stand one after the other: each step runs one of the bodies, and passes the other three.
+    for (int i = 0; i < (is_switch ? 1 : 4); ++i) {
+        cudaGraphNodeParams params = {};
+        params.type = cudaGraphNodeTypeConditional;
+        params.conditional.handle = handles[i];
+        params.conditional.size = is_switch ? 4 : 1;
+#if CUDART_VERSION >= 12080
+        params.conditional.type = is_switch ? cudaGraphCondTypeSwitch : cudaGraphCondTypeIf;
+#else
+        if (is_switch) return W4AXK_BAD_FLAGS;
+        params.conditional.type = cudaGraphCondTypeIf;
+#endif
+        cudaGraphNode_t node;
+        cudaError_t const error = add_node(&node, *graph, &params);
+        if (error != cudaSuccess) return status_of(error);
+        graph->tail.assign(1, node);
+        for (unsigned body = 0; body < params.conditional.size; ++body) {
+            status = make(graph->whole, params.conditional.phGraph_out[body], graph->device, &bodies[is_switch ? body : unsigned(i)]);
+            if (status != W4AXK_OK) return status;
+        }
+    }
+    return W4AXK_OK;
+}
+
+w4axk_status w4axk_graph_if_handle(w4axk_graph* graph, uint32_t initial, uint64_t* handle) {
+    if (!graph || !handle) return W4AXK_NULL_POINTER;
+    if (initial > 1) return W4AXK_BAD_FLAGS;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    cudaGraphConditionalHandle made;
+    cudaError_t const error = cudaGraphConditionalHandleCreate(&made, graph->graph, initial, cudaGraphCondAssignDefault);
+    if (error == cudaSuccess) *handle = made;
+    return status_of(error);
+}
+
+w4axk_status w4axk_graph_add_if(w4axk_graph* graph, uint64_t handle, w4axk_graph** body) {
+    if (!graph || !body) return W4AXK_NULL_POINTER;
+    *body = nullptr;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    cudaGraphNodeParams params = {};
+    params.type = cudaGraphNodeTypeConditional;
+    params.conditional.handle = handle;
+    params.conditional.type = cudaGraphCondTypeIf;
+    params.conditional.size = 1;
+    cudaGraphNode_t node;
+    cudaError_t const error = add_node(&node, *graph, &params);
+    if (error != cudaSuccess) return status_of(error);
+    graph->tail.assign(1, node);
+    return make(graph->whole, params.conditional.phGraph_out[0], graph->device, body);
+}
+
+w4axk_status w4axk_graph_check_body(const w4axk_graph* body, uint32_t* bad_type) {
+    if (!body || !bad_type) return W4AXK_NULL_POINTER;
+    ContextGuard guard;
+    w4axk_status const status = enter(*body, nullptr, guard);
+    return status == W4AXK_OK ? check_nodes(*find_device(body->device), body->graph, bad_type) : status;
+}
+
+w4axk_status w4axk_graph_instantiate(const w4axk_graph* graph, void** executable) {
+    if (!graph || !executable) return W4AXK_NULL_POINTER;
+    ContextGuard guard;
+    w4axk_status const status = enter(*graph, nullptr, guard);
+    if (status != W4AXK_OK) return status;
+    cudaGraphExec_t made = nullptr;
+    cudaError_t const error = cudaGraphInstantiate(&made, graph->graph, 0);
+    if (error != cudaSuccess) cudaGetLastError();
+    *executable = made;
+    return status_of(error);
+}
+
+void w4axk_graph_exec_destroy(void* executable) {
+    if (executable) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable));
+}
+
+w4axk_status w4axk_graph_launch(int32_t device, void* executable, void* stream) {
+    if (!executable) return W4AXK_NULL_POINTER;
+    Device const* found = find_device(device);
+    if (!found) return W4AXK_NOT_PRELOADED;
+    ContextGuard guard;
+    w4axk_status const status = guard.enter(*found, static_cast<cudaStream_t>(stream));
+    if (status != W4AXK_OK) return status;
+    cudaError_t const error = cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), static_cast<cudaStream_t>(stream));
+    if (error != cudaSuccess) cudaGetLastError();
+    return status_of(error);
+}
+
+}  // extern "C"
+
+#endif
