@@ -5,7 +5,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use half::bf16;
 use std::hint::black_box;
 use w4ax::cpu::{Cpu, Isa, Serial};
-use w4ax::{Grouping, MatMut, MatRef, Quantize, Width};
+use w4ax::{Gemm, Grouping, MatMut, MatRef, Quantize, Width};
 
 const N: usize = 4096;
 const K: usize = 4096;
@@ -47,14 +47,14 @@ fn gemm(c: &mut Criterion) {
             }
             let x: Vec<bf16> = values(m * K).map(bf16::from_f32).collect();
             let mut y = vec![bf16::ZERO; m * N];
-            let mut workspace = cpu.workspace(m, K);
+            let mut workspace = cpu.workspace(m, K).unwrap();
             group.throughput(Throughput::Elements((m * N * K) as u64));
             for width in Width::ALL {
                 group.bench_function(BenchmarkId::new(width.to_string(), m), |b| {
                     b.iter(|| {
                         let x = MatRef::new(black_box(&x), m, K)?;
                         let y = MatMut::new(&mut y, m, N)?;
-                        cpu.gemm(x, &weight, width, None, y, &mut workspace)
+                        cpu.run(&Gemm::new(x, &weight, width), y, &mut workspace)
                     });
                 });
             }

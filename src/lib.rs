@@ -24,7 +24,7 @@
 //! ```
 //! use half::bf16;
 //! use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
-//! use w4ax::{Grouping, MatMut, MatRef, Width, Quantize, WidthFlag, cpu::Cpu};
+//! use w4ax::{Gemm, Grouping, MatMut, MatRef, Quantize, WidthFlag, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
 //! // A layer of 256 x 512, in INT4 from now on.
@@ -39,13 +39,12 @@
 //! let flag = WidthFlag::new();
 //!
 //! let cpu = Cpu::new()?;
-//! let mut workspace = cpu.workspace(1, k);
+//! let mut workspace = cpu.workspace(1, k)?;
 //! let (x, mut y) = (vec![bf16::ONE; k], vec![bf16::ZERO; n]);
 //! for step in 0..3 {
 //!     flag.store(step, dispatcher.decide().active);
-//!     let width = flag.load(step);
-//!     let (x, y) = (MatRef::new(&x, 1, k)?, MatMut::new(&mut y, 1, n)?);
-//!     cpu.gemm(x, &layer, width, None, y, &mut workspace)?;
+//!     let gemm = Gemm::new(MatRef::new(&x, 1, k)?, &layer, (&flag, step));
+//!     cpu.run(&gemm, MatMut::new(&mut y, 1, n)?, &mut workspace)?;
 //!     // ... the rest of the policy; then what it commanded:
 //!     dispatcher.observe(&[0.3f64, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0])?;
 //! }
@@ -60,24 +59,21 @@
 //! ```
 //! use half::bf16;
 //! use std::time::Duration;
-//! use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+//! use w4ax::checkpoint::Checkpoint;
 //! use w4ax::step::{HostLatch, StepFlag};
-//! use w4ax::{MatMut, MatRef, PackedFile, Width, cpu::Cpu};
+//! use w4ax::{Gemm, MatMut, MatRef, PackedFile, Width, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
 //! // The quantized layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
 //! let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
 //! let mut file = PackedFile::default();
 //! for module in checkpoint.quantized() {
-//!     let LoadedWeight::Packed(weight) = checkpoint.weight(module)? else {
-//!         continue; // desc_act: see `weights::ActOrderWeight`.
-//!     };
-//!     file.weights.insert(module.to_owned(), weight);
+//!     file.weights.insert(module.to_owned(), checkpoint.weight(module)?);
 //! }
 //! let weight = file.weights.values().next().expect("a layer");
 //!
 //! let cpu = Cpu::new()?;
-//! let mut workspace = cpu.workspace(1, weight.k());
+//! let mut workspace = cpu.workspace(1, weight.k())?;
 //! let (x, mut y) = (vec![bf16::ONE; weight.k()], vec![bf16::ZERO; weight.n()]);
 //! let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
 //! for step in 0..3 {
@@ -86,8 +82,8 @@
 //!     }
 //!     let ran = latch.latch(&flag, Duration::ZERO);
 //!     assert_eq!(ran.width, if step == 1 { Width::Bf16 } else { Width::A4 });
-//!     let (x, y) = (MatRef::new(&x, 1, weight.k())?, MatMut::new(&mut y, 1, weight.n())?);
-//!     cpu.gemm(x, weight, ran.width, None, y, &mut workspace)?;
+//!     let gemm = Gemm::new(MatRef::new(&x, 1, weight.k())?, weight, ran.width);
+//!     cpu.run(&gemm, MatMut::new(&mut y, 1, weight.n())?, &mut workspace)?;
 //! }
 //! # Ok(())
 //! # }
@@ -105,6 +101,7 @@ pub mod dispatch;
 mod error;
 pub mod file;
 mod flag;
+mod gemm;
 mod matrix;
 pub mod numerics;
 pub mod reference;
@@ -113,12 +110,14 @@ pub mod step;
 mod tensors;
 pub mod weights;
 mod width;
+mod width_source;
 
 pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
+pub use gemm::Gemm;
 pub use matrix::{MatMut, MatRef};
 pub use weights::{
-    ActOrderWeight, Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales,
-    Symmetry,
+    Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Symmetry,
 };
 pub use width::Width;
+pub use width_source::WidthSource;

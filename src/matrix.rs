@@ -208,31 +208,3 @@ impl<'a, T: bytemuck::Pod> MatMut<'a, T> {
         Self::new(data, rows, cols)
     }
 }
-
-/// Whether x and bias fit W.
-///
-/// # Errors
-/// [`Error::Shape`] if x has not K columns or `bias` not N values.
-pub(crate) fn check_shapes(
-    x: &MatRef<'_, half::bf16>,
-    w: &crate::PackedWeight,
-    bias: Option<&[f32]>,
-) -> Result<()> {
-    if x.cols != w.k() {
-        return Err(Error::Shape {
-            what: "x",
-            expected: format!("[M, {}]", w.k()),
-            got: format!("[{}, {}]", x.rows, x.cols),
-        });
-    }
-    if let Some(bias) = bias
-        && bias.len() != w.n()
-    {
-        return Err(Error::Shape {
-            what: "bias",
-            expected: format!("[{}]", w.n()),
-            got: format!("[{}]", bias.len()),
-        });
-    }
-    Ok(())
-}

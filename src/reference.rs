@@ -3,7 +3,7 @@
 //! Both are written to be read, not to be fast, and share no code with the backends: they read unpacked weights and
 //! quantize with their own loops. Every fast path is compared with [`mirror`] bit for bit.
 
-use crate::matrix::check_shapes;
+use crate::gemm::check_shapes;
 use crate::{MatRef, PackedWeight, Result, Width};
 use half::bf16;
 
@@ -16,9 +16,10 @@ use half::bf16;
 pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
     check_shapes(&x, w, None)?;
     let (n, k, q) = (w.n(), w.k(), w.unpack());
+    let groups = groups_of(w);
     let weights: Vec<f64> = (0..n * k)
         .map(|i| {
-            let (row, group) = (i / k, group_of(w, i % k));
+            let (row, group) = (i / k, groups[i % k]);
             f64::from(i32::from(q[i]) - i32::from(w.zero(row, group)))
                 * f64::from(w.scale(row, group))
         })
@@ -46,10 +47,18 @@ pub fn gemm(
     bias: Option<&[f32]>,
 ) -> Result<Vec<bf16>> {
     check_shapes(&x, w, bias)?;
-    let (n, k, q) = (w.n(), w.k(), w.unpack());
+    let (n, k, matrix) = (w.n(), w.k(), w.unpack());
+    // Position i of a row of the packed weight is k `position[i]` of the matrix.
+    let position: Vec<usize> = match w.order() {
+        Some(order) => order.as_slice().iter().map(|&k| k as usize).collect(),
+        None => (0..k).collect(),
+    };
+    let q: Vec<i8> = (0..n * k)
+        .map(|i| matrix[i / k * k + position[i % k]])
+        .collect();
     let mut y = Vec::with_capacity(x.rows() * n);
     for token in 0..x.rows() {
-        let x = x.row(token);
+        let x: Vec<bf16> = position.iter().map(|&k| x.row(token)[k]).collect();
         let quantized = width.qmax().map(|qmax| {
             let group = |g| Quantized::new(&x[w.grouping().range(g, k)], qmax);
             (0..w.groups()).map(group).collect::<Vec<_>>()
@@ -127,6 +136,14 @@ impl Quantized {
     }
 }
 
-fn group_of(w: &PackedWeight, k: usize) -> usize {
-    w.grouping().size().map_or(0, |size| k / size)
+/// The group of each k of the matrix.
+fn groups_of(w: &PackedWeight) -> Vec<usize> {
+    let mut groups = vec![0; w.k()];
+    for position in 0..w.k() {
+        let k = w
+            .order()
+            .map_or(position, |o| o.as_slice()[position] as usize);
+        groups[k] = w.grouping().size().map_or(0, |size| position / size);
+    }
+    groups
 }

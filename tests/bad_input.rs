@@ -7,7 +7,7 @@ use support::{PlainWeight, WIDTHS, rng};
 use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::{Cpu, Isa, Workspace};
 use w4ax::reference::{self, matmul_f64};
-use w4ax::{Error, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Error, Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 fn weight() -> PackedWeight {
     PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::Bf16, true).pack()
@@ -89,15 +89,10 @@ fn call(
         for width in WIDTHS {
             let mut y = vec![marker; ym * yn];
             let bias = bias.map(|n| vec![0f32; n]);
+            let gemm = Gemm::new(MatRef::new(&x, xm, xk).unwrap(), &w, width).bias(bias.as_deref());
+            let y_view = MatMut::new(&mut y, ym, yn).unwrap();
             let error = cpu
-                .gemm(
-                    MatRef::new(&x, xm, xk).unwrap(),
-                    &w,
-                    width,
-                    bias.as_deref(),
-                    MatMut::new(&mut y, ym, yn).unwrap(),
-                    &mut workspace(&cpu),
-                )
+                .run(&gemm, y_view, &mut workspace(&cpu))
                 .unwrap_err()
                 .to_string();
             assert!(y.iter().all(|v| *v == marker));
@@ -109,7 +104,7 @@ fn call(
 
 #[test]
 fn gemms_check_their_shapes() {
-    let enough = |cpu: &Cpu| cpu.workspace(10, 100);
+    let enough = |cpu: &Cpu| cpu.workspace(10, 100).unwrap();
     assert_eq!(
         call((3, 71), (3, 20), None, enough),
         "x: expected [M, 70], got [3, 71]"
@@ -126,12 +121,12 @@ fn gemms_check_their_shapes() {
         call((3, 70), (3, 20), Some(19), enough),
         "bias: expected [20], got [19]"
     );
-    let few = call((3, 70), (3, 20), None, |cpu| cpu.workspace(2, 100));
+    let few = call((3, 70), (3, 20), None, |cpu| cpu.workspace(2, 100).unwrap());
     assert_eq!(
         few,
         "workspace tokens: 3 elements are needed, the buffer holds 2"
     );
-    let narrow = call((3, 70), (3, 20), None, |cpu| cpu.workspace(3, 69));
+    let narrow = call((3, 70), (3, 20), None, |cpu| cpu.workspace(3, 69).unwrap());
     assert_eq!(
         narrow,
         "workspace inputs: 70 elements are needed, the buffer holds 69"
@@ -175,10 +170,11 @@ fn a_workspace_of_fewer_threads_still_serves() {
     let mut workspace = Cpu::new()
         .unwrap()
         .with_pool(w4ax::cpu::Serial)
-        .workspace(1, 70);
+        .workspace(1, 70)
+        .unwrap();
     let mut y = vec![bf16::NAN; 300];
     let view = MatMut::new(&mut y, 1, 300).unwrap();
-    many.gemm(x, &w, Width::A8, None, view, &mut workspace)
+    many.run(&Gemm::new(x, &w, Width::A8), view, &mut workspace)
         .unwrap();
     assert_eq!(y, reference::gemm(x, &w, Width::A8, None).unwrap());
 }

@@ -8,7 +8,7 @@ use support::{Kind, PlainWeight, WIDTHS, rng};
 use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::Cpu;
 use w4ax::reference::{self, matmul_f64};
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The bound on one output of a quantized width, from the quantization steps.
 ///
@@ -178,17 +178,10 @@ fn zeros_denormals_and_thresholds() {
     let cpu = Cpu::new().unwrap();
     let run = |x: &[bf16], width| {
         let mut y = [bf16::NAN];
-        let mut workspace = cpu.workspace(1, 32);
+        let mut workspace = cpu.workspace(1, 32).unwrap();
         let y_view = MatMut::new(&mut y, 1, 1).unwrap();
-        cpu.gemm(
-            MatRef::new(x, 1, 32).unwrap(),
-            &one,
-            width,
-            None,
-            y_view,
-            &mut workspace,
-        )
-        .unwrap();
+        let gemm = Gemm::new(MatRef::new(x, 1, 32).unwrap(), &one, width);
+        cpu.run(&gemm, y_view, &mut workspace).unwrap();
         y[0]
     };
     for width in WIDTHS {

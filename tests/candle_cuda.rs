@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use support::rng;
 use w4ax::candle::{Backend, StepWidth};
-use w4ax::{ActOrderWeight, Grouping, KOrder, MatRef, PackedWeight, Quantize, Width};
+use w4ax::{Grouping, KOrder, MatRef, PackedWeight, Quantize, Width};
 
 fn packed(rng: &mut ChaCha8Rng, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
     let plain: Vec<f32> = (0..n * k).map(|_| rng.random_range(-0.1..0.1)).collect();
@@ -92,9 +92,9 @@ fn an_order_of_k_is_the_cpus() -> Result<()> {
     let mut order: Vec<u32> = (0..k as u32).collect();
     order.shuffle(rng);
     let weight = packed(rng, (n, k), Grouping::G64);
-    let weight = ActOrderWeight::new(weight, KOrder::new(order).unwrap()).unwrap();
-    let cpu = Backend::new(&Device::Cpu)?.linear_act_order(weight.clone(), None)?;
-    let cuda = Backend::new(&gpu)?.linear_act_order(weight, None)?;
+    let weight = weight.with_order(KOrder::new(order).unwrap()).unwrap();
+    let cpu = Backend::new(&Device::Cpu)?.linear(weight.clone(), None)?;
+    let cuda = Backend::new(&gpu)?.linear(weight, None)?;
     for width in Width::ALL {
         for m in [1, 70] {
             let x = random(rng, &[m, k]);

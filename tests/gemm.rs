@@ -5,10 +5,11 @@ mod support;
 use half::bf16;
 use proptest::prelude::*;
 use rand::Rng;
+use rand::seq::SliceRandom;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
 use w4ax::cpu::{Cpu, Isa, Pool, Serial};
 use w4ax::reference;
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The instruction sets of this machine.
 fn paths() -> Vec<Cpu> {
@@ -25,9 +26,10 @@ fn gemm(
     bias: Option<&[f32]>,
 ) -> Vec<bf16> {
     let mut y = vec![bf16::from_bits(0xDEAD); x.rows() * w.n()];
-    let mut workspace = cpu.workspace(x.rows(), x.cols());
+    let mut workspace = cpu.workspace(x.rows(), x.cols()).unwrap();
     let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
-    cpu.gemm(x, w, width, bias, view, &mut workspace).unwrap();
+    let gemm = Gemm::new(x, w, width).bias(bias);
+    cpu.run(&gemm, view, &mut workspace).unwrap();
     y
 }
 
@@ -56,7 +58,8 @@ fn kind() -> impl Strategy<Value = Kind> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Random shapes, strides, widths, groupings, zero points, scale types, activations, biases: the same bits from every path.
+    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k, activations and biases: every path
+    /// returns the bits of the reference.
     #[test]
     fn every_path_equals_the_mirror(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
@@ -64,11 +67,16 @@ proptest! {
         (width, grouping, scale_type) in (width(), grouping(), scale_type()),
         // Of even tokens and of odd ones: neighbors share registers, not grids or factors.
         kinds in (kind(), kind()),
-        (symmetric, with_bias) in any::<(bool, bool)>(),
+        (symmetric, with_bias, with_order) in any::<(bool, bool, bool)>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
+        let mut w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
+        if with_order {
+            let mut order: Vec<u32> = (0..k as u32).collect();
+            order.shuffle(rng);
+            w = w.with_order(KOrder::new(order).unwrap()).unwrap();
+        }
         let mut data = kinds.0.fill(rng, m * (k + x_gap));
         let odd = kinds.1.fill(rng, data.len());
         for (row, odd) in (data.chunks_mut(k + x_gap).zip(odd.chunks(k + x_gap))).skip(1).step_by(2) {
@@ -81,9 +89,10 @@ proptest! {
         let marker = bf16::from_bits(0x1234);
         for cpu in paths() {
             let mut y = vec![marker; m * (n + y_gap)];
-            let mut workspace = cpu.workspace(m, k);
+            let mut workspace = cpu.workspace(m, k).unwrap();
             let view = MatMut::with_stride(&mut y, m, n, n + y_gap).unwrap();
-            cpu.gemm(x, &w, width, bias, view, &mut workspace).unwrap();
+            let gemm = Gemm::new(x, &w, width).bias(bias);
+            cpu.run(&gemm, view, &mut workspace).unwrap();
             for (token, y) in y.chunks(n + y_gap).enumerate() {
                 prop_assert_eq!(bits(&y[..n]), bits(&expected[token * n..][..n]), "{:?} token {}", cpu.isa(), token);
                 prop_assert!(y[n..].iter().all(|&v| v == marker), "{:?} wrote between the rows", cpu.isa());
@@ -212,7 +221,7 @@ fn any_pool_gives_the_same_bits() {
 fn a_used_workspace_is_as_good_as_a_new_one() {
     let rng = &mut rng(8);
     for cpu in paths() {
-        let mut workspace = cpu.workspace(20, 700);
+        let mut workspace = cpu.workspace(20, 700).unwrap();
         for case in 0..60 {
             let (m, n, k) = (
                 rng.random_range(1..=20),
@@ -227,7 +236,8 @@ fn a_used_workspace_is_as_good_as_a_new_one() {
             let width = WIDTHS[rng.random_range(0..4)];
             let mut y = vec![bf16::ZERO; m * n];
             let view = MatMut::new(&mut y, m, n).unwrap();
-            cpu.gemm(x, &w, width, None, view, &mut workspace).unwrap();
+            cpu.run(&Gemm::new(x, &w, width), view, &mut workspace)
+                .unwrap();
             let expected = reference::gemm(x, &w, width, None).unwrap();
             assert_eq!(bits(&y), bits(&expected), "{:?} case {case}", cpu.isa());
         }

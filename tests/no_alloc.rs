@@ -6,7 +6,7 @@ use std::cell::Cell;
 use half::bf16;
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
-use w4ax::{Grouping, MatMut, MatRef, Quantize, Width, WidthFlag};
+use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
 
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
@@ -81,24 +81,29 @@ fn a_step_allocates_nothing() {
     }
 }
 
-/// Every width, with and without a bias, M = 1 and more than a chunk, on every path: GEMMs with one workspace.
+/// GEMMs with one workspace: each width, with and without a bias and an order of k, M = 1 and more than a chunk.
 fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     let (m, n, k) = (300, 100, 200);
     let plain = vec![0.25f32; n * k];
     let weight = Quantize::new(Grouping::G64)
         .pack(MatRef::new(&plain, n, k).unwrap())
         .unwrap();
+    let order = KOrder::new((0..k as u32).rev().collect()).unwrap();
+    let weights = [weight.clone(), weight.with_order(order).unwrap()];
     let (x, mut y) = (vec![bf16::ONE; m * k], vec![bf16::ZERO; m * n]);
     let bias = vec![1.0; n];
-    let mut workspace = cpu.workspace(m, k);
+    let mut workspace = cpu.workspace(m, k).unwrap();
     let cpu = cpu.clone();
     move || {
-        for width in Width::ALL {
+        for (width, weight) in Width::ALL
+            .into_iter()
+            .flat_map(|w| weights.each_ref().map(|v| (w, v)))
+        {
             for (m, bias) in [(1, None), (m, Some(bias.as_slice()))] {
                 let x = MatRef::new(&x, m, k).unwrap();
                 let y = MatMut::new(&mut y, m, n).unwrap();
-                cpu.gemm(x, &weight, width, bias, y, &mut workspace)
-                    .unwrap();
+                let gemm = Gemm::new(x, weight, width).bias(bias);
+                cpu.run(&gemm, y, &mut workspace).unwrap();
             }
         }
     }

@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use std::sync::Mutex;
 use support::{PlainWeight, rng};
 use w4ax::{
-    ActOrderWeight, Error, Grouping, KOrder, MatRef, PackedFile, Quantize, ScaleType, Scales,
+    Error, Grouping, KOrder, MatRef, PackedFile, PackedWeight, Quantize, ScaleType, Scales,
     Symmetry,
 };
 
@@ -103,12 +103,13 @@ proptest! {
             if at % 2 == 1 {
                 let mut order: Vec<u32> = (0..k as u32).collect();
                 order.rotate_left(k / 3);
-                let ordered = ActOrderWeight::new(plain.pack(), KOrder::new(order).unwrap());
-                file.act_order.insert(format!("blocks.{at}.ordered"), ordered.unwrap());
+                let ordered = plain.pack().with_order(KOrder::new(order).unwrap());
+                file.weights.insert(format!("blocks.{at}.ordered"), ordered.unwrap());
             }
         }
         let bytes = file.to_bytes().unwrap();
-        let version = if file.act_order.is_empty() { "1" } else { "2" };
+        let ordered = file.weights.values().any(|w| w.order().is_some());
+        let version = if ordered { "2" } else { "1" };
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         prop_assert_eq!(&header.metadata().as_ref().unwrap()["version"], version);
         prop_assert_eq!(PackedFile::from_bytes(&bytes, "memory").unwrap(), file);
@@ -120,7 +121,6 @@ fn small_file() -> PackedFile {
     let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
     PackedFile {
         weights: [("w".to_string(), plain.pack())].into(),
-        ..PackedFile::default()
     }
 }
 
@@ -156,11 +156,12 @@ proptest! {
 fn bad_orders_are_named() {
     let w = small_file().weights["w"].clone();
     let order = |order: Vec<u32>| KOrder::new(order).unwrap();
-    assert!(ActOrderWeight::new(w.clone(), order((0..69).collect())).is_err());
-    let ordered = ActOrderWeight::new(w.clone(), order((0..70).rev().collect())).unwrap();
-    let mut file = PackedFile {
-        act_order: [("w".to_string(), ordered)].into(),
-        ..PackedFile::default()
+    assert!(w.clone().with_order(order((0..69).collect())).is_err());
+    let same = w.clone().with_order(order((0..70).collect())).unwrap();
+    assert_eq!(same, w, "the order of the matrix is no order");
+    let ordered = w.with_order(order((0..70).rev().collect())).unwrap();
+    let file = PackedFile {
+        weights: [("w".to_string(), ordered)].into(),
     };
     let bytes = file.to_bytes().unwrap();
     let missing = with_header(&bytes, |h| {
@@ -193,9 +194,78 @@ fn bad_orders_are_named() {
         error.contains("weight `w`") && error.contains("order of k"),
         "{error}"
     );
-    file.weights.insert("w".into(), w);
-    let error = file.to_bytes().unwrap_err().to_string();
-    assert!(error.contains("two weights are named `w`"), "{error}");
+}
+
+/// Values and dequantized values of a weight with an order are in the order of the matrix.
+#[test]
+fn unpacks_in_the_order_of_the_matrix() {
+    let plain = PlainWeight::random(&mut rng(4), (20, 70), Grouping::G32, ScaleType::F16, true);
+    let k: Vec<u32> = (0..70).map(|i| i * 3 % 70).collect();
+    let packed = plain.pack();
+    let ordered = (packed.clone())
+        .with_order(KOrder::new(k.clone()).unwrap())
+        .unwrap();
+    let mut row = vec![0.0; 70];
+    for n in 0..20 {
+        ordered.dequantize_row(n, &mut row);
+        for (position, &k) in k.iter().enumerate() {
+            let (at, to) = (n * 70 + position, n * 70 + k as usize);
+            assert_eq!(ordered.unpack()[to], packed.unpack()[at]);
+            assert_eq!(ordered.dequantize()[to], packed.dequantize()[at]);
+            assert_eq!(row[k as usize], packed.dequantize()[at]);
+        }
+    }
+}
+
+/// `tests/data/packed` holds a file of each version, as the version that introduced it wrote it.
+#[test]
+fn loads_files_of_every_version() {
+    let weight = |n: usize, k: usize, grouping: Grouping, scale_type, zeros: bool| {
+        let q: Vec<i8> = (0..n * k).map(|i| (i * 7 % 16) as i8 - 8).collect();
+        let count = n * grouping.groups(k);
+        let values = (0..count).map(|i| (1 + i % 5) as f32 / 8.0);
+        let scales = match scale_type {
+            ScaleType::F32 => Scales::F32(values.collect()),
+            ScaleType::F16 => Scales::F16(values.map(f16::from_f32).collect()),
+            ScaleType::Bf16 => Scales::Bf16(values.map(bf16::from_f32).collect()),
+        };
+        let zeros: Option<Vec<i8>> =
+            zeros.then(|| (0..count).map(|i| (i % 17) as i8 - 8).collect());
+        let q = MatRef::new(&q, n, k).unwrap();
+        PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).unwrap()
+    };
+    let symmetric = weight(20, 100, Grouping::G32, ScaleType::F16, false);
+    let asymmetric = weight(17, 70, Grouping::PerChannel, ScaleType::F32, true);
+    let order = KOrder::new((0..136).map(|i| i * 5 % 136).collect()).unwrap();
+    let ordered = weight(18, 136, Grouping::G64, ScaleType::Bf16, true).with_order(order);
+    let ordered = ordered.unwrap();
+    for (version, weights) in [
+        (
+            1,
+            [("asymmetric", &asymmetric), ("symmetric", &symmetric)].as_slice(),
+        ),
+        (
+            2,
+            &[
+                ("asymmetric", &asymmetric),
+                ("ordered", &ordered),
+                ("symmetric", &symmetric),
+            ],
+        ),
+    ] {
+        let path = format!("tests/data/packed/version_{version}.safetensors");
+        let file = PackedFile::load(&path).unwrap();
+        let loaded: Vec<(&str, &PackedWeight)> = file
+            .weights
+            .iter()
+            .map(|(name, w)| (name.as_str(), w))
+            .collect();
+        assert_eq!(loaded, weights, "{path}");
+        assert_eq!(
+            file.to_bytes().unwrap().len(),
+            std::fs::read(&path).unwrap().len()
+        );
+    }
 }
 
 /// Rewrites the header of a file.

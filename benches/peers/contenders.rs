@@ -9,7 +9,7 @@ use candle_core::{Device, Module, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 use w4ax::cpu::Cpu;
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, Quantize, Width};
+use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, Quantize, Width};
 
 use crate::{Result, limits};
 
@@ -73,12 +73,12 @@ pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Width, m: usize) -> Con
     let (n, k) = (ring[0].n(), ring[0].k());
     let x: Vec<bf16> = values(m * k).into_iter().map(bf16::from_f32).collect();
     let mut y = vec![bf16::ZERO; m * n];
-    let mut workspace = cpu.workspace(m, k);
+    let mut workspace = cpu.workspace(m, k).unwrap();
     let mut turn = 0;
     let call = move || {
         let x = MatRef::new(black_box(&x), m, k)?;
         let y = MatMut::new(&mut y, m, n)?;
-        cpu.gemm(x, &ring[turn], width, None, y, &mut workspace)?;
+        cpu.run(&Gemm::new(x, &ring[turn], width), y, &mut workspace)?;
         turn = (turn + 1) % ring.len();
         Ok(())
     };

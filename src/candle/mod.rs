@@ -27,7 +27,7 @@
 //! a latch holds when the kernel runs. Without any it runs at BF16.
 //!
 //! # What is copied
-//! Nothing, but for [`Backend::linear_act_order`]: x is read where candle has it, y is written where candle will have it. Rows may be strided; a tensor whose last dimension
+//! Nothing, unless the weight has an order of k ([`PackedWeight::order`]): x is read where candle has it, y is written where candle will have it. Rows may be strided; a tensor whose last dimension
 //! is not contiguous is an error, and so is one that is not BF16 ([`candle_core::Tensor::contiguous`], [`candle_core::Tensor::to_dtype`]
 //! say what they do).
 //!
@@ -44,8 +44,7 @@ mod width;
 pub use width::{StepWidth, WidthSource};
 
 use crate::cpu::{Cpu, Workspace};
-use crate::weights::ActOrderWeight;
-use crate::{MatMut, MatRef, PackedWeight, Width};
+use crate::{Gemm, MatMut, MatRef, PackedWeight, Width};
 use candle_core::{
     CpuStorage, CustomOp1, D, DType, Device, Error, Layout, Module, Result, Shape, Tensor,
 };
@@ -103,6 +102,9 @@ impl Backend {
     ///
     /// # Errors
     /// If the bias has another shape, or there is no memory for the weight on the device.
+    ///
+    /// A weight with an order of k ([`PackedWeight::order`]) gathers x in each call: on CUDA by candle's
+    /// [`Tensor::index_select`].
     pub fn linear(&self, weight: PackedWeight, bias: Option<&Tensor>) -> Result<Linear> {
         let bias = match bias {
             Some(bias) if bias.dims() != [weight.n()] => {
@@ -112,46 +114,28 @@ impl Backend {
             None => None,
         };
         let (n, k) = (weight.n(), weight.k());
+        #[allow(unused_mut, unused_assignments)] // Set with feature `candle-cuda`.
+        let mut gather = None;
         let loaded = match &*self.0 {
             Place::Cpu { .. } => Loaded::Cpu { weight, bias },
             #[cfg(feature = "candle-cuda")]
-            Place::Cuda(place) => Loaded::Cuda(place.load(&weight, bias.as_deref())?),
+            Place::Cuda(place) => {
+                let (weight, order) = weight.split_order();
+                if let Some(order) = order {
+                    let device = Device::Cuda(place.device().clone());
+                    gather = Some(Tensor::new(order.as_slice(), &device)?);
+                }
+                Loaded::Cuda(place.load(&weight, bias.as_deref())?)
+            }
         };
         Ok(Linear {
             backend: self.clone(),
             loaded: Arc::new(loaded),
-            order: None,
+            order: gather,
             n,
             k,
             width: WidthSource::Fixed(Width::Bf16),
         })
-    }
-
-    /// A layer of a weight whose k stand in another order than x's (GPTQ's `desc_act`): each call gathers x first, which is a copy of it,
-    /// by candle's own [`Tensor::index_select`], on CUDA as well.
-    ///
-    /// # Errors
-    /// As [`Backend::linear`].
-    pub fn linear_act_order(
-        &self,
-        weight: ActOrderWeight,
-        bias: Option<&Tensor>,
-    ) -> Result<Linear> {
-        let (weight, order) = weight.into_parts();
-        let order = Tensor::new(order.as_slice(), &self.device())?;
-        let linear = self.linear(weight, bias)?;
-        Ok(Linear {
-            order: Some(order),
-            ..linear
-        })
-    }
-
-    fn device(&self) -> Device {
-        match &*self.0 {
-            Place::Cpu { .. } => Device::Cpu,
-            #[cfg(feature = "candle-cuda")]
-            Place::Cuda(place) => Device::Cuda(place.device().clone()),
-        }
     }
 }
 
@@ -173,18 +157,14 @@ enum Loaded {
 /// use candle_core::Device;
 /// use std::collections::BTreeMap;
 /// use w4ax::candle::Backend;
-/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+/// use w4ax::checkpoint::Checkpoint;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
 /// let backend = Backend::new(&Device::Cpu)?;
 /// let mut layers = BTreeMap::new();
 /// for module in checkpoint.quantized() {
-///     let layer = match checkpoint.weight(module)? {
-///         LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
-///         LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
-///     };
-///     layers.insert(module, layer);
+///     layers.insert(module, backend.linear(checkpoint.weight(module)?, None)?);
 /// }
 /// assert_eq!(layers["model.a"].k(), 136);
 /// # Ok(())
@@ -352,16 +332,11 @@ impl CustomOp1 for Call<'_> {
         let (max_m, max_k) = last.as_ref().map_or((0, 0), Workspace::sizes);
         let mut workspace = match last {
             Some(there) if rows.rows <= max_m && k <= max_k => there,
-            _ => cpu.try_workspace(rows.rows.max(max_m), k.max(max_k))?,
+            _ => cpu.workspace(rows.rows.max(max_m), k.max(max_k))?,
         };
-        let done = cpu.gemm(
-            MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)?,
-            weight,
-            width,
-            bias.as_deref(),
-            MatMut::new(&mut y, rows.rows, n)?,
-            &mut workspace,
-        );
+        let x = MatRef::with_stride(&x[rows.start..], rows.rows, k, rows.stride)?;
+        let gemm = Gemm::new(x, weight, width).bias(bias.as_deref());
+        let done = cpu.run(&gemm, MatMut::new(&mut y, rows.rows, n)?, &mut workspace);
         spare().push(workspace);
         done?;
         Ok((CpuStorage::BF16(y), self.y_shape(layout)))

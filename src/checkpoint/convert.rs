@@ -1,6 +1,5 @@
 //! A checkpoint to this crate's packed file, one tensor at a time.
 
-use super::stored::LoadedWeight;
 use super::{Checkpoint, Scheme};
 use crate::weights::PackedWriter;
 use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
@@ -177,19 +176,15 @@ impl Convert {
     }
 
     fn repack(checkpoint: &Checkpoint, module: &str, writer: &mut PackedWriter) -> Result<Outcome> {
-        let loaded = checkpoint.weight(module)?;
-        match &loaded {
-            LoadedWeight::Packed(weight) => writer.weight(module, weight)?,
-            LoadedWeight::ActOrder(weight) => writer.act_order(module, weight)?,
-        }
-        let weight = loaded.weight();
+        let weight = checkpoint.weight(module)?;
+        writer.weight(module, &weight)?;
         Ok(Outcome::Repacked(Repacked {
             n: weight.n(),
             k: weight.k(),
             grouping: weight.grouping(),
             scale_type: weight.tiled_scales().scale_type(),
             symmetric: weight.is_symmetric(),
-            act_order: matches!(loaded, LoadedWeight::ActOrder(_)),
+            act_order: weight.order().is_some(),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! Other tools' checkpoints, read into packed weights; plain ones, quantized.
 //!
 //! ```text
-//! safetensors (one file, or shards and an index) + config.json -> Checkpoint -> LoadedWeight -> device
+//! safetensors (one file, or shards and an index) + config.json -> Checkpoint -> PackedWeight -> device
 //!                                                                     |
 //!                                                                  Convert -> this crate's packed file
 //! ```
@@ -21,15 +21,12 @@
 //! Files are read tensor by tensor: the memory that is needed is that of one weight.
 //!
 //! ```no_run
-//! use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+//! use w4ax::checkpoint::Checkpoint;
 //! # fn main() -> w4ax::Result<()> {
 //! let checkpoint = Checkpoint::open("OpenVLA-7B-AWQ")?;
 //! for module in checkpoint.quantized() {
-//!     match checkpoint.weight(module)? {
-//!         LoadedWeight::Packed(weight) => println!("{module}: {} x {}", weight.n(), weight.k()),
-//!         // GPTQ's desc_act: see `Cpu::gemm_act_order`.
-//!         LoadedWeight::ActOrder(weight) => println!("{module}: {:?}", weight.order()),
-//!     }
+//!     let weight = checkpoint.weight(module)?;
+//!     println!("{module}: {} x {}", weight.n(), weight.k());
 //! }
 //! # Ok(())
 //! # }
@@ -46,9 +43,8 @@ mod stored;
 
 pub use config::{GptqZeros, QuantizationConfig, Scheme};
 pub use convert::{Convert, Outcome, Quantized, Repacked, Step, Summary};
-pub use stored::LoadedWeight;
 
-use crate::{Error, Result};
+use crate::{Error, PackedWeight, Result};
 use safetensors::tensor::Dtype;
 use shards::Shards;
 use std::collections::BTreeSet;
@@ -160,7 +156,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::Tensor`] for a type, a shape or groups (`g_idx`) that do not fit, or a scale that is
     /// not finite; [`Error::Io`].
-    pub fn weight(&self, module: &str) -> Result<LoadedWeight> {
+    pub fn weight(&self, module: &str) -> Result<PackedWeight> {
         let shards = &self.shards;
         let stored = match self.config.scheme {
             Scheme::Plain => {

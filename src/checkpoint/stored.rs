@@ -1,7 +1,7 @@
 //! INT4 values as a checkpoint stores them, brought into plain order, and packed from there.
 
 use super::shards::Shards;
-use crate::weights::{ActOrderWeight, Grouping, KOrder};
+use crate::weights::{Grouping, KOrder};
 use crate::{MatRef, PackedWeight, Result, Scales};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -9,56 +9,6 @@ use safetensors::tensor::Dtype;
 
 /// Rows of W that are unpacked together from words that run along N: a cache line of each row of words.
 pub(super) const ROWS: usize = 16;
-
-/// A weight of a checkpoint, ready to be packed.
-///
-/// ```
-/// use half::bf16;
-/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
-/// use w4ax::{MatMut, MatRef, Width, cpu::Cpu};
-/// # fn main() -> w4ax::Result<()> {
-/// let loaded = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?.weight("model.a")?;
-/// let (n, k) = (loaded.weight().n(), loaded.weight().k());
-/// let (x, mut y) = (vec![bf16::ONE; k], vec![bf16::ZERO; n]);
-/// let (x, y) = (MatRef::new(&x, 1, k)?, MatMut::new(&mut y, 1, n)?);
-///
-/// let cpu = Cpu::new()?;
-/// let mut workspace = cpu.workspace(1, k);
-/// match &loaded {
-///     LoadedWeight::Packed(w) => cpu.gemm(x, w, Width::A8, None, y, &mut workspace)?,
-///     LoadedWeight::ActOrder(w) => {
-///         let mut gathered = vec![bf16::ZERO; k]; // x in the weight's order
-///         cpu.gemm_act_order(x, w, Width::A8, None, y, &mut gathered, &mut workspace)?;
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub enum LoadedWeight {
-    /// Its k are in order.
-    Packed(PackedWeight),
-    /// Its k are in another order: activations must be gathered.
-    ActOrder(ActOrderWeight),
-}
-
-impl LoadedWeight {
-    /// The packed weight, in whatever order.
-    pub fn weight(&self) -> &PackedWeight {
-        match self {
-            Self::Packed(w) => w,
-            Self::ActOrder(w) => w.weight(),
-        }
-    }
-
-    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the matrix's own order of k.
-    pub fn dequantize(&self) -> Vec<f32> {
-        match self {
-            Self::Packed(w) => w.dequantize(),
-            Self::ActOrder(w) => w.dequantize(),
-        }
-    }
-}
 
 /// What all formats come down to.
 pub(super) struct Stored {
@@ -83,7 +33,7 @@ pub(super) fn groups(group: Option<usize>, k: usize) -> usize {
 
 impl Stored {
     /// Packs it. Nothing is rounded: groups of more k than this crate has become several with the same scale.
-    pub fn pack(mut self, shards: &Shards, module: &str) -> Result<LoadedWeight> {
+    pub fn pack(mut self, shards: &Shards, module: &str) -> Result<PackedWeight> {
         let order = match self.g_idx.take() {
             Some((tensor, g_idx)) => {
                 let order = order_of(&g_idx, self.group, self.k)
@@ -126,10 +76,10 @@ impl Stored {
         let q = MatRef::new(&self.q, self.n, self.k).map_err(bad)?;
         let weight =
             PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).map_err(bad)?;
-        Ok(match order {
-            None => LoadedWeight::Packed(weight),
-            Some(order) => LoadedWeight::ActOrder(ActOrderWeight::new(weight, order).map_err(bad)?),
-        })
+        match order {
+            None => Ok(weight),
+            Some(order) => weight.with_order(order).map_err(bad),
+        }
     }
 }
 

@@ -13,17 +13,19 @@ use super::stream::StreamTiles;
 use super::workspace::{BLOCK_N, Workspace};
 use crate::numerics::round_to_bf16;
 use crate::weights::layout::{TILE_K, TILE_N};
-use crate::{MatMut, MatRef, PackedWeight, Width};
+use crate::{KOrder, MatMut, MatRef, PackedWeight, Width};
 use half::bf16;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What is asked for.
+/// A [`Gemm`](crate::Gemm) whose shapes are checked and whose width is known.
 pub(super) struct Call<'a> {
     pub x: MatRef<'a, bf16>,
     pub w: &'a PackedWeight,
     pub width: Width,
     pub bias: Option<&'a [f32]>,
+    /// The order of k to gather x into; `None` if x is in the order of the weight.
+    pub order: Option<&'a KOrder>,
 }
 
 /// An instruction set: its kernels, and how code is compiled for it.
@@ -81,7 +83,7 @@ pub(super) struct Job<'a> {
     y_stride: usize,
 }
 
-/// Runs a whole GEMM. The shapes fit and the workspace is large enough (`Cpu::gemm` has checked).
+/// Runs a whole GEMM. The shapes fit and the workspace is large enough (`Cpu::run` has checked).
 pub(super) fn run(
     isa: Isa,
     pool: &dyn Pool,
@@ -180,6 +182,7 @@ fn prepare(
                 rows,
                 words,
                 tokens,
+                gathered: &mut workspace.gathered,
             },
         );
         return Prepared {
@@ -192,10 +195,11 @@ fn prepare(
         let exact = AtomicBool::new(true);
         let words = Disjoint::new(&mut workspace.words);
         let tokens = Disjoint::new(&mut workspace.tokens);
+        let gathered = Disjoint::new(&mut workspace.gathered);
         let worth = layout.tokens * k / FORK_ACTIVATIONS;
         let claims = Claims::new(layout.strips, pool.threads(), worth);
         run_pieces(pool, claims.pieces, &|_| {
-            let (words, tokens) = (&words, &tokens);
+            let (words, tokens, gathered) = (&words, &tokens, &gathered);
             claims.each(|strips| {
                 for strip in strips {
                     let task = PrepareStrip {
@@ -205,6 +209,7 @@ fn prepare(
                         strip,
                         words,
                         tokens,
+                        gathered,
                     };
                     if !enter(isa, task) {
                         exact.store(false, Ordering::Relaxed);
@@ -238,6 +243,8 @@ struct PrepareStream<'a> {
     rows: &'a Range<usize>,
     words: &'a mut [u32],
     tokens: &'a mut [Token],
+    /// At least `[token][k]` if the call has an order.
+    gathered: &'a mut [bf16],
 }
 
 impl Task for PrepareStream<'_> {
@@ -246,7 +253,16 @@ impl Task for PrepareStream<'_> {
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
         let (grouping, count) = (self.call.w.grouping(), self.rows.len());
-        let row = |token: usize| self.call.x.row(self.rows.start + token);
+        let (k, from) = (self.call.w.k(), self.rows.start);
+        if let Some(order) = self.call.order {
+            for (token, gathered) in self.gathered.chunks_exact_mut(k).take(count).enumerate() {
+                order.gather_row(self.call.x.row(from + token), gathered);
+            }
+        }
+        let row = |token: usize| match self.call.order {
+            Some(_) => &self.gathered[token * k..][..k],
+            None => self.call.x.row(from + token),
+        };
         operand::stream(grouping, self.qmax, count, row, self.words, self.tokens);
     }
 }
@@ -258,6 +274,8 @@ struct PrepareStrip<'a, 'w> {
     strip: usize,
     words: &'a Disjoint<'w, u32>,
     tokens: &'a Disjoint<'w, Token>,
+    /// `[token][k]` if the call has an order.
+    gathered: &'a Disjoint<'w, bf16>,
 }
 
 impl Task for PrepareStrip<'_, '_> {
@@ -266,8 +284,19 @@ impl Task for PrepareStrip<'_, '_> {
     #[inline(always)]
     unsafe fn run<A: Arch>(self) -> bool {
         let tokens = self.layout.strip(self.strip);
-        let row = |token: usize| self.call.x.row(self.rows.start + token);
-        // SAFETY: each strip is prepared by one thread, the words and groups of two strips do not meet, and
+        let k = self.call.w.k();
+        // Called once for each token.
+        let row = |token: usize| -> &[bf16] {
+            let x = self.call.x.row(self.rows.start + token);
+            let Some(order) = self.call.order else {
+                return x;
+            };
+            // SAFETY: each strip is prepared by one thread, and no two tokens share a row.
+            let gathered = unsafe { self.gathered.slice(token * k..(token + 1) * k) };
+            order.gather_row(x, gathered);
+            gathered
+        };
+        // SAFETY: each strip is prepared by one thread, the words and groups of two strips do not overlap, and
         // `operand::strip` holds one slice at a time.
         let words = |range| unsafe { self.words.slice(range) };
         // SAFETY: as above.

@@ -24,9 +24,8 @@ pub use isa::Isa;
 pub use pool::{Pool, Rayon, Serial};
 pub use workspace::Workspace;
 
-use crate::matrix::check_shapes;
-use crate::weights::ActOrderWeight;
-use crate::{Error, MatMut, MatRef, PackedWeight, Result, Width};
+use crate::gemm::check_shapes;
+use crate::{Error, Gemm, MatMut, Result};
 use half::bf16;
 use std::sync::Arc;
 
@@ -34,24 +33,18 @@ use std::sync::Arc;
 ///
 /// ```
 /// use half::bf16;
-/// use w4ax::{Grouping, MatMut, MatRef, Width, Quantize, cpu::Cpu};
+/// use w4ax::{Gemm, Grouping, MatMut, MatRef, Width, Quantize, cpu::Cpu};
 /// # fn main() -> w4ax::Result<()> {
 /// let (m, n, k) = (3, 100, 300);
 /// let plain: Vec<f32> = (0..n * k).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
 /// let weight = Quantize::new(Grouping::G64).pack(MatRef::new(&plain, n, k)?)?;
 ///
 /// let cpu = Cpu::new()?;
-/// let mut workspace = cpu.workspace(m, k);
-/// let x = vec![bf16::from_f32(0.25); m * k];
-/// let mut y = vec![bf16::ZERO; m * n];
-/// cpu.gemm(
-///     MatRef::new(&x, m, k)?,
-///     &weight,
-///     Width::A8,
-///     None,
-///     MatMut::new(&mut y, m, n)?,
-///     &mut workspace,
-/// )?;
+/// let mut workspace = cpu.workspace(m, k)?;
+/// let x = vec![bf16::from_f32(0.25); m * k]; // [m, k]
+/// let mut y = vec![bf16::ZERO; m * n]; // [m, n]
+/// let gemm = Gemm::new(MatRef::new(&x, m, k)?, &weight, Width::A8);
+/// cpu.run(&gemm, MatMut::new(&mut y, m, n)?, &mut workspace)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -97,46 +90,33 @@ impl Cpu {
         self.isa
     }
 
-    /// The scratch memory for calls with up to `max_m` tokens and `max_k` inputs, any N.
+    /// Allocates the scratch memory for GEMMs with up to `max_m` tokens and `max_k` inputs, any N.
     ///
-    /// It is bounded in M: more than [`Workspace::MAX_CHUNK`] tokens are worked off in chunks.
-    ///
-    /// It has scratch memory for as many threads as this backend has: another one with more runs on so many of them.
-    ///
-    /// # Panics
-    /// If there is not the memory: [`Cpu::try_workspace`] answers an error.
-    pub fn workspace(&self, max_m: usize, max_k: usize) -> Workspace {
-        match self.try_workspace(max_m, max_k) {
-            Ok(workspace) => workspace,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// [`Cpu::workspace`], for sizes that somebody else gives.
+    /// Its size is bounded in M: a GEMM with more than [`Workspace::MAX_CHUNK`] tokens runs in chunks. It has scratch
+    /// memory for as many threads as this backend has: a backend with more threads uses only that many with it.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there is not the memory, or the sizes do not fit the address space.
-    pub fn try_workspace(&self, max_m: usize, max_k: usize) -> Result<Workspace> {
-        Workspace::try_new(max_m, max_k, self.pool.threads())
+    /// [`Error::OutOfMemory`] if the allocation fails or the sizes do not fit the address space.
+    pub fn workspace(&self, max_m: usize, max_k: usize) -> Result<Workspace> {
+        Workspace::new(max_m, max_k, self.pool.threads())
     }
 
-    /// `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, activations quantized at the given width ([`crate::numerics`]).
+    /// Computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` with the arithmetic of [`crate::numerics`].
     ///
-    /// Nothing is allocated but what the [`Pool`] does: [`Rayon`] called from outside of its pool, a few bytes for each piece but
-    /// the first. M = 0 is allowed and does nothing.
+    /// Reads the width's flag, if it has one, when it is called. Only the [`Pool`] allocates: [`Rayon`] called from outside
+    /// of its pool allocates a few bytes for each piece but the first. M = 0 is allowed and does nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] if x has not K columns, y is not `[M, N]` or `bias` has not N values; [`Error::Buffer`] if the
-    /// workspace was made for fewer tokens or inputs.
-    pub fn gemm(
+    /// [`Error::Shape`] if `x` does not have K columns, `y` is not `[M, N]` or `bias` does not have N values;
+    /// [`Error::Buffer`] if the workspace was made for fewer tokens or inputs; [`Error::DeviceMismatch`] if the width is
+    /// that of a latch, which is in device memory.
+    pub fn run(
         &self,
-        x: MatRef<'_, bf16>,
-        w: &PackedWeight,
-        width: Width,
-        bias: Option<&[f32]>,
+        gemm: &Gemm<'_>,
         y: MatMut<'_, bf16>,
         workspace: &mut Workspace,
     ) -> Result<()> {
+        let (x, w, bias) = (gemm.x(), gemm.weight(), gemm.bias_values());
         check_shapes(&x, w, bias)?;
         if (y.rows(), y.cols()) != (x.rows(), w.n()) {
             return Err(Error::Shape {
@@ -146,32 +126,24 @@ impl Cpu {
             });
         }
         workspace.check(x.rows(), x.cols())?;
-        let call = gemm::Call { x, w, width, bias };
+        let width = gemm
+            .width()
+            .on_host()
+            .ok_or_else(|| Error::DeviceMismatch {
+                what: "width",
+                expected: "a width that the CPU can read".into(),
+                got: "a latch in device memory".into(),
+            })?;
+        let order = w.order().filter(|_| !gemm.is_gathered());
+        let call = gemm::Call {
+            x,
+            w,
+            width,
+            bias,
+            order,
+        };
         gemm::run(self.isa, self.pool.as_ref(), &call, y, workspace);
         Ok(())
-    }
-
-    /// [`Cpu::gemm`] with a weight whose k are in another order (GPTQ's `desc_act`): gathers x into `gathered` first.
-    ///
-    /// `gathered` is scratch memory of at least `M * K` elements. Allocates as [`Cpu::gemm`] does.
-    ///
-    /// # Errors
-    /// [`Error::Buffer`] if `gathered` is too short; as [`Cpu::gemm`] else.
-    #[allow(clippy::too_many_arguments)] // gemm's, and the scratch memory.
-    pub fn gemm_act_order(
-        &self,
-        x: MatRef<'_, bf16>,
-        w: &ActOrderWeight,
-        width: Width,
-        bias: Option<&[f32]>,
-        y: MatMut<'_, bf16>,
-        gathered: &mut [bf16],
-        workspace: &mut Workspace,
-    ) -> Result<()> {
-        let (m, k) = (x.rows(), x.cols());
-        w.order().gather(x, MatMut::new(gathered, m, k)?)?;
-        let x = MatRef::new(gathered, m, k)?;
-        self.gemm(x, w.weight(), width, bias, y, workspace)
     }
 }
 

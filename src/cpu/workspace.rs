@@ -4,6 +4,7 @@ use super::kernel::Token;
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;
+use half::bf16;
 
 /// Rows of W that are worked off together: two tiles.
 pub(super) const BLOCK_N: usize = 32;
@@ -32,13 +33,16 @@ pub struct Workspace {
     pub(super) words: Vec<u32>,
     /// `[group][token of the chunk]`.
     pub(super) tokens: Vec<Token>,
+    /// The activations of a chunk in the weight's order of k, `[token][k]`. The operating system commits these pages only
+    /// when a weight with an order is used.
+    pub(super) gathered: Vec<bf16>,
 }
 
 impl Workspace {
     /// Tokens that are worked off at a time; a call with more goes through the weights more than once.
     pub const MAX_CHUNK: usize = 256;
 
-    pub(crate) fn try_new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
+    pub(crate) fn new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
         Self::made(max_m, max_k, threads).ok_or_else(|| Error::OutOfMemory {
             what: format!("a workspace of {max_m} tokens and {max_k} inputs"),
         })
@@ -53,6 +57,7 @@ impl Workspace {
             scratch: try_zeroed_vec(threads.max(1)).ok()?,
             words: try_zeroed_vec(words).ok()?,
             tokens: try_zeroed_vec(chunk.checked_mul(max_k.div_ceil(32))?).ok()?,
+            gathered: try_zeroed_vec(chunk.checked_mul(max_k)?).ok()?,
         })
     }
 
@@ -78,6 +83,7 @@ impl Workspace {
         size_of_val(self.scratch.as_slice())
             + size_of_val(self.words.as_slice())
             + size_of_val(self.tokens.as_slice())
+            + size_of_val(self.gathered.as_slice())
     }
 }
 

@@ -225,8 +225,17 @@ impl Gpu {
     /// Copies a weight to the device, in the layout that it has. Waits until it is there.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if there is no memory for it.
+    /// [`Error::Cuda`] if there is no memory for it; [`Error::Unsupported`] for a weight with an order of k, which
+    /// [`Gpu::upload_act_order`] takes.
     pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
+        if weight.order().is_some() {
+            let reason = "it has an order of k; Gpu::upload_act_order takes it";
+            return Err(Error::unsupported(
+                "weight",
+                "a GEMM without a gather",
+                reason,
+            ));
+        }
         DeviceWeight::upload(self.context(), weight)
     }
 

@@ -82,7 +82,7 @@
 //! [`CudaEngine`] makes whole control steps of that, for a [`StepPipeline`](crate::step::StepPipeline).
 //!
 //! # Weights in another order of k
-//! A weight of GPTQ's `desc_act` ([`ActOrderWeight`](crate::ActOrderWeight)) is uploaded with its order
+//! A weight of GPTQ's `desc_act` ([`PackedWeight::order`](crate::PackedWeight::order)) is uploaded with its order
 //! ([`Gpu::upload_act_order`]); [`Gpu::gemm_act_order`] gathers x on the device and multiplies, or [`Gpu::gather`] does the
 //! first part once for several weights of that order.
 //!
@@ -125,13 +125,15 @@ pub use memory::{DeviceMatMut, DeviceMatRef, Workspace};
 pub use skip::{DeviceController, SkipGraph, SkipOptions, SkipPart, SkipRun, SkipWords};
 pub use step::{
     ConditionalNodes, CudaEngine, CudaStep, Latch, LatchOptions, MappedFlag, Routed, RoutedGraph,
-    Routing, WidthSource,
+    Routing,
 };
 pub use sys::{
     BuildInfo, Unavailable, Version, build_info, device_count, driver_version, kernel_names,
     runtime_version,
 };
 pub use weight::DeviceWeight;
+
+pub use crate::WidthSource;
 
 #[cfg(test)]
 mod tests {

@@ -1,21 +1,21 @@
 //! Packed weights in a safetensors file.
 //!
 //! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`FORMAT_VERSION`]) and `"weights"`, a JSON object from each
-//! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel), and `"order": true` for an
-//! [`ActOrderWeight`]. A weight `x` is stored as
+//! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel), and `"order": true` for a
+//! weight with a [`KOrder`]. A weight `x` is stored as
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
 //! | `x.tiles` | U32 | `[ceil(N/16), ceil(K/64), 128]`, the tiles of [`super::layout`] |
 //! | `x.scales` | F32, F16 or BF16 | `[ceil(N/16), groups, 16]`, 0 beyond N |
 //! | `x.zeros` | I8 | as `x.scales`; absent when symmetric |
-//! | `x.order` | U32 | `[K]`: which k of the matrix stands where; absent when they are in order |
+//! | `x.order` | U32 | `[K]`, the k of the matrix by position; absent for a weight in the order of the matrix |
 //!
 //! Tensors that `"weights"` does not name are left for others to read. Version 2 added the order; a file without one is
 //! written as version 1.
 
 use super::layout::{TILE_K, TILE_N, Tile};
-use super::{ActOrderWeight, Grouping, KOrder, PackedWeight, Scales, check_shape};
+use super::{Grouping, KOrder, PackedWeight, Scales, check_shape};
 use crate::tensors::TensorFile;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -38,12 +38,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(w: &PackedWeight, order: bool) -> Self {
+    pub(super) fn new(w: &PackedWeight) -> Self {
         Self {
             n: w.n,
             k: w.k,
             group: w.grouping.size(),
-            order,
+            order: w.order.is_some(),
         }
     }
 }
@@ -81,17 +81,8 @@ pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<Stri
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PackedFile {
-    /// The weights whose k are in order, by name, in the order of their names.
+    /// The weights by name, in the order of their names.
     pub weights: BTreeMap<String, PackedWeight>,
-    /// The weights whose k are in another order: a GEMM with one takes gathered activations.
-    pub act_order: BTreeMap<String, ActOrderWeight>,
-}
-
-/// The order of a weight as a tensor.
-pub(super) fn order_view(order: &KOrder) -> Result<TensorView<'_>> {
-    let bytes = bytemuck::cast_slice(order.as_slice());
-    TensorView::new(Dtype::U32, vec![order.as_slice().len()], bytes)
-        .map_err(|e| Error::format("order of k", e.to_string()))
 }
 
 /// The pieces of a [`PackedWeight`] as tensors.
@@ -111,6 +102,10 @@ pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, 
     if let Some(zeros) = &w.zeros {
         pieces.push(("zeros", Dtype::I8, beside, bytemuck::cast_slice(zeros)));
     }
+    if let Some(order) = &w.order {
+        let order = bytemuck::cast_slice(order.as_slice());
+        pieces.push(("order", Dtype::U32, vec![w.k], order));
+    }
     pieces
         .into_iter()
         .map(|(piece, dtype, shape, bytes)| {
@@ -121,42 +116,21 @@ pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, 
         .collect()
 }
 
-/// The bytes of a file with these weights, each with its order if it has one.
-pub(crate) fn to_bytes<'a>(
-    weights: impl IntoIterator<Item = (&'a str, &'a PackedWeight, Option<&'a KOrder>)>,
-) -> Result<Vec<u8>> {
-    little_endian("packed weights")?;
-    let mut tensors = Vec::new();
-    let mut entries = BTreeMap::new();
-    for (name, w, order) in weights {
-        tensors.extend(views(name, w)?);
-        if let Some(order) = order {
-            tensors.push((format!("{name}.order"), order_view(order)?));
-        }
-        if entries
-            .insert(name.to_owned(), Entry::new(w, order.is_some()))
-            .is_some()
-        {
-            return Err(Error::format(
-                "packed weights",
-                format!("two weights are named `{name}`"),
-            ));
-        }
-    }
-    safetensors::serialize(tensors, Some(metadata(&entries)?))
-        .map_err(|e| Error::format("packed weights", e.to_string()))
-}
-
 impl PackedFile {
     /// The bytes of the file.
     ///
     /// # Errors
-    /// [`Error::Format`] on a big-endian machine (the format is little-endian), if the weights are too large for it, or if a
-    /// name is in both maps.
+    /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights are too large for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let plain = self.weights.iter().map(|(name, w)| (name, w, None));
-        let ordered = (self.act_order.iter()).map(|(name, w)| (name, w.weight(), Some(w.order())));
-        to_bytes((plain.chain(ordered)).map(|(name, w, order)| (name.as_str(), w, order)))
+        little_endian("packed weights")?;
+        let mut tensors = Vec::new();
+        let mut entries = BTreeMap::new();
+        for (name, w) in &self.weights {
+            tensors.extend(views(name, w)?);
+            entries.insert(name.clone(), Entry::new(w));
+        }
+        safetensors::serialize(tensors, Some(metadata(&entries)?))
+            .map_err(|e| Error::format("packed weights", e.to_string()))
     }
 
     /// Writes the file: to a temporary name beside it first, so that a killed run leaves no half file under `path`.
@@ -227,13 +201,11 @@ impl PackedFile {
             serde_json::from_str(entries).map_err(|e| bad(format!("metadata `weights`: {e}")))?;
         let mut read_file = Self::default();
         for (name, entry) in entries.into_iter().filter(|(name, _)| wanted(name)) {
-            let weight = read(tensors, file, &name, &entry)?;
+            let mut weight = read(tensors, file, &name, &entry)?;
             if entry.order {
-                let weight = read_order(tensors, file, &name, weight)?;
-                read_file.act_order.insert(name, weight);
-            } else {
-                read_file.weights.insert(name, weight);
+                weight = read_order(tensors, file, &name, weight)?;
             }
+            read_file.weights.insert(name, weight);
         }
         Ok(read_file)
     }
@@ -241,14 +213,8 @@ impl PackedFile {
     /// The weight of that name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] if there is none, [`Error::Unsupported`] if its k are in another order (it is in
-    /// [`PackedFile::act_order`] then).
+    /// [`Error::MissingTensor`] if the file has no weight of that name.
     pub fn get(&self, name: &str) -> Result<&PackedWeight> {
-        if self.act_order.contains_key(name) {
-            let reason = "its activations must be gathered first; take it from `act_order`";
-            let what = format!("`{name}` as a weight whose k are in order");
-            return Err(Error::unsupported("packed weights", what, reason));
-        }
         self.weights.get(name).ok_or_else(|| Error::MissingTensor {
             file: "packed weights".into(),
             name: name.into(),
@@ -360,12 +326,12 @@ fn read_order(
     file: &str,
     name: &str,
     weight: PackedWeight,
-) -> Result<ActOrderWeight> {
+) -> Result<PackedWeight> {
     let bad = |e: Error| Error::format(file, format!("weight `{name}`: {e}"));
     let piece = format!("{name}.order");
     let (_, bytes) = tensor(tensors, file, &piece, &[Dtype::U32], &[weight.k])?;
     let order = KOrder::new(bytemuck::allocation::pod_collect_to_vec(&bytes)).map_err(bad)?;
-    ActOrderWeight::new(weight, order).map_err(bad)
+    weight.with_order(order).map_err(bad)
 }
 
 /// The first row and k beyond `[n, k]` whose nibble is not 0.

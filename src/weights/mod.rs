@@ -14,7 +14,7 @@ mod writer;
 
 pub use file::{FORMAT_VERSION, PackedFile};
 pub use gptq::{Gptq, Hessian};
-pub use order::{ActOrderWeight, KOrder};
+pub use order::KOrder;
 pub use quantize::{Quantize, Symmetry};
 pub use scales::{ScaleType, Scales};
 
@@ -144,6 +144,8 @@ pub struct PackedWeight {
     zeros: Option<Vec<i8>>,
     /// As `scales`: `sum(qw - zw)` over the group's valid k. Derived, not saved.
     sums: GroupSums,
+    /// The k of the matrix by position in the tiles; `None` if they are in the order of the matrix.
+    order: Option<KOrder>,
 }
 
 /// N and K of a weight that can be packed.
@@ -268,7 +270,38 @@ impl PackedWeight {
             scales,
             zeros,
             sums,
+            order: None,
         })
+    }
+
+    /// The same packed values as a weight whose position `i` along K holds k `order[i]` of the matrix (GPTQ's `desc_act`).
+    ///
+    /// A GEMM with such a weight gathers its activations ([`Gemm`](crate::Gemm)). The order of the matrix itself is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the order does not have K elements.
+    pub fn with_order(self, order: KOrder) -> Result<Self> {
+        let len = order.as_slice().len();
+        if len != self.k {
+            return Err(Error::Shape {
+                what: "order of k",
+                expected: format!("[{}]", self.k),
+                got: format!("[{len}]"),
+            });
+        }
+        let order = (!order.is_identity()).then_some(order);
+        Ok(Self { order, ..self })
+    }
+
+    /// The order of k, `None` if it is the order of the matrix.
+    pub fn order(&self) -> Option<&KOrder> {
+        self.order.as_ref()
+    }
+
+    /// The packed values without their order, and the order: the inverse of [`PackedWeight::with_order`].
+    pub fn split_order(mut self) -> (Self, Option<KOrder>) {
+        let order = self.order.take();
+        (self, order)
     }
 
     /// Output channels.
@@ -330,6 +363,9 @@ impl PackedWeight {
 
     /// `sw` of a row and group, exact in f32 whatever its stored type.
     ///
+    /// Groups are those of the packed weight: with an order, group `g` holds the k `order[i]` for `i` in
+    /// `grouping.range(g, K)`.
+    ///
     /// # Panics
     /// If `row` or `group` is out of range.
     pub fn scale(&self, row: usize, group: usize) -> f32 {
@@ -337,7 +373,7 @@ impl PackedWeight {
         self.scales.get(group_index(row, group, self.groups()))
     }
 
-    /// `zw` of a row and group, 0 when symmetric.
+    /// `zw` of a row and group, 0 when symmetric. Groups are as in [`PackedWeight::scale`].
     ///
     /// # Panics
     /// If `row` or `group` is out of range.
@@ -347,34 +383,61 @@ impl PackedWeight {
         self.zeros.as_ref().map_or(0, |z| z[at])
     }
 
-    /// `qw`, row-major `[N, K]`.
+    /// `qw`, row-major `[N, K]`, in the order of the matrix.
     pub fn unpack(&self) -> Vec<i8> {
-        let k_tiles = self.k.div_ceil(TILE_K);
-        (0..self.n)
-            .flat_map(|row| {
-                let tiles = &self.tiles[row / TILE_N * k_tiles..][..k_tiles];
-                (0..self.k).map(move |k| tiles[k / TILE_K].get(row % TILE_N, k % TILE_K))
-            })
-            .collect()
-    }
-
-    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`.
-    pub fn dequantize(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.n * self.k];
+        let mut out = vec![0; self.n * self.k];
+        let mut packed = vec![0; self.k];
         for (row, out) in out.chunks_mut(self.k).enumerate() {
-            self.dequantize_row(row, out);
+            self.row_in_order(out, &mut packed, |to| {
+                let tiles = self.row_tiles(row);
+                for (k, q) in to.iter_mut().enumerate() {
+                    *q = tiles[k / TILE_K].get(row % TILE_N, k % TILE_K);
+                }
+            });
         }
         out
     }
 
-    /// One row of [`PackedWeight::dequantize`] into `out`, K values.
+    /// The tiles of a row.
+    fn row_tiles(&self, row: usize) -> &[Tile] {
+        let k_tiles = self.k.div_ceil(TILE_K);
+        &self.tiles[row / TILE_N * k_tiles..][..k_tiles]
+    }
+
+    /// Has `write` write a row in the packed order, and puts it into the order of the matrix in `out`.
+    fn row_in_order<T: Copy>(&self, out: &mut [T], packed: &mut [T], write: impl FnOnce(&mut [T])) {
+        match &self.order {
+            None => write(out),
+            Some(order) => {
+                write(packed);
+                order.scatter_row(packed, out);
+            }
+        }
+    }
+
+    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the order of the matrix.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.n * self.k];
+        let mut packed = vec![0.0; self.k];
+        for (row, out) in out.chunks_mut(self.k).enumerate() {
+            self.row_in_order(out, &mut packed, |to| self.dequantize_packed_row(row, to));
+        }
+        out
+    }
+
+    /// One row of [`PackedWeight::dequantize`] into `out[K]`. Allocates K values if the weight has an order.
     ///
     /// # Panics
-    /// If `row` is out of range or `out` has not K values.
+    /// If `row` is out of range or `out` does not have K values.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.n && out.len() == self.k);
-        let k_tiles = self.k.div_ceil(TILE_K);
-        let tiles = &self.tiles[row / TILE_N * k_tiles..][..k_tiles];
+        let mut packed = vec![0.0; self.order.as_ref().map_or(0, |_| self.k)];
+        self.row_in_order(out, &mut packed, |to| self.dequantize_packed_row(row, to));
+    }
+
+    /// One row in the packed order.
+    fn dequantize_packed_row(&self, row: usize, out: &mut [f32]) {
+        let tiles = self.row_tiles(row);
         for g in 0..self.groups() {
             let (sw, zw) = (self.scale(row, g), f32::from(self.zero(row, g)));
             for k in self.grouping.range(g, self.k) {

@@ -1,13 +1,15 @@
-//! Weights whose k are stored in another order than the matrix has them: GPTQ's `desc_act`.
+//! The order of k of a packed weight: GPTQ's `desc_act`.
 //!
-//! A checkpoint that was quantized in the order of its activations spreads the members of a group over all of K. Packed, the
-//! members of each group stand together, so every kernel reads such a weight like any other; in return the activations
-//! must come in the same order. [`ActOrderWeight`] is a type of its own, so that no GEMM takes one without the gather.
+//! A checkpoint that was quantized in the order of its activations spreads the members of a group over all of K. A packed
+//! weight keeps the members of each group next to each other, so every kernel reads it like any other. In return the
+//! activations must be in the same order: a backend gathers them before the GEMM.
 
-use super::PackedWeight;
 use crate::{Error, MatMut, MatRef, Result};
+use std::sync::Arc;
 
-/// A permutation of K: number `i` says which k of the matrix stands at `i` in the packed weight.
+/// A permutation of K: element `i` is the k of the matrix that is at position `i` of the packed weight.
+///
+/// Clones share the memory.
 ///
 /// ```
 /// use w4ax::{KOrder, MatMut, MatRef};
@@ -20,13 +22,13 @@ use crate::{Error, MatMut, MatRef, Result};
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KOrder(Vec<u32>);
+pub struct KOrder(Arc<[u32]>);
 
 impl KOrder {
-    /// The order of those k.
+    /// An order from its permutation.
     ///
     /// # Errors
-    /// [`Error::Range`] unless each of `0..order.len()` is there once.
+    /// [`Error::Range`] unless `order` contains each of `0..order.len()` once.
     pub fn new(order: Vec<u32>) -> Result<Self> {
         let mut seen = vec![false; order.len()];
         for &k in &order {
@@ -41,23 +43,23 @@ impl KOrder {
                 }
             }
         }
-        Ok(Self(order))
+        Ok(Self(order.into()))
     }
 
-    /// The k, in the order in which the packed weight has them.
+    /// The k of the matrix, by position in the packed weight.
     pub fn as_slice(&self) -> &[u32] {
         &self.0
     }
 
-    /// Whether this is the matrix's own order.
+    /// Whether this is the order of the matrix itself.
     pub fn is_identity(&self) -> bool {
         self.0.iter().enumerate().all(|(i, &k)| i == k as usize)
     }
 
-    /// Brings activations `x[M, K]` into the packed weight's order: `gathered[m, i] = x[m, order[i]]`.
+    /// Gathers activations `x[M, K]` into the order of the packed weight: `gathered[m, i] = x[m, order[i]]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if x has not K columns, or `gathered` not the shape of x.
+    /// [`Error::Shape`] if `x` does not have K columns, or `gathered` does not have the shape of `x`.
     pub fn gather<T: Copy>(&self, x: MatRef<'_, T>, mut gathered: MatMut<'_, T>) -> Result<()> {
         if x.cols() != self.0.len() {
             return Err(Error::Shape {
@@ -74,88 +76,23 @@ impl KOrder {
             });
         }
         for row in 0..x.rows() {
-            let x = x.row(row);
-            for (to, &k) in gathered.row_mut(row).iter_mut().zip(&self.0) {
-                *to = x[k as usize];
-            }
+            self.gather_row(x.row(row), gathered.row_mut(row));
         }
         Ok(())
     }
-}
 
-/// A packed weight `[N, K]` whose k stand in another order than the matrix has them, and that order.
-///
-/// A GEMM with it takes gathered activations: [`crate::cpu::Cpu::gemm_act_order`] (on a GPU `cuda::Gpu::gemm_act_order`), or
-/// [`KOrder::gather`] and then any backend's GEMM with [`ActOrderWeight::weight`].
-///
-/// ```
-/// use half::bf16;
-/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
-/// use w4ax::{MatMut, MatRef, Width, cpu::Cpu};
-/// # fn main() -> w4ax::Result<()> {
-/// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
-/// for module in checkpoint.quantized() {
-///     let LoadedWeight::ActOrder(weight) = checkpoint.weight(module)? else {
-///         continue;
-///     };
-///     let (n, k) = (weight.weight().n(), weight.weight().k());
-///     let (x, mut gathered) = (vec![bf16::ONE; k], vec![bf16::ZERO; k]);
-///     weight.order().gather(MatRef::new(&x, 1, k)?, MatMut::new(&mut gathered, 1, k)?)?;
-///     let (cpu, mut y) = (Cpu::new()?, vec![bf16::ZERO; n]);
-///     let (x, to) = (MatRef::new(&gathered, 1, k)?, MatMut::new(&mut y, 1, n)?);
-///     cpu.gemm(x, weight.weight(), Width::A8, None, to, &mut cpu.workspace(1, k))?;
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct ActOrderWeight {
-    weight: PackedWeight,
-    order: KOrder,
-}
-
-impl ActOrderWeight {
-    /// A weight that is packed in that order.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the order is not one of K.
-    pub fn new(weight: PackedWeight, order: KOrder) -> Result<Self> {
-        if order.0.len() != weight.k() {
-            return Err(Error::Shape {
-                what: "order of k",
-                expected: format!("[{}]", weight.k()),
-                got: format!("[{}]", order.0.len()),
-            });
+    /// One row of [`KOrder::gather`]: `x[K]` into `gathered[K]`.
+    #[inline(always)]
+    pub(crate) fn gather_row<T: Copy>(&self, x: &[T], gathered: &mut [T]) {
+        for (to, &k) in gathered.iter_mut().zip(self.0.iter()) {
+            *to = x[k as usize];
         }
-        Ok(Self { weight, order })
     }
 
-    /// The weight as it is packed: its k are [`ActOrderWeight::order`]'s.
-    pub fn weight(&self) -> &PackedWeight {
-        &self.weight
-    }
-
-    /// Which k of the matrix stands where in the packed weight.
-    pub fn order(&self) -> &KOrder {
-        &self.order
-    }
-
-    /// The two, apart.
-    pub fn into_parts(self) -> (PackedWeight, KOrder) {
-        (self.weight, self.order)
-    }
-
-    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the matrix's own order of k.
-    pub fn dequantize(&self) -> Vec<f32> {
-        let k = self.weight.k();
-        let mut out = vec![0.0; self.weight.n() * k];
-        let mut packed = vec![0.0; k];
-        for (row, out) in out.chunks_mut(k).enumerate() {
-            self.weight.dequantize_row(row, &mut packed);
-            for (&w, &k) in packed.iter().zip(&self.order.0) {
-                out[k as usize] = w;
-            }
+    /// The inverse of [`KOrder::gather_row`]: `packed[K]` into the order of the matrix.
+    pub(super) fn scatter_row<T: Copy>(&self, packed: &[T], out: &mut [T]) {
+        for (&from, &k) in packed.iter().zip(self.0.iter()) {
+            out[k as usize] = from;
         }
-        out
     }
 }

@@ -1,7 +1,7 @@
 //! A packed file that is written piece by piece, whole or not at all.
 
-use super::file::{Entry, metadata, order_view, views};
-use super::{ActOrderWeight, KOrder, PackedWeight};
+use super::PackedWeight;
+use super::file::{Entry, metadata, views};
 use crate::{Error, Result, file};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,34 +132,8 @@ impl PackedWriter {
         for (piece, view) in views(name, weight)? {
             self.tensor(&piece, &view)?;
         }
-        self.entries
-            .insert(name.to_owned(), Entry::new(weight, false));
+        self.entries.insert(name.to_owned(), Entry::new(weight));
         Ok(())
-    }
-
-    /// Adds a weight that is shared, with its order of k if it has one.
-    #[doc(hidden)]
-    pub fn borrowed(
-        &mut self,
-        name: &str,
-        weight: &PackedWeight,
-        order: Option<&KOrder>,
-    ) -> Result<()> {
-        self.weight(name, weight)?;
-        let Some(order) = order else {
-            return Ok(());
-        };
-        self.tensor(&format!("{name}.order"), &order_view(order)?)?;
-        (self.entries).insert(name.to_owned(), Entry::new(weight, true));
-        Ok(())
-    }
-
-    /// Adds a weight whose k are in another order.
-    ///
-    /// # Errors
-    /// As [`PackedWriter::weight`].
-    pub fn act_order(&mut self, name: &str, weight: &ActOrderWeight) -> Result<()> {
-        self.borrowed(name, weight.weight(), Some(weight.order()))
     }
 
     /// [`PackedWriter::tensor`], whose bytes `write` writes.

@@ -2,9 +2,9 @@
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
-use w4ax::checkpoint::{Checkpoint, GptqZeros, LoadedWeight, Scheme};
+use w4ax::checkpoint::{Checkpoint, GptqZeros, Scheme};
 use w4ax::cpu::Cpu;
-use w4ax::{Error, Grouping, KOrder, MatMut, MatRef, ScaleType, Width};
+use w4ax::{Error, Gemm, Grouping, KOrder, MatMut, MatRef, ScaleType, Width, reference};
 
 use crate::case::folder;
 use crate::support::{Kind, bits, rng};
@@ -139,11 +139,10 @@ fn values_are_the_tools_own() {
         names.sort_unstable();
         assert_eq!(modules, names, "{case}");
         for (module, dtype, shape, bytes) in &expected {
-            let loaded = checkpoint.weight(module).unwrap();
-            let weight = loaded.weight();
+            let weight = checkpoint.weight(module).unwrap();
             assert_eq!([weight.n(), weight.k()], **shape, "{case} {module}");
             assert!(
-                rounded(&loaded.dequantize(), *dtype) == *bytes,
+                rounded(&weight.dequantize(), *dtype) == *bytes,
                 "{case} {module}"
             );
             assert_eq!(weight.grouping(), grouping, "{case} {module}");
@@ -152,14 +151,10 @@ fn values_are_the_tools_own() {
                 scale_type,
                 "{case} {module}"
             );
-            assert_eq!(
-                matches!(loaded, LoadedWeight::ActOrder(_)),
-                act_order,
-                "{case} {module}"
-            );
+            assert_eq!(weight.order().is_some(), act_order, "{case} {module}");
         }
         let first = checkpoint.weight("model.a").unwrap();
-        assert_eq!([first.weight().n(), first.weight().k()], [n, k], "{case}");
+        assert_eq!([first.n(), first.k()], [n, k], "{case}");
     }
     let cases = std::fs::read_dir(folder("")).unwrap();
     let cases = cases
@@ -174,7 +169,7 @@ fn zero_points_reach_both_ends() {
     let zeros = |case: &str| {
         let checkpoint = Checkpoint::open(folder(case)).unwrap();
         let loaded = checkpoint.weight("model.a").unwrap();
-        let zeros = loaded.weight().tiled_zeros().expect("zero points").to_vec();
+        let zeros = loaded.tiled_zeros().expect("zero points").to_vec();
         (
             checkpoint.config().scheme,
             *zeros.iter().min().unwrap(),
@@ -195,7 +190,7 @@ fn zero_points_reach_both_ends() {
     for symmetric in ["gptq_v1_sym", "gptq_v2_g256", "compressed_tensors_sym"] {
         let checkpoint = Checkpoint::open(folder(symmetric)).unwrap();
         let loaded = checkpoint.weight("model.a").unwrap();
-        assert!(loaded.weight().is_symmetric(), "{symmetric}");
+        assert!(loaded.is_symmetric(), "{symmetric}");
     }
 }
 
@@ -203,22 +198,19 @@ fn zero_points_reach_both_ends() {
 #[test]
 fn act_order_gathers_the_activations() {
     for case in ["gptq_v2_desc_act", "compressed_tensors_act_order"] {
-        let loaded = Checkpoint::open(folder(case))
+        let w = Checkpoint::open(folder(case))
             .unwrap()
             .weight("model.a")
             .unwrap();
-        let LoadedWeight::ActOrder(w) = loaded else {
-            panic!("{case} has an order");
-        };
-        let (m, n, k) = (5, w.weight().n(), w.weight().k());
+        let order = w.order().expect("an order of k");
+        let (m, n, k) = (5, w.n(), w.k());
         let x = Kind::Integers.fill(&mut rng(3), m * k);
         let x = MatRef::new(&x, m, k).unwrap();
         let cpu = Cpu::new().unwrap();
-        let mut workspace = cpu.workspace(m, k);
+        let mut workspace = cpu.workspace(m, k).unwrap();
         let mut y = vec![bf16::ZERO; m * n];
-        let mut gathered = vec![bf16::ZERO; m * k];
         let out = MatMut::new(&mut y, m, n).unwrap();
-        cpu.gemm_act_order(x, &w, Width::Bf16, None, out, &mut gathered, &mut workspace)
+        cpu.run(&Gemm::new(x, &w, Width::Bf16), out, &mut workspace)
             .unwrap();
         // The plain matrix in f64: the order of k does not matter to it.
         let dense = w.dequantize();
@@ -240,22 +232,25 @@ fn act_order_gathers_the_activations() {
             let mut by_hand = vec![bf16::ZERO; m * n];
             let mut by_call = by_hand.clone();
             let mut copy = vec![bf16::ZERO; m * k];
-            w.order()
+            order
                 .gather(x, MatMut::new(&mut copy, m, k).unwrap())
                 .unwrap();
             let view = MatRef::new(&copy, m, k).unwrap();
             let out = MatMut::new(&mut by_hand, m, n).unwrap();
-            cpu.gemm(view, w.weight(), width, None, out, &mut workspace)
+            cpu.run(&Gemm::gathered(view, &w, width), out, &mut workspace)
                 .unwrap();
             let out = MatMut::new(&mut by_call, m, n).unwrap();
-            cpu.gemm_act_order(x, &w, width, None, out, &mut gathered, &mut workspace)
+            cpu.run(&Gemm::new(x, &w, width), out, &mut workspace)
                 .unwrap();
             assert_eq!(bits(&by_hand), bits(&by_call), "{case} {width}");
+            let expected = reference::gemm(x, &w, width, None).unwrap();
+            assert_eq!(bits(&by_call), bits(&expected), "{case} {width}");
         }
+        // The workspace has room for the gathered activations, or the call fails before it writes.
         let mut y = vec![bf16::ZERO; m * n];
         let out = MatMut::new(&mut y, m, n).unwrap();
-        let short = &mut gathered[1..];
-        let error = cpu.gemm_act_order(x, &w, Width::A4, None, out, short, &mut workspace);
+        let mut short = cpu.workspace(m, k - 1).unwrap();
+        let error = cpu.run(&Gemm::new(x, &w, Width::A4), out, &mut short);
         assert!(matches!(error, Err(Error::Buffer { .. })), "{error:?}");
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::rng;
 use test_support::TensorFile;
-use w4ax::checkpoint::{Checkpoint, Convert, LoadedWeight, Outcome, Summary};
+use w4ax::checkpoint::{Checkpoint, Convert, Outcome, Summary};
 use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
 
 /// Bytes on the heap, and the most there were.
@@ -101,13 +101,8 @@ fn quantized_checkpoints_lose_nothing() {
             packed
         );
         for module in checkpoint.quantized() {
-            match checkpoint.weight(module).unwrap() {
-                LoadedWeight::Packed(w) => assert_eq!(packed.get(module).unwrap(), &w),
-                LoadedWeight::ActOrder(w) => {
-                    assert_eq!(packed.act_order[module], w);
-                    assert!(matches!(packed.get(module), Err(Error::Unsupported { .. })));
-                }
-            }
+            let weight = checkpoint.weight(module).unwrap();
+            assert_eq!(packed.get(module).unwrap(), &weight);
         }
         let converted = tensors_of(&path);
         let mut carried = 0;
@@ -347,6 +342,6 @@ fn memory_is_bounded_by_one_weight() {
     assert!(loading < 6 << 20, "{loading}: the large tensor is not read");
     let all = PackedFile::load(&output).unwrap();
     let one = PackedFile::load_only(&output, |name| name == "layers.7").unwrap();
-    assert_eq!(one.weights.len() + one.act_order.len(), 1);
+    assert_eq!(one.weights.len(), 1);
     assert_eq!(one.get("layers.7").unwrap(), all.get("layers.7").unwrap());
 }

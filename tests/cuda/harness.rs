@@ -299,10 +299,14 @@ pub fn expected(
     bias: Option<&[f32]>,
 ) -> Vec<bf16> {
     let mut y = vec![POISON; x.rows() * w.n()];
-    let mut workspace = cpu.workspace(x.rows(), x.cols());
+    let mut workspace = cpu.workspace(x.rows(), x.cols()).unwrap();
     let view = MatMut::new(&mut y, x.rows(), w.n()).unwrap();
-    cpu.gemm(x, w, call.width, bias, view, &mut workspace)
-        .unwrap();
+    cpu.run(
+        &w4ax::Gemm::new(x, w, call.width).bias(bias),
+        view,
+        &mut workspace,
+    )
+    .unwrap();
     y
 }
 

@@ -7,7 +7,7 @@ use half::bf16;
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, LatchOptions, MappedFlag, WidthSource};
-use w4ax::{ActOrderWeight, Error, Grouping, KOrder, MatMut, MatRef, ScaleType, Scales, Width};
+use w4ax::{Error, Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Scales, Width};
 
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
@@ -75,10 +75,10 @@ fn a_gather_has_the_hosts_bits() {
 }
 
 /// A weight with its order, on data that BF16 sums exactly too.
-fn weight(seed: u64, (n, k): (usize, usize), grouping: Grouping) -> ActOrderWeight {
+fn weight(seed: u64, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
     let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, ScaleType::F32, false);
     plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
-    ActOrderWeight::new(plain.pack(), order_of(k, seed)).unwrap()
+    plain.pack().with_order(order_of(k, seed)).unwrap()
 }
 
 /// At each width, fixed and latched, eager and replayed from a graph: the CPU's bits.
@@ -104,11 +104,11 @@ fn a_gemm_in_another_order_equals_the_cpus() {
         let mut workspace = gpu.workspace(stream, m, k).unwrap();
         for width in WIDTHS {
             let mut expected = vec![bf16::ZERO; m * n];
-            let (mut room, cpu) = (vec![bf16::ZERO; m * k], &device.cpu);
-            let mut of_cpu = cpu.workspace(m, k);
+            let cpu = &device.cpu;
+            let mut of_cpu = cpu.workspace(m, k).unwrap();
             let view = MatRef::new(&host, m, k).unwrap();
             let to = MatMut::new(&mut expected, m, n).unwrap();
-            cpu.gemm_act_order(view, &here, width, None, to, &mut room, &mut of_cpu)
+            cpu.run(&Gemm::new(view, &here, width), to, &mut of_cpu)
                 .unwrap();
             for latched in [false, true] {
                 for graph in [false, true] {

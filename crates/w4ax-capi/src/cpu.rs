@@ -148,7 +148,7 @@ pub unsafe extern "C" fn w4ax_workspace_create(
         let make = || {
             // SAFETY: the contract of this function.
             let cpu = unsafe { raw::handle("cpu", cpu)? };
-            let made = cpu.cpu.try_workspace(max_m, max_k)?;
+            let made = cpu.cpu.workspace(max_m, max_k)?;
             Ok(Workspace(Mutex::new(made)))
         };
         // SAFETY: the contract of this function.

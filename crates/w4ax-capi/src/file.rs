@@ -76,12 +76,9 @@ pub unsafe extern "C" fn w4ax_file_load(
             let path = unsafe { raw::text("path", path)? };
             let loaded = with_threads(threads, || PackedFile::load(path))??;
             let mut weights = BTreeMap::new();
-            let ordered = loaded.act_order.into_iter().map(|(name, weight)| {
-                let (weight, order) = weight.into_parts();
-                (name, weight, Some(Arc::new(order)))
-            });
-            let plain = (loaded.weights.into_iter()).map(|(name, weight)| (name, weight, None));
-            for (name, weight, order) in plain.chain(ordered) {
+            for (name, weight) in loaded.weights {
+                let (weight, order) = weight.split_order();
+                let order = order.map(Arc::new);
                 let name = CString::new(name).map_err(|e| {
                     let text = format!("{path}: the name of a weight holds a NUL: {e}");
                     Failure::new(Status::BadFormat, text)
@@ -122,7 +119,14 @@ pub unsafe extern "C" fn w4ax_file_save(file: *const File, path: *const c_char) 
         let mut writer = PackedWriter::create(path.as_ref(), weights.len(), 0, name_bytes)?;
         for (name, Stored { weight, order }) in &weights {
             // Names are UTF-8 since `insert`.
-            writer.borrowed(&name.to_string_lossy(), weight, order.as_deref())?;
+            let name = name.to_string_lossy();
+            match order {
+                Some(order) => {
+                    let weight = weight.as_ref().clone().with_order(order.as_ref().clone())?;
+                    writer.weight(&name, &weight)?;
+                }
+                None => writer.weight(&name, weight)?,
+            }
         }
         Ok(writer.finish()?)
     })

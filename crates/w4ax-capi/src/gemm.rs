@@ -1,6 +1,7 @@
 //! The GEMM.
 
 use half::bf16;
+use w4ax::Gemm;
 
 use super::cpu::{Cpu, Workspace};
 use super::raw::{self, Extent};
@@ -88,6 +89,7 @@ pub unsafe extern "C" fn w4ax_cpu_gemm(
         };
         let bias = (!args.bias.is_null() || args.bias_len > 0).then_some(bias);
         let mut workspace = workspace.take()?;
-        Ok(cpu.cpu.gemm(x, weight, width, bias, y, &mut workspace)?)
+        let gemm = Gemm::new(x, weight, width).bias(bias);
+        Ok(cpu.cpu.run(&gemm, y, &mut workspace)?)
     })
 }

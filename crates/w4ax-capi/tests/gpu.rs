@@ -14,7 +14,7 @@ use w4ax::cuda::cudarc::driver::result::ctx;
 use w4ax::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use w4ax::cuda::cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use w4ax::cuda::{Family, Gpu};
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 use w4ax_capi::gpu::{
     GpuGemmArgs, GpuPackArgs, GpuProblem, GpuWeight, w4ax_gpu_create, w4ax_gpu_free, w4ax_gpu_gemm,
     w4ax_gpu_packed_bytes, w4ax_gpu_plan_gemm, w4ax_gpu_quantize_pack, w4ax_gpu_weight_free,
@@ -49,9 +49,9 @@ impl Device {
     fn expected(&self, x: MatRef<'_, bf16>, weight: &PackedWeight, width: Width) -> Vec<bf16> {
         let mut y = vec![bf16::NAN; x.rows() * weight.n()];
         let view = MatMut::new(&mut y, x.rows(), weight.n()).unwrap();
-        let mut workspace = self.cpu.workspace(x.rows(), x.cols());
+        let mut workspace = self.cpu.workspace(x.rows(), x.cols()).unwrap();
         (self.cpu)
-            .gemm(x, weight, width, None, view, &mut workspace)
+            .run(&Gemm::new(x, weight, width), view, &mut workspace)
             .unwrap();
         y
     }

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use w4ax::Width;
 use w4ax::candle::{Backend, Linear, StepWidth};
-use w4ax::checkpoint::LoadedWeight;
 use w4ax_robot::llama::layer::{Cache, Clock, Layer, OPENVLA, Sizes};
 use w4ax_robot::llama::{Result, steps, weights};
 
@@ -111,7 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
         Some(path) => weights::of_file(path, options.layer, &sizes)?,
         None => weights::random(&sizes)?,
     };
-    let weights = || packed.iter().map(LoadedWeight::weight);
+    let weights = || packed.iter();
     let bytes: usize = weights().map(|w| w.packed_bytes()).sum();
     let plain: usize = weights().map(|w| 2 * w.n() * w.k()).sum();
     println!(
@@ -126,10 +125,7 @@ pub fn run(options: &Options) -> Result<()> {
     let step_width = StepWidth::new();
     let projections: Vec<Linear> = (packed.into_iter())
         .map(|weight| {
-            let linear = match weight {
-                LoadedWeight::Packed(weight) => backend.linear(weight, None)?,
-                LoadedWeight::ActOrder(weight) => backend.linear_act_order(weight, None)?,
-            };
+            let linear = backend.linear(weight, None)?;
             Ok(linear.with_width(step_width.clone()))
         })
         .collect::<Result<_>>()?;

@@ -4,7 +4,7 @@ use half::bf16;
 use std::time::Duration;
 use w4ax::cpu::{self, Cpu};
 use w4ax::step::{Executed, HostLatch, StepFlag};
-use w4ax::{Error, MatMut, MatRef, PackedWeight, Result, Width};
+use w4ax::{Error, Gemm, MatMut, MatRef, PackedWeight, Result, Width};
 
 use super::hidden::widen;
 
@@ -105,7 +105,7 @@ impl Compute {
     pub fn engine(self, rows: usize, widest: usize) -> Result<Engine> {
         match self {
             Self::Cpu(cpu) => {
-                let workspace = cpu.workspace(rows, widest);
+                let workspace = cpu.workspace(rows, widest)?;
                 Ok(Engine::Cpu(cpu, workspace, HostSteps::new()))
             }
             #[cfg(feature = "cuda")]
@@ -290,7 +290,7 @@ impl Engine {
                 let width = steps.width(width);
                 let x = MatRef::new(x, rows, k)?;
                 let y = MatMut::new(y, rows, n)?;
-                cpu.gemm(x, w, width, None, y, workspace)
+                cpu.run(&Gemm::new(x, w, width), y, workspace)
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(engine) => {

@@ -2,10 +2,9 @@
 
 use super::options::{extent, group_code, inputs, stride};
 use crate::cuda::memory::{DeviceMatRef, Memory, Place, Target};
-use crate::cuda::step::WidthSource;
 use crate::cuda::sys::{self, status};
 use crate::cuda::{DeviceWeight, Gpu};
-use crate::{Error, Grouping, Result, Width};
+use crate::{Error, Grouping, Result, Width, WidthSource};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use half::bf16;
@@ -106,9 +105,9 @@ unsafe impl Send for FilledWidth {}
 
 impl FilledWidth {
     pub fn of(width: WidthSource<'_>) -> Self {
-        match width {
-            WidthSource::Fixed(width) => Self::Fixed(width),
-            WidthSource::Latched(_) => Self::Latched(width.state()),
+        match width.on_host() {
+            Some(width) => Self::Fixed(width),
+            None => Self::Latched(width.state()),
         }
     }
 }
@@ -343,15 +342,16 @@ impl Gpu {
             layout,
             pdl,
         } = packing;
+        let width = width.read_flag();
         x.place.check("x", target)?;
         packed.place().check("packed activations", target)?;
         if let Some(latch) = width.place() {
             latch.check("latch", target)?;
         }
         let (m, k) = (x.rows(), x.cols());
-        let widest = match width {
-            WidthSource::Fixed(width) => width,
-            WidthSource::Latched(_) if layout == OperandLayout::CoreMatrices => {
+        let widest = match width.on_host() {
+            Some(width) => width,
+            None if layout == OperandLayout::CoreMatrices => {
                 return Err(Error::Range {
                     what: "layout of packed activations",
                     value: format!("{layout} at a latched width"),
@@ -359,7 +359,7 @@ impl Gpu {
                 });
             }
             // The widest that it may be.
-            WidthSource::Latched(_) => Width::A8,
+            None => Width::A8,
         };
         let needed = QuantizedActivations::bytes_for(m, k, widest, grouping, layout)?;
         if needed > packed.bytes() {

@@ -11,9 +11,9 @@ pub use order::{DeviceActOrderWeight, DeviceOrder};
 pub use table::{DeviceProps, KernelTable};
 
 use super::memory::{DeviceMatMut, DeviceMatRef, Place, Target, Workspace};
-use super::step::{Latch, WidthSource};
+use super::step::Latch;
 use super::{DeviceWeight, Gpu, sys};
-use crate::{Error, Result};
+use crate::{Error, Result, WidthSource};
 use activations::{Filled, FilledWidth};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUstream;
@@ -48,7 +48,7 @@ impl<'a> Gemm<'a> {
         Self {
             x: Input::Bf16(x),
             weight,
-            width: width.into(),
+            width: width.into().read_flag(),
             bias: None,
             options: GemmOptions::default(),
         }

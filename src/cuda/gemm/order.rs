@@ -3,11 +3,10 @@
 use super::options::{extent, stride};
 use super::{Gemm, GemmOptions};
 use crate::cuda::memory::{DeviceMatMut, DeviceMatRef, Target, Workspace};
-use crate::cuda::step::WidthSource;
 use crate::cuda::sys::{self, status};
 use crate::cuda::{DeviceWeight, Gpu};
-use crate::weights::{ActOrderWeight, KOrder};
-use crate::{Error, Result};
+use crate::weights::KOrder;
+use crate::{Error, PackedWeight, Result, WidthSource};
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use half::bf16;
@@ -102,18 +101,16 @@ impl std::fmt::Debug for DeviceOrder {
     }
 }
 
-/// An [`ActOrderWeight`] in a device's memory: a weight whose k stand in another order than the matrix has them, and that
+/// A weight with an order of k in a device's memory, and that
 /// order. Made by [`Gpu::upload_act_order`]. A type of its own, so that no GEMM takes one without the gather.
 ///
 /// ```no_run
 /// use half::bf16;
-/// use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+/// use w4ax::checkpoint::Checkpoint;
 /// use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gpu};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let LoadedWeight::ActOrder(w) = Checkpoint::open("model-gptq")?.weight("model.layers.0.mlp.up_proj")? else {
-///     return Err("its k are in order: Gpu::upload".into());
-/// };
-/// let (m, n, k) = (7, w.weight().n(), w.weight().k());
+/// let w = Checkpoint::open("model-gptq")?.weight("model.layers.0.mlp.up_proj")?;
+/// let (m, n, k) = (7, w.n(), w.k());
 /// let gpu = Gpu::new(0)?;
 /// let weight = gpu.upload_act_order(&w)?;
 /// let stream = gpu.context().new_stream()?;
@@ -158,11 +155,15 @@ impl Gpu {
     /// Copies a weight and its order of k to the device. Waits until they are there.
     ///
     /// # Errors
-    /// As [`Gpu::upload`] and [`Gpu::upload_order`].
-    pub fn upload_act_order(&self, weight: &ActOrderWeight) -> Result<DeviceActOrderWeight> {
+    /// As [`Gpu::upload`] and [`Gpu::upload_order`]; [`Error::Unsupported`] for a weight without an order.
+    pub fn upload_act_order(&self, weight: &PackedWeight) -> Result<DeviceActOrderWeight> {
+        let Some(order) = weight.order() else {
+            let reason = "it has no order of k; Gpu::upload takes it";
+            return Err(Error::unsupported("weight", "a gathered GEMM", reason));
+        };
         Ok(DeviceActOrderWeight {
-            weight: self.upload(weight.weight())?,
-            order: self.upload_order(weight.order())?,
+            weight: DeviceWeight::upload(self.context(), weight)?,
+            order: self.upload_order(order)?,
         })
     }
 

@@ -2,11 +2,11 @@
 
 use super::flag::MappedFlag;
 use super::graph::{ConditionalNodes, Executable, Graph};
-use super::latch::{Conditionals, Latch, LatchOptions, WidthSource};
+use super::latch::{Conditionals, Latch, LatchOptions};
 use crate::cuda::Gpu;
 use crate::cuda::sys::status;
 use crate::step::{Decide, PrefillWidth, StepEngine, StepFlag, StepOptions};
-use crate::{Result, Width};
+use crate::{Result, Width, WidthSource};
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
 

@@ -5,53 +5,36 @@ use crate::cuda::Gpu;
 use crate::cuda::memory::Place;
 use crate::cuda::sys::{self, status};
 use crate::step::{StepFlag, StepOptions};
-use crate::{Error, Result, Width};
+use crate::{Error, Result, Width, WidthSource};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The width of a launch.
-#[derive(Clone, Copy, Debug)]
-pub enum WidthSource<'a> {
-    /// This one.
-    Fixed(Width),
-    /// The one that the latch holds when the kernel runs: the kernel has the code of all four, and branches.
-    Latched(&'a Latch),
-}
-
-impl From<Width> for WidthSource<'_> {
-    fn from(width: Width) -> Self {
-        Self::Fixed(width)
-    }
-}
-
-impl<'a> From<&'a Latch> for WidthSource<'a> {
-    fn from(latch: &'a Latch) -> Self {
-        Self::Latched(latch)
-    }
-}
-
 impl WidthSource<'_> {
+    /// The same source with the width of a flag read.
+    pub(crate) fn read_flag(self) -> Self {
+        self.on_host().map_or(self, Self::Fixed)
+    }
+
     pub(crate) fn code(self) -> u32 {
+        self.on_host().map_or(sys::W4AXK_LATCHED, Width::bits)
+    }
+
+    fn latch(&self) -> Option<&Latch> {
         match self {
-            Self::Fixed(width) => width.bits(),
-            Self::Latched(_) => sys::W4AXK_LATCHED,
+            Self::Latched(latch) => Some(latch),
+            _ => None,
         }
     }
 
     /// The latch's state, or null.
     pub(crate) fn state(self) -> *const sys::w4axk_latch_state {
-        match self {
-            Self::Fixed(_) => std::ptr::null(),
-            Self::Latched(latch) => latch.place.address as *const _,
-        }
+        let address = self.latch().map_or(0, |latch| latch.place.address);
+        address as *const _
     }
 
     pub(crate) fn place(&self) -> Option<&Place> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::Latched(latch) => Some(&latch.place),
-        }
+        self.latch().map(|latch| &latch.place)
     }
 }
 

@@ -8,4 +8,4 @@ mod latch;
 pub use engine::{CudaEngine, CudaStep, Routed, Routing};
 pub use flag::MappedFlag;
 pub use graph::{ConditionalNodes, RoutedGraph};
-pub use latch::{Latch, LatchOptions, WidthSource};
+pub use latch::{Latch, LatchOptions};

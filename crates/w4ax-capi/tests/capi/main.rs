@@ -14,10 +14,10 @@ use cc::{Language, Link, Program, run};
 use half::bf16;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, dispatch_config, rng};
-use w4ax::checkpoint::{Checkpoint, LoadedWeight};
+use w4ax::checkpoint::Checkpoint;
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
 use w4ax::reference;
-use w4ax::{Grouping, MatMut, MatRef, PackedFile, ScaleType, Width};
+use w4ax::{Grouping, MatRef, PackedFile, ScaleType, Width};
 use w4ax_capi::status::Status;
 use w4ax_capi::types;
 
@@ -152,23 +152,16 @@ fn a_wrong_bit_is_found() {
 fn a_c_program_runs_a_desc_act_checkpoint() {
     let checkpoint = Checkpoint::open("../../tests/data/checkpoints/gptq_v2_desc_act").unwrap();
     let (module, weight) = (checkpoint.quantized())
-        .find_map(|module| match checkpoint.weight(module).unwrap() {
-            LoadedWeight::ActOrder(weight) => Some((module.to_owned(), weight)),
-            _ => None,
-        })
+        .map(|module| (module.to_owned(), checkpoint.weight(module).unwrap()))
+        .find(|(_, weight)| weight.order().is_some())
         .expect("a weight in another order");
-    assert!(!weight.order().is_identity());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.safetensors");
-    let (m, n, k) = (5, weight.weight().n(), weight.weight().k());
+    let (m, n, k) = (5, weight.n(), weight.k());
     let mut case = Vec::new();
     let x = Kind::Normal.fill(&mut rng(3), m * k);
-    let mut gathered = vec![bf16::ZERO; m * k];
-    let to = MatMut::new(&mut gathered, m, k).unwrap();
     let view = MatRef::new(&x, m, k).unwrap();
-    weight.order().gather(view, to).unwrap();
-    let gathered = MatRef::new(&gathered, m, k).unwrap();
-    let expected = reference::gemm(gathered, weight.weight(), Width::A8, None).unwrap();
+    let expected = reference::gemm(view, &weight, Width::A8, None).unwrap();
     for part in [
         bytemuck::cast_slice(&[m as u32, n as u32, k as u32, 8]),
         bytemuck::cast_slice(&bits(&x)),
@@ -177,8 +170,7 @@ fn a_c_program_runs_a_desc_act_checkpoint() {
         case.extend_from_slice(part);
     }
     let packed = PackedFile {
-        act_order: [(module.clone(), weight)].into(),
-        ..PackedFile::default()
+        weights: [(module.clone(), weight)].into(),
     };
     packed.save(&file).unwrap();
     let path = folder.path().join("case");

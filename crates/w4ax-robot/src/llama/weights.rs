@@ -5,8 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::path::Path;
-use w4ax::checkpoint::LoadedWeight;
-use w4ax::{Grouping, MatRef, PackedFile, Quantize};
+use w4ax::{Grouping, MatRef, PackedFile, PackedWeight, Quantize};
 
 /// Normally distributed numbers (Box-Muller), the same for the same seed whatever the threads.
 pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
@@ -35,11 +34,10 @@ pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
 }
 
 /// Random projections in groups of 128.
-pub fn random(sizes: &Sizes) -> super::Result<Vec<LoadedWeight>> {
+pub fn random(sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
     let pack = |(i, (_, n, k)): (usize, (&str, usize, usize))| {
         let plain = normal(n * k, (k as f32).sqrt().recip(), 1000 + i as u64);
-        let weight = Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?;
-        Ok(LoadedWeight::Packed(weight))
+        Ok(Quantize::new(Grouping::G128).pack(MatRef::new(&plain, n, k)?)?)
     };
     sizes
         .projections()
@@ -51,28 +49,20 @@ pub fn random(sizes: &Sizes) -> super::Result<Vec<LoadedWeight>> {
 
 /// Those of a layer in a file of packed weights, whatever stands before `layers` in their names: OpenVLA's begin with
 /// `language_model.model`, Llama's own with `model`.
-pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<LoadedWeight>> {
+pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
     let of_layer = format!(".layers.{layer}.");
     let mut file = PackedFile::load_only(path, |name| format!(".{name}").contains(&of_layer))?;
     let take = |(name, n, k): (&str, usize, usize)| {
         let end = format!("{of_layer}{name}");
         let called = |full: &&String| format!(".{full}").ends_with(&end);
-        let names: Vec<String> = (file.weights.keys())
-            .chain(file.act_order.keys())
-            .filter(called)
-            .cloned()
-            .collect();
+        let names: Vec<String> = file.weights.keys().filter(called).cloned().collect();
         let [full] = names.as_slice() else {
             let count = names.len();
             let reason = format!("{count} weights are called `{}`, expected one", &end[1..]);
             return Err(format!("{}: {reason}", path.display()).into());
         };
-        let weight = match (file.weights.remove(full), file.act_order.remove(full)) {
-            (Some(weight), _) => LoadedWeight::Packed(weight),
-            (None, Some(weight)) => LoadedWeight::ActOrder(weight),
-            (None, None) => unreachable!("it is one of the file's names"),
-        };
-        let (their_n, their_k) = (weight.weight().n(), weight.weight().k());
+        let weight = (file.weights.remove(full)).expect("one of the file's names");
+        let (their_n, their_k) = (weight.n(), weight.k());
         if (their_n, their_k) != (n, k) {
             let reason = format!("{full}: expected [{n}, {k}], got [{their_n}, {their_k}]");
             return Err(format!("{}: {reason}", path.display()).into());

@@ -1,7 +1,6 @@
 //! Given weights of a decoder layer, as `llama_block` finds them in a packed file.
 
-use w4ax::checkpoint::LoadedWeight;
-use w4ax::{ActOrderWeight, Grouping, KOrder, PackedFile};
+use w4ax::{Grouping, KOrder, PackedFile};
 
 use crate::packed;
 use crate::rng;
@@ -28,8 +27,7 @@ fn a_layers_weights_are_found_by_their_names() {
             let name = format!("language_model.model.layers.{layer}.{name}");
             if name.ends_with("q_proj") {
                 let order = KOrder::new((0..k as u32).rev().collect()).unwrap();
-                let weight = ActOrderWeight::new(weight, order).unwrap();
-                file.act_order.insert(name, weight);
+                file.weights.insert(name, weight.with_order(order).unwrap());
             } else {
                 file.weights.insert(name, weight);
             }
@@ -39,10 +37,7 @@ fn a_layers_weights_are_found_by_their_names() {
     let found = weights::of_file(&path, 1, &SIZES).unwrap();
     for (weight, (name, ..)) in found.iter().zip(SIZES.projections()) {
         let name = format!("language_model.model.layers.1.{name}");
-        match weight {
-            LoadedWeight::Packed(weight) => assert_eq!(weight, &file.weights[&name]),
-            LoadedWeight::ActOrder(weight) => assert_eq!(weight, &file.act_order[&name]),
-        }
+        assert_eq!(weight, &file.weights[&name]);
     }
     assert_eq!(found.len(), 7);
     let says = |layer, sizes: &Sizes, expected: &str| {
@@ -60,10 +55,10 @@ fn a_layers_weights_are_found_by_their_names() {
     };
     says(1, &wide, "gate_proj: expected [128, 64], got [96, 64]");
     // Two models in one file: which of them is meant, nobody says.
-    let (name, weight) = file.act_order.pop_first().unwrap();
+    let name = "language_model.model.layers.1.self_attn.q_proj";
+    let weight = file.weights[name].clone();
     let other = name.replace("language_model", "draft_model");
-    file.act_order.insert(other, weight.clone());
-    file.act_order.insert(name, weight);
+    file.weights.insert(other, weight);
     file.save(&path).unwrap();
     says(
         1,
