@@ -80,6 +80,11 @@ fn with_kernels() -> Result<(), Problem> {
         "cargo::rustc-env=W4AX_KERNEL_LIBRARY={}",
         out.join(kernels::LIBRARY).display()
     );
+    // For crates/gpu-model, which reads the machine code.
+    println!(
+        "cargo::metadata=library={}",
+        out.join(kernels::LIBRARY).display()
+    );
     println!("cargo::rustc-link-search=native={}", out.display());
     println!(
         "cargo::rustc-link-search=native={}",

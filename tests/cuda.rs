@@ -27,8 +27,6 @@ mod routing;
 mod shapes;
 #[path = "cuda/skip.rs"]
 mod skip;
-#[path = "../benches/cuda/stack.rs"]
-mod stack;
 #[path = "cuda/streams.rs"]
 mod streams;
 mod support;

@@ -3,11 +3,8 @@
 
 #[path = "support/flow.rs"]
 mod flow;
-#[allow(dead_code)]
-#[path = "support/sass.rs"]
-mod sass;
 
-use sass::Kernel;
+use gpu_model::sass::{self, Kernel};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;

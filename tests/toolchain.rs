@@ -3,9 +3,6 @@
 #[allow(dead_code)]
 #[path = "../build/mod.rs"]
 mod build;
-#[allow(dead_code)]
-#[path = "support/sass.rs"]
-mod sass;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,7 +10,7 @@ use std::path::{Path, PathBuf};
 use build::compile::Built;
 use build::kernels::{self, LIBRARY};
 use build::toolchain::Machine;
-use sass::Kernel;
+use gpu_model::sass::{self, Kernel};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

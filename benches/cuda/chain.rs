@@ -10,9 +10,11 @@ use serde::Serialize;
 use w4ax::Width;
 use w4ax::cuda::{CudaStep, GemmOptions, Problem, WidthSource};
 
-use crate::measure::{Bench, Measured};
-use crate::model;
-use crate::stack::{Sizes, Stack};
+use gpu_model::decoder::{Sizes, Stack};
+use gpu_model::device;
+use gpu_model::report::Measured;
+
+use crate::measure::Bench;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -73,7 +75,7 @@ impl Bench {
                     ..Default::default()
                 },
             };
-            bytes += model::call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
+            bytes += device::call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
         }
         let measured = Measured::of(&times, 1);
         let gb_per_s = bytes / measured.median_us / 1e3;

@@ -1,11 +1,12 @@
 //! The device's part: buffers, graphs, events.
 
-use super::model::{DeviceProps, SM90, weight_bytes};
-use super::static_model::named;
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
 use cudarc::driver::{CudaStream, DriverError};
+use gpu_model::device::{DeviceProps, SM90, weight_bytes};
+use gpu_model::predict::named;
+use gpu_model::report::Measured;
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
@@ -76,35 +77,6 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
 const WARM_UP: usize = 3;
 /// A graph has calls enough to read weights for so long, at the copy bandwidth: what its launch takes counts for little.
 const REPLAY_US: f64 = 500.0;
-
-/// A case's time.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Measured {
-    pub median_us: f64,
-    pub least_us: f64,
-    pub most_us: f64,
-    /// From the least to the most, over the median.
-    pub spread: f64,
-    pub replays: usize,
-    pub calls_a_replay: usize,
-}
-
-impl Measured {
-    /// Of replays' times in ascending order.
-    pub fn of(times: &[f64], calls: usize) -> Self {
-        let (least, most) = (times[0], times[times.len() - 1]);
-        let median = times[times.len() / 2];
-        let us = |time: f64| time / calls as f64;
-        Self {
-            median_us: us(median),
-            least_us: us(least),
-            most_us: us(most),
-            spread: (most - least) / median,
-            replays: times.len(),
-            calls_a_replay: calls,
-        }
-    }
-}
 
 pub struct Bench {
     pub gpu: Gpu,

@@ -21,7 +21,7 @@ use w4ax::step::{StepEngine, StepFlag, StepOptions};
 use w4ax::{Grouping, Width};
 
 use crate::measure::Bench;
-use crate::stack::{Sizes, Stack};
+use gpu_model::decoder::{Sizes, Stack};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

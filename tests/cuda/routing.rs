@@ -1,9 +1,9 @@
 //! The flag routes the GPU: what ran is what was stored, with the bits of direct calls, whoever branches.
 
 use crate::harness::{Device, cases, setting};
-use crate::stack::{Sizes, Stack};
 use crate::support::{PlainWeight, WIDTHS, bits, dispatcher, rng};
 use cudarc::driver::CudaSlice;
+use gpu_model::decoder::{Sizes, Stack};
 use half::bf16;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

@@ -3,7 +3,7 @@
 //! The listing is read upwards as if nothing jumped. That is exact where a load and all that is made of it stand in one
 //! unrolled piece; a fragment whose load is not found is an error, never a guess.
 
-use crate::sass::Kernel;
+use gpu_model::sass::Kernel;
 use std::collections::{BTreeSet, HashMap};
 
 /// The general registers that an instruction writes, and the place of the first among its operands.

@@ -1,7 +1,7 @@
 //! The tile variants as kernels/instances/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
 //! needs. The numbers follow DecodeConfig (decode_config.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
 
-use crate::code::{Times, Work};
+use crate::trace::{Times, Work};
 
 /// A GEMM kernel's template arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The library's table of crossovers (src/cuda/gemm/table/choices.csv), as the model predicts it: nothing of it is measured.
 
-use crate::machine::Machine;
-use crate::model::DeviceProps;
-use crate::static_model::{Prediction, device, named, predict};
+use crate::device::DeviceProps;
+use crate::kernels::Machine;
+use crate::predict::{Prediction, device, named, predict};
 use std::path::Path;
 use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, Width};

@@ -5,7 +5,7 @@
 //! one that multiplies, else the one without a call (divisions that need care), else the shorter: symmetric weights, aligned
 //! rows. Warps that diverge on their own, and what only they run, are left out.
 
-use crate::graph::{Graph, Loop, opcode};
+use crate::control_flow::{Graph, Loop, opcode};
 use crate::pipes::Tally;
 use crate::sass::Kernel;
 

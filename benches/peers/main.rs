@@ -12,22 +12,14 @@
 //! The rows of AVX2 come from a third build (in target/native-v3) that knows no AVX-512 at all: compiled for a CPU that has
 //! it, candle's AVX2 path would be given its instructions and registers (`vpmaddwd` and `vpaddd` become one `vpdpwssd`).
 
-#[path = "peers/contenders.rs"]
 mod contenders;
-#[path = "peers/count.rs"]
 mod count;
-#[path = "peers/limits.rs"]
 mod limits;
-#[path = "peers/measure.rs"]
 mod measure;
-#[path = "peers/plot.rs"]
 mod plot;
-#[path = "peers/report.rs"]
 mod report;
-#[path = "peers/tables.rs"]
 mod tables;
 #[cfg(target_arch = "x86_64")]
-#[path = "peers/vectors.rs"]
 mod vectors;
 
 use std::path::{Path, PathBuf};

@@ -1,11 +1,39 @@
 //! Rows, as a table and as JSON.
 
-use super::measure::Measured;
-use super::model::call_bytes;
-use super::static_model::Prediction;
+use crate::device::call_bytes;
+use crate::predict::Prediction;
 use comfy_table::{CellAlignment, Table};
 use w4ax::Result;
 use w4ax::cuda::{BuildInfo, Problem};
+
+/// A case's time.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Measured {
+    pub median_us: f64,
+    pub least_us: f64,
+    pub most_us: f64,
+    /// From the least to the most, over the median.
+    pub spread: f64,
+    pub replays: usize,
+    pub calls_a_replay: usize,
+}
+
+impl Measured {
+    /// Of replays' times in ascending order.
+    pub fn of(times: &[f64], calls: usize) -> Self {
+        let (least, most) = (times[0], times[times.len() - 1]);
+        let median = times[times.len() / 2];
+        let us = |time: f64| time / calls as f64;
+        Self {
+            median_us: us(median),
+            least_us: us(least),
+            most_us: us(most),
+            spread: (most - least) / median,
+            replays: times.len(),
+            calls_a_replay: calls,
+        }
+    }
+}
 
 #[derive(serde::Serialize)]
 pub struct Report {

@@ -1,30 +1,13 @@
 //! The static model's parts: blocks on a multiprocessor, loops in machine code, and that the compiled kernels have the loops that
 //! their templates promise.
 
-#[allow(dead_code)]
-#[path = "../benches/cuda/code.rs"]
-mod code;
-#[path = "../benches/cuda/graph.rs"]
-mod graph;
-#[path = "../benches/cuda/occupancy.rs"]
-mod occupancy;
-#[allow(dead_code)]
-#[path = "../benches/cuda/pipes.rs"]
-mod pipes;
-#[allow(dead_code)]
-#[path = "support/sass.rs"]
-mod sass;
-#[allow(dead_code)]
-#[path = "../benches/cuda/tiles.rs"]
-mod tiles;
-
-use code::{Times, Way, Work};
-use occupancy::{Limits, Need, blocks_per_sm};
-use pipes::Tally;
-use sass::Kernel;
+use gpu_model::occupancy::{Limits, Need, blocks_per_sm};
+use gpu_model::pipes::Tally;
+use gpu_model::sass::{self, Kernel};
+use gpu_model::tile::Tile;
+use gpu_model::trace::{Piece, Times, Way, Work};
 use std::collections::BTreeSet;
 use std::path::Path;
-use tiles::Tile;
 use w4ax::cuda::{DeviceProps, Family, GemmOptions, Mode, Problem};
 use w4ax::{Grouping, Width};
 
@@ -291,7 +274,7 @@ fn every_compiled_loop_multiplies_as_its_tile_says() {
                         tile.multiplications(s4) as f64,
                         "{arch} {symbol}"
                     );
-                    let quantizes = |piece: &code::Piece| {
+                    let quantizes = |piece: &Piece| {
                         matches!(
                             piece.times,
                             Times::Loop {

@@ -73,7 +73,7 @@ pub fn read(library: &Path, arch: Option<&str>) -> Vec<Kernel> {
 
 /// The folder of cuobjdump and nvdisasm: `third_party/sass`, else one in PATH that holds both.
 pub fn tools() -> Option<PathBuf> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("third_party/sass/bin");
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../third_party/sass/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(fetched)
         .chain(std::env::split_paths(&path))

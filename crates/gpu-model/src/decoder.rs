@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use half::bf16;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use w4ax::cuda::{
     CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, WidthSource,
     Workspace,
@@ -124,7 +124,7 @@ pub struct Stack {
     workspace: Workspace,
 }
 
-fn failed(error: cudarc::driver::DriverError) -> Error {
+fn failed(error: w4ax::cuda::cudarc::driver::DriverError) -> Error {
     Error::Cuda {
         call: "the stack's memory",
         reason: error.to_string(),

@@ -23,11 +23,11 @@
 //! - nothing else waits: no bank conflict, no wait at a barrier or for a load beyond the encoded stalls. So a prediction is a
 //!   bound that a kernel may miss, not a time that it will take.
 
-use crate::machine::Machine;
-use crate::model::{DeviceProps, call_bytes, mma, packed_bytes, weight_bytes};
+use crate::device::{DeviceProps, call_bytes, mma, packed_bytes, weight_bytes};
+use crate::kernels::Machine;
 use crate::occupancy::{Limits, Need, blocks_per_sm};
 use crate::pipes::Tally;
-use crate::tiles::Tile;
+use crate::tile::Tile;
 use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
 use w4ax::{Grouping, Width};
 
@@ -212,7 +212,7 @@ fn pack_us(
         (case.m.div_ceil(8) * case.k.div_ceil(256), 1)
     };
     let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
-        let times = if piece.times == crate::code::Times::Once {
+        let times = if piece.times == crate::trace::Times::Once {
             1
         } else {
             passes

@@ -1,8 +1,8 @@
 //! The machine code of this build's kernels, as the static model reads it.
 
-use crate::code::Way;
-use crate::model::{CHIPS, DeviceProps};
+use crate::device::{CHIPS, DeviceProps};
 use crate::sass::Kernel;
+use crate::trace::Way;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -1,0 +1,8 @@
+//! Passes the path of the compiled kernels on from w4ax's build script.
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=DEP_W4AX_KERNELS_LIBRARY");
+    if let Ok(library) = std::env::var("DEP_W4AX_KERNELS_LIBRARY") {
+        println!("cargo::rustc-env=W4AX_KERNEL_LIBRARY={library}");
+    }
+}

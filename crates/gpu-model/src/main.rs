@@ -1,0 +1,118 @@
+//! Predicts the times of GEMMs on known GPUs and generates the kernel table. Needs no GPU.
+//!
+//! ```sh
+//! cargo run -p gpu-model --features cuda -- predict                 # prints a table of predictions
+//! cargo run -p gpu-model --features cuda -- table FILE              # writes the crossovers between kernels
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use gpu_model::cases::{SHAPES, cases};
+use gpu_model::kernels::Machine;
+use gpu_model::predict::{planned_on, predict};
+use gpu_model::report::Report;
+use gpu_model::table;
+use w4ax::Grouping;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(about = "Predicts the times of w4ax's CUDA kernels from their machine code")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Predict the times of GEMMs on the known GPUs that this build has code for.
+    Predict(Predict),
+    /// Write the predicted crossovers between kernels as a table for the library (CSV).
+    Table(Table),
+}
+
+#[derive(Args)]
+struct Predict {
+    /// Numbers of tokens.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024,4096")]
+    m: Vec<usize>,
+    /// Predict every family, mode and tile that supports the shape, not only the table's choice.
+    #[arg(long)]
+    all: bool,
+    /// Predict one shape and one grouping only.
+    #[arg(long)]
+    quick: bool,
+    /// Write the report to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Table {
+    /// File to write.
+    file: PathBuf,
+    /// Shapes of the table's rows; default: those of the library's table.
+    #[arg(long, value_name = "NxK", value_delimiter = ',', value_parser = shape)]
+    shapes: Vec<(usize, usize)>,
+}
+
+fn shape(text: &str) -> std::result::Result<(usize, usize), String> {
+    let parts = text.split_once('x').map(|(n, k)| (n.parse(), k.parse()));
+    let Some((Ok(n), Ok(k))) = parts else {
+        return Err(format!(
+            "invalid shape `{text}`: expected NxK such as 4096x11008"
+        ));
+    };
+    Ok((n, k))
+}
+
+fn print_predictions(options: &Predict) -> Result<()> {
+    let (shapes, groupings) = if options.quick {
+        (&SHAPES[..1], &[Grouping::G128][..])
+    } else {
+        (&SHAPES[..], &[Grouping::G128, Grouping::PerChannel][..])
+    };
+    let mut report = Report::new(w4ax::cuda::build_info()?);
+    let mut machine = Machine::load()?;
+    for chip in machine.chips() {
+        for &shape in shapes {
+            for &grouping in groupings {
+                for case in cases(&options.m, options.all, shape, grouping) {
+                    let case = planned_on(chip, &case)?;
+                    let predicted = predict(&mut machine, chip, &case)?;
+                    report.push(chip.name, &case, Some(predicted), None)?;
+                }
+            }
+        }
+    }
+    report.print();
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn write_table(options: &Table) -> Result<()> {
+    let shapes = if options.shapes.is_empty() {
+        &table::SHAPES[..]
+    } else {
+        &options.shapes[..]
+    };
+    table::write(&mut Machine::load()?, shapes, &options.file)
+}
+
+fn main() -> ExitCode {
+    let done = match &Options::parse().command {
+        Command::Predict(options) => print_predictions(options),
+        Command::Table(options) => write_table(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
