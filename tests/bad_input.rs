@@ -1,6 +1,6 @@
 //! Wrong shapes, short and misaligned buffers, unknown paths: typed errors that name the thing, and nothing is written.
 
-mod support;
+use test_support as support;
 
 use half::bf16;
 use support::{PlainWeight, WIDTHS, rng};

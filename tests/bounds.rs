@@ -1,6 +1,6 @@
 //! How far a result may be from the exact product of what went in.
 
-mod support;
+use test_support as support;
 
 use half::bf16;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! `w4ax::candle` on candle's CUDA tensors against the same layers on its CPU tensors. Needs a GPU.
 
-mod support;
+use test_support as support;
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;

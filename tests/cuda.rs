@@ -29,4 +29,4 @@ mod shapes;
 mod skip;
 #[path = "cuda/streams.rs"]
 mod streams;
-mod support;
+use test_support as support;

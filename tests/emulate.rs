@@ -8,7 +8,7 @@
 mod emulated;
 #[path = "support/emulator.rs"]
 mod emulator;
-mod support;
+use test_support as support;
 
 use emulated::{DECODE, FUSED, Gemm, Input, PACKED, PLAIN, PREFILL, build, for_runners};
 use emulator::{Part, Variant};

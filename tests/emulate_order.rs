@@ -4,7 +4,7 @@
 mod emulated;
 #[path = "support/emulator.rs"]
 mod emulator;
-mod support;
+use test_support as support;
 
 use emulated::{Gemm, expect_ok, for_runners};
 use emulator::{Answer, Case, Runner, Variant};

@@ -6,7 +6,7 @@
 mod emulated;
 #[path = "support/emulator.rs"]
 mod emulator;
-mod support;
+use test_support as support;
 
 use emulated::{
     AUTO, DECODE, FUSED, Gemm, LATCHED, PACKED, PLAIN, PREFILL, check_all, expect_ok, for_runners,

@@ -5,7 +5,7 @@
 mod emulated;
 #[path = "support/emulator.rs"]
 mod emulator;
-mod support;
+use test_support as support;
 
 use emulated::{expect_ok, for_runners};
 use emulator::{Answer, Case, Runner, Variant};

@@ -5,7 +5,7 @@
 mod emulated;
 #[path = "support/emulator.rs"]
 mod emulator;
-mod support;
+use test_support as support;
 
 use emulated::{AUTO, FUSED, Gemm, Input, LATCHED, PACKED, PREFILL, WGMMA, expect_ok, for_sm90};
 use emulator::{Case, Variant};

@@ -1,6 +1,6 @@
 //! Every CPU path against the scalar mirror, bit for bit.
 
-mod support;
+use test_support as support;
 
 use half::bf16;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! GPTQ: what it gains over round to nearest on a layer, on the robot's policy, and what it refuses.
 
-mod support;
+use test_support as support;
 
 use half::bf16;
 use rand::Rng;

@@ -1,6 +1,6 @@
 //! The packed tile is what three tensor-core instructions want: their fragments, as PTX defines them, computed on a CPU.
 
-mod support;
+use test_support as support;
 
 use half::bf16;
 use rand::Rng;

@@ -1,6 +1,6 @@
 //! The control step over ordinary memory: what runs when, at which width, and what is told about it.
 
-mod support;
+use test_support as support;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Quantizing, packing, unpacking, saving and loading weights.
 
-mod support;
+use test_support as support;
 
 use half::{bf16, f16};
 use proptest::prelude::*;

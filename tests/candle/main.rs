@@ -1,8 +1,7 @@
 //! `w4ax::candle` against the scalar reference.
 
 mod linear;
-#[path = "../support/mod.rs"]
-mod support;
+use test_support as support;
 
 use candle_core::{Device, Tensor};
 use half::bf16;

@@ -1,7 +1,6 @@
 //! Other tools' checkpoints: the values that those tools read from them, bit for bit; what is refused, and how it is named.
 
-#[path = "../support/mod.rs"]
-mod support;
+use test_support as support;
 
 mod broken;
 mod case;

@@ -1,7 +1,6 @@
 //! Checkpoints to packed files: nothing lost, one weight in memory at a time, whole or not at all.
 
-#[path = "../support/mod.rs"]
-mod support;
+use test_support as support;
 
 mod whole;
 

@@ -1,7 +1,6 @@
 //! The C ABI on a device: the same bits through raw pointers and a raw stream.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
+use test_support as support;
 
 use half::bf16;
 use std::ffi::{CStr, c_void};

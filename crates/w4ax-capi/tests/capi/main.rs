@@ -3,8 +3,7 @@
 mod abi;
 mod cc;
 mod client;
-#[path = "../../../../tests/support/mod.rs"]
-mod support;
+use test_support as support;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,29 +1,34 @@
-//! What several tests need: random weights and activations of every kind.
-#![allow(dead_code)] // Each test binary takes its part.
+//! Seeded random weights and activations.
 
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
 
-/// A seeded source of numbers.
+/// Returns a seeded random number generator.
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// INT4 values, scales and zero points in row-major order, as a checkpoint would give them.
+/// INT4 values, scales and zero points in row-major order, as a checkpoint stores them.
 #[derive(Clone, Debug)]
 pub struct PlainWeight {
+    /// Output channels.
     pub n: usize,
+    /// Input features.
     pub k: usize,
+    /// Groups along K.
     pub grouping: Grouping,
+    /// Values from -8 to 7, `[n, k]`.
     pub q: Vec<i8>,
+    /// Scales, `[n, groups]`.
     pub scales: Scales,
+    /// Zero points, `[n, groups]`; `None` for a symmetric weight.
     pub zeros: Option<Vec<i8>>,
 }
 
 impl PlainWeight {
+    /// Returns a random weight of shape `[n, k]`.
     pub fn random(
         rng: &mut ChaCha8Rng,
         (n, k): (usize, usize),
@@ -52,12 +57,16 @@ impl PlainWeight {
         }
     }
 
+    /// Packs the weight.
+    ///
+    /// # Panics
+    /// If the fields do not fit each other.
     pub fn pack(&self) -> PackedWeight {
         let q = MatRef::new(&self.q, self.n, self.k).unwrap();
         PackedWeight::from_quantized(q, self.grouping, &self.scales, self.zeros.as_deref()).unwrap()
     }
 
-    /// The weight of some of the rows.
+    /// Returns the weight that consists of some of the rows, in the given order.
     pub fn rows(&self, rows: &[usize]) -> Self {
         let groups = self.grouping.groups(self.k);
         let pick = |at: &usize| at * groups..(at + 1) * groups;
@@ -86,43 +95,43 @@ impl PlainWeight {
     }
 }
 
-/// What the activations of a case look like.
+/// Distribution of a case's activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Around zero, as activations mostly are.
+    /// Around zero, as most activations are.
     Normal,
     /// One huge value among small ones.
     Outlier,
-    /// All of one sign, far from zero.
+    /// All positive, far from zero.
     Offset,
     /// Zeros of both signs.
     Zeros,
     /// BF16 subnormals.
     Denormals,
-    /// The largest BF16 of both signs in one group.
+    /// The largest finite BF16 of both signs in one group.
     Extremes,
-    /// Every BF16 there is, NaN and infinities included.
+    /// Any BF16 bits, NaN and infinities included.
     AnyBits,
-    /// Steps around 2^-64, where a group starts to count as zero.
+    /// Magnitudes around 2^-64, below which a group's scale is zero.
     Threshold,
-    /// Small integers, whose BF16 products sum exactly in any order.
+    /// Small integers: their BF16 products sum exactly in any order.
     Integers,
-    /// The top of the range, everywhere.
+    /// 1 everywhere.
     Tops,
-    /// The bottom of the range, everywhere.
+    /// -1 everywhere.
     Bottoms,
-    /// The top and the bottom in turn.
+    /// -1 and 1 alternate.
     Swings,
-    /// As `Normal`, with a NaN or an infinity here and there.
+    /// As `Normal`, with an occasional NaN or infinity.
     Poisoned,
-    /// As `Normal`, with a BF16 subnormal here and there.
+    /// As `Normal`, with a BF16 subnormal at every eleventh element.
     Traces,
     /// Finite values of every magnitude side by side.
     Spread,
 }
 
 impl Kind {
-    /// Every kind of values that random tests draw from; those after `Threshold` are for tests that ask for them.
+    /// The kinds that random tests draw from; the others are for specific tests.
     pub const ALL: [Kind; 8] = [
         Self::Normal,
         Self::Outlier,
@@ -134,6 +143,7 @@ impl Kind {
         Self::Threshold,
     ];
 
+    /// Returns `len` values of this kind.
     pub fn fill(self, rng: &mut ChaCha8Rng, len: usize) -> Vec<bf16> {
         let mut normal = |scale: f32| {
             let sum: f32 = (0..4).map(|_| rng.random_range(-1f32..1.0)).sum();
@@ -174,27 +184,10 @@ impl Kind {
     }
 }
 
-/// The bits of a result, to compare and to print.
+/// Returns the bits of each value, to compare and to print.
 pub fn bits(y: &[bf16]) -> Vec<u16> {
     y.iter().map(|v| v.to_bits()).collect()
 }
 
+/// All activation widths.
 pub const WIDTHS: [Width; 4] = Width::ALL;
-
-/// A configuration whose bands fast and steady motion reaches, and slow and twisting motion leaves.
-pub fn dispatch_config() -> DispatchConfig {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.275,
-        theta_48: 0.4,
-        theta_fp: 0.5,
-    };
-    DispatchConfig::new(motion, thresholds)
-}
-
-pub fn dispatcher() -> Dispatcher {
-    Dispatcher::new(&dispatch_config()).expect("a sound configuration")
-}
