@@ -1,13 +1,12 @@
 //! GEMMs on the emulator's runners, against the Rust scalar mirror.
-#![allow(dead_code)] // Each test binary takes its part.
 
-use crate::emulator::{self, Answer, Case, Part, Runner, Variant};
-use crate::support::{Kind, PlainWeight, rng};
+use crate::runner::{Answer, Case, Part, Runner, Variant};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use std::sync::Mutex;
+use test_support::{Kind, PlainWeight, rng};
 use w4ax::reference::{self, matmul_f64};
 use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
 
@@ -40,7 +39,7 @@ fn build_for(part: Part, variant: Variant, architectures: &[u32]) {
     let key = (part, variant, architectures.to_vec());
     let mut built = BUILT.lock().expect("no build has failed");
     if !built.contains(&key) {
-        let left_out = emulator::build(part, &[variant], architectures);
+        let left_out = crate::runner::build(part, &[variant], architectures);
         if !left_out.is_empty() {
             println!("left out:\n{left_out}");
         }

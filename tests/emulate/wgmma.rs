@@ -1,16 +1,12 @@
 //! The kernels of the wgmma family on the emulator, as sm_90a compiles them: barriers that count bytes, bulk and tensor copies that
 //! land when they like, warpgroup mma whose sums are garbage until the wait.
 
-#[path = "support/emulated.rs"]
-mod emulated;
-#[path = "support/emulator.rs"]
-mod emulator;
-use test_support as support;
-
-use emulated::{AUTO, FUSED, Gemm, Input, LATCHED, PACKED, PREFILL, WGMMA, expect_ok, for_sm90};
-use emulator::{Case, Variant};
+use crate::gemm_case::{
+    AUTO, FUSED, Gemm, Input, LATCHED, PACKED, PREFILL, WGMMA, expect_ok, for_sm90,
+};
+use crate::runner::{Case, Variant};
 use proptest::prelude::*;
-use support::{Kind, bits};
+use test_support::{Kind, bits};
 use w4ax::{Grouping, ScaleType, Width};
 
 /// A case of the family: its activations are packed on the way, or BF16 rows that a tensor copy takes.
@@ -106,7 +102,7 @@ fn generated_cases_equal_the_mirror() {
                     scale_type,
                     tile,
                     mode: if packed && !bf16 { PACKED } else { AUTO },
-                    kind: emulated::with_a_bound(kind, width),
+                    kind: crate::gemm_case::with_a_bound(kind, width),
                     // quantize_pack takes any rows.
                     gaps: if bf16 {
                         (one.gaps.0 + 8 * gaps.0, gaps.1)
@@ -120,7 +116,7 @@ fn generated_cases_equal_the_mirror() {
             },
         );
     for_sm90(Variant::Plain, |runner| {
-        emulated::check_generated_on(&strategy, 150, runner, "plain sm_90");
+        crate::gemm_case::check_generated_on(&strategy, 150, runner, "plain sm_90");
     });
 }
 
@@ -220,7 +216,8 @@ fn the_table_and_what_is_refused() {
     const MISALIGNED: i32 = 11;
     for_sm90(Variant::Plain, |runner| {
         let mut plan = |case: Case| runner.run(&case).unwrap();
-        let family = |answer: emulator::Answer| expect_ok(answer).unwrap().values["family"] as u32;
+        let family =
+            |answer: crate::runner::Answer| expect_ok(answer).unwrap().values["family"] as u32;
         for width in Width::ALL {
             let auto = Gemm {
                 family: AUTO,
@@ -231,7 +228,10 @@ fn the_table_and_what_is_refused() {
                 m: 16,
                 ..auto.clone()
             };
-            assert_eq!(family(plan(few.arguments("plan_gemm"))), emulated::DECODE);
+            assert_eq!(
+                family(plan(few.arguments("plan_gemm"))),
+                crate::gemm_case::DECODE
+            );
             let tile = Gemm {
                 tile: 1,
                 ..auto.clone()
@@ -268,11 +268,12 @@ fn the_table_and_what_is_refused() {
             plan(latched.arguments("plan_gemm").arg("width", LATCHED)).status,
             BAD_MODE
         );
-        let bytes = |answer: emulator::Answer| expect_ok(answer).unwrap().values["bytes"] as usize;
+        let bytes =
+            |answer: crate::runner::Answer| expect_ok(answer).unwrap().values["bytes"] as usize;
         // A byte a code, 24 tokens of 128 k; three f32 a token and group. In fragments 4 bits a code, two words a group.
         let a4 = case(17, 64, 128, Width::A4, Grouping::G64);
         let fragments = Gemm {
-            family: emulated::DECODE,
+            family: crate::gemm_case::DECODE,
             ..a4.clone()
         };
         let (cores, fragments) = (
@@ -283,7 +284,7 @@ fn the_table_and_what_is_refused() {
         assert_eq!(bytes(plan(fragments)), 24 * (64 + 2 * 8));
         let no_reader = |function| {
             let plain = Gemm {
-                family: emulated::PLAIN,
+                family: crate::gemm_case::PLAIN,
                 ..a4.clone()
             };
             plain.arguments(function)

@@ -4,18 +4,12 @@
 //! s8). Without a sanitizer all cases run on both. A2, A4 and A8 must equal the mirror bit for bit. BF16 must be exact on small integers, and within the bound of
 //! `w4ax::numerics` else. Buffers have their exact sizes, schedules and asynchronous copies vary by seed.
 
-#[path = "support/emulated.rs"]
-mod emulated;
-#[path = "support/emulator.rs"]
-mod emulator;
-use test_support as support;
-
-use emulated::{DECODE, FUSED, Gemm, Input, PACKED, PLAIN, PREFILL, build, for_runners};
-use emulator::{Part, Variant};
+use crate::gemm_case::{DECODE, FUSED, Gemm, Input, PACKED, PLAIN, PREFILL, build, for_runners};
+use crate::runner::{Part, Variant};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use support::{Kind, bits, rng};
+use test_support::{Kind, bits, rng};
 use w4ax::{Grouping, ScaleType, Width};
 
 /// Every family, mode, width, grouping and symmetry at the M, N and K with tails.
@@ -76,17 +70,17 @@ fn matrix() -> Vec<Gemm> {
 
 #[test]
 fn every_kernel_equals_the_mirror() {
-    emulated::check_all(Variant::Plain, &matrix());
+    crate::gemm_case::check_all(Variant::Plain, &matrix());
 }
 
 #[test]
 fn every_kernel_is_clean_under_asan_and_ubsan() {
-    emulated::check_all(Variant::Address, &matrix());
+    crate::gemm_case::check_all(Variant::Address, &matrix());
 }
 
 #[test]
 fn every_kernel_is_clean_under_tsan() {
-    emulated::check_all(Variant::Thread, &matrix());
+    crate::gemm_case::check_all(Variant::Thread, &matrix());
 }
 
 /// Shapes, strides, alignments and values from proptest, under each sanitizer; every tile variant.
@@ -124,7 +118,7 @@ fn generated_cases_equal_the_mirror() {
                         DECODE if m > 8 => tile / 2 * 3,
                         _ => tile,
                     },
-                    kind: emulated::with_a_bound(kind, width),
+                    kind: crate::gemm_case::with_a_bound(kind, width),
                     bias: flags.1,
                     gaps: (gaps.0, gaps.1),
                     x_shift: gaps.2,
@@ -133,7 +127,7 @@ fn generated_cases_equal_the_mirror() {
                 }
             },
         );
-    emulated::check_generated(&strategy, 120);
+    crate::gemm_case::check_generated(&strategy, 120);
 }
 
 /// Shapes of real models at least once: many rounds of K, many blocks of N.
@@ -173,7 +167,7 @@ fn real_shapes_equal_the_mirror() {
             }
         }
     }
-    emulated::check_all(Variant::Plain, &cases);
+    crate::gemm_case::check_all(Variant::Plain, &cases);
 }
 
 /// A row gives the same bits alone and among others: BF16 within a family, the quantized widths in all.
@@ -257,7 +251,7 @@ fn the_emulators_own_tests_pass() {
     for variant in Variant::ALL {
         build(Part::Tests, variant);
         for name in ["atoms", "collectives", "faults", "quantize", "warpgroup"] {
-            let program = emulator::directory().join(format!("{name}-{}", variant.name()));
+            let program = crate::runner::directory().join(format!("{name}-{}", variant.name()));
             if !program.exists() && variant != Variant::Plain {
                 continue; // `build` has said why.
             }

@@ -1,7 +1,6 @@
 //! Drives the runner processes of `kernels/emulate`: the kernels' own sources as host code, one process for each sanitizer.
 //!
 //! `kernels/emulate/build` makes the runners; the protocol is written in `kernels/emulate/runner.cpp`.
-#![allow(dead_code)] // Each test binary takes its part.
 
 use std::collections::BTreeMap;
 use std::env;

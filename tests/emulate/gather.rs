@@ -1,18 +1,12 @@
 //! The gather of activations into a weight's order of k, by the emulator of `kernels/emulate`, against [`KOrder::gather`].
 
-#[path = "support/emulated.rs"]
-mod emulated;
-#[path = "support/emulator.rs"]
-mod emulator;
-use test_support as support;
-
-use emulated::{Gemm, expect_ok, for_runners};
-use emulator::{Answer, Case, Runner, Variant};
+use crate::gemm_case::{Gemm, expect_ok, for_runners};
+use crate::runner::{Answer, Case, Runner, Variant};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::seq::SliceRandom;
-use support::{Kind, bits, rng};
+use test_support::{Kind, bits, rng};
 use w4ax::reference;
 use w4ax::{Grouping, KOrder, MatMut, MatRef, Width};
 
@@ -194,8 +188,8 @@ fn a_gemm_follows_its_gather() {
                         k: 300,
                         width,
                         grouping,
-                        family: emulated::AUTO,
-                        mode: emulated::AUTO,
+                        family: crate::gemm_case::AUTO,
+                        mode: crate::gemm_case::AUTO,
                         seed: at as u64,
                         ..Gemm::default()
                     };

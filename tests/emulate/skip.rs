@@ -1,19 +1,13 @@
 //! Layers that a step leaves out, decided on the device: the kernels of `kernels/ops/skip.cuh` by the emulator of `kernels/emulate`,
 //! against the rules of [`w4ax::skip`] on the host.
 
-#[path = "support/emulated.rs"]
-mod emulated;
-#[path = "support/emulator.rs"]
-mod emulator;
-use test_support as support;
-
-use emulated::{expect_ok, for_runners};
-use emulator::{Answer, Case, Runner, Variant};
+use crate::gemm_case::{expect_ok, for_runners};
+use crate::runner::{Answer, Case, Runner, Variant};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
-use support::rng;
+use test_support::rng;
 use w4ax::skip::Layers;
 
 /// Statuses of `w4axk_status`.

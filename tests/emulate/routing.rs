@@ -2,19 +2,13 @@
 //!
 //! A routed kernel must give the bits of the kernel of one width, which must be the scalar mirror's, in every step.
 
-#[path = "support/emulated.rs"]
-mod emulated;
-#[path = "support/emulator.rs"]
-mod emulator;
-use test_support as support;
-
-use emulated::{
+use crate::gemm_case::{
     AUTO, DECODE, FUSED, Gemm, LATCHED, PACKED, PLAIN, PREFILL, check_all, expect_ok, for_runners,
 };
-use emulator::{Answer, Case, Runner, Variant};
+use crate::runner::{Answer, Case, Runner, Variant};
 use half::bf16;
 use proptest::prelude::*;
-use support::{Kind, bits};
+use test_support::{Kind, bits};
 
 use w4ax::reference;
 use w4ax::{FlagWord, Grouping, MatRef, ScaleType, Width};
@@ -131,7 +125,7 @@ fn generated_cases_equal_the_mirror() {
                 ..Gemm::default()
             }
         });
-    emulated::check_generated(&strategy, 100);
+    crate::gemm_case::check_generated(&strategy, 100);
 }
 
 /// Same bits as the kernel of that width, BF16 on any values too.
