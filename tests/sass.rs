@@ -18,7 +18,7 @@ fn kernels() -> &'static [Kernel] {
                 "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR"
             );
         };
-        sass::read(Path::new(library), None)
+        sass::read(Path::new(library), None).unwrap()
     })
 }
 

@@ -73,6 +73,7 @@ impl Bench {
     /// The kernels in the library, sorted.
     fn kernels(&self) -> Vec<String> {
         let mut names: Vec<_> = sass::read(&self.library(), None)
+            .unwrap()
             .into_iter()
             .map(|kernel| kernel.name)
             .collect();
@@ -106,7 +107,7 @@ fn machine_code_is_what_the_source_and_the_options_say() {
         built.warnings, [""; 0],
         "our options let the probe compile without warnings"
     );
-    let kernels = sass::read(&bench.library(), None);
+    let kernels = sass::read(&bench.library(), None).unwrap();
     assert_eq!(
         kernels.len(),
         6,
@@ -141,7 +142,7 @@ fn machine_code_is_what_the_source_and_the_options_say() {
             "{spill:#?}"
         );
     }
-    let one = sass::read(&bench.library(), Some("sm_80"));
+    let one = sass::read(&bench.library(), Some("sm_80")).unwrap();
     assert_eq!(one.len(), 3, "one architecture alone");
 }
 

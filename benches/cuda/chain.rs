@@ -1,5 +1,6 @@
-//! The linear layers of Llama-2-7B one after the other in one graph: what a decode's GEMMs take together, each launch after the
-//! end of the one before it, and with programmatic dependent launch.
+//! The linear layers of Llama-2-7B in one graph: the time of all GEMMs of a decode.
+//!
+//! Measured twice: each launch after the end of the previous one, and with programmatic dependent launch.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -11,8 +12,8 @@ use w4ax::Width;
 use w4ax::cuda::{CudaStep, GemmOptions, Problem, WidthSource};
 
 use gpu_model::decoder::{Sizes, Stack};
-use gpu_model::device;
-use gpu_model::report::Measured;
+use gpu_model::report::Measurement;
+use gpu_model::traffic::call_bytes;
 
 use crate::measure::Bench;
 
@@ -21,29 +22,29 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const TOKENS: [usize; 3] = [1, 8, 16];
 
 #[derive(Serialize)]
-struct Row {
+struct ChainRow {
     m: usize,
     width: String,
     grouping: String,
     layers: usize,
     pdl: bool,
-    /// What crosses the memory bus, as the model counts it.
+    /// Bytes that must move, as the model counts them.
     bytes: f64,
-    measured: Measured,
+    measured: Measurement,
     gb_per_s: f64,
-    /// Of the copy bandwidth.
+    /// Share of the copy bandwidth.
     share: f64,
 }
 
 #[derive(Serialize)]
-struct Report {
+struct ChainReport {
     device: String,
     copy_gb_per_s: f64,
-    rows: Vec<Row>,
+    rows: Vec<ChainRow>,
 }
 
 impl Bench {
-    fn chain(&self, sizes: Sizes, width: Width, stack: &RefCell<Stack>) -> Result<Row> {
+    fn chain(&self, sizes: Sizes, width: Width, stack: &RefCell<Stack>) -> Result<ChainRow> {
         let stream = &self.stream;
         stack.borrow_mut().load(&3, stream)?;
         let x = stream.clone_dtod(stack.borrow_mut().prefilled())?;
@@ -52,12 +53,12 @@ impl Bench {
         let launched = stack
             .borrow_mut()
             .prefill(WidthSource::Fixed(width), stream);
-        // The capture ends in any case; the launches' error says more than its own.
+        // The capture must end in any case. An error of the launches is reported first because it names the cause.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
-        let graph = graph?.ok_or("nothing was captured")?;
+        let graph = graph?.ok_or("the capture is empty")?;
         graph.upload()?;
-        // Each from the same activations: at 2 bits they grow from GEMM to GEMM.
+        // Every replay starts from the same activations: at 2 bits they grow from GEMM to GEMM.
         let restart = || stream.memcpy_dtod(&x, stack.borrow_mut().prefilled());
         let times = self.times_after(&restart, &|| graph.launch())?;
         let mut bytes = 0.0;
@@ -75,11 +76,11 @@ impl Bench {
                     ..Default::default()
                 },
             };
-            bytes += device::call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
+            bytes += call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
         }
-        let measured = Measured::of(&times, 1);
+        let measured = Measurement::new(times, 1);
         let gb_per_s = bytes / measured.median_us / 1e3;
-        Ok(Row {
+        Ok(ChainRow {
             m: sizes.prefill,
             width: width.to_string(),
             grouping: sizes.grouping.to_string(),
@@ -93,7 +94,7 @@ impl Bench {
     }
 }
 
-fn print(report: &Report) {
+fn print(report: &ChainReport) {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
@@ -120,13 +121,13 @@ fn print(report: &Report) {
     println!("{table}");
 }
 
-/// Measures all, prints it, and writes it as JSON.
+/// Measures all chains, prints a table and writes the report as JSON.
 pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
     let bench = Bench::new(device, repeats)?;
     let mut rows = Vec::new();
     for m in TOKENS {
         for pdl in [false, true] {
-            // Its prefill is one pass of M tokens through the layers, which is what a batch's decode is.
+            // A prefill of M tokens is one pass through the layers, as a decode of a batch of M is.
             let sizes = Sizes {
                 layers,
                 prefill: m,
@@ -140,7 +141,7 @@ pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) ->
             }
         }
     }
-    let report = Report {
+    let report = ChainReport {
         device: bench.name().to_owned(),
         copy_gb_per_s: bench.copy_gb_per_s(),
         rows,

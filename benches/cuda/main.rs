@@ -1,15 +1,15 @@
-//! GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), and the times that bytes and operations predict.
+//! Measures GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), next to the predictions of `gpu-model`.
 //!
 //! ```sh
-//! cargo bench --features cuda --bench cuda                            # this machine's GPU
-//! cargo bench --features cuda --bench cuda -- --routing              # what the flag's routing costs
+//! cargo bench --features cuda --bench cuda                           # GEMMs one by one
+//! cargo bench --features cuda --bench cuda -- --routing              # the cost of routing by the flag
 //! cargo bench --features cuda --bench cuda -- --chain                # the layers of a decode in one graph
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
 //!
-//! Each call is captured many times into one graph, each time with another copy of the weights, so that none of them is in
-//! the L2 cache when it is read; a replay is timed with CUDA events and divided by the calls. x and y stay where they are, as
-//! in a model. What is reported is the median of the replays and their extremes.
+//! A call is captured many times into one graph, each time with another copy of the weights. No copy is in the L2 cache when it
+//! is read. x and y are the same in all calls, as in a model. Replays are timed with CUDA events. The report has the median, the
+//! minimum and the maximum of the replays, divided by the calls of a replay.
 
 mod chain;
 mod measure;
@@ -17,49 +17,49 @@ mod routing;
 
 use clap::Parser;
 use gpu_model::cases::{SHAPES, cases};
-use gpu_model::kernels::Machine;
+use gpu_model::kernels::KernelLibrary;
 use gpu_model::predict::predict;
-use gpu_model::report::Report;
+use gpu_model::report::GemmReport;
 use std::process::ExitCode;
 use w4ax::Grouping;
 
 #[derive(Parser)]
-#[command(about = "GEMMs on a GPU: measured, and predicted from bytes and operations")]
+#[command(about = "Measures GEMMs on a GPU, next to predictions from bytes and machine code")]
 struct Args {
-    /// Measure what routing by the flag costs, and nothing else.
+    /// Measure the cost of routing by the flag only.
     #[arg(long)]
     routing: bool,
-    /// Measure the layers of a decode one after the other in one graph, and nothing else.
+    /// Measure the layers of a decode in one graph only.
     #[arg(long, conflicts_with = "routing")]
     chain: bool,
-    /// Layers of a chain or a routed step.
+    /// Layers of --chain and of a step of --routing.
     #[arg(long, default_value_t = 32)]
     layers: usize,
-    /// Print what the device is, as JSON, and nothing else.
+    /// Print the properties of the device as JSON only.
     #[arg(long)]
     describe: bool,
-    /// Print the architectures that the kernels were built for, and nothing else.
+    /// Print the architectures of this build's kernels only.
     #[arg(long)]
     built_for: bool,
-    /// Write the report as JSON.
+    /// Write the report to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
-    /// The device's number.
+    /// Ordinal of the device.
     #[arg(long, default_value_t = 0)]
     device: usize,
     /// Numbers of tokens.
     #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024,4096")]
     m: Vec<usize>,
-    /// Every family, mode and tile that takes the shape, not only what the table picks.
+    /// Measure every family, mode and tile that supports the shape, not only the table's choice.
     #[arg(long)]
     all: bool,
     /// Timed replays of each case.
     #[arg(long, default_value_t = 20)]
     repeats: usize,
-    /// One shape and one grouping only.
+    /// Measure one shape and one grouping only.
     #[arg(long)]
     quick: bool,
-    /// What cargo passes to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -93,14 +93,18 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         &[Grouping::G128, Grouping::PerChannel][..]
     };
-    let mut report = Report::new(info);
+    let mut report = GemmReport::new(info);
     let bench = measure::Bench::new(args.device, args.repeats)?;
     report.device = Some(measure::describe(args.device)?);
     report.copy_gb_per_s = Some(bench.copy_gb_per_s());
-    let chip = bench.chip();
-    // A machine with a GPU need not have the library and the disassembler.
-    let mut machine = Machine::if_there();
-    println!("{}: copies {:.0} GB/s", bench.name(), bench.copy_gb_per_s());
+    let device = bench.device();
+    // A machine with a GPU may lack the static library and the disassemblers.
+    let mut kernels = KernelLibrary::load_if_available();
+    println!(
+        "{}: {:.0} GB/s by copies within the device",
+        bench.name(),
+        bench.copy_gb_per_s()
+    );
     for &shape in shapes {
         for &grouping in groupings {
             let layers = bench.layers(shape, grouping)?;
@@ -110,8 +114,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 };
                 let measured = bench.time(&layers, &case)?;
                 let predicted =
-                    (machine.as_mut()).and_then(|machine| predict(machine, &chip, &case).ok());
-                report.push(chip.name, &case, predicted, Some(measured))?;
+                    (kernels.as_mut()).and_then(|kernels| predict(kernels, &device, &case).ok());
+                report.push(device.name, &case, predicted, Some(measured))?;
             }
         }
     }

@@ -1,12 +1,13 @@
-//! The device's part: buffers, graphs, events.
+//! Measurements on a device: buffers, graphs and events.
 
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
 use cudarc::driver::{CudaStream, DriverError};
-use gpu_model::device::{DeviceProps, SM90, weight_bytes};
-use gpu_model::predict::named;
-use gpu_model::report::Measured;
+use gpu_model::device::{DeviceSpec, MMA_SYNC_SHARE_SM90, MmaRates};
+use gpu_model::predict::with_plan;
+use gpu_model::report::Measurement;
+use gpu_model::traffic::weight_bytes;
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use w4ax::{Grouping, MatRef, PackedWeight, Scales, Width};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The device and the build, for the report.
+/// Returns the properties of the device and of the build as JSON.
 pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     let gpu = Gpu::new(ordinal)?;
     let context = gpu.context();
@@ -32,16 +33,20 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
             mma.insert(name, gpu.mma(width, family)?.to_string().into());
         }
     }
-    // The kernel module's own number, such as 580.65.06, where the system shows it.
+    // The version of the kernel module, such as 580.65.06, where the system shows it.
     let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let (major, minor) = gpu.compute_capability();
     let sms = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
     let clock_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
-    // The model's roofs; none where it has no rates.
+    // The roofs of the model, if it knows the rates of the architecture.
     let tops = |rate: f64| rate * f64::from(sms) * f64::from(clock_khz) / 1e9;
     let mut dense_tops = serde_json::Map::new();
-    if let Some((s4, s8, bf16)) = DeviceProps::rates(major, minor, gpu.name()) {
-        for (mma, rate) in [("s4", s4), ("s8", Some(s8)), ("bf16", Some(bf16))] {
+    if let Some(rates) = MmaRates::of(major, minor, gpu.name()) {
+        for (mma, rate) in [
+            ("s4", rates.s4),
+            ("s8", Some(rates.s8)),
+            ("bf16", Some(rates.bf16)),
+        ] {
             if let Some(rate) = rate {
                 dense_tops.insert(mma.into(), tops(rate).into());
             }
@@ -73,11 +78,12 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     }))
 }
 
-/// Replays before those that count.
+/// Replays that are not timed.
 const WARM_UP: usize = 3;
-/// A graph has calls enough to read weights for so long, at the copy bandwidth: what its launch takes counts for little.
+/// Duration of a replay by the copy bandwidth. Calls are repeated up to it, so that the launch of the graph takes a small share.
 const REPLAY_US: f64 = 500.0;
 
+/// A device with a stream to measure on.
 pub struct Bench {
     pub gpu: Gpu,
     pub stream: Arc<CudaStream>,
@@ -111,38 +117,38 @@ impl Bench {
         self.copy_gb_per_s
     }
 
-    /// The case with the kernel that runs on this device named in it; `None` if the device does not have it.
+    /// Returns the call with the kernel that the table chooses for this device; `None` if the device does not support it.
     pub fn planned(&self, case: &Problem) -> Result<Option<Problem>> {
         let plan = self.gpu.plan_problem(case)?;
-        let there = self.gpu.has_family(plan.family);
-        Ok(there.then(|| named(case, &plan)))
+        let supported = self.gpu.has_family(plan.family);
+        Ok(supported.then(|| with_plan(case, &plan)))
     }
 
-    /// What the model needs; the copy bandwidth stands for the sheet's.
-    pub fn chip(&self) -> DeviceProps<'_> {
+    /// Returns the properties that predictions need, with the copy bandwidth in place of the data sheet's.
+    pub fn device(&self) -> DeviceSpec<'_> {
         let context = self.gpu.context();
         let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
         let (major, minor) = self.gpu.compute_capability();
-        // Where the model has no rates, memory alone is predicted.
-        let (s4, s8, bf16) = DeviceProps::rates(major, minor, self.gpu.name()).unwrap_or((
-            None,
-            f64::INFINITY,
-            f64::INFINITY,
-        ));
-        DeviceProps {
+        // Without known rates, only memory is predicted.
+        let rates = MmaRates::of(major, minor, self.gpu.name()).unwrap_or(MmaRates {
+            s4: None,
+            s8: f64::INFINITY,
+            bf16: f64::INFINITY,
+        });
+        DeviceSpec {
             name: self.gpu.name(),
             arch: format!("sm_{major}{minor}").into(),
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
             ghz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1e6) / 1e6,
             gb_per_s: self.copy_gb_per_s,
-            s4,
-            s8,
-            bf16,
-            mma_share: if major == 9 { SM90 } else { 1.0 },
+            s4: rates.s4,
+            s8: rates.s8,
+            bf16: rates.bf16,
+            mma_share: if major == 9 { MMA_SYNC_SHARE_SM90 } else { 1.0 },
         }
     }
 
-    /// The times of `work` in ascending order.
+    /// Returns the times of `work` in microseconds.
     pub fn times(
         &self,
         work: &dyn Fn() -> std::result::Result<(), DriverError>,
@@ -150,8 +156,9 @@ impl Bench {
         self.times_after(&|| Ok(()), work)
     }
 
-    /// As [`Self::times`], with `before` on the stream ahead of each and not in its time. All of it is enqueued before any of
-    /// it is waited for: what the host takes to launch a graph stands in no time but the first ones', which do not count.
+    /// As [`Self::times`], with `before` enqueued ahead of each replay and not timed.
+    ///
+    /// All replays are enqueued before the first wait, so that the time of a graph's launch on the host is hidden.
     pub fn times_after(
         &self,
         before: &dyn Fn() -> std::result::Result<(), DriverError>,
@@ -173,20 +180,19 @@ impl Bench {
         for (start, end) in events {
             times.push(f64::from(start.elapsed_ms(&end)?) * 1e3);
         }
-        times.sort_by(f64::total_cmp);
         Ok(times)
     }
 
-    /// GB/s of a device-to-device copy, read and written bytes together.
+    /// Returns the bandwidth of a device-to-device copy in GB/s, bytes read and written.
     fn measure_copies(&self) -> Result<f64> {
         let bytes = (self.gpu.context().mem_get_info()?.0 / 8).min(1 << 30);
         let from = self.stream.alloc_zeros::<u8>(bytes)?;
         let to = std::cell::RefCell::new(self.stream.alloc_zeros::<u8>(bytes)?);
         let times = self.times(&|| self.stream.memcpy_dtod(&from, &mut *to.borrow_mut()))?;
-        Ok(2.0 * bytes as f64 / times[times.len() / 2] / 1e3)
+        Ok(2.0 * bytes as f64 / Measurement::new(times, 1).median_us / 1e3)
     }
 
-    /// Copies of one weight, several times the size of the L2 cache in all.
+    /// Uploads copies of one weight `[n, k]` that take more than four times the size of the L2 cache together.
     pub fn layers(&self, (n, k): (usize, usize), grouping: Grouping) -> Result<Vec<DeviceWeight>> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         let mut q = vec![0u8; n * k];
@@ -200,7 +206,8 @@ impl Bench {
         (0..copies).map(|_| Ok(self.gpu.upload(&packed)?)).collect()
     }
 
-    pub fn time(&self, layers: &[DeviceWeight], case: &Problem) -> Result<Measured> {
+    /// Measures a call over copies of its weight.
+    pub fn time(&self, layers: &[DeviceWeight], case: &Problem) -> Result<Measurement> {
         let Problem { m, n, k, .. } = *case;
         let (gpu, stream) = (&self.gpu, &self.stream);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
@@ -233,13 +240,13 @@ impl Bench {
             };
             gpu.gemm(stream, &gemm.options(case.options), &mut y, &mut workspace)
         });
-        // The capture ends in any case; the launches' error says more than its own.
+        // The capture must end in any case. An error of the launches is reported first because it names the cause.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
-        let graph = graph?.ok_or("nothing was captured")?;
+        let graph = graph?.ok_or("the capture is empty")?;
         graph.upload()?;
         let times = self.times(&|| graph.launch())?;
         stream.synchronize()?;
-        Ok(Measured::of(&times, calls))
+        Ok(Measurement::new(times, calls))
     }
 }

@@ -1,7 +1,7 @@
-//! What it costs to let the flag route the GPU: per GEMM, per step of 32 decoder layers, and from the store to the latch.
+//! The cost of routing the GPU by the flag: per GEMM, per step of 32 decoder layers, and from the store to the latch.
 //!
-//! Everything is a ratio of medians within one run. A GEMM is timed captured many times, each with other weights, so that no
-//! cache holds them. A step is a [`CudaEngine`]'s graph, between two CUDA events.
+//! Results are ratios of medians within one run. A GEMM is captured many times, each time with other weights, so that none are
+//! in a cache. A step is the graph of a [`CudaEngine`], timed between two CUDA events.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use gpu_model::decoder::{Sizes, Stack};
+use gpu_model::report::Measurement;
 use half::bf16;
 use serde::Serialize;
 use w4ax::cuda::{
@@ -21,48 +23,27 @@ use w4ax::step::{StepEngine, StepFlag, StepOptions};
 use w4ax::{Grouping, Width};
 
 use crate::measure::Bench;
-use gpu_model::decoder::{Sizes, Stack};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Microseconds of several repetitions.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Times {
-    median_us: f64,
-    least_us: f64,
-    most_us: f64,
-}
-
-impl Times {
-    fn of(mut us: Vec<f64>, calls: usize) -> Self {
-        us.sort_by(f64::total_cmp);
-        let at = |i: usize| us[i] / calls as f64;
-        Self {
-            median_us: at(us.len() / 2),
-            least_us: at(0),
-            most_us: at(us.len() - 1),
-        }
-    }
-}
-
-/// One comparison: `ratio` is the median over the baseline's.
+/// One comparison: `ratio` is the median divided by the median of the baseline.
 #[derive(Clone, Debug, Serialize)]
-struct Row {
+struct RoutingRow {
     what: String,
     case: String,
     baseline: String,
-    times: Times,
-    baseline_times: Times,
+    times: Measurement,
+    baseline_times: Measurement,
     ratio: f64,
 }
 
-impl Row {
+impl RoutingRow {
     fn new(
         what: String,
         case: String,
         baseline: &str,
-        times: Times,
-        baseline_times: Times,
+        times: Measurement,
+        baseline_times: Measurement,
     ) -> Self {
         Self {
             what,
@@ -76,21 +57,22 @@ impl Row {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct RoutingReport {
     device: String,
     driver_cuda: Option<String>,
     archs: &'static str,
     layers: usize,
-    /// Of an action that is observed, a decision and its store; and their share of the shortest step.
+    /// Time to observe an action, to decide, and to store the decision.
     dispatcher_ns: f64,
+    /// Share of that time in the shortest step.
     dispatcher_share: f64,
-    store_to_answer: Times,
-    rows: Vec<Row>,
+    store_to_latch: Measurement,
+    rows: Vec<RoutingRow>,
 }
 
 impl Bench {
-    /// A GEMM over many weights, in one graph: at a width of its own, and at the same one from the latch.
-    fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<Row>) -> Result<()> {
+    /// Measures a GEMM over many weights in one graph, at a fixed width and at the same width from the latch.
+    fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<RoutingRow>) -> Result<()> {
         let (gpu, stream) = (&self.gpu, &self.stream);
         let layers = self.layers((n, k), Grouping::G128)?;
         let x = stream.clone_htod(&vec![bf16::from_f32(0.7); m * k])?;
@@ -101,7 +83,7 @@ impl Bench {
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
         let calls = layers.len().max(16);
-        let mut time = |width: WidthSource<'_>| -> Result<Times> {
+        let mut time = |width: WidthSource<'_>| -> Result<Measurement> {
             stream.synchronize()?;
             stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
             let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
@@ -109,9 +91,9 @@ impl Bench {
             });
             let graph = stream.end_capture(CUgraphInstantiate_flags(0));
             launched?;
-            let graph = graph?.ok_or("nothing was captured")?;
+            let graph = graph?.ok_or("the capture is empty")?;
             graph.upload()?;
-            Ok(Times::of(self.times(&|| graph.launch())?, calls))
+            Ok(Measurement::new(self.times(&|| graph.launch())?, calls))
         };
         for width in Width::ALL {
             let options = LatchOptions {
@@ -121,7 +103,7 @@ impl Bench {
             gpu.begin_step(stream, &latch, options)?;
             let direct = time(WidthSource::Fixed(width))?;
             let routed = time(WidthSource::Latched(&latch))?;
-            rows.push(Row::new(
+            rows.push(RoutingRow::new(
                 "GEMM, routed in the kernel".into(),
                 format!("{n}x{k} M {m} {width}"),
                 "the kernel of that width",
@@ -148,13 +130,13 @@ impl Bench {
         )?)
     }
 
-    /// Steps at `widths` in turn, each waited for; the times of those at the last of them.
+    /// Runs steps at `widths` in turn, waiting for each. Returns the times of the steps at the last width.
     fn steps(
         &self,
         engine: &mut CudaEngine<Unloaded>,
         steps: &mut u32,
         widths: &[Width],
-    ) -> Result<Times> {
+    ) -> Result<Measurement> {
         let timing = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let context = self.gpu.context();
         let (start, end) = (context.new_event(timing)?, context.new_event(timing)?);
@@ -166,9 +148,9 @@ impl Bench {
                 engine.begin(*steps, &())?;
                 end.record(&self.stream)?;
                 engine.finish()?;
-                let ran = engine.words().executed().ok_or("no step was latched")?;
+                let ran = engine.words().executed().ok_or("no step was executed")?;
                 if (ran.sequence, ran.width) != (*steps, width) {
-                    return Err(format!("step {steps} at {width}: {ran:?} ran").into());
+                    return Err(format!("step {steps} at {width}: executed {ran:?} instead").into());
                 }
                 *steps = steps.wrapping_add(1);
             }
@@ -176,12 +158,12 @@ impl Bench {
                 us.push(f64::from(start.elapsed_ms(&end)?) * 1e3);
             }
         }
-        Ok(Times::of(us, 1))
+        Ok(Measurement::new(us, 1))
     }
 
-    /// Routing by kernels and by the graph's nodes against graphs of one width; and, for each, a step after one of another
-    /// width against a step after one of its own.
-    fn step_rows(&self, layers: usize, rows: &mut Vec<Row>) -> Result<()> {
+    /// Compares routing by kernels and by conditional nodes with graphs of one width. For each of the three, compares a step
+    /// after a step of another width with a step after one of the same width.
+    fn step_rows(&self, layers: usize, rows: &mut Vec<RoutingRow>) -> Result<()> {
         let mut host = Vec::new();
         for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
             let mut engine = self.engine(routing, layers)?;
@@ -195,7 +177,7 @@ impl Bench {
             }
             let case = |width: Width| format!("{layers} layers, M 1, {width}");
             for (at, width) in Width::ALL.into_iter().enumerate() {
-                rows.push(Row::new(
+                rows.push(RoutingRow::new(
                     format!("step, routed {routed}"),
                     case(width),
                     "a graph of that width",
@@ -206,7 +188,7 @@ impl Bench {
             for (before, after) in [(3, 0), (3, 1), (1, 2), (0, 3)] {
                 let widths = [before, after].map(|at: usize| Width::ALL[at]);
                 let times = self.steps(&mut engine, &mut steps, &widths)?;
-                rows.push(Row::new(
+                rows.push(RoutingRow::new(
                     format!("switch, routed {routed}"),
                     format!("{} after {}", case(widths[1]), widths[0]),
                     "after a step of its own width",
@@ -218,9 +200,8 @@ impl Bench {
         Ok(())
     }
 
-    /// From the store of a word to the host's sight of the latch's answer, while the latch waits for it: the way to the GPU
-    /// and the way back.
-    fn store_to_answer(&self) -> Result<Times> {
+    /// Measures the time from the store of a word until the host sees that the waiting latch has executed it.
+    fn store_to_latch(&self) -> Result<Measurement> {
         let flag = Arc::new(MappedFlag::new(&self.gpu)?);
         let latch = self.gpu.latch(&self.stream, flag.clone(), 0)?;
         let spin = LatchOptions {
@@ -230,27 +211,27 @@ impl Bench {
         let mut us = Vec::new();
         for step in 0..200 {
             self.gpu.begin_step(&self.stream, &latch, spin)?;
-            // It has been launched, and spins.
+            // By then the latch kernel has started and polls the flag.
             std::thread::sleep(Duration::from_micros(200));
             let begin = Instant::now();
             flag.requested().store(step, Width::A4);
             while flag.executed().is_none_or(|ran| ran.sequence != step) {
                 std::hint::spin_loop();
                 if begin.elapsed() > Duration::from_secs(1) {
-                    return Err("the latch does not answer".into());
+                    return Err("the latch did not execute the step within one second".into());
                 }
             }
             us.push(begin.elapsed().as_secs_f64() * 1e6);
         }
         self.stream.synchronize()?;
-        Ok(Times::of(us, 1))
+        Ok(Measurement::new(us, 1))
     }
 }
 
-/// Steps whose input is what the step before left: no upload stands in their time.
+/// A step whose input is the result of the previous step. Its time has no upload.
 struct Unloaded(Stack);
 
-// SAFETY: the stack's.
+// SAFETY: as for `Stack`, which allocates in `new` only.
 unsafe impl CudaStep for Unloaded {
     type Observation = ();
 
@@ -267,7 +248,7 @@ unsafe impl CudaStep for Unloaded {
     }
 }
 
-/// Nanoseconds of an observed action, a decision, and its store.
+/// Returns the nanoseconds to observe an action, to decide, and to store the decision.
 fn dispatcher_ns() -> Result<f64> {
     let motion = MotionScale {
         mu_max: 0.9,
@@ -290,11 +271,11 @@ fn dispatcher_ns() -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS))
 }
 
-fn print(report: &Report) {
+fn print(report: &RoutingReport) {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
-        "what", "case", "us", "least", "most", "against", "its us", "ratio",
+        "what", "case", "us", "least", "most", "baseline", "its us", "ratio",
     ]);
     for row in &report.rows {
         table.add_row([
@@ -315,19 +296,19 @@ fn print(report: &Report) {
     }
     println!("{table}");
     println!(
-        "a stored word and the latch's answer: {:.2} us ({:.2} to {:.2})",
-        report.store_to_answer.median_us,
-        report.store_to_answer.least_us,
-        report.store_to_answer.most_us
+        "from a stored word to its execution by the latch: {:.2} us ({:.2} to {:.2})",
+        report.store_to_latch.median_us,
+        report.store_to_latch.least_us,
+        report.store_to_latch.most_us
     );
     println!(
-        "observing, deciding and storing: {:.0} ns, {:.4} % of the shortest step",
+        "to observe, decide and store: {:.0} ns, {:.4} % of the shortest step",
         report.dispatcher_ns,
         report.dispatcher_share * 100.0
     );
 }
 
-/// Measures all, prints it, and writes it as JSON.
+/// Measures all cases, prints a table and writes the report as JSON.
 pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
     let info = w4ax::cuda::build_info()?;
     let bench = Bench::new(device, repeats)?;
@@ -348,14 +329,14 @@ pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) ->
         .filter(|row| row.what.starts_with("step"))
         .map(|row| row.times.median_us)
         .fold(f64::INFINITY, f64::min);
-    let report = Report {
+    let report = RoutingReport {
         device: bench.gpu.name().to_owned(),
         driver_cuda: driver_version().map(|v| v.to_string()),
         archs: info.archs,
         layers,
         dispatcher_ns,
         dispatcher_share: dispatcher_ns / 1e3 / shortest,
-        store_to_answer: bench.store_to_answer()?,
+        store_to_latch: bench.store_to_latch()?,
         rows,
     };
     print(&report);

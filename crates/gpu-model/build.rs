@@ -1,4 +1,4 @@
-//! Passes the path of the compiled kernels on from w4ax's build script.
+//! Passes the path of the compiled kernels, which w4ax's build script reports, to the sources of this crate.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=DEP_W4AX_KERNELS_LIBRARY");

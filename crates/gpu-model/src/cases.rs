@@ -1,12 +1,14 @@
-//! The calls that are predicted and measured.
+//! The calls that are predicted and measured: the linear layers of Llama-2-7B (OpenVLA's backbone).
 
 use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, Width};
 
-/// `[N, K]`: attention's projections, q, k and v in one, gate and up in one, down.
+/// `[N, K]` of the attention's output projection; q, k and v in one; gate and up in one; down.
 pub const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 4096), (4096, 11008)];
 
-/// The cases of one shape and grouping: what the table picks, or everything.
+/// Returns the calls of one shape and grouping, for all widths.
+///
+/// `all`: with every family, mode and tile that supports the call, not only with the table's choice.
 pub fn cases(
     tokens: &[usize],
     all: bool,
@@ -17,7 +19,7 @@ pub fn cases(
     for &m in tokens {
         for width in Width::ALL {
             let quantized = width != Width::Bf16;
-            let mut put = |packed, options| {
+            let mut add = |packed, options| {
                 let case = Problem {
                     m,
                     n,
@@ -32,10 +34,10 @@ pub fn cases(
                     cases.push(case);
                 }
             };
-            put(false, GemmOptions::default());
-            // As it is for k and v when q has paid for the packing.
+            add(false, GemmOptions::default());
+            // On activations that were quantized for an earlier GEMM, as k and v are after q.
             if quantized && m > 2 {
-                put(true, GemmOptions::default());
+                add(true, GemmOptions::default());
             }
             if !all {
                 continue;
@@ -46,12 +48,12 @@ pub fn cases(
                         if quantized || !packed {
                             let options = GemmOptions {
                                 family: Some(family),
-                                // That one packs first.
+                                // The wgmma family reads quantized activations only.
                                 fused: Some(family != Family::Wgmma),
                                 tile: Some(tile),
                                 pdl: false,
                             };
-                            put(packed, options);
+                            add(packed, options);
                         }
                     }
                 }

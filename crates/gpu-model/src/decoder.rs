@@ -1,7 +1,7 @@
-//! The load: the linear layers of a Llama decoder, one after the other, at a fixed or a latched width.
+//! A control step for GPU tests and benches: the linear layers of a Llama decoder, at a fixed or a latched width.
 //!
-//! What stands between them in a model is left out: attention gives back its queries, the gate lets half of its input
-//! through. So a step is GEMMs and nothing else, each on the result of the one before.
+//! The operations between the linear layers are left out: attention returns its queries, the gate returns the first half of its
+//! input. A step consists of GEMMs only, each of which reads the result of the previous one.
 
 use std::sync::Arc;
 
@@ -15,31 +15,35 @@ use w4ax::cuda::{
 };
 use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales};
 
-/// A stack's sizes.
+/// Sizes of a [`Stack`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    /// Channels of the residual stream.
     pub hidden: usize,
+    /// Channels of the MLP.
     pub mlp: usize,
+    /// Decoder layers.
     pub layers: usize,
-    /// Layers that have weights of their own; the others use them again.
+    /// Layers with weights of their own. Further layers reuse these weights.
     pub distinct: usize,
+    /// Grouping of the weights.
     pub grouping: Grouping,
-    /// Tokens of the prefill; 0: none.
+    /// Tokens of the prefill; 0 for no prefill.
     pub prefill: usize,
-    /// Tokens of the decode, one after the other.
+    /// Tokens of the decode, which run one after the other.
     pub decode: usize,
-    /// Each GEMM may start while the one before it still runs. Not within a conditional graph body.
+    /// Whether a GEMM may start before the previous one ends (programmatic dependent launch). Not supported within the body of
+    /// a conditional graph node.
     pub pdl: bool,
 }
 
 impl Sizes {
-    /// Llama-2-7B, OpenVLA's backbone: the decode of one token.
-    #[allow(dead_code)] // The tests have smaller ones.
+    /// The decode of one token by Llama-2-7B, OpenVLA's backbone.
     pub const LLAMA_2_7B: Self = Self {
         hidden: 4096,
         mlp: 11008,
         layers: 32,
-        // 4 x 101 MB: far more than a cache holds.
+        // 4 x 101 MB exceed every L2 cache.
         distinct: 4,
         grouping: Grouping::G128,
         prefill: 0,
@@ -47,31 +51,34 @@ impl Sizes {
         pdl: false,
     };
 
-    /// `[N, K]` of a layer's weights: q, k and v; o; gate and up; down.
+    /// Returns `[N, K]` of a layer's weights: q, k and v in one; o; gate and up in one; down.
     pub fn shapes(&self) -> [(usize, usize); 4] {
         let (h, mlp) = (self.hidden, self.mlp);
         [(3 * h, h), (h, h), (2 * mlp, h), (h, mlp)]
     }
 }
 
+/// The weights of a layer in the order of [`Sizes::shapes`].
 struct Layer([DeviceWeight; 4]);
 
-/// Device memory by its address: what is captured holds nothing else. The slices beside it own it.
+/// A matrix in device memory by its address, as a captured graph holds it. [`Buffers`] owns the memory.
 #[derive(Clone, Copy)]
 struct Rows {
     address: u64,
     rows: usize,
-    /// Elements from row to row.
+    /// Elements between the starts of two rows.
     stride: usize,
 }
 
-/// Where a run of tokens through the layers has its results.
+/// The activations of one pass of tokens through the layers.
 struct Buffers {
-    /// What a layer begins with, and ends with.
+    /// Input and output of a layer, `[rows, hidden]`.
     x: CudaSlice<bf16>,
-    /// Between attention and MLP.
+    /// Output of the attention, `[rows, hidden]`.
     middle: CudaSlice<bf16>,
+    /// Queries, keys and values, `[rows, 3 * hidden]`.
     qkv: CudaSlice<bf16>,
+    /// Gate and up projections, `[rows, 2 * mlp]`.
     gate_up: CudaSlice<bf16>,
     rows: usize,
 }
@@ -112,7 +119,7 @@ impl Buffers {
     }
 }
 
-/// The step.
+/// The linear layers of a decoder as a step: a prefill, then a decode.
 pub struct Stack {
     gpu: Gpu,
     sizes: Sizes,
@@ -126,12 +133,12 @@ pub struct Stack {
 
 fn failed(error: w4ax::cuda::cudarc::driver::DriverError) -> Error {
     Error::Cuda {
-        call: "the stack's memory",
+        call: "memory of the decoder stack",
         reason: error.to_string(),
     }
 }
 
-/// Random weights whose product with random activations has about their size.
+/// Returns random weights `[n, k]` that keep the scale of random activations.
 fn weight(
     rng: &mut ChaCha8Rng,
     (n, k): (usize, usize),
@@ -140,13 +147,17 @@ fn weight(
     let mut q = vec![0u8; n * k];
     rng.fill_bytes(&mut q);
     let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
-    // The variance of a 4-bit integer is 21.25.
+    // The variance of a uniform 4-bit integer is 21.25.
     let scale = bf16::from_f32(1.0 / (21.25 * k as f32).sqrt());
     let scales = Scales::Bf16(vec![scale; n * grouping.groups(k)]);
     PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)
 }
 
 impl Stack {
+    /// Allocates all memory of the step and uploads random weights.
+    ///
+    /// # Errors
+    /// If an allocation fails.
     pub fn new(gpu: &Gpu, stream: &Arc<CudaStream>, sizes: Sizes) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut layers = Vec::new();
@@ -171,7 +182,7 @@ impl Stack {
         })
     }
 
-    /// Enqueues tokens through all layers, `times` times, each on the result of the one before.
+    /// Enqueues `times` passes of tokens through all layers, each on the result of the previous one.
     fn run(
         &mut self,
         width: WidthSource<'_>,
@@ -192,7 +203,7 @@ impl Stack {
             ..Default::default()
         };
         let mut gemm = |weight: &DeviceWeight, from: Rows, to: Rows| {
-            // SAFETY: buffers of this stack, which only this stream uses, in its order; x and y are never the same one.
+            // SAFETY: the buffers belong to this stack, and only this stream uses them, in order. x and y are different buffers.
             let (x, mut y) = unsafe {
                 (
                     DeviceMatRef::from_raw(
@@ -211,23 +222,24 @@ impl Stack {
         for layer in 0..times * self.sizes.layers {
             let Layer([qkv, o, gate_up, down]) = &self.layers[layer % self.layers.len()];
             gemm(qkv, at.x, at.qkv)?;
-            // Attention: the queries, which are the first third of each row.
+            // Attention returns its queries, the first third of each row.
             gemm(o, at.qkv, at.middle)?;
             gemm(gate_up, at.middle, at.gate_up)?;
-            // The gate: the first half of each row.
+            // The gate returns the first half of each row.
             gemm(down, at.gate_up, at.x)?;
         }
         Ok(())
     }
 
-    /// What the prefill begins with, and where it leaves its result.
-    #[allow(dead_code)] // The tests load both.
+    /// Returns the buffer of the prefill's input and result, `[prefill, hidden]`.
     pub fn prefilled(&mut self) -> &mut CudaSlice<bf16> {
         &mut self.prefill.x
     }
 
-    /// The results of the step: of the prefill, and of the last token.
-    #[allow(dead_code)] // The bench looks at times only.
+    /// Returns the results of the prefill, `[prefill, hidden]`, and of the last token, `[1, hidden]`.
+    ///
+    /// # Errors
+    /// If the stream or a copy fails.
     pub fn results(&self, stream: &Arc<CudaStream>) -> Result<[Vec<bf16>; 2]> {
         let of = |buffers: &Buffers| stream.clone_dtoh(&buffers.x).map_err(failed);
         let results = [of(&self.prefill)?, of(&self.decode)?];
@@ -236,7 +248,7 @@ impl Stack {
     }
 }
 
-// SAFETY: it allocates when it is made, and never again.
+// SAFETY: memory is allocated by `new` only.
 unsafe impl CudaStep for Stack {
     /// The seed of random activations.
     type Observation = u64;

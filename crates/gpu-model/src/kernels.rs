@@ -1,56 +1,69 @@
 //! The machine code of this build's kernels, as the static model reads it.
 
-use crate::device::{CHIPS, DeviceProps};
-use crate::sass::Kernel;
-use crate::trace::Way;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// What the model reads of a kernel.
-pub struct Code {
-    pub way: Way,
-    /// Of a thread.
+use crate::device::{DEVICES, DeviceSpec};
+use crate::error::{Error, Result};
+use crate::sass::{self, Kernel};
+use crate::trace::Trace;
+
+/// Path of the static library with this build's kernels; `None` in a build without kernels.
+pub const LIBRARY: Option<&str> = option_env!("W4AX_KERNEL_LIBRARY");
+
+/// The properties of a kernel that predictions need.
+#[derive(Debug)]
+pub struct KernelCode {
+    /// The instructions of a usual call.
+    pub trace: Trace,
+    /// Registers of a thread.
     pub registers: u32,
-    /// Bytes, static.
+    /// Bytes of static shared memory of a block.
     pub shared: u32,
 }
 
-/// The machine code of this build's kernels.
-pub struct Machine {
+/// The machine code of this build's kernels. Traces are cached.
+#[derive(Debug)]
+pub struct KernelLibrary {
     kernels: Vec<Kernel>,
-    ways: HashMap<(String, String), Code>,
+    codes: HashMap<(String, String), KernelCode>,
 }
 
-impl Machine {
+impl KernelLibrary {
+    /// Reads the kernels of this build.
+    ///
     /// # Errors
-    /// In a build without kernels.
-    pub fn load() -> Result<Self, String> {
-        let library = option_env!("W4AX_KERNEL_LIBRARY").ok_or("this build has no kernels")?;
+    /// [`Error::NoKernels`] in a build without kernels, and the errors of [`sass::read`].
+    pub fn load() -> Result<Self> {
+        let library = LIBRARY.ok_or(Error::NoKernels)?;
         Ok(Self {
-            kernels: crate::sass::read(Path::new(library), None),
-            ways: HashMap::new(),
+            kernels: sass::read(Path::new(library), None)?,
+            codes: HashMap::new(),
         })
     }
 
-    /// None where the library or the disassembler is missing.
-    pub fn if_there() -> Option<Self> {
-        let library = Path::new(option_env!("W4AX_KERNEL_LIBRARY")?);
-        (library.is_file() && crate::sass::tools().is_some()).then(|| Self::load().ok())?
+    /// Reads the kernels of this build if the library and the disassemblers exist on this machine.
+    pub fn load_if_available() -> Option<Self> {
+        let library = Path::new(LIBRARY?);
+        (library.is_file() && sass::tools().is_some()).then(|| Self::load().ok())?
     }
 
-    /// The chips whose generation this build has code for; says which it leaves out.
-    pub fn chips(&self) -> Vec<&'static DeviceProps<'static>> {
-        let there = |chip: &&DeviceProps<'_>| {
-            let there = self.arch(&chip.arch).is_some();
-            if !there {
-                eprintln!("{}: nothing is built for its generation", chip.name);
+    /// Returns the known devices whose generation this build has code for. Reports the others on stderr.
+    pub fn devices(&self) -> Vec<&'static DeviceSpec<'static>> {
+        let supported = |device: &&DeviceSpec<'_>| {
+            let supported = self.arch(&device.arch).is_some();
+            if !supported {
+                eprintln!(
+                    "left out: {}: this build has no kernels of its generation",
+                    device.name
+                );
             }
-            there
+            supported
         };
-        CHIPS.iter().filter(there).collect()
+        DEVICES.iter().filter(supported).collect()
     }
 
-    /// The architecture of this build whose code runs on `arch`, or is nearest to what would: of the same generation.
+    /// Returns the architecture of this build whose code runs on `arch`; otherwise one of the same generation.
     pub fn arch(&self, arch: &str) -> Option<String> {
         let generation = |arch: &str| arch.trim_start_matches("sm_").chars().next();
         let built = || self.kernels.iter().map(|k| k.arch.as_str());
@@ -60,28 +73,33 @@ impl Machine {
             .map(str::to_owned)
     }
 
-    /// The kernel whose name holds `symbol`. `multiplies`: it has a main loop.
+    /// Returns the kernel for `arch` whose demangled name contains `symbol`.
+    ///
+    /// `multiplies`: whether the kernel has a main loop.
     ///
     /// # Errors
-    /// If it is not there, or does not multiply.
-    pub fn code(&mut self, arch: &str, symbol: &str, multiplies: bool) -> Result<&Code, String> {
+    /// If the kernel does not exist, or has no main loop although it should.
+    pub fn code(&mut self, arch: &str, symbol: &str, multiplies: bool) -> Result<&KernelCode> {
         let key = (arch.to_owned(), symbol.to_owned());
-        if !self.ways.contains_key(&key) {
+        if !self.codes.contains_key(&key) {
             let kernel = (self.kernels.iter())
                 .find(|k| k.arch == arch && k.name.contains(symbol))
-                .ok_or_else(|| format!("no machine code of {symbol} for {arch} (or no c++filt)"))?;
-            let way = if multiplies {
-                Way::of(kernel)?
+                .ok_or_else(|| Error::NoSuchKernel {
+                    symbol: symbol.to_owned(),
+                    arch: arch.to_owned(),
+                })?;
+            let trace = if multiplies {
+                Trace::new(kernel)?
             } else {
-                Way::without_main_loop(kernel)
+                Trace::without_main_loop(kernel)
             };
-            let code = Code {
-                way,
+            let code = KernelCode {
+                trace,
                 registers: kernel.registers,
                 shared: kernel.shared,
             };
-            self.ways.insert(key.clone(), code);
+            self.codes.insert(key.clone(), code);
         }
-        Ok(&self.ways[&key])
+        Ok(&self.codes[&key])
     }
 }

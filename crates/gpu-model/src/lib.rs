@@ -1,15 +1,18 @@
 //! A static model of w4ax's CUDA kernels: reads their machine code, predicts the time of a call and generates the kernel table.
 //!
-//! ```text
-//! sass -> control_flow -> trace -> pipes     instructions that a warp executes, and the units that they occupy
-//! tile, occupancy                            what a block of a kernel works on, and how many run on a multiprocessor
-//! device, predict                            a GPU's rates; the time of a call
-//! table, report                              crossovers between kernels as a CSV file; predictions as a table or JSON
-//! ```
+//! | modules | contents |
+//! | --- | --- |
+//! | [`sass`], [`control_flow`], [`trace`] | machine code, and the instructions of it that a usual call executes |
+//! | [`pipes`], [`occupancy`], [`tile`] | units that instructions occupy; resident blocks; what a block computes |
+//! | `device`, `kernels`, `traffic`, `predict` | rates of GPUs, this build's kernels, bytes of a call; its predicted time |
+//! | `table`, `report`, `cases` | crossovers between kernels as CSV; times as a table or JSON; the calls of both |
+//! | `decoder` | the linear layers of a decoder as a control step, which the GPU tests and benches run |
 //!
-//! Predictions need feature `cuda` and a build with kernels. Reading machine code needs `cuobjdump`, `nvdisasm` and `c++filt`.
+//! Feature `cuda` adds everything but the first two rows. Predictions also need a build with kernels. Reading machine code
+//! needs `cuobjdump`, `nvdisasm` and `c++filt`.
 
 pub mod control_flow;
+pub mod error;
 pub mod occupancy;
 pub mod pipes;
 pub mod sass;
@@ -30,3 +33,7 @@ pub mod predict;
 pub mod report;
 #[cfg(feature = "cuda")]
 pub mod table;
+#[cfg(feature = "cuda")]
+pub mod traffic;
+
+pub use error::{Error, Result};

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use gpu_model::cases::{SHAPES, cases};
-use gpu_model::kernels::Machine;
-use gpu_model::predict::{planned_on, predict};
-use gpu_model::report::Report;
+use gpu_model::kernels::KernelLibrary;
+use gpu_model::predict::{predict, with_table_choice};
+use gpu_model::report::GemmReport;
 use gpu_model::table;
 use w4ax::Grouping;
 
@@ -74,15 +74,15 @@ fn print_predictions(options: &Predict) -> Result<()> {
     } else {
         (&SHAPES[..], &[Grouping::G128, Grouping::PerChannel][..])
     };
-    let mut report = Report::new(w4ax::cuda::build_info()?);
-    let mut machine = Machine::load()?;
-    for chip in machine.chips() {
+    let mut report = GemmReport::new(w4ax::cuda::build_info()?);
+    let mut kernels = KernelLibrary::load()?;
+    for device in kernels.devices() {
         for &shape in shapes {
             for &grouping in groupings {
                 for case in cases(&options.m, options.all, shape, grouping) {
-                    let case = planned_on(chip, &case)?;
-                    let predicted = predict(&mut machine, chip, &case)?;
-                    report.push(chip.name, &case, Some(predicted), None)?;
+                    let case = with_table_choice(device, &case)?;
+                    let predicted = predict(&mut kernels, device, &case)?;
+                    report.push(device.name, &case, Some(predicted), None)?;
                 }
             }
         }
@@ -100,7 +100,8 @@ fn write_table(options: &Table) -> Result<()> {
     } else {
         &options.shapes[..]
     };
-    table::write(&mut Machine::load()?, shapes, &options.file)
+    table::write(&mut KernelLibrary::load()?, shapes, &options.file)?;
+    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -1,18 +1,22 @@
-//! How many blocks of a kernel a multiprocessor holds at once.
+//! Occupancy: the number of blocks of a kernel that are resident on a multiprocessor at once.
 
-/// What a multiprocessor has. "CUDA C++ Programming Guide", table "Technical Specifications per Compute Capability".
+/// Resources of a multiprocessor.
+///
+/// Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SmLimits {
+    /// Resident warps.
     pub warps: u32,
+    /// Resident blocks.
     pub blocks: u32,
-    /// Of 32 bits.
+    /// Registers of 32 bits.
     pub registers: u32,
     /// Bytes of shared memory.
     pub shared: u32,
 }
 
-impl Limits {
-    /// Of an architecture such as `sm_90a`; `None` for one that is not in the table.
+impl SmLimits {
+    /// Returns the limits of an architecture such as `sm_90a`, or `None` if it is not in the table.
     pub fn of(arch: &str) -> Option<Self> {
         let (warps, blocks, shared_kib) = match arch.trim_end_matches(|c: char| c.is_alphabetic()) {
             "sm_80" => (64, 32, 164),
@@ -31,33 +35,35 @@ impl Limits {
     }
 }
 
-/// What a block needs.
+/// Resources that a block needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct BlockResources {
+    /// Warps of the block.
     pub warps: u32,
-    /// Of a thread.
+    /// Registers of a thread.
     pub registers: u32,
     /// Bytes of shared memory, static and dynamic.
     pub shared: u32,
 }
 
-/// The driver keeps so many bytes of shared memory for itself in each block, from sm_80 on.
+/// Bytes of shared memory that the driver reserves in each block, from sm_80 on.
 const RESERVED: u32 = 1024;
+/// Granularity in which shared memory is allocated, in bytes.
 const SHARED_UNIT: u32 = 128;
-/// A warp takes registers by so many.
+/// Granularity in which a warp is allocated registers.
 const REGISTER_UNIT: u32 = 256;
 
-/// Blocks that run side by side on a multiprocessor; 0 if a block does not fit.
-pub fn blocks_per_sm(limits: Limits, need: Need) -> u32 {
-    let registers = (need.registers * 32).next_multiple_of(REGISTER_UNIT) * need.warps;
-    let shared = (need.shared + RESERVED).next_multiple_of(SHARED_UNIT);
+/// Returns the number of blocks that are resident on a multiprocessor; 0 if a block does not fit.
+pub fn blocks_per_sm(limits: SmLimits, block: BlockResources) -> u32 {
+    let registers = (block.registers * 32).next_multiple_of(REGISTER_UNIT) * block.warps;
+    let shared = (block.shared + RESERVED).next_multiple_of(SHARED_UNIT);
     [
         limits.blocks,
-        limits.warps / need.warps,
+        limits.warps / block.warps,
         limits.registers / registers.max(1),
         limits.shared / shared,
     ]
     .into_iter()
     .min()
-    .expect("four of them")
+    .expect("the array has four elements")
 }

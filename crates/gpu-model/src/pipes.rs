@@ -1,33 +1,44 @@
-//! What instructions ask of a multiprocessor: issue slots, lanes, shared memory, tensor cores.
+//! The units of a multiprocessor that instructions occupy: issue slots, arithmetic lanes, shared memory, tensor cores.
 //!
-//! Lanes a clock and multiprocessor are those of the "CUDA C++ Programming Guide", table "Throughput of Native Arithmetic
-//! Instructions", quoted from memory: 64 for integer operations, logic, shifts and comparisons; 64 for f32 on sm_80, 128 on the
-//! others here, where integer multiplication keeps 64; 16 for reciprocals and conversions. Assumptions: integer
-//! multiplications share the f32 lanes; packing integers to bytes (I2IP) runs at the rate of conversions; all of a warp's
-//! lanes access different words of shared memory, on different banks.
+//! Lanes per clock and multiprocessor follow the CUDA C++ Programming Guide, table "Throughput of Native Arithmetic
+//! Instructions":
+//!
+//! | instructions | sm_80 | other architectures of the model |
+//! | --- | --- | --- |
+//! | integer additions, logic, shifts, comparisons | 64 | 64 |
+//! | f32 arithmetic | 64 | 128 |
+//! | integer multiplications | 64 | 64 |
+//! | reciprocals, conversions | 16 | 16 |
+//!
+//! Assumptions:
+//! - integer multiplications share the lanes of f32;
+//! - packing integers to bytes (I2IP) runs at the rate of conversions;
+//! - the lanes of a warp access different words of shared memory, on different banks.
 
 use std::ops::{Add, Mul};
 
-/// Of a warp, on average: warps that have nothing to do in a piece make it a fraction.
+/// Instructions of a warp and what they occupy.
+///
+/// Counts are averages over warps: a warp that is idle in a section makes them fractional.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Instructions of all kinds: a scheduler issues one a clock.
+    /// Instructions of all kinds. A scheduler issues one per clock.
     pub instructions: f64,
-    /// Integer additions, logic, shifts, comparisons, selections, moves.
+    /// Integer additions, logic, shifts, comparisons, selections and moves.
     pub alu: f64,
     /// f32 and packed 16-bit arithmetic.
     pub float: f64,
-    /// Integer multiplications, and the moves and shifts that the compiler makes of them.
+    /// Integer multiplications, and the moves and shifts that the compiler expresses as such.
     pub imad: f64,
-    /// Reciprocals and conversions, packing integers to bytes among them.
+    /// Reciprocals and conversions, including packing integers to bytes.
     pub special: f64,
-    /// Clocks of shared memory, 128 bytes each.
+    /// Clocks of shared memory, at 128 bytes each.
     pub shared: f64,
     /// Matrix multiplications.
     pub mma: f64,
-    /// Their operations, two a multiply-add.
+    /// Operations of the matrix multiplications, two per multiply-add.
     pub tensor: f64,
-    /// Clocks that one warp takes by itself, memory and other units being instant: the encoded stalls.
+    /// Clocks that a warp stalls by the encoded stall counts, with memory and other units being instant.
     pub stalls: f64,
 }
 
@@ -65,8 +76,17 @@ impl Mul<f64> for Tally {
     }
 }
 
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), Add::add)
+    }
+}
+
 impl Tally {
-    /// Of one instruction with its encoded stall.
+    /// Returns the tally of one instruction with its encoded stall count.
+    ///
+    /// # Panics
+    /// If the shape of a matrix multiplication is not known.
     pub fn of(opcode: &str, stall: u8) -> Self {
         let mut tally = Self {
             instructions: 1.0,
@@ -80,7 +100,7 @@ impl Tally {
                 let (tokens, k) = extents(opcode);
                 tally.tensor = 2.0 * 16.0 * tokens * k;
             }
-            // A warp's quarter of a warpgroup's: 16 of 64 rows, and of what is read of B, which is 32 bytes for each token.
+            // A warp's quarter of a warpgroup's instruction: 16 of 64 rows, and a quarter of the reads of B (32 bytes a token).
             "IGMMA" | "HGMMA" => {
                 tally.mma = 1.0;
                 let (tokens, k) = extents(opcode);
@@ -94,13 +114,15 @@ impl Tally {
             "LOP3" | "SHF" | "LEA" | "IADD3" | "IABS" | "ISETP" | "FSETP" | "IMNMX" | "FMNMX"
             | "HMNMX2" | "VHMNMX" | "VIADD" | "VIMNMX" | "VIADDMNMX" | "I2FP" | "SEL" | "FSEL"
             | "PRMT" | "PLOP3" | "MOV" => tally.alu = 1.0,
-            // Branches, barriers, the uniform datapath, global memory: an issue slot.
+            // Branches, barriers, the uniform datapath and global memory take an issue slot only.
             _ => {}
         }
         tally
     }
 
-    /// Clocks that a multiprocessor takes to issue and execute this for `warps` warps, spread over its four schedulers.
+    /// Returns the clocks that a multiprocessor takes to issue and execute this tally for `warps` warps.
+    ///
+    /// The warps are spread over the four schedulers. `f32_lanes`: lanes of f32 arithmetic of the multiprocessor.
     pub fn issue_clocks(&self, warps: f64, f32_lanes: f64) -> f64 {
         let lanes = |instructions: f64, lanes: f64| instructions * 32.0 / lanes;
         let multiply = if f32_lanes > 64.0 {
@@ -118,7 +140,7 @@ impl Tally {
     }
 }
 
-/// Tokens and k of `IMMA.16864.S4.U4`, all 16 x 8 x K, or of `IGMMA.64x80x32.S8.U8`.
+/// Returns tokens and k of a matrix multiplication: `IMMA.16864.S4.U4` (16 x 8 x 64) or `IGMMA.64x80x32.S8.U8`.
 fn extents(opcode: &str) -> (f64, f64) {
     let shape = opcode.split('.').nth(1).unwrap_or("");
     let known = match shape {
@@ -129,10 +151,10 @@ fn extents(opcode: &str) -> (f64, f64) {
             .and_then(|rest| rest.split_once('x'))
             .and_then(|(tokens, k)| Some((tokens.parse().ok()?, k.parse().ok()?))),
     };
-    known.unwrap_or_else(|| panic!("{opcode}: no such shape is known"))
+    known.unwrap_or_else(|| panic!("unknown shape of a matrix multiplication: {opcode}"))
 }
 
-/// 128 bytes a clock, four bytes a lane at least.
+/// Returns the clocks of a warp's access to shared memory: 128 bytes per clock, at least four bytes per lane.
 fn shared_clocks(opcode: &str) -> f64 {
     let has = |part: &str| opcode.split('.').any(|have| have == part);
     if has("128") || (has("M88") && has("4")) {

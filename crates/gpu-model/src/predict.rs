@@ -1,66 +1,83 @@
-//! A call's time from its bytes and from the machine code of its kernel.
+//! The predicted time of a call, from its bytes and from the machine code of its kernel.
 //!
 //! ```text
-//! GEMM  = max(memory, in flight, l2, tensor, issue, shared, stalls) + one memory latency
-//! call  = GEMM [+ quantize_pack] + 1.5 us a launch
+//! GEMM  = max(memory, in flight, l2, tensor, issue, shared, stalls) + memory latency
+//! call  = GEMM [+ quantize_pack] + 1.5 us per launch
 //! limit = max(bytes / bandwidth, operations / densest rate)      share = limit / call
 //! ```
-//! - memory: bytes once over the bus, at the sheet's bandwidth;
-//! - in flight: a memory latency for as many bytes of weights as all resident blocks ask for ahead (Little's law);
-//! - l2: what a multiprocessor's blocks read, at 47 bytes a clock;
-//! - tensor, issue, shared: clocks of a multiprocessor, for the block counts below;
-//! - stalls: clocks that the busiest warp takes for itself, by the waits that the compiler encoded, for each wave of
-//!   resident blocks.
+//! - memory: bytes that must move, at the bandwidth of the data sheet;
+//! - in flight: one memory latency for as many bytes of weights as all resident blocks request ahead (Little's law);
+//! - l2: bytes that the blocks of a multiprocessor read, at 47 bytes per clock;
+//! - tensor, issue, shared: clocks of a multiprocessor;
+//! - stalls: clocks that the busiest warp stalls by the encoded stall counts, for each wave of resident blocks.
 //!
-//! The multiprocessor with the most blocks decides: ceil(blocks / SMs) of them, as many at a time as registers, shared memory
-//! and warps allow. Instructions are those of the usual way through the machine code (code.rs).
+//! The multiprocessor with the most blocks decides: ceil(blocks / SMs), as many at a time as registers, shared memory and
+//! warps allow. Instructions are those of the usual trace through the machine code ([`crate::trace`]).
 //!
-//! Assumptions, none of them measured here:
-//! - a launch costs 1.5 us, the second of two as well (programmatic dependent launch would hide a part);
+//! Assumptions, none of them measured:
+//! - a launch costs 1.5 us; programmatic dependent launch, which hides a part, is ignored;
 //! - a read from memory takes 700 ns;
-//! - L2 gives each multiprocessor 47 bytes a clock: the A100's 5120 bytes a clock for 108 of them, as NVIDIA's white paper has
-//!   it, and the same for the others;
-//! - nothing else waits: no bank conflict, no wait at a barrier or for a load beyond the encoded stalls. So a prediction is a
-//!   bound that a kernel may miss, not a time that it will take.
+//! - L2 delivers 47 bytes per clock to each multiprocessor of every device: the A100's 5120 bytes per clock divided by 108
+//!   ("NVIDIA A100 Tensor Core GPU Architecture");
+//! - there are no bank conflicts, and no waits at barriers or for loads beyond the encoded stalls.
+//!
+//! A prediction is therefore a lower bound on the time of a kernel.
 
-use crate::device::{DeviceProps, call_bytes, mma, packed_bytes, weight_bytes};
-use crate::kernels::Machine;
-use crate::occupancy::{Limits, Need, blocks_per_sm};
+use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
+
+use crate::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::kernels::KernelLibrary;
+use crate::occupancy::{BlockResources, SmLimits, blocks_per_sm};
 use crate::pipes::Tally;
 use crate::tile::Tile;
-use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
-use w4ax::{Grouping, Width};
+use crate::trace::Repeat;
+use crate::traffic::{
+    block_bytes, call_bytes, group_size, kernel_bits, quantize_pack_bytes, weight_bytes,
+};
 
 const LAUNCH_US: f64 = 1.5;
 const LATENCY_US: f64 = 0.7;
-const L2_BYTES_A_CLOCK: f64 = 47.0;
+const L2_BYTES_PER_CLOCK: f64 = 47.0;
 
+/// The predicted time of a call and its parts. Times are in microseconds.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Prediction {
+    /// Time of the call.
     pub us: f64,
-    /// Which of the parts takes the time; `launch` where launches and latency take more than any of them.
+    /// The part that takes the most time; `launch` if launches and latency take more than any part.
     pub bound: &'static str,
     /// `limit_us / us`.
     pub share: f64,
-    /// What no kernel can beat: bytes at the sheet's bandwidth, or operations at the densest rate.
+    /// The time that no kernel can beat: bytes at the data sheet's bandwidth, or operations at the densest rate.
     pub limit_us: f64,
-    /// The GEMM's bytes at the sheet's bandwidth.
+    /// The GEMM's bytes at the data sheet's bandwidth.
     pub memory_us: f64,
-    /// Its weights at what is in flight at once.
+    /// The GEMM's weights at the bytes that are in flight at once.
     pub in_flight_us: f64,
+    /// Reads from L2.
     pub l2_us: f64,
+    /// Matrix multiplications.
     pub tensor_us: f64,
+    /// Issue slots and arithmetic lanes.
     pub issue_us: f64,
+    /// Shared memory.
     pub shared_us: f64,
+    /// Encoded stalls.
     pub stalls_us: f64,
-    /// Of `quantize_pack`, its launch aside.
+    /// `quantize_pack` without its launch.
     pub pack_us: f64,
+    /// Blocks of the GEMM.
     pub blocks: usize,
+    /// Blocks that are resident on a multiprocessor.
     pub blocks_per_sm: u32,
+    /// Blocks divided by the blocks that are resident on the device.
     pub waves: f64,
+    /// Registers of a thread.
     pub registers: u32,
-    /// Instructions of a warp in an iteration of the main loop, and the multiplications among them.
+    /// Instructions of a warp in an iteration of the main loop.
     pub loop_instructions: f64,
+    /// Matrix multiplications of a warp in an iteration of the main loop.
     pub loop_mma: f64,
     /// Warp instructions of a call for each weight tile of 16 x 64.
     pub instructions_a_tile: f64,
@@ -68,100 +85,134 @@ pub struct Prediction {
     pub machine: String,
 }
 
-/// # Errors
-/// If there is no such kernel, or the chip's architecture is unknown.
-pub fn predict(
-    machine: &mut Machine,
-    chip: &DeviceProps<'_>,
-    case: &Problem,
-) -> Result<Prediction, Box<dyn std::error::Error>> {
-    let plan = case.plan()?;
-    let group = group(case.grouping);
-    let bits = bits(case.width);
-    let fused = plan.mode == Mode::Fused;
-    let tile = match plan.family {
-        Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
-        family => Tile::of(family == Family::Decode, bits, group, fused, plan.tile),
-    }
-    .ok_or("an unknown tile")?;
-    let arch = machine
-        .arch(&chip.arch)
-        .ok_or_else(|| format!("nothing is built for {}'s generation", chip.arch))?;
-    let limits =
-        Limits::of(&chip.arch).ok_or_else(|| format!("no limits are known of {}", chip.arch))?;
+/// A kernel of a call as it runs on a device.
+struct Launch {
+    tile: Tile,
+    /// Resources and instructions of a warp in an iteration of the main loop.
+    registers: u32,
+    iteration: Tally,
+    /// Instructions of a block's warp, averaged over its warps.
+    tally: Tally,
+    /// Clocks that the busiest warp of a block stalls.
+    stalls: f64,
+    /// Blocks of the grid.
+    blocks: f64,
+    /// Blocks that are resident on a multiprocessor, and on the device.
+    resident: u32,
+    resident_on_device: f64,
+}
 
-    let clocks_a_us = chip.ghz * 1e3;
-    let pack_us = if plan.launches > 1 {
-        pack_us(machine, chip, (case, &plan), &arch)?
-    } else {
-        0.0
-    };
-
-    let code = machine.code(&arch, &tile.symbol(), true)?;
-    let iteration = code.way.iteration();
-    if iteration.mma != tile.multiplications(arch.starts_with("sm_8")) as f64 {
-        return Err(format!("{}: its tile and its machine code differ", plan.kernel).into());
-    }
-    let (warps, blocks) = (tile.warps() as f64, plan.blocks as f64);
-    let resident = blocks_per_sm(
-        limits,
-        Need {
+impl Launch {
+    fn new(
+        kernels: &mut KernelLibrary,
+        device: &DeviceSpec<'_>,
+        (case, plan): (&Problem, &Plan),
+        arch: &str,
+    ) -> Result<Self> {
+        let tile = tile(case, plan)?;
+        let limits = SmLimits::of(&device.arch)
+            .ok_or_else(|| Error::UnsupportedArch(device.arch.to_string()))?;
+        let code = kernels.code(arch, &tile.symbol(), true)?;
+        let iteration = code.trace.iteration();
+        let expected = tile.multiplications(arch.starts_with("sm_8"));
+        if iteration.mma != expected as f64 {
+            return Err(Error::TileMismatch {
+                kernel: plan.kernel.to_owned(),
+                found: iteration.mma,
+                expected,
+            });
+        }
+        let block = BlockResources {
             warps: tile.launched_warps() as u32,
             registers: code.registers,
             shared: code.shared + tile.shared_bytes(case.m) as u32,
-        },
-    );
-    if resident == 0 {
-        return Err(format!("{} does not fit on {}", plan.kernel, chip.name).into());
-    }
-    let resident_everywhere = f64::from(resident) * chip.sms;
-    let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
-        sum + piece.tally * tile.repetitions(piece.times, case.m, case.k)
-    });
-    // Its block waits for the warp that has the most to do: with one token, the one that adds the sums of groups.
-    let stalls: f64 = (code.way.pieces.iter())
-        .map(|piece| {
-            piece.tally.stalls * tile.repetitions_of_the_busiest(piece.times, case.m, case.k)
+        };
+        let resident = blocks_per_sm(limits, block);
+        if resident == 0 {
+            return Err(Error::DoesNotFit {
+                kernel: plan.kernel.to_owned(),
+                device: device.name.to_owned(),
+            });
+        }
+        let sections = || code.trace.sections.iter();
+        let tally = sections()
+            .map(|section| section.tally * tile.repetitions(section.repeat, case.m, case.k))
+            .sum();
+        // A block waits for its busiest warp: with one token, the warp that adds the sums of groups.
+        let stalls = sections()
+            .map(|section| {
+                section.tally.stalls
+                    * tile.repetitions_of_the_busiest(section.repeat, case.m, case.k)
+            })
+            .sum();
+        Ok(Self {
+            tile,
+            registers: code.registers,
+            iteration,
+            tally,
+            stalls,
+            blocks: plan.blocks as f64,
+            resident,
+            resident_on_device: f64::from(resident) * device.sms,
         })
-        .sum();
-    // The multiprocessor that has the most to do.
-    let most = (blocks / chip.sms).ceil();
-    let waves = (blocks / resident_everywhere).ceil();
-    // Of wgmma, and of this kernel.
-    let densest = chip.rate(mma(chip, case.width)) / chip.mma_share;
-    let rate = densest * if tile.wgmma { 1.0 } else { chip.mma_share };
-    let in_flight = tile.bytes_in_flight() as f64 * blocks.min(resident_everywhere);
+    }
+}
+
+/// Predicts the time of a call on a device.
+///
+/// # Errors
+/// If the kernel does not exist or does not fit, or the device's architecture is not supported.
+pub fn predict(
+    kernels: &mut KernelLibrary,
+    device: &DeviceSpec<'_>,
+    case: &Problem,
+) -> Result<Prediction> {
+    let plan = case.plan()?;
+    let arch = (kernels.arch(&device.arch))
+        .ok_or_else(|| Error::UnsupportedArch(device.arch.to_string()))?;
+    let quantizes_first = plan.launches > 1;
+    let (pack_us, pack_bytes) = if quantizes_first {
+        (
+            quantize_pack_us(kernels, device, (case, &plan), &arch)?,
+            quantize_pack_bytes(case, &plan)?,
+        )
+    } else {
+        (0.0, 0.0)
+    };
+    let launch = Launch::new(kernels, device, (case, &plan), &arch)?;
+    let (tile, tally) = (&launch.tile, &launch.tally);
+
+    let clocks_per_us = device.ghz * 1e3;
+    let bytes_per_us = device.gb_per_s * 1e3;
+    let warps = tile.warps() as f64;
+    // Blocks of the multiprocessor that has the most.
+    let most = (launch.blocks / device.sms).ceil();
+    let waves = (launch.blocks / launch.resident_on_device).ceil();
+    // The rate of wgmma, and that of this kernel's instructions.
+    let densest = device.rate(device.mma(case.width)) / device.mma_share;
+    let rate = densest * if tile.wgmma { 1.0 } else { device.mma_share };
+    let in_flight = tile.bytes_in_flight() as f64 * launch.blocks.min(launch.resident_on_device);
     let bytes = call_bytes(case, &plan)?;
     let weights = weight_bytes(case.n, case.k, case.grouping);
-    let pack_traffic = if plan.launches > 1 {
-        pack_bytes(case, &plan)?
-    } else {
-        0.0
-    };
+    let l2_clocks = most * block_bytes(tile, case, &plan) / L2_BYTES_PER_CLOCK;
+    let issue_clocks = most * tally.issue_clocks(warps, device.f32_lanes());
     let parts = [
-        ("memory", (bytes - pack_traffic) / (chip.gb_per_s * 1e3)),
+        ("memory", (bytes - pack_bytes) / bytes_per_us),
         ("in flight", weights / in_flight * LATENCY_US),
-        (
-            "l2",
-            most * block_bytes(&tile, case, &plan) / L2_BYTES_A_CLOCK / clocks_a_us,
-        ),
-        ("tensor", most * tally.tensor * warps / rate / clocks_a_us),
-        (
-            "issue",
-            most * tally.issue_clocks(warps, chip.f32_lanes()) / clocks_a_us,
-        ),
-        ("shared", most * tally.shared * warps / clocks_a_us),
-        ("stalls", waves * stalls / clocks_a_us),
+        ("l2", l2_clocks / clocks_per_us),
+        ("tensor", most * tally.tensor * warps / rate / clocks_per_us),
+        ("issue", issue_clocks / clocks_per_us),
+        ("shared", most * tally.shared * warps / clocks_per_us),
+        ("stalls", waves * launch.stalls / clocks_per_us),
     ];
     let (bound, gemm_us) = parts
         .into_iter()
         .max_by(|a, b| a.1.total_cmp(&b.1))
-        .expect("seven of them");
+        .expect("the array has seven elements");
     let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
     let us = gemm_us + pack_us + overhead_us;
     let operations = 2.0 * (case.n * case.k * case.m) as f64;
-    let limit_us =
-        (bytes / (chip.gb_per_s * 1e3)).max(operations / (densest * chip.sms * clocks_a_us));
+    let limit_us = (bytes / bytes_per_us).max(operations / (densest * device.sms * clocks_per_us));
     Ok(Prediction {
         us,
         bound: if overhead_us > gemm_us + pack_us {
@@ -180,68 +231,77 @@ pub fn predict(
         stalls_us: parts[6].1,
         pack_us,
         blocks: plan.blocks,
-        blocks_per_sm: resident,
-        waves: blocks / resident_everywhere,
-        registers: code.registers,
-        loop_instructions: iteration.instructions,
-        loop_mma: iteration.mma,
-        instructions_a_tile: tally.instructions * warps * blocks
+        blocks_per_sm: launch.resident,
+        waves: launch.blocks / launch.resident_on_device,
+        registers: launch.registers,
+        loop_instructions: launch.iteration.instructions,
+        loop_mma: launch.iteration.mma,
+        instructions_a_tile: tally.instructions * warps * launch.blocks
             / (case.n.div_ceil(16) * case.k.div_ceil(64)) as f64,
         machine: arch,
     })
 }
 
-/// `quantize_pack` by its bytes and its instructions, its launch aside.
-fn pack_us(
-    machine: &mut Machine,
-    chip: &DeviceProps<'_>,
+fn tile(case: &Problem, plan: &Plan) -> Result<Tile> {
+    let (bits, group) = (kernel_bits(case.width), group_size(case.grouping));
+    let fused = plan.mode == Mode::Fused;
+    match plan.family {
+        Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
+        family => Tile::of(family == Family::Decode, bits, group, fused, plan.tile),
+    }
+    .ok_or_else(|| Error::UnknownTile {
+        family: plan.family.to_string(),
+        tile: plan.tile,
+    })
+}
+
+/// Predicts the time of `quantize_pack` by its bytes and its instructions, without its launch.
+fn quantize_pack_us(
+    kernels: &mut KernelLibrary,
+    device: &DeviceSpec<'_>,
     (case, plan): (&Problem, &Plan),
     arch: &str,
-) -> Result<f64, String> {
+) -> Result<f64> {
     const WARPS: f64 = 8.0;
-    let group = group(case.grouping);
+    let group = group_size(case.grouping);
     let symbol = if group == 0 {
         "::quantize_pack_rows(".to_owned()
     } else {
         format!("::quantize_pack_groups<{group}>")
     };
-    let code = machine.code(arch, &symbol, false)?;
+    let code = kernels.code(arch, &symbol, false)?;
     let (blocks, passes) = if group == 0 {
         (case.m.next_multiple_of(8), case.k.div_ceil(256 * 8))
     } else {
         (case.m.div_ceil(8) * case.k.div_ceil(256), 1)
     };
-    let tally = (code.way.pieces.iter()).fold(Tally::default(), |sum, piece| {
-        let times = if piece.times == crate::trace::Times::Once {
-            1
-        } else {
-            passes
-        };
-        sum + piece.tally * times as f64
-    });
-    let most = (blocks as f64 / chip.sms).ceil();
-    let issue = most * tally.issue_clocks(WARPS, chip.f32_lanes());
-    let memory = pack_bytes(case, plan).map_err(|error| error.to_string())? / (chip.gb_per_s * 1e3);
-    Ok((issue.max(tally.stalls) / (chip.ghz * 1e3)).max(memory) + LATENCY_US)
+    let tally: Tally = (code.trace.sections.iter())
+        .map(|section| {
+            let times = if section.repeat == Repeat::Once {
+                1
+            } else {
+                passes
+            };
+            section.tally * times as f64
+        })
+        .sum();
+    let most = (blocks as f64 / device.sms).ceil();
+    let issue_clocks = most * tally.issue_clocks(WARPS, device.f32_lanes());
+    let memory_us = quantize_pack_bytes(case, plan)? / (device.gb_per_s * 1e3);
+    let execution_us = issue_clocks.max(tally.stalls) / (device.ghz * 1e3);
+    Ok(execution_us.max(memory_us) + LATENCY_US)
 }
 
-/// The chip as the library's table knows it.
-pub fn device(chip: &DeviceProps<'_>, wgmma: bool) -> w4ax::cuda::DeviceProps {
-    let number = chip.arch.trim_start_matches("sm_").parse().unwrap_or(80);
-    w4ax::cuda::DeviceProps {
-        capability: (number / 10, number % 10),
-        wgmma: wgmma && number == 90,
-        multiprocessors: chip.sms as u32,
-    }
+/// Returns the call with the kernel that the library's table has for the device.
+///
+/// # Errors
+/// If no kernel supports the call.
+pub fn with_table_choice(device: &DeviceSpec<'_>, case: &Problem) -> Result<Problem> {
+    Ok(with_plan(case, &case.plan_for(&device.table_key(true))?))
 }
 
-/// The call with the kernel named that the library's table has for the chip.
-pub fn planned_on(chip: &DeviceProps<'_>, case: &Problem) -> w4ax::Result<Problem> {
-    Ok(named(case, &case.plan_for(&device(chip, true))?))
-}
-
-/// The call with the plan's kernel named.
-pub fn named(case: &Problem, plan: &Plan) -> Problem {
+/// Returns the call with its options set to the kernel of a plan.
+pub fn with_plan(case: &Problem, plan: &Plan) -> Problem {
     let options = GemmOptions {
         family: Some(plan.family),
         fused: Some(plan.launches == 1),
@@ -249,50 +309,4 @@ pub fn named(case: &Problem, plan: &Plan) -> Problem {
         ..case.options
     };
     Problem { options, ..*case }
-}
-
-/// Of the kernel's activations.
-fn bits(width: Width) -> usize {
-    match width {
-        Width::A2 | Width::A4 => 4,
-        Width::A8 => 8,
-        Width::Bf16 => 16,
-    }
-}
-
-/// What `quantize_pack` reads and writes.
-fn pack_bytes(case: &Problem, plan: &Plan) -> w4ax::Result<f64> {
-    Ok((2 * case.m * case.k) as f64 + packed_bytes(case, plan)?)
-}
-
-fn group(grouping: Grouping) -> usize {
-    match grouping {
-        Grouping::PerChannel => 0,
-        Grouping::G32 => 32,
-        Grouping::G64 => 64,
-        Grouping::G128 => 128,
-    }
-}
-
-/// Bytes that a block reads: its weights and their scales, and x or its codes for its tokens.
-fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
-    let k = case.k as f64;
-    let bits = match plan.mode {
-        Mode::Packed if tile.wgmma => 8.0,
-        Mode::Packed => f64::from(case.width.bits()),
-        Mode::Fused => 16.0,
-    };
-    let tokens = if tile.decode { case.m } else { tile.tokens() } as f64;
-    let groups = if tile.group == 0 {
-        1.0
-    } else {
-        k / tile.group as f64
-    };
-    // Whole rows are read once more for their range.
-    let twice = if tile.fused && tile.group == 0 && tile.bits != 16 {
-        2.0
-    } else {
-        1.0
-    };
-    tile.rows() as f64 * (k / 2.0 + groups * 4.0) + tokens * k * bits / 8.0 * twice
 }

@@ -1,41 +1,43 @@
-//! Reads the machine code of compiled kernels: what instructions they really hold, and what they need to run.
+//! Reads the machine code (SASS) of compiled kernels: their instructions and the resources that they need.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A kernel as one architecture's machine code.
+use crate::error::{Error, Result};
+
+/// The machine code of a kernel for one architecture.
 #[derive(Debug, Default, PartialEq)]
 pub struct Kernel {
-    /// Such as `sm_90a`.
+    /// The architecture, such as `sm_90a`.
     pub arch: String,
     /// The mangled name.
     pub symbol: String,
-    /// The name as C++ writes it.
+    /// The demangled name.
     pub name: String,
-    /// Each instruction without predicate and encoding, in order: `LDG.E.128 R4, [R2.64]`.
+    /// The instructions in order, without predicate and encoding: `LDG.E.128 R4, [R2.64]`.
     pub instructions: Vec<String>,
-    /// Whether each of them has a predicate.
+    /// Whether each instruction has a predicate.
     pub guarded: Vec<bool>,
-    /// Clocks that a warp waits after each before its next one: the compiler writes them into the encoding.
+    /// Clocks that a warp waits after each instruction before its next one, from the encoding.
     pub stalls: Vec<u8>,
     /// Registers of a thread.
     pub registers: u32,
-    /// Bytes of stack of a thread: arrays that are no registers, and spills.
+    /// Bytes of stack of a thread: arrays that are not in registers, and spills.
     pub stack: u32,
     /// Bytes of static shared memory of a block.
     pub shared: u32,
 }
 
 impl Kernel {
-    /// The opcodes with their modifiers, in order.
+    /// Returns the opcodes with their modifiers, in order.
     pub fn opcodes(&self) -> impl Iterator<Item = &str> {
         self.instructions
             .iter()
             .map(|text| text.split_whitespace().next().unwrap_or(""))
     }
 
-    /// How often each opcode occurs.
+    /// Returns how often each opcode occurs.
     pub fn histogram(&self) -> BTreeMap<&str, usize> {
         let mut histogram = BTreeMap::new();
         for opcode in self.opcodes() {
@@ -44,34 +46,39 @@ impl Kernel {
         histogram
     }
 
-    /// Instructions whose opcode holds all of these parts: `["LDG", "128"]` counts `LDG.E.EF.128.CONSTANT`.
+    /// Counts the instructions whose opcode has all of these parts: `["LDG", "128"]` counts `LDG.E.EF.128.CONSTANT`.
     pub fn count(&self, parts: &[&str]) -> usize {
-        let holds = |opcode: &str, part: &str| opcode.split('.').any(|have| have == part);
+        let has = |opcode: &str, part: &str| opcode.split('.').any(|have| have == part);
         self.opcodes()
-            .filter(|opcode| parts.iter().all(|part| holds(opcode, part)))
+            .filter(|opcode| parts.iter().all(|part| has(opcode, part)))
             .count()
     }
 
-    /// Instructions that access local memory: spilled registers, or arrays that are indexed at run time.
+    /// Counts the accesses to local memory: spilled registers, and arrays that are indexed at run time.
     pub fn spills(&self) -> usize {
         self.count(&["LDL"]) + self.count(&["STL"])
     }
 }
 
-/// The kernels in an object or static library, for all architectures or one; PTX has no machine code and counts for none.
-pub fn read(library: &Path, arch: Option<&str>) -> Vec<Kernel> {
-    let listing = cuobjdump("-sass", library, arch);
-    let usage = cuobjdump("-res-usage", library, arch);
+/// Reads the kernels in an object file or static library, for all architectures or for one.
+///
+/// PTX is not read.
+///
+/// # Errors
+/// If the tools are missing or `cuobjdump` fails.
+pub fn read(library: &Path, arch: Option<&str>) -> Result<Vec<Kernel>> {
+    let listing = cuobjdump("-sass", library, arch)?;
+    let usage = cuobjdump("-res-usage", library, arch)?;
     let mut kernels = parse_listing(&listing);
-    add_usage(&mut kernels, &usage);
+    add_usage(&mut kernels, &usage)?;
     let names = demangle(kernels.iter().map(|kernel| kernel.symbol.as_str()));
     for (kernel, name) in kernels.iter_mut().zip(names) {
         kernel.name = name;
     }
-    kernels
+    Ok(kernels)
 }
 
-/// The folder of cuobjdump and nvdisasm: `third_party/sass`, else one in PATH that holds both.
+/// Returns the folder of cuobjdump and nvdisasm: `third_party/sass`, otherwise the first one in PATH that has both.
 pub fn tools() -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../third_party/sass/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -84,35 +91,39 @@ pub fn tools() -> Option<PathBuf> {
         })
 }
 
-fn cuobjdump(what: &str, library: &Path, arch: Option<&str>) -> String {
-    let tools = tools()
-        .expect("there is a folder with cuobjdump and nvdisasm: run `third_party/fetch sass`");
-    let mut command = Command::new(tools.join("cuobjdump"));
+fn cuobjdump(option: &'static str, library: &Path, arch: Option<&str>) -> Result<String> {
+    let tools = tools().ok_or(Error::MissingTools)?;
+    let program = tools.join("cuobjdump");
+    let mut command = Command::new(&program);
     if let Some(arch) = arch {
         command.args(["-arch", arch]);
     }
-    // cuobjdump calls nvdisasm by name.
+    // cuobjdump finds nvdisasm in PATH.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools).chain(std::env::split_paths(&path));
     command.env(
         "PATH",
-        std::env::join_paths(folders).expect("folders come from PATH"),
+        std::env::join_paths(folders).expect("the folders of PATH have no separator"),
     );
     let output = command
-        .arg(what)
+        .arg(option)
         .arg(library)
         .output()
-        .expect("cuobjdump is there");
-    assert!(
-        output.status.success(),
-        "cuobjdump {what} {}: {}",
-        library.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+        .map_err(|source| Error::Start {
+            tool: program,
+            source,
+        })?;
+    if !output.status.success() {
+        return Err(Error::Cuobjdump {
+            option,
+            library: library.to_owned(),
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What `cuobjdump -sass` prints.
+/// Parses the output of `cuobjdump -sass`.
 pub fn parse_listing(text: &str) -> Vec<Kernel> {
     let mut arch = "";
     let mut kernels: Vec<Kernel> = Vec::new();
@@ -137,7 +148,9 @@ pub fn parse_listing(text: &str) -> Vec<Kernel> {
     kernels
 }
 
-/// `/*0010*/  @!P0 LDG.E R4, [R2.64] ;  /* encoding */` without address, predicate and encoding; and whether it has a predicate.
+/// Parses `/*0010*/  @!P0 LDG.E R4, [R2.64] ;  /* encoding */`.
+///
+/// Returns the instruction without address, predicate and encoding, and whether it has a predicate.
 fn instruction(line: &str) -> Option<(&str, bool)> {
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     u64::from_str_radix(address, 16).ok()?;
@@ -149,14 +162,17 @@ fn instruction(line: &str) -> Option<(&str, bool)> {
     }
 }
 
-/// The second half of an encoding, a line of its own: bits 105 to 108 of the instruction are the clocks to wait.
+/// Parses the second half of an encoding, which is on a line of its own. Bits 105 to 108 of an instruction are its stall count.
 fn stall(line: &str) -> Option<u8> {
     let high = line.strip_prefix("/* 0x")?.strip_suffix(" */")?;
     Some((u64::from_str_radix(high, 16).ok()? >> 41 & 15) as u8)
 }
 
-/// Adds what `cuobjdump -res-usage` prints.
-pub fn add_usage(kernels: &mut [Kernel], text: &str) {
+/// Adds the resources in the output of `cuobjdump -res-usage` to the kernels.
+///
+/// # Errors
+/// If a line lacks one of the resources.
+pub fn add_usage(kernels: &mut [Kernel], text: &str) -> Result<()> {
     let mut arch = "";
     let mut symbol = "";
     for line in text.lines().map(str::trim) {
@@ -165,41 +181,42 @@ pub fn add_usage(kernels: &mut [Kernel], text: &str) {
         } else if let Some(name) = line.strip_prefix("Function ") {
             symbol = name.trim_end_matches(':');
         } else if line.starts_with("REG:") {
-            let number = |field: &str| {
+            let number = |field: &'static str| {
                 let value = line
                     .split_whitespace()
                     .find_map(|word| word.strip_prefix(field)?.strip_prefix(':'));
                 value
                     .and_then(|value| value.parse().ok())
-                    .unwrap_or_else(|| panic!("no {field} in {line}"))
+                    .ok_or_else(|| Error::Listing {
+                        field,
+                        line: line.to_owned(),
+                    })
             };
             for kernel in kernels
                 .iter_mut()
                 .filter(|kernel| kernel.arch == arch && kernel.symbol == symbol)
             {
-                kernel.registers = number("REG");
-                kernel.stack = number("STACK");
-                kernel.shared = number("SHARED");
+                kernel.registers = number("REG")?;
+                kernel.stack = number("STACK")?;
+                kernel.shared = number("SHARED")?;
             }
         }
     }
+    Ok(())
 }
 
-/// The names as C++ writes them; unchanged without binutils' c++filt.
+/// Demangles symbols with `c++filt` of binutils. Returns them unchanged if it is missing.
 fn demangle<'a>(symbols: impl Iterator<Item = &'a str>) -> Vec<String> {
     let symbols: Vec<&str> = symbols.collect();
     let mut names = Vec::new();
-    // Names of templates are long, and a command line is not.
-    for some in symbols.chunks(100) {
-        match Command::new("c++filt").args(some).output() {
+    // In chunks, because names of templates are long and the length of a command line is limited.
+    for chunk in symbols.chunks(100) {
+        match Command::new("c++filt").args(chunk).output() {
             Ok(output) if output.status.success() => {
-                names.extend(
-                    String::from_utf8_lossy(&output.stdout)
-                        .lines()
-                        .map(str::to_owned),
-                );
+                let output = String::from_utf8_lossy(&output.stdout);
+                names.extend(output.lines().map(str::to_owned));
             }
-            _ => names.extend(some.iter().map(|symbol| (*symbol).to_owned())),
+            _ => names.extend(chunk.iter().map(|symbol| (*symbol).to_owned())),
         }
     }
     names

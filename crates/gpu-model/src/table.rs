@@ -1,15 +1,20 @@
-//! The library's table of crossovers (src/cuda/gemm/table/choices.csv), as the model predicts it: nothing of it is measured.
+//! Generates the library's kernel table (`choices.csv` in `src/cuda`): the predicted crossovers between kernels.
+//!
+//! For each device, width, grouping and shape, the number of tokens is increased. A row ends where another kernel is predicted
+//! to be faster by more than 3 %.
 
-use crate::device::DeviceProps;
-use crate::kernels::Machine;
-use crate::predict::{Prediction, device, named, predict};
 use std::path::Path;
+
 use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, Width};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::kernels::KernelLibrary;
+use crate::predict::{Prediction, predict, with_plan};
 
-/// The weights that the table has rows for: of Llama-2-7B, and around them for the nearest of others.
+/// `[N, K]` of the weights that the table has rows for: those of Llama-2-7B, and others around them for look-ups of the nearest
+/// shape.
 pub const SHAPES: [(usize, usize); 15] = [
     (512, 512),
     (1024, 1024),
@@ -28,8 +33,8 @@ pub const SHAPES: [(usize, usize); 15] = [
     (8192, 28672),
 ];
 
-/// Of them, those for groups of 32 and 64.
-const FEW: [(usize, usize); 5] = [
+/// The shapes that have rows for groups of 32 and 64.
+const RARE_GROUPING_SHAPES: [(usize, usize); 5] = [
     (1024, 1024),
     (4096, 4096),
     (12288, 4096),
@@ -37,43 +42,49 @@ const FEW: [(usize, usize); 5] = [
     (4096, 11008),
 ];
 
-/// Where the crossovers are looked for.
+/// Numbers of tokens at which kernels are compared.
 const TOKENS: [usize; 20] = [
     1, 2, 3, 4, 8, 16, 17, 24, 32, 48, 64, 96, 128, 192, 290, 384, 512, 1024, 2048, 4096,
 ];
 
-/// Less of the best time is no reason for another kernel than that of fewer tokens.
-const NEARLY: f64 = 1.03;
+/// A row continues while its kernel takes less than this multiple of the best time.
+const TOLERANCE: f64 = 1.03;
 
-/// One range of tokens with one choice.
+/// A range of tokens with one choice of kernel.
 #[derive(Debug, serde::Serialize)]
-struct Row {
+struct Crossover {
     arch: String,
     sms: u32,
     width: String,
     groups: String,
     n: usize,
     k: usize,
-    /// The last number of tokens that was looked at and has this choice.
+    /// The largest compared number of tokens with this choice.
     to_m: usize,
     family: String,
     /// `fused`, or `packed`: `quantize_pack` first.
     mode: &'static str,
     tile: u32,
-    /// Of the limit, at `to_m`.
+    /// Share of the limit at `to_m`.
     share: f64,
-    /// The most that the kernel of the table in use takes of this one's time in the range.
+    /// Time of the kernel that the current table chooses, divided by the time of this row's; the largest of the range.
     today: f64,
 }
 
-/// Everything that could run, by name, with its time.
+/// A kernel that supports a call, and its predicted time.
+struct Candidate {
+    case: Problem,
+    prediction: Prediction,
+}
+
+/// Returns all kernels that support a call.
 fn candidates(
-    machine: &mut Machine,
-    chip: &DeviceProps<'_>,
+    kernels: &mut KernelLibrary,
+    device: &DeviceSpec<'_>,
     case: &Problem,
     wgmma: bool,
-) -> Vec<(Problem, Prediction)> {
-    let mut all: Vec<(Problem, Prediction)> = Vec::new();
+) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::new();
     for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
         for tile in 1..=family.tiles() {
             for fused in [true, false] {
@@ -89,96 +100,114 @@ fn candidates(
                 let Ok(plan) = (Problem { options, ..*case }).plan() else {
                     continue;
                 };
-                let case = named(case, &plan);
-                if all.iter().any(|(other, _)| *other == case) {
+                let case = with_plan(case, &plan);
+                if candidates.iter().any(|other| other.case == case) {
                     continue;
                 }
-                // What does not fit on the chip is no choice.
-                if let Ok(predicted) = predict(machine, chip, &case) {
-                    all.push((case, predicted));
+                // A kernel that does not fit on the device is not a candidate.
+                if let Ok(prediction) = predict(kernels, device, &case) {
+                    candidates.push(Candidate { case, prediction });
                 }
             }
         }
     }
-    all
+    candidates
 }
 
-/// The rows of one chip, width, grouping and shape.
-fn rows_of(
-    machine: &mut Machine,
-    chip: &DeviceProps<'_>,
+/// Returns the crossovers of one device, width, grouping and shape.
+fn crossovers(
+    kernels: &mut KernelLibrary,
+    device: &DeviceSpec<'_>,
     wgmma: bool,
     of: &Problem,
-) -> Result<Vec<Row>> {
-    let mut rows: Vec<(GemmOptions, Row)> = Vec::new();
+) -> Result<Vec<Crossover>> {
+    let mut rows: Vec<(GemmOptions, Crossover)> = Vec::new();
     for m in TOKENS {
         let case = Problem { m, ..*of };
-        let all = candidates(machine, chip, &case, wgmma);
+        let candidates = candidates(kernels, device, &case, wgmma);
         let us = |options: &GemmOptions| {
-            (all.iter())
-                .find(|(c, _)| c.options == *options)
-                .map(|(_, p)| p.us)
+            (candidates.iter())
+                .find(|candidate| candidate.case.options == *options)
+                .map(|candidate| candidate.prediction.us)
         };
-        let (best, predicted) = (all.iter())
-            .min_by(|a, b| a.1.us.total_cmp(&b.1.us))
-            .ok_or("no kernel takes it")?;
+        let no_candidate = || Error::NoCandidate(format!("{case:?}"));
+        let Candidate {
+            case: best,
+            prediction,
+        } = (candidates.iter())
+            .min_by(|a, b| a.prediction.us.total_cmp(&b.prediction.us))
+            .ok_or_else(no_candidate)?;
         let last = rows
             .last_mut()
-            .filter(|(options, _)| us(options).is_some_and(|us| us < NEARLY * predicted.us));
-        let used = named(&case, &case.plan_for(&device(chip, wgmma))?);
-        let today =
-            us(&used.options).ok_or("the table has a kernel that the model lacks")? / predicted.us;
-        match last {
-            Some((_, row)) => {
-                row.to_m = m;
-                row.share = predicted.share;
-                row.today = row.today.max(today);
-            }
-            None => rows.push((
-                best.options,
-                Row {
-                    arch: format!("{}{}", chip.arch, if wgmma { "a" } else { "" }),
-                    sms: chip.sms as u32,
-                    width: of.width.to_string(),
-                    groups: of.grouping.to_string(),
-                    n: of.n,
-                    k: of.k,
-                    to_m: m,
-                    family: best
-                        .options
-                        .family
-                        .ok_or("a candidate is named")?
-                        .to_string(),
-                    mode: if best.options.fused == Some(true) {
-                        "fused"
-                    } else {
-                        "packed"
-                    },
-                    tile: best.options.tile.ok_or("a candidate is named")?,
-                    share: predicted.share,
-                    today,
-                },
-            )),
+            .filter(|(options, _)| us(options).is_some_and(|us| us < TOLERANCE * prediction.us));
+        let used = with_plan(&case, &case.plan_for(&device.table_key(wgmma))?);
+        let today = us(&used.options).ok_or_else(no_candidate)? / prediction.us;
+        if let Some((_, row)) = last {
+            row.to_m = m;
+            row.share = prediction.share;
+            row.today = row.today.max(today);
+        } else {
+            let row = crossover(device, wgmma, best, prediction, today)?;
+            rows.push((best.options, row));
         }
     }
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// Writes the table.
-pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> Result<()> {
-    let mut writer = csv::Writer::from_path(path)?;
-    for chip in machine.chips() {
-        let with_wgmma = if chip.arch == "sm_90" {
+/// Returns a new row with the kernel that a call names.
+fn crossover(
+    device: &DeviceSpec<'_>,
+    wgmma: bool,
+    best: &Problem,
+    prediction: &Prediction,
+    today: f64,
+) -> Result<Crossover> {
+    let GemmOptions {
+        family: Some(family),
+        fused: Some(fused),
+        tile: Some(tile),
+        ..
+    } = best.options
+    else {
+        return Err(Error::NoCandidate(format!("{best:?}")));
+    };
+    Ok(Crossover {
+        arch: format!("{}{}", device.arch, if wgmma { "a" } else { "" }),
+        sms: device.sms as u32,
+        width: best.width.to_string(),
+        groups: best.grouping.to_string(),
+        n: best.n,
+        k: best.k,
+        to_m: best.m,
+        family: family.to_string(),
+        mode: if fused { "fused" } else { "packed" },
+        tile,
+        share: prediction.share,
+        today,
+    })
+}
+
+/// Writes the table of all known devices that this build has kernels for.
+///
+/// # Errors
+/// If no kernel supports a call, or the file cannot be written.
+pub fn write(kernels: &mut KernelLibrary, shapes: &[(usize, usize)], path: &Path) -> Result<()> {
+    let failed = |source: csv::Error| Error::Table {
+        path: path.to_owned(),
+        source,
+    };
+    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+    for device in kernels.devices() {
+        let with_wgmma = if device.arch == "sm_90" {
             &[true, false][..]
         } else {
             &[false]
         };
         for &wgmma in with_wgmma {
-            // A2 runs as A4.
+            // A2 runs on the kernels of A4.
             for width in [Width::A4, Width::A8, Width::Bf16] {
                 for grouping in Grouping::ALL {
-                    let usual = matches!(grouping, Grouping::G128 | Grouping::PerChannel);
-                    for &(n, k) in shapes.iter().filter(|s| usual || FEW.contains(s)) {
+                    for (n, k) in shapes_of(grouping, shapes) {
                         let of = Problem {
                             m: 1,
                             n,
@@ -189,16 +218,31 @@ pub fn write(machine: &mut Machine, shapes: &[(usize, usize)], path: &Path) -> R
                             packed: false,
                             options: GemmOptions::default(),
                         };
-                        for mut row in rows_of(machine, chip, wgmma, &of)? {
-                            for share in [&mut row.share, &mut row.today] {
-                                *share = (*share * 1000.0).round() / 1000.0;
-                            }
-                            writer.serialize(row)?;
+                        for row in crossovers(kernels, device, wgmma, &of)? {
+                            let row = Crossover {
+                                share: rounded(row.share),
+                                today: rounded(row.today),
+                                ..row
+                            };
+                            writer.serialize(row).map_err(failed)?;
                         }
                     }
                 }
             }
         }
     }
-    Ok(writer.flush()?)
+    writer.flush().map_err(|error| failed(error.into()))
+}
+
+/// Returns the shapes that have rows for a grouping.
+fn shapes_of(
+    grouping: Grouping,
+    shapes: &[(usize, usize)],
+) -> impl Iterator<Item = (usize, usize)> {
+    let usual = matches!(grouping, Grouping::G128 | Grouping::PerChannel);
+    (shapes.iter().copied()).filter(move |s| usual || RARE_GROUPING_SHAPES.contains(s))
+}
+
+fn rounded(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
 }

@@ -1,29 +1,35 @@
-//! The tile variants as kernels/instances/decode_list.cuh, prefill_list.cuh and wgmma_list.cuh instantiate them: what a block works on and
-//! needs. The numbers follow DecodeConfig (decode_config.cuh), PrefillConfig (prefill.cuh) and WgmmaConfig (wgmma.cuh).
+//! The tile variants of the GEMM kernels: what a block computes and the resources that it needs.
+//!
+//! The variants are those that the kernels' lists instantiate. The numbers follow the configurations of the kernels' templates
+//! (`DecodeConfig`, `PrefillConfig`, `WgmmaConfig`).
 
-use crate::trace::{Times, Work};
+use crate::trace::{Repeat, Work};
 
-/// A GEMM kernel's template arguments.
+/// The template arguments of a GEMM kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
+    /// Whether the kernel belongs to the decode family.
     pub decode: bool,
-    /// The sm_90a family: `nt` is 1, `mt` a block's tokens, all of which each warp multiplies with.
+    /// Whether the kernel belongs to the wgmma family (sm_90a). Its `nt` is 1; all warps multiply with all `mt` token tiles.
     pub wgmma: bool,
-    /// 4, which takes 2 as well, 8 or 16.
+    /// Bits of an activation: 4 (also for A2), 8 or 16.
     pub bits: usize,
-    /// 0: per channel.
+    /// Weights of a group along k; 0 for per channel.
     pub group: usize,
+    /// Whether the kernel quantizes the activations itself.
     pub fused: bool,
-    /// Weight tiles of 16 channels, and activation tiles of 8 tokens: of a block when decoding, of a warp when prefilling.
+    /// Weight tiles of 16 channels, of a block (decode) or of a warp (prefill).
     pub nt: usize,
+    /// Activation tiles of 8 tokens, of a block (decode) or of a warp (prefill).
     pub mt: usize,
-    /// Prefill: warps along the tokens, and stages of 128 k.
+    /// Warps along the tokens (prefill).
     pub warps_m: usize,
+    /// Depth of the ring of stages, of 128 k each (prefill).
     pub stages: usize,
 }
 
 impl Tile {
-    /// Variant `tile`, from 1, of a family.
+    /// Returns variant `tile`, counted from 1, of the decode or the prefill family; `None` if it does not exist.
     pub fn of(decode: bool, bits: usize, group: usize, fused: bool, tile: u32) -> Option<Self> {
         let (nt, mt, warps_m, stages) = match (decode, tile) {
             (true, 1) => (1, 1, 1, 1),
@@ -47,7 +53,7 @@ impl Tile {
         })
     }
 
-    /// Variant `tile`, from 1, of the wgmma family.
+    /// Returns variant `tile`, counted from 1, of the wgmma family; `None` if it does not exist.
     pub fn wgmma(bits: usize, group: usize, tile: u32) -> Option<Self> {
         let mt = match tile {
             1 => 10,
@@ -57,7 +63,7 @@ impl Tile {
         Some(Self {
             decode: false,
             wgmma: true,
-            // A byte a code.
+            // Codes of 2 and 4 bits take a byte each.
             bits: bits.max(8),
             group,
             fused: bits == 16,
@@ -68,7 +74,7 @@ impl Tile {
         })
     }
 
-    /// How its kernel's name goes in machine code.
+    /// Returns the part of the kernel's demangled name that identifies it.
     pub fn symbol(&self) -> String {
         let Self {
             bits,
@@ -95,24 +101,24 @@ impl Tile {
         self.bits != 16
     }
 
-    /// k whose products share an accumulator.
-    fn run(&self) -> usize {
+    /// Returns the length of a segment of k whose products share an accumulator.
+    fn segment(&self) -> usize {
         if self.group == 0 { 128 } else { self.group }
     }
 
-    /// k-tiles of 64 that a warp takes in an iteration of its main loop.
+    /// Returns the k-tiles of 64 that a warp processes in an iteration of its main loop.
     pub fn warp_tiles(&self) -> usize {
         match (self.decode, self.nt * self.mt) {
             (false, _) => 2,
-            (true, 1) if self.run() == 32 => 2,
+            (true, 1) if self.segment() == 32 => 2,
             (true, 1) => 4,
-            (true, _) if self.mt == 1 => self.run() / 32,
-            (true, _) if self.run() == 128 => 2,
+            (true, _) if self.mt == 1 => self.segment() / 32,
+            (true, _) if self.segment() == 128 => 2,
             _ => 1,
         }
     }
 
-    /// k-tiles that a block takes in an iteration.
+    /// Returns the k-tiles that a block processes in an iteration of its main loop.
     pub fn block_tiles(&self) -> usize {
         if self.decode {
             self.warps() * self.warp_tiles()
@@ -121,17 +127,17 @@ impl Tile {
         }
     }
 
-    /// Warps of a block that multiply.
+    /// Returns the warps of a block that multiply.
     pub fn warps(&self) -> usize {
         match self.decode {
             false if self.wgmma => 8,
-            true if self.run() == 32 && self.mt == 2 => 4,
+            true if self.segment() == 32 && self.mt == 2 => 4,
             true => 8,
             false => 4 * self.warps_m,
         }
     }
 
-    /// Output channels of a block.
+    /// Returns the output channels of a block.
     pub fn rows(&self) -> usize {
         match (self.decode, self.wgmma) {
             (true, _) => 16 * self.nt,
@@ -140,17 +146,19 @@ impl Tile {
         }
     }
 
-    /// Warps that are launched: with the warpgroup that copies.
+    /// Returns the warps of a block, including the producer warpgroup of the wgmma family.
     pub fn launched_warps(&self) -> usize {
         self.warps() + if self.wgmma { 4 } else { 0 }
     }
 
-    /// Tokens of a block.
+    /// Returns the tokens of a block.
     pub fn tokens(&self) -> usize {
         8 * self.mt * self.warps_m
     }
 
-    /// Multiplications of a warp in an iteration, which the machine code is compared with. `s4`: the machine multiplies 4-bit integers.
+    /// Returns the matrix multiplications of a warp in an iteration of the main loop.
+    ///
+    /// `s4`: whether the architecture multiplies 4-bit integers.
     pub fn multiplications(&self, s4: bool) -> usize {
         let steps = match self.bits {
             16 => 4,
@@ -161,13 +169,13 @@ impl Tile {
         self.warp_tiles() * self.nt * activations * steps
     }
 
-    /// Bytes of weights that a block has asked for and not yet used.
+    /// Returns the bytes of weights that a block has requested and not yet used.
     pub fn bytes_in_flight(&self) -> usize {
         let ahead = if self.decode { 1 } else { self.stages - 1 };
         ahead * self.block_tiles() * (self.rows() / 16) * 512
     }
 
-    /// Bytes of dynamic shared memory of a block for m tokens.
+    /// Returns the bytes of dynamic shared memory of a block for `m` tokens.
     pub fn shared_bytes(&self, m: usize) -> usize {
         if self.decode {
             self.decode_shared(m)
@@ -181,13 +189,17 @@ impl Tile {
     fn decode_shared(&self, m: usize) -> usize {
         let whole_row = self.quantized() && self.group == 0;
         let (warps, rows) = (self.warps(), self.rows());
-        let runs = warps * self.warp_tiles() * 64 / self.run();
-        let slab = if whole_row { warps } else { 2 * runs } * m * (rows + 4) * 4;
-        let row_factors = if whole_row { 0 } else { 2 * runs * rows * 12 };
+        let segments = warps * self.warp_tiles() * 64 / self.segment();
+        let slab = if whole_row { warps } else { 2 * segments } * m * (rows + 4) * 4;
+        let row_factors = if whole_row {
+            0
+        } else {
+            2 * segments * rows * 12
+        };
         let tokens = match (self.quantized(), whole_row) {
             (false, _) => 0,
             (true, true) => warps * m * 8,
-            (true, false) => 2 * runs * m * 12,
+            (true, false) => 2 * segments * m * 12,
         };
         let quantizes = self.quantized() && self.fused;
         let codes = if quantizes {
@@ -201,78 +213,75 @@ impl Tile {
     fn wgmma_shared(&self) -> usize {
         let quantized = self.quantized();
         let x = self.tokens() * 128 * if quantized { 1 } else { 2 };
-        let stage_runs = 128 / self.run();
-        let (beside, factors) = match (self.group, quantized) {
+        let stage_segments = 128 / self.segment();
+        let (group_params, factors) = match (self.group, quantized) {
             (0, _) => (0, 0),
-            (_, true) => (8 * stage_runs * 16 * 7, self.tokens() / 8 * stage_runs * 96),
-            (_, false) => (8 * stage_runs * 16 * 5, 0),
+            (_, true) => (
+                8 * stage_segments * 16 * 7,
+                self.tokens() / 8 * stage_segments * 96,
+            ),
+            (_, false) => (8 * stage_segments * 16 * 5, 0),
         };
-        let stage = (x + 8 * 2 * 512 + beside + factors).next_multiple_of(1024);
+        let stage = (x + 8 * 2 * 512 + group_params + factors).next_multiple_of(1024);
         self.stages * stage + 2 * self.stages * 8
     }
 
     fn prefill_shared(&self) -> usize {
-        let (tiles_n, tiles_m, stage_runs) =
-            (self.rows() / 16, self.tokens() / 8, 128 / self.run());
+        let (tiles_n, tiles_m) = (self.rows() / 16, self.tokens() / 8);
+        let stage_segments = 128 / self.segment();
         let packed = self.quantized() && !self.fused;
         let code_bytes = if self.quantized() { 64 * self.bits } else { 0 };
-        let beside = if self.group == 0 {
+        let params = if self.group == 0 {
             0
         } else {
-            tiles_n * stage_runs
+            tiles_n * stage_segments
         };
         let x = if packed {
             2 * tiles_m * code_bytes
         } else {
             self.tokens() * 128 * 2
         };
-        let scales = beside * 16 * 4;
-        let sums = if self.quantized() { beside * 16 * 2 } else { 0 };
+        let scales = params * 16 * 4;
+        let sums = if self.quantized() { params * 16 * 2 } else { 0 };
         let groups = if packed && self.group != 0 {
-            tiles_m * stage_runs * 8 * 8
+            tiles_m * stage_segments * 8 * 8
         } else {
             0
         };
         let stage =
-            (2 * tiles_n * 512 + x + scales + sums + beside * 16 + groups).next_multiple_of(128);
+            (2 * tiles_n * 512 + x + scales + sums + params * 16 + groups).next_multiple_of(128);
         let quantizes = self.quantized() && self.fused;
-        let here = match (quantizes, self.group) {
+        let codes = match (quantizes, self.group) {
             (false, _) => 0,
             (true, 0) => 2 * tiles_m * code_bytes + self.tokens() * 16,
-            (true, _) => 2 * tiles_m * code_bytes + self.tokens() * stage_runs * 8,
+            (true, _) => 2 * tiles_m * code_bytes + self.tokens() * stage_segments * 8,
         };
-        (self.stages * stage + here).max(self.tokens() * (self.rows() + 8) * 2)
+        (self.stages * stage + codes).max(self.tokens() * (self.rows() + 8) * 2)
     }
 
-    /// How often a warp takes a piece of its kernel's way, on average over a block's warps.
-    pub fn repetitions(&self, times: Times, m: usize, k: usize) -> f64 {
-        let (share, repetitions) = self.taken(times, m, k);
+    /// Returns how often a warp executes a section of its kernel's trace, averaged over the warps of a block.
+    pub fn repetitions(&self, repeat: Repeat, m: usize, k: usize) -> f64 {
+        let (share, repetitions) = self.executed(repeat, m, k);
         share * repetitions
     }
 
-    /// The same of the warp that has the most to do.
-    pub fn repetitions_of_the_busiest(&self, times: Times, m: usize, k: usize) -> f64 {
-        let (share, repetitions) = self.taken(times, m, k);
+    /// Returns how often the busiest warp of a block executes a section of its kernel's trace.
+    pub fn repetitions_of_the_busiest(&self, repeat: Repeat, m: usize, k: usize) -> f64 {
+        let (share, repetitions) = self.executed(repeat, m, k);
         share.ceil() * repetitions
     }
 
-    /// The share of a block's warps that take a piece, and how often they do.
-    fn taken(&self, times: Times, m: usize, k: usize) -> (f64, f64) {
+    /// Returns the share of a block's warps that execute a section, and how often each of them does.
+    fn executed(&self, repeat: Repeat, m: usize, k: usize) -> (f64, f64) {
         let iterations = k.div_ceil(64).div_ceil(self.block_tiles()) as f64;
-        let Times::Loop {
-            work,
-            inside,
-            unrolled,
-        } = times
-        else {
-            return (
-                1.0,
-                if times == Times::Main {
-                    iterations
-                } else {
-                    1.0
-                },
-            );
+        let (work, inside, unrolled) = match repeat {
+            Repeat::Once => return (1.0, 1.0),
+            Repeat::Main => return (1.0, iterations),
+            Repeat::Loop {
+                work,
+                inside,
+                unrolled,
+            } => (work, inside, unrolled),
         };
         let threads = 32 * self.warps();
         let units = match (work, self.decode) {
@@ -280,15 +289,15 @@ impl Tile {
             (Work::Quantize, false) => self.tokens() * 16 / threads,
             (Work::Scan, true) => m * k.div_ceil(8 * threads),
             (Work::Scan, false) => self.tokens() / self.warps() * k.div_ceil(8 * 32),
-            (Work::Factors, _) => (self.warp_tiles() * 64 / self.run() * m).div_ceil(32),
-            (Work::AddGroups, _) => self.block_tiles() * 64 / self.run(),
+            (Work::Factors, _) => (self.warp_tiles() * 64 / self.segment() * m).div_ceil(32),
+            (Work::AddGroups, _) => self.block_tiles() * 64 / self.segment(),
             (Work::Rows, true) => m,
             (Work::Rows, false) => self.tokens() / self.warps(),
-            // 16 bytes of y a thread.
+            // A thread stores 16 bytes of y.
             (Work::Outputs, _) => (self.tokens() * self.rows() / 8).div_ceil(threads),
             (Work::Other, _) => 1,
         };
-        // A loop for each of a thread's outputs; those of tokens that there are not stand still.
+        // Each thread loops over its outputs. Threads whose outputs are out of bounds skip the loop.
         let share = match work {
             Work::AddGroups => {
                 let outputs = (self.rows() * self.tokens()).div_ceil(threads) * threads;

@@ -1,105 +1,118 @@
-//! The way that a warp takes through a kernel's machine code, without running it: blocks of instructions, loops, and at each
-//! branch the arm that a usual call takes.
+//! The trace of a usual call: the instructions that a warp executes, found in the machine code without running it.
 //!
-//! "Usual" is: what stands under a condition is executed, since some lane of the warp will meet it; of two alternatives the
-//! one that multiplies, else the one without a call (divisions that need care), else the shorter: symmetric weights, aligned
-//! rows. Warps that diverge on their own, and what only they run, are left out.
+//! A trace passes through basic blocks and loops and takes one arm of each branch:
+//! - code under a condition is executed, because some lane of the warp meets the condition;
+//! - of two alternatives, the arm that multiplies, otherwise the arm without a function call (slow paths of divisions), otherwise
+//!   the shorter arm (symmetric weights, aligned rows).
+//!
+//! Code that only diverged warps execute is left out.
 
-use crate::control_flow::{Graph, Loop, opcode};
+use crate::control_flow::{ControlFlow, Loop, opcode};
+use crate::error::{Error, Result};
 use crate::pipes::Tally;
 use crate::sass::Kernel;
 
-/// What an inner loop, or one beside the main loop, is for: that is known by what it holds.
+/// The work of a loop other than the main loop, recognized by its instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Work {
-    /// Quantizing octets.
+    /// Quantizes octets of activations.
     Quantize,
-    /// Finding the extremes of a row; doing so for one row after the other.
+    /// Finds the extremes of a row.
     Scan,
+    /// Finds the extremes of one row after the other.
     Rows,
-    /// Fetching the factors of packed tokens.
+    /// Loads the scales and sums of quantized activations.
     Factors,
-    /// Adding the sums of groups.
+    /// Adds the sums of groups.
     AddGroups,
-    /// Writing y.
+    /// Writes y.
     Outputs,
-    /// Anything else.
+    /// Any other work.
     Other,
 }
 
-/// How often a piece of the way is taken.
+/// How often a section of a trace is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Times {
+pub enum Repeat {
+    /// Once per kernel.
     Once,
     /// In each iteration of the main loop.
     Main,
-    /// In each iteration of this loop, inside the main loop or beside it. `unrolled`: units of work in an iteration.
+    /// In each iteration of another loop.
     Loop {
+        /// What the loop does.
         work: Work,
+        /// Whether the loop is inside the main loop.
         inside: bool,
+        /// Units of work in an iteration.
         unrolled: usize,
     },
 }
 
-/// Instructions of the way with the same number of repetitions.
+/// The instructions of a trace that are executed equally often.
 #[derive(Debug)]
-pub struct Piece {
-    pub times: Times,
+pub struct Section {
+    /// How often they are executed.
+    pub repeat: Repeat,
+    /// The instructions, each counted once.
     pub tally: Tally,
 }
 
-/// A kernel's way from its first instruction to its last.
+/// The instructions that a warp executes from the first to the last.
 #[derive(Debug)]
-pub struct Way {
-    pub pieces: Vec<Piece>,
+pub struct Trace {
+    /// The sections, in order of their first instruction.
+    pub sections: Vec<Section>,
 }
 
-impl Way {
+impl Trace {
+    /// Returns the trace of a GEMM kernel.
+    ///
     /// # Errors
-    /// If the kernel has no loop that multiplies.
-    pub fn of(kernel: &Kernel) -> Result<Self, String> {
-        let graph = Graph::of(kernel);
-        let main = graph
-            .main_loop()
-            .ok_or_else(|| format!("{} {}: no loop multiplies", kernel.arch, kernel.name))?;
-        Ok(graph.way(Some(main)))
+    /// [`Error::NoMainLoop`] if no loop of the kernel multiplies matrices.
+    pub fn new(kernel: &Kernel) -> Result<Self> {
+        let graph = ControlFlow::new(kernel);
+        let main = graph.main_loop().ok_or_else(|| Error::NoMainLoop {
+            arch: kernel.arch.clone(),
+            name: kernel.name.clone(),
+        })?;
+        Ok(graph.trace(Some(main)))
     }
 
-    /// Of a kernel that multiplies nothing.
+    /// Returns the trace of a kernel that multiplies no matrices.
     pub fn without_main_loop(kernel: &Kernel) -> Self {
-        Graph::of(kernel).way(None)
+        ControlFlow::new(kernel).trace(None)
     }
 
-    /// What an iteration of the main loop takes, inner loops aside.
+    /// Returns the tally of one iteration of the main loop, without its inner loops.
     pub fn iteration(&self) -> Tally {
-        (self.pieces.iter())
-            .filter(|piece| piece.times == Times::Main)
-            .fold(Tally::default(), |sum, piece| sum + piece.tally)
+        (self.sections.iter())
+            .filter(|section| section.repeat == Repeat::Main)
+            .map(|section| section.tally)
+            .sum()
     }
 }
 
-impl Graph<'_> {
+impl ControlFlow<'_> {
     fn tally(&self, block: usize) -> Tally {
-        self.blocks[block]
-            .range
-            .clone()
-            .fold(Tally::default(), |sum, at| {
-                sum + Tally::of(
+        (self.blocks[block].range.clone())
+            .map(|at| {
+                Tally::of(
                     opcode(&self.kernel.instructions[at]),
                     self.kernel.stalls[at],
                 )
             })
+            .sum()
     }
 
     fn total(&self, blocks: &[usize]) -> Tally {
-        blocks
-            .iter()
-            .fold(Tally::default(), |sum, &block| sum + self.tally(block))
+        blocks.iter().map(|&block| self.tally(block)).sum()
     }
 
-    /// Instructions of an arm of the branch at `at`, those of its own loops as if each were taken eight times.
+    /// Returns the instructions of an arm of the branch at block `at`. Loops that begin in the arm count as eight iterations.
     fn length(&self, arm: &[usize], at: usize) -> f64 {
-        let repeats = |block| match self.innermost(block) {
+        let repeats = |block| match self.innermost_loop(block) {
             Some(i) if !self.loops[i].blocks.contains(&at) => 8.0,
             _ => 1.0,
         };
@@ -108,67 +121,68 @@ impl Graph<'_> {
             .sum()
     }
 
-    /// The blocks of the usual way from one to another.
+    /// Returns the blocks of the trace from block `at` up to, and without, block `stop`.
     fn walk(&self, mut at: usize, stop: usize) -> Vec<usize> {
-        let mut way = Vec::new();
+        let mut trace = Vec::new();
         while at != stop {
-            way.push(at);
-            let meet = self.meets[at];
+            trace.push(at);
+            let meet = self.post_dominators[at];
             let arms = self.forward[at].iter().map(|&arm| self.walk(arm, meet));
             let rank = |arm: &Vec<usize>| {
                 let total = self.total(arm);
                 let calls = arm.iter().any(|&block| self.blocks[block].calls);
-                // Nothing at all is better than a call, and worse than anything else.
+                // An empty arm is preferred to a call only.
                 let skips = arm.is_empty();
                 (-total.mma, calls, skips, self.length(arm, at))
             };
-            let best = arms.min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("none is NaN"));
-            way.extend(best.unwrap_or_default());
+            let best =
+                arms.min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are not NaN"));
+            trace.extend(best.unwrap_or_default());
             at = meet;
         }
-        way
+        trace
     }
 
-    /// The loop on the usual way that multiplies most, of those the smallest.
+    /// Returns the loop on the trace with the most matrix multiplications; the smallest one of several.
     fn main_loop(&self) -> Option<usize> {
-        let way = self.walk(0, self.blocks.len());
+        let trace = self.walk(0, self.blocks.len());
         let mma = |l: &Loop| {
             let blocks: Vec<usize> = l.blocks.iter().copied().collect();
             self.total(&blocks).mma
         };
         (0..self.loops.len())
-            .filter(|&i| way.contains(&self.loops[i].head) && mma(&self.loops[i]) > 0.0)
+            .filter(|&i| trace.contains(&self.loops[i].head) && mma(&self.loops[i]) > 0.0)
             .max_by(|&a, &b| {
                 let key = |i: usize| (mma(&self.loops[i]), -(self.loops[i].blocks.len() as f64));
-                key(a).partial_cmp(&key(b)).expect("none is NaN")
+                key(a).partial_cmp(&key(b)).expect("counts are not NaN")
             })
     }
 
-    fn way(&self, main: Option<usize>) -> Way {
-        let way = self.walk(0, self.blocks.len());
-        let mut pieces: Vec<(Option<usize>, Tally)> = Vec::new();
-        for block in way {
-            let within = self.innermost(block);
-            match pieces.iter_mut().find(|(known, _)| *known == within) {
+    fn trace(&self, main: Option<usize>) -> Trace {
+        let mut tallies: Vec<(Option<usize>, Tally)> = Vec::new();
+        for block in self.walk(0, self.blocks.len()) {
+            let within = self.innermost_loop(block);
+            match tallies.iter_mut().find(|(known, _)| *known == within) {
                 Some((_, tally)) => *tally = *tally + self.tally(block),
-                None => pieces.push((within, self.tally(block))),
+                None => tallies.push((within, self.tally(block))),
             }
         }
-        let pieces = pieces.into_iter().map(|(within, tally)| Piece {
-            times: match within {
-                None => Times::Once,
-                Some(i) if Some(i) == main => Times::Main,
-                Some(i) => self.times(i, main),
+        let sections = tallies.into_iter().map(|(within, tally)| Section {
+            repeat: match within {
+                None => Repeat::Once,
+                Some(i) if Some(i) == main => Repeat::Main,
+                Some(i) => self.repeat(i, main),
             },
             tally,
         });
-        Way {
-            pieces: pieces.collect(),
+        Trace {
+            sections: sections.collect(),
         }
     }
 
-    fn times(&self, inner: usize, main: Option<usize>) -> Times {
-        let own = &self.loops[inner];
+    /// Classifies a loop other than the main loop.
+    fn repeat(&self, index: usize, main: Option<usize>) -> Repeat {
+        let own = &self.loops[index];
         let count = |names: &[&str]| {
             (own.blocks.iter())
                 .flat_map(|&block| self.blocks[block].range.clone())
@@ -179,12 +193,9 @@ impl Graph<'_> {
                 .count()
         };
         let inside = main.is_some_and(|main| self.loops[main].blocks.contains(&own.head));
-        let (stores, loads, extremes) = (
-            count(&["STS"]),
-            count(&["LDG"]),
-            count(&["HMNMX2", "VHMNMX"]),
-        );
-        // A code is a multiplication, and an octet has eight.
+        let (stores, loads) = (count(&["STS"]), count(&["LDG"]));
+        let extremes = count(&["HMNMX2", "VHMNMX"]);
+        // A code takes one multiplication, an octet eight.
         let octets = count(&["FMUL"]) / 8;
         let (work, unrolled) = if octets > 0 && stores + count(&["STG"]) > 0 {
             (Work::Quantize, octets)
@@ -193,14 +204,14 @@ impl Graph<'_> {
         } else if inside && stores > 0 && loads > 0 && count(&["FADD"]) > 0 {
             (Work::Factors, loads)
         } else if inside && stores == 0 && count(&["LDS"]) > 0 && count(&["FFMA", "FADD"]) > 0 {
-            // The source says so.
+            // By the unroll pragma of the kernel's source.
             (Work::AddGroups, 4)
         } else if !inside && count(&["STG"]) > 0 {
             (Work::Outputs, 1)
         } else {
             (Work::Other, 1)
         };
-        Times::Loop {
+        Repeat::Loop {
             work,
             inside,
             unrolled,

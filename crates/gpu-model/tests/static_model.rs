@@ -1,51 +1,54 @@
-//! The static model's parts: blocks on a multiprocessor, loops in machine code, and that the compiled kernels have the loops that
-//! their templates promise.
+//! Tests the parts of the static model: occupancy, traces through machine code, and tiles against the compiled kernels.
+//!
+//! The last three tests read this build's kernels and fail in a build without kernels.
 
-use gpu_model::occupancy::{Limits, Need, blocks_per_sm};
+use gpu_model::Error;
+use gpu_model::kernels::LIBRARY;
+use gpu_model::occupancy::{BlockResources, SmLimits, blocks_per_sm};
 use gpu_model::pipes::Tally;
 use gpu_model::sass::{self, Kernel};
 use gpu_model::tile::Tile;
-use gpu_model::trace::{Piece, Times, Way, Work};
+use gpu_model::trace::{Repeat, Section, Trace, Work};
 use std::collections::BTreeSet;
 use std::path::Path;
 use w4ax::cuda::{DeviceProps, Family, GemmOptions, Mode, Problem};
 use w4ax::{Grouping, Width};
 
-/// By hand, each of the four limits once.
+/// Each of the four limits decides once. The expected values are computed by hand.
 #[test]
 fn occupancy_is_the_least_of_four_limits() {
     let blocks = |arch, warps, registers, shared| {
-        let limits = Limits::of(arch).expect("a known architecture");
+        let limits = SmLimits::of(arch).expect("the architecture is known");
         blocks_per_sm(
             limits,
-            Need {
+            BlockResources {
                 warps,
                 registers,
                 shared,
             },
         )
     };
-    // Registers: 168 * 32 = 5376 a warp, 43008 a block of 8; 65536 / 43008.
+    // Registers: 168 * 32 = 5376 per warp, 43008 per block of 8 warps; 65536 / 43008.
     assert_eq!(blocks("sm_80", 8, 168, 0), 1);
-    // 73 registers count as 80: 80 * 32 * 4 = 10240 go 6 times into 65536, what 73 by themselves take 7 times.
+    // 73 registers are rounded up to 80: 65536 / (80 * 32 * 4) = 6, where 73 would allow 7.
     assert_eq!(blocks("sm_80", 4, 73, 0), 6);
     assert_eq!(blocks("sm_80", 8, 64, 0), 4);
-    // Warps: 64 or 48 of them.
+    // Warps: at most 64 or 48.
     assert_eq!(blocks("sm_80", 8, 32, 0), 8);
     assert_eq!(blocks("sm_86", 8, 32, 0), 6);
-    // Blocks: small ones.
+    // Blocks: at most 32, 16 or 24.
     assert_eq!(blocks("sm_80", 1, 16, 0), 32);
     assert_eq!(blocks("sm_86", 1, 16, 0), 16);
     assert_eq!(blocks("sm_89", 1, 16, 0), 24);
-    // Shared memory, 1 KiB of it the driver's: 164 KiB hold two blocks of 81 KiB and not of 82.
+    // Shared memory, of which the driver reserves 1 KiB per block: 164 KiB hold two blocks of 81 KiB and one of 82 KiB.
     assert_eq!(blocks("sm_80", 4, 32, 81 * 1024), 2);
     assert_eq!(blocks("sm_80", 4, 32, 82 * 1024), 1);
     assert_eq!(blocks("sm_90a", 4, 32, 227 * 1024), 1);
     assert_eq!(blocks("sm_86", 4, 32, 100 * 1024), 0);
-    assert_eq!(Limits::of("sm_70"), None);
+    assert_eq!(SmLimits::of("sm_70"), None);
 }
 
-/// A kernel of these instructions, all with a stall of 2; `@` stands for a predicate.
+/// Returns a kernel of these instructions, all with a stall count of 2. `@` stands for a predicate.
 fn kernel(lines: &[&str]) -> Kernel {
     Kernel {
         instructions: lines
@@ -58,21 +61,21 @@ fn kernel(lines: &[&str]) -> Kernel {
     }
 }
 
-/// How often each piece of a way is taken, and its instructions.
-fn pieces(way: &Way) -> Vec<(Times, f64)> {
-    (way.pieces.iter())
-        .map(|p| (p.times, p.tally.instructions))
+/// Returns how often each section of a trace is executed, and its instructions.
+fn sections(trace: &Trace) -> Vec<(Repeat, f64)> {
+    (trace.sections.iter())
+        .map(|section| (section.repeat, section.tally.instructions))
         .collect()
 }
 
 #[test]
-fn the_main_loop_is_the_one_that_multiplies() {
-    let way = Way::of(&kernel(&[
+fn main_loop_is_the_loop_that_multiplies() {
+    let trace = Trace::new(&kernel(&[
         "MOV R0, RZ",              // 0x00
-        "IADD3 R1, R1, 0x1, RZ",   // 0x10: a loop before
+        "IADD3 R1, R1, 0x1, RZ",   // 0x10: a loop before the main loop
         "@BRA 0x10",               // 0x20
         "LDS.128 R4, [R2]",        // 0x30: the main loop
-        "@BRA 0x70",               // 0x40: around what some lanes do
+        "@BRA 0x70",               // 0x40: skips a block under a condition
         "STS [R2], R0",            // 0x50
         "LOP3.LUT R0, R1, R2, R3", // 0x60
         "IMMA.16864.S4.U4 R20, R16.ROW, R40.COL, R24",
@@ -85,33 +88,33 @@ fn the_main_loop_is_the_one_that_multiplies() {
         "STG [R2], R0",
         "EXIT",
     ]))
-    .expect("a loop multiplies");
-    let iteration = way.iteration();
-    // 0x30 to 0x80, the shorter arm at 0xc0, the branch back.
+    .expect("the kernel has a main loop");
+    let iteration = trace.iteration();
+    // 0x30 to 0x80, the shorter arm at 0xc0, and the branch back.
     assert_eq!((iteration.instructions, iteration.mma), (8.0, 1.0));
     assert_eq!(iteration.tensor, f64::from(2 * 16 * 8 * 64));
     assert_eq!(iteration.shared, 4.0 + 1.0);
     assert_eq!(iteration.stalls, 16.0);
-    let other = Times::Loop {
+    let other = Repeat::Loop {
         work: Work::Other,
         inside: false,
         unrolled: 1,
     };
     assert_eq!(
-        pieces(&way),
-        [(Times::Once, 3.0), (other, 2.0), (Times::Main, 8.0)]
+        sections(&trace),
+        [(Repeat::Once, 3.0), (other, 2.0), (Repeat::Main, 8.0)]
     );
 }
 
-/// Divisions call a function where an operand is extreme: no usual call does. A jump by a guarded CALL leaves a loop.
+/// A division calls a function for extreme operands only, which is not part of a trace. A guarded CALL is a jump out of a loop.
 #[test]
-fn slow_paths_are_left_out_and_inner_loops_counted_apart() {
-    let way = Way::of(&kernel(&[
+fn omits_slow_paths_and_separates_inner_loops() {
+    let trace = Trace::new(&kernel(&[
         "IMMA.16832.S8.U8 R20, R16.ROW, R40.COL, R24", // 0x00
         "@BRA 0x40",
         "MOV R2, 0x40",
         "CALL.REL.NOINC 0xc0",
-        "LDS R4, [R2]",          // 0x40: a loop inside, left by a jump
+        "LDS R4, [R2]",          // 0x40: an inner loop, left by a jump
         "FFMA R1, R2, R3, R1",   // 0x50
         "@CALL.REL.NOINC 0x80",  // 0x60
         "BRA 0x40",              // 0x70
@@ -120,36 +123,36 @@ fn slow_paths_are_left_out_and_inner_loops_counted_apart() {
         "BRA.DIV ~URZ, 0xd0",
         "EXIT", // 0xb0
         "RET.REL.NODEC R2 0x0",
-        "BRA 0xb0", // 0xd0: what diverged warps run
+        "BRA 0xb0", // 0xd0: diverged warps only
     ]))
-    .expect("a loop multiplies");
-    let inner = Times::Loop {
+    .expect("the kernel has a main loop");
+    let inner = Repeat::Loop {
         work: Work::AddGroups,
         inside: true,
         unrolled: 4,
     };
     assert_eq!(
-        pieces(&way),
-        [(Times::Main, 4.0), (inner, 4.0), (Times::Once, 2.0)]
+        sections(&trace),
+        [(Repeat::Main, 4.0), (inner, 4.0), (Repeat::Once, 2.0)]
     );
 }
 
 #[test]
-fn a_kernel_that_multiplies_nothing_has_no_main_loop() {
+fn rejects_kernel_without_main_loop() {
     let none = kernel(&["MOV R0, RZ", "@BRA 0x0", "EXIT"]);
-    assert!(Way::of(&none).is_err());
-    assert_eq!(Way::without_main_loop(&none).pieces.len(), 2);
+    assert!(matches!(Trace::new(&none), Err(Error::NoMainLoop { .. })));
+    assert_eq!(Trace::without_main_loop(&none).sections.len(), 2);
 }
 
 #[test]
-fn instructions_take_the_clocks_of_their_pipes() {
+fn instructions_occupy_their_pipes() {
     let clocks = |opcodes: &[&str], lanes| {
         let sum = opcodes
             .iter()
             .fold(Tally::default(), |sum, opcode| sum + Tally::of(opcode, 1));
         sum.issue_clocks(4.0, lanes)
     };
-    // Four warps on four schedulers: a clock each to issue, two where 16 lanes take a warp in two turns.
+    // Four warps on four schedulers: one clock to issue; two clocks where a scheduler has 16 lanes for the 32 of a warp.
     assert_eq!(clocks(&["BAR.SYNC"], 64.0), 1.0);
     assert_eq!(clocks(&["LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["FFMA"], 64.0), 2.0);
@@ -157,14 +160,14 @@ fn instructions_take_the_clocks_of_their_pipes() {
     assert_eq!(clocks(&["IMAD", "FFMA"], 128.0), 2.0);
     assert_eq!(clocks(&["FFMA", "LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["MUFU.RCP"], 128.0), 8.0);
-    // The four warps of a warpgroup: 64 x 80 x 32, whose B of 2560 bytes takes shared memory 20 clocks.
+    // The four warps of a warpgroup: 64 x 80 x 32. Reading the 2560 bytes of B takes 20 clocks of shared memory.
     let mma = Tally::of("IGMMA.64x80x32.S8.U8", 1) * 4.0;
     assert_eq!((mma.tensor, mma.shared), (2.0 * 64.0 * 80.0 * 32.0, 20.0));
 }
 
-/// The tiles of the library's kernels are the model's, whatever kernel the table picks.
+/// Every kernel that the library's table chooses has the tile that the model assumes.
 #[test]
-fn the_model_knows_the_tiles_of_the_table() {
+fn tiles_match_the_plans_of_the_table() {
     let mut seen = BTreeSet::new();
     for (width, bits) in [(Width::A4, 4), (Width::A8, 8), (Width::Bf16, 16)] {
         for (n, wgmma) in [100, 4096, 12288, 22016]
@@ -187,13 +190,13 @@ fn the_model_knows_the_tiles_of_the_table() {
                     wgmma,
                     multiprocessors: 132,
                 };
-                let plan = case.plan_for(&chip).expect("a build with kernels");
+                let plan = case.plan_for(&chip).expect("a kernel supports the call");
                 let decode = plan.family == Family::Decode;
                 let tile = match plan.family {
                     Family::Wgmma => Tile::wgmma(bits, 128, plan.tile),
                     _ => Tile::of(decode, bits, 128, plan.mode == Mode::Fused, plan.tile),
                 }
-                .expect("a tile that the model knows");
+                .expect("the model has the tile");
                 assert_eq!(
                     (plan.tile_n, plan.tile_m),
                     (tile.rows(), tile.tokens()),
@@ -210,29 +213,25 @@ fn the_model_knows_the_tiles_of_the_table() {
     }
 }
 
-/// The kernels of this build, all or one architecture's.
+/// Returns the kernels of this build, of all architectures or of one.
 fn kernels(arch: Option<&str>) -> Vec<Kernel> {
-    let Some(library) = option_env!("W4AX_KERNEL_LIBRARY") else {
-        panic!(
-            "this build has no kernels: run third_party/fetch, or set NVCC and W4AX_CUTLASS_DIR"
-        );
-    };
-    sass::read(Path::new(library), arch)
+    let library = LIBRARY.unwrap_or_else(|| panic!("{}", Error::NoKernels));
+    sass::read(Path::new(library), arch).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every wgmma kernel's loop multiplies as its tile says.
+/// The main loop of every wgmma kernel has as many matrix multiplications as its tile implies.
 #[test]
-fn wgmma_kernels_are_as_their_tiles_say() {
+fn wgmma_loops_match_their_tiles() {
     let kernels = kernels(Some("sm_90a"));
     for bits in [8, 16] {
         for group in [0, 32, 64, 128] {
             for tile in [1, 2] {
-                let tile = Tile::wgmma(bits, group, tile).expect("two tiles");
+                let tile = Tile::wgmma(bits, group, tile).expect("the family has two tiles");
                 let symbol = tile.symbol();
                 let kernel = (kernels.iter())
                     .find(|k| k.name.contains(&symbol))
-                    .unwrap_or_else(|| panic!("no {symbol}"));
-                let iteration = Way::of(kernel)
+                    .unwrap_or_else(|| panic!("missing kernel: {symbol}"));
+                let iteration = Trace::new(kernel)
                     .unwrap_or_else(|error| panic!("{error}"))
                     .iteration();
                 assert_eq!(
@@ -247,9 +246,9 @@ fn wgmma_kernels_are_as_their_tiles_say() {
     }
 }
 
-/// Every GEMM kernel of this build: its loop is found, and multiplies as often as its tile says.
+/// The main loop of every decode and prefill kernel has as many matrix multiplications as its tile implies.
 #[test]
-fn every_compiled_loop_multiplies_as_its_tile_says() {
+fn decode_and_prefill_loops_match_their_tiles() {
     let kernels = kernels(None);
     let mut archs: Vec<&str> = kernels.iter().map(|k| k.arch.as_str()).collect();
     archs.sort_unstable();
@@ -262,29 +261,30 @@ fn every_compiled_loop_multiplies_as_its_tile_says() {
         }) {
             for group in [0, 32, 64, 128] {
                 for tile in 1..=3 {
-                    let tile = Tile::of(decode, bits, group, fused, tile).expect("three tiles");
+                    let tile = Tile::of(decode, bits, group, fused, tile)
+                        .expect("the family has three tiles");
                     let symbol = tile.symbol();
                     let kernel = (kernels.iter())
                         .find(|k| k.arch == arch && k.name.contains(&symbol))
-                        .unwrap_or_else(|| panic!("{arch} has no {symbol}"));
-                    let way = Way::of(kernel).unwrap_or_else(|error| panic!("{error}"));
+                        .unwrap_or_else(|| panic!("missing kernel for {arch}: {symbol}"));
+                    let trace = Trace::new(kernel).unwrap_or_else(|error| panic!("{error}"));
                     let s4 = arch.starts_with("sm_8");
                     assert_eq!(
-                        way.iteration().mma,
+                        trace.iteration().mma,
                         tile.multiplications(s4) as f64,
                         "{arch} {symbol}"
                     );
-                    let quantizes = |piece: &Piece| {
+                    let quantizes = |section: &Section| {
                         matches!(
-                            piece.times,
-                            Times::Loop {
+                            section.repeat,
+                            Repeat::Loop {
                                 work: Work::Quantize,
                                 ..
                             }
                         )
                     };
                     assert_eq!(
-                        way.pieces.iter().any(quantizes),
+                        trace.sections.iter().any(quantizes),
                         bits != 16 && fused,
                         "{arch} {symbol}"
                     );

@@ -1,0 +1,97 @@
+//! Bytes that a call moves between device memory and the multiprocessors.
+
+use w4ax::cuda::{Mode, Plan, Problem, QuantizedActivations};
+use w4ax::{Grouping, Result, Width};
+
+use crate::tile::Tile;
+
+/// Returns the bytes of a symmetric weight `[n, k]` with 16-bit scales, including its sums.
+pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
+    let (rows, groups) = (n.next_multiple_of(16), grouping.groups(k));
+    let sum_bytes = if grouping == Grouping::PerChannel {
+        4
+    } else {
+        2
+    };
+    (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
+}
+
+/// Returns the bytes of quantized activations in the layout of the plan's kernel.
+///
+/// # Errors
+/// If the layout does not support the call.
+///
+/// # Panics
+/// If the kernel's family has no such layout.
+pub fn quantized_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+    let layout =
+        (plan.family.packed_layout()).expect("the plan's family reads quantized activations");
+    let Problem { m, k, .. } = *case;
+    Ok(QuantizedActivations::bytes_for(m, k, case.width, case.grouping, layout)? as f64)
+}
+
+/// Returns the bytes that `quantize_pack` reads and writes.
+///
+/// # Errors
+/// As [`quantized_bytes`].
+pub fn quantize_pack_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+    Ok((2 * case.m * case.k) as f64 + quantized_bytes(case, plan)?)
+}
+
+/// Returns the bytes that a call must move: weight, x and y once, quantized activations written and read once.
+///
+/// # Errors
+/// As [`quantized_bytes`].
+pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+    let Problem { m, n, k, .. } = *case;
+    let mut bytes = weight_bytes(n, k, case.grouping) + (2 * m * n) as f64;
+    if plan.mode == Mode::Packed {
+        bytes += quantized_bytes(case, plan)? * f64::from(plan.launches);
+    }
+    if plan.mode == Mode::Fused || plan.launches > 1 {
+        bytes += (2 * m * k) as f64;
+    }
+    Ok(bytes)
+}
+
+/// Returns the bytes that a block reads: its weights and their scales, and x or its codes for its tokens.
+pub fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
+    let k = case.k as f64;
+    let bits = match plan.mode {
+        Mode::Packed if tile.wgmma => 8.0,
+        Mode::Packed => f64::from(case.width.bits()),
+        Mode::Fused => 16.0,
+    };
+    let tokens = if tile.decode { case.m } else { tile.tokens() } as f64;
+    let groups = if tile.group == 0 {
+        1.0
+    } else {
+        k / tile.group as f64
+    };
+    // Per channel, a row is read a second time after its range is known.
+    let passes = if tile.fused && tile.group == 0 && tile.bits != 16 {
+        2.0
+    } else {
+        1.0
+    };
+    tile.rows() as f64 * (k / 2.0 + groups * 4.0) + tokens * k * bits / 8.0 * passes
+}
+
+/// Returns the bits of an activation in the kernels: A2 runs on the kernels of A4.
+pub fn kernel_bits(width: Width) -> usize {
+    match width {
+        Width::A2 | Width::A4 => 4,
+        Width::A8 => 8,
+        Width::Bf16 => 16,
+    }
+}
+
+/// Returns the weights of a group along k, with 0 for per channel.
+pub fn group_size(grouping: Grouping) -> usize {
+    match grouping {
+        Grouping::PerChannel => 0,
+        Grouping::G32 => 32,
+        Grouping::G64 => 64,
+        Grouping::G128 => 128,
+    }
+}
