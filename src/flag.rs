@@ -1,8 +1,8 @@
-//! The flag: the width of a step in one atomic 64-bit word (DyQ-VLA section V-B).
+//! The flag: the width of a step in one atomic 64-bit word (DyQ-VLA, section V-B).
 //!
-//! The dispatcher stores (sequence, width) before the step; who runs the step loads the word and asks for its own
-//! step's width. Both travel in one word, so a reader never sees one without the other. Whatever is not the valid
-//! word of the asked step reads as BF16.
+//! The dispatcher stores (sequence, width) before the step. The step loads the word and reads the width for its own
+//! sequence number. Both are in one word, so a reader never sees one without the other. The width of any other word,
+//! valid or not, is BF16.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
@@ -13,28 +13,28 @@ use crate::Width;
 
 /// The encoding of (sequence, width).
 ///
-/// | bits | |
+/// | bits | content |
 /// | --- | --- |
 /// | 63..32 | sequence, the number of the step; wraps |
-/// | 31..8 | 0; anything else makes the word invalid |
-/// | 7..0 | width in bits: 2, 4, 8 or 16; anything else makes the word invalid |
+/// | 31..8 | 0 |
+/// | 7..0 | width in bits: 2, 4, 8 or 16 |
 ///
-/// All zero is a word that was never written: it is invalid. One aligned 64-bit load reads a word; it is stored in
-/// the byte order of the host.
+/// Any other content is invalid. The word 0 was never written and is invalid as well. A word is read by one aligned
+/// 64-bit load, in the byte order of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct FlagWord(u64);
 
 impl FlagWord {
-    /// A word that was never written.
+    /// The word that was never written.
     pub const UNWRITTEN: Self = Self(0);
 
-    /// The word of a step.
+    /// Encodes the word of step `sequence`.
     pub const fn encode(sequence: u32, width: Width) -> Self {
         Self((sequence as u64) << 32 | width.bits() as u64)
     }
 
-    /// The (sequence, width) of a valid word.
+    /// Decodes (sequence, width). `None` if the word is invalid.
     pub const fn decode(self) -> Option<(u32, Width)> {
         let width = match self.0 as u32 {
             2 => Width::A2,
@@ -46,7 +46,7 @@ impl FlagWord {
         Some(((self.0 >> 32) as u32, width))
     }
 
-    /// The width for step `sequence`: BF16 unless the word is valid and this step's.
+    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another step.
     pub const fn width_for(self, sequence: u32) -> Width {
         match self.decode() {
             Some((of, width)) if of == sequence => width,
@@ -54,19 +54,20 @@ impl FlagWord {
         }
     }
 
-    /// A word as it lies in memory, valid or not.
+    /// Creates a word from its bits, valid or not.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The word as it lies in memory.
+    /// Returns the bits of the word.
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 }
 
-/// One [`FlagWord`] that one thread stores and others load, with no lock. 8 bytes, aligned to 8, no other content:
-/// it can lie in memory that a device maps.
+/// An atomic [`FlagWord`] that one thread stores and others load, without a lock.
+///
+/// It has 8 bytes and an alignment of 8, so it may be in memory that a device maps.
 ///
 /// ```
 /// use w4ax::{Width, WidthFlag};
@@ -74,50 +75,51 @@ impl FlagWord {
 /// let flag = WidthFlag::new();
 /// flag.store(7, Width::A4);
 /// assert_eq!(flag.load(7), Width::A4);
-/// assert_eq!(flag.load(8), Width::Bf16); // Not this step's word.
+/// assert_eq!(flag.load(8), Width::Bf16); // The word belongs to another step.
 /// ```
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct WidthFlag(AtomicU64);
 
-// A word that loom looks after is larger.
+// Atomics of loom are larger.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<WidthFlag>() == 8 && align_of::<WidthFlag>() == 8);
 
 impl WidthFlag {
-    /// A flag that was never written.
+    /// Creates a flag that was never written.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// A flag that was never written.
+    /// Creates a flag that was never written.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Publishes the width of step `sequence`, and all that the caller wrote before: one Release store.
+    /// Stores the width of step `sequence`. One Release store, which also publishes the caller's earlier writes.
     pub fn store(&self, sequence: u32, width: Width) {
         self.store_word(FlagWord::encode(sequence, width));
     }
 
-    /// The width for step `sequence`: BF16 unless the word is valid and this step's. One Acquire load.
+    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another step. One Acquire
+    /// load.
     pub fn load(&self, sequence: u32) -> Width {
         self.load_word().width_for(sequence)
     }
 
-    /// The (sequence, width) that the flag holds, if it is a valid word. One Acquire load.
+    /// Returns the stored (sequence, width). `None` if the word is invalid. One Acquire load.
     pub fn read(&self) -> Option<(u32, Width)> {
         self.load_word().decode()
     }
 
-    /// Stores a word as it is: one Release store. [`FlagWord::UNWRITTEN`] takes a flag back.
+    /// Stores a word. One Release store. [`FlagWord::UNWRITTEN`] clears the flag.
     pub fn store_word(&self, word: FlagWord) {
         self.0.store(word.to_bits(), Ordering::Release);
     }
 
-    /// Loads the word as it is: one Acquire load.
+    /// Loads the word. One Acquire load.
     pub fn load_word(&self) -> FlagWord {
         FlagWord::from_bits(self.0.load(Ordering::Acquire))
     }
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout() {
+    fn encodes_sequence_and_width_in_their_bits() {
         assert_eq!(FlagWord::encode(0, Width::A2).to_bits(), 2);
         assert_eq!(FlagWord::encode(1, Width::Bf16).to_bits(), 0x1_0000_0010);
         assert_eq!(
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn unwritten_stale_and_future_read_as_bf16() {
+    fn unwritten_stale_and_future_words_read_as_bf16() {
         let flag = WidthFlag::new();
         assert_eq!(flag.read(), None);
         assert_eq!(flag.load(0), Width::Bf16);
@@ -155,7 +157,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_is_valid_only_if_some_step_encodes_to_it(high: u32, low in prop_oneof![0u32..=64, any::<u32>()]) {
+        fn decodes_only_words_that_a_step_encodes_to(
+            high: u32,
+            low in prop_oneof![0u32..=64, any::<u32>()],
+        ) {
             let word = FlagWord::from_bits(u64::from(high) << 32 | u64::from(low));
             match word.decode() {
                 Some((sequence, width)) => {
@@ -171,9 +176,9 @@ mod tests {
         }
     }
 
-    /// A reader sees each pair whole, in order, and with what was written before it.
+    /// A reader sees consistent pairs in order, and the writes that precede them.
     #[test]
-    fn two_threads() {
+    fn concurrent_reader_sees_consistent_words_in_order() {
         const STEPS: u32 = 200_000;
         let width_of = |step: u32| Width::ALL[(step % 4) as usize];
         let (flag, payload) = (WidthFlag::new(), AtomicU32::new(0));

@@ -1,47 +1,47 @@
-//! What calibration learns from: the same steps at every width.
+//! Recorded episodes: the actions of the same steps at every width.
 
 use crate::dispatch::Action;
 use crate::{Error, Result, Width};
 
-/// One recorded episode: for the input of every step, the actions of the policy at each width.
+/// One recorded episode: the actions of the policy at each width, for the input of each step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Episode {
-    /// Which task, as an index.
+    /// The index of the task.
     pub task: usize,
-    /// `[steps]`: the actions of the unquantized policy, which errors are measured against.
+    /// The actions of the unquantized policy, `[steps]`. They are the reference of the errors.
     pub reference: Vec<Action>,
-    /// `[width][steps]`, by [`Width::index`]: the actions with INT4 weights at each activation width. (Where only
-    /// the unquantized policy ran at 16 bits, its actions may stand in the place of BF16.)
+    /// The actions with INT4 weights at each activation width, `[width][steps]` by [`Width::index`]. If no
+    /// W4A16 actions were recorded, the unquantized actions may be used for BF16.
     pub at_width: [Vec<Action>; 4],
 }
 
 impl Episode {
-    /// Steps in the episode.
+    /// Returns the number of steps.
     pub fn len(&self) -> usize {
         self.reference.len()
     }
 
-    /// Whether there is no step.
+    /// Returns whether the episode has no steps.
     pub fn is_empty(&self) -> bool {
         self.reference.is_empty()
     }
 
-    /// The actions at a width, `[steps]`.
+    /// Returns the actions at a width, `[steps]`.
     pub fn at(&self, width: Width) -> &[Action] {
         &self.at_width[width.index()]
     }
 
-    /// Checks the episode for a list of `tasks` tasks.
+    /// Checks the episode against a list of `tasks` tasks.
     ///
     /// # Errors
-    /// - [`Error::Range`]: the task index is none of the list;
-    /// - [`Error::Shape`]: no steps, or not the same number at each width;
-    /// - [`Error::NotFinite`]: an action holds NaN or an infinity.
+    /// - [`Error::Range`] if the task index is out of range.
+    /// - [`Error::Shape`] if there are no steps, or the number of steps differs between widths.
+    /// - [`Error::NotFinite`] with the first NaN or infinity of an action.
     pub fn validate(&self, tasks: usize) -> Result<()> {
         if self.task >= tasks {
             return Err(Error::Range {
                 what: "task of an episode",
-                value: format!("{} of {tasks} tasks", self.task),
+                value: format!("index {} of {tasks} tasks", self.task),
                 range: "the list of tasks",
             });
         }
@@ -50,7 +50,7 @@ impl Episode {
             if actions.is_empty() || actions.len() != steps {
                 return Err(Error::Shape {
                     what,
-                    expected: format!("{} actions, one a step", steps.max(1)),
+                    expected: format!("{} actions, one per step", steps.max(1)),
                     got: format!("{} actions", actions.len()),
                 });
             }

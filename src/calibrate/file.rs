@@ -1,4 +1,4 @@
-//! The calibration and its file.
+//! The calibration and its JSON file.
 
 use std::path::Path;
 
@@ -8,23 +8,20 @@ use super::check_bound;
 use crate::dispatch::{DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
 
-/// The version of the format that this crate writes, and the one that it reads.
-const FORMAT: u32 = 1;
-
 /// The motion scale of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskScale {
-    /// The task's name, by which policies and logs refer to it.
+    /// The name of the task, as policies and logs use it.
     pub name: String,
-    /// How fast it moves.
+    /// The scale of the task's motion.
     pub motion: MotionScale,
 }
 
-/// What a dispatcher needs for each of a policy's tasks, and the bound that it was calibrated for.
+/// The parameters of a dispatcher for each task of a policy, and the error bound they were calibrated for.
 ///
-/// As JSON (format 1) it is an object with `format`, `lambda`, `window_macro`, `window_micro`, `k`, `theta_fp`,
-/// `theta_24`, `theta_48`, `eta`, `d_acc`, and `tasks`: an object of `{"mu_max": x, "nu_max": y}` by name. Other fields
-/// are ignored. Numbers come back bit for bit.
+/// The JSON file (format 1) is an object with the fields `format`, `lambda`, `window_macro`,
+/// `window_micro`, `k`, `theta_fp`, `theta_24`, `theta_48`, `eta`, `d_acc` and `tasks`. `tasks` is an object of
+/// `{"mu_max": x, "nu_max": y}` by name. Other fields are ignored. Numbers are read back to the same bits.
 ///
 /// ```
 /// use w4ax::calibrate::Calibration;
@@ -32,39 +29,42 @@ pub struct TaskScale {
 /// # fn main() -> w4ax::Result<()> {
 /// let calibration = Calibration::load("tests/data/robot/calibration.json")?;
 /// let mut dispatcher = Dispatcher::new(&calibration.dispatch_config("Lift")?)?;
-/// assert_eq!(dispatcher.decide().active, w4ax::Width::Bf16); // Nothing is known yet.
+/// assert_eq!(dispatcher.decide().active, w4ax::Width::Bf16); // No action was observed yet.
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    /// As in [`DispatchConfig`].
+    /// The weight of the macro motion, see [`DispatchConfig::with_lambda`].
     pub lambda: f64,
-    /// As in [`DispatchConfig`].
+    /// The macro window in actions, see [`DispatchConfig::with_windows`].
     pub window_macro: usize,
-    /// As in [`DispatchConfig`].
+    /// The micro window in actions, see [`DispatchConfig::with_windows`].
     pub window_micro: usize,
-    /// As in [`DispatchConfig`].
+    /// K of the hysteresis in steps, see [`DispatchConfig::with_k`].
     pub k: u32,
     /// The boundaries of Phi.
     pub thresholds: Thresholds,
-    /// As in [`Settings`](super::Settings).
+    /// eta, see [`CalibrationSettings::with_eta`](super::CalibrationSettings::with_eta).
     pub eta: f64,
-    /// As in [`Settings`](super::Settings).
+    /// D_acc, see [`CalibrationSettings::with_d_acc`](super::CalibrationSettings::with_d_acc).
     pub d_acc: f64,
-    /// The tasks, in the order of the file; each name once, at least one.
+    /// The tasks in the order of the file, at least one, with distinct names.
     pub tasks: Vec<TaskScale>,
 }
 
 impl Calibration {
-    /// The configuration of a dispatcher for a task, with the default algorithm.
+    /// The version of the file format that this crate reads and writes.
+    pub const FORMAT_VERSION: u32 = 1;
+
+    /// Returns the configuration of a dispatcher for a task, with the default algorithm.
     ///
     /// # Errors
-    /// [`Error::Config`]: there is no such task, or a value is outside its range.
+    /// [`Error::Config`] if the task is unknown, or a value is out of range.
     pub fn dispatch_config(&self, task: &str) -> Result<DispatchConfig> {
         let Some(found) = self.tasks.iter().find(|t| t.name == task) else {
             let names: Vec<&str> = self.tasks.iter().map(|t| t.name.as_str()).collect();
-            let reason = format!("hold no `{task}`, only {}", names.join(", "));
+            let reason = format!("has no task `{task}`: expected {}", names.join(", "));
             return Err(Error::Config {
                 field: "tasks",
                 reason,
@@ -78,18 +78,19 @@ impl Calibration {
     /// Checks every field.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first field that is outside its range; no tasks; the same name twice.
+    /// [`Error::Config`] with the first field that is out of range. `tasks` must not be empty and must not
+    /// have duplicate names.
     pub fn validate(&self) -> Result<()> {
         check_bound(self.eta, self.d_acc)?;
         if self.tasks.is_empty() {
             return Err(Error::Config {
                 field: "tasks",
-                reason: "are none".into(),
+                reason: "is empty: expected at least one task".into(),
             });
         }
         for (i, task) in self.tasks.iter().enumerate() {
             if self.tasks[..i].iter().any(|t| t.name == task.name) {
-                let reason = format!("hold `{}` twice", task.name);
+                let reason = format!("has `{}` twice: expected distinct names", task.name);
                 return Err(Error::Config {
                     field: "tasks",
                     reason,
@@ -111,19 +112,20 @@ impl Calibration {
         Ok(())
     }
 
-    /// Reads JSON; `file` is what errors call it.
+    /// Parses JSON. `file` is the name in errors.
     ///
     /// # Errors
-    /// [`Error::Format`] with the field that is missing, of the wrong type or outside its range, with an unknown
-    /// format version, or with the place where the bytes are no JSON.
+    /// [`Error::Format`] with the field that is missing, of the wrong type or out of range, with an unsupported
+    /// format version, or with the position of invalid JSON.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
-        // The version first: another one may lack or mean other fields.
-        let Format { format } = parse(json, file)?;
-        if format != FORMAT {
-            let reason = format!("`format` is {format}, this version reads {FORMAT}");
+        // The version is checked first, because other versions may have other fields.
+        let CalibrationVersion { format } = parse(json, file)?;
+        if format != Self::FORMAT_VERSION {
+            let expected = Self::FORMAT_VERSION;
+            let reason = format!("`format` is {format}: expected {expected}");
             return Err(Error::format(file, reason));
         }
-        let calibration = Self::from(parse::<Wire>(json, file)?);
+        let calibration = Self::from(parse::<CalibrationJson>(json, file)?);
         calibration.validate().map_err(|error| match error {
             Error::Config { field, reason } => Error::format(file, format!("`{field}` {reason}")),
             other => other,
@@ -131,15 +133,14 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// Writes JSON that [`from_json`](Self::from_json) reads back to the same bits.
+    /// Returns JSON that [`from_json`](Self::from_json) reads back to the same bits.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate): nothing is written that could not be read.
+    /// As [`validate`](Self::validate).
     pub fn to_json(&self) -> Result<String> {
         self.validate()?;
-        let json = serde_json::to_string_pretty(&Wire::from(self));
-        // No map keys but strings, no writer: serializing cannot fail.
-        Ok(json.expect("a calibration is plain data") + "\n")
+        let json = serde_json::to_string_pretty(&CalibrationJson::from(self));
+        Ok(json.expect("string keys and plain values always serialize") + "\n")
     }
 
     /// Reads a file.
@@ -152,7 +153,7 @@ impl Calibration {
         Self::from_json(&json, &path.display().to_string())
     }
 
-    /// Writes a file, whole or not at all: a temporary file beside it takes its name at the end.
+    /// Writes a file atomically: a temporary file in the same folder is renamed at the end.
     ///
     /// # Errors
     /// [`Error::Io`], and as [`to_json`](Self::to_json).
@@ -161,17 +162,14 @@ impl Calibration {
     }
 
     fn config_for(&self, motion: MotionScale) -> DispatchConfig {
-        DispatchConfig {
-            lambda: self.lambda,
-            window_macro: self.window_macro,
-            window_micro: self.window_micro,
-            k: self.k,
-            ..DispatchConfig::new(motion, self.thresholds)
-        }
+        DispatchConfig::new(motion, self.thresholds)
+            .with_lambda(self.lambda)
+            .with_windows(self.window_macro, self.window_micro)
+            .with_k(self.k)
     }
 }
 
-/// Parses JSON; an error names the field and the place.
+/// Parses JSON. An error has the path of the field and the position.
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], file: &str) -> Result<T> {
     let mut parser = serde_json::Deserializer::from_slice(json);
     let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
@@ -187,15 +185,15 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], file: &str) -> Result<T> {
     Ok(parsed)
 }
 
-/// The field that every version has.
+/// The field that every version of the format has.
 #[derive(Deserialize)]
-struct Format {
+struct CalibrationVersion {
     format: u32,
 }
 
-/// The fields as the file has them.
+/// The fields of the file.
 #[derive(Serialize, Deserialize)]
-struct Wire {
+struct CalibrationJson {
     format: u32,
     lambda: f64,
     window_macro: usize,
@@ -210,8 +208,8 @@ struct Wire {
     tasks: Vec<TaskScale>,
 }
 
-impl From<Wire> for Calibration {
-    fn from(wire: Wire) -> Self {
+impl From<CalibrationJson> for Calibration {
+    fn from(wire: CalibrationJson) -> Self {
         Self {
             lambda: wire.lambda,
             window_macro: wire.window_macro,
@@ -229,10 +227,10 @@ impl From<Wire> for Calibration {
     }
 }
 
-impl From<&Calibration> for Wire {
+impl From<&Calibration> for CalibrationJson {
     fn from(calibration: &Calibration) -> Self {
         Self {
-            format: FORMAT,
+            format: Calibration::FORMAT_VERSION,
             lambda: calibration.lambda,
             window_macro: calibration.window_macro,
             window_micro: calibration.window_micro,
@@ -247,7 +245,7 @@ impl From<&Calibration> for Wire {
     }
 }
 
-/// The tasks as one JSON object, in order. A name that stands twice is found by [`Calibration::validate`].
+/// Serializes the tasks as one JSON object in their order. [`Calibration::validate`] rejects duplicate names.
 mod tasks {
     use super::{MotionScale, TaskScale};
     use serde::de::{Deserializer, MapAccess, Visitor};
@@ -263,7 +261,7 @@ mod tasks {
             type Value = Vec<TaskScale>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of motion scales by task")
+                f.write_str("an object with the motion scale of each task")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

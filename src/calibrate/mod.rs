@@ -1,25 +1,40 @@
-//! Calibration: from recorded episodes to a dispatcher's thresholds and motion scales (DyQ-VLA section IV-B2, Eq. 5).
+//! Calibration: derives a dispatcher's thresholds and motion scales from recorded episodes (DyQ-VLA, arXiv
+//! 2603.07904, section IV-B2, Eq. 5).
 //!
-//! # The rule
-//! With actions of the same inputs at each width b, and the unquantized policy's beside them:
+//! # Order of calls
+//! [`calibrate`] turns [`Episode`]s into a [`CalibrationReport`]. [`Calibration::save`] writes the calibration
+//! as JSON, and [`Calibration::load`] reads it. [`Calibration::dispatch_config`] returns the configuration of
+//! a [`Dispatcher`](crate::dispatch::Dispatcher) for one task.
 //!
-//! 1. Per task, `mu_max` and `nu_max` are the largest over the widths {16, 8, 4, 2} of the 95th percentile (linear
-//!    interpolation) of `|a_xyz|` and of `|a_rot(t) - a_rot(t-1)|` within an episode. Widths narrower than the one
-//!    that recorded the episode count too: low widths make the motion rougher, which raises J, which would ask for
-//!    BF16 in the closed loop.
-//! 2. S of every step comes from the W4A4 actions before it, by the [dispatcher](crate::dispatch)'s own kinematics.
-//! 3. The error `e_b` of a step is the L2 distance of the width-b action to the unquantized one, over all 7 numbers.
-//! 4. Eq. 5 asks for the smallest width with `E e_b <= D_acc / (S + eta)`. It is taken over [`BINS`] equal bins of S
-//!    on [0, theta_fp], each [lower, upper); bins with fewer than [`MIN_ROWS`] steps are passed over. A boundary is
-//!    the lower edge of the longest run of bins that ends at theta_fp and whose mean error exceeds
-//!    `D_acc / (center + eta)`: theta_24 from e_2, theta_48 from e_4 and at least theta_24. With no such run it is
-//!    theta_fp.
+//! # Formulas
+//! An episode holds the actions of the same inputs at each width b and those of the unquantized policy.
 //!
-//! Actions, mu_max, nu_max, errors and D_acc are in the action's own units ([-1, 1]); S, thresholds and eta have none.
+//! 1. Per task, `mu_max` and `nu_max` are the 95th percentiles (linear interpolation) of `|a_xyz|` and of
+//!    `|a_rot(t) - a_rot(t-1)|` within an episode: the largest over the widths 16, 8, 4 and 2. Low widths
+//!    make the motion rougher. Their percentiles count as well, because otherwise this roughness would raise
+//!    J and force BF16 in the closed loop.
+//! 2. The sensitivity S of a step comes from the preceding W4A4 actions, by
+//!    [`Kinematics`](crate::dispatch::Kinematics).
+//! 3. The error `e_b` of a step is the L2 distance between the width-b action and the unquantized action, over
+//!    all 7 numbers.
+//! 4. Eq. 5 selects the smallest width with `E e_b <= D_acc / (S + eta)`. It is evaluated in [`BINS`] equal bins
+//!    of S over [0, theta_fp], each [lower, upper). Bins with fewer than [`MIN_ROWS`] steps are ignored. A
+//!    boundary is the lower edge of the longest sequence of bins that ends at theta_fp and whose mean errors
+//!    exceed `D_acc / (center + eta)`. If no bin exceeds the bound, the boundary is theta_fp. theta_24 uses
+//!    `e_2`. theta_48 uses `e_4` and is at least theta_24.
 //!
-//! # Conditioning
-//! D_acc enters through a comparison in every bin, so a boundary can jump over many bins when D_acc hardly moves.
-//! [`Conditioning`] says how far each boundary goes when D_acc moves by 10 % either way.
+//! Actions, mu_max, nu_max, errors and D_acc have the unit of actions ([-1, 1]). S, thresholds and eta have
+//! none.
+//!
+//! # Failure behavior
+//! Every invalid setting, episode or file is an error that names the field. Nothing is calibrated from too few
+//! steps, or from a task without motion.
+//!
+//! D_acc is compared in every bin, so a small change of D_acc can move a boundary over many bins.
+//! [`Conditioning`] reports how far each boundary moves when D_acc changes by 10 %.
+//!
+//! # Cost
+//! Linear in the number of recorded steps. All episodes are held in memory.
 
 mod episode;
 mod file;
@@ -31,29 +46,28 @@ pub use file::{Calibration, TaskScale};
 pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS, distance};
 pub use scale::{PERCENTILE, motion_scales, percentile};
 
-use crate::dispatch::{DispatchConfig, Thresholds};
+use crate::dispatch::{DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
 
-/// What a calibration is free to choose. [`Default`] is what the recorded calibration chose.
+/// The settings of a calibration. [`Default`] holds those of the recorded calibration.
+///
+/// ```
+/// use w4ax::calibrate::CalibrationSettings;
+/// let settings = CalibrationSettings::default().with_d_acc(0.1);
+/// assert_eq!((settings.d_acc(), settings.eta()), (0.1, 0.05));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// As in [`DispatchConfig`].
-    pub lambda: f64,
-    /// As in [`DispatchConfig`].
-    pub window_macro: usize,
-    /// As in [`DispatchConfig`].
-    pub window_micro: usize,
-    /// As in [`DispatchConfig`].
-    pub k: u32,
-    /// S above which BF16 runs; finite, above 0.
-    pub theta_fp: f64,
-    /// Keeps the error bound finite at S = 0; finite, at least 0.
-    pub eta: f64,
-    /// The error bound at `S + eta = 1`, in action units; finite, above 0.
-    pub d_acc: f64,
+pub struct CalibrationSettings {
+    lambda: f64,
+    window_macro: usize,
+    window_micro: usize,
+    k: u32,
+    theta_fp: f64,
+    eta: f64,
+    d_acc: f64,
 }
 
-impl Default for Settings {
+impl Default for CalibrationSettings {
     fn default() -> Self {
         Self {
             lambda: DispatchConfig::LAMBDA,
@@ -67,35 +81,96 @@ impl Default for Settings {
     }
 }
 
-/// What calibrating gives: the calibration, and what it rests on.
+impl CalibrationSettings {
+    /// Sets the weight of the macro motion in S, see [`DispatchConfig::with_lambda`].
+    #[must_use]
+    pub const fn with_lambda(mut self, lambda: f64) -> Self {
+        self.lambda = lambda;
+        self
+    }
+
+    /// Sets the windows of M and J in actions, see [`DispatchConfig::with_windows`].
+    #[must_use]
+    pub const fn with_windows(mut self, window_macro: usize, window_micro: usize) -> Self {
+        self.window_macro = window_macro;
+        self.window_micro = window_micro;
+        self
+    }
+
+    /// Sets K of the hysteresis in steps, see [`DispatchConfig::with_k`].
+    #[must_use]
+    pub const fn with_k(mut self, k: u32) -> Self {
+        self.k = k;
+        self
+    }
+
+    /// Sets the S above which BF16 runs. Finite and above 0.
+    #[must_use]
+    pub const fn with_theta_fp(mut self, theta_fp: f64) -> Self {
+        self.theta_fp = theta_fp;
+        self
+    }
+
+    /// Sets eta, which keeps the error bound finite at S = 0. Finite and at least 0.
+    #[must_use]
+    pub const fn with_eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// Sets D_acc, the error bound at `S + eta = 1`, in action units. Finite and above 0.
+    #[must_use]
+    pub const fn with_d_acc(mut self, d_acc: f64) -> Self {
+        self.d_acc = d_acc;
+        self
+    }
+
+    /// Returns the S above which BF16 runs.
+    pub const fn theta_fp(&self) -> f64 {
+        self.theta_fp
+    }
+
+    /// Returns eta.
+    pub const fn eta(&self) -> f64 {
+        self.eta
+    }
+
+    /// Returns D_acc, in action units.
+    pub const fn d_acc(&self) -> f64 {
+        self.d_acc
+    }
+}
+
+/// The result of [`calibrate`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Ready to be saved.
+pub struct CalibrationReport {
+    /// The calibration.
     pub calibration: Calibration,
-    /// The mean errors by S that the thresholds were read from.
+    /// The mean errors by S from which the thresholds were derived.
     pub profile: ErrorProfile,
-    /// How far the thresholds follow D_acc.
+    /// The effect of D_acc on the thresholds.
     pub conditioning: Conditioning,
 }
 
-/// Calibrates: motion scales, error profile, thresholds, conditioning. [`Episode::task`] counts in `tasks`.
+/// Derives motion scales, error profile, thresholds and conditioning from episodes. [`Episode::task`] is an
+/// index into `tasks`.
 ///
 /// ```
-/// use w4ax::calibrate::{Episode, Settings, calibrate};
+/// use w4ax::calibrate::{CalibrationSettings, Episode, calibrate};
 /// use w4ax::dispatch::Dispatcher;
 /// # fn main() -> w4ax::Result<()> {
-/// // An arm that slows down again and again; the fewer bits, the farther off its actions are.
-/// let action = |t: usize, off: f64| {
+/// // An arm that slows down periodically. The actions deviate more at lower widths.
+/// let action = |t: usize, deviation: f64| {
 ///     let speed = 0.5 + 0.5 * (t as f64 / 20.0).sin();
-///     [speed + off, 0.0, 0.0, if t % 20 == 0 { 0.1 } else { 0.0 }, 0.0, 0.0, 1.0]
+///     [speed + deviation, 0.0, 0.0, if t % 20 == 0 { 0.1 } else { 0.0 }, 0.0, 0.0, 1.0]
 /// };
-/// let actions = |off: f64| (0..600).map(|t| action(t, off)).collect::<Vec<_>>();
+/// let actions = |deviation: f64| (0..600).map(|t| action(t, deviation)).collect::<Vec<_>>();
 /// let episode = Episode {
 ///     task: 0,
 ///     reference: actions(0.0),
 ///     at_width: [actions(0.2), actions(0.1), actions(0.01), actions(0.01)], // A2, A4, A8, BF16
 /// };
-/// let report = calibrate(&["Lift"], &[episode], &Settings::default())?;
+/// let report = calibrate(&["Lift"], &[episode], &CalibrationSettings::default())?;
 /// let thresholds = report.calibration.thresholds;
 /// assert!(thresholds.theta_24 <= thresholds.theta_48 && thresholds.theta_48 <= thresholds.theta_fp);
 /// let dispatcher = Dispatcher::new(&report.calibration.dispatch_config("Lift")?)?;
@@ -105,14 +180,14 @@ pub struct Report {
 /// ```
 ///
 /// # Errors
-/// - [`Error::Config`]: a setting outside its range, no tasks, the same name twice, or data that a scale or a
-///   threshold cannot be read from (a task with no episode or with no motion, too few steps);
-/// - [`Error::Shape`], [`Error::NotFinite`], [`Error::Range`]: an episode, as [`Episode::validate`] gives it.
+/// - [`Error::Config`] if a setting is out of range, `tasks` is empty or has duplicates, a task has no episode
+///   or no motion, or there are too few steps.
+/// - [`Error::Shape`], [`Error::NotFinite`] and [`Error::Range`] as [`Episode::validate`].
 pub fn calibrate<S: AsRef<str>>(
     tasks: &[S],
     episodes: &[Episode],
-    settings: &Settings,
-) -> Result<Report> {
+    settings: &CalibrationSettings,
+) -> Result<CalibrationReport> {
     settings.validate()?;
     let scales = motion_scales(tasks, episodes)?;
     let profile = ErrorProfile::measure(&scales, episodes, settings)?;
@@ -128,40 +203,37 @@ pub fn calibrate<S: AsRef<str>>(
     };
     calibration.validate()?;
     let conditioning = profile.conditioning(settings.d_acc, settings.eta);
-    Ok(Report {
+    Ok(CalibrationReport {
         calibration,
         profile,
         conditioning,
     })
 }
 
-impl Settings {
-    /// The dispatcher that S is taken from: no thresholds yet.
-    fn dispatch_config(&self, motion: crate::dispatch::MotionScale) -> DispatchConfig {
+impl CalibrationSettings {
+    /// Returns the configuration for computing S. The thresholds are not known yet.
+    fn dispatch_config(&self, motion: MotionScale) -> DispatchConfig {
         let unset = Thresholds {
             theta_24: 0.0,
             theta_48: 0.0,
             theta_fp: self.theta_fp,
         };
-        DispatchConfig {
-            lambda: self.lambda,
-            window_macro: self.window_macro,
-            window_micro: self.window_micro,
-            k: self.k,
-            ..DispatchConfig::new(motion, unset)
-        }
+        DispatchConfig::new(motion, unset)
+            .with_lambda(self.lambda)
+            .with_windows(self.window_macro, self.window_micro)
+            .with_k(self.k)
     }
 
     fn validate(&self) -> Result<()> {
         check_bound(self.eta, self.d_acc)?;
         if !(self.theta_fp.is_finite() && self.theta_fp > 0.0) {
-            let reason = format!("is {}, it must be finite and above 0", self.theta_fp);
+            let reason = format!("is {}: expected a finite value above 0", self.theta_fp);
             return Err(Error::Config {
                 field: "theta_fp",
                 reason,
             });
         }
-        let unit = crate::dispatch::MotionScale {
+        let unit = MotionScale {
             mu_max: 1.0,
             nu_max: 1.0,
         };
@@ -169,17 +241,17 @@ impl Settings {
     }
 }
 
-/// The two numbers of the error bound.
+/// Checks the two parameters of the error bound.
 fn check_bound(eta: f64, d_acc: f64) -> Result<()> {
     if !(eta.is_finite() && eta >= 0.0) {
-        let reason = format!("is {eta}, it must be finite and at least 0");
+        let reason = format!("is {eta}: expected a finite value of at least 0");
         return Err(Error::Config {
             field: "eta",
             reason,
         });
     }
     if !(d_acc.is_finite() && d_acc > 0.0) {
-        let reason = format!("is {d_acc}, it must be finite and above 0");
+        let reason = format!("is {d_acc}: expected a finite value above 0");
         return Err(Error::Config {
             field: "d_acc",
             reason,

@@ -1,33 +1,33 @@
-//! Errors by sensitivity, and the thresholds that Eq. 5 reads from them.
+//! Mean errors by sensitivity, and the thresholds that Eq. 5 derives from them.
 
-use super::Settings;
+use super::CalibrationSettings;
 use super::episode::Episode;
 use super::file::TaskScale;
 use crate::dispatch::{Action, Kinematics, Thresholds};
 use crate::{Error, Result, Width};
 
-/// Bins of S on [0, theta_fp].
+/// Number of bins of S over [0, theta_fp].
 pub const BINS: usize = 20;
 
-/// A bin with fewer steps is passed over.
+/// Minimum number of steps of a bin. Bins with fewer steps are ignored.
 pub const MIN_ROWS: usize = 5;
 
-/// The steps whose S lies in [`lower`](Self::lower), [`upper`](Self::upper)).
+/// The steps whose S is in [`lower`](Self::lower)`..`[`upper`](Self::upper).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Lower edge, in the bin.
+    /// Lower edge, inclusive.
     pub lower: f64,
-    /// Upper edge, not in the bin.
+    /// Upper edge, exclusive.
     pub upper: f64,
-    /// Steps in the bin.
+    /// Number of steps in the bin.
     pub rows: usize,
-    /// Mean error at 2 bits, in action units; 0 with no rows.
+    /// Mean error at 2 bits in action units, or 0 without steps.
     pub error_2: f64,
-    /// Mean error at 4 bits, in action units; 0 with no rows.
+    /// Mean error at 4 bits in action units, or 0 without steps.
     pub error_4: f64,
 }
 
-/// The mean errors at 2 and 4 bits over S.
+/// The mean errors at 2 and 4 bits by S.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorProfile {
     bins: Vec<Bin>,
@@ -35,7 +35,8 @@ pub struct ErrorProfile {
     rows: usize,
 }
 
-/// How far the thresholds follow D_acc: ill-conditioned where a boundary moves by more than one bin for 10 %.
+/// The effect of D_acc on the thresholds. A threshold is ill-conditioned if a change of D_acc by 10 % moves it
+/// by more than one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conditioning {
     /// The thresholds at 0.9, 1 and 1.1 times D_acc.
@@ -43,17 +44,17 @@ pub struct Conditioning {
 }
 
 impl ErrorProfile {
-    /// S of every step from the W4A4 actions before it, binned.
+    /// Computes S of each step from the preceding W4A4 actions, and the mean errors by S.
     ///
     /// # Errors
-    /// [`Error::Range`] for actions too large for a finite motion, and [`Error::Config`] when no bin holds
-    /// [`MIN_ROWS`] steps: thresholds would rest on nothing.
+    /// - [`Error::Range`] if the motion of an action overflows.
+    /// - [`Error::Config`] if no bin has [`MIN_ROWS`] steps.
     pub fn measure(
         scales: &[TaskScale],
         episodes: &[Episode],
-        settings: &Settings,
+        settings: &CalibrationSettings,
     ) -> Result<Self> {
-        let theta_fp = settings.theta_fp;
+        let theta_fp = settings.theta_fp();
         let width = theta_fp / BINS as f64;
         let edge = |i: usize| {
             if i == BINS {
@@ -79,7 +80,7 @@ impl ErrorProfile {
                 let s = motion.sensitivity();
                 motion.push(action)?;
                 rows += 1;
-                // The bins cover [0, theta_fp); a NaN is in none.
+                // The bins cover [0, theta_fp). NaN is in no bin.
                 let Some(bin) = bins
                     .iter_mut()
                     .find(|bin| (bin.lower..bin.upper).contains(&s))
@@ -98,7 +99,7 @@ impl ErrorProfile {
         }
         if bins.iter().all(|bin| bin.rows < MIN_ROWS) {
             let reason = format!(
-                "hold too few steps: no bin of S below {theta_fp} has {MIN_ROWS} of the {rows}"
+                "has {rows} steps: expected a bin of S below {theta_fp} with at least {MIN_ROWS}"
             );
             return Err(Error::Config {
                 field: "episodes",
@@ -112,17 +113,17 @@ impl ErrorProfile {
         })
     }
 
-    /// The bins, `[BINS]`, from S = 0 up.
+    /// Returns the bins in ascending order of S, `[BINS]`.
     pub fn bins(&self) -> &[Bin] {
         &self.bins
     }
 
-    /// Steps in all, those with S of theta_fp and more counted.
+    /// Returns the number of steps, including those with S of at least theta_fp.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The boundaries for an error bound `d_acc / (S + eta)`.
+    /// Returns the thresholds for the error bound `d_acc / (S + eta)`.
     pub fn thresholds(&self, d_acc: f64, eta: f64) -> Thresholds {
         let theta_24 = self.boundary(d_acc, eta, |bin| bin.error_2);
         let theta_48 = self.boundary(d_acc, eta, |bin| bin.error_4).max(theta_24);
@@ -133,14 +134,14 @@ impl ErrorProfile {
         }
     }
 
-    /// The thresholds at 0.9, 1 and 1.1 times `d_acc`.
+    /// Returns the thresholds at 0.9, 1 and 1.1 times `d_acc`.
     pub fn conditioning(&self, d_acc: f64, eta: f64) -> Conditioning {
         Conditioning {
             thresholds: [0.9, 1.0, 1.1].map(|factor| self.thresholds(factor * d_acc, eta)),
         }
     }
 
-    /// The lower edge of the longest run of counted bins that ends at theta_fp and exceeds the bound.
+    /// Returns the lower edge of the longest sequence of bins that ends at theta_fp and exceeds the bound.
     fn boundary(&self, d_acc: f64, eta: f64, error: impl Fn(&Bin) -> f64) -> f64 {
         let exceeds = |bin: &&Bin| error(bin) > d_acc / ((bin.lower + bin.upper) / 2.0 + eta);
         let counted = self.bins.iter().rev().filter(|bin| bin.rows >= MIN_ROWS);
@@ -152,7 +153,7 @@ impl ErrorProfile {
 }
 
 impl Conditioning {
-    /// How far theta_24 and theta_48 move at most when D_acc moves by 10 % either way.
+    /// Returns how far theta_24 and theta_48 move at most when D_acc changes by 10 %.
     pub fn moves(&self) -> [f64; 2] {
         let [less, nominal, more] = self.thresholds;
         let most = |theta: fn(&Thresholds) -> f64| {
@@ -162,32 +163,35 @@ impl Conditioning {
         [most(|t| t.theta_24), most(|t| t.theta_48)]
     }
 
-    /// Whether each of theta_24 and theta_48 moves by more than one bin, `theta_fp / BINS`.
+    /// Returns for theta_24 and theta_48 whether they move by more than one bin, `theta_fp / BINS`.
     pub fn ill_conditioned(&self) -> [bool; 2] {
         let bin = self.thresholds[1].theta_fp / BINS as f64;
-        // Edges are multiples of a bin: one and a half tells one bin from two whatever the rounding.
+        // Edges are multiples of a bin, so 1.5 bins separate one bin from two despite rounding.
         self.moves().map(|moved| moved > 1.5 * bin)
     }
 
-    /// A sentence for people, if a boundary is ill-conditioned.
+    /// Returns a warning if a threshold is ill-conditioned.
     pub fn warning(&self) -> Option<String> {
-        let say = |((name, moved), ill): ((&str, f64), bool)| {
+        let describe = |((name, moved), ill): ((&str, f64), bool)| {
             ill.then(|| format!("{name} by {moved:.3}"))
         };
         let moved = ["theta_24", "theta_48"].into_iter().zip(self.moves());
-        let said: Vec<String> = moved.zip(self.ill_conditioned()).filter_map(say).collect();
-        (!said.is_empty()).then(|| {
+        let moved: Vec<String> = moved
+            .zip(self.ill_conditioned())
+            .filter_map(describe)
+            .collect();
+        (!moved.is_empty()).then(|| {
             let bin = self.thresholds[1].theta_fp / BINS as f64;
-            let said = said.join(" and ");
+            let moved = moved.join(" and ");
             format!(
-                "the thresholds are ill-conditioned: D_acc +-10 % moves {said} (one bin is {bin:.3}). \
+                "the thresholds are ill-conditioned: D_acc +-10 % moves {moved} (one bin is {bin:.3}). \
                  Choose D_acc by closed-loop success, not by these numbers."
             )
         })
     }
 }
 
-/// The L2 distance of two actions, all 7 numbers, in action units: the error `e_b` of the rule.
+/// Returns the L2 distance of two actions over all 7 numbers, in action units. This is the error `e_b`.
 pub fn distance(a: &Action, b: &Action) -> f64 {
     a.iter()
         .zip(b)
@@ -200,7 +204,7 @@ pub fn distance(a: &Action, b: &Action) -> f64 {
 mod tests {
     use super::*;
 
-    /// theta_fp 1, bins of 0.05: `(rows, error)` from S = 0 up, the same error at both widths.
+    /// Creates a profile with theta_fp 1 from `(rows, error)` of each bin. The error at 4 bits is half of it.
     fn profile(bins: [(usize, f64); BINS]) -> ErrorProfile {
         let bin = |(i, (rows, error)): (usize, (usize, f64))| Bin {
             lower: i as f64 / BINS as f64,
@@ -218,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_is_where_the_run_up_to_theta_fp_begins() {
-        // The bound at the center of bin i is 1 / (i + .5) * 20 / 20.
+    fn boundary_is_lower_edge_of_the_bins_up_to_theta_fp_that_exceed_the_bound() {
+        // The bound at the center of bin i is 20 / (i + .5).
         let mut bins = [(9, 1e9); BINS];
         assert_eq!(profile(bins).thresholds(1.0, 0.0).theta_24, 0.0);
         bins[7] = (9, 0.0);
         assert_eq!(profile(bins).thresholds(1.0, 0.0).theta_24, 8.0 / 20.0);
-        // Too few rows: passed over, neither ends the run nor begins it.
+        // A bin with too few steps is ignored: it neither ends the sequence nor begins it.
         bins[7] = (4, 0.0);
         assert_eq!(profile(bins).thresholds(1.0, 0.0).theta_24, 0.0);
         (bins[0], bins[1]) = ((4, 1e9), (9, 0.0));
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_d_acc_over_s_plus_eta_and_is_not_exceeded_by_itself() {
+    fn error_equal_to_the_bound_does_not_exceed_it() {
         let center = 19.5 / 20.0;
         let mut bins = [(9, 0.0); BINS];
         bins[19].1 = 0.07 / (center + 0.05);
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_over_bins_is_ill_conditioned() {
+    fn boundary_that_moves_over_several_bins_is_ill_conditioned() {
         let mut bins = [(9, 0.0); BINS];
         for (i, bin) in bins.iter_mut().enumerate().skip(10) {
             bin.1 = 1.05 / ((i as f64 + 0.5) / 20.0);
@@ -271,7 +275,7 @@ mod tests {
         assert_eq!(c.moves(), [0.5, 0.0]);
         assert_eq!(c.ill_conditioned(), [true, false]);
         assert!(c.warning().unwrap().contains("theta_24 by 0.500"));
-        // One bin is what binning itself costs: no warning.
+        // A move by one bin is the resolution of the bins and gives no warning.
         bins[11..].iter_mut().for_each(|bin| bin.1 = 1e9);
         let c = profile(bins).conditioning(1.0, 0.0);
         assert_eq!(c.thresholds.map(|t| t.theta_24), [0.5, 0.5, 0.55]);

@@ -1,14 +1,14 @@
-//! Motion scales: how fast a task moves.
+//! Motion scales of tasks.
 
 use super::episode::Episode;
 use super::file::TaskScale;
 use crate::dispatch::{MotionScale, norm};
 use crate::{Error, Result, Width};
 
-/// The percentile that motion is normalized by.
+/// The percentile that normalizes motion.
 pub const PERCENTILE: f64 = 95.0;
 
-/// mu_max and nu_max of every task, in the order of `tasks`.
+/// Returns mu_max and nu_max of each task, in the order of `tasks`.
 ///
 /// # Errors
 /// As [`calibrate`](super::calibrate) for tasks and episodes.
@@ -16,7 +16,7 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     if tasks.is_empty() {
         return Err(Error::Config {
             field: "tasks",
-            reason: "are none".into(),
+            reason: "is empty: expected at least one task".into(),
         });
     }
     for episode in episodes {
@@ -26,15 +26,15 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
         let name = name.as_ref();
         let own: Vec<&Episode> = episodes.iter().filter(|e| e.task == task).collect();
         if own.is_empty() {
-            let reason = format!("hold none of task `{name}`");
+            let reason = format!("has no episode of task `{name}`: expected at least one");
             return Err(Error::Config {
                 field: "episodes",
                 reason,
             });
         }
         let motion = MotionScale {
-            mu_max: largest(&own, speeds).ok_or_else(|| still("mu_max", name))?,
-            nu_max: largest(&own, turns).ok_or_else(|| still("nu_max", name))?,
+            mu_max: largest(&own, translations).ok_or_else(|| no_motion("mu_max", name))?,
+            nu_max: largest(&own, rotations).ok_or_else(|| no_motion("nu_max", name))?,
         };
         Ok(TaskScale {
             name: name.to_owned(),
@@ -44,7 +44,8 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     tasks.iter().enumerate().map(scale).collect()
 }
 
-/// The largest percentile over the widths; `None` where it is no scale: 0, of nothing, or not finite at some width.
+/// Returns the largest percentile over the widths. `None` if it is 0, or a percentile is undefined or not
+/// finite.
 fn largest(episodes: &[&Episode], series: fn(&Episode, Width) -> Vec<f64>) -> Option<f64> {
     let at = |width| {
         let mut values: Vec<f64> = episodes.iter().flat_map(|e| series(e, width)).collect();
@@ -57,17 +58,15 @@ fn largest(episodes: &[&Episode], series: fn(&Episode, Width) -> Vec<f64>) -> Op
     (largest > 0.0).then_some(largest)
 }
 
-fn still(field: &'static str, task: &str) -> Error {
+fn no_motion(field: &'static str, task: &str) -> Error {
     Error::Config {
         field,
-        reason: format!(
-            "of task `{task}` is not finite and above 0: its actions hold no such motion"
-        ),
+        reason: format!("of task `{task}` is 0 or not finite: expected actions with motion"),
     }
 }
 
-/// `|a_xyz|` of every step.
-fn speeds(episode: &Episode, width: Width) -> Vec<f64> {
+/// Returns `|a_xyz|` of each step.
+fn translations(episode: &Episode, width: Width) -> Vec<f64> {
     episode
         .at(width)
         .iter()
@@ -75,14 +74,15 @@ fn speeds(episode: &Episode, width: Width) -> Vec<f64> {
         .collect()
 }
 
-/// `|a_rot(t) - a_rot(t-1)|` of every step but the first.
-fn turns(episode: &Episode, width: Width) -> Vec<f64> {
-    let turn = |pair: &[[f64; 7]]| norm([3, 4, 5].map(|i| pair[1][i] - pair[0][i]));
-    episode.at(width).windows(2).map(turn).collect()
+/// Returns `|a_rot(t) - a_rot(t-1)|` of each step but the first.
+fn rotations(episode: &Episode, width: Width) -> Vec<f64> {
+    let rotation = |pair: &[[f64; 7]]| norm([3, 4, 5].map(|i| pair[1][i] - pair[0][i]));
+    episode.at(width).windows(2).map(rotation).collect()
 }
 
-/// The `percent`-th percentile with linear interpolation between the two nearest ranks; sorts `values`. `None` of
-/// nothing, and for a `percent` outside 0 to 100.
+/// Returns the `percent`-th percentile, with linear interpolation between the two nearest ranks.
+///
+/// Sorts `values`. `None` if `values` is empty, or `percent` is outside [0, 100].
 pub fn percentile(values: &mut [f64], percent: f64) -> Option<f64> {
     if values.is_empty() || !(0.0..=100.0).contains(&percent) {
         return None;
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_interpolate() {
+    fn percentile_interpolates_between_ranks() {
         assert_eq!(percentile(&mut [], 50.0), None);
         assert_eq!(percentile(&mut [1.0], f64::NAN), None);
         assert_eq!(percentile(&mut [3.0], 95.0), Some(3.0));

@@ -1,29 +1,48 @@
-//! AutoAWQ's `gemm`: a word holds eight columns of one k.
+//! AutoAWQ's `gemm` format: a word holds eight columns of one k.
 //!
-//! | tensor | type | |
+//! | tensor | type | content |
 //! |---|---|---|
 //! | `qweight` | I32 `[K, N/8]` | nibble `i` of word `c` is the code of column `8c + COLUMN[i]` |
 //! | `qzeros` | I32 `[K/g, N/8]` | zero points, 0 to 15, in the same order |
 //! | `scales` | F16 `[K/g, N]` | |
 //!
-//! `w = (code - zero) * scale`, a product of F16 in AutoAWQ. From its `awq/modules/linear/gemm.py` and
-//! `awq/utils/packing_utils.py`, 0.2.9.
+//! `w = (code - zero) * scale`, with an F16 product in AutoAWQ. Source: `awq/modules/linear/gemm.py` and
+//! `awq/utils/packing_utils.py` of AutoAWQ 0.2.9.
 
+use super::fields::Fields;
+use super::scheme::Scheme;
 use super::shards::Shards;
 use super::stored::{self, Stored, exact, groups, nibble, scales, transposed};
 use crate::Result;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-/// The tensors of a module.
+/// Names of a module's tensors.
 pub(super) const TENSORS: [&str; 3] = ["qweight", "qzeros", "scales"];
 
-/// Which of a word's eight columns each nibble is.
+/// The column of each nibble among a word's eight columns.
 const COLUMN: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 
-/// Words of a row of `qweight` that are unpacked together: a cache line.
+/// Number of words of a row of `qweight` that are unpacked together: a cache line.
 const WORDS: usize = 16;
 
+/// Reads the scheme from the configuration.
+pub(super) fn scheme(fields: &Fields<'_>) -> Result<Scheme> {
+    fields.expect_four_bits(&["bits", "w_bit"])?;
+    let version = fields
+        .text(&["version", "format", "checkpoint_format"])?
+        .ok_or_else(|| fields.missing("version"))?;
+    if version != "gemm" {
+        let what = format!("awq version `{version}`");
+        return Err(fields.unsupported(&what, "expected `gemm`"));
+    }
+    fields.expect_common()?;
+    Ok(Scheme::Awq {
+        group: fields.group(&["group_size", "q_group_size"])?,
+    })
+}
+
+/// Reads the weight of a module.
 pub(super) fn read(shards: &Shards, module: &str, group: Option<usize>) -> Result<Stored> {
     let [qweight, qzeros, scales_name] = TENSORS.map(|part| format!("{module}.{part}"));
     let [k, words] = stored::words(shards, &qweight)?;

@@ -1,56 +1,13 @@
-//! What a checkpoint's configuration says of its quantization: which format it is, and whether this crate reads it.
+//! The quantization configuration of a checkpoint.
 
 use super::fields::Fields;
+use super::scheme::Scheme;
+use super::{awq, compressed, gptq};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// How the weights of a checkpoint are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scheme {
-    /// BF16, F16 or F32: no quantization.
-    Plain,
-    /// AutoAWQ's `gemm`.
-    Awq {
-        /// k of a group, `None` if it is all of K.
-        group: Option<usize>,
-    },
-    /// GPTQ.
-    Gptq {
-        /// k of a group, `None` if it is all of K.
-        group: Option<usize>,
-        /// How zero points are stored.
-        zeros: GptqZeros,
-        /// Whether the groups follow the order of the activations: `g_idx` must be there.
-        desc_act: bool,
-    },
-    /// compressed-tensors' `pack-quantized`.
-    CompressedTensors {
-        /// k of a group, `None` if it is all of K.
-        group: Option<usize>,
-        /// Whether there are no zero points.
-        symmetric: bool,
-        /// Whether `weight_g_idx` says to which group a k belongs.
-        act_order: bool,
-    },
-}
-
-/// How a GPTQ checkpoint stores a zero point z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GptqZeros {
-    /// Version 1, a nibble `z - 1`, so that z is 1 to 16: AutoGPTQ and what follows it. Its unpackers for activation order,
-    /// Triton, Marlin and ExLlama add 1 to the nibble and keep 16; the one for old CUDA kernels (0.7.1's `qlinear_cuda_old`)
-    /// wraps 16 to 0.
-    V1Nibbles,
-    /// Version 1 by GPTQModel, which subtracts 0x11111111 from the word of eight z and adds it back when it reads: z is 0 to
-    /// 15, and a 0 borrows from the nibble above it.
-    V1Words,
-    /// Version 2, a nibble z.
-    V2,
-}
-
-/// The quantization of a checkpoint, as its configuration has it.
+/// The quantization configuration of a checkpoint.
 ///
 /// ```
 /// use w4ax::checkpoint::{QuantizationConfig, Scheme};
@@ -61,9 +18,9 @@ pub enum GptqZeros {
 /// let read = QuantizationConfig::parse(&config, "config.json")?;
 /// assert_eq!(read.scheme, Scheme::Awq { group: Some(128) });
 ///
-/// config["version"] = "gemv".into(); // Not read: its name says why.
-/// let refused = QuantizationConfig::parse(&config, "config.json").unwrap_err();
-/// assert!(refused.to_string().contains("awq version `gemv` is not supported"));
+/// config["version"] = "gemv".into(); // Not supported.
+/// let error = QuantizationConfig::parse(&config, "config.json").unwrap_err();
+/// assert!(error.to_string().contains("awq version `gemv`"));
 /// # Ok(())
 /// # }
 /// ```
@@ -71,15 +28,15 @@ pub enum GptqZeros {
 pub struct QuantizationConfig {
     /// How the weights are stored.
     pub scheme: Scheme,
-    /// Modules that are not quantized (`modules_to_not_convert`, `ignore`), as the configuration names them.
+    /// Modules that are not quantized (`modules_to_not_convert`, `ignore`), as the configuration lists them.
     pub unconverted: Vec<String>,
-    /// The file that says so; the folder if none does.
+    /// The file of the configuration, or the folder if there is none.
     pub file: String,
 }
 
-/// The files that hold a configuration, in the order in which they are asked, and the keys under which it stands in each; no
-/// key: the file is the configuration.
-const PLACES: [(&str, &[&str]); 3] = [
+/// The files that may hold the configuration, in the order of the search, with the keys of the configuration in
+/// each. Without keys, the whole file is the configuration.
+const LOCATIONS: [(&str, &[&str]); 3] = [
     (
         "config.json",
         &["quantization_config", "compression_config"],
@@ -89,14 +46,15 @@ const PLACES: [(&str, &[&str]); 3] = [
 ];
 
 impl QuantizationConfig {
-    /// Reads it from the files beside a checkpoint. Without one, or without a word of quantization in them, the
-    /// checkpoint is [`Scheme::Plain`].
+    /// Reads the configuration from the folder of a checkpoint. The scheme is [`Scheme::Plain`] if no file in
+    /// the folder has a quantization configuration.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Format`] for a file that is no JSON object or lacks a field; [`Error::Unsupported`], by name, for
-    /// what this crate does not read.
-    pub fn of_folder(folder: &Path) -> Result<Self> {
-        for (name, keys) in PLACES {
+    /// - [`Error::Io`] if reading fails.
+    /// - [`Error::Format`] if a file is not a JSON object, or a field is missing or has another type.
+    /// - [`Error::Unsupported`] with the field and value that this crate does not support.
+    pub fn from_folder(folder: &Path) -> Result<Self> {
+        for (name, keys) in LOCATIONS {
             let path = folder.join(name);
             let text = match std::fs::read(&path) {
                 Ok(text) => text,
@@ -109,7 +67,7 @@ impl QuantizationConfig {
             if keys.is_empty() {
                 return Self::parse(&value, &file);
             }
-            // Models of vision and language may keep it with their language model.
+            // Vision-language models may keep the configuration with their language model.
             let nested = ["", "text_config", "llm_config", "language_config"];
             let found = (nested.iter())
                 .filter_map(|part| match *part {
@@ -129,21 +87,19 @@ impl QuantizationConfig {
         })
     }
 
-    /// Reads a `quantization_config`; `file` names it in errors.
+    /// Parses a `quantization_config`. `file` is the name in errors.
     ///
     /// # Errors
-    /// As [`QuantizationConfig::of_folder`].
+    /// As [`QuantizationConfig::from_folder`].
     pub fn parse(value: &Value, file: &str) -> Result<Self> {
         let fields = Fields { value, file };
         if !value.is_object() {
-            return Err(Error::format(
-                file,
-                "the quantization's configuration is no JSON object",
-            ));
+            let reason = "quantization configuration: expected a JSON object";
+            return Err(Error::format(file, reason));
         }
         let method = match fields.text(&["quant_method", "method"])? {
             Some(method) => method,
-            // Files from before there was such a field.
+            // Old files do not have the field.
             None if value.get("w_bit").is_some() => "awq".into(),
             None if value.get("damp_percent").is_some() || value.get("desc_act").is_some() => {
                 "gptq".into()
@@ -151,13 +107,13 @@ impl QuantizationConfig {
             None => return Err(fields.missing("quant_method")),
         };
         let scheme = match method.as_str() {
-            "awq" => fields.awq()?,
-            "gptq" => fields.gptq()?,
-            "compressed-tensors" => fields.compressed_tensors()?,
+            "awq" => awq::scheme(&fields)?,
+            "gptq" => gptq::scheme(&fields)?,
+            "compressed-tensors" => compressed::scheme(&fields)?,
             _ => {
-                return Err(fields.refuse(
+                return Err(fields.unsupported(
                     &format!("quant_method `{method}`"),
-                    "this crate reads awq, gptq and compressed-tensors",
+                    "expected awq, gptq or compressed-tensors",
                 ));
             }
         };
@@ -170,9 +126,11 @@ impl QuantizationConfig {
         })
     }
 
-    /// Whether the configuration lists a module as not quantized: an entry that is one of its dotted parts, or a run of them.
-    /// Regular expressions (`re:...`) are not evaluated: what is quantized, the tensors themselves say.
-    pub fn lists(&self, module: &str) -> bool {
+    /// Returns whether the configuration lists a module as not quantized.
+    ///
+    /// An entry matches if it is the module's name or some of its consecutive dotted parts. Regular expressions
+    /// (`re:...`) are ignored: the tensors of a module show whether it is quantized.
+    pub fn excludes(&self, module: &str) -> bool {
         let module = format!(".{module}.");
         let listed = |entry: &String| module.contains(&format!(".{entry}."));
         (self.unconverted.iter())

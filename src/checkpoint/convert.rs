@@ -1,6 +1,7 @@
-//! A checkpoint to this crate's packed file, one tensor at a time.
+//! Converts a checkpoint to this crate's packed file, one tensor at a time.
 
-use super::{Checkpoint, Scheme};
+use super::Checkpoint;
+use super::plan::{ConvertJob, ConvertPlan};
 use crate::weights::PackedWriter;
 use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
 use half::{bf16, f16};
@@ -8,13 +9,14 @@ use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use std::path::Path;
 
-/// How a checkpoint becomes a packed file.
+/// The conversion of a checkpoint to a packed file.
 ///
-/// Quantized modules `x` become packed weights `x`, bit for bit. In a plain checkpoint the matrices `x.weight` are quantized
-/// and become weights `x`, but for the modules that are to stay plain: `lm_head`, whatever has `embed` in a part of its name,
-/// `wte`, `wpe`, and those of `keep`. All other tensors, biases among them, are carried over as they are.
+/// A quantized module `x` becomes the packed weight `x` with the same values. In a plain checkpoint, a matrix
+/// `x.weight` is quantized and becomes the weight `x`, except for modules that stay plain: `lm_head`, `wte`,
+/// `wpe`, modules with `embed` in a part of their name, and those of [`keep`](Self::keep). All other tensors are
+/// copied.
 ///
-/// `w4ax convert` is this with a progress bar.
+/// `w4ax convert` runs this conversion on the command line.
 ///
 /// ```
 /// use w4ax::checkpoint::{Checkpoint, Convert};
@@ -24,9 +26,10 @@ use std::path::Path;
 /// # std::fs::create_dir_all(&folder).unwrap();
 /// # let output = folder.join("packed.safetensors");
 /// let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
-/// let convert = Convert::new(Quantize::new(Grouping::G128)); // What plain weights become: here are none.
-/// let summary = convert.run(&checkpoint, &output, |step| {
-///     println!("{} %, {}: {:?}", 100 * step.done / step.all, step.name, step.outcome);
+/// let convert = Convert::new(Quantize::new(Grouping::G128)); // The grouping of plain weights.
+/// let summary = convert.run(&checkpoint, &output, |progress| {
+///     let percent = 100 * progress.done / progress.total;
+///     println!("{percent} %, {}: {:?}", progress.name, progress.outcome);
 /// })?;
 /// assert_eq!((summary.repacked, summary.quantized), (2, 0));
 /// assert_eq!(PackedFile::load(&output)?.get("model.a")?.k(), 192);
@@ -36,81 +39,80 @@ use std::path::Path;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Convert {
-    /// How plain weights are quantized.
-    pub quantize: Quantize,
-    /// Modules that stay plain: a whole name, or some of its dotted parts.
-    pub keep: Vec<String>,
+    quantize: Quantize,
+    keep: Vec<String>,
 }
 
 /// What happened to a weight or a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
-    /// A quantized weight was packed as it was.
-    Repacked(Repacked),
+#[non_exhaustive]
+pub enum ConvertOutcome {
+    /// A quantized weight was packed without a change of its values.
+    Repacked(RepackedWeight),
     /// A plain weight was quantized.
-    Quantized(Quantized),
-    /// A tensor was carried over, this many bytes of it.
-    Carried(u64),
+    Quantized(QuantizedMatrix),
+    /// A tensor of this many bytes was copied.
+    Copied(u64),
 }
 
-/// A quantized weight that was packed as it was.
+/// A quantized weight that was packed without a change of its values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Repacked {
-    /// Output channels.
+pub struct RepackedWeight {
+    /// Output channels, N.
     pub n: usize,
-    /// Inputs.
+    /// Inputs, K.
     pub k: usize,
-    /// Its groups.
+    /// The grouping of the packed weight.
     pub grouping: Grouping,
-    /// The type of its scales.
+    /// The type of the scales.
     pub scale_type: ScaleType,
-    /// Whether it has no zero points.
+    /// Whether the weight has no zero points.
     pub symmetric: bool,
-    /// Whether its k are in another order.
+    /// Whether the k of the weight are in activation order.
     pub act_order: bool,
 }
 
 /// A plain weight that was quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantized {
-    /// Output channels.
+pub struct QuantizedMatrix {
+    /// Output channels, N.
     pub n: usize,
-    /// Inputs.
+    /// Inputs, K.
     pub k: usize,
-    /// `|W - W'| / |W|` over the whole matrix, Frobenius; 0 for a matrix of zeros.
+    /// `|W - W'| / |W|` in the Frobenius norm, or 0 for a zero matrix.
     pub relative_error: f64,
     /// The largest `|w - w'|`.
     pub largest_error: f64,
 }
 
-/// A step of a conversion.
+/// The progress of a conversion after one weight or tensor.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
-    /// The module that was packed, or the tensor that was carried over.
+pub struct ConvertProgress<'a> {
+    /// The name of the packed module or the copied tensor.
     pub name: &'a str,
-    /// What was done.
-    pub outcome: Outcome,
-    /// Bytes of the checkpoint that are done.
+    /// What happened to it.
+    pub outcome: ConvertOutcome,
+    /// Bytes of the checkpoint that are converted.
     pub done: u64,
-    /// Bytes of the checkpoint in all.
-    pub all: u64,
+    /// Bytes of the checkpoint.
+    pub total: u64,
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Weights that were packed as they were.
+pub struct ConvertSummary {
+    /// Number of weights that were packed without a change of their values.
     pub repacked: usize,
-    /// Weights that were quantized.
+    /// Number of weights that were quantized.
     pub quantized: usize,
-    /// Tensors that were carried over.
-    pub carried: usize,
+    /// Number of tensors that were copied.
+    pub copied: usize,
     /// Bytes of the checkpoint's tensors.
     pub bytes_read: u64,
 }
 
 impl Convert {
-    /// Plain weights quantized like that, nothing kept beside what always is.
+    /// Creates a conversion that quantizes plain weights as `quantize` does.
     pub fn new(quantize: Quantize) -> Self {
         Self {
             quantize,
@@ -118,19 +120,29 @@ impl Convert {
         }
     }
 
-    /// Converts `checkpoint` to the file `output`, in the memory of one weight, and tells `progress` of each step.
+    /// Sets the modules that stay plain. An entry is a module's name or some of its consecutive dotted parts.
+    #[must_use]
+    pub fn keep<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
+        self.keep = modules.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Converts `checkpoint` to the file `output` and calls `progress` after each weight or tensor.
     ///
-    /// `output` appears whole, when all is done: a run that ends before leaves what was there.
+    /// The memory in use is that of one weight. `output` is written atomically: it is unchanged unless the
+    /// conversion succeeds.
     ///
     /// # Errors
-    /// What [`Checkpoint::weight`] and [`Quantize::pack`] give, naming the tensor; [`Error::Io`]; [`Error::Config`] if `output`
-    /// is a file of the checkpoint, or an entry of `keep` names nothing, or what is packed already. Nothing stays behind then.
+    /// - As [`Checkpoint::weight`] and [`Quantize::pack`], with the name of the tensor.
+    /// - [`Error::Io`] if writing fails.
+    /// - [`Error::Config`] if `output` is a file of the checkpoint, or an entry of [`keep`](Self::keep) matches no
+    ///   module or a module that is already packed.
     pub fn run(
         &self,
         checkpoint: &Checkpoint,
         output: impl AsRef<Path>,
-        mut progress: impl FnMut(Step<'_>),
-    ) -> Result<Summary> {
+        mut progress: impl FnMut(ConvertProgress<'_>),
+    ) -> Result<ConvertSummary> {
         let output = output.as_ref();
         let config = Path::new(&checkpoint.config.file);
         if let Ok(target) = output.canonicalize()
@@ -142,43 +154,50 @@ impl Convert {
         {
             return Err(Error::Config {
                 field: "output",
-                reason: format!("{} is a file of the checkpoint", output.display()),
+                reason: format!(
+                    "is {}, a file of the checkpoint: expected another file",
+                    output.display()
+                ),
             });
         }
         self.check_keep(checkpoint)?;
-        let plan = Plan::new(self, checkpoint);
+        let plan = ConvertPlan::new(checkpoint, |module| self.keeps(checkpoint, module));
         let (weights, others) = plan.counts();
         let mut writer = PackedWriter::create(output, weights, others, plan.name_bytes())?;
-        let mut summary = Summary::default();
+        let mut summary = ConvertSummary::default();
         for job in &plan.jobs {
             let outcome = match job {
-                Job::Repack { module } => Self::repack(checkpoint, module, &mut writer)?,
-                Job::Quantize { module, tensor } => {
+                ConvertJob::Repack { module } => Self::repack(checkpoint, module, &mut writer)?,
+                ConvertJob::Quantize { module, tensor } => {
                     self.quantize(checkpoint, module, tensor, &mut writer)?
                 }
-                Job::Carry { tensor } => Self::carry(checkpoint, tensor, &mut writer)?,
+                ConvertJob::Copy { tensor } => Self::copy(checkpoint, tensor, &mut writer)?,
             };
             match outcome {
-                Outcome::Repacked(_) => summary.repacked += 1,
-                Outcome::Quantized(_) => summary.quantized += 1,
-                Outcome::Carried(_) => summary.carried += 1,
+                ConvertOutcome::Repacked(_) => summary.repacked += 1,
+                ConvertOutcome::Quantized(_) => summary.quantized += 1,
+                ConvertOutcome::Copied(_) => summary.copied += 1,
             }
             summary.bytes_read += job.bytes(checkpoint);
-            progress(Step {
+            progress(ConvertProgress {
                 name: job.name(),
                 outcome,
                 done: summary.bytes_read,
-                all: plan.bytes,
+                total: plan.bytes,
             });
         }
         writer.finish()?;
         Ok(summary)
     }
 
-    fn repack(checkpoint: &Checkpoint, module: &str, writer: &mut PackedWriter) -> Result<Outcome> {
+    fn repack(
+        checkpoint: &Checkpoint,
+        module: &str,
+        writer: &mut PackedWriter,
+    ) -> Result<ConvertOutcome> {
         let weight = checkpoint.weight(module)?;
         writer.weight(module, &weight)?;
-        Ok(Outcome::Repacked(Repacked {
+        Ok(ConvertOutcome::Repacked(RepackedWeight {
             n: weight.n(),
             k: weight.k(),
             grouping: weight.grouping(),
@@ -194,36 +213,41 @@ impl Convert {
         module: &str,
         tensor: &str,
         writer: &mut PackedWriter,
-    ) -> Result<Outcome> {
+    ) -> Result<ConvertOutcome> {
         let shards = &checkpoint.shards;
         let shape = checkpoint.matrix(tensor);
-        let (dtype, n, k) = shape.ok_or_else(|| shards.bad(tensor, "it is no matrix"))?;
+        let (dtype, n, k) =
+            shape.ok_or_else(|| shards.tensor_error(tensor, "expected a floating-point matrix"))?;
         let (weight, quantized) = match dtype {
             Dtype::BF16 => self.pack::<bf16>(&shards.read(tensor)?, n, k),
             Dtype::F16 => self.pack::<f16>(&shards.read(tensor)?, n, k),
             _ => self.pack::<f32>(&shards.read(tensor)?, n, k),
         }
-        .map_err(|e| shards.bad(tensor, e.to_string()))?;
+        .map_err(|e| shards.tensor_error(tensor, e.to_string()))?;
         writer.weight(module, &weight)?;
-        Ok(Outcome::Quantized(quantized))
+        Ok(ConvertOutcome::Quantized(quantized))
     }
 
-    /// Copies a tensor as it is.
-    fn carry(checkpoint: &Checkpoint, tensor: &str, writer: &mut PackedWriter) -> Result<Outcome> {
+    fn copy(
+        checkpoint: &Checkpoint,
+        tensor: &str,
+        writer: &mut PackedWriter,
+    ) -> Result<ConvertOutcome> {
         let shards = &checkpoint.shards;
         writer.tensor_by(tensor, shards.expect(tensor)?, |to, written| {
             shards.copy(tensor, to, written)
         })?;
-        Ok(Outcome::Carried(size(checkpoint, tensor)))
+        Ok(ConvertOutcome::Copied(checkpoint.tensor_bytes(tensor)))
     }
 
-    fn pack<T>(&self, values: &[T], n: usize, k: usize) -> Result<(PackedWeight, Quantized)>
+    /// Packs `values` `[N, K]` and measures the error of quantization.
+    fn pack<T>(&self, values: &[T], n: usize, k: usize) -> Result<(PackedWeight, QuantizedMatrix)>
     where
         T: Copy + Into<f32> + Sync,
     {
         let plain = MatRef::new(values, n, k)?;
         let weight = self.quantize.pack(plain)?;
-        // By rows, and these added up in order: the same figures from any number of threads.
+        // The rows are summed in order, so the result does not depend on the number of threads.
         let of_row = |back: &mut Vec<f32>, row: usize| {
             weight.dequantize_row(row, back);
             let (mut errors, mut squares, mut largest) = (0f64, 0f64, 0f64);
@@ -249,7 +273,7 @@ impl Convert {
         } else {
             0.0
         };
-        let quantized = Quantized {
+        let quantized = QuantizedMatrix {
             n,
             k,
             relative_error,
@@ -258,16 +282,18 @@ impl Convert {
         Ok((weight, quantized))
     }
 
-    /// An entry of `keep` that names nothing was meant for something, which would be quantized without a word.
+    /// Rejects an entry of `keep` that matches nothing. The module it was meant for would be quantized.
     fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
         for kept in &self.keep {
-            let there = (checkpoint.plain())
+            let exists = (checkpoint.plain())
                 .map(|name| name.strip_suffix(".weight").unwrap_or(name))
-                .any(|name| names(kept, name));
-            let packed = checkpoint.quantized().any(|module| names(kept, module));
-            let reason = match (packed, there) {
-                (true, _) => format!("names `{kept}`, which is packed already"),
-                (_, false) => format!("names `{kept}`, which the checkpoint does not have"),
+                .any(|name| matches_module(kept, name));
+            let packed = (checkpoint.quantized()).any(|module| matches_module(kept, module));
+            let reason = match (packed, exists) {
+                (true, _) => {
+                    format!("has `{kept}`, which is packed already: expected a plain module")
+                }
+                (_, false) => format!("has `{kept}`: expected a module of the checkpoint"),
                 _ => continue,
             };
             return Err(Error::Config {
@@ -278,118 +304,19 @@ impl Convert {
         Ok(())
     }
 
-    /// Whether a module of a plain checkpoint stays plain.
+    /// Returns whether a module of a plain checkpoint stays plain.
     fn keeps(&self, checkpoint: &Checkpoint, module: &str) -> bool {
-        let table = |part: &str| {
+        let embedding = |part: &str| {
             let part = part.to_ascii_lowercase();
             part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part.as_str())
         };
-        module.split('.').any(table)
-            || checkpoint.config.lists(module)
-            || self.keep.iter().any(|kept| names(kept, module))
+        module.split('.').any(embedding)
+            || checkpoint.config.excludes(module)
+            || self.keep.iter().any(|kept| matches_module(kept, module))
     }
 }
 
-/// Whether an entry is a module's name, or some of its dotted parts.
-fn names(entry: &str, module: &str) -> bool {
+/// Returns whether an entry is a module's name, or some of its consecutive dotted parts.
+fn matches_module(entry: &str, module: &str) -> bool {
     format!(".{module}.").contains(&format!(".{entry}."))
-}
-
-/// What is done with a part of a checkpoint.
-enum Job {
-    /// Pack a quantized module as it is.
-    Repack { module: String },
-    /// Quantize a plain matrix, which becomes a module's weight.
-    Quantize { module: String, tensor: String },
-    /// Copy a tensor.
-    Carry { tensor: String },
-}
-
-impl Job {
-    /// What it is called in the output.
-    fn name(&self) -> &str {
-        match self {
-            Self::Repack { module } | Self::Quantize { module, .. } => module,
-            Self::Carry { tensor } => tensor,
-        }
-    }
-
-    /// Bytes of the checkpoint that it reads.
-    fn bytes(&self, checkpoint: &Checkpoint) -> u64 {
-        match self {
-            Self::Repack { module } => (checkpoint.parts().iter())
-                .map(|part| size(checkpoint, &format!("{module}.{part}")))
-                .sum(),
-            Self::Quantize { tensor, .. } | Self::Carry { tensor } => size(checkpoint, tensor),
-        }
-    }
-}
-
-/// What is done, in the order of the file.
-struct Plan {
-    jobs: Vec<Job>,
-    /// Of the checkpoint's tensors.
-    bytes: u64,
-}
-
-impl Plan {
-    fn new(convert: &Convert, checkpoint: &Checkpoint) -> Self {
-        let mut weights: Vec<Job> = (checkpoint.quantized())
-            .map(|module| Job::Repack {
-                module: module.to_owned(),
-            })
-            .collect();
-        let mut carried = Vec::new();
-        for name in checkpoint.plain() {
-            let module = name.strip_suffix(".weight");
-            match module.filter(|_| checkpoint.config.scheme == Scheme::Plain) {
-                Some(module)
-                    if checkpoint.matrix(name).is_some() && !convert.keeps(checkpoint, module) =>
-                {
-                    weights.push(Job::Quantize {
-                        module: module.to_owned(),
-                        tensor: name.to_owned(),
-                    });
-                }
-                _ => carried.push(name),
-            }
-        }
-        // Each tensor aligned to its elements: those of eight bytes first, weights keep the file aligned to four, the rest goes
-        // from wide to narrow.
-        let wide = |name: &&str| {
-            let element = (checkpoint.shards.info(name)).map_or(1, |i| i.dtype.bitsize() / 8);
-            std::cmp::Reverse(element)
-        };
-        carried.sort_by_key(wide);
-        let narrow = carried.partition_point(|name| wide(name).0 >= 8);
-        let carry = |name: &&str| Job::Carry {
-            tensor: (*name).to_owned(),
-        };
-        let jobs = (carried[..narrow].iter().map(carry))
-            .chain(weights)
-            .chain(carried[narrow..].iter().map(carry))
-            .collect();
-        let bytes = checkpoint.shards.names().map(|name| size(checkpoint, name));
-        Self {
-            jobs,
-            bytes: bytes.sum(),
-        }
-    }
-
-    /// Weights, and other tensors.
-    fn counts(&self) -> (usize, usize) {
-        let others = |job: &&Job| matches!(job, Job::Carry { .. });
-        let others = self.jobs.iter().filter(others).count();
-        (self.jobs.len() - others, others)
-    }
-
-    fn name_bytes(&self) -> usize {
-        self.jobs.iter().map(|job| job.name().len()).sum()
-    }
-}
-
-/// Bytes of a tensor.
-fn size(checkpoint: &Checkpoint, tensor: &str) -> u64 {
-    let info = checkpoint.shards.info(tensor);
-    info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
 }

@@ -1,25 +1,64 @@
-//! GPTQ, versions 1 and 2: a word holds eight k of one column.
+//! The GPTQ format, versions 1 and 2: a word holds eight k of one column.
 //!
-//! | tensor | type | |
+//! | tensor | type | content |
 //! |---|---|---|
 //! | `qweight` | I32 `[ceil(K/8), N]` | nibble `j` of row `r` is the code of k `8r + j` |
-//! | `qzeros` | I32 `[groups, ceil(N/8)]` | nibble `j` of word `c` is of column `8c + j`; [`GptqZeros`] says what it is |
+//! | `qzeros` | I32 `[groups, ceil(N/8)]` | nibble `j` of word `c` is the zero point of column `8c + j`, encoded as [`GptqZeros`] |
 //! | `scales` | F16 `[groups, N]` | |
-//! | `g_idx` | I32 `[K]` | the group of each k; without it, runs of the group size |
+//! | `g_idx` | I32 `[K]` | the group of each k; optional if groups are contiguous |
 //!
-//! `w = (code - zero) * scale`, a product in the type of the scales. From AutoGPTQ 0.7.1 (`auto_gptq/nn_modules/qlinear`) and
-//! GPTQModel 7.7.0 (`gptqmodel/nn_modules/qlinear/__init__.py`, `gptqmodel/utils/model.py`).
+//! `w = (code - zero) * scale`, with the product in the type of the scales. Source: AutoGPTQ 0.7.1
+//! (`auto_gptq/nn_modules/qlinear`) and GPTQModel 7.7.0 (`gptqmodel/nn_modules/qlinear/__init__.py`,
+//! `gptqmodel/utils/model.py`).
 
-use super::config::GptqZeros;
+use super::fields::Fields;
+use super::scheme::{GptqZeros, Scheme};
 use super::shards::Shards;
 use super::stored::{self, ROWS, Stored, exact, groups, nibble, scales, transposed};
 use crate::Result;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
+use serde_json::Value;
 
-/// The tensors of a module.
+/// Names of a module's tensors.
 pub(super) const TENSORS: [&str; 4] = ["qweight", "qzeros", "scales", "g_idx"];
 
+/// Reads the scheme from the configuration.
+pub(super) fn scheme(fields: &Fields<'_>) -> Result<Scheme> {
+    fields.expect_four_bits(&["bits"])?;
+    fields.expect_absent("is_marlin_format", "expected gptq or gptq_v2")?;
+    let format = fields.text(&["checkpoint_format", "format"])?;
+    let zeros = match format.as_deref() {
+        Some("gptq_v2") => GptqZeros::V2,
+        Some("gptq") | None if written_by_gptqmodel(fields) => GptqZeros::V1Words,
+        Some("gptq") | None => GptqZeros::V1Nibbles,
+        Some(format) => {
+            let what = format!("checkpoint_format `{format}`");
+            return Err(fields.unsupported(&what, "expected gptq or gptq_v2"));
+        }
+    };
+    fields.expect_common()?;
+    Ok(Scheme::Gptq {
+        group: fields.group(&["group_size"])?,
+        zeros,
+        desc_act: fields.flag("desc_act")?.unwrap_or(false),
+    })
+}
+
+/// Returns whether `meta.quantizer` names GPTQModel.
+fn written_by_gptqmodel(fields: &Fields<'_>) -> bool {
+    let quantizer = &fields.value["meta"]["quantizer"];
+    let named = |v: &Value| {
+        let text = v.as_str().unwrap_or("").to_lowercase();
+        text.split(':').next() == Some("gptqmodel")
+    };
+    match quantizer {
+        Value::Array(list) => list.iter().any(named),
+        one => named(one),
+    }
+}
+
+/// Reads the weight of a module.
 pub(super) fn read(
     shards: &Shards,
     module: &str,
@@ -30,7 +69,7 @@ pub(super) fn read(
     let [qweight, qzeros, scales_name, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
     let [word_rows, n] = stored::words(shards, &qweight)?;
     let g_idx = match shards.info(&g_idx) {
-        // A file may do without where the groups are runs.
+        // The tensor is optional if the groups are contiguous.
         None if !desc_act => None,
         _ => {
             let k = shards.expect(&g_idx)?.shape.first().copied().unwrap_or(0);
@@ -40,8 +79,9 @@ pub(super) fn read(
     };
     let k = g_idx.as_ref().map_or(8 * word_rows, |(_, g)| g.len());
     if k.div_ceil(8) != word_rows {
-        let reason = format!("{word_rows} rows of eight k, `g_idx` has {k} k");
-        return Err(shards.bad(&qweight, reason));
+        let reason =
+            format!("{word_rows} rows of eight k: expected ceil({k} / 8), `g_idx` has {k} k");
+        return Err(shards.tensor_error(&qweight, reason));
     }
     let groups = groups(group, k);
     let words = n.div_ceil(8);
@@ -78,7 +118,7 @@ pub(super) fn read(
     })
 }
 
-/// The zero point of a word's column `j`, 0 to 16.
+/// Returns the zero point of a word's column `j`, 0 to 16.
 fn zero_point(word: u32, j: usize, zeros: GptqZeros) -> i8 {
     match zeros {
         GptqZeros::V1Nibbles => nibble(word, j) as i8 + 1,

@@ -1,4 +1,4 @@
-//! Other tools' checkpoints, read into packed weights; plain ones, quantized.
+//! Reads the checkpoints of other tools into packed weights, and quantizes plain checkpoints.
 //!
 //! ```text
 //! safetensors (one file, or shards and an index) + config.json -> Checkpoint -> PackedWeight -> device
@@ -6,19 +6,30 @@
 //!                                                                  Convert -> this crate's packed file
 //! ```
 //!
-//! | format | by | weights of a module `x` |
+//! # Formats
+//! | format | written by | tensors of a module `x` |
 //! |---|---|---|
 //! | AWQ `gemm` | AutoAWQ, GPTQModel | `x.qweight`, `x.qzeros`, `x.scales` |
-//! | GPTQ version 1 and 2, `desc_act` too | AutoGPTQ, GPTQModel, optimum | those and `x.g_idx` |
+//! | GPTQ versions 1 and 2, with or without `desc_act` | AutoGPTQ, GPTQModel, optimum | the same and `x.g_idx` |
 //! | compressed-tensors `pack-quantized` | llm-compressor | `x.weight_packed`, `x.weight_scale`, ... |
 //! | plain BF16, F16, F32 | | `x.weight` |
 //!
-//! The configuration alone says which it is ([`QuantizationConfig`]); what this crate does not read is refused by name
-//! ([`Error::Unsupported`]). Quantized weights keep their values: each `(qw - zw) * sw` is the one that the format's own tool
-//! computes, once it is rounded to the type in which that tool multiplies. Nothing is quantized twice, no scale changes its
-//! type, and a group of 256 k becomes two of 128 with one scale.
+//! The configuration alone selects the format ([`QuantizationConfig`]). Quantized weights keep their values: each
+//! `(qw - zw) * sw`, rounded to the type in which the format's own tool multiplies, equals the value of that tool.
+//! No weight is quantized twice, and no scale changes its type. A group of 256 k becomes two groups of 128 k with
+//! the same scale.
 //!
-//! Files are read tensor by tensor: the memory that is needed is that of one weight.
+//! # Order of calls
+//! [`Checkpoint::open`] reads headers and the configuration. [`Checkpoint::weight`] reads and packs one weight.
+//! [`Convert::run`] writes all weights to one file of this crate, which [`PackedFile`](crate::PackedFile) loads.
+//!
+//! # Failure behavior
+//! A configuration value that this crate does not support is an [`Error::Unsupported`] with the field and the
+//! value. A truncated or inconsistent file is an error that names the tensor. A conversion that fails leaves no
+//! output file.
+//!
+//! # Cost
+//! Files are read tensor by tensor, so the memory in use is that of one weight.
 //!
 //! ```no_run
 //! use w4ax::checkpoint::Checkpoint;
@@ -38,11 +49,16 @@ mod config;
 mod convert;
 mod fields;
 mod gptq;
+mod plan;
+mod scheme;
 mod shards;
 mod stored;
 
-pub use config::{GptqZeros, QuantizationConfig, Scheme};
-pub use convert::{Convert, Outcome, Quantized, Repacked, Step, Summary};
+pub use config::QuantizationConfig;
+pub use convert::{
+    Convert, ConvertOutcome, ConvertProgress, ConvertSummary, QuantizedMatrix, RepackedWeight,
+};
+pub use scheme::{GptqZeros, Scheme};
 
 use crate::{Error, PackedWeight, Result};
 use safetensors::tensor::Dtype;
@@ -50,7 +66,7 @@ use shards::Shards;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// An open checkpoint: headers and configuration are read, weights when they are asked for.
+/// An open checkpoint. Headers and the configuration are in memory; weights are read on request.
 #[derive(Debug)]
 pub struct Checkpoint {
     shards: Shards,
@@ -59,27 +75,30 @@ pub struct Checkpoint {
     modules: Vec<String>,
 }
 
-/// The tensors by which packed weights are known, whatever the configuration says.
+/// The tensors that only packed weights have: of AWQ and GPTQ, and of compressed-tensors.
 const PACKED: [&str; 2] = ["qweight", "weight_packed"];
 
 impl Checkpoint {
-    /// Opens a safetensors file, an index (`model.safetensors.index.json`), or a folder with one of them. The configuration is
-    /// read from the same folder: `config.json`, `quantize_config.json` or `quant_config.json`.
+    /// Opens a safetensors file, an index (`model.safetensors.index.json`), or a folder with one of them.
+    ///
+    /// The configuration is read from the same folder: `config.json`, `quantize_config.json` or
+    /// `quant_config.json`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] or [`Error::MissingTensor`] for files that are truncated, foreign or do not fit
-    /// together; [`Error::Unsupported`] for a quantization that this crate does not read, and for its own packed files.
+    /// - [`Error::Io`] if reading fails.
+    /// - [`Error::Format`] or [`Error::MissingTensor`] if files are truncated, of another format or inconsistent.
+    /// - [`Error::Unsupported`] if the quantization is not supported, or the file is a packed file of this crate.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shards = Shards::open(path.as_ref())?;
-        if let Some(file) = shards.of_format("w4ax") {
-            let reason = "it is converted already; `PackedFile::load` reads it";
+        if let Some(file) = shards.with_format("w4ax") {
+            let reason = "already converted; `PackedFile::load` reads it";
             return Err(Error::unsupported(
                 file,
                 "a w4ax file as a checkpoint",
                 reason,
             ));
         }
-        let config = QuantizationConfig::of_folder(&shards.folder)?;
+        let config = QuantizationConfig::from_folder(&shards.folder)?;
         let module_of = |part: &'static str| {
             (shards.names())
                 .filter_map(move |name| name.strip_suffix(part)?.strip_suffix('.'))
@@ -95,8 +114,8 @@ impl Checkpoint {
                 && own != Some(part)
             {
                 let reason = match config.scheme {
-                    Scheme::Plain => format!("no quantization_config beside it ({})", config.file),
-                    _ => format!("{} names another format", config.file),
+                    Scheme::Plain => format!("expected a quantization_config in {}", config.file),
+                    _ => format!("expected the format that {} configures", config.file),
                 };
                 let what = format!("the packed weight `{module}.{part}`");
                 return Err(Error::unsupported(shards.file_of(""), what, reason));
@@ -105,14 +124,14 @@ impl Checkpoint {
         let modules: Vec<String> = own.map_or_else(Vec::new, |part| module_of(part).collect());
         if own.is_some() && modules.is_empty() {
             let reason = format!(
-                "{} names a quantization, the tensors hold none",
+                "no quantized tensors: expected those that {} configures",
                 config.file
             );
             return Err(Error::format(shards.file_of(""), reason));
         }
-        if let Some(module) = modules.iter().find(|module| config.lists(module)) {
-            let reason = format!("{} lists the module as not quantized", config.file);
-            return Err(shards.bad(module, reason));
+        if let Some(module) = modules.iter().find(|module| config.excludes(module)) {
+            let reason = format!("quantized module, but {} excludes it", config.file);
+            return Err(shards.tensor_error(module, reason));
         }
         Ok(Self {
             shards,
@@ -121,17 +140,17 @@ impl Checkpoint {
         })
     }
 
-    /// What the configuration says.
+    /// Returns the quantization configuration.
     pub fn config(&self) -> &QuantizationConfig {
         &self.config
     }
 
-    /// The modules with packed weights, by name.
+    /// Returns the names of the modules with packed weights, sorted.
     pub fn quantized(&self) -> impl Iterator<Item = &str> {
         self.modules.iter().map(String::as_str)
     }
 
-    /// The tensors that are not part of a packed weight, by name.
+    /// Returns the names of the tensors that are not part of a packed weight, sorted.
     pub fn plain(&self) -> impl Iterator<Item = &str> {
         let parts: BTreeSet<String> = (self.modules.iter())
             .flat_map(|module| self.parts().iter().map(move |p| format!("{module}.{p}")))
@@ -141,7 +160,7 @@ impl Checkpoint {
             .filter(move |name| !parts.contains(*name))
     }
 
-    /// The tensors of a packed weight, after the module's name.
+    /// Returns the names of a packed weight's tensors, without the name of the module.
     fn parts(&self) -> &'static [&'static str] {
         match self.config.scheme {
             Scheme::Plain => &[],
@@ -154,8 +173,9 @@ impl Checkpoint {
     /// Reads and packs the weight `[N, K]` of a module.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Tensor`] for a type, a shape or groups (`g_idx`) that do not fit, or a scale that is
-    /// not finite; [`Error::Io`].
+    /// - [`Error::Io`] if reading fails.
+    /// - [`Error::MissingTensor`] if the module or one of its tensors does not exist.
+    /// - [`Error::Tensor`] if a type, a shape or the groups (`g_idx`) are invalid, or a scale is not finite.
     pub fn weight(&self, module: &str) -> Result<PackedWeight> {
         let shards = &self.shards;
         let stored = match self.config.scheme {
@@ -180,7 +200,13 @@ impl Checkpoint {
         stored.pack(shards, module)
     }
 
-    /// Whether a tensor is a matrix of plain numbers that can be quantized: its type and sides.
+    /// Returns the number of bytes of a tensor, or 0 if it does not exist.
+    fn tensor_bytes(&self, tensor: &str) -> u64 {
+        let info = self.shards.info(tensor);
+        info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
+    }
+
+    /// Returns the type, N and K of a tensor if it is a floating-point matrix, which can be quantized.
     fn matrix(&self, tensor: &str) -> Option<(Dtype, usize, usize)> {
         let info = self.shards.info(tensor)?;
         let float = [Dtype::BF16, Dtype::F16, Dtype::F32].contains(&info.dtype);

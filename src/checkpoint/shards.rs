@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint, in one safetensors file or in several with an index.
+//! The tensors of a checkpoint in one safetensors file, or in several files (shards) with an index.
 
 use crate::tensors::TensorFile;
 use crate::{Error, Result};
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// What a safetensors index says.
+/// A safetensors index.
 #[derive(serde::Deserialize)]
-struct Index {
-    /// Tensor to file.
+struct ShardIndex {
+    /// File name by tensor.
     weight_map: BTreeMap<String, String>,
 }
 
@@ -18,15 +18,15 @@ struct Index {
 #[derive(Debug)]
 pub(super) struct Shards {
     files: Vec<TensorFile>,
-    /// Tensor to file.
-    places: BTreeMap<String, usize>,
-    /// Where the configuration lies: the folder of the files.
+    /// Index into `files` by tensor.
+    locations: BTreeMap<String, usize>,
+    /// The folder of the files, which also holds the configuration.
     pub folder: PathBuf,
     index: Option<PathBuf>,
 }
 
 impl Shards {
-    /// Opens a safetensors file, an index, or a folder with one of them. Only headers are read.
+    /// Opens a safetensors file, an index, or a folder with one of them. Reads only headers.
     pub fn open(path: &Path) -> Result<Self> {
         let path = if path.is_dir() { &find(path)? } else { path };
         let folder = match path.parent() {
@@ -35,32 +35,33 @@ impl Shards {
         };
         if path.extension() != Some(OsStr::new("json")) {
             let file = TensorFile::open(path)?;
-            let places = file.names().into_iter().map(|name| (name, 0)).collect();
+            let locations = file.names().into_iter().map(|name| (name, 0)).collect();
             return Ok(Self {
                 files: vec![file],
-                places,
+                locations,
                 folder,
                 index: None,
             });
         }
         let bad = |reason: String| Error::format(path.display().to_string(), reason);
         let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let index: Index = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let index: ShardIndex = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
         let mut files = Vec::new();
         let mut numbers = BTreeMap::new();
-        let mut places = BTreeMap::new();
+        let mut locations = BTreeMap::new();
         for shard in index.weight_map.values() {
             if numbers.contains_key(shard) {
                 continue;
             }
             if Path::new(shard).file_name() != Some(OsStr::new(shard)) {
                 return Err(bad(format!(
-                    "shard `{shard}` is not the name of a file beside the index"
+                    "invalid shard `{shard}`: expected a file name in the folder of the index"
                 )));
             }
             let file = TensorFile::open(&folder.join(shard))?;
-            // A tensor that the index forgets is there all the same; one in two shards is where the index says.
-            places.extend(file.names().into_iter().map(|name| (name, files.len())));
+            // Tensors that the index does not list are included. The index decides for a tensor that is in
+            // several shards.
+            locations.extend(file.names().into_iter().map(|name| (name, files.len())));
             numbers.insert(shard.clone(), files.len());
             files.push(file);
         }
@@ -72,37 +73,37 @@ impl Shards {
                     name: tensor,
                 });
             }
-            places.insert(tensor, number);
+            locations.insert(tensor, number);
         }
         Ok(Self {
             files,
-            places,
+            locations,
             folder,
             index: Some(path.to_owned()),
         })
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.locations.keys().map(String::as_str)
     }
 
-    /// Its files, and the index.
+    /// Returns the paths of the files and of the index.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         (self.files.iter().map(TensorFile::path)).chain(self.index.as_deref())
     }
 
-    /// The first file whose metadata has that `format`.
-    pub fn of_format(&self, format: &str) -> Option<String> {
-        let says = |file: &&TensorFile| {
+    /// Returns the first file whose metadata has this `format`.
+    pub fn with_format(&self, format: &str) -> Option<String> {
+        let matches = |file: &&TensorFile| {
             let found = file.metadata().and_then(|m| m.get("format"));
             found.is_some_and(|found| found == format)
         };
-        self.files.iter().find(says).map(TensorFile::name)
+        self.files.iter().find(matches).map(TensorFile::name)
     }
 
-    /// The file that a tensor is in; for one that is nowhere, the first.
+    /// Returns the file of a tensor, or the first file if the tensor does not exist.
     pub fn file_of(&self, tensor: &str) -> String {
-        let number = self.places.get(tensor).copied().unwrap_or(0);
+        let number = self.locations.get(tensor).copied().unwrap_or(0);
         self.files.get(number).map_or_else(
             || self.folder.display().to_string(),
             |file| file.name().clone(),
@@ -110,11 +111,11 @@ impl Shards {
     }
 
     pub fn info(&self, tensor: &str) -> Option<&TensorInfo> {
-        self.files[*self.places.get(tensor)?].info(tensor)
+        self.files[*self.locations.get(tensor)?].info(tensor)
     }
 
-    fn place(&self, tensor: &str) -> Result<&TensorFile> {
-        match self.places.get(tensor) {
+    fn locate(&self, tensor: &str) -> Result<&TensorFile> {
+        match self.locations.get(tensor) {
             Some(&number) => Ok(&self.files[number]),
             None => Err(Error::MissingTensor {
                 file: self.file_of(tensor),
@@ -123,37 +124,37 @@ impl Shards {
         }
     }
 
-    /// What a tensor is.
+    /// Returns the type and shape of a tensor that must exist.
     pub fn expect(&self, tensor: &str) -> Result<&TensorInfo> {
-        let file = self.place(tensor)?;
+        let file = self.locate(tensor)?;
         file.info(tensor).ok_or_else(|| Error::MissingTensor {
             file: file.name(),
             name: tensor.into(),
         })
     }
 
-    /// The values of a tensor.
+    /// Reads the values of a tensor.
     pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
-        self.place(tensor)?.read(tensor)
+        self.locate(tensor)?.read(tensor)
     }
 
-    /// Copies the bytes of a tensor, a piece at a time.
+    /// Copies the bytes of a tensor in chunks.
     pub fn copy(
         &self,
         tensor: &str,
         to: &mut dyn std::io::Write,
         written: &dyn Fn(std::io::Error) -> Error,
     ) -> Result<()> {
-        self.place(tensor)?.copy(tensor, to, written)
+        self.locate(tensor)?.copy(tensor, to, written)
     }
 
-    /// An error about a tensor.
-    pub fn bad(&self, tensor: &str, reason: impl Into<String>) -> Error {
+    /// Returns an [`Error::Tensor`] with the file of the tensor.
+    pub fn tensor_error(&self, tensor: &str, reason: impl Into<String>) -> Error {
         Error::tensor(self.file_of(tensor), tensor, reason)
     }
 }
 
-/// The index or the one safetensors file of a folder.
+/// Finds the index or the only safetensors file of a folder.
 fn find(folder: &Path) -> Result<PathBuf> {
     for name in ["model.safetensors.index.json", "model.safetensors"] {
         let path = folder.join(name);
@@ -178,7 +179,7 @@ fn find(folder: &Path) -> Result<PathBuf> {
         Err(many) => Err(Error::format(
             folder.display().to_string(),
             format!(
-                "expected model.safetensors, model.safetensors.index.json or one file of that kind, found {}",
+                "found {} safetensors files: expected one, or an index, or model.safetensors",
                 many.len()
             ),
         )),

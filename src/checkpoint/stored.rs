@@ -1,4 +1,4 @@
-//! INT4 values as a checkpoint stores them, brought into plain order, and packed from there.
+//! The INT4 values of a checkpoint in row-major order, and their packing.
 
 use super::shards::Shards;
 use crate::weights::{Grouping, KOrder};
@@ -7,14 +7,14 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-/// Rows of W that are unpacked together from words that run along N: a cache line of each row of words.
+/// Number of rows of W that are unpacked together if words run along N: a cache line of each row of words.
 pub(super) const ROWS: usize = 16;
 
-/// What all formats come down to.
+/// The weight of any format, unpacked.
 pub(super) struct Stored {
     pub n: usize,
     pub k: usize,
-    /// k of a group; `None` is all of K.
+    /// Number of k per group, or `None` for one group over all of K.
     pub group: Option<usize>,
     /// `qw`, `[N, K]`.
     pub q: Vec<i8>,
@@ -22,22 +22,24 @@ pub(super) struct Stored {
     pub scales: Scales,
     /// `zw`, `[N, groups]`; `None` when symmetric.
     pub zeros: Option<Vec<i8>>,
-    /// The group of each k, where they are no runs; the tensor that says so.
+    /// The name of the tensor `g_idx` and its values, the group of each k, `[K]`. `None` if groups are
+    /// contiguous.
     pub g_idx: Option<(String, Vec<i32>)>,
 }
 
-/// How many groups K makes.
+/// Returns the number of groups of K.
 pub(super) fn groups(group: Option<usize>, k: usize) -> usize {
     group.map_or(1, |size| k.div_ceil(size))
 }
 
 impl Stored {
-    /// Packs it. Nothing is rounded: groups of more k than this crate has become several with the same scale.
+    /// Packs the weight without rounding. A group that is larger than this crate's groups becomes several groups
+    /// with the same scale.
     pub fn pack(mut self, shards: &Shards, module: &str) -> Result<PackedWeight> {
         let order = match self.g_idx.take() {
             Some((tensor, g_idx)) => {
                 let order = order_of(&g_idx, self.group, self.k)
-                    .map_err(|reason| shards.bad(&tensor, reason))?;
+                    .map_err(|reason| shards.tensor_error(&tensor, reason))?;
                 order.filter(|order| !order.is_identity())
             }
             None => None,
@@ -58,7 +60,7 @@ impl Stored {
             None => Grouping::PerChannel,
             Some(size) if size % 128 == 0 => Grouping::G128,
             Some(size) if size % 64 == 0 => Grouping::G64,
-            // The configuration's reader takes no other sizes.
+            // `Fields::group` accepts only multiples of 32.
             Some(_) => Grouping::G32,
         };
         let packed = grouping.groups(self.k);
@@ -68,11 +70,11 @@ impl Stored {
         };
         let at = |i: usize| i / packed * stored + i % packed / parts;
         let scales = self.scales.pick(self.n * packed, at);
-        // Zero points that are all 0 are those of a symmetric weight.
+        // A weight is symmetric if all its zero points are 0.
         let zeros = self.zeros.filter(|z| z.iter().any(|&z| z != 0));
         let zeros: Option<Vec<i8>> =
             zeros.map(|z| (0..self.n * packed).map(|i| z[at(i)]).collect());
-        let bad = |e: crate::Error| shards.bad(module, e.to_string());
+        let bad = |e: crate::Error| shards.tensor_error(module, e.to_string());
         let q = MatRef::new(&self.q, self.n, self.k).map_err(bad)?;
         let weight =
             PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).map_err(bad)?;
@@ -83,8 +85,8 @@ impl Stored {
     }
 }
 
-/// The k by their groups, those of one group in their own order; `None` if `g_idx` names no groups (compressed-tensors fills it
-/// with -1 then).
+/// Returns the k sorted by group, and in ascending order within a group. `None` if `g_idx` is all -1, which
+/// compressed-tensors writes for contiguous groups.
 fn order_of(
     g_idx: &[i32],
     group: Option<usize>,
@@ -98,16 +100,19 @@ fn order_of(
     for (k, &g) in g_idx.iter().enumerate() {
         match usize::try_from(g).ok().and_then(|g| members.get_mut(g)) {
             Some(count) => *count += 1,
-            None => return Err(format!("k {k} is in group {g}, there are {groups}")),
+            None => {
+                return Err(format!(
+                    "k {k} is in group {g}: expected 0 to {}",
+                    groups - 1
+                ));
+            }
         }
     }
     let size = group.unwrap_or(k);
     for (g, &count) in members.iter().enumerate() {
         let expected = size.min(k - g * size);
         if count != expected {
-            return Err(format!(
-                "group {g} has {count} k, the group size makes it {expected}"
-            ));
+            return Err(format!("group {g} has {count} k: expected {expected}"));
         }
     }
     let mut order: Vec<u32> = (0..k as u32).collect();
@@ -115,7 +120,7 @@ fn order_of(
     KOrder::new(order).map(Some).map_err(|e| e.to_string())
 }
 
-/// The values of a tensor that must be of that type and shape.
+/// Reads the values of a tensor that must have one of these types and this shape.
 pub(super) fn exact<T: bytemuck::Pod>(
     shards: &Shards,
     tensor: &str,
@@ -124,10 +129,10 @@ pub(super) fn exact<T: bytemuck::Pod>(
 ) -> Result<Vec<T>> {
     let info = shards.expect(tensor)?;
     if !dtypes.contains(&info.dtype) || info.shape != shape {
-        return Err(shards.bad(
+        return Err(shards.tensor_error(
             tensor,
             format!(
-                "it is {:?} {:?}, expected {dtypes:?} {shape:?}",
+                "{:?} {:?}: expected {dtypes:?} {shape:?}",
                 info.dtype, info.shape
             ),
         ));
@@ -135,22 +140,22 @@ pub(super) fn exact<T: bytemuck::Pod>(
     shards.read(tensor)
 }
 
-/// The sides of a matrix of INT32 words.
+/// Returns the shape of a matrix of I32 words.
 pub(super) fn words(shards: &Shards, tensor: &str) -> Result<[usize; 2]> {
     let info = shards.expect(tensor)?;
     match (info.dtype, info.shape.as_slice()) {
         (Dtype::I32, &[rows, cols]) if rows > 0 && cols > 0 => Ok([rows, cols]),
-        _ => Err(shards.bad(
+        _ => Err(shards.tensor_error(
             tensor,
             format!(
-                "it is {:?} {:?}, expected a matrix of I32 words",
+                "{:?} {:?}: expected a matrix of I32 words",
                 info.dtype, info.shape
             ),
         )),
     }
 }
 
-/// Scales in the type that they have. Other types than these three would lose bits.
+/// Reads scales in their own type. Only these three types convert without loss.
 pub(super) fn scales(shards: &Shards, tensor: &str, shape: [usize; 2]) -> Result<Scales> {
     const TYPES: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
     Ok(match shards.expect(tensor)?.dtype {
@@ -160,12 +165,12 @@ pub(super) fn scales(shards: &Shards, tensor: &str, shape: [usize; 2]) -> Result
     })
 }
 
-/// `[rows, cols]` to `[cols, rows]`.
+/// Transposes scales from `[rows, cols]` to `[cols, rows]`.
 pub(super) fn transposed(scales: &Scales, [rows, cols]: [usize; 2]) -> Scales {
     scales.pick(rows * cols, |i| i % rows * cols + i / rows)
 }
 
-/// Nibble `i` of a word.
+/// Returns nibble `i` of a word.
 pub(super) fn nibble(word: u32, i: usize) -> u8 {
     (word >> (4 * i)) as u8 & 15
 }

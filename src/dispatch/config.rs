@@ -1,74 +1,78 @@
-//! What a dispatcher is told: windows, weights, thresholds, and the scale of a task's motion.
+//! Configuration of a dispatcher: windows, weights, thresholds and the scale of a task's motion.
 
 use crate::{Error, Result, Width};
 
-/// The longest kinematic window, in actions. It bounds a dispatcher's state: 8 bytes an action and window.
-pub const MAX_WINDOW: usize = 256;
-
-/// How fast a task moves: what its motion is normalized by (95th percentiles of the calibration data).
+/// The scale that normalizes a task's motion: 95th percentiles of its calibration data.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MotionScale {
-    /// Of `|a_xyz|`, in action units; finite and above 0.
+    /// The percentile of `|a_xyz|`, in action units. Finite and above 0.
     pub mu_max: f64,
-    /// Of `|a_rot(t) - a_rot(t-1)|`, in action units a step; finite and above 0.
+    /// The percentile of `|a_rot(t) - a_rot(t-1)|`, in action units per step. Finite and above 0.
     pub nu_max: f64,
 }
 
-/// The boundaries of Phi on the sensitivity axis; `0 <= theta_24 <= theta_48 <= theta_fp`, equal ones make an
-/// empty band.
+/// The boundaries of Phi on the sensitivity axis: `0 <= theta_24 <= theta_48 <= theta_fp`.
+///
+/// Two equal boundaries make the band between them empty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// The largest S that still runs at 2 bits.
+    /// The largest S that runs at 2 bits.
     pub theta_24: f64,
-    /// The largest S that still runs at 4 bits.
+    /// The largest S that runs at 4 bits.
     pub theta_48: f64,
-    /// The largest S that still runs at 8 bits; above it, BF16.
+    /// The largest S that runs at 8 bits. Above it, the target is BF16.
     pub theta_fp: f64,
 }
 
-/// How targets become active widths.
+/// The hysteresis that turns target widths into active widths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// Algorithm 1 of the paper, the saturating counter.
     #[default]
     SaturatingCounter,
-    /// Eq. 4 of the paper, the window operator that the counter stands for: kept as the reference beside it.
+    /// Eq. 4 of the paper, the window operator. The counter approximates it in constant space.
     Window,
 }
 
-/// The configuration of a [`Dispatcher`](super::Dispatcher). Checked when one is made from it.
+/// The configuration of a [`Dispatcher`](super::Dispatcher), which validates it.
+///
+/// ```
+/// use w4ax::dispatch::{DispatchConfig, MotionScale, Thresholds};
+/// let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
+/// let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
+/// let config = DispatchConfig::new(motion, thresholds).with_lambda(0.4).with_k(6);
+/// assert_eq!(config.k(), 6);
+/// assert!(config.with_k(0).validate().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DispatchConfig {
-    /// The share of the macro motion in S, in [0, 1].
-    pub lambda: f64,
-    /// Actions in the mean of M, 1 to [`MAX_WINDOW`].
-    pub window_macro: usize,
-    /// Actions in the mean of J, 1 to [`MAX_WINDOW`].
-    pub window_micro: usize,
-    /// Steps that a lower target must last before the width goes down, at least 1.
-    pub k: u32,
-    /// The boundaries of Phi.
-    pub thresholds: Thresholds,
-    /// The scale of the task's motion.
-    pub motion: MotionScale,
-    /// How targets become active widths.
-    pub algorithm: Algorithm,
+    lambda: f64,
+    window_macro: usize,
+    window_micro: usize,
+    k: u32,
+    thresholds: Thresholds,
+    motion: MotionScale,
+    algorithm: Algorithm,
 }
 
 impl DispatchConfig {
-    /// The weight of the macro motion in the recorded calibration.
+    /// The longest kinematic window, in actions. It bounds the dispatcher's state: a window takes
+    /// 8 bytes per action.
+    pub const MAX_WINDOW: usize = 256;
+    /// The default weight of the macro motion.
     pub const LAMBDA: f64 = 0.5;
-    /// The paper's macro window.
+    /// The default macro window, in actions; the paper's value.
     pub const WINDOW_MACRO: usize = 10;
-    /// The paper's micro window.
+    /// The default micro window, in actions; the paper's value.
     pub const WINDOW_MICRO: usize = 5;
-    /// The hysteresis of the recorded calibration.
+    /// The default K of the hysteresis, in steps.
     pub const K: u32 = 4;
-    /// The paper's boundary of BF16.
+    /// The default boundary of BF16; the paper's value.
     pub const THETA_FP: f64 = 0.5;
 
-    /// The default windows, lambda, K and algorithm with a calibration's thresholds and motion scale. Nothing is
-    /// checked yet.
+    /// Returns the default windows, lambda, K and algorithm with the given motion scale and
+    /// thresholds. No value is checked yet.
     pub const fn new(motion: MotionScale, thresholds: Thresholds) -> Self {
         Self {
             lambda: Self::LAMBDA,
@@ -81,30 +85,108 @@ impl DispatchConfig {
         }
     }
 
+    /// Sets the weight of the macro motion in S, in [0, 1].
+    #[must_use]
+    pub const fn with_lambda(mut self, lambda: f64) -> Self {
+        self.lambda = lambda;
+        self
+    }
+
+    /// Sets the number of actions in the mean of M and in the mean of J, each 1 to
+    /// [`MAX_WINDOW`](Self::MAX_WINDOW).
+    #[must_use]
+    pub const fn with_windows(mut self, window_macro: usize, window_micro: usize) -> Self {
+        self.window_macro = window_macro;
+        self.window_micro = window_micro;
+        self
+    }
+
+    /// Sets K, the number of steps that a lower target must last before the width goes down. At
+    /// least 1.
+    #[must_use]
+    pub const fn with_k(mut self, k: u32) -> Self {
+        self.k = k;
+        self
+    }
+
+    /// Sets the boundaries of Phi.
+    #[must_use]
+    pub const fn with_thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
+    /// Sets the scale of the task's motion.
+    #[must_use]
+    pub const fn with_motion(mut self, motion: MotionScale) -> Self {
+        self.motion = motion;
+        self
+    }
+
+    /// Sets the hysteresis.
+    #[must_use]
+    pub const fn with_algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Returns the weight of the macro motion in S.
+    pub const fn lambda(&self) -> f64 {
+        self.lambda
+    }
+
+    /// Returns the number of actions in the mean of M.
+    pub const fn window_macro(&self) -> usize {
+        self.window_macro
+    }
+
+    /// Returns the number of actions in the mean of J.
+    pub const fn window_micro(&self) -> usize {
+        self.window_micro
+    }
+
+    /// Returns K, in steps.
+    pub const fn k(&self) -> u32 {
+        self.k
+    }
+
+    /// Returns the boundaries of Phi.
+    pub const fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// Returns the scale of the task's motion.
+    pub const fn motion(&self) -> MotionScale {
+        self.motion
+    }
+
+    /// Returns the hysteresis.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// Checks every field.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first field that is outside its range.
+    /// [`Error::Config`] with the first field that is out of range.
     pub fn validate(&self) -> Result<()> {
         if !(0.0..=1.0).contains(&self.lambda) {
-            return refuse(
+            return invalid(
                 "lambda",
-                format!("is {}, it must be in [0, 1]", self.lambda),
+                format!("is {}: expected a value in [0, 1]", self.lambda),
             );
         }
         for (field, window) in [
             ("window_macro", self.window_macro),
             ("window_micro", self.window_micro),
         ] {
-            if !(1..=MAX_WINDOW).contains(&window) {
-                return refuse(
-                    field,
-                    format!("is {window}, it must be in 1..={MAX_WINDOW}"),
-                );
+            if !(1..=Self::MAX_WINDOW).contains(&window) {
+                let reason = format!("is {window}: expected 1 to {}", Self::MAX_WINDOW);
+                return invalid(field, reason);
             }
         }
         if self.k == 0 {
-            return refuse("k", "is 0, it must be at least 1".into());
+            return invalid("k", "is 0: expected at least 1".into());
         }
         self.thresholds.validate()?;
         self.motion.validate()
@@ -112,7 +194,7 @@ impl DispatchConfig {
 }
 
 impl Thresholds {
-    /// Phi: the width that a sensitivity asks for. One that is not a number asks for BF16.
+    /// Phi: returns the target width of a sensitivity. The target of NaN is BF16.
     pub fn target(&self, sensitivity: f64) -> Width {
         // Each comparison is false for NaN.
         if sensitivity <= self.theta_24 {
@@ -126,42 +208,51 @@ impl Thresholds {
         }
     }
 
+    /// Checks that the thresholds are finite, not negative and in ascending order.
+    ///
     /// # Errors
-    /// [`Error::Config`] with the threshold that is not finite, negative, or below the one before it.
+    /// [`Error::Config`] with the first threshold that is not.
     pub fn validate(&self) -> Result<()> {
-        let mut below = ("0", 0.0);
+        let (mut lower, mut bound) = ("0", 0.0);
         for (field, theta) in [
             ("theta_24", self.theta_24),
             ("theta_48", self.theta_48),
             ("theta_fp", self.theta_fp),
         ] {
             if !theta.is_finite() {
-                return refuse(field, format!("is {theta}, it must be finite"));
+                return invalid(field, format!("is {theta}: expected a finite value"));
             }
-            if theta < below.1 {
-                let reason = format!("is {theta}, it must be at least {} ({})", below.0, below.1);
-                return refuse(field, reason);
+            if theta < bound {
+                return invalid(
+                    field,
+                    format!("is {theta}: expected at least {lower} ({bound})"),
+                );
             }
-            below = (field, theta);
+            (lower, bound) = (field, theta);
         }
         Ok(())
     }
 }
 
 impl MotionScale {
+    /// Checks that both scales are finite and above 0.
+    ///
     /// # Errors
-    /// [`Error::Config`] with the field that is not finite and above 0.
+    /// [`Error::Config`] with the first scale that is not.
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [("mu_max", self.mu_max), ("nu_max", self.nu_max)] {
             if !(value.is_finite() && value > 0.0) {
-                return refuse(field, format!("is {value}, it must be finite and above 0"));
+                return invalid(
+                    field,
+                    format!("is {value}: expected a finite value above 0"),
+                );
             }
         }
         Ok(())
     }
 }
 
-fn refuse<T>(field: &'static str, reason: String) -> Result<T> {
+fn invalid<T>(field: &'static str, reason: String) -> Result<T> {
     Err(Error::Config { field, reason })
 }
 
@@ -183,8 +274,8 @@ mod tests {
         )
     }
 
-    /// The field that validation of `change`d defaults names, if it refuses.
-    fn refused(change: impl FnOnce(&mut DispatchConfig)) -> Option<&'static str> {
+    /// Changes the defaults and returns the field that validation rejects, if any.
+    fn rejected_field(change: impl FnOnce(&mut DispatchConfig)) -> Option<&'static str> {
         let mut config = config();
         change(&mut config);
         match config.validate() {
@@ -198,15 +289,18 @@ mod tests {
     }
 
     #[test]
-    fn the_good_ones_pass() {
-        assert_eq!(refused(|_| ()), None);
-        assert_eq!(refused(|c| c.lambda = 0.0), None);
-        assert_eq!(refused(|c| c.lambda = 1.0), None);
-        assert_eq!(refused(|c| c.window_macro = 1), None);
-        assert_eq!(refused(|c| c.window_micro = MAX_WINDOW), None);
-        assert_eq!(refused(|c| c.k = u32::MAX), None);
+    fn accepts_values_within_range() {
+        assert_eq!(rejected_field(|_| ()), None);
+        assert_eq!(rejected_field(|c| c.lambda = 0.0), None);
+        assert_eq!(rejected_field(|c| c.lambda = 1.0), None);
+        assert_eq!(rejected_field(|c| c.window_macro = 1), None);
         assert_eq!(
-            refused(|c| c.thresholds.theta_48 = c.thresholds.theta_fp),
+            rejected_field(|c| c.window_micro = DispatchConfig::MAX_WINDOW),
+            None
+        );
+        assert_eq!(rejected_field(|c| c.k = u32::MAX), None);
+        assert_eq!(
+            rejected_field(|c| c.thresholds.theta_48 = c.thresholds.theta_fp),
             None
         );
         let zero = Thresholds {
@@ -214,34 +308,55 @@ mod tests {
             theta_48: 0.0,
             theta_fp: 0.0,
         };
-        assert_eq!(refused(|c| c.thresholds = zero), None);
+        assert_eq!(rejected_field(|c| c.thresholds = zero), None);
     }
 
     #[test]
-    fn every_field_is_checked_and_named() {
+    fn rejects_each_field_out_of_range_by_name() {
         for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert_eq!(refused(|c| c.lambda = bad), Some("lambda"));
+            assert_eq!(rejected_field(|c| c.lambda = bad), Some("lambda"));
         }
-        for bad in [0, MAX_WINDOW + 1, usize::MAX] {
-            assert_eq!(refused(|c| c.window_macro = bad), Some("window_macro"));
-            assert_eq!(refused(|c| c.window_micro = bad), Some("window_micro"));
+        for bad in [0, DispatchConfig::MAX_WINDOW + 1, usize::MAX] {
+            assert_eq!(
+                rejected_field(|c| c.window_macro = bad),
+                Some("window_macro")
+            );
+            assert_eq!(
+                rejected_field(|c| c.window_micro = bad),
+                Some("window_micro")
+            );
         }
-        assert_eq!(refused(|c| c.k = 0), Some("k"));
+        assert_eq!(rejected_field(|c| c.k = 0), Some("k"));
         for bad in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(refused(|c| c.thresholds.theta_24 = bad), Some("theta_24"));
-            assert_eq!(refused(|c| c.thresholds.theta_48 = bad), Some("theta_48"));
-            assert_eq!(refused(|c| c.thresholds.theta_fp = bad), Some("theta_fp"));
+            assert_eq!(
+                rejected_field(|c| c.thresholds.theta_24 = bad),
+                Some("theta_24")
+            );
+            assert_eq!(
+                rejected_field(|c| c.thresholds.theta_48 = bad),
+                Some("theta_48")
+            );
+            assert_eq!(
+                rejected_field(|c| c.thresholds.theta_fp = bad),
+                Some("theta_fp")
+            );
         }
-        assert_eq!(refused(|c| c.thresholds.theta_24 = 0.31), Some("theta_48"));
-        assert_eq!(refused(|c| c.thresholds.theta_48 = 0.51), Some("theta_fp"));
+        assert_eq!(
+            rejected_field(|c| c.thresholds.theta_24 = 0.31),
+            Some("theta_48")
+        );
+        assert_eq!(
+            rejected_field(|c| c.thresholds.theta_48 = 0.51),
+            Some("theta_fp")
+        );
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(refused(|c| c.motion.mu_max = bad), Some("mu_max"));
-            assert_eq!(refused(|c| c.motion.nu_max = bad), Some("nu_max"));
+            assert_eq!(rejected_field(|c| c.motion.mu_max = bad), Some("mu_max"));
+            assert_eq!(rejected_field(|c| c.motion.nu_max = bad), Some("nu_max"));
         }
     }
 
     #[test]
-    fn bands_are_closed_above() {
+    fn target_bands_include_their_upper_edge() {
         let t = config().thresholds;
         let at = |s| t.target(s).bits();
         assert_eq!([0.0, 0.1, 0.1_f64.next_up()].map(at), [2, 2, 4]);
@@ -250,7 +365,7 @@ mod tests {
             [0.5_f64.next_up(), 1.0, f64::INFINITY, f64::NAN].map(at),
             [16; 4]
         );
-        // An empty band: nothing asks for 8 bits.
+        // An empty band: no sensitivity has the target 8 bits.
         let t = Thresholds { theta_48: 0.5, ..t };
         assert_eq!(
             [0.5, 0.5_f64.next_up()].map(|s| t.target(s).bits()),

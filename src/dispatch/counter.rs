@@ -1,10 +1,10 @@
-//! Algorithm 1 of DyQ-VLA (section IV): up at once, down by a saturating counter.
+//! Algorithm 1 of DyQ-VLA (section IV): raises the width at once, lowers it by a saturating counter.
 
 use crate::Width;
 
-/// The state (b, c, m) of Algorithm 1 and its K.
+/// The state (b, c, m) of Algorithm 1, and K.
 ///
-/// For a target h a step is
+/// One step with target h is:
 /// ```text
 /// if h >= b:  b, c, m = h, 0, h
 /// else:       m' = max(h, m if c > 0 else 0)
@@ -12,21 +12,21 @@ use crate::Width;
 ///             m  = m'
 ///             if c == K:  b = m;  c = c mod K
 /// ```
-/// For all sequences of targets: the active width is never below the target, and whenever it goes down, the new
-/// width covers each of the last K targets.
+/// The active width is never below the target. Whenever the active width goes down, the new width is
+/// at least each of the last K targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaturatingCounter {
     k: u32,
     /// b
     active: Width,
-    /// c: steps that `pending` has been the widest target below `active`.
+    /// c: number of steps for which `pending` has been the widest target below `active`.
     count: u32,
-    /// m: the width that a full counter goes down to.
+    /// m: the width that becomes active when the counter reaches K.
     pending: Width,
 }
 
 impl SaturatingCounter {
-    /// State (16, 0, 16). A `k` of 0 counts as 1.
+    /// Creates the state (16, 0, 16). A `k` of 0 is treated as 1.
     pub const fn new(k: u32) -> Self {
         Self {
             k: if k == 0 { 1 } else { k },
@@ -36,7 +36,7 @@ impl SaturatingCounter {
         }
     }
 
-    /// Takes in one target; gives the active width after it.
+    /// Advances by one target and returns the new active width.
     pub fn step(&mut self, target: Width) -> Width {
         if target >= self.active {
             (self.active, self.count, self.pending) = (target, 0, target);
@@ -60,22 +60,22 @@ impl SaturatingCounter {
         self.active
     }
 
-    /// b, the active width.
+    /// Returns b, the active width.
     pub const fn active(&self) -> Width {
         self.active
     }
 
-    /// c, how far the counter is towards K; 0 when nothing is pending.
+    /// Returns c, the counter. 0 if no lower width is pending.
     pub const fn count(&self) -> u32 {
         self.count
     }
 
-    /// m, the width that the counter is on the way to.
+    /// Returns m, the pending width.
     pub const fn pending(&self) -> Width {
         self.pending
     }
 
-    /// Back to (16, 0, 16).
+    /// Resets the state to (16, 0, 16).
     pub const fn reset(&mut self) {
         *self = Self::new(self.k);
     }
@@ -87,7 +87,7 @@ mod tests {
     use Width::{A2, A4, A8, Bf16};
 
     #[test]
-    fn by_hand() {
+    fn matches_hand_computed_states() {
         let mut c = SaturatingCounter::new(3);
         let states = [A2, A2, A4, A2, A4, A2, A2, A8].map(|h| {
             c.step(h);
@@ -96,12 +96,12 @@ mod tests {
         let expected = [
             (Bf16, 1, A2),
             (Bf16, 2, A2),
-            (Bf16, 1, A4), // a wider target below 16: the counter starts again on the way to 4
+            (Bf16, 1, A4), // a wider pending target restarts the counter
             (Bf16, 2, A4),
-            (A4, 0, A4), // three steps of at most 4
+            (A4, 0, A4), // three targets of at most 4
             (A4, 1, A2),
             (A4, 2, A2),
-            (A8, 0, A8), // up at once
+            (A8, 0, A8), // a higher target is active at once
         ];
         assert_eq!(states, expected);
         c.reset();

@@ -1,4 +1,4 @@
-//! The dispatcher itself: actions in, decisions out.
+//! The dispatcher: observes actions and decides widths.
 
 use super::config::{Algorithm, DispatchConfig};
 use super::counter::SaturatingCounter;
@@ -6,43 +6,44 @@ use super::kinematics::{ACTION_DIM, Action, Kinematics};
 use super::window::TargetWindow;
 use crate::{Error, Result, Width};
 
-/// The width of one step, and why it is that one.
+/// The width of one step, and the reason for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
-    /// S, at least 0; 1 where there is no history to take it from ([`Reason::Start`], [`Reason::Fault`]). NaN or
-    /// infinite only for motion that overflows f64, which has the target BF16.
+    /// S, at least 0. It is 1 without history ([`Reason::Start`], [`Reason::Fault`]). It is NaN or
+    /// infinite only if the motion overflows f64; the target is BF16 then.
     pub sensitivity: f64,
-    /// The width that S asks for, Phi(S).
+    /// The target width, Phi(S).
     pub target: Width,
     /// The width to run at, never below `target`.
     pub active: Width,
-    /// Why `active` is what it is.
+    /// The reason for `active`.
     pub reason: Reason,
 }
 
-/// Why the active width is what it is.
+/// The reason for an active width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
-    /// No action was observed yet: BF16.
+    /// No action was observed yet. The width is BF16.
     Start,
-    /// A bad action: BF16.
+    /// An invalid action was observed. The width is BF16.
     Fault,
-    /// The target is the width of the step before.
+    /// The target equals the previous active width.
     Steady,
-    /// The target is above the width of the step before: up at once.
+    /// The target is above the previous active width, and is active at once.
     Rose,
-    /// The target is below the active width, and has not been for long enough.
+    /// The target is below the active width, but for fewer than K steps.
     Held {
         /// Steps that count towards K so far.
         count: u32,
-        /// The width that `count` is about: where the active width goes when `count` reaches K.
+        /// The width that becomes active when `count` reaches K.
         pending: Width,
     },
-    /// K steps asked for no more than this width: down.
+    /// The last K targets were at most this width, so the width went down.
     SteppedDown,
 }
 
-/// Turns targets into active widths.
+/// Maps target widths to active widths.
 #[derive(Clone, Copy, Debug)]
 enum Hysteresis {
     Counter(SaturatingCounter),
@@ -61,7 +62,7 @@ impl Hysteresis {
         let before = self.active();
         let (active, held) = match self {
             Self::Counter(c) => (c.step(target), (c.count(), c.pending())),
-            Self::Window(w) => (w.step(target), (w.run(target), target)),
+            Self::Window(w) => (w.step(target), (w.streak(target), target)),
         };
         let reason = if target > before {
             Reason::Rose
@@ -86,18 +87,19 @@ impl Hysteresis {
     }
 }
 
-/// Whether the last observations were good.
+/// Whether the observations were valid.
 #[derive(Clone, Copy, Debug)]
 enum Health {
     Good,
-    /// A bad action was observed; `reported` once a decision has said so.
+    /// An invalid action was observed. `reported` is set once a decision has returned the fault.
     Fault {
         reported: bool,
     },
 }
 
-/// Decides the activation width of every control step from the motion before it. See the [module](super) for the
-/// order of calls and the formulas.
+/// Decides the activation width of each control step from the preceding motion.
+///
+/// See the [module](super) for the order of calls and the formulas.
 ///
 /// ```
 /// use w4ax::Width;
@@ -106,12 +108,12 @@ enum Health {
 /// let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
 /// let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
 /// let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
-/// assert_eq!(dispatcher.decide().active, Width::Bf16); // Nothing is known yet.
+/// assert_eq!(dispatcher.decide().active, Width::Bf16); // No action was observed yet.
 /// for _ in 0..8 {
-///     dispatcher.observe(&[0.8f64, 0.3, 0.0, 0.0, 0.0, 0.0, 1.0])?; // A fast, straight swing,
+///     dispatcher.observe(&[0.8f64, 0.3, 0.0, 0.0, 0.0, 0.0, 1.0])?; // A fast, straight motion.
 ///     dispatcher.decide();
 /// }
-/// assert_eq!(dispatcher.decide().active, Width::A2); // for long enough.
+/// assert_eq!(dispatcher.decide().active, Width::A2); // It lasted at least K steps.
 /// # Ok(())
 /// # }
 /// ```
@@ -124,81 +126,76 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// At the start of an episode.
+    /// Creates a dispatcher at the start of an episode.
     ///
     /// # Errors
-    /// [`Error::Config`] as [`DispatchConfig::validate`] gives it.
+    /// As [`DispatchConfig::validate`].
     pub fn new(config: &DispatchConfig) -> Result<Self> {
         Ok(Self {
             kinematics: Kinematics::new(config)?,
-            hysteresis: match config.algorithm {
+            hysteresis: match config.algorithm() {
                 Algorithm::SaturatingCounter => {
-                    Hysteresis::Counter(SaturatingCounter::new(config.k))
+                    Hysteresis::Counter(SaturatingCounter::new(config.k()))
                 }
-                Algorithm::Window => Hysteresis::Window(TargetWindow::new(config.k)),
+                Algorithm::Window => Hysteresis::Window(TargetWindow::new(config.k())),
             },
             config: *config,
             health: Health::Good,
         })
     }
 
-    /// What it was made with.
+    /// Returns the configuration.
     pub const fn config(&self) -> &DispatchConfig {
         &self.config
     }
 
-    /// The width of the last decision; BF16 before the first one and from the moment that an observation failed.
+    /// Returns the width of the last decision. BF16 before the first decision and after an observation
+    /// that failed.
     pub fn active(&self) -> Width {
         self.hysteresis.active()
     }
 
-    /// Takes in the action that this step commanded, f32 or f64, 7 numbers.
+    /// Adds the action that this step commanded, `[7]`, f32 or f64.
     ///
     /// # Errors
-    /// - [`Error::Shape`]: not 7 numbers;
-    /// - [`Error::NotFinite`]: NaN or an infinity, with its position;
-    /// - [`Error::Range`]: finite, but so large that the motion is not.
+    /// - [`Error::Shape`] if the action does not have 7 numbers.
+    /// - [`Error::NotFinite`] with the index of the first NaN or infinity.
+    /// - [`Error::Range`] if the numbers are finite, but the motion overflows.
     ///
     /// After an error the dispatcher is in fault:
-    /// - the motion before it is forgotten (what follows a hole in time is no jerk), and the state of the
-    ///   hysteresis is that of an episode's start, (16, 0, 16);
-    /// - [`active`](Self::active) is BF16 at once, and the next decision is BF16 with [`Reason::Fault`], even if
-    ///   good actions were observed in between;
-    /// - so is every decision until a good action was observed. That action is the first of a new history.
-    ///   [`reset`](Self::reset) ends a fault too.
+    /// - The history is cleared, because a change of rotation over a gap in time is not a jerk. The
+    ///   hysteresis is reset to (16, 0, 16).
+    /// - [`active`](Self::active) is BF16 at once. The next decision is BF16 with [`Reason::Fault`], even
+    ///   if valid actions are observed before it.
+    /// - Every further decision is BF16 until a valid action is observed, which starts a new history.
+    ///
+    /// [`reset`](Self::reset) also ends a fault.
     pub fn observe<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
-        let taken = self.take(action);
-        if taken.is_err() {
-            self.fail();
-        }
-        taken
+        self.push(action).inspect_err(|_| self.fail())
     }
 
-    /// Takes in a chunk of actions, row-major `[n, 7]` with n at least 1, oldest first.
+    /// Adds a chunk of actions, row-major `[n, 7]` with n at least 1, oldest first.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe), for the first bad action; the position that [`Error::NotFinite`] gives is the
-    /// one in the chunk. The rest of the chunk is not taken in, and the dispatcher is in fault.
+    /// As [`observe`](Self::observe), for the first invalid action. [`Error::NotFinite`] gives the index
+    /// in the chunk. The remaining actions are not added, and the dispatcher is in fault.
     pub fn observe_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
-        let taken = self.take_chunk(actions);
-        if taken.is_err() {
-            self.fail();
-        }
-        taken
+        self.push_chunk(actions).inspect_err(|_| self.fail())
     }
 
-    /// The width of the step that comes now, from what was observed up to now. Call it once a step or chunk: each
-    /// call is a step of the hysteresis.
+    /// Returns the width of the next step from the actions observed so far.
+    ///
+    /// Call it once per step or chunk: each call is one step of the hysteresis.
     pub fn decide(&mut self) -> Decision {
         let no_history = self.kinematics.is_empty();
-        let (unjudged, reason) = match &mut self.health {
+        let (forced, reason) = match &mut self.health {
             Health::Good => (no_history, Reason::Start),
             Health::Fault { reported } => (
                 !std::mem::replace(reported, true) || no_history,
                 Reason::Fault,
             ),
         };
-        if unjudged {
+        if forced {
             let target = Width::Bf16;
             let (active, _) = self.hysteresis.step(target);
             return Decision {
@@ -209,7 +206,7 @@ impl Dispatcher {
             };
         }
         let sensitivity = self.kinematics.sensitivity();
-        let target = self.config.thresholds.target(sensitivity);
+        let target = self.config.thresholds().target(sensitivity);
         let (active, reason) = self.hysteresis.step(target);
         Decision {
             sensitivity,
@@ -219,7 +216,7 @@ impl Dispatcher {
         }
     }
 
-    /// Starts an episode: no history, active width 16, no fault.
+    /// Starts an episode: clears the history and the fault, and sets the active width to BF16.
     pub fn reset(&mut self) {
         self.kinematics.clear();
         self.hysteresis.reset();
@@ -231,7 +228,7 @@ impl Dispatcher {
         self.health = Health::Fault { reported: false };
     }
 
-    fn take<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
+    fn push<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
         let Ok(action) = <&[T; ACTION_DIM]>::try_from(action) else {
             return Err(shape("7 numbers", action.len()));
         };
@@ -239,16 +236,16 @@ impl Dispatcher {
         self.kinematics.push(&action)
     }
 
-    fn take_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
+    fn push_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
         let (rows, rest) = actions.as_chunks::<ACTION_DIM>();
         if rows.is_empty() || !rest.is_empty() {
             return Err(shape(
-                "7 numbers an action, at least one action",
+                "7 numbers per action and at least one action",
                 actions.len(),
             ));
         }
         for (row, action) in rows.iter().enumerate() {
-            self.take(action).map_err(|error| match error {
+            self.push(action).map_err(|error| match error {
                 Error::NotFinite { what, index, value } => Error::NotFinite {
                     what,
                     index: row * ACTION_DIM + index,

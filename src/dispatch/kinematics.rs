@@ -1,25 +1,25 @@
-//! Motion windows and the fused sensitivity S (DyQ-VLA sections III and IV).
+//! Windows of recent motion, and the sensitivity S (DyQ-VLA sections III and IV).
 
-use super::config::{DispatchConfig, MAX_WINDOW, MotionScale};
+use super::config::{DispatchConfig, MotionScale};
 use crate::{Error, Result};
 
 /// Numbers in an action: translation xyz, axis-angle rotation, gripper.
 pub const ACTION_DIM: usize = 7;
 
-/// One action, as the policy gives it.
+/// One action, as the policy outputs it.
 pub type Action = [f64; ACTION_DIM];
 
-/// The last `size` values of a series, in fixed storage.
+/// A ring buffer of the last `size` values of a series, at most `MAX`.
 #[derive(Clone, Debug)]
-pub(crate) struct Window<const MAX: usize = MAX_WINDOW> {
+pub(crate) struct MotionWindow<const MAX: usize> {
     values: [f64; MAX],
     size: usize,
     len: usize,
-    /// Where the next value goes; the oldest value once the window is full.
+    /// Index of the next value. It is the oldest value once the window is full.
     next: usize,
 }
 
-impl<const MAX: usize> Window<MAX> {
+impl<const MAX: usize> MotionWindow<MAX> {
     pub(crate) fn new(size: usize) -> Self {
         debug_assert!((1..=MAX).contains(&size));
         Self {
@@ -40,20 +40,22 @@ impl<const MAX: usize> Window<MAX> {
         self.len = (self.len + 1).min(self.size);
     }
 
-    /// Over what there is. Summed anew, oldest value first: the result depends on the values in the window alone,
-    /// not on what has left it (as a running sum would) nor on where the ring starts.
+    /// Returns the mean of the stored values, summed from the oldest to the newest.
+    ///
+    /// The sum is computed anew, so the result depends only on the stored values. A running sum would
+    /// also depend on values that have left the window.
     pub(crate) fn mean(&self) -> f64 {
         let (newer, older) =
             self.values[..self.len].split_at(if self.len < self.size { 0 } else { self.next });
         older.iter().chain(newer).sum::<f64>() / self.len as f64
     }
 
-    /// How many values it holds at most.
+    /// Returns the capacity.
     pub(crate) const fn size(&self) -> usize {
         self.size
     }
 
-    /// How many values there are.
+    /// Returns the number of stored values.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -63,7 +65,7 @@ impl<const MAX: usize> Window<MAX> {
     }
 }
 
-/// The motion of one episode so far, as far back as the windows reach.
+/// The recent motion of one episode, up to the length of the windows.
 ///
 /// ```
 /// use w4ax::dispatch::{DispatchConfig, Kinematics, MotionScale, Thresholds};
@@ -80,49 +82,49 @@ impl<const MAX: usize> Window<MAX> {
 pub struct Kinematics {
     motion: MotionScale,
     lambda: f64,
-    macro_motion: Window,
-    micro_motion: Window,
-    /// The rotation of the last action.
+    macro_motion: MotionWindow<{ DispatchConfig::MAX_WINDOW }>,
+    micro_motion: MotionWindow<{ DispatchConfig::MAX_WINDOW }>,
+    /// The rotation of the last action, `[3]`.
     rotation: Option<[f64; 3]>,
 }
 
 impl Kinematics {
-    /// No history yet.
+    /// Creates an empty history.
     ///
     /// # Errors
-    /// [`Error::Config`] as [`DispatchConfig::validate`] gives it.
+    /// As [`DispatchConfig::validate`].
     pub fn new(config: &DispatchConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self {
-            motion: config.motion,
-            lambda: config.lambda,
-            macro_motion: Window::new(config.window_macro),
-            micro_motion: Window::new(config.window_micro),
+            motion: config.motion(),
+            lambda: config.lambda(),
+            macro_motion: MotionWindow::new(config.window_macro()),
+            micro_motion: MotionWindow::new(config.window_micro()),
             rotation: None,
         })
     }
 
-    /// Takes in the action of one step: `M = 1 - |a_xyz| / mu_max`, and J from the change of rotation, 0 for the
-    /// first action.
+    /// Adds the action of one step: `M = 1 - |a_xyz| / mu_max`, `J = |change of a_rot| / nu_max`. J is 0
+    /// for the first action.
     ///
     /// # Errors
-    /// The history stays as it was after
-    /// - [`Error::NotFinite`]: an element is NaN or infinite;
-    /// - [`Error::Range`]: the elements are finite, but so large that M or J is not.
+    /// The history is unchanged after an error.
+    /// - [`Error::NotFinite`] if an element is NaN or infinite.
+    /// - [`Error::Range`] if the elements are finite, but M or J overflows.
     pub fn push(&mut self, action: &Action) -> Result<()> {
         check_finite(action)?;
         let [x, y, z, rx, ry, rz, _gripper] = *action;
         let rotation = [rx, ry, rz];
-        let turned = self
+        let rotated = self
             .rotation
             .map_or(0.0, |[px, py, pz]| norm([rx - px, ry - py, rz - pz]));
         let m = 1.0 - norm([x, y, z]) / self.motion.mu_max;
-        let j = turned / self.motion.nu_max;
+        let j = rotated / self.motion.nu_max;
         if !(m.is_finite() && j.is_finite()) {
             return Err(Error::Range {
                 what: "action",
                 value: format!("{action:?}"),
-                range: "what has a finite motion",
+                range: "the range of finite motion",
             });
         }
         self.macro_motion.push(m);
@@ -131,34 +133,37 @@ impl Kinematics {
         Ok(())
     }
 
-    /// `S = max(0, lambda * mean(M) + (1 - lambda) * mean(J))`, and 1 with no history. NaN if the sums overflow:
-    /// [`Thresholds::target`](super::Thresholds::target) gives BF16 for that.
+    /// Returns `S = max(0, lambda * mean(M) + (1 - lambda) * mean(J))`, or 1 without history.
+    ///
+    /// S is NaN if the sums overflow. [`Thresholds::target`](super::Thresholds::target) maps NaN to BF16.
     pub fn sensitivity(&self) -> f64 {
         if self.is_empty() {
             return 1.0;
         }
         let s =
             self.lambda * self.macro_motion.mean() + (1.0 - self.lambda) * self.micro_motion.mean();
-        // Not f64::max: it would turn NaN into 0, the lowest width.
+        // f64::max would replace NaN by 0, which has the lowest width.
         if s < 0.0 { 0.0 } else { s }
     }
 
-    /// The mean of M over the last `window_macro` actions, or as many as there are; `None` with no history. No unit.
+    /// Returns the mean of M over the last `window_macro` actions, or over fewer at the start of an
+    /// episode. `None` without history. No unit.
     pub fn macro_motion(&self) -> Option<f64> {
         (!self.is_empty()).then(|| self.macro_motion.mean())
     }
 
-    /// The mean of J over the last `window_micro` actions, or as many as there are; `None` with no history. No unit.
+    /// Returns the mean of J over the last `window_micro` actions, or over fewer at the start of an
+    /// episode. `None` without history. No unit.
     pub fn micro_motion(&self) -> Option<f64> {
         (!self.is_empty()).then(|| self.micro_motion.mean())
     }
 
-    /// Whether no action was taken in yet, or none since [`clear`](Self::clear).
+    /// Returns whether the history is empty.
     pub fn is_empty(&self) -> bool {
         self.macro_motion.len == 0
     }
 
-    /// Forgets all motion.
+    /// Clears the history.
     pub fn clear(&mut self) {
         self.macro_motion.clear();
         self.micro_motion.clear();
@@ -166,7 +171,7 @@ impl Kinematics {
     }
 }
 
-/// [`Error::NotFinite`] for the first element that is not.
+/// Returns [`Error::NotFinite`] with the first element that is not finite.
 pub(crate) fn check_finite(action: &Action) -> Result<()> {
     match action.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
@@ -178,7 +183,7 @@ pub(crate) fn check_finite(action: &Action) -> Result<()> {
     }
 }
 
-/// The L2 norm.
+/// Returns the L2 norm.
 pub(crate) fn norm<const N: usize>(v: [f64; N]) -> f64 {
     v.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
@@ -198,18 +203,15 @@ mod tests {
             theta_48: 0.3,
             theta_fp: 0.5,
         };
-        DispatchConfig {
-            window_macro,
-            window_micro,
-            lambda,
-            ..DispatchConfig::new(motion, thresholds)
-        }
+        DispatchConfig::new(motion, thresholds)
+            .with_windows(window_macro, window_micro)
+            .with_lambda(lambda)
     }
 
     #[test]
-    fn a_window_is_the_mean_of_its_last_values_for_every_phase() {
-        for size in [1, 2, 3, 5, MAX_WINDOW] {
-            let mut window = Window::<MAX_WINDOW>::new(size);
+    fn window_mean_covers_the_last_values_at_every_phase() {
+        for size in [1, 2, 3, 5, 256] {
+            let mut window = MotionWindow::<256>::new(size);
             let series: Vec<f64> = (0..3 * size + 1).map(|i| (i as f64 * 0.7).sin()).collect();
             for t in 0..series.len() {
                 window.push(series[t]);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn by_hand() {
+    fn matches_hand_computed_values() {
         let mut k = Kinematics::new(&config(2, 2, 0.5)).unwrap();
         assert_eq!(k.sensitivity(), 1.0);
         assert_eq!((k.macro_motion(), k.micro_motion()), (None, None));
@@ -229,12 +231,12 @@ mod tests {
         k.push(&[0.25, 0.0, 0.0, 0.9, 0.0, 0.0, 1.0]).unwrap();
         assert_eq!(k.sensitivity(), 0.25);
         assert_eq!((k.macro_motion(), k.micro_motion()), (Some(0.5), Some(0.0)));
-        // M = 0, J = .125 / .25 = .5. The gripper counts for nothing.
+        // M = 0, J = .125 / .25 = .5. The gripper is ignored.
         k.push(&[0.0, 0.3, 0.4, 0.775, 0.0, 0.0, -1.0]).unwrap();
         assert!((k.sensitivity() - 0.25).abs() < 1e-12);
         assert_eq!(k.macro_motion(), Some(0.25));
         assert!((k.micro_motion().unwrap() - 0.25).abs() < 1e-12);
-        // Faster than mu_max: M = -1, S is cut at 0.
+        // Faster than mu_max: M = -1, S is clamped to 0.
         k.push(&[1.0, 0.0, 0.0, 0.775, 0.0, 0.0, 0.0]).unwrap();
         k.push(&[1.0, 0.0, 0.0, 0.775, 0.0, 0.0, 0.0]).unwrap();
         assert_eq!(k.sensitivity(), 0.0);
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_action_leaves_the_history() {
+    fn rejected_action_leaves_history_unchanged() {
         let mut k = Kinematics::new(&config(4, 4, 0.5)).unwrap();
         k.push(&[0.1; 7]).unwrap();
         let before = k.sensitivity();
@@ -270,21 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn overflowing_sums_ask_for_bf16() {
-        let mut config = config(2, 2, 0.5);
-        config.motion = MotionScale {
+    fn overflowing_sums_have_target_bf16() {
+        let config = config(2, 2, 0.5).with_motion(MotionScale {
             mu_max: 1e-160,
             nu_max: 1e-160,
-        };
+        });
         let mut k = Kinematics::new(&config).unwrap();
-        // Finite M and J, near the largest f64 with opposite signs; their sums are infinite.
+        // M and J are finite, near the largest f64 and of opposite signs. Their sums are infinite.
         for sign in [1.0, -1.0, 1.0] {
             k.push(&[1e148, 0.0, 0.0, sign * 0.8e148, 0.0, 0.0, 0.0])
                 .unwrap();
         }
         assert!(k.sensitivity().is_nan(), "{}", k.sensitivity());
         assert_eq!(
-            config.thresholds.target(k.sensitivity()),
+            config.thresholds().target(k.sensitivity()),
             crate::Width::Bf16
         );
     }

@@ -1,90 +1,56 @@
-//! What guides skipping.
+//! Configuration of skipping.
 
 use crate::dispatch::ACTION_DIM;
 use crate::{Error, Result};
 
-/// The longest window of the continuity, in steps. It bounds what a step copies.
-pub const MAX_WINDOW: usize = 32;
-
-/// When an action makes its step run again with nothing skipped.
+/// The rule by which an action makes its step run again with no layer skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verify {
-    /// Never.
+    /// A step never runs again.
     Off,
-    /// `delta_t < -eta` and `delta_{t-1} > eta`: the paper's rule. It needs a rise before the drop, which few of an
-    /// expert's gripper flips have.
+    /// `delta_t < -eta` and `delta_{t-1} > eta`: the paper's rule. It requires a rise before the drop,
+    /// which few gripper flips of an expert have.
     RiseThenDrop,
     /// `delta_t < -eta` and not `delta_{t-1} < -eta`: the first step of a drop.
     #[default]
     FirstDrop,
 }
 
-/// The configuration of a [`Guide`](super::Guide) and a [`Skipper`](super::Skipper). Checked when one is made from it.
+/// The configuration of a [`Guide`](super::Guide) and a [`Skipper`](super::Skipper), which validate it.
+///
+/// ```
+/// use w4ax::skip::{SkipConfig, Verify};
+/// let config = SkipConfig::default().with_window(4).with_verify(Verify::Off);
+/// assert_eq!(config.window(), 4);
+/// assert!(config.with_eta1(0.0).validate().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SkipConfig {
-    /// k: steps in the continuity, 1 to [`MAX_WINDOW`].
-    pub window: usize,
-    /// What each number of an action counts in `|A_j - A_{j-1}|`; finite, at least 0, not all 0.
-    pub weights: [f64; ACTION_DIM],
-    /// A drop of the continuity that moves the allow-points forward: by a layer for each eta1 in it, rounded up; above 0.
-    pub eta1: f64,
-    /// A rise of the continuity that moves the allow-points back by one; at least 0.
-    pub eta2: f64,
-    /// A drop that is verified; at least 0.
-    pub eta: f64,
-    /// Whether the allow-points move: without, they stay at the start of their gaps.
-    pub pre_skip: bool,
-    /// When a step runs again.
-    pub verify: Verify,
-    /// A controller's probability above this skips; in [0, 1].
-    pub threshold: f32,
+    window: usize,
+    /// `[7]`
+    weights: [f64; ACTION_DIM],
+    eta1: f64,
+    eta2: f64,
+    eta: f64,
+    pre_skip: bool,
+    verify: Verify,
+    threshold: f32,
 }
 
 impl SkipConfig {
-    /// The paper's window.
+    /// The longest window of the continuity, in steps. It bounds what a step copies.
+    pub const MAX_WINDOW: usize = 32;
+    /// The default window of the continuity, in steps; the paper's value.
     pub const WINDOW: usize = 5;
-    /// For all three: the paper's code has 1e-3, with which a single flip of the gripper moves an allow-point by 400 layers.
+    /// The default of `eta1`, `eta2` and `eta`. The paper's code has 1e-3, with which one flip of the
+    /// gripper moves an allow-point by 400 layers.
     pub const ETA: f64 = 0.05;
-    /// The paper's threshold.
+    /// The default threshold of a controller; the paper's value.
     pub const THRESHOLD: f32 = 0.5;
 
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with the first field that is outside its range.
-    pub fn validate(&self) -> Result<()> {
-        let refuse = |field, reason| Err(Error::Config { field, reason });
-        if !(1..=MAX_WINDOW).contains(&self.window) {
-            let reason = format!("is {}, it must be in 1..={MAX_WINDOW}", self.window);
-            return refuse("window", reason);
-        }
-        let good = |weight: &f64| weight.is_finite() && *weight >= 0.0;
-        if !self.weights.iter().all(good) || self.weights == [0.0; ACTION_DIM] {
-            let reason = format!(
-                "are {:?}, they must be finite, at least 0 and not all 0",
-                self.weights
-            );
-            return refuse("weights", reason);
-        }
-        if !(self.eta1.is_finite() && self.eta1 > 0.0) {
-            return refuse("eta1", format!("is {}, it must be above 0", self.eta1));
-        }
-        for (field, eta) in [("eta2", self.eta2), ("eta", self.eta)] {
-            if !(eta.is_finite() && eta >= 0.0) {
-                return refuse(field, format!("is {eta}, it must be at least 0"));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.threshold) {
-            let reason = format!("is {}, it must be in [0, 1]", self.threshold);
-            return refuse("threshold", reason);
-        }
-        Ok(())
-    }
-}
-
-impl Default for SkipConfig {
-    /// All numbers of an action at weight 1, the points move, first drops are verified.
-    fn default() -> Self {
+    /// Returns the default configuration, see [`Default`].
+    pub const fn new() -> Self {
         Self {
             window: Self::WINDOW,
             weights: [1.0; ACTION_DIM],
@@ -92,8 +58,149 @@ impl Default for SkipConfig {
             eta2: Self::ETA,
             eta: Self::ETA,
             pre_skip: true,
-            verify: Verify::default(),
+            verify: Verify::FirstDrop,
             threshold: Self::THRESHOLD,
         }
+    }
+
+    /// Sets k, the number of steps in the continuity, 1 to [`MAX_WINDOW`](Self::MAX_WINDOW).
+    #[must_use]
+    pub const fn with_window(mut self, window: usize) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Sets the weight of each number of an action in `|w * (A_j - A_{j-1})|`, `[7]`. Each is finite and
+    /// at least 0, and at least one is above 0.
+    #[must_use]
+    pub const fn with_weights(mut self, weights: [f64; ACTION_DIM]) -> Self {
+        self.weights = weights;
+        self
+    }
+
+    /// Sets eta1, above 0. A drop of the continuity by more than eta1 moves the allow-points forward, by
+    /// one layer per eta1, rounded up.
+    #[must_use]
+    pub const fn with_eta1(mut self, eta1: f64) -> Self {
+        self.eta1 = eta1;
+        self
+    }
+
+    /// Sets eta2, at least 0. A rise of the continuity by more than eta2 moves the allow-points back by
+    /// one layer.
+    #[must_use]
+    pub const fn with_eta2(mut self, eta2: f64) -> Self {
+        self.eta2 = eta2;
+        self
+    }
+
+    /// Sets eta, at least 0: a drop of the continuity by more than eta is verified.
+    #[must_use]
+    pub const fn with_eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// Sets whether the allow-points move. If not, they stay at the start of their gaps.
+    #[must_use]
+    pub const fn with_pre_skip(mut self, pre_skip: bool) -> Self {
+        self.pre_skip = pre_skip;
+        self
+    }
+
+    /// Sets the rule by which a step runs again.
+    #[must_use]
+    pub const fn with_verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Sets the threshold, in [0, 1]. A layer is skipped if its controller's probability is above it.
+    #[must_use]
+    pub const fn with_threshold(mut self, threshold: f32) -> Self {
+        self.threshold = threshold;
+        self
+    }
+
+    /// Returns k, the number of steps in the continuity.
+    pub const fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Returns the weight of each number of an action, `[7]`.
+    pub const fn weights(&self) -> [f64; ACTION_DIM] {
+        self.weights
+    }
+
+    /// Returns eta1, the drop that moves the allow-points forward.
+    pub const fn eta1(&self) -> f64 {
+        self.eta1
+    }
+
+    /// Returns eta2, the rise that moves the allow-points back.
+    pub const fn eta2(&self) -> f64 {
+        self.eta2
+    }
+
+    /// Returns eta, the drop that is verified.
+    pub const fn eta(&self) -> f64 {
+        self.eta
+    }
+
+    /// Returns whether the allow-points move.
+    pub const fn pre_skip(&self) -> bool {
+        self.pre_skip
+    }
+
+    /// Returns the rule by which a step runs again.
+    pub const fn verify(&self) -> Verify {
+        self.verify
+    }
+
+    /// Returns the threshold of the controllers.
+    pub const fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |field, reason| Err(Error::Config { field, reason });
+        if !(1..=Self::MAX_WINDOW).contains(&self.window) {
+            let reason = format!("is {}: expected 1 to {}", self.window, Self::MAX_WINDOW);
+            return invalid("window", reason);
+        }
+        let valid = |weight: &f64| weight.is_finite() && *weight >= 0.0;
+        if !self.weights.iter().all(valid) || self.weights == [0.0; ACTION_DIM] {
+            let reason = format!(
+                "is {:?}: expected finite values of at least 0, not all 0",
+                self.weights
+            );
+            return invalid("weights", reason);
+        }
+        if !(self.eta1.is_finite() && self.eta1 > 0.0) {
+            let reason = format!("is {}: expected a finite value above 0", self.eta1);
+            return invalid("eta1", reason);
+        }
+        for (field, eta) in [("eta2", self.eta2), ("eta", self.eta)] {
+            if !(eta.is_finite() && eta >= 0.0) {
+                let reason = format!("is {eta}: expected a finite value of at least 0");
+                return invalid(field, reason);
+            }
+        }
+        if !(0.0..=1.0).contains(&self.threshold) {
+            let reason = format!("is {}: expected a value in [0, 1]", self.threshold);
+            return invalid("threshold", reason);
+        }
+        Ok(())
+    }
+}
+
+impl Default for SkipConfig {
+    /// Returns weights of 1, moving allow-points, and verification of first drops.
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,17 +1,17 @@
-//! How continuous a trajectory is: C_t and its change.
+//! The continuity of a trajectory, C_t, and its change.
 
-use super::{MAX_WINDOW, SkipConfig};
-use crate::dispatch::{ACTION_DIM, Action, Window, check_finite, norm};
+use super::SkipConfig;
+use crate::dispatch::{ACTION_DIM, Action, MotionWindow, check_finite, norm};
 use crate::{Error, Result};
 
-/// The continuity of the actions of an episode so far.
+/// The continuity of the recent actions of one episode.
 ///
 /// ```
 /// use w4ax::skip::{Continuity, SkipConfig};
 /// # fn main() -> w4ax::Result<()> {
 /// let mut continuity = Continuity::new(&SkipConfig::default())?;
 /// continuity.push(&[0.0; 7])?;
-/// assert_eq!(continuity.value(), 0.0); // One action: nothing has changed yet.
+/// assert_eq!(continuity.value(), 0.0); // One action has no change yet.
 /// continuity.push(&[0.3, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0])?;
 /// assert_eq!((continuity.value(), continuity.delta()), (-0.5, -0.5));
 /// # Ok(())
@@ -21,34 +21,34 @@ use crate::{Error, Result};
 pub struct Continuity {
     weights: [f64; ACTION_DIM],
     /// `|w * (A_j - A_{j-1})|` of the last steps.
-    changes: Window<MAX_WINDOW>,
+    changes: MotionWindow<{ SkipConfig::MAX_WINDOW }>,
     last: Option<Action>,
     value: f64,
     delta: f64,
 }
 
 impl Continuity {
-    /// No history yet.
+    /// Creates an empty history.
     ///
     /// # Errors
     /// As [`SkipConfig::validate`].
     pub fn new(config: &SkipConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self {
-            weights: config.weights,
-            changes: Window::new(config.window),
+            weights: config.weights(),
+            changes: MotionWindow::new(config.window()),
             last: None,
             value: 0.0,
             delta: 0.0,
         })
     }
 
-    /// Takes in the action of one step.
+    /// Adds the action of one step.
     ///
     /// # Errors
-    /// The history stays as it was after
-    /// - [`Error::NotFinite`]: an element is NaN or infinite;
-    /// - [`Error::Range`]: the elements are finite, but so large that the continuity is not.
+    /// The history is unchanged after an error.
+    /// - [`Error::NotFinite`] if an element is NaN or infinite.
+    /// - [`Error::Range`] if the elements are finite, but the continuity overflows.
     pub fn push(&mut self, action: &Action) -> Result<()> {
         check_finite(action)?;
         let Some(last) = &self.last else {
@@ -60,13 +60,13 @@ impl Continuity {
         }));
         let mut changes = self.changes.clone();
         changes.push(change);
-        // Not -0.
+        // Subtracting from 0 avoids -0.
         let value = 0.0 - changes.mean();
         if !value.is_finite() {
             return Err(Error::Range {
                 what: "action",
                 value: format!("{action:?}"),
-                range: "what has a finite continuity",
+                range: "the range of finite continuity",
             });
         }
         (self.delta, self.value) = (value - self.value, value);
@@ -74,22 +74,22 @@ impl Continuity {
         Ok(())
     }
 
-    /// C_t, at most 0: 0 below two actions.
+    /// Returns C_t, at most 0. It is 0 with fewer than two actions.
     pub fn value(&self) -> f64 {
         self.value
     }
 
-    /// delta_t: 0 below two actions.
+    /// Returns delta_t. It is 0 with fewer than two actions.
     pub fn delta(&self) -> f64 {
         self.delta
     }
 
-    /// Whether the mean is over k steps, not over fewer for want of history.
+    /// Returns whether the window holds k changes.
     pub fn is_full(&self) -> bool {
         self.changes.len() == self.changes.size()
     }
 
-    /// Forgets all actions.
+    /// Clears the history.
     pub fn clear(&mut self) {
         self.changes.clear();
         (self.last, self.value, self.delta) = (None, 0.0, 0.0);

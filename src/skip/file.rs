@@ -1,7 +1,8 @@
-//! Adapters and controllers in a safetensors file.
+//! The safetensors file of adapters and controllers.
 //!
-//! `__metadata__` holds `"format": "w4ax-skip"`, `"version"` ([`FORMAT_VERSION`]), `"config"` (a [`NetworkConfig`] as JSON) and
-//! `"metrics"`, a JSON object that is for people. With d the width of the stack, ha and hc the networks' inner widths, for each dynamic layer i
+//! `__metadata__` holds `"format": "w4ax-skip"`, `"version"` ([`SkipFile::FORMAT_VERSION`]), `"config"` (a
+//! [`NetworkConfig`] as JSON) and `"metrics"`, a free JSON object. Let d be the width of the stack, and ha
+//! and hc the inner widths of the networks. Each dynamic layer i has these tensors:
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
@@ -13,7 +14,8 @@
 //! | `controllers.{i}.out.weight` | F32 | `[hc]` |
 //! | `controllers.{i}.bias` | F32 | `[1]` |
 //!
-//! and, where the configuration has an `exit`, the three tensors of an adapter as `exit.*`. There is nothing else in it.
+//! If the configuration has an `exit`, the file also holds the three tensors of an adapter as `exit.*`. Any
+//! other tensor is an error.
 
 use super::Layers;
 use crate::tensors::TensorFile;
@@ -23,20 +25,17 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// The newest version of the file format that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// What the networks were made for, and how.
+/// The stack that the networks belong to, and how they were trained.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// n: layers of the stack.
+    /// n: number of layers of the stack.
     pub layers: usize,
-    /// d: width of its hidden state.
+    /// d: width of the hidden state.
     pub width: usize,
     /// The layers that always run.
     pub static_layers: Vec<usize>,
-    /// The share that they were picked by; none if they were not.
+    /// The ratio that selected the static layers; `None` if they were given.
     #[serde(default)]
     pub static_ratio: Option<f64>,
     /// `[n]`: mean cosine similarity of each layer's input and output.
@@ -45,19 +44,21 @@ pub struct NetworkConfig {
     pub adapter_hidden: usize,
     /// hc: inner width of a controller.
     pub controller_hidden: usize,
-    /// What a layer costs in the loss of stage 2.
+    /// The cost of a layer in the loss of training stage 2.
     pub lambda: f64,
-    /// Of the training.
+    /// The seed of the training.
     pub seed: u64,
-    /// Early exit at a fixed depth: an adapter of its own makes the head's input from that of this layer.
+    /// The layer of an early exit at a fixed depth. A separate adapter computes the head's input from the
+    /// input of this layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<usize>,
 }
 
-/// `x + down(silu(up(rms(x) * norm)))`: what stands for the rest of a gap. The epsilon of rms is 1e-5.
+/// The network that replaces the rest of a gap: `x + down(silu(up(rms(x) * norm)))`. The epsilon of rms is
+/// 1e-5.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// `[d]`: the factors of rms.
+    /// The weights of rms, `[d]`.
     pub norm: Vec<f32>,
     /// `[ha, d]`.
     pub up: Vec<bf16>,
@@ -65,16 +66,17 @@ pub struct Adapter {
     pub down: Vec<bf16>,
 }
 
-/// `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`: the probability that a skip does no harm.
+/// The network that returns the probability of skipping: `sigmoid(out . silu(hidden(rms(x) * norm)) +
+/// bias)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Controller {
-    /// `[d]`: the factors of rms.
+    /// The weights of rms, `[d]`.
     pub norm: Vec<f32>,
     /// `[hc, d]`.
     pub hidden: Vec<bf16>,
     /// `[hc]`.
     pub out: Vec<f32>,
-    /// One number.
+    /// `[1]`.
     pub bias: f32,
 }
 
@@ -105,7 +107,7 @@ pub struct Controller {
 /// let controller = Controller { norm, hidden: vec![zero; hc * d], out: vec![0.0; hc], bias: -1.0 };
 /// let file = SkipFile {
 ///     config,
-///     adapters: [(1, adapter)].into(), // Layer 1 alone is dynamic.
+///     adapters: [(1, adapter)].into(), // Only layer 1 is dynamic.
 ///     controllers: [(1, controller)].into(),
 ///     exit: None,
 ///     metrics: Default::default(),
@@ -119,20 +121,20 @@ pub struct Controller {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SkipFile {
-    /// What they were made for.
+    /// The stack that the networks belong to.
     pub config: NetworkConfig,
-    /// By dynamic layer.
+    /// The adapter of each dynamic layer.
     pub adapters: BTreeMap<usize, Adapter>,
-    /// By dynamic layer.
+    /// The controller of each dynamic layer.
     pub controllers: BTreeMap<usize, Controller>,
     /// The adapter of [`NetworkConfig::exit`].
     pub exit: Option<Adapter>,
-    /// Losses, errors, time: whatever the training has to say.
+    /// Free metrics of the training, such as losses, errors and time.
     pub metrics: serde_json::Map<String, serde_json::Value>,
 }
 
 impl NetworkConfig {
-    /// The stack's static layers and gaps.
+    /// Returns the static layers and gaps of the stack.
     ///
     /// # Errors
     /// As [`Layers::new`].
@@ -141,17 +143,18 @@ impl NetworkConfig {
     }
 
     fn check(&self, file: &str) -> Result<Layers> {
-        let refuse = |reason: String| Err(Error::format(file, format!("`config`: {reason}")));
-        // First: a number alone can be of any size, and memory is taken for so many layers.
+        let invalid = |reason: String| Err(Error::format(file, format!("`config`: {reason}")));
+        // This check comes first: the next call allocates memory for `layers` layers.
         if self.similarity.len() != self.layers {
-            let (got, n) = (self.similarity.len(), self.layers);
-            return refuse(format!(
-                "`similarity` has {got} numbers, there are {n} layers"
+            return invalid(format!(
+                "`similarity` has {} numbers: expected {}, one per layer",
+                self.similarity.len(),
+                self.layers
             ));
         }
         let layers = match self.skip_layers() {
             Ok(layers) => layers,
-            Err(error) => return refuse(error.to_string()),
+            Err(error) => return invalid(error.to_string()),
         };
         for (field, value) in [
             ("width", self.width),
@@ -159,10 +162,10 @@ impl NetworkConfig {
             ("controller_hidden", self.controller_hidden),
         ] {
             if value == 0 {
-                return refuse(format!("`{field}` is 0"));
+                return invalid(format!("`{field}` is 0: expected at least 1"));
             }
         }
-        // JSON has no other: `null` would be read as no number, or as none given.
+        // JSON cannot represent other values: they would be written as `null`.
         let numbers = [
             ("static_ratio", self.static_ratio),
             ("lambda", Some(self.lambda)),
@@ -170,22 +173,30 @@ impl NetworkConfig {
         let similarities = self.similarity.iter().map(|&s| ("similarity", Some(s)));
         for (field, value) in numbers.into_iter().chain(similarities) {
             if let Some(value) = value.filter(|value| !value.is_finite()) {
-                return refuse(format!("`{field}` has {value}, it must be finite"));
+                return invalid(format!("`{field}` has {value}: expected a finite value"));
             }
         }
         if let Some(exit) = self.exit.filter(|&exit| exit >= self.layers) {
-            return refuse(format!("`exit` is {exit} of {} layers", self.layers));
+            return invalid(format!(
+                "`exit` is {exit}: expected less than {}",
+                self.layers
+            ));
         }
         Ok(layers)
     }
 }
 
 impl SkipFile {
-    /// Writes the file, whole or not at all.
+    /// The newest version of the file format, which this crate writes.
+    pub const FORMAT_VERSION: u32 = 1;
+
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] or [`Error::Tensor`] for networks that are not those of the configuration, or a number that is not finite;
-    /// [`Error::MissingTensor`] for a network that is not there.
+    /// - [`Error::Io`] if writing fails.
+    /// - [`Error::Format`] or [`Error::Tensor`] if the networks do not match the configuration, or a value
+    ///   is not finite.
+    /// - [`Error::MissingTensor`] if a dynamic layer has no adapter or no controller.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let file = path.display().to_string();
@@ -193,11 +204,11 @@ impl SkipFile {
         let dynamic: BTreeSet<usize> = layers.dynamic_layers().collect();
         for &layer in self.adapters.keys().chain(self.controllers.keys()) {
             if !dynamic.contains(&layer) {
-                let reason = format!("a network of layer {layer}, which is not dynamic");
+                let reason = format!("layer {layer} has a network: expected only dynamic layers");
                 return Err(Error::format(file, reason));
             }
         }
-        let mut out = Tensors::new(&file);
+        let mut out = TensorWriter::new(&file);
         let c = &self.config;
         let missing = |name: String| Error::MissingTensor {
             file: file.clone(),
@@ -215,10 +226,9 @@ impl SkipFile {
             (None, None) => (),
             (Some(exit), Some(_)) => out.adapter("exit", exit, c)?,
             _ => {
-                return Err(Error::format(
-                    file,
-                    "`exit` is not in both, file and configuration",
-                ));
+                let reason =
+                    "`exit` must be set in both the file and its configuration, or in neither";
+                return Err(Error::format(file, reason));
             }
         }
         let json = |value: serde_json::Result<String>| {
@@ -226,7 +236,7 @@ impl SkipFile {
         };
         let metadata = HashMap::from([
             ("format".into(), "w4ax-skip".into()),
-            ("version".into(), FORMAT_VERSION.to_string()),
+            ("version".into(), Self::FORMAT_VERSION.to_string()),
             ("config".into(), json(serde_json::to_string(c))?),
             (
                 "metrics".into(),
@@ -241,35 +251,37 @@ impl SkipFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for a truncated, foreign, newer or inconsistent file; [`Error::MissingTensor`];
-    /// [`Error::Tensor`] for one of another type or shape, that the configuration has no place for, or with a value that is
-    /// not finite.
+    /// - [`Error::Io`] if reading fails.
+    /// - [`Error::Format`] if the file is truncated, of another format, newer, or inconsistent.
+    /// - [`Error::MissingTensor`] if a tensor is missing.
+    /// - [`Error::Tensor`] if a tensor has another type or shape, is not part of the format, or holds a
+    ///   value that is not finite.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let file = TensorFile::open(path.as_ref())?;
         let bad = |reason: String| Error::format(file.name(), reason);
         let field = |name: &str| {
             let field = file.metadata().and_then(|m| m.get(name));
-            field.ok_or_else(|| bad(format!("there is no metadata `{name}`")))
+            field.ok_or_else(|| bad(format!("missing metadata `{name}`")))
         };
         match field("format")?.as_str() {
             "w4ax-skip" => (),
-            other => return Err(bad(format!("the format is `{other}`, not `w4ax-skip`"))),
-        }
-        match field("version")?.parse::<u32>() {
-            Ok(FORMAT_VERSION) => (),
-            Ok(newer) if newer > FORMAT_VERSION => {
-                return Err(bad(format!(
-                    "version {newer} of the format; this crate reads up to {FORMAT_VERSION}"
-                )));
+            other => {
+                let reason = format!("unsupported format `{other}`: expected `w4ax-skip`");
+                return Err(bad(reason));
             }
-            _ => return Err(bad("the version is none".into())),
+        }
+        let version = field("version")?;
+        if version.parse() != Ok(Self::FORMAT_VERSION) {
+            let expected = Self::FORMAT_VERSION;
+            let reason = format!("unsupported format version `{version}`: expected {expected}");
+            return Err(bad(reason));
         }
         let config: NetworkConfig = serde_json::from_str(field("config")?)
             .map_err(|error| bad(format!("`config`: {error}")))?;
         let metrics = serde_json::from_str(field("metrics")?)
             .map_err(|error| bad(format!("`metrics`: {error}")))?;
         let layers = config.check(&file.name())?;
-        let mut read = Reader {
+        let mut read = TensorReader {
             unread: file.names().into_iter().collect(),
             file: &file,
             config: &config,
@@ -281,7 +293,7 @@ impl SkipFile {
         }
         let exit = config.exit.map(|_| read.adapter("exit")).transpose()?;
         if let Some(name) = read.unread.first() {
-            let reason = "the configuration has no place for it";
+            let reason = "unexpected tensor: not part of the configuration";
             return Err(Error::tensor(file.name(), name, reason));
         }
         Ok(Self {
@@ -293,7 +305,7 @@ impl SkipFile {
         })
     }
 
-    /// Numbers in all networks.
+    /// Returns the number of parameters of all networks.
     pub fn parameters(&self) -> usize {
         let adapters = self.adapters.values().chain(&self.exit);
         adapters.map(Adapter::parameters).sum::<usize>()
@@ -306,20 +318,20 @@ impl SkipFile {
 }
 
 impl Adapter {
-    /// How many numbers it has.
+    /// Returns the number of parameters.
     pub fn parameters(&self) -> usize {
         self.norm.len() + self.up.len() + self.down.len()
     }
 }
 
 impl Controller {
-    /// How many numbers it has.
+    /// Returns the number of parameters.
     pub fn parameters(&self) -> usize {
         self.norm.len() + self.hidden.len() + self.out.len() + 1
     }
 }
 
-/// Of a tensor that is written or read.
+/// Returns [`Error::Tensor`] with the first value that is not finite.
 fn check_finite<T: Copy + Into<f64>>(
     file: impl Into<String>,
     name: &str,
@@ -329,19 +341,19 @@ fn check_finite<T: Copy + Into<f64>>(
     match values.find(|(_, value): &(usize, f64)| !value.is_finite()) {
         None => Ok(()),
         Some((at, value)) => {
-            let reason = format!("element {at} is {value}, it must be finite");
+            let reason = format!("element {at} is {value}: expected a finite value");
             Err(Error::tensor(file, name, reason))
         }
     }
 }
 
-/// The tensors of a file that is written.
-struct Tensors<'a> {
+/// Collects the tensors of a file to be written.
+struct TensorWriter<'a> {
     file: &'a str,
     tensors: Vec<(String, TensorView<'a>)>,
 }
 
-impl<'a> Tensors<'a> {
+impl<'a> TensorWriter<'a> {
     fn new(file: &'a str) -> Self {
         Self {
             file,
@@ -384,15 +396,15 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// The tensors of a file that is read.
-struct Reader<'a> {
+/// Reads the tensors of a file and keeps track of those not read yet.
+struct TensorReader<'a> {
     file: &'a TensorFile,
     config: &'a NetworkConfig,
     unread: BTreeSet<String>,
 }
 
-impl Reader<'_> {
-    /// Values of that type and shape, all finite.
+impl TensorReader<'_> {
+    /// Reads a tensor of this type and shape with finite values.
     fn read<T>(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>>
     where
         T: bytemuck::Pod + Into<f64>,
@@ -400,7 +412,7 @@ impl Reader<'_> {
         let info = self.file.info(&name);
         if let Some(info) = info.filter(|info| info.dtype != dtype || info.shape != shape) {
             let reason = format!(
-                "it must be {dtype:?} {shape:?}, it is {:?} {:?}",
+                "{:?} {:?}: expected {dtype:?} {shape:?}",
                 info.dtype, info.shape
             );
             return Err(Error::tensor(self.file.name(), name, reason));

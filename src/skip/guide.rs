@@ -1,22 +1,23 @@
-//! The trajectory's say: from where on a layer may be skipped, and whether an action is run again.
+//! Allow-points and verification: from which layer on a gap may be skipped, and whether a step runs
+//! again.
 
 use super::{Continuity, Gap, Layers, SkipConfig, Verify};
 use crate::dispatch::{ACTION_DIM, Action};
 use crate::{Error, Result};
 
-/// What an action, or a chunk of them, does to the continuity.
+/// The effect of an action, or of a chunk of actions, on the continuity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judgment {
     /// C_t after the last action.
     pub continuity: f64,
-    /// The delta that moves the allow-points: the action's, or that of a chunk.
+    /// The delta that moves the allow-points.
     pub delta: f64,
-    /// Whether it makes a first drop, by [`SkipConfig::verify`].
+    /// Whether the continuity drops by the rule of [`SkipConfig::verify`].
     pub drops: bool,
 }
 
 impl Judgment {
-    /// Of no action.
+    /// The judgment before any action.
     pub(super) const NONE: Self = Self {
         continuity: 0.0,
         delta: 0.0,
@@ -24,14 +25,15 @@ impl Judgment {
     };
 }
 
-/// A judgment, and the history with its actions: to take or to leave.
-pub(super) struct Followed {
+/// A judgment, and the history that includes its actions. [`Guide::commit`] makes it the new history.
+pub(super) struct Evaluated {
     pub judgment: Judgment,
     continuity: Continuity,
 }
 
-/// Pre-skip prediction and post-skip verification over the actions of one episode. See the [module](super) for the formulas and
-/// the order of calls.
+/// Pre-skip prediction and post-skip verification over the actions of one episode.
+///
+/// See the [module](super) for the formulas and the order of calls.
 ///
 /// ```
 /// use w4ax::skip::{Guide, Layers, SkipConfig};
@@ -40,7 +42,7 @@ pub(super) struct Followed {
 /// let mut guide = Guide::new(&SkipConfig::default(), &Layers::new(8, &[0, 4])?)?;
 /// assert_eq!(guide.allow_points(), [1, 5]);
 /// guide.observe(&[0.0; 7])?;
-/// // The gripper closes: that action is verified, and nothing is skipped behind it.
+/// // The gripper closes: this action is verified, and no layer may be skipped after it.
 /// let closing = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
 /// assert!(guide.judge(&closing)?.drops);
 /// guide.observe(&closing)?;
@@ -53,14 +55,14 @@ pub struct Guide {
     config: SkipConfig,
     gaps: Vec<Gap>,
     continuity: Continuity,
-    /// By gap; where [`Guide::observe`] has moved them.
+    /// `[gaps]`: the first layer that may be skipped.
     allow: Vec<usize>,
-    /// After a bad action, until the window is full again.
+    /// Set by an invalid action, cleared when the window is full again.
     fault: bool,
 }
 
 impl Guide {
-    /// At the start of an episode.
+    /// Creates a guide at the start of an episode.
     ///
     /// # Errors
     /// As [`SkipConfig::validate`].
@@ -74,35 +76,36 @@ impl Guide {
         })
     }
 
-    /// What it was made with.
+    /// Returns the configuration.
     pub const fn config(&self) -> &SkipConfig {
         &self.config
     }
 
-    /// The allow-point of each gap of [`Layers::gaps`]: the first layer that may be skipped, the gap's end for none.
+    /// Returns the allow-points, `[gaps]` by [`Layers::gaps`]: the first layer of the gap that may be
+    /// skipped, or the gap's end if none may.
     pub fn allow_points(&self) -> &[usize] {
         &self.allow
     }
 
-    /// C and delta of what was observed.
+    /// Returns the continuity of the observed actions.
     pub const fn continuity(&self) -> &Continuity {
         &self.continuity
     }
 
-    /// Whether nothing is skipped because of a bad action.
+    /// Returns whether an invalid action disables skipping at present.
     pub const fn in_fault(&self) -> bool {
         self.fault
     }
 
-    /// What these actions would do, `[n, 7]` row-major, oldest first; nothing changes.
+    /// Judges actions, `[n, 7]` row-major, oldest first, without adding them to the history.
     ///
     /// # Errors
     /// As [`Guide::observe`].
     pub fn judge<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Judgment> {
-        self.follow(actions).map(|followed| followed.judgment)
+        self.evaluate(actions).map(|evaluated| evaluated.judgment)
     }
 
-    pub(super) fn follow<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Followed> {
+    pub(super) fn evaluate<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Evaluated> {
         let chunk = check_chunk(actions)?;
         let mut continuity = self.continuity.clone();
         let (mut drops, mut lowest, mut highest) = (false, f64::INFINITY, f64::NEG_INFINITY);
@@ -118,10 +121,10 @@ impl Guide {
                 other => other,
             })?;
             let delta = continuity.delta();
-            drops |= self.config.verify.drops(before, delta, self.config.eta);
+            drops |= self.config.verify().drops(before, delta, self.config.eta());
             (lowest, highest) = (lowest.min(delta), highest.max(delta));
         }
-        let delta = if lowest < -self.config.eta1 {
+        let delta = if lowest < -self.config.eta1() {
             lowest
         } else {
             highest
@@ -131,43 +134,44 @@ impl Guide {
             delta,
             drops,
         };
-        Ok(Followed {
+        Ok(Evaluated {
             judgment,
             continuity,
         })
     }
 
-    /// Takes in the actions that were used in a step, `[n, 7]` row-major, oldest first, and moves the allow-points.
+    /// Adds the actions that a step used, `[n, 7]` row-major, oldest first, and moves the allow-points.
     ///
     /// # Errors
-    /// - [`Error::Shape`]: no actions, or no whole number of them;
-    /// - [`Error::NotFinite`]: NaN or an infinity, with its position;
-    /// - [`Error::Range`]: finite, but so large that the continuity is not.
+    /// - [`Error::Shape`] if there is no action, or the numbers are not a multiple of 7.
+    /// - [`Error::NotFinite`] with the index of the first NaN or infinity.
+    /// - [`Error::Range`] if the numbers are finite, but the continuity overflows.
     ///
-    /// After an error the history is forgotten, and nothing is skipped until k changes of good actions are known, k the window. The action that
-    /// ends this moves the points, as any does, from the start of their gaps.
+    /// After an error the history is cleared, and no layer may be skipped until the window holds k
+    /// changes of valid actions again. The action that fills the window moves the allow-points from the
+    /// start of their gaps.
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgment> {
-        let followed = self.follow(actions).inspect_err(|_| self.fail())?;
-        let judgment = followed.judgment;
-        self.take(followed);
+        let evaluated = self.evaluate(actions).inspect_err(|_| self.fail())?;
+        let judgment = evaluated.judgment;
+        self.commit(evaluated);
         Ok(judgment)
     }
 
-    /// Those actions were used.
-    pub(super) fn take(&mut self, followed: Followed) {
-        self.continuity = followed.continuity;
+    /// Adds evaluated actions to the history and moves the allow-points.
+    pub(super) fn commit(&mut self, evaluated: Evaluated) {
+        self.continuity = evaluated.continuity;
         if self.fault && self.continuity.is_full() {
             self.fault = false;
             self.restart_points();
         }
-        if !self.fault && self.config.pre_skip {
+        if !self.fault && self.config.pre_skip() {
             for (point, gap) in self.allow.iter_mut().zip(&self.gaps) {
-                *point = moved(*point, *gap, followed.judgment.delta, &self.config);
+                *point = moved(*point, *gap, evaluated.judgment.delta, &self.config);
             }
         }
     }
 
-    /// Puts it in fault, as a bad action does: nothing is skipped until the window is full again.
+    /// Disables skipping until the window is full again, as an invalid action does.
     pub fn fail(&mut self) {
         self.continuity.clear();
         self.fault = true;
@@ -176,7 +180,7 @@ impl Guide {
         }
     }
 
-    /// The start of an episode.
+    /// Starts an episode: clears the history and the fault, and resets the allow-points.
     pub fn reset(&mut self) {
         self.continuity.clear();
         self.fault = false;
@@ -191,7 +195,7 @@ impl Guide {
 }
 
 impl Verify {
-    /// Whether delta_t makes a first drop after delta_{t-1}, `before`.
+    /// Returns whether `delta` (delta_t) is a drop after `before` (delta_{t-1}) by this rule.
     pub fn drops(self, before: f64, delta: f64, eta: f64) -> bool {
         match self {
             Self::Off => false,
@@ -201,29 +205,29 @@ impl Verify {
     }
 }
 
-/// The actions of a step: at least one, and no part of one.
+/// Splits the actions of a step, `[n, 7]` with n at least 1.
 pub(super) fn check_chunk<T>(actions: &[T]) -> Result<&[[T; ACTION_DIM]]> {
     match actions.as_chunks() {
         (chunk @ [_, ..], []) => Ok(chunk),
         _ => Err(Error::Shape {
             what: "actions",
-            expected: format!("[n, {ACTION_DIM}], n at least 1"),
+            expected: format!("[n, {ACTION_DIM}] with n at least 1"),
             got: format!("{} numbers", actions.len()),
         }),
     }
 }
 
-/// Fast towards caution, slow back.
+/// Returns the new allow-point: several layers forward after a drop, one layer back after a rise.
 fn moved(point: usize, gap: Gap, delta: f64, config: &SkipConfig) -> usize {
-    if delta < -config.eta1 {
-        let stride = (-delta / config.eta1).ceil();
-        // Of any size, infinite too: compared before it is an integer.
+    if delta < -config.eta1() {
+        let stride = (-delta / config.eta1()).ceil();
+        // The stride may be infinite, so it is compared before the conversion to an integer.
         if stride >= (gap.end - point) as f64 {
             gap.end
         } else {
             point + stride as usize
         }
-    } else if delta > config.eta2 {
+    } else if delta > config.eta2() {
         point.saturating_sub(1).max(gap.start)
     } else {
         point

@@ -1,17 +1,19 @@
-//! Which layers always run, and the gaps between them.
+//! Static layers, which always run, and the gaps between them.
 
 use crate::{Error, Result};
 
-/// A run of dynamic layers between two static ones, `start..end`; the stack is bounded by virtual static layers -1 and n.
+/// A maximal range `start..end` of dynamic layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The first dynamic layer.
     pub start: usize,
-    /// The static layer behind the gap, or the number of layers: where a skip leads to.
+    /// The static layer after the gap, or the number of layers. A skip continues there.
     pub end: usize,
 }
 
-/// The layers of a stack: static ones always run, dynamic ones may be skipped. Every dynamic layer lies in exactly one gap.
+/// The layers of a stack. Static layers always run, dynamic layers may be skipped.
+///
+/// Every dynamic layer lies in exactly one gap.
 ///
 /// ```
 /// use w4ax::skip::{Gap, Layers};
@@ -25,24 +27,24 @@ pub struct Gap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layers {
     gaps: Vec<Gap>,
-    /// `[n]`: the gap that a layer lies in; none for a static one.
+    /// `[n]`: the index of the layer's gap, or `None` for a static layer.
     gap_of: Vec<Option<usize>>,
 }
 
 impl Layers {
-    /// The paper's share of static layers.
+    /// The share of static layers in the paper.
     pub const STATIC_RATIO: f64 = 0.2;
 
-    /// `n` layers, of which these are static; none is possible.
+    /// Creates a stack of `n` layers with these static layers, which may be empty.
     ///
     /// # Errors
-    /// [`Error::Range`] for no layers at all, or a static layer that there is not, or twice.
+    /// [`Error::Range`] if `n` is 0, or a static layer is out of range or listed twice.
     pub fn new(n: usize, static_layers: &[usize]) -> Result<Self> {
         if n == 0 {
             return Err(Error::Range {
                 what: "layers",
                 value: "0".into(),
-                range: "1 and more",
+                range: "1 or more",
             });
         }
         let mut is_static = vec![false; n];
@@ -53,7 +55,7 @@ impl Layers {
                     return Err(Error::Range {
                         what: "static layers",
                         value: format!("{static_layers:?} of {n} layers"),
-                        range: "different layers of the stack",
+                        range: "the set of distinct layers of the stack",
                     });
                 }
             }
@@ -72,14 +74,15 @@ impl Layers {
         Ok(Self { gaps, gap_of })
     }
 
-    /// The layers that change their input most are static: `max(1, floor(ratio * n))` of lowest similarity, of equal ones the
-    /// first.
+    /// Makes the layers static that change their input most: the `max(1, floor(ratio * n))` layers of
+    /// lowest similarity. Of equal layers the first is chosen.
     ///
-    /// `similarity` is each layer's mean cosine similarity of input and output, over calibration activations
-    /// ([`cosine_similarity`](Self::cosine_similarity)).
+    /// `similarity` is `[n]`: the mean [`cosine_similarity`](Self::cosine_similarity) of each layer's input
+    /// and output over the calibration activations.
     ///
     /// # Errors
-    /// [`Error::Range`] for no layers, or a ratio outside [0, 1]; [`Error::NotFinite`] for a similarity that is not.
+    /// - [`Error::Range`] if `similarity` is empty, or the ratio is outside [0, 1].
+    /// - [`Error::NotFinite`] with the first similarity that is not finite.
     pub fn by_similarity(similarity: &[f64], ratio: f64) -> Result<Self> {
         if let Some(index) = similarity.iter().position(|s| !s.is_finite()) {
             return Err(Error::NotFinite {
@@ -98,23 +101,24 @@ impl Layers {
         let n = similarity.len();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| similarity[a].total_cmp(&similarity[b]));
-        // .29 * 100 is 28.999999999999996 in f64.
+        // The addend absorbs rounding: .29 * 100 is 28.999999999999996 in f64.
         let count = (ratio * n as f64 + 1e-9).floor().max(1.0) as usize;
         order.truncate(count);
         Self::new(n, &order)
     }
 
-    /// The cosine of a layer's input and output for one token: the mean of it over tokens is a layer's similarity. 0 if one
-    /// of them is all zeros.
+    /// Returns the cosine similarity of a layer's input and output for one token, `[d]` each.
+    ///
+    /// The similarity of a layer is the mean over tokens. The cosine is 0 if a vector is zero.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in length.
+    /// [`Error::Shape`] if the lengths differ.
     pub fn cosine_similarity(input: &[f32], output: &[f32]) -> Result<f64> {
         if input.len() != output.len() {
             return Err(Error::Shape {
-                what: "a layer's output",
-                expected: format!("as its input, {}", input.len()),
-                got: output.len().to_string(),
+                what: "layer output",
+                expected: format!("[{}], the shape of the input", input.len()),
+                got: format!("[{}]", output.len()),
             });
         }
         let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -131,33 +135,34 @@ impl Layers {
         })
     }
 
-    /// How many layers the stack has.
+    /// Returns the number of layers.
     pub fn len(&self) -> usize {
         self.gap_of.len()
     }
 
-    /// Never: a stack has at least one layer.
+    /// Returns false: a stack has at least one layer.
     pub fn is_empty(&self) -> bool {
         self.gap_of.is_empty()
     }
 
-    /// The gaps, from the first layer on.
+    /// Returns the gaps in the order of the layers.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 
-    /// The gap of a dynamic layer, as its place in [`gaps`](Self::gaps); none for a static layer, or one that there is not.
+    /// Returns the index of a dynamic layer's gap in [`gaps`](Self::gaps). `None` for a static layer, or
+    /// one that is out of range.
     pub fn gap_of(&self, layer: usize) -> Option<usize> {
         self.gap_of.get(layer).copied().flatten()
     }
 
-    /// The layers that always run.
+    /// Returns the layers that always run.
     pub fn static_layers(&self) -> impl Iterator<Item = usize> + '_ {
         let layers = self.gap_of.iter().enumerate();
         layers.filter_map(|(layer, gap)| gap.is_none().then_some(layer))
     }
 
-    /// The layers that may be skipped.
+    /// Returns the layers that may be skipped.
     pub fn dynamic_layers(&self) -> impl Iterator<Item = usize> + '_ {
         self.gaps.iter().flat_map(|gap| gap.start..gap.end)
     }

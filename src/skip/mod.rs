@@ -1,44 +1,57 @@
-//! Skipping layers by the importance of the action (DySL-VLA, arXiv 2602.22896).
+//! Decides which layers of a policy to skip from the robot's trajectory (DySL-VLA, arXiv 2602.22896).
 //!
-//! Informative layers always run; the others may be skipped, and the robot's own trajectory says when. It stands beside
-//! [`crate::dispatch`], on the same actions, and composes with it: what runs, runs at the width of the step.
+//! Static layers always run. A dynamic layer may be skipped together with the rest of its gap: an adapter
+//! replaces them. Skipping uses the same actions as [`crate::dispatch`] and composes with it: the layers that
+//! run use the width of the step.
 //!
 //! ```text
-//! similarity of layers -> Layers (static, gaps) --+
-//!                                                 v
-//! actions used -> Continuity -> Guide (allow-points) -> Skipper: LayerStack::run | skip_probability | adapt -> action
-//!                                 ^                                                                             |
-//!                                 +------------- verified: taken, or run again with nothing skipped ------------+
+//! similarity of layers -> Layers (static layers, gaps) --+
+//!                                                        v
+//! used actions -> Continuity -> Guide (allow-points) -> Skipper: LayerStack::{run, skip_probability, adapt}
+//!                                 ^                                              |
+//!                                 |                                              v
+//!                                 +-- verified actions: used, or run again <-- actions
 //! ```
 //!
-//! # Order in time
-//! [`Skipper::step`] does one control step: the layers by the allow-points and the controllers, the action, its verification, a
-//! second pass if that asks for one, and the history. Who runs the layers elsewhere (on a GPU, say) uses the [`Guide`]:
-//! [`Guide::allow_points`], the layers, [`Guide::judge`] of the action, perhaps the layers again, [`Guide::observe`].
-//! [`Guide::reset`] starts an episode.
+//! # Order of calls
+//! [`Skipper::step`] runs one control step on the CPU: the layers, the actions, their verification, a second
+//! pass if the verification requires it, and the update of the history.
+//!
+//! A caller that runs the layers itself, for example on a GPU, uses the [`Guide`]:
+//!
+//! 1. [`Guide::allow_points`] returns the first layer of each gap that may be skipped.
+//! 2. The caller runs the layers and computes the actions.
+//! 3. [`Guide::judge`] judges the actions. If [`Judgment::drops`] is set, the caller runs all layers again.
+//! 4. [`Guide::observe`] adds the actions that are used to the history.
+//!
+//! [`Guide::reset`] or [`Skipper::reset`] starts an episode.
 //!
 //! # Formulas
-//! An action is 7 numbers as for the dispatcher; w are the [`SkipConfig::weights`]. All arithmetic is f64.
+//! An action is 7 numbers, as in [`crate::dispatch`]. w is [`SkipConfig::weights`], k is
+//! [`SkipConfig::window`]. All arithmetic is f64.
 //!
-//! | | |
+//! | quantity | formula |
 //! | --- | --- |
-//! | continuity | `C_t = -mean over the last k steps of \|w * (A_j - A_{j-1})\|`, over what there is; 0 below two actions |
+//! | continuity | `C_t = -mean of \|w * (A_j - A_{j-1})\|` over the last k steps, or over all if there are fewer; 0 with fewer than two actions |
 //! | its change | `delta_t = C_t - C_{t-1}` |
-//! | allow-point of a gap, at first its start | `delta_t < -eta1`: forward by `ceil(\|delta_t\| / eta1)`, at most to the gap's end; `delta_t > eta2`: back by one, at least to the gap's start |
-//! | first drop ([`Verify`]) | `delta_t < -eta` and not `delta_{t-1} < -eta`; the paper's: `delta_t < -eta` and `delta_{t-1} > eta` |
+//! | allow-point, initially the start of the gap | if `delta_t < -eta1`: `ceil(\|delta_t\| / eta1)` layers forward, at most to the end of the gap; if `delta_t > eta2`: one layer back, at least to the start of the gap |
+//! | drop, [`Verify::FirstDrop`] | `delta_t < -eta` and not `delta_{t-1} < -eta` |
+//! | drop, [`Verify::RiseThenDrop`] | `delta_t < -eta` and `delta_{t-1} > eta`, as in the paper |
 //!
-//! C is never above 0, and more negative is less continuous. Dynamic layers before their gap's allow-point must run. From there on a layer's
-//! controller is asked; above [`SkipConfig::threshold`] the layer's adapter stands for it and for the rest of the gap.
+//! C is at most 0, and a more negative C is less continuous. A dynamic layer before its gap's allow-point runs.
+//! From the allow-point on, the layer's controller is evaluated. If its probability is above
+//! [`SkipConfig::threshold`], the layer's adapter replaces the layer and the rest of the gap.
 //!
-//! A chunk of actions (as OpenVLA-OFT gives them) is one step: C and delta are taken action by action, and the points move once,
-//! by the lowest delta of the chunk if that is below -eta1 and by the highest one else; a first drop anywhere in it is one.
+//! A chunk of actions, as OpenVLA-OFT outputs, is one step. C and delta are computed action by action. The
+//! allow-points move once: by the lowest delta of the chunk if it is below `-eta1`, otherwise by the highest.
+//! The chunk drops if any of its actions does.
 //!
-//! # Fail safe
-//! An action that is not finite is an error, and from then on nothing is skipped until the window is full again; then the points go from where they
-//! are at an episode's start by the delta of the action that filled it. A probability that is NaN does not skip. See [`Guide::observe`].
+//! # Failure behavior
+//! An action that is not finite is an error and disables skipping until the window is full again, see
+//! [`Guide::observe`]. A layer whose probability is NaN runs.
 //!
 //! # Cost
-//! Nothing is allocated in a step; continuity, allow-points and verification take .12 us of one that does not run again
+//! A step allocates nothing. Continuity, allow-points and verification take about 0.12 us
 //! (`cargo bench --bench dispatch`).
 
 mod config;
@@ -48,9 +61,9 @@ mod guide;
 mod layers;
 mod step;
 
-pub use config::{MAX_WINDOW, SkipConfig, Verify};
+pub use config::{SkipConfig, Verify};
 pub use continuity::Continuity;
-pub use file::{Adapter, Controller, FORMAT_VERSION, NetworkConfig, SkipFile};
+pub use file::{Adapter, Controller, NetworkConfig, SkipFile};
 pub use guide::{Guide, Judgment};
 pub use layers::{Gap, Layers};
 pub use step::{Fate, LayerStack, SkipReport, Skipper, Verdict};

@@ -1,112 +1,119 @@
-//! A control step over a stack of layers, some of them skipped.
+//! A control step over a stack of layers, with some layers skipped.
 
 use super::guide::check_chunk;
 use super::{Guide, Judgment, Layers, SkipConfig};
 use crate::Error;
 
-/// With an error of any kind.
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Layers that run one after the other on a hidden state, and what stands beside them.
+/// A stack of layers that run in order on a hidden state, with adapters and controllers.
 ///
-/// The hidden state is the stack's own; a [`Skipper`] only says what happens to it next. A step is: [`embed`](Self::embed), the
-/// layers in order, [`actions`](Self::actions), and the same once more if verification asks for it.
+/// The stack owns the hidden state, and a [`Skipper`] calls its methods. A step calls
+/// [`embed`](Self::embed), the layers in order, then [`actions`](Self::actions). Verification may repeat
+/// all of it.
 ///
-/// There are two: `crates/w4ax-robot/src/skipping.rs`, a policy on the backends' GEMMs, an action a step, and `crates/w4ax-robot/tests/llama/stack.rs`, a decoder on
-/// candle's tensors, 8 actions a step; with the feature `candle` candle's error can be the stack's. On a GPU that decides by itself,
-/// `w4ax::cuda::SkipGraph` stands in the place of both.
+/// With feature `candle`, [`Error`](Self::Error) may be candle's error. `w4ax::cuda::SkipGraph` runs a stack
+/// on a GPU and decides on the device; it does not use this trait.
 pub trait LayerStack {
-    /// What the stack's own calls answer when they fail.
+    /// The error of the stack's methods.
     type Error: From<Error>;
 
-    /// How many layers there are.
+    /// Returns the number of layers.
     fn layers(&self) -> usize;
 
-    /// Makes the hidden state of this step's input: the input of layer 0. Twice in a step if it runs again.
+    /// Computes the hidden state of this step's input, which is the input of layer 0. Called twice in a
+    /// step that runs again.
     ///
     /// # Errors
-    /// The stack's own.
+    /// Defined by the stack.
     fn embed(&mut self) -> Result<(), Self::Error>;
 
     /// Runs a layer on the hidden state.
     ///
     /// # Errors
-    /// The stack's own.
+    /// Defined by the stack.
     fn run(&mut self, layer: usize) -> Result<(), Self::Error>;
 
-    /// The controller of a dynamic layer, on the layer's input: the probability that the rest of its gap may be skipped.
+    /// Runs the controller of a dynamic layer on the layer's input. Returns the probability that the rest
+    /// of the gap may be skipped.
     ///
     /// # Errors
-    /// The stack's own.
+    /// Defined by the stack.
     fn skip_probability(&mut self, layer: usize) -> Result<f32, Self::Error>;
 
-    /// The adapter of layer `from`: makes the input of layer `to` (of the head, if there is no such layer) from that of `from`.
+    /// Runs the adapter of layer `from`: replaces the input of layer `from` by the input of layer `to`.
+    /// If `to` is the number of layers, the result is the input of the head.
     ///
     /// # Errors
-    /// The stack's own.
+    /// Defined by the stack.
     fn adapt(&mut self, from: usize, to: usize) -> Result<(), Self::Error>;
 
-    /// The actions of the hidden state, `[n, 7]` row-major.
+    /// Writes the actions of the hidden state to `actions`, `[n, 7]` row-major.
     ///
     /// # Errors
-    /// The stack's own.
+    /// Defined by the stack.
     fn actions(&mut self, actions: &mut [f64]) -> Result<(), Self::Error>;
 }
 
-/// What became of a layer in a step's first pass.
+/// What happened to a layer in the first pass of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Fate {
-    /// It did not run: the step failed before it, or in it.
+    /// The layer did not run, because the step failed before it or in it.
     NotReached,
-    /// It ran: it is static.
+    /// The layer ran, because it is static.
     Static,
-    /// It ran: it lies before its gap's allow-point.
+    /// The layer ran, because it is before its gap's allow-point.
     Forced,
-    /// It ran: its controller gave this probability of skipping.
+    /// The layer ran, because its controller returned this probability of skipping.
     Declined(f32),
-    /// It did not run: its controller gave this probability, and its adapter stands for it and the rest of the gap.
+    /// The layer did not run. Its controller returned this probability, and its adapter replaced this
+    /// layer and the rest of the gap.
     Skipped(f32),
-    /// It did not run: the adapter of this layer before it stands for it.
+    /// The layer did not run. The adapter of this earlier layer replaced it.
     Covered(usize),
 }
 
 impl Fate {
-    /// Whether the layer ran.
+    /// Returns whether the layer ran.
     pub const fn ran(self) -> bool {
         matches!(self, Self::Static | Self::Forced | Self::Declined(_))
     }
 }
 
-/// What verification has said of a step.
+/// The result of a step's verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
-    /// Nothing: the step failed before there were good actions.
+    /// The step failed before it produced valid actions.
     NotReached,
-    /// No first drop.
+    /// The continuity did not drop.
     Passed,
-    /// A first drop: the step ran again, with nothing skipped, and that action counts, if none of it failed.
+    /// The continuity dropped, so the step ran again with no layer skipped. The actions of the second
+    /// pass are used, unless it failed.
     RanAgain,
-    /// A first drop, of an action for which nothing was skipped: it would come out again.
+    /// The continuity dropped, but no layer was skipped. A second pass would give the same actions.
     NothingSkipped,
 }
 
-/// What a step did, and why.
+/// What a step ran, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SkipReport {
-    /// By layer, in the first pass.
+    /// `[layers]`: what happened to each layer in the first pass.
     pub fates: Vec<Fate>,
-    /// By gap: the allow-points that the step had.
+    /// `[gaps]`: the allow-points of the step.
     pub allow_points: Vec<usize>,
-    /// Layers that ran, those of a second pass counted.
+    /// Number of layers that ran, including those of a second pass.
     pub layers_run: usize,
-    /// Whether the step ran again.
+    /// The result of the verification.
     pub verdict: Verdict,
-    /// Of the action that was used. Of a step that failed, the first pass's, or all 0 if there was none.
+    /// The judgment of the actions that were used. If the step failed: that of the first pass, or all 0
+    /// without one.
     pub judgment: Judgment,
 }
 
 impl SkipReport {
-    /// No step, of so many layers.
+    /// Creates the report before the first step.
     fn new(layers: usize, allow_points: &[usize]) -> Self {
         Self {
             fates: vec![Fate::NotReached; layers],
@@ -117,7 +124,7 @@ impl SkipReport {
         }
     }
 
-    /// A step begins: nothing of the last one stays, whatever this one comes to.
+    /// Clears the report at the beginning of a step.
     fn begin(&mut self, allow_points: &[usize]) {
         self.fates.fill(Fate::NotReached);
         self.allow_points.copy_from_slice(allow_points);
@@ -127,12 +134,12 @@ impl SkipReport {
     }
 }
 
-/// Runs control steps over a [`LayerStack`]. Nothing is allocated in a step.
+/// Runs control steps over a [`LayerStack`]. A step allocates nothing.
 ///
 /// ```
 /// use w4ax::skip::{Fate, LayerStack, Layers, SkipConfig, Skipper};
 ///
-/// /// Four layers that add 1 each; the adapters know it.
+/// /// Four layers that add 1 each. An adapter adds the number of layers that it replaces.
 /// struct Counting(f64);
 ///
 /// impl LayerStack for Counting {
@@ -178,7 +185,7 @@ pub struct Skipper {
 }
 
 impl Skipper {
-    /// At the start of an episode.
+    /// Creates a skipper at the start of an episode.
     ///
     /// # Errors
     /// As [`SkipConfig::validate`].
@@ -192,32 +199,34 @@ impl Skipper {
         })
     }
 
-    /// The layers of the stacks that it runs.
+    /// Returns the layers of the stack.
     pub const fn layers(&self) -> &Layers {
         &self.layers
     }
 
-    /// The trajectory's say.
+    /// Returns the guide, with the allow-points and the history.
     pub const fn guide(&self) -> &Guide {
         &self.guide
     }
 
-    /// What the last step did. Of a step that failed, what it did until then; [`Fate::NotReached`] throughout before any.
+    /// Returns the report of the last step, which covers a failed step up to the failure. Before the first
+    /// step every fate is [`Fate::NotReached`].
     pub const fn report(&self) -> &SkipReport {
         &self.report
     }
 
-    /// The start of an episode.
+    /// Starts an episode.
     pub fn reset(&mut self) {
         self.guide.reset();
     }
 
-    /// One control step: its actions come into `actions`, `[n, 7]` row-major, and enter the history.
+    /// Runs one control step, writes its actions to `actions`, `[n, 7]` row-major, and adds them to the
+    /// history.
     ///
     /// # Errors
-    /// - [`Error::Shape`] for a stack of another number of layers, or actions that are no whole number of them: nothing has
-    ///   changed then;
-    /// - the stack's own, and those of [`Guide::observe`] for actions that are not finite. After one of these nothing is skipped until
+    /// - [`Error::Shape`] if the stack has another number of layers, or the length of `actions` is not a
+    ///   positive multiple of 7. Nothing has changed then.
+    /// - The errors of the stack, and those of [`Guide::observe`]. Skipping is disabled after them until
     ///   the window is full again.
     pub fn step<S: LayerStack>(
         &mut self,
@@ -242,7 +251,7 @@ impl Skipper {
         }
     }
 
-    /// The report is kept as it goes: an error leaves what was done until then.
+    /// Runs one or two passes. The report is updated on the way, so it is valid after an error.
     fn passes<S: LayerStack>(
         &mut self,
         stack: &mut S,
@@ -250,9 +259,9 @@ impl Skipper {
     ) -> Result<(), S::Error> {
         self.pass(stack)?;
         stack.actions(actions)?;
-        let mut followed = self.guide.follow(actions)?;
-        self.report.judgment = followed.judgment;
-        self.report.verdict = match followed.judgment.drops {
+        let mut evaluated = self.guide.evaluate(actions)?;
+        self.report.judgment = evaluated.judgment;
+        self.report.verdict = match evaluated.judgment.drops {
             false => Verdict::Passed,
             true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
             true => Verdict::RanAgain,
@@ -264,17 +273,17 @@ impl Skipper {
                 self.report.layers_run += 1;
             }
             stack.actions(actions)?;
-            followed = self.guide.follow(actions)?;
-            self.report.judgment = followed.judgment;
+            evaluated = self.guide.evaluate(actions)?;
+            self.report.judgment = evaluated.judgment;
         }
-        self.guide.take(followed);
+        self.guide.commit(evaluated);
         Ok(())
     }
 
-    /// The layers by the allow-points and the controllers.
+    /// Runs or skips each layer by the allow-points and the controllers.
     fn pass<S: LayerStack>(&mut self, stack: &mut S) -> Result<(), S::Error> {
         stack.embed()?;
-        let threshold = self.guide.config().threshold;
+        let threshold = self.guide.config().threshold();
         let mut layer = 0;
         while layer < self.layers.len() {
             let fate = match self.layers.gap_of(layer) {
@@ -282,7 +291,7 @@ impl Skipper {
                 Some(gap) if layer < self.guide.allow_points()[gap] => Fate::Forced,
                 Some(gap) => {
                     let p = stack.skip_probability(layer)?;
-                    // Not for NaN.
+                    // False for NaN: the layer runs.
                     if p > threshold {
                         let end = self.layers.gaps()[gap].end;
                         stack.adapt(layer, end)?;

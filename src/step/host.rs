@@ -1,4 +1,4 @@
-//! Steps on a thread of the host: the CPU backend's, and where there is no GPU.
+//! Runs steps on a thread of the host, for the CPU backend.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,37 +9,37 @@ use super::pipeline::{Decide, PrefillWidth, StepEngine, StepOptions};
 use super::words::StepFlag;
 use crate::{Error, Result, Width};
 
-/// What a step on the host does. It lives on the engine's thread.
+/// The computation of a step on the host. It is moved to the engine's thread.
 pub trait HostStep: Send + 'static {
-    /// What a step begins with, as the caller has it.
+    /// The input of a step.
     type Observation: ?Sized;
-    /// The engine's own copy of it, which goes to the thread and comes back.
+    /// The engine's copy of an observation, which is reused by later steps.
     type Loaded: Default + Send + 'static;
 
-    /// Copies an observation. Called on the caller's thread, on a copy of none or of an earlier one.
+    /// Copies an observation. Called on the caller's thread; `loaded` is new or holds an earlier observation.
     fn load(loaded: &mut Self::Loaded, observation: &Self::Observation);
 
-    /// The tokens of the observation.
+    /// Computes the tokens of the observation at `width`.
     ///
     /// # Errors
-    /// What ends the step: the decode does not run, and the pipeline's `finish` gives it.
+    /// An error ends the step without a decode. [`StepPipeline::finish`](super::StepPipeline::finish) returns it.
     fn prefill(&mut self, loaded: &Self::Loaded, width: Width) -> Result<()>;
 
-    /// The tokens of the action, one by one.
+    /// Computes the tokens of the action at `width`, one by one.
     ///
     /// # Errors
-    /// As [`HostStep::prefill`].
+    /// [`StepPipeline::finish`](super::StepPipeline::finish) returns the error.
     fn decode(&mut self, loaded: &Self::Loaded, width: Width) -> Result<()>;
 }
 
-/// A thread that runs steps, with the latch between or before their parts, over words in ordinary memory.
+/// Runs steps on a thread of its own, with a [`HostLatch`] and flags in ordinary memory.
 #[derive(Debug)]
 pub struct HostEngine<S: HostStep> {
     options: StepOptions,
     words: Arc<StepFlag>,
-    /// `None` only while it is dropped.
+    /// `None` only while the engine is dropped.
     requests: Option<Sender<S::Loaded>>,
-    ends: Receiver<(S::Loaded, Result<()>)>,
+    results: Receiver<(S::Loaded, Result<()>)>,
     thread: Option<JoinHandle<S>>,
     spare: S::Loaded,
 }
@@ -48,40 +48,41 @@ impl<S: HostStep> HostEngine<S> {
     /// Starts the thread.
     ///
     /// # Errors
-    /// [`Error::Config`] for options that make no sense.
+    /// - As [`StepOptions::validate`].
+    /// - [`Error::Io`] if the thread cannot be started.
     pub fn new(step: S, options: StepOptions) -> Result<Self> {
         options.validate()?;
         let words = Arc::new(StepFlag::new());
-        let (requests, begun) = channel();
-        let (ended, ends) = channel();
-        let of_thread = words.clone();
+        let (requests, incoming) = channel();
+        let (outgoing, results) = channel();
+        let thread_words = words.clone();
         let thread = std::thread::Builder::new()
             .name("w4ax steps".into())
-            .spawn(move || run(step, options, &of_thread, &begun, &ended))
+            .spawn(move || run(step, options, &thread_words, &incoming, &outgoing))
             .map_err(|source| Error::Io {
-                file: "a thread for steps".into(),
+                file: "thread of the step engine".into(),
                 source,
             })?;
         Ok(Self {
             options,
             words,
             requests: Some(requests),
-            ends,
+            results,
             thread: Some(thread),
             spare: S::Loaded::default(),
         })
     }
 
-    /// Ends the thread, and gives back what it ran.
+    /// Ends the thread and returns the step.
     ///
     /// # Panics
-    /// With the step's own panic, if it did.
+    /// If the step panicked, with its panic.
     pub fn into_step(mut self) -> S {
-        self.join().expect("it is joined once")
+        self.join().expect("the thread is joined only once")
     }
 
     fn join(&mut self) -> Option<S> {
-        // The thread ends when nobody can ask it for anything.
+        // The thread ends when its channel is closed.
         self.requests = None;
         self.thread.take().map(|thread| {
             thread
@@ -95,7 +96,7 @@ impl<S: HostStep> Drop for HostEngine<S> {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the step was, or is, somebody else's to tell.
+            // A panic of the step has been reported by the panic hook. `drop` must not panic again.
             let _ = thread.join();
         }
     }
@@ -105,14 +106,14 @@ fn run<S: HostStep>(
     mut step: S,
     options: StepOptions,
     words: &StepFlag,
-    begun: &Receiver<S::Loaded>,
-    ended: &Sender<(S::Loaded, Result<()>)>,
+    incoming: &Receiver<S::Loaded>,
+    outgoing: &Sender<(S::Loaded, Result<()>)>,
 ) -> S {
     let mut latch = HostLatch::new(0);
-    while let Ok(loaded) = begun.recv() {
-        let result = match options.decide {
+    while let Ok(loaded) = incoming.recv() {
+        let result = match options.decide() {
             Decide::BeforeStep => {
-                let width = latch.latch(words, options.spin).width;
+                let width = latch.latch(words, options.spin()).width;
                 step.prefill(&loaded, width)
                     .and_then(|()| step.decode(&loaded, width))
             }
@@ -122,12 +123,12 @@ fn run<S: HostStep>(
                     PrefillWidth::LastLatched => latch.width(),
                 };
                 let prefilled = step.prefill(&loaded, before);
-                // The step counts, whether its prefill failed or not.
-                let width = latch.latch(words, options.spin).width;
+                // The latch counts the step even if its prefill failed.
+                let width = latch.latch(words, options.spin()).width;
                 prefilled.and_then(|()| step.decode(&loaded, width))
             }
         };
-        if ended.send((loaded, result)).is_err() {
+        if outgoing.send((loaded, result)).is_err() {
             break;
         }
     }
@@ -153,26 +154,26 @@ impl<S: HostStep> StepEngine for HostEngine<S> {
             .as_ref()
             .is_some_and(|requests| requests.send(loaded).is_ok());
         if !sent {
-            self.ended_early();
+            self.propagate_panic();
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        match self.ends.recv() {
+        match self.results.recv() {
             Ok((loaded, result)) => {
                 self.spare = loaded;
                 result
             }
-            Err(_) => self.ended_early(),
+            Err(_) => self.propagate_panic(),
         }
     }
 }
 
 impl<S: HostStep> HostEngine<S> {
-    /// The thread ends before it is told to only by a panic of the step: it goes on here.
-    fn ended_early(&mut self) -> ! {
+    /// Continues the panic of the step on this thread. Only a panic ends the thread while its channel is open.
+    fn propagate_panic(&mut self) -> ! {
         self.join();
-        panic!("the thread of the steps has ended, by a panic that was told before");
+        panic!("the thread of the step engine ended by a panic that was propagated before");
     }
 }

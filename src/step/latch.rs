@@ -1,11 +1,11 @@
-//! The latch for steps that run on the host: what kernels/ops/latch.cuh does on a GPU.
+//! The latch of steps that run on the host. A kernel does the same on a GPU.
 
 use std::time::{Duration, Instant};
 
 use super::words::{Executed, Outcome, StepFlag};
 use crate::Width;
 
-/// Reads a flag once a step, counts the steps, and keeps the width of the one that runs.
+/// Reads a flag once per step, counts the steps, and holds the width of the current step.
 ///
 /// ```
 /// use std::time::Duration;
@@ -14,11 +14,10 @@ use crate::Width;
 /// let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
 /// flag.requested().store(0, Width::A8);
 /// assert_eq!(latch.latch(&flag, Duration::ZERO).width, Width::A8);
-/// // Nothing was stored for step 1: BF16, and who looks can tell.
-/// let ran = latch.latch(&flag, Duration::ZERO);
-/// assert_eq!(ran.width, Width::Bf16);
-/// assert_ne!(ran.outcome, Outcome::OnTime);
-/// assert_eq!(flag.executed(), Some(ran));
+/// // No width was stored for step 1, so it runs at BF16.
+/// let step = latch.latch(&flag, Duration::ZERO);
+/// assert_eq!((step.width, step.outcome), (Width::Bf16, Outcome::Stale));
+/// assert_eq!(flag.executed(), Some(step));
 /// ```
 #[derive(Clone, Debug)]
 pub struct HostLatch {
@@ -27,7 +26,7 @@ pub struct HostLatch {
 }
 
 impl HostLatch {
-    /// A latch whose first step is `first`. Until then the width is BF16.
+    /// Creates a latch whose first step has the number `first`. Its width is BF16 before that step.
     pub fn new(first: u32) -> Self {
         Self {
             next: first,
@@ -35,13 +34,15 @@ impl HostLatch {
         }
     }
 
-    /// The width of the last step that was latched.
+    /// Returns the width of the last latched step.
     pub fn width(&self) -> Width {
         self.width
     }
 
-    /// Begins the next step: reads the flag, for at most `spin` until it holds the step's own word, and answers what runs.
-    /// Anything but the step's own word is BF16.
+    /// Begins the next step and returns its width.
+    ///
+    /// Reads the flag until it holds the word of this step, for at most `spin`. Without that word the width is
+    /// BF16.
     pub fn latch(&mut self, words: &StepFlag, spin: Duration) -> Executed {
         let sequence = self.next;
         self.next = sequence.wrapping_add(1);
@@ -73,7 +74,7 @@ mod tests {
     use crate::FlagWord;
 
     #[test]
-    fn steps_are_counted_and_only_their_own_word_counts() {
+    fn counts_steps_and_accepts_only_their_own_word() {
         let words = StepFlag::new();
         let mut latch = HostLatch::new(u32::MAX - 1);
         let mut expect = |sequence, width, outcome| {
@@ -100,16 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn a_spin_ends_with_the_word_or_without_it() {
+    fn spin_ends_when_the_word_arrives_or_time_is_up() {
         let words = StepFlag::new();
         let mut latch = HostLatch::new(0);
-        let ran = latch.latch(&words, Duration::from_millis(1));
-        assert_eq!(ran.outcome, Outcome::Unwritten);
-        let ran = std::thread::scope(|scope| {
+        let executed = latch.latch(&words, Duration::from_millis(1));
+        assert_eq!(executed.outcome, Outcome::Unwritten);
+        let executed = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| latch.latch(&words, Duration::from_secs(60)));
             words.requested().store(1, Width::A8);
             waiting.join().expect("a latch does not panic")
         });
-        assert_eq!((ran.width, ran.outcome), (Width::A8, Outcome::OnTime));
+        let width_and_outcome = (executed.width, executed.outcome);
+        assert_eq!(width_and_outcome, (Width::A8, Outcome::OnTime));
     }
 }

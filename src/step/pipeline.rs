@@ -1,4 +1,4 @@
-//! The control step as a user writes it.
+//! The control step: a dispatcher, an engine, and the flag between them.
 
 use std::time::Duration;
 
@@ -6,77 +6,113 @@ use super::words::{Executed, StepFlag};
 use crate::dispatch::{Decision, Dispatcher};
 use crate::{Error, Result, Width};
 
-/// When a step's width is decided, and so what the decision routes.
+/// When the width of a step is decided, and which part of the step it applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decide {
-    /// Before the step: the decision needs the actions up to the step before only, and costs under a microsecond. It routes
-    /// the prefill and the decode.
+    /// Before the step. The width applies to the prefill and the decode. The decision needs only earlier actions
+    /// and takes less than a microsecond.
     #[default]
     BeforeStep,
-    /// While the prefill runs, as in DyQ-VLA's section V-B: it routes the decode.
+    /// While the prefill runs, as in DyQ-VLA, section V-B. The width applies to the decode.
     DuringPrefill(PrefillWidth),
 }
 
-/// The width of a prefill that runs before the step's width is known.
+/// The width of a prefill that runs before the width of the step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PrefillWidth {
-    /// Always this one.
+    /// The same width in every step.
     Fixed(Width),
-    /// That of the step before; BF16 in the first.
+    /// The width of the previous step, and BF16 in the first step.
     LastLatched,
 }
 
-/// How an engine runs its steps.
+/// Options of a step engine.
+///
+/// ```
+/// use std::time::Duration;
+/// use w4ax::step::{Decide, StepOptions};
+/// let options = StepOptions::default().with_spin(Duration::from_millis(5));
+/// assert_eq!(options.decide(), Decide::BeforeStep);
+/// assert!(options.with_spin(Duration::from_secs(2)).validate().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepOptions {
-    /// When the decision is taken.
-    pub decide: Decide,
-    /// How long the latch waits for the step's own word before it takes BF16; zero: it looks once. At most a second.
-    pub spin: Duration,
+    decide: Decide,
+    spin: Duration,
 }
 
 impl StepOptions {
-    /// The longest that a latch waits.
+    /// The longest time that a latch may wait.
     pub const MAX_SPIN: Duration = Duration::from_secs(1);
 
+    /// Sets when the width is decided. The default is [`Decide::BeforeStep`].
+    #[must_use]
+    pub const fn with_decide(mut self, decide: Decide) -> Self {
+        self.decide = decide;
+        self
+    }
+
+    /// Sets how long the latch waits for the word of its step before it selects BF16, at most
+    /// [`MAX_SPIN`](Self::MAX_SPIN). With zero, the default, it reads the flag once.
+    #[must_use]
+    pub const fn with_spin(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// Returns when the width is decided.
+    pub const fn decide(&self) -> Decide {
+        self.decide
+    }
+
+    /// Returns how long the latch waits for the word of its step.
+    pub const fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    /// Checks the options.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a spin of more than a second.
+    /// [`Error::Config`] if the spin is longer than [`MAX_SPIN`](Self::MAX_SPIN).
     pub fn validate(&self) -> Result<()> {
         if self.spin > Self::MAX_SPIN {
             return Err(Error::Config {
                 field: "spin",
-                reason: format!("must be at most {:?}, not {:?}", Self::MAX_SPIN, self.spin),
+                reason: format!("is {:?}: expected at most {:?}", self.spin, Self::MAX_SPIN),
             });
         }
         Ok(())
     }
 }
 
-/// Who runs the steps: a thread of the host ([`super::HostEngine`]) or a GPU (`cuda::CudaEngine`).
+/// Runs the steps of a [`StepPipeline`]: on a thread of the host ([`super::HostEngine`]) or on a GPU
+/// (`cuda::CudaEngine`).
 ///
-/// A step is what follows, in one order, enqueued by `begin` and finished by `finish`. With [`Decide::BeforeStep`]: load the
-/// observation, latch, prefill, decode. With [`Decide::DuringPrefill`]: load, prefill, latch, decode. Nobody but the latch
-/// reads the flag.
+/// `begin` enqueues a step and `finish` waits for it. With [`Decide::BeforeStep`] a step is: load the observation,
+/// latch, prefill, decode. With [`Decide::DuringPrefill`] it is: load, prefill, latch, decode. Only the latch reads
+/// the flag.
 pub trait StepEngine {
-    /// What a step begins with.
+    /// The input of a step.
     type Observation: ?Sized;
 
-    /// How it runs its steps.
+    /// Returns the options of the engine.
     fn options(&self) -> &StepOptions;
 
-    /// The words that its latch reads and writes.
+    /// Returns the words that the latch reads and writes.
     fn words(&self) -> &StepFlag;
 
-    /// Enqueues step `sequence`, and does not wait for it.
+    /// Enqueues step `sequence` without waiting for it.
     ///
     /// # Errors
-    /// Whatever keeps it from being enqueued.
+    /// If the step cannot be enqueued.
     fn begin(&mut self, sequence: u32, observation: &Self::Observation) -> Result<()>;
 
-    /// The flag of the step that was begun has been stored. For engines whose host must act on it; others need nothing.
+    /// Notifies the engine that the flag of the running step has been stored. The default does nothing.
     ///
     /// # Errors
-    /// Whatever keeps the step from going on.
+    /// If the step cannot continue.
     fn decided(&mut self, sequence: u32) -> Result<()> {
         let _ = sequence;
         Ok(())
@@ -85,25 +121,25 @@ pub trait StepEngine {
     /// Waits for the end of the step.
     ///
     /// # Errors
-    /// Whatever failed in the step.
+    /// If the step failed.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Its number.
+    /// The number of the step.
     pub sequence: u32,
-    /// What the dispatcher decided for it; `None` if it was not asked in time, or at all.
+    /// The decision for this step; `None` if none was made before the step finished.
     pub decision: Option<Decision>,
-    /// The width that its prefill ran at.
+    /// The width of the prefill.
     pub prefill: Width,
-    /// The width that its decode ran at, as its latch wrote it, and why.
+    /// The width of the decode and the reason for it, as the latch recorded them.
     pub decode: Executed,
 }
 
 impl StepReport {
-    /// Whether the decode ran at what the dispatcher decided.
+    /// Returns whether the decode ran at the decided width.
     pub fn as_decided(&self) -> bool {
         self.decision
             .is_some_and(|decision| decision.active == self.decode.width)
@@ -111,14 +147,14 @@ impl StepReport {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    /// Between two steps; what was decided for the next one.
+enum PipelineState {
+    /// Between two steps, with the decision for the next step.
     Between(Option<Decision>),
-    /// In a step.
+    /// In a step, with its decision.
     Running(Option<Decision>),
 }
 
-/// Control steps: a dispatcher that decides, an engine that runs, and the flag between them.
+/// Runs control steps: a dispatcher decides the width, an engine runs the step, and a flag connects them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -126,7 +162,7 @@ enum State {
 /// use w4ax::step::{Decide, HostEngine, HostStep, PrefillWidth, StepOptions, StepPipeline};
 /// use w4ax::{Width, Result};
 ///
-/// /// A policy on the CPU: here one that only says what it was run at.
+/// /// A policy that only prints its widths.
 /// struct Policy;
 /// impl HostStep for Policy {
 ///     type Observation = [f32];
@@ -150,19 +186,18 @@ enum State {
 /// let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
 /// let dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
 ///
-/// let options = StepOptions {
-///     decide: Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8)),
-///     // A decision that is late makes the decode wait for it so long, and then run at BF16.
-///     spin: Duration::from_millis(100),
-/// };
+/// // The decode waits up to 100 ms for a late decision, and then runs at BF16.
+/// let options = StepOptions::default()
+///     .with_decide(Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8)))
+///     .with_spin(Duration::from_millis(100));
 /// let mut pipeline = StepPipeline::new(HostEngine::new(Policy, options)?, dispatcher);
 /// let mut action = [0.3f64, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0];
 /// for _ in 0..3 {
-///     pipeline.begin(&[0.0; 16])?; // The prefill runs from here on,
-///     pipeline.decide(&[action])?; // this beside it.
+///     pipeline.begin(&[0.0; 16])?; // Starts the prefill.
+///     pipeline.decide(&[action])?; // Runs while the prefill does.
 ///     let report = pipeline.finish()?;
-///     println!("step {}: {} as {}", report.sequence, report.decode.width, report.decode.outcome);
-///     action[0] *= 0.9; // What the robot did then.
+///     println!("step {}: {}, {}", report.sequence, report.decode.width, report.decode.outcome);
+///     action[0] *= 0.9; // The next action of the robot.
 /// }
 /// # Ok(())
 /// # }
@@ -172,53 +207,53 @@ pub struct StepPipeline<E: StepEngine> {
     engine: E,
     dispatcher: Dispatcher,
     sequence: u32,
-    state: State,
+    state: PipelineState,
     last: Width,
 }
 
 impl<E: StepEngine> StepPipeline<E> {
-    /// Steps from 0 on: the engine must not have run any.
+    /// Creates a pipeline whose first step has the number 0. The engine must not have run a step before.
     pub fn new(engine: E, dispatcher: Dispatcher) -> Self {
         Self {
             engine,
             dispatcher,
             sequence: 0,
-            state: State::Between(None),
+            state: PipelineState::Between(None),
             last: Width::Bf16,
         }
     }
 
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &E {
         &self.engine
     }
 
-    /// The engine, to read results from between steps.
+    /// Returns the engine, for example to read results between steps.
     pub fn engine_mut(&mut self) -> &mut E {
         &mut self.engine
     }
 
-    /// The dispatcher, as it stands.
+    /// Returns the dispatcher.
     pub fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
     }
 
-    /// The number of the step that runs, or of the next one.
+    /// Returns the number of the running step, or of the next step if none runs.
     pub fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    /// Forgets the motion so far: a new episode begins. Between two steps.
+    /// Starts an episode: resets the dispatcher and discards a decision for the next step.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] in a step.
+    /// [`Error::InvalidState`] if a step runs.
     pub fn reset(&mut self) -> Result<()> {
         self.state = match self.state {
-            State::Between(_) => State::Between(None),
-            State::Running(_) => return Err(order("reset", "a step runs")),
+            PipelineState::Between(_) => PipelineState::Between(None),
+            PipelineState::Running(_) => return Err(invalid_state("reset", "a step is running")),
         };
         self.dispatcher.reset();
-        // A decision that was stored for the next step must not outlive the episode it was taken for.
+        // The flag may hold a decision of the previous episode.
         self.engine
             .words()
             .requested()
@@ -226,61 +261,64 @@ impl<E: StepEngine> StepPipeline<E> {
         Ok(())
     }
 
-    /// Begins a step: enqueues all of it, and does not wait.
+    /// Enqueues a step without waiting for it.
     ///
-    /// With [`Decide::BeforeStep`] the width is decided and stored first, unless [`StepPipeline::decide`] has done that.
+    /// With [`Decide::BeforeStep`] the width is decided first, unless [`StepPipeline::decide`] was called for this
+    /// step.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] if a step runs already; whatever the engine answers.
+    /// - [`Error::InvalidState`] if a step is running.
+    /// - The errors of the engine.
     pub fn begin(&mut self, observation: &E::Observation) -> Result<()> {
-        let State::Between(decision) = self.state else {
-            return Err(order("begin", "the step before has not been finished"));
+        let PipelineState::Between(decision) = self.state else {
+            return Err(invalid_state("begin", "the previous step is not finished"));
         };
         let decision = match (decision, self.engine.options().decide) {
             (None, Decide::BeforeStep) => Some(self.store()),
             (decision, _) => decision,
         };
-        self.state = State::Between(decision);
+        self.state = PipelineState::Between(decision);
         self.engine.begin(self.sequence, observation)?;
-        self.state = State::Running(decision);
+        self.state = PipelineState::Running(decision);
         Ok(())
     }
 
-    /// Observes the actions that the robot has taken since the last call, decides the width, and stores it for the step that
-    /// runs, or else for the next one: nothing else passes between the decision and the step.
+    /// Observes the robot's actions since the last call, decides the width, and stores it for the running step. If
+    /// no step runs, the width is for the next step.
     ///
-    /// With [`Decide::BeforeStep`] it belongs before [`StepPipeline::begin`], with [`Decide::DuringPrefill`] between that and
-    /// [`StepPipeline::finish`] (or before as well). If it comes after the step's latch has read, the step runs at BF16, and
-    /// its report says so.
+    /// With [`Decide::BeforeStep`], call it before [`StepPipeline::begin`]. With [`Decide::DuringPrefill`], call it
+    /// before [`StepPipeline::finish`]. If the latch has already read the flag, the step runs at BF16 and its
+    /// report has another outcome than [`Outcome::OnTime`](super::Outcome::OnTime).
     ///
     /// # Errors
-    /// [`Error::InvalidState`] if the step's width is decided already. What [`Dispatcher::observe`] answers for an action that it
-    /// refuses: then BF16 is what was decided and stored, and the step goes on.
+    /// - [`Error::InvalidState`] if the width of the step is already decided.
+    /// - As [`Dispatcher::observe`] for an invalid action. The decision is BF16 then, and the step continues.
     pub fn decide<T: Copy + Into<f64>, A: AsRef<[T]>>(
         &mut self,
         actions: &[A],
     ) -> Result<Decision> {
         match (self.state, self.engine.options().decide) {
-            (State::Between(Some(_)) | State::Running(Some(_)), _) => {
-                return Err(order("decide", "the width of this step is decided"));
+            (PipelineState::Between(Some(_)) | PipelineState::Running(Some(_)), _) => {
+                let reason = "the width of this step is already decided";
+                return Err(invalid_state("decide", reason));
             }
-            (State::Running(None), Decide::BeforeStep) => {
-                return Err(order("decide", "the step has begun"));
+            (PipelineState::Running(None), Decide::BeforeStep) => {
+                return Err(invalid_state("decide", "the step has begun"));
             }
             _ => {}
         }
-        let refused = actions
+        let observed = actions
             .iter()
             .try_for_each(|action| self.dispatcher.observe(action.as_ref()));
         let decision = self.store();
         match &mut self.state {
-            State::Between(decided) => *decided = Some(decision),
-            State::Running(decided) => {
+            PipelineState::Between(decided) => *decided = Some(decision),
+            PipelineState::Running(decided) => {
                 *decided = Some(decision);
                 self.engine.decided(self.sequence)?;
             }
         }
-        refused.map(|()| decision)
+        observed.map(|()| decision)
     }
 
     fn store(&mut self) -> Decision {
@@ -292,22 +330,22 @@ impl<E: StepEngine> StepPipeline<E> {
         decision
     }
 
-    /// Waits for the end of the step, and says what ran. The number of the next step is one more, whether this one failed or
-    /// not.
+    /// Waits for the end of the step and returns its report. The sequence number advances even if the step failed.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] if no step runs, or if another one than this one was latched last; whatever failed in the step.
+    /// - [`Error::InvalidState`] if no step is running, or the last latched step is not this one.
+    /// - The errors of the step.
     pub fn finish(&mut self) -> Result<StepReport> {
-        let State::Running(decision) = self.state else {
-            return Err(order("finish", "no step runs"));
+        let PipelineState::Running(decision) = self.state else {
+            return Err(invalid_state("finish", "no step is running"));
         };
-        self.state = State::Between(None);
+        self.state = PipelineState::Between(None);
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         let ended = self.engine.finish();
         let executed = self.engine.words().executed();
         let last = self.last;
-        // A step that failed was latched all the same: what comes next may run at its width.
+        // A step that failed may have been latched, and the next prefill may run at its width.
         if let Some(executed) = executed {
             self.last = executed.width;
         }
@@ -319,10 +357,10 @@ impl<E: StepEngine> StepPipeline<E> {
                     call: "finish",
                     reason: match other {
                         Some(other) => format!(
-                            "step {sequence} ended, and {} was latched last",
+                            "step {} was latched last: expected step {sequence}",
                             other.sequence
                         ),
-                        None => format!("step {sequence} ended, and none was latched"),
+                        None => format!("no step was latched: expected step {sequence}"),
                     },
                 });
             }
@@ -341,7 +379,7 @@ impl<E: StepEngine> StepPipeline<E> {
     }
 }
 
-fn order(call: &'static str, reason: &str) -> Error {
+fn invalid_state(call: &'static str, reason: &str) -> Error {
     Error::InvalidState {
         call,
         reason: reason.into(),

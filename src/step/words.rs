@@ -1,22 +1,24 @@
-//! The two words of a control step: what was asked, and what ran.
+//! The two words of a control step: the requested width and the executed width.
 
 use crate::flag::{AtomicU64, Ordering};
 use crate::{FlagWord, Width, WidthFlag};
 
-/// How a step came by its width. All but [`Outcome::OnTime`] and [`Outcome::ByHost`] ran at BF16.
+/// The reason for the width of a step. The width is BF16 for all but [`Outcome::OnTime`] and [`Outcome::ByHost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Outcome {
-    /// The flag's word was this step's.
+    /// The flag held the word of this step.
     OnTime,
-    /// The flag was never written, or taken back.
+    /// The flag was never written, or was cleared.
     Unwritten,
-    /// The flag held a width that there is not.
+    /// The flag held an invalid word.
     Invalid,
-    /// The flag held an earlier step's word: no decision was stored for this one, or it came after the latch had read.
+    /// The flag held the word of an earlier step: no decision was stored for this step before the latch read the
+    /// flag.
     Stale,
-    /// The flag held a later step's word: this one's sequence was left out.
+    /// The flag held the word of a later step: the sequence number of this step was skipped.
     Future,
-    /// The host chose, and the flag was not read where the step runs.
+    /// The host selected the width, and the step did not read the flag.
     ByHost,
 }
 
@@ -30,7 +32,8 @@ impl Outcome {
         Self::ByHost,
     ];
 
-    /// What a flag's word is to step `sequence`. Sequences wrap: the nearer way round says which came first.
+    /// Classifies a flag's word for step `sequence`. Sequence numbers wrap, so the shorter distance decides which
+    /// step is earlier.
     pub const fn of(word: FlagWord, sequence: u32) -> Self {
         match word.decode() {
             _ if word.to_bits() == FlagWord::UNWRITTEN.to_bits() => Self::Unwritten,
@@ -45,35 +48,35 @@ impl Outcome {
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::OnTime => "as asked",
-            Self::Unwritten => "nothing was asked",
-            Self::Invalid => "an invalid word",
-            Self::Stale => "an earlier step's word",
-            Self::Future => "a later step's word",
-            Self::ByHost => "by the host",
+            Self::OnTime => "on time",
+            Self::Unwritten => "unwritten",
+            Self::Invalid => "invalid",
+            Self::Stale => "stale",
+            Self::Future => "future",
+            Self::ByHost => "by host",
         })
     }
 }
 
-/// What a step ran at, as its latch wrote it.
+/// The width of a step, as its latch recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// The step: latches count them, one after the other.
+    /// The number of the step. A latch counts its steps.
     pub sequence: u32,
-    /// The width that ran.
+    /// The width that the step ran at.
     pub width: Width,
-    /// Why.
+    /// The reason for the width.
     pub outcome: Outcome,
 }
 
 impl Executed {
-    /// The word: sequence in bits 63..32, outcome in 31..8 (0 to 5 in the order of [`Outcome`]), width in 7..0. A step that
-    /// ran as asked has the [`FlagWord`] that asked.
+    /// Encodes the word: sequence in bits 63..32, outcome in 31..8 (0 to 5 in the order of [`Outcome`]), width in
+    /// 7..0. The word of a step that was on time equals its [`FlagWord`].
     pub const fn to_bits(self) -> u64 {
         (self.sequence as u64) << 32 | (self.outcome as u64) << 8 | self.width.bits() as u64
     }
 
-    /// `None` for a word that no latch has written.
+    /// Decodes a word. `None` if the word is invalid or was never written.
     pub fn from_bits(word: u64) -> Option<Self> {
         let outcome = *Outcome::ALL.get((word as u32 >> 8) as usize)?;
         let (sequence, width) = FlagWord::from_bits(word & !0xFFFF_FF00).decode()?;
@@ -85,64 +88,64 @@ impl Executed {
     }
 }
 
-/// Alone on its lines of the cache: the host writes one word, a device the other, many times a second.
+/// A value on cache lines of its own. The host writes one word and a device the other, so sharing a line would
+/// slow both.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-struct Line<T>(T);
+struct CacheLine<T>(T);
 
-/// The two words of a control step, each whole in one atomic load: the flag, which the host stores and the step's latch
-/// reads, and the word with which the latch answers.
+/// The two words of a control step: the requested width, which the host stores, and the executed width, which the
+/// step's latch stores. Each is one atomic word.
 ///
-/// It lies in ordinary memory, as here, or in pinned memory that a GPU sees (`cuda::MappedFlag`): the same words, the same
-/// rules.
+/// The words are in ordinary memory here. `cuda::MappedFlag` holds the same words in pinned memory that a GPU maps.
 ///
 /// ```
 /// use std::time::Duration;
 /// use w4ax::Width;
 /// use w4ax::step::{HostLatch, Outcome, StepFlag};
 /// let flag = StepFlag::new();
-/// assert_eq!(flag.executed(), None); // Nothing ran.
-/// flag.requested().store(0, Width::A4); // Who decides,
-/// HostLatch::new(0).latch(&flag, Duration::ZERO); // who runs,
-/// let ran = flag.executed().expect("a step"); // and who wants to know.
-/// assert_eq!((ran.sequence, ran.width, ran.outcome), (0, Width::A4, Outcome::OnTime));
+/// assert_eq!(flag.executed(), None); // No step ran yet.
+/// flag.requested().store(0, Width::A4); // The decision for step 0.
+/// HostLatch::new(0).latch(&flag, Duration::ZERO); // Step 0 begins.
+/// let step = flag.executed().expect("a step was latched");
+/// assert_eq!((step.sequence, step.width, step.outcome), (0, Width::A4, Outcome::OnTime));
 /// ```
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct StepFlag {
-    asked: Line<WidthFlag>,
-    executed: Line<AtomicU64>,
+    requested: CacheLine<WidthFlag>,
+    executed: CacheLine<AtomicU64>,
 }
 
-// A word that loom looks after is larger.
+// Atomics of loom are larger.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<StepFlag>() == 256 && align_of::<StepFlag>() == 128);
 
 impl StepFlag {
-    /// Bytes from its start to the word that the latch writes.
+    /// Offset in bytes of the word that the latch stores.
     #[cfg(feature = "cuda")]
     pub(crate) const EXECUTED: usize = std::mem::offset_of!(Self, executed);
 
-    /// Words that were never written.
+    /// Creates two unwritten words.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The flag, to store decisions in.
+    /// Returns the flag in which decisions are stored.
     pub fn requested(&self) -> &WidthFlag {
-        &self.asked.0
+        &self.requested.0
     }
 
-    /// The last step that was latched, and at what it runs; `None` before the first. One Acquire load: what the step before
-    /// it wrote to host memory is seen as well.
+    /// Returns the last latched step, or `None` before the first step. One Acquire load, which also makes the
+    /// host memory written by the previous step visible.
     ///
-    /// A number that does not follow the one before shows steps that ran without being looked at. An outcome other than
-    /// [`Outcome::OnTime`] shows that the host left a sequence out, stored one twice, or was late.
+    /// A gap in the sequence numbers means that steps ran between two calls. An outcome other than
+    /// [`Outcome::OnTime`] means that the host skipped or repeated a sequence number, or was late.
     pub fn executed(&self) -> Option<Executed> {
         Executed::from_bits(self.executed.0.load(Ordering::Acquire))
     }
 
-    /// The latch's answer: one Release store.
+    /// Stores the latch's result. One Release store.
     pub(crate) fn record(&self, executed: Executed) {
         self.executed.0.store(executed.to_bits(), Ordering::Release);
     }
@@ -154,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn outcomes_have_the_numbers_of_the_device_side() {
+    fn outcomes_have_the_numbers_of_the_device_code() {
         for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, at);
         }
@@ -169,7 +172,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_is_executed_only_if_some_step_encodes_to_it(high: u32, low in prop_oneof![0u32..=0x600, any::<u32>()]) {
+        fn decodes_only_words_that_a_step_encodes_to(
+            high: u32,
+            low in prop_oneof![0u32..=0x600, any::<u32>()],
+        ) {
             let word = u64::from(high) << 32 | u64::from(low);
             if let Some(executed) = Executed::from_bits(word) {
                 prop_assert_eq!(executed.to_bits(), word);
@@ -180,7 +186,7 @@ mod tests {
         }
 
         #[test]
-        fn only_a_steps_own_word_is_as_asked(word: u64, sequence: u32, near in -3i32..=3) {
+        fn only_the_word_of_the_step_is_on_time(word: u64, sequence: u32, near in -3i32..=3) {
             let own = FlagWord::encode(sequence.wrapping_add_signed(near), Width::A4);
             let expected = match near {
                 0 => Outcome::OnTime,
@@ -189,8 +195,8 @@ mod tests {
             };
             prop_assert_eq!(Outcome::of(own, sequence), expected);
             let word = FlagWord::from_bits(word);
-            let asked = Outcome::of(word, sequence) == Outcome::OnTime;
-            prop_assert_eq!(asked, word.decode().is_some_and(|(of, _)| of == sequence));
+            let on_time = Outcome::of(word, sequence) == Outcome::OnTime;
+            prop_assert_eq!(on_time, word.decode().is_some_and(|(of, _)| of == sequence));
         }
     }
 }
