@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use w4ax::dispatch::{
-    ACTION_DIM, Action, DispatchConfig, Dispatcher, Kinematics, MAX_WINDOW, MotionScale, Thresholds,
+    ACTION_DIM, Action, DispatchConfig, Dispatcher, Kinematics, MotionScale, Thresholds,
 };
 use w4ax::skip::{Guide, LayerStack, Layers, SkipConfig, Skipper};
 use w4ax::{Width, WidthFlag};
@@ -87,11 +87,9 @@ fn dispatch(c: &mut Criterion) {
         });
     });
 
-    let longest = DispatchConfig {
-        window_macro: MAX_WINDOW,
-        window_micro: MAX_WINDOW,
-        ..config()
-    };
+    let longest = config()
+        .with_window_macro(DispatchConfig::MAX_WINDOW)
+        .with_window_micro(DispatchConfig::MAX_WINDOW);
     let mut dispatcher = Dispatcher::new(&longest).expect("a valid configuration");
     c.bench_function("step: observe + decide, windows 256 and 256", |b| {
         b.iter(|| {

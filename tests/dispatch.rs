@@ -44,26 +44,23 @@ fn every_row_of_the_vectors() {
         let float = |column: &str| row(column).parse::<f64>().unwrap();
         if row("t") == "0" {
             cases += 1;
-            let by_counter = DispatchConfig {
-                lambda: float("lambda"),
-                window_macro: row("window_macro").parse().unwrap(),
-                window_micro: row("window_micro").parse().unwrap(),
-                k: row("k").parse().unwrap(),
-                thresholds: Thresholds {
+            let by_counter = DispatchConfig::new(
+                MotionScale {
+                    mu_max: float("mu_max"),
+                    nu_max: float("nu_max"),
+                },
+                Thresholds {
                     theta_24: float("theta_24"),
                     theta_48: float("theta_48"),
                     theta_fp: float("theta_fp"),
                 },
-                motion: MotionScale {
-                    mu_max: float("mu_max"),
-                    nu_max: float("nu_max"),
-                },
-                algorithm: Algorithm::SaturatingCounter,
-            };
-            let by_window = DispatchConfig {
-                algorithm: Algorithm::Window,
-                ..by_counter
-            };
+            )
+            .with_lambda(float("lambda"))
+            .with_window_macro(row("window_macro").parse().unwrap())
+            .with_window_micro(row("window_micro").parse().unwrap())
+            .with_k(row("k").parse().unwrap())
+            .with_algorithm(Algorithm::SaturatingCounter);
+            let by_window = by_counter.with_algorithm(Algorithm::Window);
             pair = Some((
                 Dispatcher::new(&by_counter).unwrap(),
                 Dispatcher::new(&by_window).unwrap(),
@@ -248,11 +245,9 @@ fn config(k: u32, algorithm: Algorithm) -> DispatchConfig {
         theta_48: 0.35,
         theta_fp: 0.5,
     };
-    DispatchConfig {
-        k,
-        algorithm,
-        ..DispatchConfig::new(motion(), thresholds)
-    }
+    DispatchConfig::new(motion(), thresholds)
+        .with_k(k)
+        .with_algorithm(algorithm)
 }
 
 /// Fast, straight motion: S = 0.05, target 2.
@@ -262,11 +257,7 @@ const SLOW: Action = [0.09, 0.0, 0.0, 0.1, 0.0, 0.0, 1.0];
 
 #[test]
 fn every_reason() {
-    let mut d = Dispatcher::new(&DispatchConfig {
-        window_macro: 1,
-        ..config(2, Algorithm::default())
-    })
-    .unwrap();
+    let mut d = Dispatcher::new(&config(2, Algorithm::default()).with_window_macro(1)).unwrap();
     let mut next = |action: Option<&Action>| {
         if let Some(action) = action {
             d.observe(action).unwrap();
@@ -305,11 +296,7 @@ fn a_start_is_bf16_for_any_thresholds() {
         theta_fp: 2.0,
     };
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        let mut d = Dispatcher::new(&DispatchConfig {
-            thresholds,
-            ..config(1, algorithm)
-        })
-        .unwrap();
+        let mut d = Dispatcher::new(&config(1, algorithm).with_thresholds(thresholds)).unwrap();
         let first = d.decide();
         assert_eq!(
             (first.target, first.active, first.sensitivity),
@@ -450,10 +437,7 @@ fn a_chunk_is_its_actions_one_by_one() {
 #[test]
 fn a_dispatcher_checks_its_configuration_and_is_small() {
     let good = config(4, Algorithm::default());
-    let bad = DispatchConfig {
-        lambda: f64::NAN,
-        ..good
-    };
+    let bad = good.with_lambda(f64::NAN);
     assert!(matches!(
         Dispatcher::new(&bad),
         Err(Error::Config {
@@ -504,7 +488,7 @@ proptest! {
         ),
         (window_macro, window_micro, lambda) in (1..=12_usize, 1..=12_usize, 0.0..=1.0_f64),
     ) {
-        let config = DispatchConfig { window_macro, window_micro, lambda, ..config(3, Algorithm::default()) };
+        let config = config(3, Algorithm::default()).with_window_macro(window_macro).with_window_micro(window_micro).with_lambda(lambda);
         let mut d = Dispatcher::new(&config).unwrap();
         let (mut m, mut j, mut rotation) = (vec![], vec![], None::<[f64; 3]>);
         for action in actions {
@@ -529,7 +513,7 @@ proptest! {
             let s = lambda * mean(&m, window_macro) + (1.0 - lambda) * mean(&j, window_micro);
             let close = (decision.sensitivity - s.max(0.0)).abs() <= 1e-12 * s.abs().max(1.0);
             prop_assert!(close || s.is_nan(), "{} not {s}", decision.sensitivity);
-            prop_assert_eq!(decision.target, config.thresholds.target(decision.sensitivity));
+            prop_assert_eq!(decision.target, config.thresholds().target(decision.sensitivity));
         }
     }
 }

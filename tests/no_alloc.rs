@@ -57,10 +57,7 @@ fn a_step_allocates_nothing() {
     };
     let flag = WidthFlag::new();
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        let config = DispatchConfig {
-            algorithm,
-            ..DispatchConfig::new(motion, thresholds)
-        };
+        let config = DispatchConfig::new(motion, thresholds).with_algorithm(algorithm);
         let mut dispatcher = Dispatcher::new(&config).unwrap();
         let allocated = allocations_of(|| {
             for step in 0..1000_u32 {

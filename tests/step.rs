@@ -69,7 +69,11 @@ fn bench(decide: Decide, spin: Duration, gated: bool) -> Bench {
         permission: gated.then_some(asked),
         fails: |_| false,
     };
-    let engine = HostEngine::new(recorder, StepOptions { decide, spin }).unwrap();
+    let engine = HostEngine::new(
+        recorder,
+        StepOptions::default().with_decide(decide).with_spin(spin),
+    )
+    .unwrap();
     Bench {
         pipeline: StepPipeline::new(engine, dispatcher()),
         events: told,
@@ -259,10 +263,7 @@ fn calls_out_of_order_are_errors() {
     order(b.pipeline.decide(&[SWING]).map(drop), "decide");
     assert!(b.pipeline.finish().unwrap().as_decided());
 
-    let spin = StepOptions {
-        spin: LONG + Duration::from_micros(1),
-        ..Default::default()
-    };
+    let spin = StepOptions::default().with_spin(LONG + Duration::from_micros(1));
     assert!(matches!(
         HostEngine::new(recorder(), spin),
         Err(Error::Config { field: "spin", .. })
@@ -290,10 +291,7 @@ fn a_failed_step_counts() {
             permission: None,
             fails: |_| true,
         };
-        let options = StepOptions {
-            decide,
-            ..Default::default()
-        };
+        let options = StepOptions::default().with_decide(decide);
         let engine = HostEngine::new(recorder, options).unwrap();
         let mut pipeline = StepPipeline::new(engine, dispatcher());
         for step in 0..3u64 {
@@ -317,10 +315,9 @@ fn the_prefill_after_a_failed_step_is_told_as_it_ran() {
         permission: None,
         fails: |step| step % 3 == 1,
     };
-    let options = StepOptions {
-        decide: Decide::DuringPrefill(PrefillWidth::LastLatched),
-        spin: LONG,
-    };
+    let options = StepOptions::default()
+        .with_decide(Decide::DuringPrefill(PrefillWidth::LastLatched))
+        .with_spin(LONG);
     let mut pipeline = StepPipeline::new(HostEngine::new(recorder, options).unwrap(), dispatcher());
     let mut widths = Vec::new();
     for step in 0..60u64 {

@@ -37,9 +37,9 @@ pub struct TaskScale {
 pub struct Calibration {
     /// The weight of the macro motion, see [`DispatchConfig::with_lambda`].
     pub lambda: f64,
-    /// The macro window in actions, see [`DispatchConfig::with_windows`].
+    /// The macro window in actions, see [`DispatchConfig::with_window_macro`].
     pub window_macro: usize,
-    /// The micro window in actions, see [`DispatchConfig::with_windows`].
+    /// The micro window in actions, see [`DispatchConfig::with_window_micro`].
     pub window_micro: usize,
     /// K of the hysteresis in steps, see [`DispatchConfig::with_k`].
     pub k: u32,
@@ -164,7 +164,8 @@ impl Calibration {
     fn config_for(&self, motion: MotionScale) -> DispatchConfig {
         DispatchConfig::new(motion, self.thresholds)
             .with_lambda(self.lambda)
-            .with_windows(self.window_macro, self.window_micro)
+            .with_window_macro(self.window_macro)
+            .with_window_micro(self.window_micro)
             .with_k(self.k)
     }
 }

@@ -89,10 +89,16 @@ impl CalibrationSettings {
         self
     }
 
-    /// Sets the windows of M and J in actions, see [`DispatchConfig::with_windows`].
+    /// Sets the window of M in actions, see [`DispatchConfig::with_window_macro`].
     #[must_use]
-    pub const fn with_windows(mut self, window_macro: usize, window_micro: usize) -> Self {
+    pub const fn with_window_macro(mut self, window_macro: usize) -> Self {
         self.window_macro = window_macro;
+        self
+    }
+
+    /// Sets the window of J in actions, see [`DispatchConfig::with_window_micro`].
+    #[must_use]
+    pub const fn with_window_micro(mut self, window_micro: usize) -> Self {
         self.window_micro = window_micro;
         self
     }
@@ -220,7 +226,8 @@ impl CalibrationSettings {
         };
         DispatchConfig::new(motion, unset)
             .with_lambda(self.lambda)
-            .with_windows(self.window_macro, self.window_micro)
+            .with_window_macro(self.window_macro)
+            .with_window_micro(self.window_micro)
             .with_k(self.k)
     }
 

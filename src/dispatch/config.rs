@@ -92,11 +92,16 @@ impl DispatchConfig {
         self
     }
 
-    /// Sets the number of actions in the mean of M and in the mean of J, each 1 to
-    /// [`MAX_WINDOW`](Self::MAX_WINDOW).
+    /// Sets the number of actions in the mean of M, 1 to [`MAX_WINDOW`](Self::MAX_WINDOW).
     #[must_use]
-    pub const fn with_windows(mut self, window_macro: usize, window_micro: usize) -> Self {
+    pub const fn with_window_macro(mut self, window_macro: usize) -> Self {
         self.window_macro = window_macro;
+        self
+    }
+
+    /// Sets the number of actions in the mean of J, 1 to [`MAX_WINDOW`](Self::MAX_WINDOW).
+    #[must_use]
+    pub const fn with_window_micro(mut self, window_micro: usize) -> Self {
         self.window_micro = window_micro;
         self
     }

@@ -204,7 +204,8 @@ mod tests {
             theta_fp: 0.5,
         };
         DispatchConfig::new(motion, thresholds)
-            .with_windows(window_macro, window_micro)
+            .with_window_macro(window_macro)
+            .with_window_micro(window_micro)
             .with_lambda(lambda)
     }
 

@@ -7,8 +7,9 @@ use crate::dispatch::{Decision, Dispatcher};
 use crate::{Error, Result, Width};
 
 /// When the width of a step is decided, and which part of the step it applies to.
+///
+/// The enum is exhaustive, because a [`StepEngine`] must implement every variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Decide {
     /// Before the step. The width applies to the prefill and the decode. The decision needs only earlier actions
     /// and takes less than a microsecond.
@@ -20,7 +21,6 @@ pub enum Decide {
 
 /// The width of a prefill that runs before the width of the step is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PrefillWidth {
     /// The same width in every step.
     Fixed(Width),

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::rng;
 use test_support::TensorFile;
-use w4ax::checkpoint::{Checkpoint, Convert, Outcome, Summary};
+use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertSummary};
 use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
 
 /// Bytes on the heap, and the most there were.
@@ -91,7 +91,7 @@ fn quantized_checkpoints_lose_nothing() {
         let summary = Convert::new(QUANTIZE)
             .run(&checkpoint, &path, |step| {
                 assert!(!path.exists(), "no file before all is done");
-                steps.push((step.name.to_owned(), step.outcome, step.done, step.all));
+                steps.push((step.name.to_owned(), step.outcome, step.done, step.total));
             })
             .unwrap();
         let packed = PackedFile::load(&path).unwrap();
@@ -121,7 +121,7 @@ fn quantized_checkpoints_lose_nothing() {
         assert!(carried >= 4);
         let quantized = checkpoint.quantized().count();
         assert_eq!(
-            (summary.repacked, summary.quantized, summary.carried),
+            (summary.repacked, summary.quantized, summary.copied),
             (quantized, 0, carried)
         );
         assert_eq!(steps.len(), quantized + carried);
@@ -129,7 +129,11 @@ fn quantized_checkpoints_lose_nothing() {
         assert_eq!((done, all), (summary.bytes_read, summary.bytes_read));
         assert!(steps.windows(2).all(|w| w[0].2 < w[1].2));
         // Packed as they were, whatever the grouping of plain weights is.
-        assert!(steps.iter().all(|s| !matches!(s.1, Outcome::Quantized(_))));
+        assert!(
+            steps
+                .iter()
+                .all(|s| !matches!(s.1, ConvertOutcome::Quantized(_)))
+        );
         std::fs::remove_file(&path).unwrap();
     }
     assert!(cases > 10);
@@ -211,20 +215,19 @@ fn plain_checkpoints_are_quantized() {
         Quantize::new(Grouping::PerChannel).symmetry(Symmetry::Asymmetric),
     ] {
         let checkpoint = Checkpoint::open(&input).unwrap();
-        let mut convert = Convert::new(quantize);
-        convert.keep.push("router".into());
+        let convert = Convert::new(quantize).keep(["router"]);
         let mut errors = Vec::new();
         let summary = convert
             .run(&checkpoint, &output, |step| {
-                if let Outcome::Quantized(q) = step.outcome {
+                if let ConvertOutcome::Quantized(q) = step.outcome {
                     errors.push((step.name.to_owned(), q));
                 }
             })
             .unwrap();
-        let expected = Summary {
+        let expected = ConvertSummary {
             repacked: 0,
             quantized: 3,
-            carried: 13,
+            copied: 13,
             bytes_read: summary.bytes_read,
         };
         assert_eq!(summary, expected);

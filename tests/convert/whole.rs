@@ -73,7 +73,7 @@ fn what_makes_no_sense_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let input = written(folder.path(), &plain(20, 40, 1));
     let checkpoint = Checkpoint::open(&input).unwrap();
-    let mut convert = Convert::new(QUANTIZE);
+    let convert = Convert::new(QUANTIZE);
     // A folder, and what is there but no file: a device, say, or a socket.
     let mut odd = vec![folder.path().to_owned()];
     #[cfg(unix)]
@@ -103,12 +103,12 @@ fn what_makes_no_sense_is_refused() {
         );
         assert!(!output.exists());
     };
-    convert.keep = vec!["router".into(), "layers.0.down".into()];
+    let convert = convert.keep(["router", "layers.0.down"]);
     keeps(&convert, &checkpoint, "`layers.0.down`");
     let quantized = Checkpoint::open(fixtures().join("awq_gemm")).unwrap();
-    convert.keep = vec!["model.a".into()];
+    let convert = convert.keep(["model.a"]);
     keeps(&convert, &quantized, "packed already");
-    convert.keep = vec!["layers.0".into(), "lm_head".into()];
+    let convert = convert.keep(["layers.0", "lm_head"]);
     let summary = convert.run(&checkpoint, &output, |_| ()).unwrap();
     assert_eq!(summary.quantized, 1, "the router alone");
     // Its own output is no checkpoint: there is nothing left to convert.
@@ -119,7 +119,7 @@ fn what_makes_no_sense_is_refused() {
         "{error}"
     );
     // The files that say what a checkpoint is are part of it.
-    convert.keep.clear();
+    let convert = Convert::new(QUANTIZE);
     let model = folder.path().join("model");
     std::fs::create_dir(&model).unwrap();
     for entry in std::fs::read_dir(fixtures().join("gptq_v2_desc_act")).unwrap() {

@@ -393,10 +393,9 @@ fn all_routings_agree() {
                 Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8)),
                 Decide::DuringPrefill(PrefillWidth::LastLatched),
             ] {
-                let options = StepOptions {
-                    decide,
-                    spin: Duration::from_millis(500),
-                };
+                let options = StepOptions::default()
+                    .with_decide(decide)
+                    .with_spin(Duration::from_millis(500));
                 let stack = Stack::new(gpu, stream, sizes).unwrap();
                 let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
                 assert_eq!(engine.routed(), expected_routed(routing));
@@ -438,10 +437,9 @@ fn a_late_decision_is_never_run_on() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
-        let options = StepOptions {
-            decide: Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4)),
-            spin: Duration::ZERO,
-        };
+        let options = StepOptions::default()
+            .with_decide(Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4)))
+            .with_spin(Duration::ZERO);
         let stack = Stack::new(gpu, stream, sizes(Grouping::G128, 4)).unwrap();
         let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
         let host = engine.routed() == Routed::Host;
@@ -494,10 +492,9 @@ fn an_engine_may_be_dropped_in_a_step() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     for routing in [Routing::Kernel, Routing::Graph] {
-        let options = StepOptions {
-            decide: Decide::DuringPrefill(PrefillWidth::LastLatched),
-            spin: Duration::from_millis(20),
-        };
+        let options = StepOptions::default()
+            .with_decide(Decide::DuringPrefill(PrefillWidth::LastLatched))
+            .with_spin(Duration::from_millis(20));
         let stack = Stack::new(gpu, stream, sizes(Grouping::G128, 4)).unwrap();
         let mut engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
         let flag = engine.flag().clone();

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use w4ax::Error;
 use w4ax::dispatch::{ACTION_DIM, Action};
-use w4ax::skip::{Continuity, Guide, Layers, MAX_WINDOW, SkipConfig, Verify};
+use w4ax::skip::{Continuity, Guide, Layers, SkipConfig, Verify};
 
 /// An action that is `x` along one axis and nothing else.
 fn along(x: f64) -> Action {
@@ -15,37 +15,38 @@ fn guide(config: SkipConfig) -> Guide {
 }
 
 #[test]
-fn a_configuration_names_what_is_wrong_with_it() {
-    let refused = |change: fn(&mut SkipConfig), name: &str| {
-        let mut config = SkipConfig::default();
-        change(&mut config);
+fn rejects_each_field_out_of_range_by_name() {
+    let default = SkipConfig::default();
+    let weight = |index: usize, value: f64| {
+        let mut weights = default.weights();
+        weights[index] = value;
+        default.with_weights(weights)
+    };
+    let rejected = |config: SkipConfig, name: &str| {
         match config.validate() {
             Err(Error::Config { field, .. }) => assert_eq!(field, name),
             other => panic!("{name}: {other:?}"),
         }
         assert!(Continuity::new(&config).is_err());
     };
-    assert!(SkipConfig::default().validate().is_ok());
-    refused(|c| c.window = 0, "window");
-    refused(|c| c.window = MAX_WINDOW + 1, "window");
-    refused(|c| c.weights = [0.0; 7], "weights");
-    refused(|c| c.weights[3] = -1.0, "weights");
-    refused(|c| c.weights[6] = f64::NAN, "weights");
-    refused(|c| c.eta1 = 0.0, "eta1");
-    refused(|c| c.eta1 = f64::INFINITY, "eta1");
-    refused(|c| c.eta2 = -0.1, "eta2");
-    refused(|c| c.eta = f64::NAN, "eta");
-    refused(|c| c.threshold = 1.5, "threshold");
-    refused(|c| c.threshold = f32::NAN, "threshold");
+    assert!(default.validate().is_ok());
+    rejected(default.with_window(0), "window");
+    rejected(default.with_window(SkipConfig::MAX_WINDOW + 1), "window");
+    rejected(default.with_weights([0.0; 7]), "weights");
+    rejected(weight(3, -1.0), "weights");
+    rejected(weight(6, f64::NAN), "weights");
+    rejected(default.with_eta1(0.0), "eta1");
+    rejected(default.with_eta1(f64::INFINITY), "eta1");
+    rejected(default.with_eta2(-0.1), "eta2");
+    rejected(default.with_eta(f64::NAN), "eta");
+    rejected(default.with_threshold(1.5), "threshold");
+    rejected(default.with_threshold(f32::NAN), "threshold");
 }
 
 /// k = 2, one axis: C_t = -(|A_t - A_{t-1}| + |A_{t-1} - A_{t-2}|) / 2.
 #[test]
 fn continuity_by_hand() {
-    let config = SkipConfig {
-        window: 2,
-        ..SkipConfig::default()
-    };
+    let config = SkipConfig::default().with_window(2);
     let mut continuity = Continuity::new(&config).unwrap();
     let steps = [
         // The action, C, delta.
@@ -63,7 +64,7 @@ fn continuity_by_hand() {
     // Weights: only the gripper counts, and half.
     let mut weights = [0.0; ACTION_DIM];
     weights[6] = 0.5;
-    let mut gripper = Continuity::new(&SkipConfig { weights, ..config }).unwrap();
+    let mut gripper = Continuity::new(&config.with_weights(weights)).unwrap();
     gripper.push(&[0.9; 7]).unwrap();
     gripper.push(&[-0.1; 7]).unwrap();
     assert_eq!(gripper.value(), -0.5);
@@ -77,12 +78,12 @@ fn continuity_by_hand() {
 /// eta1 = .1, eta2 = .05, k = 1 (so delta is the fall of the change), gaps 2..7 and 8..16.
 #[test]
 fn allow_points_by_hand() {
-    let mut guide = guide(SkipConfig {
-        window: 1,
-        eta1: 0.125,
-        eta2: 0.0625,
-        ..SkipConfig::default()
-    });
+    let mut guide = guide(
+        SkipConfig::default()
+            .with_window(1)
+            .with_eta1(0.125)
+            .with_eta2(0.0625),
+    );
     assert_eq!(guide.allow_points(), [2, 8]);
     let steps = [
         // The action, delta, the points.
@@ -116,10 +117,7 @@ fn allow_points_by_hand() {
 
 #[test]
 fn without_pre_skip_the_points_stay() {
-    let mut guide = guide(SkipConfig {
-        pre_skip: false,
-        ..SkipConfig::default()
-    });
+    let mut guide = guide(SkipConfig::default().with_pre_skip(false));
     for x in [0.0, 1.0, -1.0, 1.0] {
         guide.observe(&along(x)).unwrap();
         assert_eq!(guide.allow_points(), [2, 8]);
@@ -130,12 +128,12 @@ fn without_pre_skip_the_points_stay() {
 #[test]
 fn verification_by_hand() {
     let drops = |verify| -> Vec<bool> {
-        let mut guide = guide(SkipConfig {
-            window: 1,
-            eta: 0.0625,
-            verify,
-            ..SkipConfig::default()
-        });
+        let mut guide = guide(
+            SkipConfig::default()
+                .with_window(1)
+                .with_eta(0.0625)
+                .with_verify(verify),
+        );
         // Changes .5, .25, 1, 2, 2, 3: delta -.5 +.25 -.75 -1 0 -1.
         let actions = [0.0, 0.5, 0.75, 1.75, 3.75, 5.75, 8.75].map(along);
         let seen = actions.iter().map(|a| guide.observe(a).unwrap().drops);
@@ -164,12 +162,12 @@ fn the_edges_of_verification_by_hand() {
         (4.75, true, true),   // -.5 after .5.
     ];
     for (verify, at) in [(Verify::RiseThenDrop, 0), (Verify::FirstDrop, 1)] {
-        let mut guide = guide(SkipConfig {
-            window: 1,
-            eta: 0.25,
-            verify,
-            ..SkipConfig::default()
-        });
+        let mut guide = guide(
+            SkipConfig::default()
+                .with_window(1)
+                .with_eta(0.25)
+                .with_verify(verify),
+        );
         for (x, rise_then_drop, first_drop) in steps {
             let seen = guide.observe(&along(x)).unwrap();
             let expected = [rise_then_drop, first_drop][at];
@@ -180,12 +178,10 @@ fn the_edges_of_verification_by_hand() {
 
 #[test]
 fn a_chunk_is_one_step() {
-    let config = SkipConfig {
-        window: 1,
-        eta1: 0.125,
-        eta2: 0.0625,
-        ..SkipConfig::default()
-    };
+    let config = SkipConfig::default()
+        .with_window(1)
+        .with_eta1(0.125)
+        .with_eta2(0.0625);
     let (mut chunked, mut single) = (guide(config), guide(config));
     // Changes 0, 1, 1, 0: delta 0, -1, 0, 1. The drop decides, though the chunk ends in a rise.
     let chunk = [0.0, 0.0, 1.0, 2.0, 2.0].map(along);
@@ -243,12 +239,10 @@ fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
 /// k = 2, eta1 = .125: what ends a fault may itself be a drop, and forces layers as it would without the fault.
 #[test]
 fn the_action_that_ends_a_fault_moves_the_points() {
-    let config = SkipConfig {
-        window: 2,
-        eta1: 0.125,
-        eta2: 0.0625,
-        ..SkipConfig::default()
-    };
+    let config = SkipConfig::default()
+        .with_window(2)
+        .with_eta1(0.125)
+        .with_eta2(0.0625);
     let traces = [
         // The good actions, the last one's delta, the points; those of the actions as one chunk.
         ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25; ceil(2) layers.
@@ -276,10 +270,7 @@ fn the_action_that_ends_a_fault_moves_the_points() {
         assert_eq!(chunked.allow_points(), of_chunk);
     }
     // Without pre-skip they stay.
-    let mut guide = guide(SkipConfig {
-        pre_skip: false,
-        ..config
-    });
+    let mut guide = guide(config.with_pre_skip(false));
     guide.fail();
     for x in [0.0, 0.0, 8.0] {
         guide.observe(&along(x)).unwrap();
@@ -316,7 +307,7 @@ proptest! {
         for pair in layers.gaps().windows(2) {
             prop_assert!(pair[0].end < pair[1].start);
         }
-        let config = SkipConfig { window, eta1, eta2, eta, ..SkipConfig::default() };
+        let config = SkipConfig::default().with_window(window).with_eta1(eta1).with_eta2(eta2).with_eta(eta);
         let mut guide = Guide::new(&config, &layers).unwrap();
         let (mut c, mut delta) = (0.0, 0.0);
         for t in 0..actions.len() {

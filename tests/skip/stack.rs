@@ -88,14 +88,7 @@ fn what_would_come_out_again_does_not_run_again() {
 #[test]
 fn the_action_of_the_second_pass_enters_the_history() {
     // The adapter's path gives another action than the layers.
-    let mut skipper = skipper(
-        3,
-        &[0],
-        SkipConfig {
-            window: 1,
-            ..SkipConfig::default()
-        },
-    );
+    let mut skipper = skipper(3, &[0], SkipConfig::default().with_window(1));
     let mut stack = Recorder::new(3);
     stack.p.fill(1.0);
     let mut action = [0.0; 7];
@@ -204,7 +197,7 @@ proptest! {
         pre_skip: bool,
     ) {
         let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
-        let config = SkipConfig { verify, pre_skip, eta: 0.01, ..SkipConfig::default() };
+        let config = SkipConfig::default().with_verify(verify).with_pre_skip(pre_skip).with_eta(0.01);
         let mut skipper = skipper(n, &statics, config);
         let mut stack = Recorder::new(n);
         let mut actions = vec![0.0; 7 * chunk];

@@ -31,39 +31,39 @@ pub struct Config {
 impl From<DispatchConfig> for Config {
     fn from(config: DispatchConfig) -> Self {
         Self {
-            lambda: config.lambda,
-            mu_max: config.motion.mu_max,
-            nu_max: config.motion.nu_max,
-            theta_24: config.thresholds.theta_24,
-            theta_48: config.thresholds.theta_48,
-            theta_fp: config.thresholds.theta_fp,
-            // A window is at most `dispatch::MAX_WINDOW`.
-            window_macro: config.window_macro as u32,
-            window_micro: config.window_micro as u32,
-            k: config.k,
-            algorithm: types::algorithm_code(config.algorithm),
+            lambda: config.lambda(),
+            mu_max: config.motion().mu_max,
+            nu_max: config.motion().nu_max,
+            theta_24: config.thresholds().theta_24,
+            theta_48: config.thresholds().theta_48,
+            theta_fp: config.thresholds().theta_fp,
+            // A window is at most `DispatchConfig::MAX_WINDOW`.
+            window_macro: config.window_macro() as u32,
+            window_micro: config.window_micro() as u32,
+            k: config.k(),
+            algorithm: types::algorithm_code(config.algorithm()),
         }
     }
 }
 
 impl Config {
     fn checked(&self) -> Result<DispatchConfig> {
-        Ok(DispatchConfig {
-            lambda: self.lambda,
-            window_macro: self.window_macro as usize,
-            window_micro: self.window_micro as usize,
-            k: self.k,
-            thresholds: Thresholds {
+        Ok(DispatchConfig::new(
+            MotionScale {
+                mu_max: self.mu_max,
+                nu_max: self.nu_max,
+            },
+            Thresholds {
                 theta_24: self.theta_24,
                 theta_48: self.theta_48,
                 theta_fp: self.theta_fp,
             },
-            motion: MotionScale {
-                mu_max: self.mu_max,
-                nu_max: self.nu_max,
-            },
-            algorithm: types::algorithm(self.algorithm)?,
-        })
+        )
+        .with_lambda(self.lambda)
+        .with_window_macro(self.window_macro as usize)
+        .with_window_micro(self.window_micro as usize)
+        .with_k(self.k)
+        .with_algorithm(types::algorithm(self.algorithm)?))
     }
 }
 

@@ -136,6 +136,7 @@ pub(super) fn algorithm_code(algorithm: Algorithm) -> u32 {
     match algorithm {
         Algorithm::SaturatingCounter => SATURATING_COUNTER,
         Algorithm::Window => WINDOW,
+        other => unreachable!("algorithm {other:?} without a C constant"),
     }
 }
 
@@ -147,5 +148,6 @@ pub(super) fn reason_code(reason: Reason) -> u32 {
         Reason::Rose => REASON_ROSE,
         Reason::Held { .. } => REASON_HELD,
         Reason::SteppedDown => REASON_STEPPED_DOWN,
+        other => unreachable!("reason {other:?} without a C constant"),
     }
 }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use w4ax::calibrate::{Report, Settings, calibrate};
+use w4ax::calibrate::{CalibrationReport, CalibrationSettings, calibrate};
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Action;
 use w4ax::{Error, Result, Width};
@@ -35,10 +35,10 @@ pub struct Args {
     #[arg(long, default_value = TRAINED)]
     policy: PathBuf,
     /// Error bound, in action units
-    #[arg(long, default_value_t = Settings::default().d_acc)]
+    #[arg(long, default_value_t = CalibrationSettings::default().d_acc())]
     d_acc: f64,
     /// Keeps the bound finite at S = 0
-    #[arg(long, default_value_t = Settings::default().eta)]
+    #[arg(long, default_value_t = CalibrationSettings::default().eta())]
     eta: f64,
     /// The calibration, written whole or not at all
     #[arg(long, default_value = "calibration.json")]
@@ -75,11 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
         _ => computed(&rollouts, &args.policy)?,
     };
     rollouts.check_tasks(tasks.len())?;
-    let settings = Settings {
-        d_acc: args.d_acc,
-        eta: args.eta,
-        ..Settings::default()
-    };
+    let settings = CalibrationSettings::default()
+        .with_d_acc(args.d_acc)
+        .with_eta(args.eta);
     let report = calibrate(&tasks, &rollouts.calibration_episodes(&at_width), &settings)?;
     print(&report);
     report.calibration.save(&args.out)?;
@@ -117,7 +115,7 @@ fn actions(tokens: &[Tokens]) -> Vec<Action> {
     tokens.iter().map(rollouts::action).collect()
 }
 
-fn print(report: &Report) {
+fn print(report: &CalibrationReport) {
     let calibration = &report.calibration;
     let tasks = calibration.tasks.iter().map(|task| {
         let motion = [task.motion.mu_max, task.motion.nu_max].map(|x| format!("{x:.4}"));

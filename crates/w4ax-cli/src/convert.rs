@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use w4ax::checkpoint::{Checkpoint, Convert, Outcome, Scheme};
+use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, Scheme};
 use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
 
 /// Converts a checkpoint to packed W4AX weights
@@ -99,16 +99,13 @@ pub fn run(args: &Args) -> Result<()> {
             config.file
         )),
     }
-    let convert = Convert {
-        quantize: args.quantize(),
-        keep: args.keep.clone(),
-    };
+    let convert = Convert::new(args.quantize()).keep(&args.keep);
     let bar = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let summary = convert.run(&checkpoint, &args.output, |step| {
-        bar.set_length(step.all);
+        bar.set_length(step.total);
         bar.set_position(step.done);
         let line = format!("{}: {}", step.name, describe(&step.outcome));
         bar.suspend(|| say(line));
@@ -119,14 +116,14 @@ pub fn run(args: &Args) -> Result<()> {
         args.output.display(),
         summary.repacked,
         summary.quantized,
-        summary.carried
+        summary.copied
     ));
     Ok(())
 }
 
-fn describe(outcome: &Outcome) -> String {
+fn describe(outcome: &ConvertOutcome) -> String {
     match outcome {
-        Outcome::Repacked(w) => format!(
+        ConvertOutcome::Repacked(w) => format!(
             "[{}, {}] packed as it was, {}, {}, {:?} scales{}",
             w.n,
             w.k,
@@ -143,13 +140,14 @@ fn describe(outcome: &Outcome) -> String {
                 ""
             }
         ),
-        Outcome::Quantized(w) => format!(
+        ConvertOutcome::Quantized(w) => format!(
             "[{}, {}] quantized, error {:.3} % of its norm, at most {:.3e}",
             w.n,
             w.k,
             100.0 * w.relative_error,
             w.largest_error
         ),
-        Outcome::Carried(bytes) => format!("carried over, {bytes} bytes"),
+        ConvertOutcome::Copied(bytes) => format!("carried over, {bytes} bytes"),
+        other => format!("{other:?}"),
     }
 }

@@ -55,14 +55,12 @@ impl From<Verification> for Verify {
 impl Setting {
     /// The guide's configuration.
     pub fn config(self, verification: Verification) -> SkipConfig {
-        SkipConfig {
-            eta1: self.eta,
-            eta: self.eta,
-            eta2: self.eta2,
-            threshold: self.threshold,
-            verify: verification.into(),
-            ..SkipConfig::default()
-        }
+        SkipConfig::default()
+            .with_eta1(self.eta)
+            .with_eta(self.eta)
+            .with_eta2(self.eta2)
+            .with_threshold(self.threshold)
+            .with_verify(verification.into())
     }
 }
 

@@ -61,10 +61,7 @@ fn a_step_that_skips_allocates_nothing() {
         let shape = (policy.blocks(), policy.width());
         let compute = policy.compute();
         let networks = Networks::new(&file, "", shape, weights, QUANTIZE, &compute).unwrap();
-        let config = SkipConfig {
-            eta: 0.0,
-            ..SkipConfig::default()
-        };
+        let config = SkipConfig::default().with_eta(0.0);
         let mut skipping = Skipping::new(&config, networks, Substitute::Adapter).unwrap();
         let mut verdicts = [0; 2];
         for step in 0..40_u8 {

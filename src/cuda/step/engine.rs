@@ -269,7 +269,7 @@ impl<S: CudaStep> StepEngine for CudaEngine<S> {
                 }
                 self.undecided = Some(sequence);
                 // With a decision before the step there is nothing to wait for.
-                match self.options.decide {
+                match self.options.decide() {
                     Decide::BeforeStep => self.launch_undecided(),
                     Decide::DuringPrefill(_) => Ok(()),
                 }
@@ -309,7 +309,7 @@ struct Maker<'a, S> {
 impl<S: CudaStep> Maker<'_, S> {
     /// What runs before the latch: the prefill, if the decision comes during it.
     fn before(&mut self) -> Result<()> {
-        match self.options.decide {
+        match self.options.decide() {
             Decide::BeforeStep => Ok(()),
             Decide::DuringPrefill(PrefillWidth::Fixed(width)) => {
                 self.step.prefill(WidthSource::Fixed(width), self.stream)
@@ -323,7 +323,7 @@ impl<S: CudaStep> Maker<'_, S> {
 
     fn latch(&self, forced: Option<Width>, conditionals: &Conditionals) -> Result<()> {
         let options = LatchOptions {
-            spin: self.options.spin,
+            spin: self.options.spin(),
             forced,
         };
         self.gpu
@@ -332,7 +332,7 @@ impl<S: CudaStep> Maker<'_, S> {
 
     /// What runs after the latch.
     fn after(&mut self, width: WidthSource<'_>) -> Result<()> {
-        if self.options.decide == Decide::BeforeStep {
+        if self.options.decide() == Decide::BeforeStep {
             self.step.prefill(width, self.stream)?;
         }
         self.step.decode(width, self.stream)
@@ -363,7 +363,7 @@ impl<S: CudaStep> Maker<'_, S> {
     }
 
     fn routed_by_the_host(&mut self) -> Result<Graphs> {
-        let before = match self.options.decide {
+        let before = match self.options.decide() {
             Decide::BeforeStep => None,
             Decide::DuringPrefill(_) => {
                 let mut graph = Graph::new(self.gpu)?;

@@ -177,11 +177,7 @@ impl Gpu {
     ) -> Result<()> {
         self.check_stream(stream)?;
         latch.place.check("latch", stream.into())?;
-        let options = StepOptions {
-            spin,
-            ..Default::default()
-        };
-        options.validate()?;
+        StepOptions::default().with_spin(spin).validate()?;
         let words = latch.flag.device_address();
         let args = sys::w4axk_latch_args {
             state: latch.place.address as *mut _,

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::mem::{align_of, offset_of, size_of};
 
 use half::bf16;
-use w4ax::dispatch::{ACTION_DIM, MAX_WINDOW};
+use w4ax::dispatch::{ACTION_DIM, DispatchConfig};
 use w4ax::weights::MAX_PER_CHANNEL_K;
 use w4ax::{Grouping, Width};
 use w4ax_capi::cpu::*;
@@ -366,7 +366,7 @@ fn rust_side() -> Abi {
         ("W4AX_MAX_THREADS".into(), MAX_THREADS.into()),
         ("W4AX_MAX_PER_CHANNEL_K".into(), MAX_PER_CHANNEL_K as u64),
         ("W4AX_ACTION_DIM".into(), ACTION_DIM as u64),
-        ("W4AX_MAX_WINDOW".into(), MAX_WINDOW as u64),
+        ("W4AX_MAX_WINDOW".into(), DispatchConfig::MAX_WINDOW as u64),
         ("W4AX_GPU_MAX_EXTENT".into(), gpu::MAX_EXTENT as u64),
         ("W4AX_GPU_MAX_STRIDE".into(), gpu::MAX_STRIDE as u64),
         ("W4AX_GPU_DECODE_MAX_M".into(), gpu::DECODE_MAX_M as u64),

@@ -14,7 +14,7 @@ use half::bf16;
 use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, bits, dispatch_config, rng};
 use w4ax::checkpoint::Checkpoint;
-use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
+use w4ax::dispatch::{Algorithm, Dispatcher, Reason};
 use w4ax::reference;
 use w4ax::{Grouping, MatRef, PackedFile, ScaleType, Width};
 use w4ax_capi::status::Status;
@@ -326,6 +326,7 @@ fn reason(reason: Reason) -> (u32, u32, u32) {
         Reason::Rose => (types::REASON_ROSE, 0, 0),
         Reason::Held { count, pending } => (types::REASON_HELD, count, pending.bits()),
         Reason::SteppedDown => (types::REASON_STEPPED_DOWN, 0, 0),
+        other => panic!("reason {other:?} without a C constant"),
     }
 }
 
@@ -336,10 +337,7 @@ fn a_c_program_dispatches() {
     let cpp = Program::build(&source("dispatch.c"), Language::Cpp, Link::Static, &[]);
     let mut rng = rng(11);
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        let config = DispatchConfig {
-            algorithm,
-            ..dispatch_config()
-        };
+        let config = dispatch_config().with_algorithm(algorithm);
         let mut speed = 0.0;
         let actions: Vec<[f64; 7]> = (0..600)
             .map(|step| {
@@ -356,20 +354,21 @@ fn a_c_program_dispatches() {
             .collect();
         let mut file = Vec::new();
         let numbers = [
-            config.lambda,
-            config.motion.mu_max,
-            config.motion.nu_max,
-            config.thresholds.theta_24,
-            config.thresholds.theta_48,
-            config.thresholds.theta_fp,
+            config.lambda(),
+            config.motion().mu_max,
+            config.motion().nu_max,
+            config.thresholds().theta_24,
+            config.thresholds().theta_48,
+            config.thresholds().theta_fp,
         ];
         let counts = [
-            config.window_macro as u32,
-            config.window_micro as u32,
-            config.k,
+            config.window_macro() as u32,
+            config.window_micro() as u32,
+            config.k(),
             match algorithm {
                 Algorithm::SaturatingCounter => types::SATURATING_COUNTER,
                 Algorithm::Window => types::WINDOW,
+                other => panic!("algorithm {other:?} without a C constant"),
             },
             actions.len() as u32,
         ];

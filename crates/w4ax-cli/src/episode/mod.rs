@@ -160,6 +160,6 @@ fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) ->
         decisions: &runs.decisions[steps.clone()],
         dynamic: &runs.dynamic[steps.clone()],
         widest: &runs.fixed[3][steps],
-        thresholds: config.thresholds,
+        thresholds: config.thresholds(),
     }
 }

@@ -112,14 +112,8 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
     let fewer = options.few.config(options.verify);
     let paper = options.half.config(Verification::Paper);
     let unverified = options.half.config(Verification::Off);
-    let defaults = SkipConfig {
-        verify: dysl.verify,
-        ..SkipConfig::default()
-    };
-    let unguided = SkipConfig {
-        pre_skip: false,
-        ..unverified
-    };
+    let defaults = SkipConfig::default().with_verify(dysl.verify());
+    let unguided = unverified.with_pre_skip(false);
     let guided = |config| Rule::Guided(config, Substitute::Adapter);
     let method = |name, networks, rule| Method {
         name,
@@ -127,10 +121,7 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
         rule,
         same_share: false,
     };
-    let no_pre_skip = SkipConfig {
-        pre_skip: false,
-        ..dysl
-    };
+    let no_pre_skip = dysl.with_pre_skip(false);
     let main = &files.main;
     let at_its_share = |name, networks, rule| Method {
         same_share: true,
@@ -138,11 +129,7 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
     };
     let identity = Rule::Guided(dysl, Substitute::Identity);
     let blind = |name, pattern| method(name, main, Rule::Blind(pattern));
-    let above = |threshold| {
-        let mut config = dysl;
-        config.threshold = threshold;
-        guided(config)
-    };
+    let above = |threshold| guided(dysl.with_threshold(threshold));
     vec![
         method("full", main, Rule::Full),
         method("DySL", main, guided(dysl)),

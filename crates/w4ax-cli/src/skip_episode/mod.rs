@@ -253,7 +253,7 @@ impl<'a> Bench<'a> {
         for _ in 0..10 {
             let middle = 0.5 * (low + high);
             if let Rule::Guided(config, _) = rule {
-                config.threshold = middle;
+                *config = config.with_threshold(middle);
             }
             let mut runner = self.runner(rule, networks, width, share)?;
             let mut steps = Vec::new();
@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
             }
         }
         if let Rule::Guided(config, _) = rule {
-            config.threshold = nearest.1;
+            *config = config.with_threshold(nearest.1);
         }
         Ok(())
     }
@@ -331,7 +331,7 @@ fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f
         width: width.name(),
         static_ratio: file.config.static_ratio.filter(|_| trained),
         threshold: match rule {
-            Rule::Guided(config, _) => Some(config.threshold),
+            Rule::Guided(config, _) => Some(config.threshold()),
             _ => None,
         },
         action_error: total.error,

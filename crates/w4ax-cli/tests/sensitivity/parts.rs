@@ -71,11 +71,9 @@ fn motion_by_hand() {
         theta_48: 0.3,
         theta_fp: 0.5,
     };
-    let config = DispatchConfig {
-        window_macro: 2,
-        window_micro: 3,
-        ..DispatchConfig::new(motion, thresholds)
-    };
+    let config = DispatchConfig::new(motion, thresholds)
+        .with_window_macro(2)
+        .with_window_micro(3);
     let actions = [
         [0.25, 0.0, 0.0, 0.5, 0.0, 0.0, 1.0],
         [0.0, 0.3, 0.4, 0.625, 0.0, 0.0, -1.0],

@@ -125,10 +125,7 @@ fn skipping_follows_its_own_actions() {
         ),
         (
             vec!["--verify", "paper", "--guide", "0.05,0.05,0.5"],
-            SkipConfig {
-                verify: Verify::RiseThenDrop,
-                ..SkipConfig::default()
-            },
+            SkipConfig::default().with_verify(Verify::RiseThenDrop),
         ),
         (vec!["--verify", "off"], HALF.config(Verification::Off)),
     ] {

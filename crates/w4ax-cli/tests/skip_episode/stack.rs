@@ -66,11 +66,9 @@ fn controllers_decide() {
             let no = random_skip_file(16, 192, &[0, 1, 7], -30.0);
             let mut no = skipping(&no, policy, weights, SkipConfig::default());
             let yes = random_skip_file(16, 192, &[0, 1, 7], 30.0);
-            let config = SkipConfig {
-                verify: Verify::Off,
-                pre_skip: false,
-                ..SkipConfig::default()
-            };
+            let config = SkipConfig::default()
+                .with_verify(Verify::Off)
+                .with_pre_skip(false);
             let mut yes = skipping(&yes, policy, weights, config);
             for row in 0..40 {
                 let width = Width::ALL[row % 4];

@@ -80,8 +80,9 @@ pub struct Step {
 /// [`Error::Format`](w4ax::Error::Format) for an episode whose continuity is not finite.
 pub fn steps(episodes: &[Trajectory], file: &str) -> Result<Vec<Step>> {
     let whole = SkipConfig::default();
-    let mut arm = whole;
-    arm.weights[6] = 0.0;
+    let mut weights = whole.weights();
+    weights[6] = 0.0;
+    let arm = whole.with_weights(weights);
     let mut steps = Vec::new();
     for episode in episodes {
         let changes =

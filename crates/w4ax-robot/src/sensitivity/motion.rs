@@ -78,11 +78,7 @@ pub struct Motion {
 /// As [`Kinematics::new`] and [`Kinematics::push`].
 pub fn of_episode(config: &DispatchConfig, actions: &[Action]) -> Result<Vec<Motion>> {
     let mut windows = Kinematics::new(config)?;
-    let mut single = Kinematics::new(&DispatchConfig {
-        window_macro: 1,
-        window_micro: 1,
-        ..*config
-    })?;
+    let mut single = Kinematics::new(&config.with_window_macro(1).with_window_micro(1))?;
     let motion = |action: &Action| {
         let before = (windows.macro_motion(), windows.micro_motion());
         windows.push(action)?;
@@ -130,7 +126,7 @@ pub fn configs(
             .collect();
         for scale in motion_scales(&tasks, &episodes)? {
             if let Some(config) = configs.get_mut(&scale.name) {
-                config.motion = scale.motion;
+                *config = config.with_motion(scale.motion);
             }
         }
     }

@@ -113,7 +113,7 @@ impl Picture {
                     Fate::Static => BLUE,
                     Fate::Forced => ORANGE,
                     Fate::Declined(_) => LIGHT_BLUE,
-                    Fate::Skipped(_) | Fate::Covered(_) | Fate::NotReached => SKIPPED,
+                    _ => SKIPPED,
                 };
                 let corners = [
                     (seconds(t), layer as f64 + 0.08),

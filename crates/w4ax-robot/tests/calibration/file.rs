@@ -26,7 +26,7 @@ fn the_files_load_and_come_back_bit_for_bit() {
     assert_eq!(expected.thresholds.theta_24, 0.47500000000000003);
     let config = calibration.dispatch_config("Stack").unwrap();
     assert_eq!(
-        config.motion,
+        config.motion(),
         MotionScale {
             mu_max: 0.8666307032108307,
             nu_max: 0.3652358889579762
@@ -38,11 +38,11 @@ fn the_files_load_and_come_back_bit_for_bit() {
         theta_fp: 0.5,
     };
     assert_eq!(
-        (config.thresholds, config.k, config.lambda),
+        (config.thresholds(), config.k(), config.lambda()),
         (thresholds, 4, 0.5)
     );
-    assert_eq!((config.window_macro, config.window_micro), (10, 5));
-    assert_eq!(config.algorithm, Algorithm::SaturatingCounter);
+    assert_eq!((config.window_macro(), config.window_micro()), (10, 5));
+    assert_eq!(config.algorithm(), Algorithm::SaturatingCounter);
     let error = calibration
         .dispatch_config("Juggle")
         .unwrap_err()

@@ -1,7 +1,7 @@
 //! The rule: what the recorded tokens give, what cannot be calibrated on, and the example.
 
 use w4ax::Width;
-use w4ax::calibrate::{Episode, Report, Settings, TaskScale, calibrate};
+use w4ax::calibrate::{CalibrationReport, CalibrationSettings, Episode, TaskScale, calibrate};
 
 use crate::data;
 use w4ax_robot::rollouts::{self, RECORDED, Rollouts, TASKS};
@@ -25,11 +25,11 @@ fn expected() -> serde_json::Value {
 
 #[test]
 fn the_recorded_tokens_give_the_expected_calibration() {
-    let Report {
+    let CalibrationReport {
         calibration,
         profile,
         conditioning,
-    } = calibrate(&TASKS, &recorded(), &Settings::default()).unwrap();
+    } = calibrate(&TASKS, &recorded(), &CalibrationSettings::default()).unwrap();
     let expected = expected();
     let tasks = expected["tasks"].as_object().unwrap();
     assert_eq!(calibration.tasks.len(), tasks.len());
@@ -106,9 +106,9 @@ fn episode(task: usize, steps: usize) -> Episode {
 
 #[test]
 fn degenerate_input_is_refused() {
-    let settings = Settings::default();
+    let settings = CalibrationSettings::default();
     let good = || vec![episode(0, 200), episode(1, 200)];
-    let run = |tasks: &[&str], episodes: &[Episode], settings: &Settings| {
+    let run = |tasks: &[&str], episodes: &[Episode], settings: &CalibrationSettings| {
         calibrate(tasks, episodes, settings)
             .map(|_| ())
             .map_err(|e| e.to_string())
@@ -174,61 +174,19 @@ fn degenerate_input_is_refused() {
     let error = run(&["a", "a"], &good(), &settings).unwrap_err();
     assert!(error.contains("tasks hold `a` twice"), "{error}");
 
-    let bad = |settings: Settings, field: &str| {
+    let bad = |settings: CalibrationSettings, field: &str| {
         let error = run(&["a", "b"], &good(), &settings).unwrap_err();
         assert!(error.contains(field), "{error}");
     };
     for x in [f64::NAN, f64::INFINITY, -1.0] {
-        bad(
-            Settings {
-                d_acc: x,
-                ..settings
-            },
-            "d_acc",
-        );
-        bad(Settings { eta: x, ..settings }, "eta");
-        bad(
-            Settings {
-                theta_fp: x,
-                ..settings
-            },
-            "theta_fp",
-        );
-        bad(
-            Settings {
-                lambda: x,
-                ..settings
-            },
-            "lambda",
-        );
+        bad(settings.with_d_acc(x), "d_acc");
+        bad(settings.with_eta(x), "eta");
+        bad(settings.with_theta_fp(x), "theta_fp");
+        bad(settings.with_lambda(x), "lambda");
     }
-    bad(
-        Settings {
-            d_acc: 0.0,
-            ..settings
-        },
-        "d_acc",
-    );
-    bad(
-        Settings {
-            theta_fp: 0.0,
-            ..settings
-        },
-        "theta_fp",
-    );
-    bad(Settings { k: 0, ..settings }, "k");
-    bad(
-        Settings {
-            window_macro: 0,
-            ..settings
-        },
-        "window_macro",
-    );
-    bad(
-        Settings {
-            window_micro: 257,
-            ..settings
-        },
-        "window_micro",
-    );
+    bad(settings.with_d_acc(0.0), "d_acc");
+    bad(settings.with_theta_fp(0.0), "theta_fp");
+    bad(settings.with_k(0), "k");
+    bad(settings.with_window_macro(0), "window_macro");
+    bad(settings.with_window_micro(257), "window_micro");
 }

@@ -19,16 +19,15 @@ fn skipper(config: SkipConfig) -> Skipper {
 }
 
 /// By the controllers alone.
-const BLIND: SkipConfig = SkipConfig {
-    window: SkipConfig::WINDOW,
-    weights: [1.0; ACTION_DIM],
-    eta1: SkipConfig::ETA,
-    eta2: SkipConfig::ETA,
-    eta: SkipConfig::ETA,
-    pre_skip: false,
-    verify: Verify::Off,
-    threshold: SkipConfig::THRESHOLD,
-};
+const BLIND: SkipConfig = SkipConfig::default()
+    .with_window(SkipConfig::WINDOW)
+    .with_weights([1.0; ACTION_DIM])
+    .with_eta1(SkipConfig::ETA)
+    .with_eta2(SkipConfig::ETA)
+    .with_eta(SkipConfig::ETA)
+    .with_pre_skip(false)
+    .with_verify(Verify::Off)
+    .with_threshold(SkipConfig::THRESHOLD);
 
 /// One step; its hidden state and its chunk.
 fn step(skipper: &mut Skipper, stack: &mut Stack) -> Result<(Vec<u16>, Vec<f64>)> {

@@ -70,12 +70,10 @@ fn what_is_judged_is_what_runs() {
     let judged = batches::tensor(&inputs, DType::F32).unwrap();
     let judge = Judge::new(&frozen, &judged).unwrap();
     for threshold in [0.3f32, 0.5, 0.7] {
-        let config = SkipConfig {
-            pre_skip: false,
-            verify: Verify::Off,
-            threshold,
-            ..SkipConfig::default()
-        };
+        let config = SkipConfig::default()
+            .with_pre_skip(false)
+            .with_verify(Verify::Off)
+            .with_threshold(threshold);
         let shape = (policy.blocks(), policy.width());
         let (weights, compute) = (AdapterWeights::Bf16, policy.compute());
         let running = Running::new(&file, "skip", shape, weights, QUANTIZE, &compute).unwrap();
