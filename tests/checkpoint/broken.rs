@@ -62,7 +62,7 @@ fn broken_tensors_are_named() {
             "gptq_v1_sym",
             |t| t.set("model.a.g_idx", Dtype::I32, &[256], i32s(0..256)),
             "model.a.g_idx",
-            "there are 2",
+            "expected 0 to 1",
         ),
         (
             "gptq_v1_sym",
@@ -88,7 +88,7 @@ fn broken_tensors_are_named() {
                 )
             },
             "model.a.g_idx",
-            "group 0 has 101 k, the group size makes it 128",
+            "group 0 has 101 k: expected 128",
         ),
         (
             "compressed_tensors_asym",
@@ -225,7 +225,7 @@ fn broken_files_are_named() {
         ),
         (
             text.replace(shard, "../model.safetensors"),
-            "beside the index",
+            "in the folder of the index",
         ),
         (
             text.replace(shard, "model-3.safetensors"),

@@ -171,11 +171,11 @@ fn configurations_that_make_no_sense_are_named() {
             |c| c["bits"] = json!("four"),
             "`bits` is \"four\"",
         ),
-        ("awq_gemm", |c| c["bits"] = Value::Null, "no field `bits`"),
+        ("awq_gemm", |c| c["bits"] = Value::Null, "missing field `bits`"),
         (
             "awq_gemm",
             |c| c["version"] = Value::Null,
-            "no field `version`",
+            "missing field `version`",
         ),
         (
             "awq_gemm",
@@ -200,17 +200,17 @@ fn configurations_that_make_no_sense_are_named() {
         (
             "gptq_v2_asym",
             |c| c["group_size"] = Value::Null,
-            "no field `group_size`",
+            "missing field `group_size`",
         ),
         (
             "compressed_tensors_sym",
             |c| c["format"] = Value::Null,
-            "no field `format`",
+            "missing field `format`",
         ),
         (
             "compressed_tensors_sym",
             |c| c["config_groups"]["group_0"]["weights"]["group_size"] = Value::Null,
-            "`group_0`: the quantization's configuration has no field `group_size`",
+            "`group_0`: quantization configuration: missing field `group_size`",
         ),
     ];
     for (case, change, expected) in cases {

@@ -78,7 +78,7 @@ fn networks_that_are_not_the_configurations_are_not_saved() {
         "`adapters.2.up.weight`",
     );
     refused(&|f| f.exit = None, "`exit`");
-    refused(&|f| f.config.exit = Some(5), "`exit` is 5 of 5");
+    refused(&|f| f.config.exit = Some(5), "`exit` is 5");
     refused(&|f| f.config.static_layers = vec![5], "static layers");
     refused(&|f| f.config.similarity.truncate(4), "`similarity`");
     refused(&|f| f.config.width = 0, "`width`");
@@ -213,7 +213,7 @@ fn what_is_not_such_a_file_is_refused_by_name() {
         p.0.insert(field.into(), value.into());
     };
     refused(&|p| set(p, "format", "w4ax"), "`w4ax`");
-    refused(&|p| set(p, "version", "2"), "version 2");
+    refused(&|p| set(p, "version", "2"), "version `2`");
     refused(&|p| set(p, "version", "x"), "version");
     refused(&|p| set(p, "config", "{"), "`config`");
     refused(&|p| set(p, "metrics", "[]"), "`metrics`");
