@@ -171,7 +171,11 @@ fn configurations_that_make_no_sense_are_named() {
             |c| c["bits"] = json!("four"),
             "`bits` is \"four\"",
         ),
-        ("awq_gemm", |c| c["bits"] = Value::Null, "missing field `bits`"),
+        (
+            "awq_gemm",
+            |c| c["bits"] = Value::Null,
+            "missing field `bits`",
+        ),
         (
             "awq_gemm",
             |c| c["version"] = Value::Null,
