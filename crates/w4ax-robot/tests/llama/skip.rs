@@ -18,16 +18,10 @@ fn skipper(config: SkipConfig) -> Skipper {
     Skipper::new(&config, Layers::new(LAYERS, &[0, 3]).unwrap()).unwrap()
 }
 
-/// By the controllers alone.
-const BLIND: SkipConfig = SkipConfig::default()
-    .with_window(SkipConfig::WINDOW)
-    .with_weights([1.0; ACTION_DIM])
-    .with_eta1(SkipConfig::ETA)
-    .with_eta2(SkipConfig::ETA)
-    .with_eta(SkipConfig::ETA)
+/// Only the controllers decide which layers are skipped.
+const BLIND: SkipConfig = SkipConfig::new()
     .with_pre_skip(false)
-    .with_verify(Verify::Off)
-    .with_threshold(SkipConfig::THRESHOLD);
+    .with_verify(Verify::Off);
 
 /// One step; its hidden state and its chunk.
 fn step(skipper: &mut Skipper, stack: &mut Stack) -> Result<(Vec<u16>, Vec<f64>)> {
