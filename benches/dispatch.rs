@@ -1,4 +1,4 @@
-//! What a control step pays for its width: `cargo bench --bench dispatch`.
+//! Measures the cost of choosing a width in a control step: `cargo bench --bench dispatch`.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use w4ax::dispatch::{
 use w4ax::skip::{Guide, LayerStack, Layers, SkipConfig, Skipper};
 use w4ax::{Width, WidthFlag};
 
-/// An arm that swings and slows down, so that all widths come up.
+/// Returns the actions of an arm that swings and slows down. The dispatcher chooses all widths on them.
 fn actions() -> Vec<Action> {
     let at = |t: usize| {
         let phase = t as f64 * 0.05;
@@ -40,10 +40,10 @@ fn config() -> DispatchConfig {
     DispatchConfig::new(motion, thresholds)
 }
 
-/// 16 layers without any work, which may be skipped, and an action that is there already.
-struct Nothing<'a>(&'a Action);
+/// 16 layers without work, which may be skipped, and a given action.
+struct NoOpStack<'a>(&'a Action);
 
-impl LayerStack for Nothing<'_> {
+impl LayerStack for NoOpStack<'_> {
     type Error = w4ax::Error;
 
     fn layers(&self) -> usize {
@@ -75,14 +75,14 @@ impl LayerStack for Nothing<'_> {
 fn dispatch(c: &mut Criterion) {
     let actions = actions();
     let mut cycle = actions.iter().cycle();
-    let mut next = || cycle.next().expect("a cycle does not end");
+    let mut next = || cycle.next().expect("a cycle has no end");
 
-    let mut dispatcher = Dispatcher::new(&config()).expect("a valid configuration");
+    let mut dispatcher = Dispatcher::new(&config()).expect("the configuration is valid");
     c.bench_function("step: observe + decide, windows 10 and 5", |b| {
         b.iter(|| {
             dispatcher
                 .observe(black_box(next()))
-                .expect("a good action");
+                .expect("the action is valid");
             dispatcher.decide()
         });
     });
@@ -90,51 +90,53 @@ fn dispatch(c: &mut Criterion) {
     let longest = config()
         .with_window_macro(DispatchConfig::MAX_WINDOW)
         .with_window_micro(DispatchConfig::MAX_WINDOW);
-    let mut dispatcher = Dispatcher::new(&longest).expect("a valid configuration");
+    let mut dispatcher = Dispatcher::new(&longest).expect("the configuration is valid");
     c.bench_function("step: observe + decide, windows 256 and 256", |b| {
         b.iter(|| {
             dispatcher
                 .observe(black_box(next()))
-                .expect("a good action");
+                .expect("the action is valid");
             dispatcher.decide()
         });
     });
 
-    let mut dispatcher = Dispatcher::new(&config()).expect("a valid configuration");
+    let mut dispatcher = Dispatcher::new(&config()).expect("the configuration is valid");
     let flag = WidthFlag::new();
     let mut sequence = 0_u32;
     c.bench_function("step with the flag stored", |b| {
         b.iter(|| {
             dispatcher
                 .observe(black_box(next()))
-                .expect("a good action");
+                .expect("the action is valid");
             flag.store(sequence, dispatcher.decide().active);
             sequence = sequence.wrapping_add(1);
         });
     });
 
-    let mut kinematics = Kinematics::new(&config()).expect("a valid configuration");
+    let mut kinematics = Kinematics::new(&config()).expect("the configuration is valid");
     for action in &actions {
-        kinematics.push(action).expect("a good action");
+        kinematics.push(action).expect("the action is valid");
     }
-    c.bench_function("S from full windows", |b| {
+    c.bench_function("sensitivity from full windows", |b| {
         b.iter(|| black_box(&kinematics).sensitivity())
     });
 
-    let layers = Layers::new(16, &[0, 1, 7]).expect("layers of the stack");
-    let mut guide = Guide::new(&SkipConfig::default(), &layers).expect("a valid configuration");
+    let layers = Layers::new(16, &[0, 1, 7]).expect("the layers exist");
+    let mut guide =
+        Guide::new(&SkipConfig::default(), &layers).expect("the configuration is valid");
     c.bench_function("skipping: judge + observe, window 5, 2 gaps", |b| {
         b.iter(|| {
             let action = black_box(next());
-            guide.judge(action).expect("a good action");
-            guide.observe(action).expect("a good action")
+            guide.judge(action).expect("the action is valid");
+            guide.observe(action).expect("the action is valid")
         });
     });
 
-    let mut skipper = Skipper::new(&SkipConfig::default(), layers).expect("a valid configuration");
-    c.bench_function("skipping: a step over 16 layers that do nothing", |b| {
+    let mut skipper =
+        Skipper::new(&SkipConfig::default(), layers).expect("the configuration is valid");
+    c.bench_function("skipping: a step over 16 layers without work", |b| {
         b.iter(|| {
-            let mut stack = Nothing(black_box(next()));
+            let mut stack = NoOpStack(black_box(next()));
             let mut action = [0.0; ACTION_DIM];
             skipper.step(&mut stack, &mut action).is_ok()
         });

@@ -1,5 +1,7 @@
-//! GEMMs on the CPU: N = K = 4096, group 128, M = 1, 16, 128, every width and every instruction set of the machine, on one
-//! thread and on all. `cargo bench --bench gemm`.
+//! Measures GEMMs on the CPU: `cargo bench --bench gemm`.
+//!
+//! N = K = 4096, groups of 128, M = 1, 16 and 128, every width, on one thread and on all. One thread runs every instruction set
+//! of the machine, all threads the best one.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
@@ -10,7 +12,7 @@ use w4ax::{Gemm, Grouping, MatMut, MatRef, Quantize, Width};
 const N: usize = 4096;
 const K: usize = 4096;
 
-/// Numbers around zero, the same in every run.
+/// Returns numbers around zero that are the same in every run.
 fn values(len: usize) -> impl Iterator<Item = f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5)
 }
@@ -18,7 +20,7 @@ fn values(len: usize) -> impl Iterator<Item = f32> {
 fn gemm(c: &mut Criterion) {
     let plain: Vec<f32> = values(N * K).collect();
     let weight = MatRef::new(&plain, N, K).and_then(|w| Quantize::new(Grouping::G128).pack(w));
-    let weight = weight.expect("finite weights of a valid shape");
+    let weight = weight.expect("the weights are finite and the shape is valid");
     for (threads, isa) in [
         (1, Isa::Scalar),
         (1, Isa::Avx2),
@@ -43,7 +45,7 @@ fn gemm(c: &mut Criterion) {
         group.sample_size(10);
         for m in [1usize, 16, 128] {
             if isa == Isa::Scalar && m > 16 {
-                continue; // Seconds a call, and nobody's choice.
+                continue; // A call takes seconds.
             }
             let x: Vec<bf16> = values(m * K).map(bf16::from_f32).collect();
             let mut y = vec![bf16::ZERO; m * N];
@@ -62,7 +64,7 @@ fn gemm(c: &mut Criterion) {
     }
 }
 
-/// Packing a whole layer of Llama-2-7B: 4096 x 11008 from f32, on all threads.
+/// Packs a weight of Llama-2-7B, 4096 x 11008 from f32, on all threads.
 fn packing(c: &mut Criterion) {
     let (n, k) = (4096, 11008);
     let plain: Vec<f32> = values(n * k).collect();

@@ -1,4 +1,4 @@
-//! Who is measured: our GEMM at a width, or candle's product of a kind. Each goes round a ring of weights.
+//! The contenders: w4ax's GEMM at a width, candle's product of a kind, and plain reads. Each cycles through a ring of weights.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -13,47 +13,48 @@ use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, Quantize, Width};
 
 use crate::{Result, limits};
 
-/// candle's kinds and their names.
+/// Names and kinds of candle's quantized products.
 pub const PEERS: [(&str, GgmlDType); 3] = [
     ("candle Q4_0", GgmlDType::Q4_0),
     ("candle Q4_K", GgmlDType::Q4K),
     ("candle Q8_0", GgmlDType::Q8_0),
 ];
 
-/// Weights of one shape that take turns; one weight is a ring too.
+/// Weights of one shape that calls use in turn. A ring may have one weight.
 pub type Ring<Weight> = Rc<[Weight]>;
 
-/// One call of somebody's product, again and again.
+/// A product that can be called repeatedly.
 pub struct Contender {
     pub name: String,
     pub call: Box<dyn FnMut() -> Result<()>>,
 }
 
-/// Numbers around zero, the same in every run.
+/// Returns numbers around zero that are the same in every run.
 pub fn values(len: usize) -> Vec<f32> {
     (0..len as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 65536.0 - 0.5)
         .collect()
 }
 
-/// Ours: `[n, k]` in groups of 128.
+/// Packs a weight `[n, k]` in groups of 128.
 pub fn pack(plain: &[f32], n: usize, k: usize) -> Result<PackedWeight> {
     Ok(Quantize::new(Grouping::G128).pack(MatRef::new(plain, n, k)?)?)
 }
 
-/// candle's: `[n, k]` of a kind.
+/// Quantizes a weight `[n, k]` to one of candle's kinds.
 pub fn quantize(plain: &[f32], n: usize, k: usize, kind: GgmlDType) -> Result<QTensor> {
     let tensor = Tensor::from_slice(plain, (n, k), &Device::Cpu)?;
     Ok(QTensor::quantize(&tensor, kind)?)
 }
 
-/// So many bytes of copies, at least one.
+/// Returns copies of a weight that take at least `bytes` bytes together; at least one copy.
 pub fn ring(weight: &PackedWeight, bytes: usize) -> Ring<PackedWeight> {
     let copies = bytes.div_ceil(weight.packed_bytes()).max(1);
     vec![weight.clone(); copies].into()
 }
 
-/// So many bytes of copies, at least one; what candle repacks for its vectors at a first call comes on top.
+/// Returns copies of candle's weight that take at least `bytes` bytes together; at least one copy. candle's first call on each
+/// weight allocates a repacked copy, which is not counted.
 pub fn peer_ring(weight: &QTensor, bytes: usize) -> Result<Ring<QMatMul>> {
     let data = weight.data()?;
     let copies = bytes.div_ceil(data.len()).max(1);
@@ -67,19 +68,19 @@ pub fn peer_ring(weight: &QTensor, bytes: usize) -> Result<Ring<QMatMul>> {
     (0..copies).map(copy).collect()
 }
 
-/// Our GEMM of `m` tokens.
+/// Returns w4ax's GEMM of `m` tokens.
 pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Width, m: usize) -> Contender {
     let (cpu, ring) = (cpu.clone(), ring.clone());
     let (n, k) = (ring[0].n(), ring[0].k());
     let x: Vec<bf16> = values(m * k).into_iter().map(bf16::from_f32).collect();
     let mut y = vec![bf16::ZERO; m * n];
     let mut workspace = cpu.workspace(m, k).unwrap();
-    let mut turn = 0;
+    let mut next = 0;
     let call = move || {
         let x = MatRef::new(black_box(&x), m, k)?;
         let y = MatMut::new(&mut y, m, n)?;
-        cpu.run(&Gemm::new(x, &ring[turn], width), y, &mut workspace)?;
-        turn = (turn + 1) % ring.len();
+        cpu.run(&Gemm::new(x, &ring[next], width), y, &mut workspace)?;
+        next = (next + 1) % ring.len();
         Ok(())
     };
     Contender {
@@ -88,13 +89,13 @@ pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Width, m: usize) -> Con
     }
 }
 
-/// Nobody's product: a read of the weights' tiles and scales, from so many places at once, by as many threads.
+/// Returns a read of the weights' tiles and scales by all threads. Each thread reads from `streams` places at once.
 pub fn read(ring: &Ring<PackedWeight>, streams: usize) -> Contender {
     let ring = ring.clone();
     let threads = rayon::current_num_threads();
-    let mut turn = 0;
+    let mut next = 0;
     let call = move || {
-        let weight = &ring[turn];
+        let weight = &ring[next];
         let tiles: &[u64] = bytemuck::cast_slice(weight.tiles());
         let parts = tiles.par_chunks(tiles.len().div_ceil(threads));
         let sum = parts
@@ -102,7 +103,7 @@ pub fn read(ring: &Ring<PackedWeight>, streams: usize) -> Contender {
             .reduce(|| 0, u64::wrapping_add);
         let scales = weight.tiled_scales().bytes().iter();
         black_box((sum, scales.fold(0u8, |sum, byte| sum.wrapping_add(*byte))));
-        turn = (turn + 1) % ring.len();
+        next = (next + 1) % ring.len();
         Ok(())
     };
     Contender {
@@ -111,14 +112,14 @@ pub fn read(ring: &Ring<PackedWeight>, streams: usize) -> Contender {
     }
 }
 
-/// candle's product of `m` tokens.
+/// Returns candle's product of `m` tokens.
 pub fn theirs(name: &str, ring: &Ring<QMatMul>, k: usize, m: usize) -> Result<Contender> {
     let ring = ring.clone();
     let x = Tensor::from_vec(values(m * k), (m, k), &Device::Cpu)?;
-    let mut turn = 0;
+    let mut next = 0;
     let call = move || {
-        black_box(ring[turn].forward(black_box(&x))?);
-        turn = (turn + 1) % ring.len();
+        black_box(ring[next].forward(black_box(&x))?);
+        next = (next + 1) % ring.len();
         Ok(())
     };
     Ok(Contender {

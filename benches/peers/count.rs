@@ -1,4 +1,4 @@
-//! Calls of exactly one contender, on one thread: what scripts/count-instructions runs under a counter.
+//! Calls one contender on one thread. scripts/count-instructions runs this under an instruction counter.
 
 use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
@@ -6,10 +6,10 @@ use w4ax::cpu::{Cpu, Serial};
 use crate::Result;
 use crate::contenders::{PEERS, ours, pack, peer_ring, quantize, ring, theirs, values};
 
-/// N and K: a counter is slow.
+/// N and K; small, because the counter is slow.
 const SIDE: usize = 1024;
 
-/// Prints the products of a call. `name`: `a2`, `a4`, `a8`, `bf16`, `Q4_0`, `Q4_K` or `Q8_0`.
+/// Calls a contender (`a2`, `a4`, `a8`, `bf16`, `Q4_0`, `Q4_K` or `Q8_0`) and prints the products of one call.
 pub fn run(name: &str, m: usize, calls: usize) -> Result<()> {
     let plain = values(SIDE * SIDE);
     let width = Width::ALL.into_iter().find(|w| w.to_string() == name);
@@ -25,7 +25,12 @@ pub fn run(name: &str, m: usize, calls: usize) -> Result<()> {
             let tensor = quantize(&plain, SIDE, SIDE, kind)?;
             theirs(name, &peer_ring(&tensor, 0)?, SIDE, m)?
         }
-        (None, None) => return Err(format!("no contender is called `{name}`").into()),
+        (None, None) => {
+            return Err(format!(
+                "unknown contender `{name}`: expected a2, a4, a8, bf16, Q4_0, Q4_K or Q8_0"
+            )
+            .into());
+        }
     };
     for _ in 0..calls {
         (contender.call)()?;

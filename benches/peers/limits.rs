@@ -1,4 +1,4 @@
-//! What the machine can do at most: read memory, and multiply.
+//! The limits of the machine: bandwidth of reads and throughput of multiplications.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,24 +10,24 @@ use crate::measure::median;
 #[cfg(target_arch = "x86_64")]
 use crate::vectors;
 
-/// All threads together, on the bytes of one weight.
+/// Limits of all threads together, for the bytes of one weight.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Limits {
     pub threads: usize,
     pub n: usize,
     pub k: usize,
     pub bytes: usize,
-    /// The same bytes again and again.
+    /// Reads of the same bytes.
     pub warm: Read,
-    /// Each time other bytes, from a ring larger than any cache.
+    /// Reads of other bytes each time, from a ring larger than any cache.
     pub cold: Read,
-    /// `vpdpbusd` of 512 bits, where there is one.
+    /// Peak of `vpdpbusd` with 512 bits, if the CPU supports it.
     pub bytes_peak: Option<Peak>,
-    /// `vdpbf16ps`, else FMA of f32; none on other architectures.
+    /// Peak of `vdpbf16ps`, otherwise of FMA on f32; `None` on other architectures.
     pub floats_peak: Option<Peak>,
 }
 
-/// GB/s, by the count of streams that was fastest.
+/// Bandwidth in GB/s, by the number of streams that is fastest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Read {
     pub median: f64,
@@ -35,7 +35,7 @@ pub struct Read {
     pub streams: usize,
 }
 
-/// Products of an instruction, in 1e9 a second.
+/// Throughput of an instruction in 1e9 products per second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peak {
     pub instruction: String,
@@ -64,13 +64,13 @@ impl std::fmt::Display for Limits {
     }
 }
 
-/// For a weight of `[n, k]` in so many bytes, and a ring of `ring` bytes.
+/// Measures the limits for a weight `[n, k]` of `bytes` bytes and a ring of `ring` bytes.
 pub fn measure(threads: usize, (n, k): (usize, usize), bytes: usize, ring: usize) -> Limits {
     let words = bytes / 8;
     let memory = vec![1u64; words * ring.div_ceil(bytes)];
-    // Inside the pool: no thread has to be woken.
+    // Inside the pool, so that no thread has to be woken.
     rayon::scope(|_| {
-        // Before the warm one, which leaves its piece in the caches.
+        // Before the warm reads, which leave their piece in the caches.
         let cold = read(threads, &memory, words, 100);
         Limits {
             threads,
@@ -85,7 +85,7 @@ pub fn measure(threads: usize, (n, k): (usize, usize), bytes: usize, ring: usize
     })
 }
 
-/// Reads the memory in pieces, one after another and round again; of each piece every thread its part, as calls read a weight.
+/// Reads the pieces of the memory in a cycle, each by all threads, as calls read a weight.
 fn read(threads: usize, memory: &[u64], piece: usize, times: usize) -> Read {
     let of = |streams| {
         let rates = memory.chunks_exact(piece).cycle().take(times).map(|piece| {
@@ -106,11 +106,11 @@ fn read(threads: usize, memory: &[u64], piece: usize, times: usize) -> Read {
     reads.max_by(|a, b| a.median.total_cmp(&b.median)).unwrap()
 }
 
-/// From so many places of the memory in turn, if the CPU has AVX-512.
+/// Sums the words, from `streams` places of the memory at once if the CPU has AVX-512.
 pub fn sum(words: &[u64], streams: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the CPU has AVX-512 F.
+        // SAFETY: the CPU supports AVX-512 F.
         return unsafe {
             match streams {
                 1 => vectors::sum::<1>(words),
@@ -131,7 +131,7 @@ pub fn sum(words: &[u64], streams: usize) -> u64 {
     rest.fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
-/// The best of many short runs: on a machine that others use too, one of them is left alone.
+/// Returns the best of many short runs: on a shared machine, some of them run undisturbed.
 #[cfg(target_arch = "x86_64")]
 fn peak(instruction: &str, threads: usize, lanes: usize, run: impl Fn(usize) + Sync) -> Peak {
     const LOOPS: usize = 1_000_000;
@@ -151,7 +151,7 @@ fn peak(instruction: &str, threads: usize, lanes: usize, run: impl Fn(usize) + S
 #[cfg(target_arch = "x86_64")]
 fn bytes_peak(threads: usize) -> Option<Peak> {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
-        // SAFETY: the CPU has both.
+        // SAFETY: the CPU supports both extensions.
         let run = |loops| unsafe { vectors::dpbusd(loops) };
         return Some(peak("vpdpbusd", threads, 64, run));
     }
@@ -162,16 +162,16 @@ fn bytes_peak(threads: usize) -> Option<Peak> {
 fn floats_peak(threads: usize) -> Option<Peak> {
     if is_x86_feature_detected!("avx512f") {
         if is_x86_feature_detected!("avx512bf16") {
-            // SAFETY: the CPU has both.
+            // SAFETY: the CPU supports both extensions.
             let run = |loops| unsafe { vectors::dpbf16(loops) };
             return Some(peak("vdpbf16ps", threads, 32, run));
         }
-        // SAFETY: the CPU has it.
+        // SAFETY: the CPU supports AVX-512 F.
         let run = |loops| unsafe { vectors::fma512(loops) };
         return Some(peak("fma of 512 bits", threads, 16, run));
     }
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the CPU has both.
+        // SAFETY: the CPU supports both extensions.
         let run = |loops| unsafe { vectors::fma256(loops) };
         return Some(peak("fma of 256 bits", threads, 8, run));
     }

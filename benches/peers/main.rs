@@ -1,16 +1,16 @@
-//! The CPU backend beside candle's quantized product, in one run: the same shapes, the same threads, round by round in turn.
+//! Compares the CPU backend with candle's quantized matrix product in one run: same shapes, same threads, alternating rounds.
 //!
 //! ```sh
 //! cargo bench --features candle --bench peers                      # writes target/peers.json and target/peers.svg
 //! cargo bench --features candle --bench peers -- --quick           # one shape, fewer rounds
-//! cargo bench --features candle --bench peers -- --from FILE       # prints and draws what was measured before
+//! cargo bench --features candle --bench peers -- --from FILE       # prints and draws earlier results
 //! ```
 //!
-//! candle takes its count of threads once a process, so each count is a process of its own. Some of its loops take vectors
-//! only if they were compiled for them: the first process builds itself anew for this machine's CPU (in target/native).
+//! candle reads the number of threads once per process, so each number is measured in a process of its own. Some of candle's
+//! loops are vectorized at compile time only, so the first process rebuilds itself for this machine's CPU (in target/native).
 //!
-//! The rows of AVX2 come from a third build (in target/native-v3) that knows no AVX-512 at all: compiled for a CPU that has
-//! it, candle's AVX2 path would be given its instructions and registers (`vpmaddwd` and `vpaddd` become one `vpdpwssd`).
+//! The rows of AVX2 come from a third build without AVX-512 (in target/native-v3). In a build with AVX-512 the compiler would
+//! use its instructions and registers in candle's AVX2 path (`vpmaddwd` and `vpaddd` become one `vpdpwssd`).
 
 mod contenders;
 mod count;
@@ -27,50 +27,50 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 use measure::Extent;
-use report::Report;
+use report::PeerReport;
 use w4ax::cpu::Isa;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
-#[command(about = "The CPU backend beside candle")]
+#[command(about = "Compares the CPU backend with candle")]
 struct Args {
-    /// Where the results go.
+    /// Write the results to this file.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.json"))]
     json: PathBuf,
-    /// Where the picture goes.
+    /// Write the picture to this file.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.svg"))]
     plot: PathBuf,
-    /// Measure nothing: print and draw these results.
+    /// Print and draw these results instead of measuring.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Counts of threads.
+    /// Numbers of threads.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<usize>,
-    /// N = K = 4096 only, and fewer rounds.
+    /// Measure N = K = 4096 only, in fewer rounds.
     #[arg(long)]
     quick: bool,
-    /// Time nothing: call one contender, for an instruction counter (scripts/count-instructions).
+    /// Call one contender without timing it, for an instruction counter (scripts/count-instructions).
     #[arg(long, value_name = "CONTENDER")]
     count: Option<String>,
-    /// Of --count: tokens.
+    /// Tokens of --count.
     #[arg(long, default_value_t = 1)]
     m: usize,
-    /// Of --count: calls.
+    /// Calls of --count.
     #[arg(long, default_value_t = 1)]
     calls: usize,
-    /// Measure here, with this process's threads, and print JSON.
+    /// Measure with this process's threads and print JSON.
     #[arg(long, hide = true)]
     child: bool,
-    /// Of --child: what is measured of a smaller instruction set.
+    /// With --child: measure the subset for a smaller instruction set.
     #[arg(long, hide = true)]
     lesser: bool,
-    /// What cargo passes to every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// This bench, built for a CPU, in a folder of its own.
+/// Returns the command that builds this bench for a CPU, in a target folder of its own, and runs it.
 fn built_for(cpu: &str, folder: &str) -> Command {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -82,8 +82,8 @@ fn built_for(cpu: &str, folder: &str) -> Command {
     command
 }
 
-/// What a process measures with so many threads.
-fn child(mut command: Command, threads: usize, quick: bool) -> Result<Report> {
+/// Measures in a process with `threads` threads.
+fn child(mut command: Command, threads: usize, quick: bool) -> Result<PeerReport> {
     let output = command
         .arg("--child")
         .args(quick.then_some("--quick"))
@@ -92,13 +92,17 @@ fn child(mut command: Command, threads: usize, quick: bool) -> Result<Report> {
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        return Err(format!("the run with {threads} threads failed: {}", output.status).into());
+        return Err(format!(
+            "the process with {threads} threads failed: {}",
+            output.status
+        )
+        .into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// One process for each count of threads, and again for AVX2 if this machine has more.
-fn run(args: &Args) -> Result<Report> {
+/// Measures in one process per number of threads, and again for AVX2 if this machine has a larger instruction set.
+fn run(args: &Args) -> Result<PeerReport> {
     let program = std::env::current_exe()?;
     let mut parts = Vec::new();
     for &threads in &args.threads {
@@ -112,15 +116,15 @@ fn run(args: &Args) -> Result<Report> {
             parts.push(child(command, threads, args.quick)?);
         }
     }
-    let report = parts.into_iter().reduce(Report::with);
-    let mut report = report.ok_or("--threads names no count")?;
-    report.scale();
+    let report = parts.into_iter().reduce(PeerReport::merge);
+    let mut report = report.ok_or("--threads is empty")?;
+    report.compute_scaling();
     let text = serde_json::to_string_pretty(&report)? + "\n";
     w4ax::file::write_atomically(&args.json, text.as_bytes())?;
     Ok(report)
 }
 
-fn read(path: &Path) -> Result<Report> {
+fn read(path: &Path) -> Result<PeerReport> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(serde_json::from_slice(&text)?)
 }
@@ -136,10 +140,10 @@ fn start(args: &Args) -> Result<ExitCode> {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let built_for_less = cfg!(target_arch = "x86_64")
+    let lacks_native_build = cfg!(target_arch = "x86_64")
         && !cfg!(target_feature = "avx2")
         && std::env::var_os("RUSTFLAGS").is_none();
-    if built_for_less && args.from.is_none() {
+    if lacks_native_build && args.from.is_none() {
         let args = std::env::args_os().skip(1).filter(|arg| arg != "--bench");
         let status = built_for("native", "native").args(args).status()?;
         return Ok(ExitCode::from(u8::from(!status.success())));

@@ -1,4 +1,4 @@
-//! All cases of one process: each round runs every contender once.
+//! Measures all cases in one process. Each round runs every contender once.
 
 use std::time::Instant;
 
@@ -10,17 +10,17 @@ use crate::contenders::{
     self, Contender, PEERS, Ring, ours, pack, peer_ring, quantize, ring, theirs,
 };
 use crate::limits;
-use crate::report::{Cache, Case, Preparation, Report, Row};
+use crate::report::{Cache, Case, PeerReport, PeerRow, Preparation};
 
-/// Of a ring: several times the largest cache that a core of today reads from.
+/// Bytes of a ring: several times the largest cache of current CPUs.
 const RING_BYTES: usize = 256 << 20;
 
-/// How much is measured.
+/// The cases to measure.
 #[derive(Clone, Copy)]
 pub struct Extent {
-    /// N = K = 4096 only, and fewer rounds.
+    /// N = K = 4096 only, in fewer rounds.
     pub quick: bool,
-    /// N = K = 4096 only, warm only, no limits: for a smaller instruction set.
+    /// N = K = 4096 only, warm only, without limits; for a smaller instruction set.
     pub lesser: bool,
 }
 
@@ -33,7 +33,7 @@ fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// Milliseconds of a call, the mean of `calls`.
+/// Returns the milliseconds per call, averaged over `calls`.
 fn time(calls: usize, contender: &mut Contender) -> Result<f64> {
     let begin = Instant::now();
     for _ in 0..calls {
@@ -42,8 +42,10 @@ fn time(calls: usize, contender: &mut Contender) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3 / calls as f64)
 }
 
-/// Milliseconds, `[contender][round]`. Of short calls a turn has some 20 ms, after a first one that finds the caches as another
-/// contender left them and another pool's threads still spinning.
+/// Returns the milliseconds per call, `[contender][round]`.
+///
+/// Short calls are repeated for about 20 ms. An untimed call precedes them, because the previous contender has left its data in
+/// the caches and threads of its pool may still spin.
 fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Vec<f64>>> {
     let mut calls = Vec::new();
     for contender in contenders.iter_mut() {
@@ -63,26 +65,27 @@ fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Vec<f64>>> {
     Ok(times)
 }
 
-/// Round by round.
+/// Returns the median over rounds of the ratio of two times.
 fn ratio(over: &[f64], under: &[f64]) -> f64 {
     median(over.iter().zip(under).map(|(o, u)| o / u).collect())
 }
 
-/// Ours against candle's: the contenders are `ours` widths, then the peers; and for one token reads of our weights.
+/// Compares w4ax with candle. The first `ours` contenders are w4ax's widths, the others the peers. For one token, reads of the
+/// packed weight are measured as well.
 fn rows(
     case: &Case,
     own_ring: &Ring<PackedWeight>,
     mut racers: Vec<Contender>,
     ours: usize,
     rounds: usize,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<PeerRow>> {
     let bytes = own_ring[0].packed_bytes();
     let peers = racers.len();
     if case.m == 1 {
         racers.extend([1, 2, 4].map(|streams| contenders::read(own_ring, streams)));
     }
     let times = race(&mut racers, rounds)?;
-    // In each round the fastest read.
+    // The fastest read of each round.
     let read = (0..rounds)
         .map(|round| least(&times[peers..].iter().map(|t| t[round]).collect::<Vec<_>>()));
     let read: Vec<f64> = read.collect();
@@ -90,7 +93,7 @@ fn rows(
     for (own, width) in racers[..ours].iter().enumerate() {
         let of_read = (case.m == 1).then(|| ratio(&read, &times[own]));
         for (peer, name) in racers[..peers].iter().enumerate().skip(ours) {
-            rows.push(Row {
+            rows.push(PeerRow {
                 peer: name.name.clone(),
                 width: width.name.clone(),
                 case: case.clone(),
@@ -107,7 +110,7 @@ fn rows(
     Ok(rows)
 }
 
-/// The share of preparing the activations, for each width that quantizes them.
+/// Measures the share of preparing the activations, for each width that quantizes them.
 fn preparation(
     cpu: &Cpu,
     threads: usize,
@@ -137,12 +140,12 @@ fn preparation(
     Ok(shares)
 }
 
-/// With this process's threads and instruction set.
-pub fn measure(extent: Extent) -> Result<Report> {
+/// Measures with this process's threads and instruction set.
+pub fn measure(extent: Extent) -> Result<PeerReport> {
     let threads = rayon::current_num_threads();
     let rounds = if extent.quick { 5 } else { 9 };
     let cpu = Cpu::new()?;
-    let mut report = Report::new(cpu.isa().name());
+    let mut report = PeerReport::new(cpu.isa().name());
     for (n, k) in [(4096, 4096), (11008, 4096)] {
         if n > 4096 && (extent.quick || extent.lesser) {
             break;
@@ -188,7 +191,7 @@ pub fn measure(extent: Extent) -> Result<Report> {
         let mut racers = Vec::from(widths.map(|width| ours(&cpu, &own, width, 1)));
         for (name, tensor) in &tensors {
             let mut racer = theirs(name, &peer_ring(tensor, RING_BYTES)?, k, 1)?;
-            // Once round: candle repacks each weight at its first call.
+            // One pass over the ring, because candle repacks each weight at its first call.
             for _ in 0..RING_BYTES.div_ceil(tensor.storage_size_in_bytes()) {
                 (racer.call)()?;
             }

@@ -1,4 +1,4 @@
-//! A picture of one thread, N = K = 4096: beside candle's kinds, and below the machine's roofs.
+//! Draws the results of one thread at N = K = 4096: speeds relative to candle's kinds, and a roofline.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::Result;
 use crate::contenders::PEERS;
 use crate::limits::Limits;
-use crate::report::{Cache, Case, Report};
+use crate::report::{Cache, Case, PeerReport};
 use crate::tables::TARGET;
 
 const SIZE: (u32, u32) = (1500, 680);
@@ -23,23 +23,23 @@ const GREYS: [RGBColor; 3] = [
     RGBColor(100, 100, 100),
 ];
 const PALE: RGBColor = RGBColor(225, 225, 225);
-/// The roofline's corner: products a byte, GMAC/s.
+/// Lower left corner of the roofline: products per byte, GMAC/s.
 const LEFT: f64 = 0.03;
 const BOTTOM: f64 = 2.0;
-/// Our two widths, as they are drawn.
+/// Our two widths with names and colors.
 const OURS: [(&str, &str, RGBColor); 2] = [("a8", "A8", BLUE), ("bf16", "BF16", ORANGE)];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws to a file, whole or not at all.
-pub fn write(report: &Report, path: &Path) -> Result<()> {
+/// Draws to a file, which is replaced atomically.
+pub fn write(report: &PeerReport, path: &Path) -> Result<()> {
     let mut svg = String::new();
     draw(report, &mut svg)?;
     Ok(w4ax::file::write_atomically(path, svg.as_bytes())?)
 }
 
-/// The cases in the picture.
-fn cases(report: &Report, cache: Cache) -> Vec<&Case> {
+/// Returns the cases of the picture.
+fn cases(report: &PeerReport, cache: Cache) -> Vec<&Case> {
     let mut cases = report.cases();
     cases.retain(|case| {
         (case.n, case.k, case.threads) == (SIDE, SIDE, 1)
@@ -48,10 +48,10 @@ fn cases(report: &Report, cache: Cache) -> Vec<&Case> {
     cases
 }
 
-fn draw(report: &Report, svg: &mut String) -> Result<()> {
+fn draw(report: &PeerReport, svg: &mut String) -> Result<()> {
     let warm = cases(report, Cache::Warm);
     let limits = warm.first().and_then(|case| report.limits(case));
-    let limits = limits.ok_or("no rows of one thread and N = K = 4096 to draw")?;
+    let limits = limits.ok_or("no rows of one thread at N = K = 4096")?;
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let title = format!(
@@ -71,7 +71,7 @@ fn style(size: i32, h: HPos, v: VPos) -> TextStyle<'static> {
     font.pos(Pos::new(h, v))
 }
 
-/// Names beside what they look like, in a strip above a panel; gives the rest of the panel.
+/// Draws a legend in a strip at the top of a panel. Returns the rest of the panel.
 fn legend<'a>(area: &Area<'a>, entries: &[(String, Mark)]) -> Result<Area<'a>> {
     let (strip, rest) = area.split_vertically(30 * entries.len().div_ceil(5) as i32);
     for (at, (name, mark)) in entries.iter().enumerate() {
@@ -86,7 +86,7 @@ fn legend<'a>(area: &Area<'a>, entries: &[(String, Mark)]) -> Result<Area<'a>> {
     Ok(rest)
 }
 
-/// What stands for a value.
+/// The symbol of a series.
 #[derive(Clone, Copy)]
 enum Mark {
     Box(RGBColor),
@@ -113,27 +113,27 @@ impl Mark {
     }
 }
 
-/// Speeds beside candle's fastest, with the milliseconds above.
-fn bars(report: &Report, cases: &[&Case], area: &Area<'_>) -> Result<()> {
+/// Draws the speeds relative to candle's fastest kind, labeled with milliseconds.
+fn bars(report: &PeerReport, cases: &[&Case], area: &Area<'_>) -> Result<()> {
     let ours = OURS.map(|(_, name, color)| (format!("w4ax {name}"), Mark::Box(color)));
     let peers = PEERS.iter().zip(GREYS);
     let peers = peers.map(|((name, _), color)| ((*name).to_owned(), Mark::Box(color)));
     let area = legend(area, &ours.into_iter().chain(peers).collect::<Vec<_>>())?;
 
-    // (speed, milliseconds) in the legend's order.
+    // (speed, milliseconds) in the order of the legend.
     let mut groups: Vec<Vec<(f64, f64)>> = Vec::new();
     for case in cases {
-        let best = report.best(case, "a8").ok_or("no row of A8")?;
+        let best = report.best(case, "a8").ok_or("the results lack A8")?;
         let mut group = Vec::new();
         for (width, ..) in OURS {
-            let row = report.best(case, width).ok_or("no row of a width")?;
+            let row = report.best(case, width).ok_or("the results lack a width")?;
             group.push((row.ratio, row.ours_ms));
         }
         for (name, _) in PEERS {
             let mut rows = report.against(case, "a8").into_iter();
             let row = rows
                 .find(|row| row.peer == name)
-                .ok_or("no row of a peer")?;
+                .ok_or("the results lack a peer")?;
             group.push((best.peer_ms / row.peer_ms, row.peer_ms));
         }
         groups.push(group);
@@ -157,7 +157,7 @@ fn bars(report: &Report, cases: &[&Case], area: &Area<'_>) -> Result<()> {
         .x_labels(2 * groups.len() + 1)
         .x_label_formatter(&names)
         .x_desc("tokens")
-        .y_desc("speed, candle's fastest = 1 (above: ms a call)")
+        .y_desc("speed, candle's fastest = 1 (labels: ms per call)")
         .label_style((FONT, 17))
         .axis_desc_style((FONT, 18))
         .bold_line_style(PALE)
@@ -193,8 +193,8 @@ fn three_digits(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// Products a second over products a byte of weight; the roofs are what was measured without a GEMM.
-fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -> Result<()> {
+/// Draws products per second over products per byte of weight, below the measured limits of the machine.
+fn roofline(report: &PeerReport, warm: &[&Case], limits: &Limits, area: &Area<'_>) -> Result<()> {
     let mut entries = Vec::new();
     for (_, name, color) in OURS {
         entries.push((format!("{name} warm"), Mark::Disc(color)));
@@ -216,8 +216,8 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
     chart
         .configure_mesh()
         .y_labels(5)
-        .x_desc("products a byte of packed weight")
-        .y_desc("1e9 products a second (GMAC/s)")
+        .x_desc("products per byte of packed weight")
+        .y_desc("1e9 products per second (GMAC/s)")
         .x_label_formatter(&|x| x.to_string())
         .y_label_formatter(&|y| y.to_string())
         .label_style((FONT, 17))
@@ -232,12 +232,12 @@ fn roofline(report: &Report, warm: &[&Case], limits: &Limits, area: &Area<'_>) -
         let place = (LEFT * 1.1, peak.gmacs * 1.04);
         chart.draw_series([Text::new(name, place, style(16, HPos::Left, VPos::Bottom))])?;
     }
-    // The names stand where no M has its points: left of the steeper line, right of the other.
+    // The names are placed away from all points: left of the steeper line, right of the other.
     for (name, read, at, text_at, side) in [
         ("warm", &limits.warm, 0.4, 0.36, HPos::Right),
         ("cold", &limits.cold, 3.2, 3.6, HPos::Left),
     ] {
-        // From where it enters the panel: a point outside would be moved to its edge, and the slope with it.
+        // The line starts where it enters the panel: a point outside would be moved to the edge, which would change the slope.
         let left = LEFT.max(BOTTOM / read.median);
         let line = [(left, left * read.median), (roof / read.median, roof)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;

@@ -1,16 +1,16 @@
-//! What was measured, as it stands in `target/peers.json`, and questions to it.
+//! The results as written to `target/peers.json`, and look-ups in them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 
-/// What a call finds in the caches.
+/// State of the caches before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
-    /// One weight, again and again: what of it fits a cache is there.
+    /// All calls use one weight, of which a part or all is in a cache.
     Warm,
-    /// A ring of weights larger than any cache: each call reads its weight from memory.
+    /// Calls use a ring of weights that is larger than any cache, so each reads its weight from memory.
     Cold,
 }
 
@@ -23,57 +23,57 @@ impl std::fmt::Display for Cache {
     }
 }
 
-/// One product, and how it is run.
+/// A product and the way that it is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
     pub n: usize,
     pub k: usize,
     pub m: usize,
     pub threads: usize,
-    /// The most that either side may use; `avx2` is also compiled without AVX-512.
+    /// The largest instruction set that either library may use. The build for `avx2` has no AVX-512.
     pub isa: String,
     pub cache: Cache,
 }
 
-/// Ours against one peer.
+/// w4ax compared with one peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct PeerRow {
     pub peer: String,
     pub width: String,
     #[serde(flatten)]
     pub case: Case,
-    /// Medians of the rounds.
+    /// Median of the rounds, as `peer_ms`.
     pub ours_ms: f64,
     pub peer_ms: f64,
-    /// The peer's time over ours, the median of rounds in which both ran.
+    /// The peer's time divided by ours; median of the rounds.
     pub ratio: f64,
-    /// The shortest: what is left of a machine that others use too.
+    /// Shortest round, as `peer_best_ms`: the least disturbed by other users of the machine.
     pub ours_best_ms: f64,
     pub peer_best_ms: f64,
-    /// For one token: the time of a mere read of our weight over ours, the median of rounds.
+    /// For one token: the time of a plain read of our weight divided by ours; median of the rounds.
     pub of_read: Option<f64>,
-    /// Of our weight, scales included.
+    /// Bytes of our packed weight with its scales.
     pub weight_bytes: usize,
 }
 
-impl Row {
-    /// GB/s of our weight and scales, read once.
+impl PeerRow {
+    /// Returns the bandwidth of our weight and scales, read once, in GB/s.
     pub fn gb_per_s(&self) -> f64 {
         self.weight_bytes as f64 / self.ours_ms / 1e6
     }
 
-    /// Products a second, in 1e9.
+    /// Returns 1e9 products per second.
     pub fn gmacs(&self) -> f64 {
         (self.case.m * self.case.n * self.case.k) as f64 / self.ours_ms / 1e6
     }
 
-    /// Products a byte of our weight.
+    /// Returns products per byte of our weight.
     pub fn intensity(&self) -> f64 {
         (self.case.m * self.case.n * self.case.k) as f64 / self.weight_bytes as f64
     }
 }
 
-/// What preparing the activations takes of a GEMM: the time of one tile of rows over that of all, an upper bound.
+/// The share of preparing the activations in a GEMM: the time of one tile of rows divided by that of all rows, an upper bound.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preparation {
     pub width: String,
@@ -85,11 +85,11 @@ pub struct Preparation {
     pub tile_ms: f64,
     pub n: usize,
     pub ms: f64,
-    /// The median of rounds in which both ran.
+    /// Median of the rounds.
     pub share: f64,
 }
 
-/// One thread's time over that of several.
+/// The time of one thread divided by that of several.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scaling {
     pub width: String,
@@ -99,17 +99,17 @@ pub struct Scaling {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// The CPU's name for itself.
+pub struct PeerReport {
+    /// Model name of the CPU.
     pub device: String,
     pub isa: String,
     pub limits: Vec<Limits>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<PeerRow>,
     pub preparation: Vec<Preparation>,
     pub scaling: Vec<Scaling>,
 }
 
-impl Report {
+impl PeerReport {
     pub fn new(isa: &str) -> Self {
         Self {
             device: device(),
@@ -121,16 +121,16 @@ impl Report {
         }
     }
 
-    /// Both; the name of the instruction set stays the first's.
-    pub fn with(mut self, other: Self) -> Self {
+    /// Appends the results of another process. Device and instruction set remain those of `self`.
+    pub fn merge(mut self, other: Self) -> Self {
         self.limits.extend(other.limits);
         self.rows.extend(other.rows);
         self.preparation.extend(other.preparation);
         self
     }
 
-    /// Fills in what follows from rows of different counts of threads.
-    pub fn scale(&mut self) {
+    /// Fills in `scaling` from the rows of different numbers of threads.
+    pub fn compute_scaling(&mut self) {
         let mut scaling: Vec<Scaling> = Vec::new();
         for case in self.cases() {
             let alone = Case {
@@ -154,14 +154,14 @@ impl Report {
         self.scaling = scaling;
     }
 
-    /// In the order in which they were measured.
+    /// Returns the cases in the order in which they were measured.
     pub fn cases(&self) -> Vec<&Case> {
         let mut cases: Vec<&Case> = self.rows.iter().map(|row| &row.case).collect();
         cases.dedup();
         cases
     }
 
-    /// Ours, narrowest first.
+    /// Returns our widths of a case, narrowest first.
     pub fn widths(&self, case: &Case) -> Vec<&str> {
         let rows = self.rows.iter().filter(|row| row.case == *case);
         let mut widths: Vec<&str> = rows.map(|row| row.width.as_str()).collect();
@@ -169,19 +169,19 @@ impl Report {
         widths
     }
 
-    /// The rows of this width, one for each peer.
-    pub fn against(&self, case: &Case, width: &str) -> Vec<&Row> {
-        let ours = |row: &&Row| row.case == *case && row.width == width;
+    /// Returns the rows of a width, one per peer.
+    pub fn against(&self, case: &Case, width: &str) -> Vec<&PeerRow> {
+        let ours = |row: &&PeerRow| row.case == *case && row.width == width;
         self.rows.iter().filter(ours).collect()
     }
 
-    /// One of them, where only ours is looked at.
-    pub fn ours(&self, case: &Case, width: &str) -> Option<&Row> {
+    /// Returns a row of a width, for our figures.
+    pub fn ours(&self, case: &Case, width: &str) -> Option<&PeerRow> {
         self.against(case, width).into_iter().next()
     }
 
-    /// The row of this width against candle's fastest.
-    pub fn best(&self, case: &Case, width: &str) -> Option<&Row> {
+    /// Returns the row of a width with candle's fastest kind.
+    pub fn best(&self, case: &Case, width: &str) -> Option<&PeerRow> {
         let rows = self.against(case, width).into_iter();
         rows.min_by(|a, b| a.peer_ms.total_cmp(&b.peer_ms))
     }
@@ -192,7 +192,7 @@ impl Report {
     }
 }
 
-/// As Linux has it.
+/// Returns the CPU's model name from /proc/cpuinfo, otherwise the architecture.
 fn device() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text

@@ -1,34 +1,35 @@
-//! The results as tables.
+//! Prints the results as tables.
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::report::{Case, Report};
+use crate::report::{Case, PeerReport};
 
-/// What A8 is to be: so many times as fast as candle's fastest.
+/// Target for A8: its speed relative to candle's fastest kind.
 pub const TARGET: f64 = 1.2;
 
-pub fn print(report: &Report) {
+pub fn print(report: &PeerReport) {
     println!("{}, {}", report.device, report.isa);
-    println!("\nEvery width against candle's fastest:\n{}", rows(report));
-    println!("\nThe limits, all threads together:");
+    println!("\nAll widths against candle's fastest:\n{}", rows(report));
+    println!("\nLimits of the machine, all threads together:");
     for limits in &report.limits {
         println!("  {limits}");
     }
     println!(
-        "\nPreparing the activations, of a GEMM's time (an upper bound):\n{}",
+        "\nShare of preparing the activations in the time of a GEMM (an upper bound):\n{}",
         preparation(report)
     );
     println!(
-        "\nOne thread's time over several threads':\n{}",
+        "\nTime of one thread divided by the time of several:\n{}",
         scaling(report)
     );
     println!(
-        "\nIn short (target: A8 {TARGET} times as fast as candle's fastest; ratio: the median round's; of bests: shortest times):\n{}",
+        "\nSummary (target: A8 {TARGET} times as fast as candle's fastest; ratio: median of the rounds; \
+        of bests: ratio of the shortest times):\n{}",
         summary(report)
     );
 }
 
-/// Text to the left in so many columns, then numbers.
+/// Returns a table with `left` columns of text, then columns of numbers.
 fn table<const N: usize>(
     header: [&str; N],
     left: usize,
@@ -62,14 +63,14 @@ fn head(case: &Case) -> [String; 5] {
     ]
 }
 
-/// Of `vpdpbusd`'s peak; of AVX2's own there is none to compare with.
-fn of_peak(report: &Report, case: &Case, width: &str) -> Option<f64> {
+/// Returns the share of the peak of `vpdpbusd`; `None` for a smaller instruction set, whose peak is not measured.
+fn of_peak(report: &PeerReport, case: &Case, width: &str) -> Option<f64> {
     let peak = report.limits(case)?.bytes_peak.as_ref()?;
     let whole = case.isa == report.isa;
     whole.then_some(report.ours(case, width)?.gmacs() / peak.gmacs)
 }
 
-fn rows(report: &Report) -> Table {
+fn rows(report: &PeerReport) -> Table {
     let header = [
         "N x K",
         "isa",
@@ -114,7 +115,7 @@ fn rows(report: &Report) -> Table {
     table(header, 3, rows.into_iter())
 }
 
-fn preparation(report: &Report) -> Table {
+fn preparation(report: &PeerReport) -> Table {
     let header = [
         "width", "isa", "threads", "M", "K", "N", "ms", "N", "ms", "share",
     ];
@@ -135,7 +136,7 @@ fn preparation(report: &Report) -> Table {
     table(header, 2, rows)
 }
 
-fn scaling(report: &Report) -> Table {
+fn scaling(report: &PeerReport) -> Table {
     let header = [
         "N x K", "isa", "cache", "threads", "M", "a2", "a4", "a8", "bf16",
     ];
@@ -165,7 +166,7 @@ fn scaling(report: &Report) -> Table {
     table(header, 3, rows)
 }
 
-fn summary(report: &Report) -> Table {
+fn summary(report: &PeerReport) -> Table {
     let header = [
         "N x K",
         "isa",

@@ -1,12 +1,12 @@
-//! The inner loops of the limits: nothing but loads, or nothing but products.
+//! The inner loops of the limits: loads only, or multiplications only.
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-/// Enough to hide an instruction's latency.
+/// Independent accumulators: enough to hide the latency of an instruction.
 pub const ACCUMULATORS: usize = 12;
 
-/// Sums memory, 512 bytes an iteration, taken in equal parts from so many places.
+/// Sums words, 512 bytes per iteration, in equal parts from `STREAMS` places.
 #[target_feature(enable = "avx512f")]
 pub fn sum<const STREAMS: usize>(words: &[u64]) -> u64 {
     const { assert!(8 % STREAMS == 0) };
@@ -16,7 +16,7 @@ pub fn sum<const STREAMS: usize>(words: &[u64]) -> u64 {
     for block in 0..blocks {
         for (i, sum) in sums.iter_mut().enumerate() {
             let at = (i % STREAMS) * stream + block * step + (i / STREAMS) * 8;
-            // SAFETY: eight words from `at` lie in stream `i % STREAMS`, and the streams in `words`.
+            // SAFETY: eight words from `at` are within stream `i % STREAMS`, which is within `words`.
             let line = unsafe { _mm512_loadu_si512(words.as_ptr().add(at).cast()) };
             *sum = _mm512_add_epi64(*sum, line);
         }
@@ -31,13 +31,13 @@ pub fn sum<const STREAMS: usize>(words: &[u64]) -> u64 {
     })
 }
 
-/// A function of one instruction, on accumulators side by side.
+/// Defines a function that repeats one instruction on independent accumulators.
 macro_rules! products {
     ($name:ident, $features:literal, $zero:ident, $operand:expr, $step:expr) => {
         #[target_feature(enable = $features)]
         pub fn $name(loops: usize) {
             let (a, b) = black_box(($operand, $operand));
-            // Unknown to the compiler, or it would make one of them.
+            // Opaque, because the compiler would merge equal accumulators.
             let mut sums = black_box([$zero(); ACCUMULATORS]);
             for _ in 0..loops {
                 for sum in &mut sums {
