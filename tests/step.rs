@@ -478,3 +478,47 @@ proptest! {
         }
     }
 }
+
+/// Pipelines one after the other on one engine count its steps on; a requested width needs no dispatcher.
+#[test]
+fn requested_widths_run_without_a_dispatcher() {
+    let (events, _told) = channel();
+    let recorder = Recorder {
+        events,
+        permission: None,
+        fails: |_| false,
+    };
+    let mut engine = HostEngine::new(recorder, StepOptions::default()).unwrap();
+    let mut pipeline = StepPipeline::new(&mut engine, None);
+    for (step, width) in Width::ALL.into_iter().enumerate() {
+        pipeline.request(width).unwrap();
+        assert!(pipeline.request(width).is_err(), "it is stored already");
+        let report = pipeline.run(&0).unwrap();
+        assert_eq!(report.sequence as usize, step);
+        assert_eq!(
+            (report.decode.width, report.decode.outcome),
+            (width, Outcome::OnTime)
+        );
+        assert_eq!((report.decision, report.as_decided()), (None, false));
+    }
+    for call in [pipeline.begin(&0), pipeline.decide(&NONE).map(drop)] {
+        let error = call.unwrap_err();
+        assert!(error.to_string().contains("no dispatcher"), "{error}");
+    }
+
+    let mut pipeline = StepPipeline::new(&mut engine, dispatcher());
+    assert_eq!(pipeline.sequence(), 4);
+    for _ in 0..10 {
+        pipeline.decide(&[SWING]).unwrap();
+        assert!(pipeline.run(&0).unwrap().as_decided());
+    }
+    let moved = pipeline.dispatcher().unwrap().clone();
+    pipeline.set_dispatcher(dispatcher()).unwrap();
+    assert_eq!(pipeline.decide(&NONE).unwrap().active, Width::Bf16);
+    pipeline.set_dispatcher(moved).unwrap();
+    let decided = pipeline.decide(&[SWING]).unwrap();
+    assert_ne!(decided.active, Width::Bf16, "the stored width was dropped");
+    pipeline.begin(&0).unwrap();
+    assert!(pipeline.set_dispatcher(None).is_err(), "a step runs");
+    assert_eq!(pipeline.finish().unwrap().decode.width, decided.active);
+}

@@ -103,10 +103,10 @@ pub trait StepEngine {
     /// Returns the words that the latch reads and writes.
     fn words(&self) -> &StepFlag;
 
-    /// Enqueues step `sequence` without waiting for it.
+    /// Enqueues step `sequence` without waiting for it. An engine without a thread or a device runs the step here.
     ///
     /// # Errors
-    /// If the step cannot be enqueued.
+    /// If the step cannot be enqueued. Errors after the latch are those of `finish`.
     fn begin(&mut self, sequence: u32, observation: &Self::Observation) -> Result<()>;
 
     /// Notifies the engine that the flag of the running step has been stored. The default does nothing.
@@ -125,12 +125,36 @@ pub trait StepEngine {
     fn finish(&mut self) -> Result<()>;
 }
 
+impl<E: StepEngine> StepEngine for &mut E {
+    type Observation = E::Observation;
+
+    fn options(&self) -> &StepOptions {
+        (**self).options()
+    }
+
+    fn words(&self) -> &StepFlag {
+        (**self).words()
+    }
+
+    fn begin(&mut self, sequence: u32, observation: &Self::Observation) -> Result<()> {
+        (**self).begin(sequence, observation)
+    }
+
+    fn decided(&mut self, sequence: u32) -> Result<()> {
+        (**self).decided(sequence)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        (**self).finish()
+    }
+}
+
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     /// The number of the step.
     pub sequence: u32,
-    /// The decision for this step; `None` if none was made before the step finished.
+    /// The decision for this step; `None` if none was made before the step finished, or the width was requested.
     pub decision: Option<Decision>,
     /// The width of the prefill.
     pub prefill: Width,
@@ -148,10 +172,19 @@ impl StepReport {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PipelineState {
-    /// Between two steps, with the decision for the next step.
-    Between(Option<Decision>),
-    /// In a step, with its decision.
-    Running(Option<Decision>),
+    /// Between two steps, with the source of the next step's width if that is stored.
+    Between(Option<Stored>),
+    /// In a step, with the source of its width.
+    Running(Option<Stored>),
+}
+
+/// The source of a width that is stored in the flag.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stored {
+    /// The dispatcher.
+    Decided(Decision),
+    /// The caller.
+    Requested,
 }
 
 /// Runs control steps: a dispatcher decides the width, an engine runs the step, and a flag connects them.
@@ -205,21 +238,24 @@ enum PipelineState {
 #[derive(Debug)]
 pub struct StepPipeline<E: StepEngine> {
     engine: E,
-    dispatcher: Dispatcher,
+    dispatcher: Option<Dispatcher>,
     sequence: u32,
     state: PipelineState,
     last: Width,
 }
 
 impl<E: StepEngine> StepPipeline<E> {
-    /// Creates a pipeline whose first step has the number 0. The engine must not have run a step before.
-    pub fn new(engine: E, dispatcher: Dispatcher) -> Self {
+    /// Creates a pipeline. Its first step is 0, or the one after the last step that the engine latched.
+    ///
+    /// Without a dispatcher the caller chooses each width ([`StepPipeline::request`]).
+    pub fn new(engine: E, dispatcher: impl Into<Option<Dispatcher>>) -> Self {
+        let last = engine.words().executed();
         Self {
             engine,
-            dispatcher,
-            sequence: 0,
+            dispatcher: dispatcher.into(),
+            sequence: last.map_or(0, |ran| ran.sequence.wrapping_add(1)),
             state: PipelineState::Between(None),
-            last: Width::Bf16,
+            last: last.map_or(Width::Bf16, |ran| ran.width),
         }
     }
 
@@ -233,9 +269,19 @@ impl<E: StepEngine> StepPipeline<E> {
         &mut self.engine
     }
 
-    /// Returns the dispatcher.
-    pub fn dispatcher(&self) -> &Dispatcher {
-        &self.dispatcher
+    /// Returns the dispatcher, if there is one.
+    pub fn dispatcher(&self) -> Option<&Dispatcher> {
+        self.dispatcher.as_ref()
+    }
+
+    /// Replaces the dispatcher, for example for an episode of another task. Discards a width for the next step.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if a step runs.
+    pub fn set_dispatcher(&mut self, dispatcher: impl Into<Option<Dispatcher>>) -> Result<()> {
+        self.discard_width("set_dispatcher")?;
+        self.dispatcher = dispatcher.into();
+        Ok(())
     }
 
     /// Returns the number of the running step, or of the next step if none runs.
@@ -243,16 +289,23 @@ impl<E: StepEngine> StepPipeline<E> {
         self.sequence
     }
 
-    /// Starts an episode: resets the dispatcher and discards a decision for the next step.
+    /// Starts an episode: resets the dispatcher and discards a width for the next step.
     ///
     /// # Errors
     /// [`Error::InvalidState`] if a step runs.
     pub fn reset(&mut self) -> Result<()> {
+        self.discard_width("reset")?;
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.reset();
+        }
+        Ok(())
+    }
+
+    fn discard_width(&mut self, call: &'static str) -> Result<()> {
         self.state = match self.state {
             PipelineState::Between(_) => PipelineState::Between(None),
-            PipelineState::Running(_) => return Err(invalid_state("reset", "a step is running")),
+            PipelineState::Running(_) => return Err(invalid_state(call, "a step is running")),
         };
-        self.dispatcher.reset();
         // The flag may hold a decision of the previous episode.
         self.engine
             .words()
@@ -263,24 +316,33 @@ impl<E: StepEngine> StepPipeline<E> {
 
     /// Enqueues a step without waiting for it.
     ///
-    /// With [`Decide::BeforeStep`] the width is decided first, unless [`StepPipeline::decide`] was called for this
-    /// step.
+    /// With [`Decide::BeforeStep`] the width is decided first, unless [`StepPipeline::decide`] or
+    /// [`StepPipeline::request`] was called for this step.
     ///
     /// # Errors
-    /// - [`Error::InvalidState`] if a step is running.
+    /// - [`Error::InvalidState`] if a step is running, or a width is needed and there is no dispatcher.
     /// - The errors of the engine.
     pub fn begin(&mut self, observation: &E::Observation) -> Result<()> {
-        let PipelineState::Between(decision) = self.state else {
+        let PipelineState::Between(stored) = self.state else {
             return Err(invalid_state("begin", "the previous step is not finished"));
         };
-        let decision = match (decision, self.engine.options().decide) {
-            (None, Decide::BeforeStep) => Some(self.store()),
-            (decision, _) => decision,
+        let stored = match (stored, self.engine.options().decide) {
+            (None, Decide::BeforeStep) => Some(Stored::Decided(self.store_decision("begin")?)),
+            (stored, _) => stored,
         };
-        self.state = PipelineState::Between(decision);
+        self.state = PipelineState::Between(stored);
         self.engine.begin(self.sequence, observation)?;
-        self.state = PipelineState::Running(decision);
+        self.state = PipelineState::Running(stored);
         Ok(())
+    }
+
+    /// Runs a step: begins it and waits for its end.
+    ///
+    /// # Errors
+    /// As [`StepPipeline::begin`] and [`StepPipeline::finish`].
+    pub fn run(&mut self, observation: &E::Observation) -> Result<StepReport> {
+        self.begin(observation)?;
+        self.finish()
     }
 
     /// Observes the robot's actions since the last call, decides the width, and stores it for the running step. If
@@ -291,43 +353,72 @@ impl<E: StepEngine> StepPipeline<E> {
     /// report has another outcome than [`Outcome::OnTime`](super::Outcome::OnTime).
     ///
     /// # Errors
-    /// - [`Error::InvalidState`] if the width of the step is already decided.
+    /// - [`Error::InvalidState`] if the width of the step is already stored, or there is no dispatcher.
     /// - As [`Dispatcher::observe`] for an invalid action. The decision is BF16 then, and the step continues.
     pub fn decide<T: Copy + Into<f64>, A: AsRef<[T]>>(
         &mut self,
         actions: &[A],
     ) -> Result<Decision> {
-        match (self.state, self.engine.options().decide) {
-            (PipelineState::Between(Some(_)) | PipelineState::Running(Some(_)), _) => {
-                let reason = "the width of this step is already decided";
-                return Err(invalid_state("decide", reason));
-            }
-            (PipelineState::Running(None), Decide::BeforeStep) => {
-                return Err(invalid_state("decide", "the step has begun"));
-            }
-            _ => {}
-        }
+        self.check_undecided("decide")?;
+        let Some(dispatcher) = &mut self.dispatcher else {
+            return Err(invalid_state("decide", NO_DISPATCHER));
+        };
         let observed = actions
             .iter()
-            .try_for_each(|action| self.dispatcher.observe(action.as_ref()));
-        let decision = self.store();
-        match &mut self.state {
-            PipelineState::Between(decided) => *decided = Some(decision),
-            PipelineState::Running(decided) => {
-                *decided = Some(decision);
-                self.engine.decided(self.sequence)?;
-            }
-        }
+            .try_for_each(|action| dispatcher.observe(action.as_ref()));
+        let decision = self.store_decision("decide")?;
+        self.set_stored(Stored::Decided(decision))?;
         observed.map(|()| decision)
     }
 
-    fn store(&mut self) -> Decision {
-        let decision = self.dispatcher.decide();
-        self.engine
-            .words()
-            .requested()
-            .store(self.sequence, decision.active);
-        decision
+    /// Stores a width that the caller chose, for the same step as [`StepPipeline::decide`] would. The dispatcher does
+    /// not change.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if the width of the step is already stored.
+    pub fn request(&mut self, width: Width) -> Result<()> {
+        self.check_undecided("request")?;
+        self.store(width);
+        self.set_stored(Stored::Requested)
+    }
+
+    fn check_undecided(&self, call: &'static str) -> Result<()> {
+        match (self.state, self.engine.options().decide) {
+            (PipelineState::Between(Some(_)) | PipelineState::Running(Some(_)), _) => {
+                let reason = "the width of this step is already decided";
+                Err(invalid_state(call, reason))
+            }
+            (PipelineState::Running(None), Decide::BeforeStep) => {
+                Err(invalid_state(call, "the step has begun"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that the flag holds the width of the step.
+    fn set_stored(&mut self, source: Stored) -> Result<()> {
+        match &mut self.state {
+            PipelineState::Between(stored) => *stored = Some(source),
+            PipelineState::Running(stored) => {
+                *stored = Some(source);
+                self.engine.decided(self.sequence)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store_decision(&mut self, call: &'static str) -> Result<Decision> {
+        let Some(dispatcher) = &mut self.dispatcher else {
+            return Err(invalid_state(call, NO_DISPATCHER));
+        };
+        let decision = dispatcher.decide();
+        self.store(decision.active);
+        Ok(decision)
+    }
+
+    fn store(&self, width: Width) {
+        let words = self.engine.words();
+        words.requested().store(self.sequence, width);
     }
 
     /// Waits for the end of the step and returns its report. The sequence number advances even if the step failed.
@@ -336,7 +427,7 @@ impl<E: StepEngine> StepPipeline<E> {
     /// - [`Error::InvalidState`] if no step is running, or the last latched step is not this one.
     /// - The errors of the step.
     pub fn finish(&mut self) -> Result<StepReport> {
-        let PipelineState::Running(decision) = self.state else {
+        let PipelineState::Running(stored) = self.state else {
             return Err(invalid_state("finish", "no step is running"));
         };
         self.state = PipelineState::Between(None);
@@ -372,12 +463,17 @@ impl<E: StepEngine> StepPipeline<E> {
         };
         Ok(StepReport {
             sequence,
-            decision,
+            decision: match stored {
+                Some(Stored::Decided(decision)) => Some(decision),
+                Some(Stored::Requested) | None => None,
+            },
             prefill,
             decode,
         })
     }
 }
+
+const NO_DISPATCHER: &str = "there is no dispatcher, and no width was requested";
 
 fn invalid_state(call: &'static str, reason: &str) -> Error {
     Error::InvalidState {

@@ -3,7 +3,7 @@
 use half::bf16;
 use std::time::Duration;
 use w4ax::cpu::{self, Cpu};
-use w4ax::step::{Executed, HostLatch, StepFlag};
+use w4ax::step::{HostLatch, StepFlag};
 use w4ax::{Error, Gemm, MatMut, MatRef, PackedWeight, Result, Width};
 
 use super::hidden::widen;
@@ -194,7 +194,7 @@ impl HostSteps {
         }
     }
 
-    fn begin(&mut self) {
+    fn latch(&mut self) {
         self.latch.latch(&self.words, Duration::ZERO);
     }
 
@@ -226,7 +226,8 @@ impl Engine {
         }
     }
 
-    fn words(&self) -> &StepFlag {
+    /// The words of the control step: the requested width, and the one that was latched.
+    pub fn words(&self) -> &StepFlag {
         match self {
             Self::Cpu(_, _, steps) => &steps.words,
             #[cfg(feature = "cuda")]
@@ -234,29 +235,19 @@ impl Engine {
         }
     }
 
-    /// Begins the next step at a width: stores it in the flag, which the step's latch reads.
+    /// Begins the next step: latches the width that the flag holds.
     ///
     /// # Errors
     /// As `Gpu::begin_step`.
-    pub fn begin_step(&mut self, width: Width) -> Result<()> {
-        let words = self.words();
-        let sequence = words
-            .executed()
-            .map_or(0, |ran| ran.sequence.wrapping_add(1));
-        words.requested().store(sequence, width);
+    pub fn latch(&mut self) -> Result<()> {
         match self {
             Self::Cpu(_, _, steps) => {
-                steps.begin();
+                steps.latch();
                 Ok(())
             }
             #[cfg(feature = "cuda")]
-            Self::Cuda(engine) => engine.begin_step(),
+            Self::Cuda(engine) => engine.latch(),
         }
-    }
-
-    /// What the step ran at, once a result of it is there.
-    pub fn executed(&self) -> Option<Executed> {
-        self.words().executed()
     }
 
     /// `y[rows, N] = x[rows, K] * W^T` at a width.

@@ -23,6 +23,7 @@ pub mod setting;
 pub mod setup;
 pub mod skip_episode;
 pub mod skipping;
+pub mod steps;
 pub mod table;
 #[cfg(feature = "train")]
 pub mod training;

@@ -9,8 +9,8 @@ use std::array::from_fn;
 
 use half::bf16;
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::step::Executed;
-use w4ax::{Error, PackedWeight, Quantize, Result, Width};
+use w4ax::step::StepFlag;
+use w4ax::{Error, PackedWeight, Quantize, Result};
 
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use super::compute::{Compute, Engine, Layer, StepWidth};
@@ -194,34 +194,17 @@ impl Policy {
         Ok(tokens[0])
     }
 
-    /// A control step: the width goes into the flag, the step's latch reads it there, and the layers run at that. What ran is
-    /// what the latch has written down.
-    ///
-    /// # Errors
-    /// As [`Policy::forward`]; as [`Engine::begin_step`].
-    pub fn step(&mut self, input: &[f32; INPUT], width: Width) -> Result<(Tokens, Executed)> {
-        self.begin_step(width)?;
-        let tokens = self.forward(input, StepWidth::Latched)?;
-        Ok((tokens, self.executed()?))
+    /// The words of the control step: the requested width, and the one that was latched.
+    pub fn words(&self) -> &StepFlag {
+        self.engine.words()
     }
 
-    /// Puts the width of the next step into the flag, and latches it: for layers at [`StepWidth::Latched`].
+    /// Begins a control step: latches the width that the flag holds, for layers at [`StepWidth::Latched`].
     ///
     /// # Errors
-    /// As [`Engine::begin_step`].
-    pub fn begin_step(&mut self, width: Width) -> Result<()> {
-        self.engine.begin_step(width)
-    }
-
-    /// What the step ran at, once a result of it is there.
-    ///
-    /// # Errors
-    /// [`Error::InvalidState`] before the first step.
-    pub fn executed(&self) -> Result<Executed> {
-        self.engine.executed().ok_or_else(|| Error::InvalidState {
-            call: "executed",
-            reason: "no latch has run".into(),
-        })
+    /// As [`Engine::latch`].
+    pub fn latch(&mut self) -> Result<()> {
+        self.engine.latch()
     }
 
     /// The action tokens of several inputs, each the same as if it came alone.

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper};
-use w4ax::step::Executed;
-use w4ax::{Error, Result, Width};
+use w4ax::{Error, Result};
 
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
 use super::policy::{Policy, tokens_of};
 use super::rollouts::{INPUT, Tokens, action};
 use super::setup::QUANTIZE;
+use super::steps::RunLayers;
 
 /// What stands for skipped layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,20 +64,12 @@ impl Skipping {
         let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
         Self::new(config, networks, Substitute::Adapter)
     }
+}
 
-    /// A control step, as [`Policy::step`]: what runs, runs at the width that the step's latch has read.
-    ///
-    /// # Errors
-    /// As [`Policy::step`] and [`Skipper::step`].
-    pub fn step(
-        &mut self,
-        policy: &mut Policy,
-        input: &[f32; INPUT],
-        width: Width,
-    ) -> Result<(Tokens, Executed)> {
-        policy.begin_step(width)?;
+impl RunLayers for Skipping {
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
         let mut stack = PolicyStack {
-            policy: &mut *policy,
+            policy,
             networks: &mut self.networks,
             substitute: self.substitute,
             input,
@@ -85,8 +77,7 @@ impl Skipping {
             tokens: Tokens::default(),
         };
         self.skipper.step(&mut stack, &mut [0.0; ACTION_DIM])?;
-        let tokens = stack.tokens;
-        Ok((tokens, policy.executed()?))
+        Ok(stack.tokens)
     }
 }
 

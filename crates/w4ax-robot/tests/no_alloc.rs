@@ -6,13 +6,16 @@ use std::cell::Cell;
 use test_support::random_skip_file;
 use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
+use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::skip::{SkipConfig, Verdict};
+use w4ax::step::StepPipeline;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::networks::{AdapterWeights, Networks};
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::INPUT;
 use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skipping::{Skipping, Substitute};
+use w4ax_robot::steps::PolicyEngine;
 
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
@@ -50,6 +53,19 @@ fn the_allocator_counts() {
     assert!(counted > 0);
 }
 
+fn dispatcher() -> Dispatcher {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.1,
+        theta_48: 0.3,
+        theta_fp: 0.5,
+    };
+    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
+}
+
 /// Skipping, a second pass among the steps: the policy with networks beside its blocks.
 #[test]
 fn a_step_that_skips_allocates_nothing() {
@@ -63,15 +79,22 @@ fn a_step_that_skips_allocates_nothing() {
         let networks = Networks::new(&file, "", shape, weights, QUANTIZE, &compute).unwrap();
         let config = SkipConfig::default().with_eta(0.0);
         let mut skipping = Skipping::new(&config, networks, Substitute::Adapter).unwrap();
+        let engine = PolicyEngine::new(&mut policy, &mut skipping);
+        let mut pipeline = StepPipeline::new(engine, dispatcher());
         let mut verdicts = [0; 2];
         for step in 0..40_u8 {
             let width = Width::ALL[usize::from(step % 4)];
             let input = [f32::from(step).sin(); INPUT];
             let counted = allocations_of(|| {
-                skipping.step(&mut policy, &input, width).unwrap();
+                if width == Width::Bf16 {
+                    pipeline.decide(&[[0.1; 7]]).unwrap();
+                } else {
+                    pipeline.request(width).unwrap();
+                }
+                pipeline.run(&input).unwrap();
             });
             assert_eq!(counted, 0, "{width}");
-            let again = skipping.skipper.report().verdict == Verdict::RanAgain;
+            let again = pipeline.engine().layers.skipper.report().verdict == Verdict::RanAgain;
             verdicts[usize::from(again)] += 1;
         }
         assert!(verdicts.iter().all(|&steps| steps > 0), "{verdicts:?}");

@@ -3,38 +3,43 @@
 use std::time::Instant;
 
 use w4ax::Width;
-use w4ax::dispatch::Dispatcher;
+use w4ax::dispatch::{Action, Dispatcher};
 use w4ax::skip::Verdict;
+use w4ax::step::StepPipeline;
 
 use super::protocol::{Reply, Request, Skipped};
+use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{OBS, action};
 use w4ax_robot::setup::Robot;
 use w4ax_robot::skipping::Skipping;
+use w4ax_robot::steps::PolicyEngine;
 
 /// A robot at work.
 pub struct Session {
-    robot: Robot,
+    /// Without a dispatcher before the first reset, and at a fixed width.
+    pipeline: StepPipeline<PolicyEngine<Policy, Option<Skipping>>>,
+    /// By task, each at the start of an episode.
+    dispatchers: Vec<Dispatcher>,
     /// The width of every step; `None` for the dispatcher's.
     fixed: Option<Width>,
-    /// None where all layers run.
-    skipping: Option<Skipping>,
-    /// None before the first reset.
+    /// `None` before the first reset.
     episode: Option<Episode>,
 }
 
+#[derive(Clone, Copy)]
 struct Episode {
     task: usize,
-    /// Has seen all actions of the episode.
-    dispatcher: Dispatcher,
+    /// The action of the step before, which the dispatcher has not observed yet.
+    last: Option<Action>,
 }
 
 impl Session {
     /// Before the first reset.
     pub fn new(robot: Robot, fixed: Option<Width>, skipping: Option<Skipping>) -> Self {
         Self {
-            robot,
+            pipeline: StepPipeline::new(PolicyEngine::new(robot.policy, skipping), None),
+            dispatchers: robot.dispatchers,
             fixed,
-            skipping,
             episode: None,
         }
     }
@@ -52,58 +57,66 @@ impl Session {
     }
 
     fn reset(&mut self, task: usize) -> Result<Reply, String> {
-        let Some(dispatcher) = self.robot.dispatchers.get(task) else {
-            let tasks = self.robot.dispatchers.len();
+        let Some(dispatcher) = self.dispatchers.get(task) else {
+            let tasks = self.dispatchers.len();
             return Err(format!("`task` is {task}, there are {tasks} tasks"));
         };
-        self.episode = Some(Episode {
-            task,
-            dispatcher: dispatcher.clone(),
-        });
-        if let Some(skipping) = &mut self.skipping {
+        let pipeline = &mut self.pipeline;
+        (pipeline.set_dispatcher(dispatcher.clone())).map_err(|error| error.to_string())?;
+        if let Some(skipping) = &mut pipeline.engine_mut().layers {
             skipping.skipper.reset();
         }
+        self.episode = Some(Episode { task, last: None });
         Ok(Reply::Done { ok: true })
     }
 
     fn step(&mut self, obs: &[f32; OBS]) -> Result<Reply, String> {
         let start = Instant::now();
-        let Some(episode) = &mut self.episode else {
+        let Some(episode) = self.episode else {
             return Err("no episode has begun: the first line must be a reset".into());
         };
-        // On a copy (a few KB): a step that fails has not been.
-        let mut dispatcher = episode.dispatcher.clone();
-        let (width, sensitivity) = match self.fixed {
-            Some(width) => (width, None),
-            None => {
-                let decision = dispatcher.decide();
-                (decision.active, Some(decision.sensitivity))
+        // A copy (a few KB): a step that fails leaves no trace in the motion.
+        let before = self.pipeline.dispatcher().cloned();
+        let (sensitivity, width) = match self.run(obs, episode) {
+            Ok(ran) => ran,
+            Err(error) => {
+                let undone = self.pipeline.set_dispatcher(before);
+                undone.map_err(|error| error.to_string())?;
+                return Err(error.to_string());
             }
         };
-        let policy = &mut self.robot.policy;
-        let (tokens, ran) = policy
-            .input(obs, episode.task)
-            .and_then(|input| match &mut self.skipping {
-                Some(skipping) => skipping.step(policy, &input, width),
-                None => policy.step(&input, width),
-            })
-            .map_err(|error| error.to_string())?;
-        let action = action(&tokens);
-        dispatcher.observe(&action).map_err(|e| e.to_string())?;
-        episode.dispatcher = dispatcher;
-        let skipped = self.skipping.as_ref().map(|skipping| {
+        let engine = self.pipeline.engine();
+        let action = action(&engine.tokens());
+        let skipped = engine.layers.as_ref().map(|skipping| {
             let report = skipping.skipper.report();
             Skipped {
                 layers: report.layers_run,
                 reran: report.verdict == Verdict::RanAgain,
             }
         });
+        self.episode = Some(Episode {
+            last: Some(action),
+            ..episode
+        });
         Ok(Reply::Step {
             action,
-            width: ran.width.bits(),
+            width: width.bits(),
             sensitivity,
             micros: start.elapsed().as_micros() as u64,
             skipped,
         })
+    }
+
+    /// A control step: S if the dispatcher decided, and the width that ran.
+    fn run(&mut self, obs: &[f32; OBS], episode: Episode) -> w4ax::Result<(Option<f64>, Width)> {
+        let pipeline = &mut self.pipeline;
+        let input = pipeline.engine().policy.input(obs, episode.task)?;
+        match self.fixed {
+            Some(width) => pipeline.request(width)?,
+            None => drop(pipeline.decide(episode.last.as_slice())?),
+        }
+        let report = pipeline.run(&input)?;
+        let sensitivity = report.decision.map(|decision| decision.sensitivity);
+        Ok((sensitivity, report.decode.width))
     }
 }

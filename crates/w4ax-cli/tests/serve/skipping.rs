@@ -10,6 +10,7 @@ use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
 use w4ax::skip::{SkipConfig, Verdict, Verify};
+use w4ax::step::StepPipeline;
 use w4ax::{Error, Width};
 
 use crate::{Server, rollouts};
@@ -20,8 +21,9 @@ use w4ax_robot::rollouts::{Rollouts, action};
 use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skipping::Skipping;
+use w4ax_robot::steps::PolicyEngine;
 
-const DEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot-deep");
+const DEEP: &str = w4ax_robot::paths::DEEP;
 
 /// A server that skips, and the same in this process.
 struct Twin {
@@ -80,8 +82,11 @@ impl Twin {
                 let decision = dispatcher.as_mut().map(Dispatcher::decide);
                 let width = decision.map_or(Width::A8, |decision| decision.active);
                 let input = self.policy.input(&rollouts.obs[row], task).unwrap();
-                let step = self.skipping.step(&mut self.policy, &input, width);
-                let action = action(&step.unwrap().0);
+                let engine = PolicyEngine::new(&mut self.policy, &mut self.skipping);
+                let mut pipeline = StepPipeline::new(engine, None);
+                pipeline.request(width).unwrap();
+                pipeline.run(&input).unwrap();
+                let action = action(&pipeline.engine().tokens());
                 let report = self.skipping.skipper.report();
                 let reran = report.verdict == Verdict::RanAgain;
                 let expected = json!({

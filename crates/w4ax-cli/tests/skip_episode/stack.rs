@@ -4,12 +4,15 @@ use test_support::random_skip_file;
 use w4ax::Width;
 use w4ax::cpu::Cpu;
 use w4ax::skip::{Fate, SkipConfig, SkipFile, Verify};
+use w4ax::step::StepPipeline;
 
 use crate::{checkpoint, rollouts};
 use w4ax_robot::networks::{AdapterWeights, Networks};
 use w4ax_robot::policy::Policy;
+use w4ax_robot::rollouts::{INPUT, Tokens};
 use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skipping::{Skipping, Substitute};
+use w4ax_robot::steps::{AllLayers, PolicyEngine, RunLayers};
 
 fn skipping(
     file: &SkipFile,
@@ -52,6 +55,14 @@ fn the_unquantized_policy_is_the_recorded_one() {
     assert!(rollouts.tokens(Width::A8).is_none());
 }
 
+/// The tokens of one step, which ran at that width.
+fn step(policy: &mut Policy, layers: impl RunLayers, input: &[f32; INPUT], width: Width) -> Tokens {
+    let mut pipeline = StepPipeline::new(PolicyEngine::new(policy, layers), None);
+    pipeline.request(width).unwrap();
+    assert_eq!(pipeline.run(input).unwrap().decode.width, width);
+    pipeline.engine().tokens()
+}
+
 /// With all controllers at "no" a step is the policy's, bit for bit; with all at "yes" only static layers run.
 #[test]
 fn controllers_decide() {
@@ -73,12 +84,10 @@ fn controllers_decide() {
             for row in 0..40 {
                 let width = Width::ALL[row % 4];
                 let input = &rollouts.input[row];
-                let whole = policy.step(input, width).unwrap();
-                let (tokens, ran) = no.step(policy, input, width).unwrap();
-                assert_eq!((tokens, ran.width), (whole.0, width));
+                let whole = step(policy, AllLayers, input, width);
+                assert_eq!(step(policy, &mut no, input, width), whole);
                 assert_eq!(no.skipper.report().layers_run, 16);
-                let (_, ran) = yes.step(policy, input, width).unwrap();
-                assert_eq!(ran.width, width);
+                step(policy, &mut yes, input, width);
                 let report = yes.skipper.report();
                 assert_eq!(report.layers_run, 3);
                 assert!(matches!(report.fates[8], Fate::Skipped(p) if p > 0.99));

@@ -67,10 +67,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn begin_step(&mut self) -> Result<()> {
+    pub(super) fn latch(&mut self) -> Result<()> {
         match self.routing {
             Routing::Host => {
-                self.steps.begin();
+                self.steps.latch();
                 Ok(())
             }
             Routing::Kernel | Routing::Graph => {

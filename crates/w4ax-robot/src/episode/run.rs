@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
-use w4ax::dispatch::Decision;
+use w4ax::dispatch::{Action, Decision};
+use w4ax::step::StepPipeline;
 use w4ax::{Result, Width};
 
 use super::shuffle::shuffle_within_tasks;
 use crate::policy::Policy;
 use crate::rollouts::{Rollouts, Tokens, action};
 use crate::setup::Robot;
+use crate::steps::{AllLayers, PolicyEngine};
 
 /// How many runs there are: four fixed, dynamic, random.
 pub const RUNS: usize = 6;
@@ -50,25 +52,26 @@ pub struct Runs {
 /// As [`Policy::forward`]; [`w4ax::Error::Range`] for a recorded task that the policy has not.
 pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -> Result<Runs> {
     rollouts.check_tasks(robot.policy.tasks().len())?;
+    let engine = PolicyEngine::new(&mut robot.policy, AllLayers);
     let mut loop_ = ControlLoop {
-        policy: &mut robot.policy,
+        pipeline: StepPipeline::new(engine, None),
         rollouts,
         tick,
     };
     let mut fixed = Width::ALL.map(|_| Vec::new());
     for (steps, width) in fixed.iter_mut().zip(Width::ALL) {
-        *steps = loop_.steps(|_| width)?;
+        *steps = loop_.steps_at(|_| width)?;
     }
 
     let (mut dynamic, mut decisions) = (Vec::new(), Vec::new());
     for episode in rollouts.episodes() {
-        let dispatcher = &mut robot.dispatchers[rollouts.task[episode.start]];
-        dispatcher.reset();
+        let dispatcher = robot.dispatchers[rollouts.task[episode.start]].clone();
+        loop_.pipeline.set_dispatcher(dispatcher)?;
+        let mut last: Option<Action> = None;
         for row in episode.clone() {
-            let decision = dispatcher.decide();
-            let step = loop_.step(row, decision.active)?;
-            dispatcher.observe(&action(&step.tokens))?;
-            decisions.push(decision);
+            decisions.push(loop_.pipeline.decide(last.as_slice())?);
+            let step = loop_.step(row)?;
+            last = Some(action(&step.tokens));
             dynamic.push(step);
         }
     }
@@ -76,7 +79,7 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     let widths: Vec<Width> = dynamic.iter().map(|step| step.width).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
-    let random = loop_.steps(|row| widths[row])?;
+    let random = loop_.steps_at(|row| widths[row])?;
     Ok(Runs {
         fixed,
         dynamic,
@@ -85,30 +88,36 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     })
 }
 
-/// The robot's control loop from the width on: flag, policy, action.
+/// The robot's control loop from the stored width on: flag, policy, action.
 struct ControlLoop<'a> {
-    policy: &'a mut Policy,
+    pipeline: StepPipeline<PolicyEngine<&'a mut Policy, AllLayers>>,
     rollouts: &'a Rollouts,
     tick: &'a dyn Fn(),
 }
 
 impl ControlLoop<'_> {
-    fn step(&mut self, row: usize, width: Width) -> Result<Step> {
+    /// A step at the width that was decided or requested.
+    fn step(&mut self, row: usize) -> Result<Step> {
         let start = Instant::now();
-        let (tokens, ran) = self.policy.step(&self.rollouts.input[row], width)?;
+        let report = self.pipeline.run(&self.rollouts.input[row])?;
         let time = start.elapsed();
         (self.tick)();
+        let tokens = self.pipeline.engine().tokens();
         Ok(Step {
-            width: ran.width,
+            width: report.decode.width,
             tokens,
             error: distance(&action(&tokens), &action(&self.rollouts.bf16[row])),
             time,
         })
     }
 
-    fn steps(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
+    /// Every recorded step, at widths that the dispatchers have no part in.
+    fn steps_at(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
         (0..self.rollouts.len())
-            .map(|row| self.step(row, width(row)))
+            .map(|row| {
+                self.pipeline.request(width(row))?;
+                self.step(row)
+            })
             .collect()
     }
 }

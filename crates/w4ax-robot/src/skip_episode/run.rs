@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use w4ax::calibrate::distance;
-use w4ax::dispatch::Dispatcher;
+use w4ax::dispatch::{Action, Dispatcher};
 use w4ax::skip::{SkipReport, Verdict};
-use w4ax::step::Executed;
+use w4ax::step::StepPipeline;
 use w4ax::{Result, Width};
 
 use super::blind::Blind;
@@ -17,6 +17,7 @@ use crate::networks::Networks;
 use crate::policy::{Policy, tokens_of};
 use crate::rollouts::{INPUT, Rollouts, Tokens, action};
 use crate::skipping::Skipping;
+use crate::steps::{PolicyEngine, RunLayers};
 
 /// The width of a run's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,41 +100,12 @@ impl Runner {
         }
     }
 
-    /// A step: what came out, at what it ran, layers that ran, whether again.
-    fn step(
-        &mut self,
-        policy: &mut Policy,
-        input: &[f32; INPUT],
-        width: Width,
-    ) -> Result<(Tokens, Executed, usize, bool)> {
-        if let Self::Guided(skipping) = self {
-            let (tokens, executed) = skipping.step(policy, input, width)?;
-            let report = skipping.skipper.report();
-            let again = report.verdict == Verdict::RanAgain;
-            return Ok((tokens, executed, report.layers_run, again));
+    /// How many layers of `n` the last step ran, and whether it ran again.
+    fn ran(&self, n: usize) -> (usize, bool) {
+        match self.report() {
+            Some(report) => (report.layers_run, report.verdict == Verdict::RanAgain),
+            None => ((0..n).filter(|&layer| self.runs(layer)).count(), false),
         }
-        if let Self::Blind(blind) = self {
-            blind.draw();
-        }
-        policy.begin_step(width)?;
-        policy.embed(std::slice::from_ref(input))?;
-        let mut ran = 0;
-        for layer in 0..policy.blocks() {
-            if self.runs(layer) {
-                policy.run_block(layer, StepWidth::Latched)?;
-                ran += 1;
-            }
-        }
-        if let Self::Exit(networks) = self {
-            let (engine, x) = policy.engine_and_hidden();
-            networks.leave(engine, x, StepWidth::Latched)?;
-        }
-        let mut tokens = Tokens::default();
-        tokens_of(
-            policy.head(StepWidth::Latched)?,
-            std::slice::from_mut(&mut tokens),
-        )?;
-        Ok((tokens, policy.executed()?, ran, false))
     }
 
     fn runs(&self, layer: usize) -> bool {
@@ -142,6 +114,28 @@ impl Runner {
             Self::Exit(networks) => networks.exit().is_none_or(|exit| layer < exit),
             _ => true,
         }
+    }
+}
+
+impl RunLayers for Runner {
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
+        match self {
+            Self::Guided(skipping) => return skipping.run_layers(policy, input),
+            Self::Blind(blind) => blind.draw(),
+            Self::Full | Self::Exit(_) => (),
+        }
+        policy.embed(std::slice::from_ref(input))?;
+        for layer in (0..policy.blocks()).filter(|&layer| self.runs(layer)) {
+            policy.run_block(layer, StepWidth::Latched)?;
+        }
+        if let Self::Exit(networks) = self {
+            let (engine, x) = policy.engine_and_hidden();
+            networks.leave(engine, x, StepWidth::Latched)?;
+        }
+        let mut tokens = Tokens::default();
+        let logits = policy.head(StepWidth::Latched)?;
+        tokens_of(logits, std::slice::from_mut(&mut tokens))?;
+        Ok(tokens)
     }
 }
 
@@ -167,29 +161,35 @@ impl Recorded<'_> {
         width: RunWidth,
         mut see: impl FnMut(usize, &Step, &Runner),
     ) -> Result<()> {
+        let blocks = policy.blocks();
+        let mut pipeline = StepPipeline::new(PolicyEngine::new(policy, runner), None);
         for episode in self.episodes {
-            runner.reset();
-            let mut dispatcher = self.dispatchers[self.rollouts.task[episode.start]].clone();
+            pipeline.engine_mut().layers.reset();
+            let dispatcher = &self.dispatchers[self.rollouts.task[episode.start]];
+            pipeline.set_dispatcher(dispatcher.clone())?;
+            let mut last: Option<Action> = None;
             for row in episode.clone() {
-                let asked = match width {
-                    RunWidth::Bf16 => Width::Bf16,
-                    RunWidth::W4(width) => width,
-                    RunWidth::W4Ax => dispatcher.decide().active,
-                };
+                match width {
+                    RunWidth::Bf16 => pipeline.request(Width::Bf16)?,
+                    RunWidth::W4(width) => pipeline.request(width)?,
+                    RunWidth::W4Ax => drop(pipeline.decide(last.as_slice())?),
+                }
                 let start = Instant::now();
-                let (tokens, ran, layers_run, reran) =
-                    runner.step(policy, &self.rollouts.input[row], asked)?;
+                let report = pipeline.run(&self.rollouts.input[row])?;
                 let time = start.elapsed();
-                let (action, reference) = (action(&tokens), action(&self.rollouts.bf16[row]));
-                dispatcher.observe(&action)?;
+                let engine = pipeline.engine();
+                let (action, reference) =
+                    (action(&engine.tokens()), action(&self.rollouts.bf16[row]));
+                let (layers_run, reran) = engine.layers.ran(blocks);
                 let step = Step {
                     error: distance(&action, &reference),
                     layers_run,
                     reran,
                     time,
-                    width: ran.width,
+                    width: report.decode.width,
                 };
-                see(row, &step, runner);
+                see(row, &step, &*engine.layers);
+                last = Some(action);
             }
         }
         Ok(())

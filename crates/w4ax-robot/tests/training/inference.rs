@@ -6,6 +6,7 @@ use w4ax::Width;
 use w4ax::calibrate::distance;
 use w4ax::cpu::Cpu;
 use w4ax::skip::{Adapter, SkipConfig, SkipFile, Verify};
+use w4ax::step::StepPipeline;
 
 use crate::runs::{alone, tokens};
 use crate::{POLICY, ROWS};
@@ -14,6 +15,7 @@ use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::action;
 use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skipping::{Skipping, Substitute};
+use w4ax_robot::steps::PolicyEngine;
 use w4ax_robot::training::batches;
 use w4ax_robot::training::evaluate::Judge;
 use w4ax_robot::training::frozen::Frozen;
@@ -56,11 +58,7 @@ fn on_candle(file: &SkipFile) -> Networks {
 /// Rounding to BF16 moves a probability across the threshold now and then, and a token to its neighbor.
 #[test]
 fn what_is_judged_is_what_runs() {
-    let file = SkipFile::load(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/data/robot-deep/skip.safetensors"
-    ))
-    .unwrap();
+    let file = SkipFile::load(w4ax_robot::paths::SKIP).unwrap();
     let networks = on_candle(&file);
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
     let layers = file.config.skip_layers().unwrap();
@@ -82,7 +80,11 @@ fn what_is_judged_is_what_runs() {
         for (row, input) in inputs.iter().enumerate() {
             let one = judged.narrow(0, row, 1).unwrap();
             let (wanted, by) = alone(&frozen, &networks, &layers, &one, threshold.into());
-            let (got, _) = skipping.step(&mut policy, input, Width::Bf16).unwrap();
+            let engine = PolicyEngine::new(&mut policy, &mut skipping);
+            let mut pipeline = StepPipeline::new(engine, None);
+            pipeline.request(Width::Bf16).unwrap();
+            pipeline.run(input).unwrap();
+            let got = pipeline.engine().tokens();
             let fates: Vec<bool> = (skipping.skipper.report().fates.iter())
                 .map(|fate| fate.ran())
                 .collect();

@@ -1,0 +1,100 @@
+//! A policy's control steps, for [`StepPipeline`](w4ax::step::StepPipeline).
+//!
+//! The pipeline stores a step's width in the flag. [`PolicyEngine`] latches the flag, runs the policy's layers at the latched
+//! width, on the thread of the caller, and holds the action tokens until the next step.
+
+use std::borrow::BorrowMut;
+
+use w4ax::Result;
+use w4ax::step::{StepEngine, StepFlag, StepOptions};
+
+use super::compute::StepWidth;
+use super::policy::Policy;
+use super::rollouts::{INPUT, Tokens};
+
+/// Which layers of a policy a step runs.
+pub trait RunLayers {
+    /// Runs a step at the latched width, and returns its action tokens.
+    ///
+    /// # Errors
+    /// Those of the layers; [`w4ax::Error::NotFinite`] if a logit is not finite.
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens>;
+}
+
+/// Runs all layers.
+#[derive(Clone, Copy, Debug)]
+pub struct AllLayers;
+
+impl RunLayers for AllLayers {
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
+        policy.forward(input, StepWidth::Latched)
+    }
+}
+
+/// Runs all layers if there are no others.
+impl<L: RunLayers> RunLayers for Option<L> {
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
+        match self {
+            Some(layers) => layers.run_layers(policy, input),
+            None => AllLayers.run_layers(policy, input),
+        }
+    }
+}
+
+impl<L: RunLayers> RunLayers for &mut L {
+    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
+        (**self).run_layers(policy, input)
+    }
+}
+
+/// Runs the steps of a policy, owned or borrowed, on the thread of the caller. Nothing is allocated in a step.
+pub struct PolicyEngine<P, L> {
+    /// The policy.
+    pub policy: P,
+    /// Which of its layers run.
+    pub layers: L,
+    options: StepOptions,
+    result: Result<Tokens>,
+}
+
+impl<P: BorrowMut<Policy>, L: RunLayers> PolicyEngine<P, L> {
+    /// An engine that decides before the step.
+    pub fn new(policy: P, layers: L) -> Self {
+        Self {
+            policy,
+            layers,
+            options: StepOptions::default(),
+            result: Ok(Tokens::default()),
+        }
+    }
+
+    /// The action tokens of the last step that succeeded.
+    pub fn tokens(&self) -> Tokens {
+        self.result.as_ref().copied().unwrap_or_default()
+    }
+}
+
+impl<P: BorrowMut<Policy>, L: RunLayers> StepEngine for PolicyEngine<P, L> {
+    type Observation = [f32; INPUT];
+
+    fn options(&self) -> &StepOptions {
+        &self.options
+    }
+
+    fn words(&self) -> &StepFlag {
+        self.policy.borrow().words()
+    }
+
+    fn begin(&mut self, _sequence: u32, input: &[f32; INPUT]) -> Result<()> {
+        let policy = self.policy.borrow_mut();
+        policy.latch()?;
+        self.result = self.layers.run_layers(policy, input);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let ended = std::mem::replace(&mut self.result, Ok(Tokens::default()));
+        self.result = Ok(ended?);
+        Ok(())
+    }
+}
