@@ -7,8 +7,10 @@ use half::bf16;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
 use support::rng;
-use w4ax::candle::{Backend, StepWidth};
+use w4ax::candle::Backend;
+use w4ax::step::StepFlag;
 use w4ax::{Grouping, KOrder, MatRef, PackedWeight, Quantize, Width};
 
 fn packed(rng: &mut ChaCha8Rng, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
@@ -60,15 +62,15 @@ fn the_bits_are_the_cpus() -> Result<()> {
         let bias = Tensor::from_vec(bias, n, &Device::Cpu)?;
         let cpu = on_cpu.linear(weight.clone(), Some(&bias))?;
         let cuda = on_gpu.linear(weight.clone(), Some(&bias.to_device(&gpu)?))?;
-        let step = StepWidth::new();
+        let flag = Arc::new(StepFlag::new());
         let stepped = on_gpu.linear(weight, Some(&bias.to_device(&gpu)?))?;
-        let stepped = stepped.with_width(step.clone());
+        let stepped = stepped.with_width(flag.clone());
         for width in Width::ALL {
             for m in [1, 3, 16, 130] {
                 let x = random(rng, &[2, m, k]);
                 let y = cpu.forward_at(&x, width)?;
                 agree(&cuda.forward_at(&x.to_device(&gpu)?, width)?, &y, width);
-                step.set(width);
+                flag.record_by_host(0, width);
                 let on_step = candle_core::Module::forward(&stepped, &x.to_device(&gpu)?)?;
                 agree(&on_step, &y, width);
             }

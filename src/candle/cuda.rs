@@ -1,8 +1,8 @@
 //! The CUDA half: candle's context, stream and memory.
 
-use super::{Rows, WidthSource};
-use crate::PackedWeight;
-use crate::cuda::{self, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
+use super::rows::Rows;
+use crate::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
+use crate::{PackedWeight, WidthSource};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::{CudaDevice, CudaStorage, Error, Result};
 use cudarc::driver::{CudaSlice, CudaStream};
@@ -59,7 +59,7 @@ impl Place {
         of: &Loaded,
         storage: &CudaStorage,
         rows: &Rows,
-        width: &WidthSource,
+        width: WidthSource<'_>,
     ) -> Result<CudaStorage> {
         let CudaStorageSlice::BF16(x) = &storage.slice else {
             candle_core::bail!(
@@ -96,11 +96,6 @@ impl Place {
                 .map(|bias| DeviceMatRef::new(bias.as_view(), 1, n))
                 .transpose()
                 .map_err(Error::wrap)?;
-            let width = match width {
-                WidthSource::Fixed(width) => cuda::WidthSource::Fixed(*width),
-                WidthSource::Step(step) => cuda::WidthSource::Fixed(step.get()),
-                WidthSource::Latched(latch) => cuda::WidthSource::Latched(latch),
-            };
             let gemm = Gemm::new(&x, &of.weight, width).bias(bias.as_ref());
             let mut to = DeviceMatMut::new(y.as_view_mut(), m, n).map_err(Error::wrap)?;
             self.gpu

@@ -145,6 +145,16 @@ impl StepFlag {
         Executed::from_bits(self.executed.0.load(Ordering::Acquire))
     }
 
+    /// Records that the host selected the width of step `sequence` without the flag ([`Outcome::ByHost`]). One
+    /// Release store.
+    pub fn record_by_host(&self, sequence: u32, width: Width) {
+        self.record(Executed {
+            sequence,
+            width,
+            outcome: Outcome::ByHost,
+        });
+    }
+
     /// Stores the latch's result. One Release store.
     pub(crate) fn record(&self, executed: Executed) {
         self.executed.0.store(executed.to_bits(), Ordering::Release);

@@ -5,7 +5,7 @@ use half::bf16;
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::candle::{Backend, Linear};
 use w4ax::checkpoint::Checkpoint;
 use w4ax::cpu::{Cpu, Pool, Serial};
 use w4ax::step::{HostLatch, StepFlag};
@@ -151,13 +151,13 @@ fn what_does_not_fit_is_an_error() {
 fn a_step_runs_at_the_flags_width() {
     let rng = &mut rng(3);
     let weight = packed(rng, (40, 128), Grouping::G64);
-    let (flag, step) = (StepFlag::new(), StepWidth::new());
+    let flag = Arc::new(StepFlag::new());
     let backend = Backend::new(CPU).unwrap();
     let layers = [0; 2].map(|_| {
         backend
             .linear(weight.clone(), None)
             .unwrap()
-            .with_width(Arc::clone(&step))
+            .with_width(Arc::clone(&flag))
     });
     let values = random(rng, &[3, 128]);
     let x = Tensor::from_slice(&values, (3, 128), CPU).unwrap();
@@ -175,7 +175,7 @@ fn a_step_runs_at_the_flags_width() {
         if let Some(width) = word {
             flag.requested().store(sequence as u32, width);
         }
-        step.set(latch.latch(&flag, Duration::ZERO).width);
+        latch.latch(&flag, Duration::ZERO);
         let expected = oracle(&values, &weight, word.unwrap_or(Width::Bf16), None);
         for layer in &layers {
             assert_eq!(

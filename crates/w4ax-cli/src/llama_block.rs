@@ -14,9 +14,11 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use w4ax::Width;
-use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::candle::{Backend, Linear};
+use w4ax::step::StepFlag;
 use w4ax_robot::llama::layer::{Cache, Clock, Layer, OPENVLA, Sizes};
 use w4ax_robot::llama::{Result, steps, weights};
 
@@ -122,11 +124,11 @@ pub fn run(options: &Options) -> Result<()> {
     );
 
     let backend = Backend::new(&device)?;
-    let step_width = StepWidth::new();
+    let flag = Arc::new(StepFlag::new());
     let projections: Vec<Linear> = (packed.into_iter())
         .map(|weight| {
             let linear = backend.linear(weight, None)?;
-            Ok(linear.with_width(step_width.clone()))
+            Ok(linear.with_width(flag.clone()))
         })
         .collect::<Result<_>>()?;
     let projections = projections
@@ -142,7 +144,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut sums: BTreeMap<Width, Sums> = BTreeMap::new();
     // The first step, which fills caches and makes workspaces, is run once more and not counted.
     for (i, width) in steps.first().into_iter().chain(&steps).enumerate() {
-        step_width.set(*width);
+        flag.record_by_host(i as u32, *width);
         let mut cache = Cache::default();
         let mut clock = PartClock {
             device: device.clone(),

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Module, Result, Tensor};
 use std::sync::Arc;
-use w4ax::candle::{Backend, Linear, StepWidth};
+use w4ax::candle::{Backend, Linear};
+use w4ax::step::StepFlag;
 use w4ax::{Grouping, Width};
 
 use crate::rng;
@@ -68,7 +69,7 @@ fn a_decoder_agrees_with_candles_own_products() {
         max_tokens: 40,
     };
     let backend = Backend::new(CPU).unwrap();
-    let step_width = StepWidth::new();
+    let flag = Arc::new(StepFlag::new());
     let (mut ours, mut dense) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         let weights = sizes
@@ -82,7 +83,7 @@ fn a_decoder_agrees_with_candles_own_products() {
             backend
                 .linear(w, None)
                 .unwrap()
-                .with_width(Arc::clone(&step_width))
+                .with_width(Arc::clone(&flag))
         });
         ours.push(Layer::new(sizes, linear, norms.clone(), CPU).unwrap());
         dense.push(Layer::new(sizes, plain, norms, CPU).unwrap());
@@ -90,7 +91,7 @@ fn a_decoder_agrees_with_candles_own_products() {
     let x = Tensor::from_vec(random(rng, &[36, sizes.hidden]), (36, sizes.hidden), CPU).unwrap();
     let (ours, expected) = (Decoder(ours), Decoder(dense).run(&x, 29));
     // All at once, and token by token: the cache is what it must be.
-    step_width.set(Width::Bf16);
+    flag.record_by_host(0, Width::Bf16);
     let split = ours.run(&x, 29);
     let whole = ours.run(&x, 36);
     assert!(
@@ -106,7 +107,7 @@ fn a_decoder_agrees_with_candles_own_products() {
         (Width::A4, 0.5),
         (Width::A2, 2.0),
     ] {
-        step_width.set(width);
+        flag.record_by_host(1, width);
         let apart = distance(&ours.run(&x, 29), &expected);
         println!("{width}: {apart:.4}");
         assert!(apart < most && apart > last, "{width}: {apart}");

@@ -1,10 +1,11 @@
 //! Control steps over the decoder, some of its layers skipped: what comes out, bit for bit, against the layers called by hand.
 
 use candle_core::{DType, Result, Tensor};
+use std::sync::Arc;
 use w4ax::Width;
-use w4ax::candle::StepWidth;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::{Fate, Layers, SkipConfig, Skipper, Verdict, Verify};
+use w4ax::step::StepFlag;
 
 use crate::stack::{ACTIONS, LAYERS, Stack};
 use crate::{CPU, bits};
@@ -48,17 +49,17 @@ fn around_the_gaps(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
     Ok((bits(&x), stack.head(&x)?))
 }
 
-/// The step's width is that of the [`StepWidth`], set before each; what is expected runs at a width of its own.
+/// The width of each step comes from the [`StepFlag`]. The expected result uses a fixed width.
 #[test]
 fn controllers_decide_at_every_width() -> Result<()> {
-    let step_width = StepWidth::new();
-    let mut no = Stack::new(11, NO, step_width.clone())?;
-    let mut yes = Stack::new(11, YES, step_width.clone())?;
+    let flag = Arc::new(StepFlag::new());
+    let mut no = Stack::new(11, NO, flag.clone())?;
+    let mut yes = Stack::new(11, YES, flag.clone())?;
     let mut skippers = [SkipConfig::default(), BLIND].map(skipper);
     let mut seen = Vec::new();
     for width in Width::ALL {
         let expected = Stack::new(11, NO, width)?;
-        step_width.set(width);
+        flag.record_by_host(0, width);
         let whole = plainly(&expected)?;
         assert_eq!(step(&mut skippers[0], &mut no)?, whole, "{width}");
         let report = skippers[0].report();

@@ -3,7 +3,7 @@
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::ops;
 use rand_chacha::ChaCha8Rng;
-use w4ax::candle::{Backend, Linear, WidthSource};
+use w4ax::candle::{Backend, LayerWidth, Linear};
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::LayerStack;
 use w4ax::{Grouping, Width};
@@ -55,7 +55,7 @@ struct Controller {
 
 impl Stack {
     /// The same for the same seed, but for the width at which it runs and the bias of its controllers.
-    pub fn new(seed: u64, bias: f32, width: impl Into<WidthSource>) -> Result<Self> {
+    pub fn new(seed: u64, bias: f32, width: impl Into<LayerWidth>) -> Result<Self> {
         let (rng, backend, width) = (&mut rng(seed), Backend::new(CPU)?, width.into());
         let linear = |rng: &mut ChaCha8Rng, n, k| -> Result<Linear> {
             let weight = packed(rng, (n, k), Grouping::G32);

@@ -1,0 +1,190 @@
+//! The linear layer.
+
+use super::backend::{Backend, BackendDevice};
+#[cfg(feature = "candle-cuda")]
+use super::cuda;
+use super::rows::Rows;
+use super::width::LayerWidth;
+use crate::{Gemm, MatMut, MatRef, PackedWeight, Width, WidthSource};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Module, Result, Shape, Tensor};
+use half::bf16;
+use std::sync::Arc;
+
+/// The weight and the bias on the layer's device.
+#[derive(Debug)]
+pub(super) enum DeviceLayer {
+    Cpu {
+        /// `[N, K]`
+        weight: PackedWeight,
+        /// `[N]`
+        bias: Option<Vec<f32>>,
+    },
+    #[cfg(feature = "candle-cuda")]
+    Cuda(cuda::Loaded),
+}
+
+/// A linear layer with a packed weight, created by [`Backend::linear`]. Clones share the weight.
+///
+/// The layers of a quantized checkpoint:
+///
+/// ```
+/// use candle_core::Device;
+/// use std::collections::BTreeMap;
+/// use w4ax::candle::Backend;
+/// use w4ax::checkpoint::Checkpoint;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act")?;
+/// let backend = Backend::new(&Device::Cpu)?;
+/// let mut layers = BTreeMap::new();
+/// for module in checkpoint.quantized() {
+///     layers.insert(module, backend.linear(checkpoint.weight(module)?, None)?);
+/// }
+/// assert_eq!(layers["model.a"].k(), 136);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Linear {
+    backend: Backend,
+    layer: Arc<DeviceLayer>,
+    /// The order of k by which candle gathers x, `[K]`. Only on CUDA.
+    order: Option<Tensor>,
+    n: usize,
+    k: usize,
+    width: LayerWidth,
+}
+
+impl Linear {
+    pub(super) fn new(
+        backend: Backend,
+        layer: DeviceLayer,
+        order: Option<Tensor>,
+        n: usize,
+        k: usize,
+    ) -> Self {
+        Self {
+            backend,
+            layer: Arc::new(layer),
+            order,
+            n,
+            k,
+            width: LayerWidth::Fixed(Width::Bf16),
+        }
+    }
+
+    /// Sets the width of the layer: a [`Width`], an `Arc<StepFlag>` or, with feature `candle-cuda`, an `Arc<Latch>`.
+    #[must_use]
+    pub fn with_width(mut self, width: impl Into<LayerWidth>) -> Self {
+        self.width = width.into();
+        self
+    }
+
+    /// Returns N, the number of output channels.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Returns K, the number of inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Returns `y[.., N]` of `x[.., K]`, both BF16, at `width` instead of the layer's own width.
+    ///
+    /// # Errors
+    /// - If x is not BF16, is on another device, or its last dimension is not K.
+    /// - If the last dimension of x is not contiguous, or its rows are not at a fixed stride.
+    pub fn forward_at(&self, x: &Tensor, width: Width) -> Result<Tensor> {
+        self.run(x, width.into())
+    }
+
+    fn run(&self, x: &Tensor, width: WidthSource<'_>) -> Result<Tensor> {
+        let op = LinearOp {
+            linear: self,
+            width,
+        };
+        let gathered;
+        let x = match &self.order {
+            // The operation itself rejects another shape.
+            Some(order) if x.dims().last() == Some(&self.k) => {
+                gathered = x.index_select(order, D::Minus1)?; // [.., K]
+                &gathered
+            }
+            _ => x,
+        };
+        x.apply_op1_no_bwd(&op)
+    }
+}
+
+impl Module for Linear {
+    /// Runs at the layer's own width. Errors as [`Linear::forward_at`].
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, self.width.source())
+    }
+}
+
+/// One call of a layer.
+struct LinearOp<'a> {
+    linear: &'a Linear,
+    width: WidthSource<'a>,
+}
+
+impl LinearOp<'_> {
+    /// Returns the shape of y for the layout of x.
+    fn y_shape(&self, layout: &Layout) -> Shape {
+        let mut dims = layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.linear.n;
+        }
+        Shape::from(dims)
+    }
+}
+
+impl CustomOp1 for LinearOp<'_> {
+    fn name(&self) -> &'static str {
+        "w4ax-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, k) = (self.linear.n, self.linear.k);
+        let CpuStorage::BF16(x) = storage else {
+            candle_core::bail!(
+                "x: expected BF16, got {:?}",
+                candle_core::backend::BackendStorage::dtype(storage)
+            )
+        };
+        let rows = Rows::of(layout, k)?;
+        #[allow(irrefutable_let_patterns)]
+        // The enums have more variants with feature `candle-cuda`.
+        let (BackendDevice::Cpu(device), DeviceLayer::Cpu { weight, bias }) =
+            (&*self.linear.backend.0, &*self.linear.layer)
+        else {
+            candle_core::bail!("x is on the CPU: expected the device of the layer")
+        };
+        let m = rows.rows;
+        let mut y = vec![bf16::ZERO; m * n]; // [m, n]
+        let x = MatRef::with_stride(&x[rows.start..], m, k, rows.stride)?; // [m, k]
+        let gemm = Gemm::new(x, weight, self.width).bias(bias.as_deref());
+        device.with_workspace(m, k, |workspace| {
+            device.cpu.run(&gemm, MatMut::new(&mut y, m, n)?, workspace)
+        })?;
+        Ok((CpuStorage::BF16(y), self.y_shape(layout)))
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (BackendDevice::Cuda(place), DeviceLayer::Cuda(layer)) =
+            (&*self.linear.backend.0, &*self.linear.layer)
+        else {
+            candle_core::bail!("x is on a CUDA device: expected the device of the layer")
+        };
+        let rows = Rows::of(layout, self.linear.k)?;
+        let y = place.run(layer, storage, &rows, self.width)?;
+        Ok((y, self.y_shape(layout)))
+    }
+}
