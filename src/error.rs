@@ -1,136 +1,183 @@
-//! Every way a call can fail, with the thing that is wrong named.
+//! The errors of this crate.
 
-/// What a call of this crate answers when it cannot do what was asked.
+use crate::{Shape, Unavailable};
+
+/// The error of a call.
 ///
-/// Nothing is repaired silently: a call either does what it says or gives one of these.
+/// A call does what its documentation says or returns one of these; nothing is repaired silently.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A width other than 2, 4, 8 and 16.
-    #[error("{0} is no activation width: the widths are 2, 4, 8 and 16 bits")]
+    #[error("unsupported width {0}: expected 2, 4, 8 or 16")]
     UnsupportedWidth(u32),
 
-    /// Two shapes that must agree do not, or a shape is not possible.
-    #[error("{what}: expected {expected}, got {got}")]
+    /// An operand whose shape does not fit the other operands, or is empty where it must not be.
+    #[error("{what} has shape {got}: expected {expected}")]
     Shape {
-        /// What has the wrong shape.
+        /// The operand.
         what: &'static str,
-        /// The shape that it must have.
+        /// The shape that fits.
+        expected: Shape,
+        /// The shape of the operand.
+        got: Shape,
+    },
+
+    /// A matrix whose rows overlap.
+    #[error("{what} has row stride {stride}: expected at least {cols}, its number of columns")]
+    Stride {
+        /// The matrix.
+        what: &'static str,
+        /// Its number of columns.
+        cols: usize,
+        /// Elements from the start of a row to the start of the next.
+        stride: usize,
+    },
+
+    /// A matrix that does not fit the address space.
+    #[error("{what} of shape {shape} with row stride {stride} does not fit the address space")]
+    AddressSpace {
+        /// The matrix.
+        what: &'static str,
+        /// Its shape.
+        shape: Shape,
+        /// Elements from the start of a row to the start of the next.
+        stride: usize,
+    },
+
+    /// Operands that do not belong together: of different groupings, widths or layouts.
+    #[error("mismatched {what}: {got}, expected {expected}")]
+    Mismatch {
+        /// The operand.
+        what: &'static str,
+        /// What fits the other operands.
         expected: String,
-        /// The shape that it has.
+        /// What the operand has.
         got: String,
     },
 
-    /// A buffer is too short for the shape and stride that it was given with.
-    #[error("{what}: {needed} elements are needed, the buffer holds {got}")]
+    /// A buffer that is too short.
+    #[error("buffer of {got} elements for {what}: expected at least {needed}")]
     Buffer {
-        /// Which buffer.
+        /// What the buffer is for.
         what: &'static str,
-        /// Elements that the shape needs.
+        /// Elements that the call needs.
         needed: usize,
-        /// Elements that there are.
+        /// Elements of the buffer.
         got: usize,
     },
 
-    /// Raw bytes that cannot be read as elements: misaligned, or no whole number of them.
+    /// Raw bytes that cannot be read as elements: misaligned, or not a whole number of elements.
     #[error(
-        "{what}: {len} bytes are needed as elements of {size} bytes at an address that is a multiple of {align}"
+        "{len} bytes for {what}: expected whole elements of {size} bytes at an address that is a multiple of {align}"
     )]
     Alignment {
-        /// Which buffer.
+        /// What the bytes are for.
         what: &'static str,
-        /// The alignment that the element type needs.
+        /// The alignment of the element type in bytes.
         align: usize,
-        /// Bytes of one element.
+        /// The size of an element in bytes.
         size: usize,
-        /// Bytes that were given.
+        /// The number of bytes.
         len: usize,
     },
 
-    /// A number that must be finite is not.
-    #[error("{what}: element {index} is {value}, it must be finite")]
+    /// A NaN or an infinity.
+    #[error("element {index} of {what} is {value}: expected a finite number")]
     NotFinite {
-        /// What holds it.
+        /// What contains it.
         what: &'static str,
-        /// Where, in row-major order.
+        /// Its position in row-major order.
         index: usize,
         /// The value.
         value: f64,
     },
 
-    /// A value outside its range.
-    #[error("{what}: {value} is outside {range}")]
+    /// A value out of range.
+    #[error("{what} is {value}: expected {range}")]
     Range {
         /// What the value is.
         what: &'static str,
         /// The value.
         value: String,
-        /// The range that it must lie in.
+        /// The values that are valid.
         range: &'static str,
     },
 
-    /// A file (or bytes in memory) that is not what it must be: truncated, foreign, newer, inconsistent.
+    /// A file (or bytes in memory) that is truncated, foreign, newer or inconsistent.
     #[error("{file}: {reason}")]
     Format {
-        /// The file, or what the bytes stand for.
+        /// The file, or a name for the bytes.
         file: String,
         /// What is wrong with it.
         reason: String,
     },
 
-    /// A tensor that is not in the file.
-    #[error("{file}: there is no tensor `{name}`")]
+    /// JSON that cannot be read or written.
+    #[error("{file}: {part}: {source}")]
+    Json {
+        /// The file, or a name for the bytes.
+        file: String,
+        /// The part of the file that is JSON.
+        part: &'static str,
+        /// The error of the JSON parser.
+        source: serde_json::Error,
+    },
+
+    /// A tensor that is missing from a file.
+    #[error("{file}: no tensor `{name}`")]
     MissingTensor {
         /// The file.
         file: String,
-        /// The tensor that was asked for.
+        /// The name of the tensor.
         name: String,
     },
 
-    /// A tensor of a file that is not what it must be: its type, its shape, or what it holds.
+    /// A tensor of a file with an invalid type, shape or value.
     #[error("{file}: tensor `{tensor}`: {reason}")]
     Tensor {
         /// The file.
         file: String,
-        /// The tensor.
+        /// The name of the tensor.
         tensor: String,
         /// What is wrong with it.
         reason: String,
     },
 
-    /// A file that is sound as far as can be told, in a format that this crate does not read.
+    /// A valid file in a format that this crate does not read.
     #[error("{file}: {what} is not supported: {reason}")]
     Unsupported {
-        /// The file that says so.
+        /// The file.
         file: String,
-        /// What cannot be read, by its name in that file.
+        /// What is unsupported, by its name in the file.
         what: String,
         /// Why.
         reason: String,
     },
 
-    /// Reading or writing failed.
+    /// A file that could not be read or written.
     #[error("{file}: {source}")]
     Io {
         /// The file.
         file: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// A backend that was asked for by name and is not there.
-    #[error("{asked}: {reason}")]
-    Backend {
-        /// What was asked for.
-        asked: String,
-        /// Why it cannot be had.
-        reason: String,
+    /// A backend, a device or a feature of one that is unavailable.
+    #[error("{requested}: {reason}")]
+    Unavailable {
+        /// The request.
+        requested: String,
+        /// Why it cannot be met.
+        #[source]
+        reason: Unavailable,
     },
 
-    /// Something on another device, or ordered by another stream, than the call that it was given to.
-    #[error("{what}: expected {expected}, got {got}")]
+    /// Memory of another device, or ordered by another stream, than the call that it was given to.
+    #[error("{what} is {got}: expected {expected}")]
     DeviceMismatch {
-        /// What is in the wrong place.
+        /// The operand.
         what: &'static str,
         /// Where it must be.
         expected: String,
@@ -138,46 +185,56 @@ pub enum Error {
         got: String,
     },
 
-    /// A call of CUDA failed.
+    /// A failed call of the CUDA driver.
+    #[cfg(feature = "cuda")]
+    #[error("{call}: {source}")]
+    Driver {
+        /// The call.
+        call: &'static str,
+        /// The error of the driver.
+        source: cudarc::driver::DriverError,
+    },
+
+    /// A failed call of the CUDA runtime, or of the kernels.
     #[error("{call}: {reason}")]
     Cuda {
-        /// Which call.
+        /// The call.
         call: &'static str,
-        /// What CUDA said.
+        /// The text of the error.
         reason: String,
     },
 
-    /// A step that enqueues what a conditional node of a CUDA graph cannot run.
-    #[error("{body} enqueues {node}, which a conditional node of a CUDA graph cannot run")]
+    /// A step that enqueues a node that conditional nodes of a CUDA graph do not support.
+    #[error("{body} enqueues {node}: a conditional node of a CUDA graph does not support it")]
     GraphNode {
-        /// Which part of the step: that at one width, or a layer.
+        /// The part of the step: the part at one width, or a layer.
         body: String,
-        /// What it enqueues.
+        /// The node.
         node: &'static str,
     },
 
-    /// A call that does not come where it belongs: a step that is begun twice, say.
+    /// A call in the wrong state, such as a step that is begun twice.
     #[error("{call}: {reason}")]
     InvalidState {
-        /// Which call.
+        /// The call.
         call: &'static str,
-        /// What stands in its way.
+        /// What is wrong with the state.
         reason: String,
     },
 
-    /// There is not the memory, or a size does not fit the address space.
-    #[error("no memory for {what}")]
+    /// An allocation that failed, or whose size does not fit the address space.
+    #[error("out of memory for {what}")]
     OutOfMemory {
         /// What was to be allocated, with its sizes.
         what: String,
     },
 
-    /// A configuration value that makes no sense.
-    #[error("configuration: {field} {reason}")]
+    /// An invalid configuration value.
+    #[error("invalid configuration: {field} {reason}")]
     Config {
         /// The field.
         field: &'static str,
-        /// Why it is refused.
+        /// What is wrong with its value.
         reason: String,
     },
 }
@@ -186,10 +243,34 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    pub(crate) fn shape(
+        what: &'static str,
+        expected: impl Into<Shape>,
+        got: impl Into<Shape>,
+    ) -> Self {
+        Self::Shape {
+            what,
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
     pub(crate) fn format(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Format {
             file: file.into(),
             reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn json(
+        file: impl Into<String>,
+        part: &'static str,
+        source: serde_json::Error,
+    ) -> Self {
+        Self::Json {
+            file: file.into(),
+            part,
+            source,
         }
     }
 

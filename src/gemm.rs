@@ -133,20 +133,12 @@ pub(crate) fn check_shapes(
     bias: Option<&[f32]>,
 ) -> Result<()> {
     if x.cols() != w.k() {
-        return Err(Error::Shape {
-            what: "x",
-            expected: format!("[M, {}]", w.k()),
-            got: format!("[{}, {}]", x.rows(), x.cols()),
-        });
+        return Err(Error::shape("x", [x.rows(), w.k()], [x.rows(), x.cols()]));
     }
     if let Some(bias) = bias
         && bias.len() != w.n()
     {
-        return Err(Error::Shape {
-            what: "bias",
-            expected: format!("[{}]", w.n()),
-            got: format!("[{}]", bias.len()),
-        });
+        return Err(Error::shape("bias", [w.n()], [bias.len()]));
     }
     Ok(())
 }

@@ -105,9 +105,11 @@ mod gemm;
 mod matrix;
 pub mod numerics;
 pub mod reference;
+mod shape;
 pub mod skip;
 pub mod step;
 mod tensors;
+mod unavailable;
 pub mod weights;
 mod width;
 mod width_source;
@@ -116,6 +118,8 @@ pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
 pub use gemm::Gemm;
 pub use matrix::{MatMut, MatRef};
+pub use shape::Shape;
+pub use unavailable::{CudaVersion, Unavailable};
 pub use weights::{
     Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Symmetry,
 };

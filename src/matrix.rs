@@ -35,11 +35,7 @@ pub struct MatMut<'a, T> {
 /// Elements that a `[rows, cols]` matrix of that stride spans.
 pub(crate) fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<usize> {
     if stride < cols {
-        return Err(Error::Shape {
-            what,
-            expected: format!("a row stride of at least {cols} columns"),
-            got: stride.to_string(),
-        });
+        return Err(Error::Stride { what, cols, stride });
     }
     if rows == 0 || cols == 0 {
         return Ok(0);
@@ -47,10 +43,10 @@ pub(crate) fn span(what: &'static str, rows: usize, cols: usize, stride: usize) 
     (rows - 1)
         .checked_mul(stride)
         .and_then(|n| n.checked_add(cols))
-        .ok_or_else(|| Error::Shape {
+        .ok_or_else(|| Error::AddressSpace {
             what,
-            expected: "a shape that fits the address space".into(),
-            got: format!("[{rows}, {cols}] with stride {stride}"),
+            shape: [rows, cols].into(),
+            stride,
         })
 }
 
@@ -94,7 +90,7 @@ impl<'a, T> MatRef<'a, T> {
     /// A `[rows, cols]` matrix whose rows start `stride` elements apart.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `stride < cols`, [`Error::Buffer`] if `data` does not reach the end of the last row.
+    /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if `data` does not reach the end of the last row.
     pub fn with_stride(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Result<Self> {
         check("matrix", data.len(), rows, cols, stride)?;
         Ok(Self {

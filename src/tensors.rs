@@ -50,8 +50,8 @@ impl TensorFile {
         }
         let mut header = vec![0; size as usize];
         file.read_exact(&mut header).map_err(io)?;
-        let header: Metadata =
-            serde_json::from_slice(&header).map_err(|e| bad(format!("header: {e}")))?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| Error::json(path.display().to_string(), "header", e))?;
         let start = 8 + size;
         let end = start.saturating_add(header.data_len() as u64);
         if end != length {

@@ -9,7 +9,7 @@ use crate::Error;
 /// ```
 /// use w4ax::Width;
 /// assert_eq!(Width::try_from(4)?, Width::A4);
-/// assert_eq!(Width::try_from(3).unwrap_err().to_string(), "3 is no activation width: the widths are 2, 4, 8 and 16 bits");
+/// assert_eq!(Width::try_from(3).unwrap_err().to_string(), "unsupported width 3: expected 2, 4, 8 or 16");
 /// assert_eq!(Width::Bf16.bits(), 16);
 /// # Ok::<(), w4ax::Error>(())
 /// ```

@@ -35,7 +35,7 @@ fn views_check_their_buffers() {
     assert!(MatRef::with_stride(&data, 9, 5, 12).is_err());
     let narrow = text(MatRef::with_stride(&data, 2, 10, 9).unwrap_err());
     assert!(
-        narrow.contains("row stride of at least 10") && narrow.contains("got 9"),
+        narrow.contains("row stride 9: expected at least 10"),
         "{narrow}"
     );
     let huge = text(MatRef::with_stride(&data, 1 << 40, 1, 1 << 40).unwrap_err());
@@ -107,29 +107,29 @@ fn gemms_check_their_shapes() {
     let enough = |cpu: &Cpu| cpu.workspace(10, 100).unwrap();
     assert_eq!(
         call((3, 71), (3, 20), None, enough),
-        "x: expected [M, 70], got [3, 71]"
+        "x has shape [3, 71]: expected [3, 70]"
     );
     assert_eq!(
         call((3, 70), (2, 20), None, enough),
-        "y: expected [3, 20], got [2, 20]"
+        "y has shape [2, 20]: expected [3, 20]"
     );
     assert_eq!(
         call((3, 70), (3, 21), None, enough),
-        "y: expected [3, 20], got [3, 21]"
+        "y has shape [3, 21]: expected [3, 20]"
     );
     assert_eq!(
         call((3, 70), (3, 20), Some(19), enough),
-        "bias: expected [20], got [19]"
+        "bias has shape [19]: expected [20]"
     );
     let few = call((3, 70), (3, 20), None, |cpu| cpu.workspace(2, 100).unwrap());
     assert_eq!(
         few,
-        "workspace tokens: 3 elements are needed, the buffer holds 2"
+        "buffer of 2 elements for workspace tokens: expected at least 3"
     );
     let narrow = call((3, 70), (3, 20), None, |cpu| cpu.workspace(3, 69).unwrap());
     assert_eq!(
         narrow,
-        "workspace inputs: 70 elements are needed, the buffer holds 69"
+        "buffer of 69 elements for workspace inputs: expected at least 70"
     );
 }
 

@@ -317,25 +317,19 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
     let bad: [(Vec<f64>, &str); 7] = [
         (
             with(0, f64::NAN),
-            "action: element 0 is NaN, it must be finite",
+            "element 0 of action is NaN: expected a finite number",
         ),
         (
             with(4, f64::INFINITY),
-            "action: element 4 is inf, it must be finite",
+            "element 4 of action is inf: expected a finite number",
         ),
         (
             with(6, f64::NEG_INFINITY),
-            "action: element 6 is -inf, it must be finite",
+            "element 6 of action is -inf: expected a finite number",
         ),
-        (
-            FAST[..6].to_vec(),
-            "action: expected 7 numbers, got 6 numbers",
-        ),
-        (
-            [FAST, FAST].concat(),
-            "action: expected 7 numbers, got 14 numbers",
-        ),
-        (vec![], "action: expected 7 numbers, got 0 numbers"),
+        (FAST[..6].to_vec(), "action has shape [6]: expected [7]"),
+        ([FAST, FAST].concat(), "action has shape [14]: expected [7]"),
+        (vec![], "action has shape [0]: expected [7]"),
         (with(1, 1e200), "finite motion"),
     ];
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {

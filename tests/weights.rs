@@ -367,13 +367,13 @@ fn bad_weights_are_named() {
     };
     assert!(pack(view, &scales(29), None).contains("scales"));
     assert!(pack(view, &scales(30), Some(&[0; 29])).contains("zero points"));
-    assert!(pack(view, &scales(30), Some(&[9; 30])).contains("zero point: 9"));
+    assert!(pack(view, &scales(30), Some(&[9; 30])).contains("zero point is 9"));
     assert!(pack(view, &Scales::F16(vec![f16::NAN; 30]), None).contains("scales"));
     for bad in [8i8, -9] {
         let q = vec![bad; 700];
         let error = pack(MatRef::new(&q, 10, 70).unwrap(), &scales(30), None);
         assert!(
-            error.contains(&format!("quantized weight: {bad}")),
+            error.contains(&format!("quantized weight is {bad}")),
             "{error}"
         );
     }

@@ -25,7 +25,7 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     let context = gpu.context();
     let attribute = |attribute| context.attribute(attribute);
     let info = build_info()?;
-    let version = |v: Option<w4ax::cuda::Version>| v.map(|v| v.to_string());
+    let version = |v: Option<w4ax::CudaVersion>| v.map(|v| v.to_string());
     let mut mma = serde_json::Map::new();
     for family in [Family::Decode, Family::Prefill] {
         for width in Width::ALL {

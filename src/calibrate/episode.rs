@@ -48,11 +48,7 @@ impl Episode {
         let steps = self.len();
         for (what, actions) in self.series() {
             if actions.is_empty() || actions.len() != steps {
-                return Err(Error::Shape {
-                    what,
-                    expected: format!("{} actions, one per step", steps.max(1)),
-                    got: format!("{} actions", actions.len()),
-                });
+                return Err(Error::shape(what, [steps.max(1)], [actions.len()]));
             }
             if let Some((index, &value)) = actions
                 .as_flattened()

@@ -1,6 +1,6 @@
 //! Which instruction set runs.
 
-use crate::{Error, Result};
+use crate::{Result, Unavailable};
 
 /// An instruction set that the CPU backend has paths for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,10 +83,7 @@ impl Isa {
         if self.is_available() {
             return Ok(());
         }
-        Err(Error::Backend {
-            asked: format!("CPU path `{}`", self.name()),
-            reason: "this machine, or this build, has not the instructions".into(),
-        })
+        Err(Unavailable::NoInstructionSet.of(requested(self.name())))
     }
 
     /// What `W4AX_CPU` names, the best if it is not set or empty.
@@ -100,17 +97,20 @@ impl Isa {
     /// The instruction set of that name.
     ///
     /// # Errors
-    /// [`Error::Backend`] if there is none of that name or this machine has it not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if no instruction set has the name or this machine does not
+    /// support it.
     pub fn named(name: &str) -> Result<Self> {
         let isa = Self::ALL
             .into_iter()
             .find(|isa| isa.name() == name)
-            .ok_or_else(|| Error::Backend {
-                asked: format!("CPU path `{name}`"),
-                reason: "the paths are scalar, avx2, avx512vnni and avx512bf16".into(),
-            })?;
+            .ok_or_else(|| Unavailable::UnknownInstructionSet.of(requested(name)))?;
         isa.check().map(|()| isa)
     }
+}
+
+/// The name of a request, for errors.
+fn requested(name: &str) -> String {
+    format!("CPU instruction set `{name}`")
 }
 
 #[cfg(test)]

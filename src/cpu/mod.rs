@@ -59,7 +59,7 @@ impl Cpu {
     /// (`scalar`, `avx2`, `avx512vnni` or `avx512bf16`), with rayon's current pool.
     ///
     /// # Errors
-    /// [`Error::Backend`] if `W4AX_CPU` names one that this machine (or this crate) has not.
+    /// [`Error::Unavailable`] if `W4AX_CPU` names an instruction set that this machine, or this crate, does not support.
     pub fn new() -> Result<Self> {
         Ok(Self {
             isa: Isa::from_env()?,
@@ -70,7 +70,7 @@ impl Cpu {
     /// One given instruction set, with rayon's current pool.
     ///
     /// # Errors
-    /// [`Error::Backend`] if this machine has it not.
+    /// [`Error::Unavailable`] if this machine does not support it.
     pub fn with_isa(isa: Isa) -> Result<Self> {
         isa.check()?;
         Ok(Self {
@@ -119,11 +119,8 @@ impl Cpu {
         let (x, w, bias) = (gemm.x(), gemm.weight(), gemm.bias_values());
         check_shapes(&x, w, bias)?;
         if (y.rows(), y.cols()) != (x.rows(), w.n()) {
-            return Err(Error::Shape {
-                what: "y",
-                expected: format!("[{}, {}]", x.rows(), w.n()),
-                got: format!("[{}, {}]", y.rows(), y.cols()),
-            });
+            let expected = [x.rows(), w.n()];
+            return Err(Error::shape("y", expected, [y.rows(), y.cols()]));
         }
         workspace.check(x.rows(), x.cols())?;
         let width = gemm

@@ -3,9 +3,9 @@
 use super::gemm::table::{DeviceKernelTable, DeviceProps, KernelTable};
 use super::gemm::{Family, Mma, QuantizedActivations};
 use super::memory::Workspace;
-use super::sys::status::{self, Unavailable, Version};
+use super::sys::status;
 use super::{DeviceWeight, sys};
-use crate::{Error, PackedWeight, Result, Width};
+use crate::{CudaVersion, Error, PackedWeight, Result, Unavailable, Width};
 use cudarc::driver::sys::CUdevice_attribute_enum;
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Gpu {
     /// synchronize: do it when nothing is captured.
     ///
     /// # Errors
-    /// [`Error::Backend`] with the text of an [`Unavailable`] if the device cannot be had.
+    /// [`Error::Unavailable`] with the text of an [`Unavailable`] if the device cannot be had.
     pub fn new(ordinal: usize) -> Result<Self> {
         probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
         let context = CudaContext::new(ordinal).map_err(|error| {
@@ -171,7 +171,7 @@ impl Gpu {
     }
 
     /// The newest CUDA that its driver supports.
-    pub fn driver_version(&self) -> Option<Version> {
+    pub fn driver_version(&self) -> Option<CudaVersion> {
         status::driver_version()
     }
 

@@ -92,7 +92,7 @@
 //! fates after it ([`SkipWords`]).
 //!
 //! # Without a GPU, a driver or kernels
-//! [`Gpu::new`] answers an [`Error::Backend`](crate::Error::Backend) that says what is missing and what to do about it
+//! [`Gpu::new`] returns an [`Error::Unavailable`](crate::Error::Unavailable) that says what is missing and what to do about it
 //! ([`Unavailable`] has the cases). Where the crate was built without a CUDA toolkit (docs.rs, say), it says that.
 //!
 //! # Which driver API
@@ -127,13 +127,11 @@ pub use step::{
     ConditionalNodes, CudaEngine, CudaStep, Latch, LatchOptions, MappedFlag, Routed, RoutedGraph,
     Routing,
 };
-pub use sys::{
-    BuildInfo, Unavailable, Version, build_info, device_count, driver_version, kernel_names,
-    runtime_version,
-};
+pub use sys::{BuildInfo, build_info, device_count, driver_version, kernel_names, runtime_version};
 pub use weight::DeviceWeight;
 
 pub use crate::WidthSource;
+pub use crate::{CudaVersion, Unavailable};
 
 #[cfg(test)]
 mod tests {

@@ -230,7 +230,7 @@ impl Dispatcher {
 
     fn push<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
         let Ok(action) = <&[T; ACTION_DIM]>::try_from(action) else {
-            return Err(shape("7 numbers", action.len()));
+            return Err(Error::shape("action", [ACTION_DIM], [action.len()]));
         };
         let action: Action = action.map(Into::into);
         self.kinematics.push(&action)
@@ -239,10 +239,8 @@ impl Dispatcher {
     fn push_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
         let (rows, rest) = actions.as_chunks::<ACTION_DIM>();
         if rows.is_empty() || !rest.is_empty() {
-            return Err(shape(
-                "7 numbers per action and at least one action",
-                actions.len(),
-            ));
+            let whole = actions.len().div_ceil(ACTION_DIM).max(1);
+            return Err(Error::shape("action", [whole, ACTION_DIM], [actions.len()]));
         }
         for (row, action) in rows.iter().enumerate() {
             self.push(action).map_err(|error| match error {
@@ -255,13 +253,5 @@ impl Dispatcher {
             })?;
         }
         Ok(())
-    }
-}
-
-fn shape(expected: &str, got: usize) -> Error {
-    Error::Shape {
-        what: "action",
-        expected: expected.into(),
-        got: format!("{got} numbers"),
     }
 }

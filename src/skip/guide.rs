@@ -209,11 +209,14 @@ impl Verify {
 pub(super) fn check_chunk<T>(actions: &[T]) -> Result<&[[T; ACTION_DIM]]> {
     match actions.as_chunks() {
         (chunk @ [_, ..], []) => Ok(chunk),
-        _ => Err(Error::Shape {
-            what: "actions",
-            expected: format!("[n, {ACTION_DIM}] with n at least 1"),
-            got: format!("{} numbers", actions.len()),
-        }),
+        _ => {
+            let whole = actions.len().div_ceil(ACTION_DIM).max(1);
+            Err(Error::shape(
+                "actions",
+                [whole, ACTION_DIM],
+                [actions.len()],
+            ))
+        }
     }
 }
 

@@ -115,11 +115,7 @@ impl Layers {
     /// [`Error::Shape`] if the lengths differ.
     pub fn cosine_similarity(input: &[f32], output: &[f32]) -> Result<f64> {
         if input.len() != output.len() {
-            return Err(Error::Shape {
-                what: "layer output",
-                expected: format!("[{}], the shape of the input", input.len()),
-                got: format!("[{}]", output.len()),
-            });
+            return Err(Error::shape("layer output", [input.len()], [output.len()]));
         }
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter()

@@ -234,11 +234,8 @@ impl Skipper {
         actions: &mut [f64],
     ) -> Result<&SkipReport, S::Error> {
         if stack.layers() != self.layers.len() {
-            return Err(S::Error::from(Error::Shape {
-                what: "stack",
-                expected: format!("{} layers", self.layers.len()),
-                got: stack.layers().to_string(),
-            }));
+            let error = Error::shape("stack", [self.layers.len()], [stack.layers()]);
+            return Err(S::Error::from(error));
         }
         check_chunk(actions)?;
         self.report.begin(self.guide.allow_points());

@@ -56,7 +56,7 @@ pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<Stri
         1
     };
     let entries = serde_json::to_string(entries)
-        .map_err(|e| Error::format("packed weights", e.to_string()))?;
+        .map_err(|e| Error::json("packed weights", "metadata `weights`", e))?;
     Ok(HashMap::from([
         ("format".into(), "w4ax".into()),
         ("version".into(), version.to_string()),
@@ -197,8 +197,8 @@ impl PackedFile {
         }
         let entries =
             field("weights").ok_or_else(|| bad("metadata `weights` is missing".into()))?;
-        let entries: BTreeMap<String, Entry> =
-            serde_json::from_str(entries).map_err(|e| bad(format!("metadata `weights`: {e}")))?;
+        let entries: BTreeMap<String, Entry> = serde_json::from_str(entries)
+            .map_err(|e| Error::json(file, "metadata `weights`", e))?;
         let mut read_file = Self::default();
         for (name, entry) in entries.into_iter().filter(|(name, _)| wanted(name)) {
             let mut weight = read(tensors, file, &name, &entry)?;

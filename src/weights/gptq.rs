@@ -43,11 +43,7 @@ impl Hessian {
     pub fn add(&mut self, x: MatRef<'_, bf16>) -> Result<()> {
         let (m, k) = (x.rows(), self.k);
         if x.cols() != k {
-            return Err(Error::Shape {
-                what: "x",
-                expected: format!("[M, {k}]"),
-                got: format!("[{m}, {}]", x.cols()),
-            });
+            return Err(Error::shape("x", [m, k], [m, x.cols()]));
         }
         // By columns: the sums are then products of runs.
         let mut columns = vec![0f64; k * m];
@@ -200,11 +196,7 @@ impl Gptq {
         let (n, k, grouping) = (w.rows(), w.cols(), self.quantize.grouping);
         check_shape(n, k, grouping)?;
         if hessian.k != k {
-            return Err(Error::Shape {
-                what: "hessian",
-                expected: format!("K = {k}"),
-                got: format!("K = {}", hessian.k),
-            });
+            return Err(Error::shape("hessian", [k, k], [hessian.k, hessian.k]));
         }
         if !(self.damping >= 0.0 && self.damping.is_finite()) {
             return Err(Error::Config {

@@ -151,11 +151,7 @@ pub struct PackedWeight {
 /// N and K of a weight that can be packed.
 fn check_shape(n: usize, k: usize, grouping: Grouping) -> Result<()> {
     if n == 0 || k == 0 {
-        return Err(Error::Shape {
-            what: "weight",
-            expected: "N and K of at least 1".into(),
-            got: format!("[{n}, {k}]"),
-        });
+        return Err(Error::shape("weight", [n.max(1), k.max(1)], [n, k]));
     }
     if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
         return Err(Error::Range {
@@ -196,11 +192,7 @@ impl PackedWeight {
             ("zero points", zeros.map(<[_]>::len)),
         ] {
             if len.is_some_and(|len| len != n * groups) {
-                return Err(Error::Shape {
-                    what,
-                    expected: format!("[{n}, {groups}] = {} values", n * groups),
-                    got: format!("{} values", len.unwrap_or(0)),
-                });
+                return Err(Error::shape(what, [n, groups], [len.unwrap_or(0)]));
             }
         }
         for row in 0..n {
@@ -283,11 +275,7 @@ impl PackedWeight {
     pub fn with_order(self, order: KOrder) -> Result<Self> {
         let len = order.as_slice().len();
         if len != self.k {
-            return Err(Error::Shape {
-                what: "order of k",
-                expected: format!("[{}]", self.k),
-                got: format!("[{len}]"),
-            });
+            return Err(Error::shape("order of k", [self.k], [len]));
         }
         let order = (!order.is_identity()).then_some(order);
         Ok(Self { order, ..self })

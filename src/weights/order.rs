@@ -62,18 +62,12 @@ impl KOrder {
     /// [`Error::Shape`] if `x` does not have K columns, or `gathered` does not have the shape of `x`.
     pub fn gather<T: Copy>(&self, x: MatRef<'_, T>, mut gathered: MatMut<'_, T>) -> Result<()> {
         if x.cols() != self.0.len() {
-            return Err(Error::Shape {
-                what: "x",
-                expected: format!("[M, {}]", self.0.len()),
-                got: format!("[{}, {}]", x.rows(), x.cols()),
-            });
+            let expected = [x.rows(), self.0.len()];
+            return Err(Error::shape("x", expected, [x.rows(), x.cols()]));
         }
         if (gathered.rows(), gathered.cols()) != (x.rows(), x.cols()) {
-            return Err(Error::Shape {
-                what: "gathered x",
-                expected: format!("[{}, {}]", x.rows(), x.cols()),
-                got: format!("[{}, {}]", gathered.rows(), gathered.cols()),
-            });
+            let got = [gathered.rows(), gathered.cols()];
+            return Err(Error::shape("gathered x", [x.rows(), x.cols()], got));
         }
         for row in 0..x.rows() {
             self.gather_row(x.row(row), gathered.row_mut(row));

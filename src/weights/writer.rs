@@ -168,7 +168,7 @@ impl PackedWriter {
         let tensors = std::mem::take(&mut self.tensors);
         let header = Metadata::new(Some(metadata(&self.entries)?), tensors)
             .map_err(|e| bad(e.to_string()))?;
-        let mut text = serde_json::to_vec(&header).map_err(|e| bad(e.to_string()))?;
+        let mut text = serde_json::to_vec(&header).map_err(|e| Error::json(&name, "header", e))?;
         if text.len() > self.room {
             return Err(bad(format!(
                 "the header takes {} bytes, {} were kept for it",

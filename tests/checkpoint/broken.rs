@@ -50,7 +50,7 @@ fn broken_tensors_are_named() {
                 )
             },
             "model.a",
-            "scales: element 0 is inf",
+            "element 0 of weight scales is inf",
         ),
         (
             "gptq_v1_sym",

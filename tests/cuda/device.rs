@@ -185,7 +185,7 @@ fn what_does_not_fit_is_an_error() {
     gpu.quantize_pack(stream, &x, Width::A4, Grouping::G32, &mut room)
         .unwrap();
     let wrong = Gemm::packed(&room, &layer.device);
-    assert!(matches!(wrong, Err(Error::Shape { .. })), "{wrong:?}");
+    assert!(matches!(wrong, Err(Error::Mismatch { .. })), "{wrong:?}");
     // Packed for one family, and asked of another that reads another layout, or none.
     for layout in OperandLayout::ALL {
         let packing = ActivationLayout {

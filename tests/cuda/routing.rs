@@ -206,7 +206,7 @@ fn latched_activations_are_shared() {
     }
     // At one width they are something else.
     let result = Gemm::packed(&packed, &product.weight);
-    assert!(matches!(result, Err(Error::Shape { .. })));
+    assert!(matches!(result, Err(Error::Mismatch { .. })));
 }
 
 /// A graph of a part of a step, which branches on what the step's latch has read.
@@ -227,7 +227,7 @@ fn a_graph_branches_on_the_latch() {
         })
     };
     let Some(nodes) = ConditionalNodes::available() else {
-        assert!(matches!(captured.map(drop), Err(Error::Backend { .. })));
+        assert!(matches!(captured.map(drop), Err(Error::Unavailable { .. })));
         return;
     };
     let mut graph = captured.unwrap();

@@ -232,7 +232,7 @@ fn a_step_is_as_the_host_would_decide_it() {
     let mut stack = Stack::new(&device, layers(), 1);
     if ConditionalNodes::available().is_none() {
         let refused = stack.graph(WidthSource::Fixed(Width::A8), 0);
-        assert!(matches!(refused.map(drop), Err(Error::Backend { .. })));
+        assert!(matches!(refused.map(drop), Err(Error::Unavailable { .. })));
         return;
     }
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
@@ -432,7 +432,7 @@ fn what_a_graph_cannot_be_made_of_is_refused() {
     let wrong = capture(&layers(), options, &mut |_| Ok(()));
     assert!(matches!(
         wrong,
-        Err(Error::Shape {
+        Err(Error::Mismatch {
             what: "controllers",
             ..
         })

@@ -68,7 +68,7 @@ pub unsafe fn slice_mut<'a, T: Pod>(
 
 /// A buffer that holds fewer elements than a call needs.
 pub fn too_small(what: &str, needed: usize, got: usize) -> Failure {
-    let text = format!("{what}: {needed} elements are needed, the buffer holds {got}");
+    let text = format!("buffer of {got} elements for {what}: expected at least {needed}");
     Failure::new(Status::BufferTooSmall, text)
 }
 

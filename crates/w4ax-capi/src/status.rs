@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use w4ax::Error;
+use w4ax::{Error, Unavailable};
 
 macro_rules! statuses {
     ($($name:ident = $value:literal, $c_name:literal, $text:literal;)*) => {
@@ -93,20 +93,32 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::UnsupportedWidth(_) => Status::BadWidth,
-            Error::Shape { .. } => Status::BadShape,
+            Error::Shape { .. }
+            | Error::Stride { .. }
+            | Error::AddressSpace { .. }
+            | Error::Mismatch { .. } => Status::BadShape,
             Error::Buffer { .. } => Status::BufferTooSmall,
             Error::Alignment { .. } => Status::Misaligned,
             Error::NotFinite { .. } => Status::NotFinite,
             Error::Range { .. } => Status::OutOfRange,
-            Error::Format { .. } | Error::Tensor { .. } | Error::Unsupported { .. } => {
-                Status::BadFormat
-            }
+            Error::Format { .. }
+            | Error::Json { .. }
+            | Error::Tensor { .. }
+            | Error::Unsupported { .. } => Status::BadFormat,
             Error::MissingTensor { .. } => Status::NotFound,
             Error::Io { .. } => Status::Io,
-            Error::Backend { .. } => Status::NoBackend,
+            Error::Unavailable { reason, .. } => match reason {
+                Unavailable::NoDriver => Status::NoDriver,
+                Unavailable::NoDevice { .. } | Unavailable::NoSuchDevice { .. } => Status::NoDevice,
+                Unavailable::DriverTooOld { .. } => Status::DriverTooOld,
+                Unavailable::Failed { .. } => Status::CudaFailed,
+                _ => Status::NoBackend,
+            },
             Error::Config { .. } => Status::BadConfig,
             Error::DeviceMismatch { .. } => Status::WrongPlace,
             Error::Cuda { .. } => Status::CudaFailed,
+            #[cfg(feature = "cuda")]
+            Error::Driver { .. } => Status::CudaFailed,
             Error::OutOfMemory { .. } => Status::OutOfMemory,
             // `InvalidState` and `GraphNode`: no entry point runs steps.
             _ => Status::Internal,

@@ -65,7 +65,7 @@ impl Compute {
     /// The first GPU.
     ///
     /// # Errors
-    /// [`Error::Backend`] if there is none, or the program was built without feature `cuda`.
+    /// [`Error::Unavailable`] if there is none, or the program was built without feature `cuda`.
     #[cfg(feature = "cuda")]
     pub fn cuda(routing: Routing) -> Result<Self> {
         Ok(Self::Cuda(w4ax::cuda::Gpu::new(0)?, routing))
@@ -74,12 +74,12 @@ impl Compute {
     /// The first GPU: an error in this build, which has no feature `cuda`.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Unavailable`].
     #[cfg(not(feature = "cuda"))]
     pub fn cuda(_: Routing) -> Result<Self> {
-        Err(Error::Backend {
-            asked: "cuda".into(),
-            reason: "this program was built without it: build it with --features cuda".into(),
+        Err(Error::Unavailable {
+            requested: "cuda".into(),
+            reason: w4ax::Unavailable::NoFeature { feature: "cuda" },
         })
     }
 

@@ -210,7 +210,7 @@ impl Policy {
     /// The action tokens of several inputs, each the same as if it came alone.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told, or not a place for each; as
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told, or not a place for each; as
     /// [`Policy::forward`] else.
     pub fn forward_rows(
         &mut self,
@@ -222,8 +222,8 @@ impl Policy {
         if tokens.len() != inputs.len() {
             return Err(Error::Shape {
                 what: "tokens",
-                expected: inputs.len().to_string(),
-                got: tokens.len().to_string(),
+                expected: [inputs.len()].into(),
+                got: [tokens.len()].into(),
             });
         }
         tokens_of(logits, tokens)
@@ -232,7 +232,7 @@ impl Policy {
     /// The logits of several inputs, `[rows][7][256]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told.
     pub fn logits_rows(
         &mut self,
         inputs: &[[f32; INPUT]],
@@ -264,14 +264,14 @@ impl Policy {
     /// Makes the residual stream of several inputs.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more inputs than [`Policy::new`] was told.
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told.
     pub fn embed(&mut self, inputs: &[[f32; INPUT]]) -> Result<()> {
         let d = self.norm.len();
         if inputs.len() > self.hidden.most_rows() {
-            return Err(Error::Shape {
+            return Err(Error::Buffer {
                 what: "inputs",
-                expected: format!("at most {}", self.hidden.most_rows()),
-                got: inputs.len().to_string(),
+                needed: inputs.len(),
+                got: self.hidden.most_rows(),
             });
         }
         let x = self.hidden.begin(inputs.len());

@@ -68,15 +68,15 @@ impl FromStr for Setting {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Shape`] for a text that is not three parts, [`Error::Config`] with the part that is no number; as
+    /// [`Error::Range`] for a text that is not three parts, [`Error::Config`] with the part that is no number; as
     /// [`SkipConfig::validate`].
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split(',').collect();
         let &[eta, eta2, threshold] = parts.as_slice() else {
-            return Err(Error::Shape {
+            return Err(Error::Range {
                 what: "ETA,ETA2,P",
-                expected: "three numbers, with commas between them".into(),
-                got: format!("`{text}`"),
+                value: format!("`{text}`"),
+                range: "three numbers, with commas between them",
             });
         };
         let number = |field, part: &str| {

@@ -77,14 +77,16 @@ impl Setup {
 /// Runs a job in a pool of so many threads, 0 for all: the GEMMs in it share that pool.
 ///
 /// # Errors
-/// [`Error::Backend`] if the threads cannot be had; the job's own.
+/// [`Error::Unavailable`] if the threads cannot be had; the job's own.
 pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.into())
         .build()
-        .map_err(|error| Error::Backend {
-            asked: format!("{threads} threads"),
-            reason: error.to_string(),
+        .map_err(|error| Error::Unavailable {
+            requested: format!("{threads} threads"),
+            reason: w4ax::Unavailable::NoThreads {
+                reason: error.to_string(),
+            },
         })?;
     pool.install(job)
 }

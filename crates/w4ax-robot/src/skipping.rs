@@ -131,8 +131,8 @@ impl LayerStack for PolicyStack<'_> {
         if actions.len() != ACTION_DIM {
             return Err(Error::Shape {
                 what: "actions",
-                expected: format!("[1, {ACTION_DIM}]: the policy gives one action a step"),
-                got: format!("{} numbers", actions.len()),
+                expected: [1, ACTION_DIM].into(),
+                got: [actions.len()].into(),
             });
         }
         let logits = self.policy.head(self.width)?;

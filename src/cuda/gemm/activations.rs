@@ -118,7 +118,7 @@ impl Filled {
         if self.grouping == weight.grouping() {
             return Ok(());
         }
-        Err(Error::Shape {
+        Err(Error::Mismatch {
             what: "packed activations",
             expected: format!("the weight's groups, {}", weight.grouping()),
             got: self.grouping.to_string(),
@@ -148,7 +148,7 @@ impl QuantizedActivations {
     /// Bytes that packed activations take in a layout.
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16, which is not packed, or an extent that no kernel takes; [`Error::Backend`] in a build
+    /// [`Error::Range`] for BF16, which is not packed, or an extent that no kernel takes; [`Error::Unavailable`] in a build
     /// without kernels.
     pub fn bytes_for(
         m: usize,
@@ -250,7 +250,7 @@ impl QuantizedActivations {
     }
 
     pub(crate) fn filled(&self) -> Result<Filled> {
-        self.filled.ok_or_else(|| Error::Shape {
+        self.filled.ok_or_else(|| Error::Mismatch {
             what: "packed activations",
             expected: "activations that quantize_pack wrote".into(),
             got: "an empty buffer".into(),

@@ -58,12 +58,12 @@ impl<'a> Gemm<'a> {
     /// for decides between the wgmma family and the other two.
     ///
     /// # Errors
-    /// [`Error::Shape`] if nothing was packed, or in other groups than the weight's, or at a latched width (see
+    /// [`Error::Mismatch`] if nothing was packed, or in other groups than the weight's, or at a latched width (see
     /// [`Gemm::packed_latched`]).
     pub fn packed(x: &'a QuantizedActivations, weight: &'a DeviceWeight) -> Result<Self> {
         let filled = x.filled()?;
         let FilledWidth::Fixed(width) = filled.width else {
-            return Err(Error::Shape {
+            return Err(Error::Mismatch {
                 what: "packed activations",
                 expected: "activations of one width".into(),
                 got: "those of a latched width, which go with x".into(),
@@ -83,7 +83,7 @@ impl<'a> Gemm<'a> {
     /// the `x` that it was packed from.
     ///
     /// # Errors
-    /// [`Error::Shape`] if nothing was packed, or something else: of another shape, in other groups than the weight's, at one
+    /// [`Error::Shape`] or [`Error::Mismatch`] if nothing was packed, or something else: of another shape, in other groups than the weight's, at one
     /// width, or at another latch's.
     pub fn packed_latched(
         x: &'a DeviceMatRef<'a, bf16>,
@@ -93,22 +93,17 @@ impl<'a> Gemm<'a> {
     ) -> Result<Self> {
         let filled = packed.filled()?;
         filled.check_grouping(weight)?;
-        let wrong = |expected: String, got: String| {
-            Err(Error::Shape {
-                what: "packed activations",
-                expected,
-                got,
-            })
-        };
-        if (filled.m, filled.k) != (x.rows(), x.cols()) {
-            return wrong(
-                format!("[{}, {}], as x", x.rows(), x.cols()),
-                format!("[{}, {}]", filled.m, filled.k),
-            );
+        let (got, expected) = ([filled.m, filled.k], [x.rows(), x.cols()]);
+        if got != expected {
+            return Err(Error::shape("packed activations", expected, got));
         }
         // A latched width is packed as fragments only.
         if filled.width != FilledWidth::of(WidthSource::Latched(latch)) {
-            return wrong("the latch's width".into(), "another".into());
+            return Err(Error::Mismatch {
+                what: "packed activations",
+                expected: "the width of the latch".into(),
+                got: "another width".into(),
+            });
         }
         Ok(Self {
             x: Input::Both(x, packed),
@@ -140,7 +135,7 @@ impl<'a> Gemm<'a> {
     /// The options, with the family that packed activations leave.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the family that is asked for reads another layout.
+    /// [`Error::Mismatch`] if the requested family reads another layout.
     fn chosen(&self) -> Result<GemmOptions> {
         let Input::Packed(_, filled) = self.x else {
             return Ok(self.options);
@@ -153,7 +148,7 @@ impl<'a> Gemm<'a> {
             }),
             // The C side refuses a family that reads none.
             (Some(family), _) if family.packed_layout().is_some_and(|l| l != layout) => {
-                Err(Error::Shape {
+                Err(Error::Mismatch {
                     what: "packed activations",
                     expected: format!("those of the {family} family"),
                     got: layout.to_string(),
@@ -173,20 +168,16 @@ impl<'a> Gemm<'a> {
     /// Whether everything has the shape that the weight asks for.
     pub(crate) fn check_shapes(&self, y: &DeviceMatMut<'_, bf16>) -> Result<()> {
         let ((m, k), w) = (self.shape(), self.weight);
-        let shape = |what, expected: (usize, usize), got: (usize, usize)| {
+        let shape = |what, expected: [usize; 2], got: [usize; 2]| {
             if expected == got {
                 return Ok(());
             }
-            Err(Error::Shape {
-                what,
-                expected: format!("[{}, {}]", expected.0, expected.1),
-                got: format!("[{}, {}]", got.0, got.1),
-            })
+            Err(Error::shape(what, expected, got))
         };
-        shape("x", (m, w.k()), (m, k))?;
-        shape("y", (m, w.n()), (y.rows(), y.cols()))?;
+        shape("x", [m, w.k()], [m, k])?;
+        shape("y", [m, w.n()], [y.rows(), y.cols()])?;
         if let Some(bias) = self.bias {
-            shape("bias", (1, w.n()), (bias.rows(), bias.cols()))?;
+            shape("bias", [1, w.n()], [bias.rows(), bias.cols()])?;
         }
         Ok(())
     }

@@ -208,7 +208,7 @@ impl Problem {
     /// What would run on an A100, with rows of x and y that are aligned to 16 bytes.
     ///
     /// # Errors
-    /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Backend`] in a build without kernels.
+    /// [`Error::Range`] for an extent, family or tile that there is not; [`Error::Unavailable`] in a build without kernels.
     pub fn plan(&self) -> Result<Plan> {
         self.plan_for(&DeviceProps::A100)
     }

@@ -59,18 +59,13 @@ impl DeviceOrder {
         gathered: &DeviceMatMut<'_, bf16>,
         target: Target<'_>,
     ) -> Result<()> {
-        let shape = |what, expected: String, got: (usize, usize)| Error::Shape {
-            what,
-            expected,
-            got: format!("[{}, {}]", got.0, got.1),
-        };
         let (m, k) = (x.rows(), x.cols());
         if k != self.k() {
-            return Err(shape("x", format!("[M, {}]", self.k()), (m, k)));
+            return Err(Error::shape("x", [m, self.k()], [m, k]));
         }
-        let to = (gathered.rows(), gathered.cols());
-        if to != (m, k) {
-            return Err(shape("gathered x", format!("[{m}, {k}]"), to));
+        let to = [gathered.rows(), gathered.cols()];
+        if to != [m, k] {
+            return Err(Error::shape("gathered x", [m, k], to));
         }
         let ordinal = target.context.ordinal();
         if self.device() != ordinal {

@@ -118,7 +118,7 @@ macro_rules! matrix {
             /// A `[rows, cols]` matrix at the start of a view, whose rows start `stride` elements apart.
             ///
             /// # Errors
-            /// [`Error::Shape`] if `stride < cols`, [`Error::Buffer`] if the view does not reach the end of the last
+            /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if the view does not reach the end of the last
             /// row, [`Error::Cuda`] while the view's stream is captured in a context that tracks events.
             pub fn with_stride(
                 $($mutable)? view: $view<'a, T>,

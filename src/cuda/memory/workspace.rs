@@ -63,7 +63,7 @@ impl Workspace {
     /// Bytes for GEMMs with up to `max_m` tokens and `max_k` inputs, whatever their width, grouping, N and family.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) for an extent that no kernel takes; [`Error::Backend`](crate::Error::Backend) in a build without kernels.
+    /// [`Error::Range`](crate::Error::Range) for an extent that no kernel takes; [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels.
     pub fn bytes_for(max_m: usize, max_k: usize) -> Result<usize> {
         let mut most = 0;
         // Latched widths may be A8, and are packed from one token on in the prefill family.

@@ -222,7 +222,7 @@ impl SkipGraph {
     /// it was captured on must be ordered with whatever else uses that memory, before and after it.
     ///
     /// # Errors
-    /// [`Error::Backend`] if there are no conditional nodes, [`Error::Shape`] for a dynamic layer without a controller, a
+    /// [`Error::Unavailable`] if there are no conditional nodes, [`Error::Shape`] for a dynamic layer without a controller, a
     /// controller's vectors of different lengths, or a stack without gaps or with more than 64, [`Error::Config`] for a
     /// threshold outside [0, 1], [`Error::DeviceMismatch`] for something of another device or stream, [`Error::GraphNode`] if `enqueue`
     /// enqueues what an IF node cannot run, [`Error::Cuda`] if the graph cannot be made, and `enqueue`'s own.
@@ -291,16 +291,9 @@ fn check(
     options: &SkipOptions,
 ) -> Result<()> {
     let most = sys::W4AXK_MAX_SKIP_GAPS as usize;
-    let shape = |what, expected: String, got: String| {
-        Err(Error::Shape {
-            what,
-            expected,
-            got,
-        })
-    };
     let gaps = layers.gaps().len();
     if !(1..=most).contains(&gaps) {
-        return shape("gaps", format!("1 to {most}"), gaps.to_string());
+        return Err(Error::shape("gaps", [gaps.clamp(1, most)], [gaps]));
     }
     if !(0.0..=1.0).contains(&options.threshold) {
         let reason = format!("is {}, it must be in [0, 1]", options.threshold);
@@ -312,20 +305,21 @@ fn check(
     let dynamic: Vec<usize> = layers.dynamic_layers().collect();
     if !dynamic.iter().eq(controllers.keys()) {
         let got: Vec<usize> = controllers.keys().copied().collect();
-        return shape(
-            "controllers",
-            format!("of layers {dynamic:?}"),
-            format!("of {got:?}"),
-        );
+        return Err(Error::Mismatch {
+            what: "controllers",
+            expected: format!("those of layers {dynamic:?}"),
+            got: format!("those of layers {got:?}"),
+        });
     }
     for DeviceController { hidden, out, .. } in controllers.values() {
-        let of = |m: (usize, usize)| format!("[{}, {}]", m.0, m.1);
-        let (hidden, out) = ((hidden.rows(), hidden.cols()), (out.rows(), out.cols()));
-        if hidden.0 != 1 || hidden.1 == 0 || hidden.1 > sys::W4AXK_MAX_SKIP_HIDDEN as usize {
-            return shape("hidden vector", "[1, 1 to 65536]".into(), of(hidden));
+        let (hidden, out) = ([hidden.rows(), hidden.cols()], [out.rows(), out.cols()]);
+        let longest = sys::W4AXK_MAX_SKIP_HIDDEN as usize;
+        let expected = [1, hidden[1].clamp(1, longest)];
+        if hidden != expected {
+            return Err(Error::shape("hidden vector", expected, hidden));
         }
         if out != hidden {
-            return shape("controller", of(hidden), of(out));
+            return Err(Error::shape("controller", hidden, out));
         }
     }
     Ok(())

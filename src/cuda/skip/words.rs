@@ -27,11 +27,7 @@ pub(crate) fn store(
     points: &[usize],
 ) -> Result<()> {
     if points.len() != gaps.len() {
-        return Err(Error::Shape {
-            what: "allow-points",
-            expected: format!("one for each of {} gaps", gaps.len()),
-            got: points.len().to_string(),
-        });
+        return Err(Error::shape("allow-points", [gaps.len()], [points.len()]));
     }
     let outside = |(point, gap): &(&usize, &Gap)| !(gap.start..=gap.end).contains(*point);
     if let Some((point, gap)) = points.iter().zip(gaps).find(outside) {
@@ -55,11 +51,7 @@ pub(crate) fn read(
     fates: &mut [Fate],
 ) -> Result<SkipRun> {
     if fates.len() != layers.len() {
-        return Err(Error::Shape {
-            what: "fates",
-            expected: format!("[{}]", layers.len()),
-            got: format!("[{}]", fates.len()),
-        });
+        return Err(Error::shape("fates", [layers.len()], [fates.len()]));
     }
     let mut run = SkipRun::default();
     // The layer that has skipped, and its gap.

@@ -3,7 +3,7 @@
 use super::latch::{Conditionals, Latch};
 use crate::cuda::Gpu;
 use crate::cuda::sys::{self, status};
-use crate::{Error, Result, Width};
+use crate::{Error, Result, Unavailable, Width};
 use cudarc::driver::CudaStream;
 
 /// The conditional nodes that a graph may hold here: what the driver and this build both know.
@@ -28,10 +28,8 @@ impl ConditionalNodes {
 
     /// What there is, or why there is nothing.
     pub(crate) fn needed() -> Result<Self> {
-        Self::available().ok_or_else(|| Error::Backend {
-            asked: "a graph with conditional nodes".into(),
-            reason: "the driver, or the CUDA toolkit that the kernels were built with, is older than 12.4".into(),
-        })
+        Self::available()
+            .ok_or_else(|| Unavailable::NoConditionalNodes.of("a graph with conditional nodes"))
     }
 
     fn code(self) -> u32 {
@@ -261,7 +259,7 @@ impl RoutedGraph {
     /// it was captured on must be ordered with whatever else uses that memory, before and after it.
     ///
     /// # Errors
-    /// [`Error::Backend`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
+    /// [`Error::Unavailable`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
     /// [`Error::DeviceMismatch`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
     pub unsafe fn capture(
         gpu: &Gpu,

@@ -17,7 +17,7 @@ pub struct BuildInfo {
 /// What the kernels in this build were made with, or why there are none.
 ///
 /// # Errors
-/// [`crate::Error::Backend`] in a build without kernels.
+/// [`crate::Error::Unavailable`] in a build without kernels.
 #[cfg(w4ax_kernels)]
 pub fn build_info() -> Result<BuildInfo> {
     Ok(BuildInfo {
@@ -30,10 +30,10 @@ pub fn build_info() -> Result<BuildInfo> {
 /// What the kernels in this build were made with, or why there are none.
 ///
 /// # Errors
-/// [`crate::Error::Backend`] in a build without kernels.
+/// [`crate::Error::Unavailable`] in a build without kernels.
 #[cfg(not(w4ax_kernels))]
 pub fn build_info() -> Result<BuildInfo> {
-    Err(super::status::Unavailable::NotBuilt {
+    Err(crate::Unavailable::NotBuilt {
         reason: sys::WHY_NOT_BUILT,
     }
     .into())

@@ -9,5 +9,5 @@ pub(crate) mod status;
 mod stubs;
 
 pub use build_info::{BuildInfo, build_info, kernel_names};
-pub use status::{Unavailable, Version, device_count, driver_version, runtime_version};
+pub use status::{device_count, driver_version, runtime_version};
 pub(crate) use stubs::*;

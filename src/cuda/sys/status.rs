@@ -1,121 +1,23 @@
 //! What the kernels' library answers, as this crate's errors.
 
 use crate::cuda::sys;
-use crate::{Error, Result};
+
+use crate::{CudaVersion, Error, Result, Unavailable};
 use cudarc::driver::DriverError;
-
-/// Why a CUDA device cannot be had. Each text says what to do about it.
-///
-/// As an [`enum@Error`] it is an [`Error::Backend`] with the same text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unavailable {
-    /// The crate was compiled where there was no CUDA toolkit.
-    #[error("built without kernels: {reason}; then build again")]
-    NotBuilt {
-        /// What the build missed, and where it comes from.
-        reason: &'static str,
-    },
-
-    /// There is no libcuda.
-    #[error(
-        "there is no CUDA driver (libcuda) on this machine: install NVIDIA's driver, or pass it into the container \
-         (`--gpus all`)"
-    )]
-    NoDriver,
-
-    /// There is a driver, and it shows no device.
-    #[error("the CUDA driver shows no device: {}", match .visible {
-        Some(list) => format!("CUDA_VISIBLE_DEVICES is set to `{list}`; unset it, or name a device in it"),
-        None => "check with nvidia-smi that there is one and that this user may open it".to_owned(),
-    })]
-    NoDevice {
-        /// What `CUDA_VISIBLE_DEVICES` is set to.
-        visible: Option<String>,
-    },
-
-    /// There are devices, and none of this number.
-    #[error("there is no CUDA device {ordinal}: this process sees {count}, numbered from 0")]
-    NoSuchDevice {
-        /// The number that was asked for.
-        ordinal: usize,
-        /// How many there are.
-        count: usize,
-    },
-
-    /// The driver is older than the CUDA runtime that the kernels are linked with.
-    #[error(
-        "the driver is of CUDA {driver}, the kernels of CUDA {runtime}: update the driver, or build the kernels with a \
-         toolkit that it takes"
-    )]
-    DriverTooOld {
-        /// The CUDA version that the driver supports.
-        driver: Version,
-        /// The CUDA version that the kernels are linked with.
-        runtime: Version,
-    },
-
-    /// A device of before Ampere.
-    #[error(
-        "{name} is of compute capability {}.{}: the kernels need 8.0 (Ampere) or newer", .capability.0, .capability.1
-    )]
-    DeviceTooOld {
-        /// The device's name.
-        name: String,
-        /// Its compute capability.
-        capability: (i32, i32),
-    },
-
-    /// The kernels were not compiled for this architecture.
-    #[error(
-        "the kernels were built for `{built_for}`, which {name} (compute capability {}.{}) cannot run: add its \
-         architecture to W4AX_CUDA_ARCHS and build again", .capability.0, .capability.1
-    )]
-    NoKernelImage {
-        /// The device's name.
-        name: String,
-        /// Its compute capability.
-        capability: (i32, i32),
-        /// What the kernels were compiled for.
-        built_for: &'static str,
-    },
-
-    /// CUDA answered something else.
-    #[error("CUDA answered: {reason}")]
-    Failed {
-        /// What it said.
-        reason: String,
-    },
-}
 
 impl Unavailable {
     pub(crate) fn of_device(self, ordinal: usize) -> Error {
-        Error::Backend {
-            asked: format!("CUDA device {ordinal}"),
-            reason: self.to_string(),
-        }
+        self.of(format!("CUDA device {ordinal}"))
     }
 }
 
 impl From<Unavailable> for Error {
     fn from(problem: Unavailable) -> Self {
-        Self::Backend {
-            asked: "CUDA".into(),
-            reason: problem.to_string(),
-        }
+        problem.of("CUDA")
     }
 }
 
-/// A version of CUDA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// The first number.
-    pub major: u32,
-    /// The second number.
-    pub minor: u32,
-}
-
-impl Version {
+impl CudaVersion {
     /// From CUDA's own form: 13.0 is 13000.
     fn of(number: core::ffi::c_int) -> Self {
         let number = u32::try_from(number).unwrap_or(0);
@@ -126,26 +28,20 @@ impl Version {
     }
 }
 
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
 /// The newest CUDA that the driver supports; `None` without a driver.
-pub fn driver_version() -> Option<Version> {
+pub fn driver_version() -> Option<CudaVersion> {
     let mut number = 0;
     // SAFETY: the runtime writes one int; it answers 0 where there is no driver.
     let status = unsafe { sys::cudaDriverGetVersion(&mut number) };
-    (status == 0 && number > 0).then(|| Version::of(number))
+    (status == 0 && number > 0).then(|| CudaVersion::of(number))
 }
 
 /// The CUDA runtime that the kernels are linked with; `None` in a build without kernels.
-pub fn runtime_version() -> Option<Version> {
+pub fn runtime_version() -> Option<CudaVersion> {
     let mut number = 0;
     // SAFETY: the runtime writes one int.
     let status = unsafe { sys::cudaRuntimeGetVersion(&mut number) };
-    (status == 0 && number > 0).then(|| Version::of(number))
+    (status == 0 && number > 0).then(|| CudaVersion::of(number))
 }
 
 /// How many CUDA devices this process sees.
@@ -176,7 +72,7 @@ fn no_device() -> Unavailable {
 
 /// A status that keeps a device from being used.
 fn unavailable(status: sys::w4axk_status) -> Unavailable {
-    let version = |v: Option<Version>| v.unwrap_or(Version::of(0));
+    let version = |v: Option<CudaVersion>| v.unwrap_or(CudaVersion::of(0));
     match status {
         sys::NOT_BUILT => Unavailable::NotBuilt {
             reason: sys::WHY_NOT_BUILT,
@@ -227,10 +123,7 @@ pub(crate) fn check(call: &'static str, status: sys::w4axk_status) -> Result<()>
 
 /// A failed call of the driver, by its name.
 pub(crate) fn driver(call: &'static str) -> impl Fn(DriverError) -> Error {
-    move |error| Error::Cuda {
-        call,
-        reason: error.to_string(),
-    }
+    move |source| Error::Driver { call, source }
 }
 
 #[cfg(test)]
@@ -253,8 +146,8 @@ mod tests {
                 count: 1,
             },
             Unavailable::DriverTooOld {
-                driver: Version::of(12080),
-                runtime: Version::of(13000),
+                driver: CudaVersion::of(12080),
+                runtime: CudaVersion::of(13000),
             },
             Unavailable::DeviceTooOld {
                 name: "Tesla T4".into(),
@@ -279,7 +172,7 @@ mod tests {
         );
         let error = all[1].clone().of_device(2).to_string();
         assert!(
-            error.starts_with("CUDA device 2: there is no CUDA driver"),
+            error.starts_with("CUDA device 2: no CUDA driver"),
             "{error}"
         );
     }

@@ -50,9 +50,11 @@ pub fn run(args: &Args) -> Result<()> {
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads)
         .build();
-    let threads = threads.map_err(|error| Error::Backend {
-        asked: format!("{} threads", args.threads),
-        reason: error.to_string(),
+    let threads = threads.map_err(|error| Error::Unavailable {
+        requested: format!("{} threads", args.threads),
+        reason: w4ax::Unavailable::NoThreads {
+            reason: error.to_string(),
+        },
     })?;
     if args.checkpoint_every == 0 {
         return Err(Error::Range {

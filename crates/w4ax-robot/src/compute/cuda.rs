@@ -31,10 +31,7 @@ pub struct Engine {
 }
 
 fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
-    move |error| Error::Cuda {
-        call,
-        reason: error.to_string(),
-    }
+    move |source| Error::Driver { call, source }
 }
 
 impl Engine {

@@ -125,23 +125,23 @@ fn degenerate_input_is_refused() {
     refused(&|e| e[1].task = 2, "2 of 2 tasks");
     refused(
         &|e| e[0].at_width[1].clear(),
-        "W4A4 actions of an episode: expected 200 actions, one a step, got 0",
+        "W4A4 actions of an episode has shape [0]: expected [200]",
     );
     refused(
         &|e| e[0].at_width[0].truncate(199),
-        "W4A2 actions of an episode: expected 200 actions",
+        "W4A2 actions of an episode has shape [199]: expected [200]",
     );
     refused(
         &|e| e[1].reference.clear(),
-        "unquantized actions of an episode: expected 1 actions",
+        "unquantized actions of an episode has shape [0]: expected [1]",
     );
     refused(
         &|e| e[0].at_width[2][3][5] = f64::NAN,
-        "W4A8 actions of an episode: element 26 is NaN",
+        "element 26 of W4A8 actions of an episode is NaN",
     );
     refused(
         &|e| e[1].reference[0][0] = f64::INFINITY,
-        "unquantized actions of an episode: element 0 is inf",
+        "element 0 of unquantized actions of an episode is inf",
     );
     let still = |e: &mut Episode| e.at_width.iter_mut().flatten().for_each(|a| *a = [0.0; 7]);
     refused(
