@@ -1,0 +1,167 @@
+//! The inputs of the checks, and what the scalar reference computes from them.
+
+use half::{bf16, f16};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use w4ax::{Grouping, KOrder, MatRef, PackedWeight, Result, ScaleType, Scales, Width, reference};
+
+/// `[M, N, K]` of each call: one token and more, one chunk of the CPU and more, with and without tails in N and K.
+const SHAPES: [[usize; 3]; 6] = [
+    [1, 33, 136],
+    [2, 70, 200],
+    [5, 64, 256],
+    [13, 31, 75],
+    [17, 100, 328],
+    [260, 24, 96],
+];
+
+/// What the weights of a check have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Weights that share a scale.
+    pub grouping: Grouping,
+    /// Whether the weights have no zero points.
+    pub symmetric: bool,
+}
+
+impl Kind {
+    /// Every grouping, symmetric and asymmetric.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Grouping::ALL.into_iter().flat_map(|grouping| {
+            [true, false].map(|symmetric| Self {
+                grouping,
+                symmetric,
+            })
+        })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let symmetry = if self.symmetric { "sym" } else { "asym" };
+        write!(f, "{} {symmetry}", self.grouping)
+    }
+}
+
+/// One GEMM with its result at each width.
+pub struct Case {
+    /// Tokens.
+    pub m: usize,
+    /// `[n, k]`.
+    pub weight: PackedWeight,
+    x: Vec<bf16>,
+    /// `[n]`.
+    pub bias: Option<Vec<f32>>,
+    /// `[m, n]` for each width.
+    reference: [Vec<bf16>; 4],
+}
+
+impl Case {
+    /// The cases of a kind of weights, always the same.
+    ///
+    /// # Errors
+    /// None for the shapes of this file; those of [`reference::gemm`].
+    pub fn of(kind: Kind) -> Result<Vec<Self>> {
+        let shapes = SHAPES.into_iter().enumerate();
+        shapes
+            .map(|(at, shape)| Self::new(kind, at, shape))
+            .collect()
+    }
+
+    fn new(kind: Kind, at: usize, [m, n, k]: [usize; 3]) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(at as u64);
+        let scale_types = [ScaleType::Bf16, ScaleType::F16, ScaleType::F32];
+        let mut weight = weight(kind, scale_types[at % 3], (n, k), &mut rng)?;
+        if at % 3 == 1 {
+            weight = weight.with_order(KOrder::new((0..k as u32).rev().collect())?)?;
+        }
+        let x: Vec<bf16> = (0..m)
+            .flat_map(|token| activations(token, k, &mut rng))
+            .collect();
+        let bias = (at % 2 == 0).then(|| (0..n).map(|_| rng.random_range(-3.0..3.0)).collect());
+        let mut case = Self {
+            m,
+            weight,
+            x,
+            bias,
+            reference: [const { Vec::new() }; 4],
+        };
+        for width in Width::ALL {
+            case.reference[width.index()] =
+                reference::gemm(case.x(), &case.weight, width, case.bias.as_deref())?;
+        }
+        Ok(case)
+    }
+
+    /// `[m, k]`.
+    pub fn x(&self) -> MatRef<'_, bf16> {
+        MatRef::new(&self.x, self.m, self.weight.k()).expect("m * k values were made")
+    }
+
+    /// `[m, n]`: what the scalar reference computes.
+    pub fn reference(&self, width: Width) -> &[bf16] {
+        &self.reference[width.index()]
+    }
+
+    /// The first difference of `y[m, n]` to the reference, bit by bit.
+    pub fn difference(&self, width: Width, y: &[bf16]) -> Option<String> {
+        let pairs = y.iter().zip(self.reference(width));
+        let at = pairs
+            .map(|(y, r)| y.to_bits() == r.to_bits())
+            .position(|same| !same)?;
+        Some(self.describe(at, y[at], self.reference(width)[at]))
+    }
+
+    /// Says which element is wrong.
+    pub fn describe(&self, at: usize, got: bf16, expected: bf16) -> String {
+        let (n, k) = (self.weight.n(), self.weight.k());
+        let [got_bits, expected_bits] = [got, expected].map(bf16::to_bits);
+        format!(
+            "[M, N, K] = [{}, {n}, {k}]: y[{}, {}] is {got} ({got_bits:#06x}), expected {expected} ({expected_bits:#06x})",
+            self.m,
+            at / n,
+            at % n,
+        )
+    }
+}
+
+fn weight(
+    kind: Kind,
+    scale_type: ScaleType,
+    (n, k): (usize, usize),
+    rng: &mut ChaCha8Rng,
+) -> Result<PackedWeight> {
+    let q: Vec<i8> = (0..n * k).map(|_| rng.random_range(-8..8)).collect();
+    let groups = n * kind.grouping.groups(k);
+    let plain: Vec<f32> = (0..groups).map(|_| rng.random_range(-0.02..0.1)).collect();
+    let scales = match scale_type {
+        ScaleType::F32 => Scales::F32(plain),
+        ScaleType::F16 => Scales::F16(plain.into_iter().map(f16::from_f32).collect()),
+        ScaleType::Bf16 => Scales::Bf16(plain.into_iter().map(bf16::from_f32).collect()),
+    };
+    let zeros: Option<Vec<i8>> =
+        (!kind.symmetric).then(|| (0..groups).map(|_| rng.random_range(-8..=8)).collect());
+    PackedWeight::from_quantized(
+        MatRef::new(&q, n, k)?,
+        kind.grouping,
+        &scales,
+        zeros.as_deref(),
+    )
+}
+
+/// The activations of a token: plain, with an outlier, of one sign, around the smallest step, zeros, with a NaN or an
+/// infinity.
+fn activations(token: usize, k: usize, rng: &mut ChaCha8Rng) -> Vec<bf16> {
+    let mut normal = || (0..4).map(|_| rng.random_range(-1f32..1.0)).sum::<f32>();
+    let mut x: Vec<f32> = (0..k).map(|_| normal()).collect();
+    match token % 7 {
+        1 => x[k / 2] = 3e4,
+        2 => x.iter_mut().for_each(|x| *x = x.abs() + 10.0),
+        3 => x.iter_mut().for_each(|x| *x *= 2f32.powi(-64)),
+        4 => x.fill(-0.0),
+        5 => x[k / 3] = f32::NAN,
+        6 => x[k - 1] = f32::INFINITY,
+        _ => (),
+    }
+    x.into_iter().map(bf16::from_f32).collect()
+}

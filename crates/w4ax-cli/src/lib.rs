@@ -1,0 +1,16 @@
+//! The command line of w4ax: the binary is [`main`]; [`doctor`] can be called from other programs.
+
+mod calibrate;
+mod cli;
+mod convert;
+#[cfg(feature = "train")]
+mod distill;
+pub mod doctor;
+mod episode;
+#[cfg(feature = "candle")]
+mod llama_block;
+mod sensitivity;
+mod serve;
+mod skip_episode;
+
+pub use cli::main;
