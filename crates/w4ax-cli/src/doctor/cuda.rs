@@ -102,7 +102,8 @@ fn check_family(
 /// Whether there is a kernel of the family that runs the case.
 fn runs(gpu: &Gpu, family: Family, activations: Activations, width: Width, case: &Case) -> bool {
     let quantized = activations == Activations::Quantized;
-    if quantized && (width == Width::Bf16 || family.packed_layout().is_none()) {
+    let ordered = case.weight.order().is_some();
+    if ordered || quantized && (width == Width::Bf16 || family.packed_layout().is_none()) {
         return false;
     }
     let problem = Problem {
