@@ -4,12 +4,12 @@
 //! ways through them: `panels.rs` for many tokens, `stream.rs` for a few.
 
 use super::Isa;
-use super::kernel::{Kernel, STREAM_WORDS, Stream, Token};
-use super::operand::{self, Form, Layout};
-use super::panels::PanelBlocks;
+use super::gemv::StreamTiles;
+use super::macrokernel::PanelBlocks;
+use super::microkernel::{Kernel, STREAM_WORDS, Stream, Token};
+use super::pack::{self as operand, Form, Layout};
+use super::partition::{Claims, Disjoint, run_pieces, share};
 use super::pool::Pool;
-use super::share::{Claims, Disjoint, run_pieces, share};
-use super::stream::StreamTiles;
 use super::workspace::{BLOCK_N, Workspace};
 use crate::numerics::round_to_bf16;
 use crate::weights::layout::{TILE_K, TILE_N};
@@ -57,13 +57,13 @@ fn enter<T: Task>(isa: Isa, task: T) -> T::Output {
     // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` said that the machine has it.
     unsafe {
         match isa {
-            Isa::Scalar => super::scalar::Scalar::enter(task),
+            Isa::Scalar => super::arch::scalar::Scalar::enter(task),
             #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-            Isa::Avx2 => super::avx2::Avx2::enter(task),
+            Isa::Avx2 => super::arch::x86_64::avx2::Avx2::enter(task),
             #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-            Isa::Avx512Vnni => super::avx512::Avx512Vnni::enter(task),
+            Isa::Avx512Vnni => super::arch::x86_64::avx512::Avx512Vnni::enter(task),
             #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-            Isa::Avx512Bf16 => super::avx512::Avx512Bf16::enter(task),
+            Isa::Avx512Bf16 => super::arch::x86_64::avx512::Avx512Bf16::enter(task),
             #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
             _ => unreachable!("only the scalar path is available here"),
         }

@@ -5,22 +5,18 @@
 //! driver (`gemm.rs`, `panels.rs`, `stream.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
 //! [`crate::numerics`] from each of them.
 
-#[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-mod avx2;
-#[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
-mod avx512;
+mod arch;
+mod dispatch;
 mod gemm;
-mod isa;
-mod kernel;
-mod operand;
-mod panels;
+mod gemv;
+mod macrokernel;
+mod microkernel;
+mod pack;
+mod partition;
 mod pool;
-mod scalar;
-mod share;
-mod stream;
 mod workspace;
 
-pub use isa::Isa;
+pub use dispatch::Isa;
 pub use pool::{Pool, Rayon, Serial};
 pub use workspace::Workspace;
 

@@ -1,6 +1,6 @@
 //! The scratch memory of a call, made once.
 
-use super::kernel::Token;
+use super::microkernel::Token;
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;
@@ -29,7 +29,7 @@ pub struct Workspace {
     max_k: usize,
     /// One for each thread.
     pub(super) scratch: Vec<Scratch>,
-    /// The activations of a chunk as [`super::operand`] lays them: at most a word for each token and padded k.
+    /// The activations of a chunk as [`super::pack`] lays them: at most a word for each token and padded k.
     pub(super) words: Vec<u32>,
     /// `[group][token of the chunk]`.
     pub(super) tokens: Vec<Token>,

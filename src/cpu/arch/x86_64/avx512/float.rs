@@ -1,7 +1,7 @@
 //! f32 activations times `qw - zw`, k ascending.
 
 use super::{Lanes, RowsBeside};
-use crate::cpu::kernel::Token;
+use crate::cpu::microkernel::Token;
 use crate::cpu::workspace::BLOCK_N;
 use std::arch::x86_64::*;
 

@@ -1,7 +1,7 @@
 //! u8 codes times `16 * qw` in i32: `dpbusd` does not saturate, and 65,536 * 255 * 128 fits.
 
 use super::{Lanes, RowsBeside};
-use crate::cpu::kernel::Token;
+use crate::cpu::microkernel::Token;
 use crate::cpu::workspace::BLOCK_N;
 use std::arch::x86_64::*;
 

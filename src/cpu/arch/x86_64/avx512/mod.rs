@@ -3,28 +3,28 @@
 //! Every multiplication takes words of four bytes, a token's broadcast over rows of weights: `dpbusd` four codes,
 //! `dpbf16ps` two BF16, `fmadd` one f32. The loop around them is one, [`multiply`].
 
+mod bf16_pairs;
 mod float;
+mod gemv;
 mod integer;
-mod pairs;
-mod stream;
 
-pub(super) use pairs::multiplies_pairs_in_order;
+pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
 
-use super::gemm::{Arch, Task};
-use super::kernel::{Beside, Direct, Kernel, Strip, Token};
-use super::workspace::BLOCK_N;
 use crate::PackedWeight;
+use crate::cpu::gemm::{Arch, Task};
+use crate::cpu::microkernel::{Beside, Direct, Kernel, Strip, Token};
+use crate::cpu::workspace::BLOCK_N;
 use crate::weights::layout::Tile;
 use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-pub(super) struct Avx512Vnni;
+pub(in crate::cpu) struct Avx512Vnni;
 
 impl Arch for Avx512Vnni {
     type Integer = Rows<integer::Codes>;
     type Float = Rows<float::Floats>;
-    type Stream = stream::Codes;
+    type Stream = gemv::Codes;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -33,12 +33,12 @@ impl Arch for Avx512Vnni {
     }
 }
 
-pub(super) struct Avx512Bf16;
+pub(in crate::cpu) struct Avx512Bf16;
 
 impl Arch for Avx512Bf16 {
     type Integer = Rows<integer::Codes>;
-    type Float = Rows<pairs::Pairs>;
-    type Stream = stream::Codes;
+    type Float = Rows<bf16_pairs::Pairs>;
+    type Stream = gemv::Codes;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -156,7 +156,7 @@ unsafe fn load_256<T: bytemuck::Pod>(from: &[T]) -> __m256i {
     unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
-pub(super) struct Rows<L>(PhantomData<L>);
+pub(in crate::cpu) struct Rows<L>(PhantomData<L>);
 
 impl<L: Lanes> Kernel for Rows<L> {
     const K_PER_WORD: usize = L::K_PER_WORD;

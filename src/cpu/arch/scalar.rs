@@ -1,11 +1,11 @@
 //! Plain Rust: what runs where there is no vector path, and what a reader compares the others with.
 
-use super::gemm::{Arch, Task};
-use super::kernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip};
-use super::workspace::BLOCK_N;
+use crate::cpu::gemm::{Arch, Task};
+use crate::cpu::microkernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip};
+use crate::cpu::workspace::BLOCK_N;
 use crate::weights::layout::{TILE_N, Tile, activation_position};
 
-pub(super) struct Scalar;
+pub(in crate::cpu) struct Scalar;
 
 impl Arch for Scalar {
     type Integer = Integer;
@@ -19,7 +19,7 @@ impl Arch for Scalar {
 }
 
 /// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighboring codes.
-pub(super) struct Integer;
+pub(in crate::cpu) struct Integer;
 
 impl Kernel for Integer {
     const K_PER_WORD: usize = 4;
@@ -69,7 +69,7 @@ impl Kernel for Integer {
 }
 
 /// f32 activations times `qw - zw`, k ascending. Panel: `[k][row]`.
-pub(super) struct Float;
+pub(in crate::cpu) struct Float;
 
 impl Kernel for Float {
     const K_PER_WORD: usize = 1;
@@ -117,7 +117,7 @@ impl Kernel for Float {
 }
 
 /// Codes past the tiles as they are.
-pub(super) struct Codes;
+pub(in crate::cpu) struct Codes;
 
 impl Stream for Codes {
     unsafe fn group<const TOKENS: usize, const HALVES: usize>(

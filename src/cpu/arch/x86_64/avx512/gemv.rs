@@ -3,7 +3,7 @@
 
 use super::RowsBeside;
 use super::integer::rescale;
-use crate::cpu::kernel::{STREAM_WORDS, Stream, StreamGroup};
+use crate::cpu::microkernel::{STREAM_WORDS, Stream, StreamGroup};
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
 

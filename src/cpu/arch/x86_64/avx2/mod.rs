@@ -1,19 +1,19 @@
 //! AVX2 and FMA: 8 rows a vector.
 
 mod float;
+mod gemv;
 mod integer;
-mod stream;
 
-use super::gemm::{Arch, Task};
+use crate::cpu::gemm::{Arch, Task};
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 
-pub(super) struct Avx2;
+pub(in crate::cpu) struct Avx2;
 
 impl Arch for Avx2 {
     type Integer = integer::Codes;
     type Float = float::Floats;
-    type Stream = stream::Codes;
+    type Stream = gemv::Codes;
 
     #[target_feature(enable = "avx2,fma")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {

@@ -2,7 +2,7 @@
 //! group is unpacked into cache, multiplied with all tokens strip by strip, and rescaled into the accumulators.
 
 use super::gemm::{Arch, Job, Task, write};
-use super::kernel::{Beside, Direct, Kernel, Strip};
+use super::microkernel::{Beside, Direct, Kernel, Strip};
 use super::workspace::{BLOCK_N, Scratch};
 use crate::Width;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};

@@ -1,7 +1,7 @@
 //! f32 activations times `qw - zw`, k ascending.
 
 use super::{by_tokens, turn};
-use crate::cpu::kernel::{Beside, Kernel, Strip};
+use crate::cpu::microkernel::{Beside, Kernel, Strip};
 use crate::cpu::workspace::BLOCK_N;
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;

@@ -2,7 +2,7 @@
 //! would); eight such sums still fit i16 before they are widened.
 
 use super::{by_tokens, turn};
-use crate::cpu::kernel::{Beside, Kernel, Strip, Token};
+use crate::cpu::microkernel::{Beside, Kernel, Strip, Token};
 use crate::cpu::workspace::BLOCK_N;
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;

@@ -6,8 +6,8 @@
 //! - **stream**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`, each quad twice, for it meets the
 //!   words of rows g and g + 8: a vector of a tile and its vector of codes go together lane by lane.
 
-use super::kernel::{STREAM_WORDS, Token};
-use super::share::share;
+use super::microkernel::{STREAM_WORDS, Token};
+use super::partition::share;
 use super::workspace::PANEL_K;
 use crate::Grouping;
 use crate::numerics::{Grid, widen};

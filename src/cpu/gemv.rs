@@ -2,8 +2,8 @@
 //! there.
 
 use super::gemm::{Arch, Job, Task, write};
-use super::kernel::{STREAM_WORDS, Stream, StreamGroup};
-use super::share::share;
+use super::microkernel::{STREAM_WORDS, Stream, StreamGroup};
+use super::partition::share;
 use crate::Grouping;
 use crate::weights::layout::{TILE_K, TILE_N};
 use std::ops::Range;

@@ -63,7 +63,7 @@ impl Isa {
             Self::Avx512Bf16 => {
                 Self::Avx512Vnni.is_available()
                     && is_x86_feature_detected!("avx512bf16")
-                    && super::avx512::multiplies_pairs_in_order()
+                    && super::arch::x86_64::avx512::multiplies_pairs_in_order()
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]

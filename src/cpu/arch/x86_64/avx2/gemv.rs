@@ -2,7 +2,7 @@
 //! and meet the codes of the same lanes. Rows come together only when a group ends.
 
 use super::integer::rescale;
-use crate::cpu::kernel::{Beside, STREAM_WORDS, Stream, StreamGroup};
+use crate::cpu::microkernel::{Beside, STREAM_WORDS, Stream, StreamGroup};
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
 

@@ -5,7 +5,7 @@
 //! takes denormals for 0; `operand::factor` keeps every number clear of them.
 
 use super::{Lanes, RowsBeside, turn};
-use crate::cpu::kernel::{Direct, Token};
+use crate::cpu::microkernel::{Direct, Token};
 use crate::cpu::workspace::BLOCK_N;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
