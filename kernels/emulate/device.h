@@ -13,12 +13,17 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "intrinsics.h"
-#include "intrinsics_bf16.h"
-#include "cute_hooks.h"
-#include "launch.h"
-#include "ptx.h"
-#include "shared_memory.h"
+// Small functions stay functions. -O1 inlines nothing but always_inline functions, and with those each kernel becomes one
+// huge function: with a sanitizer it takes twice as long to compile.
+#undef __forceinline__
+#define __forceinline__ inline
+
+#include "emulate/cuda/intrinsics.h"
+#include "emulate/cuda/intrinsics_bf16.h"
+#include "emulate/cuda/cute_leaves.h"
+#include "emulate/engine/launch.h"
+#include "emulate/cuda/ptx.h"
+#include "emulate/memory/shared_memory.h"
 
 // A host compiler takes `__shared__ int x;` for a variable of each thread: better an error. For what a block shares there are
 // the two macros below (and W4AX_DYNAMIC_SHARED of kernels/common/device.cuh).

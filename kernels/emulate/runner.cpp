@@ -36,8 +36,8 @@
 #include <thread>
 #include <vector>
 
-#include "emulate_api.h"
-#include "sanitizers.h"
+#include "emulate/emulate_api.h"
+#include "emulate/engine/sanitizers.h"
 #include "api/w4ax_kernels.h"
 #include "api/w4ax_order.h"
 #include "api/w4ax_skip.h"

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "engine.h"
+#include "emulate/engine/engine.h"
 
 namespace w4ax_emulate {
 

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <string>
 
-#include "../device.h"
-#include "../emulate_api.h"
+#include "emulate/device.h"
+#include "emulate/emulate_api.h"
 
 namespace test {
 

@@ -2,7 +2,7 @@
 // shared memory by CuTe's canonical layouts and the descriptor that CuTe makes of them; and the copies and barriers beside it.
 #include "test.h"
 
-#include "../sm90.h"
+#include "emulate/sm90.h"
 
 using namespace cute;
 

@@ -1,7 +1,7 @@
 // Which thread of the block runs next.
-#include "block.h"
-#include "sanitizers.h"
-#include "sm90.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/sanitizers.h"
+#include "emulate/sm90.h"
 
 // Plain variables, as kernels read them; set at every switch. Macros would break CUDA's own headers.
 uint3 threadIdx, blockIdx;

@@ -1,9 +1,9 @@
-#include "tensor_core.h"
+#include "emulate/mma/tensor_core.h"
 
 #include <cmath>
 #include <type_traits>
 
-#include "block.h"
+#include "emulate/engine/block.h"
 
 namespace w4ax_emulate {
 

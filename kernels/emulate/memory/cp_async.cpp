@@ -1,6 +1,6 @@
-#include "cp_async.h"
+#include "emulate/memory/cp_async.h"
 
-#include "block.h"
+#include "emulate/engine/block.h"
 
 namespace w4ax_emulate {
 

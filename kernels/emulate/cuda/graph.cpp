@@ -2,9 +2,9 @@
 #include <atomic>
 #include <ctime>
 
-#include "emulate_api.h"
-#include "block.h"
-#include "flag.h"
+#include "emulate/emulate_api.h"
+#include "emulate/engine/block.h"
+#include "emulate/cuda/graph.h"
 
 namespace {
 

@@ -11,8 +11,8 @@
 
 #include <cute/arch/util.hpp>
 
-#include "cp_async.h"
-#include "tensor_core.h"
+#include "emulate/memory/cp_async.h"
+#include "emulate/mma/tensor_core.h"
 
 // 1. NVIDIA's headers with the leaves renamed: the structs of register types are still of use.
 #define SM80_16x8x64_S32S4U4S32_TN nvidia_SM80_16x8x64_S32S4U4S32_TN

@@ -3,10 +3,10 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "block.h"
-#include "launch.h"
-#include "sanitizers.h"
-#include "sm90.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/launch.h"
+#include "emulate/engine/sanitizers.h"
+#include "emulate/sm90.h"
 
 namespace w4ax_emulate {
 

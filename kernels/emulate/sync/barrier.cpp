@@ -1,9 +1,9 @@
-#include "barrier.h"
+#include "emulate/sync/barrier.h"
 
 #include <cstring>
 
-#include "block.h"
-#include "sanitizers.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax_emulate {
 

@@ -1,5 +1,5 @@
 // What the last lane into a shuffle, vote, match or reduction computes.
-#include "block.h"
+#include "emulate/engine/block.h"
 
 namespace w4ax_emulate {
 

@@ -1,4 +1,4 @@
-#include "fiber.h"
+#include "emulate/engine/fiber.h"
 
 #include <cstdint>
 #include <cstdio>
@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include "sanitizers.h"
+#include "emulate/engine/sanitizers.h"
 
 #if !defined(__x86_64__) && !defined(W4AX_EMULATE_UCONTEXT)
 #define W4AX_EMULATE_UCONTEXT  // slower (a system call a switch), but right on every architecture

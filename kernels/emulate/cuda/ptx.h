@@ -5,10 +5,10 @@
 #include <cstring>
 #include <vector_types.h>
 
-#include "engine.h"
-#include "flag.h"
-#include "launch.h"
-#include "sanitizers.h"
+#include "emulate/engine/engine.h"
+#include "emulate/cuda/graph.h"
+#include "emulate/engine/launch.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax::ptx {
 

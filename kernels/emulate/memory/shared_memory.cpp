@@ -1,9 +1,9 @@
-#include "shared_memory.h"
+#include "emulate/memory/shared_memory.h"
 
 #include <cstdlib>
 
-#include "block.h"
-#include "sanitizers.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax_emulate {
 

@@ -1,9 +1,9 @@
 // Barriers that count threads and bytes, and the copies that complete on them.
-#include "block.h"
-#include "cp_async.h"
-#include "sanitizers.h"
-#include "sm90.h"
-#include "warpgroup.h"
+#include "emulate/engine/block.h"
+#include "emulate/memory/cp_async.h"
+#include "emulate/engine/sanitizers.h"
+#include "emulate/sm90.h"
+#include "emulate/mma/wgmma.h"
 
 namespace w4ax_emulate {
 

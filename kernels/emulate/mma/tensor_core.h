@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cp_async.h"
-#include "warp.h"
+#include "emulate/memory/cp_async.h"
+#include "emulate/sync/warp.h"
 
 namespace w4ax_emulate {
 

@@ -1,7 +1,7 @@
-#include "warp.h"
+#include "emulate/sync/warp.h"
 
-#include "block.h"
-#include "sanitizers.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax_emulate {
 

@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "engine.h"
-#include "sanitizers.h"
+#include "emulate/engine/engine.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax_emulate {
 

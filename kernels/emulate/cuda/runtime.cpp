@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "block.h"
-#include "launch.h"
+#include "emulate/engine/block.h"
+#include "emulate/engine/launch.h"
 
 namespace {
 

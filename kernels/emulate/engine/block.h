@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine.h"
-#include "fiber.h"
-#include "shared_memory.h"
-#include "warp.h"
+#include "emulate/engine/engine.h"
+#include "emulate/engine/fiber.h"
+#include "emulate/memory/shared_memory.h"
+#include "emulate/sync/warp.h"
 
 namespace w4ax_emulate {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "engine.h"
+#include "emulate/engine/engine.h"
 
 namespace w4ax_emulate {
 

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <type_traits>
 
-#include "barrier.h"
-#include "engine.h"
-#include "warp.h"
+#include "emulate/sync/barrier.h"
+#include "emulate/engine/engine.h"
+#include "emulate/sync/warp.h"
 
 #ifndef __launch_bounds__
 #define __launch_bounds__(...)

@@ -1,11 +1,11 @@
 // mma of a warpgroup, by warps: A in registers, B in shared memory, products that come late.
-#include "warpgroup.h"
+#include "emulate/mma/wgmma.h"
 
-#include "block.h"
-#include "cp_async.h"
-#include "sm90.h"
-#include "tensor_core.h"
-#include "warp.h"
+#include "emulate/engine/block.h"
+#include "emulate/memory/cp_async.h"
+#include "emulate/sm90.h"
+#include "emulate/mma/tensor_core.h"
+#include "emulate/sync/warp.h"
 
 namespace w4ax_emulate {
 

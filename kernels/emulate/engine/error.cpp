@@ -6,9 +6,9 @@
 #include <dlfcn.h>
 #include <string>
 
-#include "block.h"
-#include "emulate_api.h"
-#include "sanitizers.h"
+#include "emulate/engine/block.h"
+#include "emulate/emulate_api.h"
+#include "emulate/engine/sanitizers.h"
 
 namespace w4ax_emulate {
 

@@ -1,8 +1,8 @@
-#include "emulate_api.h"
+#include "emulate/emulate_api.h"
 
-#include "engine.h"
-#include "launch.h"
-#include "sm90.h"
+#include "emulate/engine/engine.h"
+#include "emulate/engine/launch.h"
+#include "emulate/sm90.h"
 
 namespace w4ax_emulate {
 Options options;

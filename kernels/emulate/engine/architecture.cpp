@@ -1,5 +1,5 @@
 // The device claims to be what the kernels beside this object were compiled for.
-#include "engine.h"
+#include "emulate/engine/engine.h"
 
 namespace {
 struct Claim {
