@@ -1,19 +1,18 @@
-//! The CUDA kernels' own sources, run on a CPU by the emulator of `kernels/emulate`, against the Rust scalar mirror.
-//!
-//! Each runner is one compiler's sanitizer (none; ASan with UBSan; TSan) and one architecture (800: s4 tensor cores; 900:
-//! s8). Without a sanitizer all cases run on both. A2, A4 and A8 must equal the mirror bit for bit. BF16 must be exact on small integers, and within the bound of
-//! `w4ax::numerics` else. Buffers have their exact sizes, schedules and asynchronous copies vary by seed.
+//! The GEMM kernels of one width: the families decode, prefill and plain.
 
-use crate::gemm_case::{DECODE, FUSED, Gemm, Input, PACKED, PLAIN, PREFILL, build, for_runners};
-use crate::runner::{Part, Variant};
+use crate::abi::{DECODE, FUSED, PACKED, PLAIN, PREFILL};
+use crate::build::Variant;
+use crate::gemm_case::{
+    GemmCase, GemmInput, check_all, check_generated, for_runners, with_a_bound,
+};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use test_support::{Kind, bits, rng};
 use w4ax::{Grouping, ScaleType, Width};
 
-/// Every family, mode, width, grouping and symmetry at the M, N and K with tails.
-fn matrix() -> Vec<Gemm> {
+/// Every family, mode, width, grouping and symmetry, at shapes with tails of M, N and K.
+fn matrix() -> Vec<GemmCase> {
     let mut cases = Vec::new();
     let families = [
         (DECODE, FUSED),
@@ -28,7 +27,8 @@ fn matrix() -> Vec<Gemm> {
                 continue;
             }
             for grouping in Grouping::ALL {
-                // The last: three rounds of every decode tile, so both buffers again, and most warps without work at the end.
+                // The last shape: three rounds of every decode tile, so that both buffers are
+                // reused, and most warps idle in the last round.
                 for (m, k) in [
                     (1, 100),
                     (7, 1152),
@@ -44,7 +44,7 @@ fn matrix() -> Vec<Gemm> {
                         continue;
                     }
                     let at = cases.len() as u64;
-                    cases.push(Gemm {
+                    cases.push(GemmCase {
                         m,
                         k,
                         width,
@@ -56,10 +56,10 @@ fn matrix() -> Vec<Gemm> {
                         scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32]
                             [at as usize % 3],
                         bias: at.is_multiple_of(5),
-                        // BF16: integers, to be compared exactly, in every other case.
+                        // BF16: integers, which are compared exactly, in every other case.
                         kind: [Kind::Normal, Kind::Zeros][at as usize / 3 % 2],
                         seed: at,
-                        ..Gemm::default()
+                        ..GemmCase::default()
                     });
                 }
             }
@@ -69,23 +69,23 @@ fn matrix() -> Vec<Gemm> {
 }
 
 #[test]
-fn every_kernel_equals_the_mirror() {
-    crate::gemm_case::check_all(Variant::Plain, &matrix());
+fn every_kernel_matches_reference() {
+    check_all(Variant::Plain, &matrix());
 }
 
 #[test]
-fn every_kernel_is_clean_under_asan_and_ubsan() {
-    crate::gemm_case::check_all(Variant::Address, &matrix());
+fn every_kernel_matches_reference_under_asan_and_ubsan() {
+    check_all(Variant::Address, &matrix());
 }
 
 #[test]
-fn every_kernel_is_clean_under_tsan() {
-    crate::gemm_case::check_all(Variant::Thread, &matrix());
+fn every_kernel_matches_reference_under_tsan() {
+    check_all(Variant::Thread, &matrix());
 }
 
-/// Shapes, strides, alignments and values from proptest, under each sanitizer; every tile variant.
+/// Shapes, strides, alignments and values from proptest, and every tile, under each sanitizer.
 #[test]
-fn generated_cases_equal_the_mirror() {
+fn generated_cases_match_reference() {
     let strategy = (
         (1usize..40, 1usize..130, 1usize..500),
         proptest::sample::select(Width::ALL.to_vec()),
@@ -102,7 +102,7 @@ fn generated_cases_equal_the_mirror() {
                 let (m, n, k) = shape;
                 let (family, mode, tile) = how;
                 let bf16 = width == Width::Bf16;
-                Gemm {
+                GemmCase {
                     m: if family == DECODE { m.min(16) } else { m },
                     n,
                     k,
@@ -114,11 +114,11 @@ fn generated_cases_equal_the_mirror() {
                     mode: if bf16 || family == PLAIN { FUSED } else { mode },
                     tile: match family {
                         PLAIN => 0,
-                        // Only the third tile of the decode family has room for more than 8 tokens.
+                        // Of the decode tiles, only the third takes more than 8 tokens.
                         DECODE if m > 8 => tile / 2 * 3,
                         _ => tile,
                     },
-                    kind: crate::gemm_case::with_a_bound(kind, width),
+                    kind: with_a_bound(kind, width),
                     bias: flags.1,
                     gaps: (gaps.0, gaps.1),
                     x_shift: gaps.2,
@@ -127,12 +127,12 @@ fn generated_cases_equal_the_mirror() {
                 }
             },
         );
-    crate::gemm_case::check_generated(&strategy, 120);
+    check_generated(&strategy, 120);
 }
 
-/// Shapes of real models at least once: many rounds of K, many blocks of N.
+/// Shapes of real models: many rounds of K, many blocks of N.
 #[test]
-fn real_shapes_equal_the_mirror() {
+fn model_shapes_match_reference() {
     let mut cases = Vec::new();
     for (family, mode, m) in [
         (DECODE, FUSED, 1),
@@ -143,7 +143,7 @@ fn real_shapes_equal_the_mirror() {
         for (at, width) in Width::ALL.into_iter().enumerate() {
             let mode = if width == Width::Bf16 { FUSED } else { mode };
             let (n, k) = [(256, 7392), (10944, 100), (512, 4096), (320, 11008)][at];
-            cases.push(Gemm {
+            cases.push(GemmCase {
                 m,
                 n: if m > 16 { n.min(1000) } else { n },
                 k,
@@ -159,7 +159,7 @@ fn real_shapes_equal_the_mirror() {
                 mode,
                 kind: Kind::Zeros,
                 seed: at as u64,
-                ..Gemm::default()
+                ..GemmCase::default()
             });
             let last = cases.last_mut().unwrap();
             if last.width != Width::Bf16 {
@@ -167,33 +167,33 @@ fn real_shapes_equal_the_mirror() {
             }
         }
     }
-    crate::gemm_case::check_all(Variant::Plain, &cases);
+    check_all(Variant::Plain, &cases);
 }
 
-/// A row gives the same bits alone and among others: BF16 within a family, the quantized widths in all.
+/// A row has the same bits alone and in a batch: BF16 within a family, quantized widths in all.
 #[test]
-fn a_row_does_not_depend_on_the_batch() {
+fn row_is_independent_of_batch() {
     for_runners(Variant::Plain, |runner, architecture| {
         for (family, m) in [(DECODE, 16), (PREFILL, 70)] {
             for width in Width::ALL {
                 for grouping in Grouping::ALL {
-                    let many = Gemm {
+                    let many = GemmCase {
                         m,
                         k: 400,
                         width,
                         grouping,
                         family,
                         symmetric: false,
-                        ..Gemm::default()
+                        ..GemmCase::default()
                     };
                     let input = many.input();
                     let whole = many.run(runner, &input).unwrap();
                     for token in [0, m / 2 + 1, m - 1] {
-                        let one = Gemm {
+                        let one = GemmCase {
                             m: 1,
                             ..many.clone()
                         };
-                        let input = Input {
+                        let input = GemmInput {
                             weight: input.weight.clone(),
                             x: input.x[token * many.k..][..many.k].to_vec(),
                             bias: None,
@@ -211,9 +211,9 @@ fn a_row_does_not_depend_on_the_batch() {
     });
 }
 
-/// Whatever the order of threads and of arriving copies is, the bits are the same.
+/// The order of threads and the arrival of copies do not change the bits.
 #[test]
-fn schedules_do_not_show_in_the_bits() {
+fn bits_are_independent_of_schedule() {
     let rng: &mut ChaCha8Rng = &mut rng(4);
     for variant in Variant::ALL {
         let seeds: Vec<i64> = (0..6).map(|_| rng.random_range(0..1 << 30)).collect();
@@ -227,45 +227,19 @@ fn schedules_do_not_show_in_the_bits() {
                 for width in [Width::A4, Width::A8] {
                     for (at, _) in seeds.iter().enumerate() {
                         let seed = seeds[at] as u64;
-                        let case = Gemm {
+                        let case = GemmCase {
                             m: 9,
                             k: 300,
                             width,
                             family,
                             mode,
                             seed,
-                            ..Gemm::default()
+                            ..GemmCase::default()
                         };
                         case.check(runner).unwrap();
                     }
                 }
             }
         });
-    }
-}
-
-/// The emulator itself: fragment layouts as CuTe's traits have them, collectives, and planted faults, each of which must be
-/// caught by the builds that can see it.
-#[test]
-fn the_emulators_own_tests_pass() {
-    for variant in Variant::ALL {
-        build(Part::Tests, variant);
-        for name in ["atoms", "collectives", "faults", "quantize", "warpgroup"] {
-            let program = crate::runner::directory().join(format!("{name}-{}", variant.name()));
-            if !program.exists() && variant != Variant::Plain {
-                continue; // `build` has said why.
-            }
-            let output = std::process::Command::new(&program)
-                .output()
-                .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
-            let text = String::from_utf8_lossy(&output.stdout);
-            println!("{text}");
-            assert!(
-                output.status.success(),
-                "{name}-{}:\n{text}{}",
-                variant.name(),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
     }
 }

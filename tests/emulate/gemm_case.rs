@@ -1,81 +1,39 @@
-//! GEMMs on the emulator's runners, against the Rust scalar mirror.
+//! GEMMs on the emulator's runners, against the scalar reference.
 
-use crate::runner::{Answer, Case, Part, Runner, Variant};
+use crate::abi::{AUTO, DECODE, FUSED, LATCHED, PACKED};
+use crate::build::{Part, Variant, build, build_for};
+use crate::runner::{Reply, Request, Runner};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
-use std::sync::Mutex;
 use test_support::{Kind, PlainWeight, rng};
 use w4ax::reference::{self, matmul_f64};
 use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
 
-/// Both without a sanitizer; one each with: they differ in one engine of three, and the builds take minutes.
-pub fn architectures(variant: Variant) -> &'static [u32] {
-    match variant {
-        Variant::Plain => &[800, 900],
-        Variant::Address => &[800],
-        Variant::Thread => &[900],
-    }
-}
-
-pub const DECODE: u32 = 1;
-pub const PREFILL: u32 = 2;
-pub const PLAIN: u32 = 3;
-pub const WGMMA: u32 = 4;
-pub const AUTO: u32 = 0;
-pub const FUSED: u32 = 1;
-pub const PACKED: u32 = 2;
-/// The width that the latch says.
-pub const LATCHED: u32 = 255;
-
-/// Brings a part of a variant up to date, one at a time, and says what was left out.
-pub fn build(part: Part, variant: Variant) {
-    build_for(part, variant, architectures(variant));
-}
-
-fn build_for(part: Part, variant: Variant, architectures: &[u32]) {
-    static BUILT: Mutex<Vec<(Part, Variant, Vec<u32>)>> = Mutex::new(Vec::new());
-    let key = (part, variant, architectures.to_vec());
-    let mut built = BUILT.lock().expect("no build has failed");
-    if !built.contains(&key) {
-        let left_out = crate::runner::build(part, &[variant], architectures);
-        if !left_out.is_empty() {
-            println!("left out:\n{left_out}");
-        }
-        built.push(key);
-    }
-}
-
-/// Runs `test` on the runner of sm_90.
+/// Runs `test` on the runner of sm_90, unless the variant is left out.
 pub fn for_sm90(variant: Variant, test: impl FnOnce(&mut Runner)) {
-    build_for(Part::Kernels, variant, &[900]);
-    match Runner::new(variant, 900) {
-        Some(mut runner) => test(&mut runner),
-        None => assert_ne!(variant, Variant::Plain, "there is no plain runner"),
+    if build_for(Part::Kernels, variant, &[900]) {
+        test(&mut Runner::new(variant, 900));
     }
 }
 
-/// Runs `test` for every architecture of a variant, side by side. A variant that this machine's compiler cannot build was
-/// named by [`build`]; the plain one must be there.
+/// Runs `test` for every architecture of a variant, in parallel, unless the variant is left out.
 pub fn for_runners(variant: Variant, test: impl Fn(&mut Runner, u32) + Sync) {
-    build(Part::Kernels, variant);
+    if !build(Part::Kernels, variant) {
+        return;
+    }
     std::thread::scope(|scope| {
-        for &architecture in architectures(variant) {
+        for &architecture in variant.architectures() {
             let test = &test;
-            match Runner::new(variant, architecture) {
-                Some(mut runner) => {
-                    scope.spawn(move || test(&mut runner, architecture));
-                }
-                None => assert_ne!(variant, Variant::Plain, "there is no plain runner"),
-            }
+            scope.spawn(move || test(&mut Runner::new(variant, architecture), architecture));
         }
     });
 }
 
-/// A GEMM as a kernel is asked for it.
+/// A GEMM: its shape, the weight's properties, the kernel, and the seed of its values.
 #[derive(Clone, Debug)]
-pub struct Gemm {
+pub struct GemmCase {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -85,20 +43,20 @@ pub struct Gemm {
     pub scale_type: ScaleType,
     pub family: u32,
     pub mode: u32,
-    /// 0: the kernels' own choice.
+    /// 0: the kernel table chooses.
     pub tile: u32,
     pub kind: Kind,
     pub bias: bool,
-    /// Elements between two rows of x and of y beyond their lengths.
+    /// Padding between two rows of x and of y, in elements.
     pub gaps: (usize, usize),
-    /// x starts so many elements past an address aligned to 16 bytes.
+    /// Distance of x from an address aligned to 16 bytes, in elements.
     pub x_shift: usize,
     pub seed: u64,
-    /// The width comes from a latch, which holds `width`.
+    /// The kernel reads the width from a latch, which holds `width`.
     pub routed: bool,
 }
 
-impl Default for Gemm {
+impl Default for GemmCase {
     fn default() -> Self {
         Self {
             m: 1,
@@ -121,7 +79,9 @@ impl Default for Gemm {
     }
 }
 
-/// A kind of values for which a width has an expected result: what BF16 does beyond finite numbers is IEEE's, and has no bound.
+/// Replaces a kind of values for which a width has no expected result by [`Kind::Normal`].
+///
+/// BF16 has no bound where numbers are not finite, nor for subnormal products.
 pub fn with_a_bound(kind: Kind, width: Width) -> Kind {
     match kind {
         Kind::AnyBits | Kind::Extremes | Kind::Denormals | Kind::Threshold
@@ -133,23 +93,23 @@ pub fn with_a_bound(kind: Kind, width: Width) -> Kind {
     }
 }
 
-/// What goes into a GEMM.
-pub struct Input {
+/// The operands of a GEMM.
+pub struct GemmInput {
     pub weight: PackedWeight,
-    /// With its gaps.
+    /// `[m, k]` with its padding.
     pub x: Vec<bf16>,
     pub bias: Option<Vec<f32>>,
 }
 
-impl Gemm {
-    pub fn input(&self) -> Input {
+impl GemmCase {
+    pub fn input(&self) -> GemmInput {
         let rng = &mut rng(self.seed);
         let shape = (self.n, self.k);
         let mut plain =
             PlainWeight::random(rng, shape, self.grouping, self.scale_type, self.symmetric);
         let mut x = self.kind.fill(rng, self.m * (self.k + self.gaps.0));
         if self.width == Width::Bf16 && self.kind == Kind::Zeros {
-            // BF16 is compared exactly where all sums are small integers: those, in place of zeros.
+            // BF16 is exact where all sums are small integers: they take the place of zeros.
             plain.scales = Scales::F32(vec![0.5; self.n * self.grouping.groups(self.k)]);
             x.iter_mut()
                 .for_each(|x| *x = bf16::from_f32(rng.random_range(-8..=8) as f32));
@@ -159,7 +119,7 @@ impl Gemm {
                 .map(|_| rng.random_range(-3..=3) as f32)
                 .collect()
         });
-        Input {
+        GemmInput {
             weight: plain.pack(),
             x,
             bias,
@@ -170,15 +130,15 @@ impl Gemm {
         self.grouping.size().unwrap_or(0)
     }
 
-    /// The fields that every call of this GEMM has.
-    pub fn arguments(&self, function: &'static str) -> Case {
+    /// Returns a request with the fields that every call of this GEMM has.
+    pub fn arguments(&self, function: &'static str) -> Request {
         let case = if self.routed {
             let latched = 41 << 32 | u64::from(self.width.bits());
-            Case::new(function)
+            Request::new(function)
                 .arg("width", LATCHED)
                 .input("latch", &[latched, 42], 16)
         } else {
-            Case::new(function).arg("width", self.width.bits())
+            Request::new(function).arg("width", self.width.bits())
         };
         case.set("seed", (self.seed >> 2) as i64)
             .arg("m", self.m)
@@ -193,13 +153,13 @@ impl Gemm {
             .arg("tile", self.tile)
     }
 
-    /// Runs it; y without its gaps, which must be untouched.
-    pub fn run(&self, runner: &mut Runner, input: &Input) -> Result<Vec<bf16>, String> {
+    /// Runs the GEMM. Returns y without its padding, which must be unchanged.
+    pub fn run(&self, runner: &mut Runner, input: &GemmInput) -> Result<Vec<bf16>, String> {
         let mut case = self.weight_buffers(self.arguments("gemm"), input);
         if let Some(bias) = &input.bias {
             case = case.input("bias", bias, 4);
         }
-        // The last row of a matrix has no gap behind it: ASan sees what reads it.
+        // The last row has no padding, so that ASan detects reads past it.
         let x_len = (self.m - 1) * (self.k + self.gaps.0) + self.k;
         let x = bytemuck::cast_slice(&input.x[..x_len]);
         case = match self.mode {
@@ -218,21 +178,21 @@ impl Gemm {
         let y_len = (self.m - 1) * (self.n + self.gaps.1) + self.n;
         let poison = bf16::from_bits(0x1234);
         case = case.output("y", &vec![poison; y_len], 16);
-        let answer = expect_ok(runner.run(&case)?)?;
-        let mut y = answer.output::<bf16>("y");
+        let reply = expect_ok(runner.run(&case)?)?;
+        let mut y = reply.output::<bf16>("y");
         y.resize(self.m * (self.n + self.gaps.1), poison);
         let rows = y.chunks(self.n + self.gaps.1);
         if rows
             .clone()
             .any(|row| row[self.n..].iter().any(|&v| v != poison))
         {
-            return Err("something was written between the rows of y".into());
+            return Err("the padding between the rows of y was written to".into());
         }
         Ok(rows.flat_map(|row| row[..self.n].to_vec()).collect())
     }
 
-    /// A case with the weight's buffers, and the fields that say how they are to be read.
-    pub fn weight_buffers(&self, case: Case, input: &Input) -> Case {
+    /// Adds the weight's buffers to a request, and the fields that describe them.
+    pub fn weight_buffers(&self, case: Request, input: &GemmInput) -> Request {
         let w = &input.weight;
         let mut case = case
             .input("tiles", w.tiles(), 128)
@@ -255,7 +215,7 @@ impl Gemm {
 
     fn scale_code(&self) -> u32 {
         match self.scale_type {
-            // Integer-valued BF16 cases have f32 scales.
+            // BF16 cases of integers have f32 scales.
             _ if self.width == Width::Bf16 && self.kind == Kind::Zeros => 0,
             ScaleType::F32 => 0,
             ScaleType::F16 => 1,
@@ -263,8 +223,8 @@ impl Gemm {
         }
     }
 
-    /// What quantize_pack makes of x.
-    pub fn packed(&self, runner: &mut Runner, input: &Input) -> Result<Vec<u8>, String> {
+    /// Returns the result of quantize_pack for x.
+    pub fn packed(&self, runner: &mut Runner, input: &GemmInput) -> Result<Vec<u8>, String> {
         let bytes = expect_ok(runner.run(&self.arguments("packed_bytes"))?)?.values["bytes"];
         let x_len = (self.m - 1) * (self.k + self.gaps.0) + self.k;
         let x = bytemuck::cast_slice(&input.x[..x_len]);
@@ -274,12 +234,12 @@ impl Gemm {
             .output("packed", &vec![0xA5u8; bytes as usize], 128);
         let packed = expect_ok(runner.run(&case)?)?.outputs["packed"].clone();
         if self.width == Width::Bf16 && packed.iter().any(|&byte| byte != 0xA5) {
-            return Err("a step of 16 bits was packed".into());
+            return Err("quantize_pack wrote to its output in a BF16 step".into());
         }
         Ok(packed)
     }
 
-    /// Runs it and compares.
+    /// Runs the GEMM and compares y with the reference.
     pub fn check(&self, runner: &mut Runner) -> Result<(), String> {
         let input = self.input();
         let got = self
@@ -304,11 +264,13 @@ impl Gemm {
         self.within_the_bound(x, &input, &got)
     }
 
-    /// BF16: the bound of the numerics, half a unit of BF16 for the rounding; NaN and infinities only where the mirror has.
+    /// Checks BF16 against its bound, plus half a unit in the last place for the rounding of y.
+    ///
+    /// A NaN or an infinity is allowed only where the reference has one.
     fn within_the_bound(
         &self,
         x: MatRef<'_, bf16>,
-        input: &Input,
+        input: &GemmInput,
         got: &[bf16],
     ) -> Result<(), String> {
         let w = &input.weight;
@@ -322,7 +284,7 @@ impl Gemm {
                 .map(|(x, w)| (x.to_f64() * f64::from(*w)).abs())
                 .sum();
             let (y, exact) = (y.to_f64(), exact + bias);
-            // The weights of `dequantize` are rounded once: 2^-24 of the magnitude.
+            // `dequantize` rounds each weight once: 2^-24 of the magnitude.
             let bound = factor * magnitude * 1.01 + exact.abs() / 256.0 + 1e-38;
             let off = (y - exact).abs();
             if off.is_nan() || off > bound {
@@ -335,7 +297,7 @@ impl Gemm {
     }
 }
 
-/// `sum(qw - zw)` of each row and group, `[ceil(N/16)][groups][16]`.
+/// Returns `sum(qw - zw)` of each row and group, `[ceil(N/16), groups, 16]`.
 fn sums(w: &PackedWeight) -> Vec<i32> {
     let (q, k, groups) = (w.unpack(), w.k(), w.groups());
     let mut sums = vec![0; w.n().div_ceil(16) * groups * 16];
@@ -350,14 +312,16 @@ fn sums(w: &PackedWeight) -> Vec<i32> {
     sums
 }
 
-pub fn expect_ok(answer: Answer) -> Result<Answer, String> {
-    match answer.status {
-        0 => Ok(answer),
+/// Returns the reply, or an error if its status is not 0.
+pub fn expect_ok(reply: Reply) -> Result<Reply, String> {
+    match reply.status {
+        0 => Ok(reply),
         status => Err(format!("status {status}")),
     }
 }
 
-pub fn check_all(variant: Variant, cases: &[Gemm]) {
+/// Checks cases on the runners of a variant.
+pub fn check_all(variant: Variant, cases: &[GemmCase]) {
     for_runners(variant, |runner, architecture| {
         for case in cases {
             if let Err(error) = case.check(runner) {
@@ -367,21 +331,22 @@ pub fn check_all(variant: Variant, cases: &[Gemm]) {
     });
 }
 
-/// Checks so many generated cases on the runners of each variant, and shrinks what fails.
-pub fn check_generated(strategy: &(impl Strategy<Value = Gemm> + Sync), cases: u32) {
+/// Checks generated cases on the runners of each variant, and shrinks those that fail.
+pub fn check_generated(strategy: &(impl Strategy<Value = GemmCase> + Sync), cases: u32) {
     for variant in Variant::ALL {
         for_runners(variant, |runner, architecture| {
-            let what = format!("{} {architecture}", variant.name());
-            check_generated_on(strategy, cases, runner, &what);
+            let name = format!("{} {architecture}", variant.name());
+            check_generated_on(strategy, cases, runner, &name);
         });
     }
 }
 
+/// Checks generated cases on one runner, and shrinks those that fail.
 pub fn check_generated_on(
-    strategy: &impl Strategy<Value = Gemm>,
+    strategy: &impl Strategy<Value = GemmCase>,
     cases: u32,
     runner: &mut Runner,
-    what: &str,
+    name: &str,
 ) {
     let runner = std::cell::RefCell::new(runner);
     let config = Config {
@@ -395,5 +360,5 @@ pub fn check_generated_on(
             case.check(&mut runner.borrow_mut())
                 .map_err(TestCaseError::fail)
         })
-        .unwrap_or_else(|e| panic!("{what}: {e}"));
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
 }

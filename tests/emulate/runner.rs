@@ -1,85 +1,15 @@
-//! Drives the runner processes of `kernels/emulate`: the kernels' own sources as host code, one process for each sanitizer.
-//!
-//! `kernels/emulate/build` makes the runners; the protocol is written in `kernels/emulate/runner.cpp`.
+//! Drives the runner processes of `kernels/emulate`: one process for each sanitizer and
+//! architecture. `kernels/emulate/runner.cpp` documents the protocol.
 
+use crate::build::{Variant, directory};
 use std::collections::BTreeMap;
-use std::env;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
-/// What the kernels were built with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
-    Plain,
-    /// ASan and UBSan.
-    Address,
-    /// TSan.
-    Thread,
-}
-
-impl Variant {
-    pub const ALL: [Variant; 3] = [Variant::Plain, Variant::Address, Variant::Thread];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Plain => "plain",
-            Variant::Address => "address",
-            Variant::Thread => "thread",
-        }
-    }
-}
-
-/// Where `kernels/emulate/build` puts what it makes: `W4AX_EMULATE_DIR`, else target/emulate.
-pub fn directory() -> PathBuf {
-    env::var_os("W4AX_EMULATE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/emulate"),
-        PathBuf::from,
-    )
-}
-
-/// What `kernels/emulate/build` makes: the emulator's own tests, or the runners of the kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Tests,
-    Kernels,
-}
-
-/// Brings a part up to date. Returns what the script had to leave out, as it says it; empty if nothing.
-///
-/// # Panics
-/// If the script fails: its output is the message.
-pub fn build(part: Part, variants: &[Variant], architectures: &[u32]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulate/build");
-    let list = |words: Vec<String>| words.join(" ");
-    let output = Command::new(script)
-        .args([
-            "--only",
-            if part == Part::Tests {
-                "tests"
-            } else {
-                "kernels"
-            },
-            "--variants",
-        ])
-        .arg(list(variants.iter().map(|v| v.name().into()).collect()))
-        .arg("--archs")
-        .arg(list(architectures.iter().map(u32::to_string).collect()))
-        .arg("--out")
-        .arg(directory())
-        .output()
-        .expect("kernels/emulate/build runs");
-    assert!(
-        output.status.success(),
-        "kernels/emulate/build failed:\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    std::fs::read_to_string(directory().join("left-out")).unwrap_or_default()
-}
-
+/// A buffer that starts `shift` bytes past a multiple of `align`.
 struct Buffer {
     name: &'static str,
     bytes: Vec<u8>,
@@ -89,15 +19,15 @@ struct Buffer {
 }
 
 /// One call of a function of `kernels/api/w4ax_kernels.h`, with its buffers.
-pub struct Case {
+pub struct Request {
     function: &'static str,
     options: Vec<(&'static str, i64)>,
     arguments: Vec<(&'static str, i64)>,
     buffers: Vec<Buffer>,
 }
 
-impl Case {
-    /// `gemm`, `quantize_pack`, `plan_gemm` or `packed_bytes`.
+impl Request {
+    /// A call of `w4axk_<function>`, or of one of the sequences that runner.cpp lists.
     pub fn new(function: &'static str) -> Self {
         Self {
             function,
@@ -107,20 +37,20 @@ impl Case {
         }
     }
 
-    /// An option of the emulator: `seed`, `cp_async`, `schedule`, `bf16_sum`.
+    /// Sets an option of the emulator: `seed`, `cp_async`, `schedule` or `bf16_sum`.
     pub fn set(mut self, option: &'static str, value: i64) -> Self {
         self.options.push((option, value));
         self
     }
 
-    /// A field of the arguments; those not named are 0.
+    /// Sets a field of the arguments. A field that is not set is 0.
     pub fn arg(mut self, name: &'static str, value: impl TryInto<i64, Error: fmt::Debug>) -> Self {
-        let value = value.try_into().expect("an argument is a 64-bit integer");
+        let value = value.try_into().expect("an argument fits in 64 bits");
         self.arguments.push((name, value));
         self
     }
 
-    /// A buffer that the kernels may read; pointers not named are null.
+    /// Adds a buffer that the kernels may read. A pointer without a buffer is null.
     pub fn input<T: bytemuck::NoUninit>(
         self,
         name: &'static str,
@@ -130,7 +60,7 @@ impl Case {
         self.buffer(name, bytemuck::cast_slice(values), align, 0, false)
     }
 
-    /// A buffer that the kernels may read and write; it comes back.
+    /// Adds a buffer that the kernels may read and write. The reply contains it.
     pub fn output<T: bytemuck::NoUninit>(
         self,
         name: &'static str,
@@ -140,7 +70,7 @@ impl Case {
         self.buffer(name, bytemuck::cast_slice(values), align, 0, true)
     }
 
-    /// A buffer that starts `shift` bytes past a multiple of `align`.
+    /// Adds a buffer that starts `shift` bytes past a multiple of `align`.
     pub fn buffer(
         mut self,
         name: &'static str,
@@ -178,26 +108,26 @@ impl Case {
     }
 }
 
-/// What a call gave back.
+/// The results of a call.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct Reply {
     /// The `w4axk_status`.
     pub status: i32,
     pub outputs: BTreeMap<String, Vec<u8>>,
-    /// What the function returned through pointers to integers.
+    /// Integers that the function returned by pointer, and what latches and skip kernels did.
     pub values: BTreeMap<String, u64>,
-    /// What the emulator counted during the call.
+    /// The emulator's counters of the call.
     pub counters: BTreeMap<String, u64>,
 }
 
-impl Answer {
-    /// An output, as the type that went in.
+impl Reply {
+    /// Returns an output buffer as values of the type that was sent.
     pub fn output<T: bytemuck::Pod>(&self, name: &str) -> Vec<T> {
         bytemuck::allocation::pod_collect_to_vec(&self.outputs[name])
     }
 }
 
-/// A runner process; started again after a sanitizer's report has ended it.
+/// A runner process. It is started again after a sanitizer's report has ended it.
 pub struct Runner {
     program: PathBuf,
     process: Option<Process>,
@@ -206,36 +136,34 @@ pub struct Runner {
 struct Process {
     child: Child,
     requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    replies: BufReader<ChildStdout>,
     reports: JoinHandle<String>,
 }
 
 impl Runner {
-    /// The runner of a variant and an architecture (800 or 900); `None` if it was not built.
-    pub fn new(variant: Variant, architecture: u32) -> Option<Self> {
+    /// Returns the runner of a variant and an architecture (800 or 900), which must be built.
+    pub fn new(variant: Variant, architecture: u32) -> Self {
         let program = directory().join(format!("runner-{}-{architecture}", variant.name()));
-        program.exists().then_some(Self {
-            program,
-            process: None,
-        })
+        let process = None;
+        Self { program, process }
     }
 
     /// Runs one case.
     ///
     /// # Errors
-    /// The emulator's text, or the sanitizer's report.
-    pub fn run(&mut self, case: &Case) -> Result<Answer, String> {
+    /// The text of the emulator's error, or the sanitizer's report.
+    pub fn run(&mut self, request: &Request) -> Result<Reply, String> {
         let program = &self.program;
         let process = self.process.get_or_insert_with(|| Process::start(program));
-        // A process that dies while it is being written to says why on its standard error.
-        let written = case.write(&mut process.requests);
-        let answer = match written {
-            Ok(()) => process.read_answer(),
+        // If writing fails, the process has ended: its standard error contains the reason.
+        let written = request.write(&mut process.requests);
+        let reply = match written {
+            Ok(()) => process.read_reply(),
             Err(_) => None,
         };
-        match answer {
-            Some(answer) => answer,
-            None => Err(self.process.take().expect("it was started above").end()),
+        match reply {
+            Some(reply) => reply,
+            None => Err(self.process.take().expect("started above").end()),
         }
     }
 }
@@ -251,8 +179,8 @@ impl Process {
         let mut errors = child.stderr.take().expect("piped above");
         Self {
             requests: child.stdin.take().expect("piped above"),
-            answers: BufReader::new(child.stdout.take().expect("piped above")),
-            // Read all the time: a long report must not fill the pipe.
+            replies: BufReader::new(child.stdout.take().expect("piped above")),
+            // Read by a thread: a long report must not fill the pipe.
             reports: std::thread::spawn(move || {
                 let mut text = Vec::new();
                 let _ = errors.read_to_end(&mut text);
@@ -262,12 +190,12 @@ impl Process {
         }
     }
 
-    /// `None` if the process ends before the answer does.
-    fn read_answer(&mut self) -> Option<Result<Answer, String>> {
-        let mut answer = Answer::default();
+    /// Returns `None` if the process ends before its reply is complete.
+    fn read_reply(&mut self) -> Option<Result<Reply, String>> {
+        let mut reply = Reply::default();
         loop {
             let mut line = String::new();
-            if self.answers.read_line(&mut line).ok()? == 0 {
+            if self.replies.read_line(&mut line).ok()? == 0 {
                 return None;
             }
             let (kind, rest) = line.trim_end().split_once(' ')?;
@@ -276,21 +204,21 @@ impl Process {
                 "counter" | "value" => {
                     let (name, value) = named()?;
                     let into = if kind == "value" {
-                        &mut answer.values
+                        &mut reply.values
                     } else {
-                        &mut answer.counters
+                        &mut reply.counters
                     };
                     into.insert(name.to_owned(), value.parse().ok()?);
                 }
                 "io" => {
                     let (name, bytes) = named()?;
                     let mut data = vec![0; bytes.parse().ok()?];
-                    self.answers.read_exact(&mut data).ok()?;
-                    answer.outputs.insert(name.to_owned(), data);
+                    self.replies.read_exact(&mut data).ok()?;
+                    reply.outputs.insert(name.to_owned(), data);
                 }
                 "done" => {
-                    answer.status = rest.parse().ok()?;
-                    return Some(Ok(answer));
+                    reply.status = rest.parse().ok()?;
+                    return Some(Ok(reply));
                 }
                 "error" => return Some(Err(rest.to_owned())),
                 _ => return None,
@@ -298,7 +226,7 @@ impl Process {
         }
     }
 
-    /// Waits for a process that has stopped answering; why it did.
+    /// Ends a process that has stopped replying. Returns its status and its report.
     fn end(mut self) -> String {
         drop(self.requests);
         let _ = self.child.kill();
@@ -314,7 +242,7 @@ impl Process {
 impl Drop for Runner {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            drop(process.requests); // the end of its input is the end of the runner
+            drop(process.requests); // the runner exits at the end of its input
             let _ = process.child.wait();
         }
     }

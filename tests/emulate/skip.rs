@@ -1,22 +1,16 @@
-//! Layers that a step leaves out, decided on the device: the kernels of `kernels/ops/skip.cuh` by the emulator of `kernels/emulate`,
-//! against the rules of [`w4ax::skip`] on the host.
+//! The kernels that decide on the device which layers a step skips, against the rules of
+//! [`w4ax::skip`] on the host.
 
+use crate::abi::{BAD_FLAGS, BAD_SHAPE, MISALIGNED, NULL_POINTER, PDL};
+use crate::build::Variant;
 use crate::gemm_case::{expect_ok, for_runners};
-use crate::runner::{Answer, Case, Runner, Variant};
+use crate::runner::{Reply, Request, Runner};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use test_support::rng;
 use w4ax::skip::Layers;
-
-/// Statuses of `w4axk_status`.
-const NULL_POINTER: i32 = 1;
-const BAD_SHAPE: i32 = 2;
-const BAD_FLAGS: i32 = 10;
-const MISALIGNED: i32 = 11;
-
-const PDL: u32 = 1;
 
 /// `w4axk_skip_reason`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +23,7 @@ enum Reason {
     Passed = 6,
 }
 
-/// p of one controller, in the device's order of sums.
+/// Returns the probability of one controller, summed in the device's order.
 fn probability(hidden: &[bf16], out: &[f32], bias: f32) -> f32 {
     let mut lanes = [0f32; 32];
     for (j, (h, out)) in hidden.iter().zip(out).enumerate() {
@@ -45,33 +39,34 @@ fn probability(hidden: &[bf16], out: &[f32], bias: f32) -> f32 {
     1.0 / (1.0 + (-(lanes[0] + bias)).exp())
 }
 
-/// A step of a stack with these gaps.
+/// A step of a stack of layers.
 #[derive(Clone, Debug)]
-struct Step {
+struct SkipStep {
     layers: Layers,
-    /// By gap: the words that the host has stored.
+    /// The word that the host stored for each gap.
     words: Vec<u64>,
-    /// The step's number.
+    /// Number of the step.
     sequence: u32,
-    /// `[layers, hidden_len]`
+    /// Hidden activations of the controllers, `[layers, hidden_len]`.
     hidden: Vec<bf16>,
+    /// Output weights of the controllers, `[hidden_len]`.
     out: Vec<f32>,
-    /// By layer.
+    /// `[layers]`
     bias: Vec<f32>,
     threshold: f32,
     flags: u32,
 }
 
-/// What the host stores for an allow-point.
+/// Returns the word that the host stores for an allow point.
 fn word(sequence: u32, layer: usize) -> u64 {
     u64::from(sequence) << 32 | (layer as u64 + 1)
 }
 
-/// By dynamic layer: why it ran or did not, and p if its controller was asked.
-type Decided = (usize, Reason, Option<f32>);
+/// A dynamic layer, why it ran or did not, and the probability if its controller was evaluated.
+type Decision = (usize, Reason, Option<f32>);
 
-impl Step {
-    /// Random controllers of `layers`, and the allow-points at the gaps' starts.
+impl SkipStep {
+    /// Returns a step with random controllers. Each allow point is at its gap's start.
     fn new(layers: Layers, hidden_len: usize, seed: u64) -> Self {
         let rng = &mut rng(seed);
         let n = layers.len();
@@ -103,15 +98,15 @@ impl Step {
         )
     }
 
-    /// The host's rules, as `Skipper` has them, with the words' freshness.
-    fn expected(&self) -> Vec<Decided> {
+    /// Returns the host's decisions: the rules of `Skipper`, for words of this step only.
+    fn expected(&self) -> Vec<Decision> {
         let mut decided = Vec::new();
         for (gap, &stored) in self.layers.gaps().iter().zip(&self.words) {
             let own = (gap.start..=gap.end).find(|&at| stored == word(self.sequence, at));
             let mut skipped = false;
             for layer in gap.start..gap.end {
-                let asked = !skipped && own.is_some_and(|allow| layer >= allow);
-                let p = asked.then(|| self.p(layer));
+                let evaluated = !skipped && own.is_some_and(|allow| layer >= allow);
+                let p = evaluated.then(|| self.p(layer));
                 let reason = match (skipped, own, p) {
                     (true, ..) => Reason::Passed,
                     (_, None, _) => Reason::Stale,
@@ -127,15 +122,15 @@ impl Step {
         decided
     }
 
-    fn case(&self) -> Case {
+    fn request(&self) -> Request {
         let gaps = self.layers.gaps();
         let of = |at: fn(&w4ax::skip::Gap) -> usize| -> Vec<u32> {
             gaps.iter().map(|gap| at(gap) as u32).collect()
         };
-        Case::new("skip")
+        Request::new("skip")
             .set("seed", i64::from(self.sequence))
             .output("state", &[self.sequence, 0xDEAD_BEEF], 8)
-            // Whatever the step before has left.
+            // The leftovers of an earlier step.
             .output("gaps", &vec![0xA5A5_A5A5u32; 4 * gaps.len()], 16)
             .input("allow", &self.words, 8)
             .input("first", &of(|gap| gap.start), 4)
@@ -151,47 +146,51 @@ impl Step {
             .arg("flags", self.flags)
     }
 
-    /// Everything that the step leaves is what the rules say.
-    fn check(&self, runner: &mut Runner) -> Result<Vec<Decided>, String> {
-        let answer: Answer = expect_ok(runner.run(&self.case())?).map_err(|e| format!("{e:?}"))?;
+    /// Runs the step and compares everything that it writes with the host's decisions.
+    fn check(&self, runner: &mut Runner) -> Result<Vec<Decision>, String> {
+        let reply: Reply = expect_ok(runner.run(&self.request())?).map_err(|e| format!("{e:?}"))?;
         let expected = self.expected();
-        let refuse = |what: String| Err(format!("{self:?}: {what}"));
-        if answer.output::<u32>("state") != [self.sequence.wrapping_add(1), self.sequence] {
-            return refuse("the step is not counted".into());
+        let error = |what: String| Err(format!("{self:?}: {what}"));
+        if reply.output::<u32>("state") != [self.sequence.wrapping_add(1), self.sequence] {
+            return error("the number of the next step is wrong".into());
         }
-        if answer.values["flag_loads"] != self.words.len() as u64 {
-            return refuse("a word is not read once".into());
+        if reply.values["flag_loads"] != self.words.len() as u64 {
+            return error("the words were not each read once".into());
         }
-        let reports = answer.output::<u64>("report");
+        let reports = reply.output::<u64>("report");
         for &(layer, reason, p) in &expected {
             let report = reports[layer];
-            let told = (
+            let reported = (
                 report & 0xFF,
                 report >> 8 & 0xFF_FFFF,
                 (report >> 32) as u32,
             );
             let sequence = u64::from(self.sequence & 0xFF_FFFF);
             let bits = p.map_or(0, f32::to_bits);
-            let same_p =
-                told.2 == bits || p.is_some_and(f32::is_nan) && f32::from_bits(told.2).is_nan();
-            if (told.0, told.1) != (reason as u64, sequence) || !same_p {
-                return refuse(format!("layer {layer}: {told:x?}, not {reason:?} {p:?}"));
+            let same_p = reported.2 == bits
+                || p.is_some_and(f32::is_nan) && f32::from_bits(reported.2).is_nan();
+            if (reported.0, reported.1) != (reason as u64, sequence) || !same_p {
+                return error(format!(
+                    "layer {layer}: reported {reported:x?}, expected {reason:?} {p:?}"
+                ));
             }
             let runs = !matches!(reason, Reason::Skipped | Reason::Passed);
             let nodes = [("layer", runs), ("adapter", reason == Reason::Skipped)];
             for (node, is) in nodes {
-                if answer.values[&format!("{node}{layer}")] != u64::from(is) {
-                    return refuse(format!("{node} {layer} is not {is}"));
+                if reply.values[&format!("{node}{layer}")] != u64::from(is) {
+                    return error(format!("{node} {layer} is not {is}"));
                 }
             }
-            // The IF node of its controller says what the decision did.
-            if answer.values[&format!("controller{layer}")] != u64::from(p.is_some()) {
-                return refuse(format!("controller {layer}, which is asked: {p:?}"));
+            // The IF node of the controller is set exactly if the controller was evaluated.
+            if reply.values[&format!("controller{layer}")] != u64::from(p.is_some()) {
+                return error(format!(
+                    "the node of controller {layer} is wrong: p is {p:?}"
+                ));
             }
         }
         for layer in self.layers.static_layers() {
             if reports[layer] != 0 {
-                return refuse(format!("something was told of static layer {layer}"));
+                return error(format!("static layer {layer} has a report"));
             }
         }
         Ok(expected)
@@ -209,33 +208,34 @@ fn for_all(test: impl Fn(&mut Runner) + Sync) {
     }
 }
 
-/// Both launches are dependent ones: without their waits TSan reports the gaps that they share.
+/// Both launches are dependent: if one does not wait, TSan reports a race for the gaps.
 #[test]
-fn a_controller_decides_as_on_the_host() {
+fn controller_decides_like_host() {
     for_all(|runner| {
         let mut seen = Vec::new();
         for (seed, hidden_len) in [(1, 1), (2, 31), (3, 32), (4, 33), (5, 64), (6, 257)] {
             for threshold in [0.0, 0.3, 0.5, 0.9, 1.0] {
-                let step = Step {
+                let step = SkipStep {
                     threshold,
-                    ..Step::new(layers(), hidden_len, seed)
+                    ..SkipStep::new(layers(), hidden_len, seed)
                 };
                 let decided = step.check(runner).unwrap();
                 seen.extend(decided.into_iter().map(|(_, reason, _)| reason));
             }
         }
         for reason in [Reason::Kept, Reason::Skipped, Reason::Passed] {
-            assert!(seen.contains(&reason), "{reason:?} never came");
+            assert!(seen.contains(&reason), "{reason:?} did not occur");
         }
     });
 }
 
-/// Every controller would skip; before the allow-point none is asked, and at the gap's end none at all.
+/// Every controller would skip. Before the allow point none is evaluated; an allow point at the
+/// gap's end permits no skip.
 #[test]
-fn layers_before_the_allow_point_run() {
+fn layers_before_allow_point_run() {
     for_all(|runner| {
         for allow in 4..=9 {
-            let mut step = Step::new(layers(), 40, 1);
+            let mut step = SkipStep::new(layers(), 40, 1);
             step.bias.fill(100.0);
             step.words[1] = word(step.sequence, allow);
             let decided = step.check(runner).unwrap();
@@ -248,15 +248,16 @@ fn layers_before_the_allow_point_run() {
                 };
                 assert_eq!(of(layer), expected, "layer {layer}, allowed from {allow}");
             }
-            // Each gap has its own.
+            // The other gaps have their own allow points.
             assert_eq!((of(0), of(10)), (Reason::Skipped, Reason::Skipped));
         }
     });
 }
 
-/// A word of another step, none at all, or one with a layer outside of the gap: nothing of that gap is skipped.
+/// No layer of a gap is skipped if its word is of another step, unwritten, or names a layer outside
+/// of the gap.
 #[test]
-fn a_stale_word_skips_nothing() {
+fn stale_word_skips_no_layer() {
     for_all(|runner| {
         for sequence in [0, 1, 77, u32::MAX] {
             let before = sequence.wrapping_sub(1);
@@ -269,7 +270,7 @@ fn a_stale_word_skips_nothing() {
                 u64::from(sequence) << 32,
                 u64::from(sequence) << 32 | 0xFFFF_FFFF,
             ] {
-                let mut step = Step::new(layers(), 8, 1);
+                let mut step = SkipStep::new(layers(), 8, 1);
                 step.bias.fill(100.0);
                 step.sequence = sequence;
                 step.words = layers()
@@ -288,11 +289,11 @@ fn a_stale_word_skips_nothing() {
     });
 }
 
-/// Only above it: sums of zeros give a p of one half.
+/// A layer is skipped above the threshold only. Sums of zero give a probability of one half.
 #[test]
-fn a_probability_at_the_threshold_keeps_the_layer() {
+fn probability_at_threshold_keeps_layer() {
     for_all(|runner| {
-        let mut step = Step::new(layers(), 40, 1);
+        let mut step = SkipStep::new(layers(), 40, 1);
         step.out.fill(0.0);
         step.bias.fill(0.0);
         for (_, reason, p) in step.check(runner).unwrap() {
@@ -302,12 +303,12 @@ fn a_probability_at_the_threshold_keeps_the_layer() {
 }
 
 #[test]
-fn a_nan_skips_nothing() {
+fn nan_skips_no_layer() {
     for_all(|runner| {
         for poison in [f32::NAN, f32::INFINITY] {
-            let mut step = Step::new(layers(), 40, 1);
+            let mut step = SkipStep::new(layers(), 40, 1);
             step.bias.fill(100.0);
-            // Infinity times 0: a NaN as well.
+            // Infinity times 0 is a NaN as well.
             step.out[0] = 0.0;
             for layer in 4..9 {
                 step.hidden[layer * 40] = bf16::from_f32(poison);
@@ -322,7 +323,7 @@ fn a_nan_skips_nothing() {
 }
 
 #[test]
-fn generated_steps_are_as_on_the_host() {
+fn generated_steps_match_host() {
     let strategy = (
         proptest::collection::vec(any::<bool>(), 1..24),
         1usize..70,
@@ -332,7 +333,7 @@ fn generated_steps_are_as_on_the_host() {
         0u32..2,
     )
         .prop_filter(
-            "a gap, and no more than the runner's handles",
+            "at least one gap, and no more than the runner has handles",
             |(dynamic, ..)| {
                 let layers = Layers::new(dynamic.len(), &statics(dynamic)).unwrap();
                 (1..=4).contains(&layers.gaps().len())
@@ -350,12 +351,12 @@ fn generated_steps_are_as_on_the_host() {
                     )
                 })
                 .collect();
-            Step {
+            SkipStep {
                 words,
                 sequence,
                 threshold,
                 flags,
-                ..Step::new(layers, hidden_len, u64::from(seed))
+                ..SkipStep::new(layers, hidden_len, u64::from(seed))
             }
         });
     for variant in Variant::ALL {
@@ -383,43 +384,43 @@ fn statics(dynamic: &[bool]) -> Vec<usize> {
 }
 
 #[test]
-fn wrong_arguments_are_refused() {
+fn rejects_invalid_arguments() {
     for_runners(Variant::Plain, |runner, _| {
-        let step = Step::new(layers(), 8, 1);
-        let mut refused = |status: i32, case: Case| {
+        let step = SkipStep::new(layers(), 8, 1);
+        let mut rejects = |status: i32, case: Request| {
             assert_eq!(runner.run(&case).unwrap().status, status);
         };
-        refused(BAD_SHAPE, step.case().arg("gap_count", 0));
-        refused(BAD_SHAPE, step.case().arg("gap_count", 65));
-        // Gaps beyond the three are empty.
-        refused(BAD_SHAPE, step.case().arg("gap_count", 4));
-        refused(BAD_SHAPE, step.case().arg("hidden_len", 0));
-        refused(BAD_SHAPE, step.case().arg("hidden_len", 65_537));
-        refused(BAD_FLAGS, step.case().arg("begin_flags", 2));
-        refused(BAD_FLAGS, step.case().arg("flags", 2));
-        refused(BAD_FLAGS, step.case().arg("begin_reserved", 1));
-        refused(BAD_FLAGS, step.case().arg("reserved", 1));
-        refused(BAD_FLAGS, step.case().arg("more_next", 1));
+        rejects(BAD_SHAPE, step.request().arg("gap_count", 0));
+        rejects(BAD_SHAPE, step.request().arg("gap_count", 65));
+        // The fourth gap is empty.
+        rejects(BAD_SHAPE, step.request().arg("gap_count", 4));
+        rejects(BAD_SHAPE, step.request().arg("hidden_len", 0));
+        rejects(BAD_SHAPE, step.request().arg("hidden_len", 65_537));
+        rejects(BAD_FLAGS, step.request().arg("begin_flags", 2));
+        rejects(BAD_FLAGS, step.request().arg("flags", 2));
+        rejects(BAD_FLAGS, step.request().arg("begin_reserved", 1));
+        rejects(BAD_FLAGS, step.request().arg("reserved", 1));
+        rejects(BAD_FLAGS, step.request().arg("more_next", 1));
         for threshold in [-0.1, 1.1, f32::NAN] {
-            let step = Step {
+            let step = SkipStep {
                 threshold,
                 ..step.clone()
             };
-            refused(BAD_FLAGS, step.case());
+            rejects(BAD_FLAGS, step.request());
         }
-        let rest = |case: Case| {
+        let rest = |case: Request| {
             case.input("first", &[0u32], 4)
                 .input("end", &[2u32], 4)
                 .arg("gap_count", 1)
         };
-        refused(NULL_POINTER, rest(Case::new("skip")));
-        let state = |shift| Case::new("skip").buffer("state", &[0; 8], 8, shift, true);
-        refused(NULL_POINTER, rest(state(0)));
-        let gaps = |case: Case, shift| case.buffer("gaps", &[0; 16], 16, shift, true);
-        let allow = |case: Case, shift| case.buffer("allow", &[0; 8], 8, shift, false);
-        refused(NULL_POINTER, rest(gaps(state(0), 0)));
-        refused(MISALIGNED, rest(allow(gaps(state(4), 0), 0)));
-        refused(MISALIGNED, rest(allow(gaps(state(0), 8), 0)));
-        refused(MISALIGNED, rest(allow(gaps(state(0), 0), 4)));
+        rejects(NULL_POINTER, rest(Request::new("skip")));
+        let state = |shift| Request::new("skip").buffer("state", &[0; 8], 8, shift, true);
+        rejects(NULL_POINTER, rest(state(0)));
+        let gaps = |case: Request, shift| case.buffer("gaps", &[0; 16], 16, shift, true);
+        let allow = |case: Request, shift| case.buffer("allow", &[0; 8], 8, shift, false);
+        rejects(NULL_POINTER, rest(gaps(state(0), 0)));
+        rejects(MISALIGNED, rest(allow(gaps(state(4), 0), 0)));
+        rejects(MISALIGNED, rest(allow(gaps(state(0), 8), 0)));
+        rejects(MISALIGNED, rest(allow(gaps(state(0), 0), 4)));
     });
 }

@@ -1,17 +1,20 @@
-//! The kernels of the wgmma family on the emulator, as sm_90a compiles them: barriers that count bytes, bulk and tensor copies that
-//! land when they like, warpgroup mma whose sums are garbage until the wait.
+//! The wgmma family, as sm_90a compiles it: mbarriers, bulk and tensor copies that arrive at any
+//! time, and warpgroup mma whose accumulators are garbage until the wait.
 
+use crate::abi::*;
+use crate::build::Variant;
 use crate::gemm_case::{
-    AUTO, FUSED, Gemm, Input, LATCHED, PACKED, PREFILL, WGMMA, expect_ok, for_sm90,
+    GemmCase, GemmInput, check_generated_on, expect_ok, for_sm90, with_a_bound,
 };
-use crate::runner::{Case, Variant};
+use crate::runner::{Request, Runner};
 use proptest::prelude::*;
 use test_support::{Kind, bits};
 use w4ax::{Grouping, ScaleType, Width};
 
-/// A case of the family: its activations are packed on the way, or BF16 rows that a tensor copy takes.
-fn case(m: usize, n: usize, k: usize, width: Width, grouping: Grouping) -> Gemm {
-    Gemm {
+/// Returns a case of the family. Its activations are quantized by the call, or BF16 rows that a
+/// tensor copy loads.
+fn case(m: usize, n: usize, k: usize, width: Width, grouping: Grouping) -> GemmCase {
+    GemmCase {
         m,
         n,
         k,
@@ -19,21 +22,22 @@ fn case(m: usize, n: usize, k: usize, width: Width, grouping: Grouping) -> Gemm 
         grouping,
         family: WGMMA,
         mode: AUTO,
-        // Rows of BF16 start at multiples of 16 bytes.
+        // Rows of BF16 are aligned to 16 bytes.
         gaps: (k.next_multiple_of(8) - k, 0),
-        ..Gemm::default()
+        ..GemmCase::default()
     }
 }
 
-/// Every width, grouping, symmetry and tile at shapes with tails: of N, M, tiles of k, groups and stages.
-fn matrix() -> Vec<Gemm> {
+/// Every width, grouping, symmetry and tile, at shapes with tails of M, N, k tiles, groups and
+/// stages.
+fn matrix() -> Vec<GemmCase> {
     let mut cases = Vec::new();
     for width in Width::ALL {
         for grouping in Grouping::ALL {
             for (m, n, k) in [(1, 100, 100), (70, 20, 320), (85, 130, 64), (129, 33, 1160)] {
                 let at = cases.len();
-                cases.push(Gemm {
-                    // Packed on the way, or by a call before.
+                cases.push(GemmCase {
+                    // Quantized by the call, or by an earlier one.
                     mode: match width {
                         Width::Bf16 => AUTO,
                         _ => [AUTO, PACKED][at / 4 % 2],
@@ -42,7 +46,7 @@ fn matrix() -> Vec<Gemm> {
                     symmetric: at / 2 % 2 == 0,
                     scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][at % 3],
                     bias: at.is_multiple_of(5),
-                    // BF16: integers, to be compared exactly, in every other case.
+                    // BF16: integers, which are compared exactly, in every other case.
                     kind: [Kind::Normal, Kind::Zeros][at / 3 % 2],
                     seed: at as u64,
                     ..case(m, n, k, width, grouping)
@@ -64,23 +68,23 @@ fn check_matrix(variant: Variant) {
 }
 
 #[test]
-fn every_kernel_equals_the_mirror() {
+fn every_kernel_matches_reference() {
     check_matrix(Variant::Plain);
 }
 
 #[test]
-#[ignore = "builds one more runner, five minutes; CONTRIBUTING says when to run it"]
-fn every_kernel_is_clean_under_asan_and_ubsan() {
+#[ignore = "builds one more runner, which takes minutes: see CONTRIBUTING"]
+fn every_kernel_matches_reference_under_asan_and_ubsan() {
     check_matrix(Variant::Address);
 }
 
 #[test]
-fn every_kernel_is_clean_under_tsan() {
+fn every_kernel_matches_reference_under_tsan() {
     check_matrix(Variant::Thread);
 }
 
 #[test]
-fn generated_cases_equal_the_mirror() {
+fn generated_cases_match_reference() {
     let strategy = (
         (1usize..140, 1usize..280, 1usize..700),
         proptest::sample::select(Width::ALL.to_vec()),
@@ -96,14 +100,14 @@ fn generated_cases_equal_the_mirror() {
             |((m, n, k), width, grouping, flags, scale_type, (tile, packed), kind, gaps, seed)| {
                 let one = case(m, n, k, width, grouping);
                 let bf16 = width == Width::Bf16;
-                Gemm {
+                GemmCase {
                     symmetric: flags.0,
                     bias: flags.1,
                     scale_type,
                     tile,
                     mode: if packed && !bf16 { PACKED } else { AUTO },
-                    kind: crate::gemm_case::with_a_bound(kind, width),
-                    // quantize_pack takes any rows.
+                    kind: with_a_bound(kind, width),
+                    // quantize_pack accepts any alignment of rows.
                     gaps: if bf16 {
                         (one.gaps.0 + 8 * gaps.0, gaps.1)
                     } else {
@@ -116,13 +120,13 @@ fn generated_cases_equal_the_mirror() {
             },
         );
     for_sm90(Variant::Plain, |runner| {
-        crate::gemm_case::check_generated_on(&strategy, 150, runner, "plain sm_90");
+        check_generated_on(&strategy, 150, runner, "plain sm_90");
     });
 }
 
-/// Many stages of K, and more blocks than one of N and M, with shapes of real models.
+/// Shapes of real models: many stages of K, several blocks of N and M.
 #[test]
-fn real_shapes_equal_the_mirror() {
+fn model_shapes_match_reference() {
     for_sm90(Variant::Plain, |runner| {
         for (at, width) in Width::ALL.into_iter().enumerate() {
             let (m, n, k) = [
@@ -142,7 +146,7 @@ fn real_shapes_equal_the_mirror() {
             } else {
                 Kind::Normal
             };
-            let one = Gemm {
+            let one = GemmCase {
                 symmetric: false,
                 kind,
                 ..case(m, n, k, width, grouping)
@@ -152,19 +156,19 @@ fn real_shapes_equal_the_mirror() {
     });
 }
 
-/// The bits of a row are those that the prefill family gives (quantized widths), whatever tile and batch it is in.
+/// A row has the same bits in every tile and batch, and for quantized widths in the prefill family.
 #[test]
-fn a_row_is_the_same_in_every_tile_and_batch() {
+fn row_is_independent_of_tile_and_batch() {
     for_sm90(Variant::Plain, |runner| {
         for width in Width::ALL {
-            let many = Gemm {
+            let many = GemmCase {
                 tile: 1,
                 symmetric: false,
                 ..case(100, 70, 400, width, Grouping::G128)
             };
             let input = many.input();
             let whole = many.run(runner, &input).unwrap();
-            let other = Gemm {
+            let other = GemmCase {
                 tile: 2,
                 ..many.clone()
             };
@@ -174,7 +178,7 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
                 "{width}"
             );
             if width != Width::Bf16 {
-                let prefill = Gemm {
+                let prefill = GemmCase {
                     family: PREFILL,
                     tile: 2,
                     ..many.clone()
@@ -186,12 +190,12 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
                 );
             }
             for token in [0, 99] {
-                let input = Input {
+                let input = GemmInput {
                     weight: input.weight.clone(),
                     x: input.x[token * many.k..][..many.k].to_vec(),
                     bias: None,
                 };
-                let alone = Gemm {
+                let alone = GemmCase {
                     m: 1,
                     ..many.clone()
                 }
@@ -207,92 +211,97 @@ fn a_row_is_the_same_in_every_tile_and_batch() {
     });
 }
 
-/// Without a choice, more tokens than decoding takes go to this family where the device has it; what it cannot do goes to the
-/// prefill family, or is refused by name.
+/// Returns the family that the plan of a GEMM selects.
+fn planned_family(runner: &mut Runner, gemm: &GemmCase) -> u32 {
+    let plan = runner.run(&gemm.arguments("plan_gemm")).unwrap();
+    expect_ok(plan).unwrap().values["family"] as u32
+}
+
+/// Without a requested family, more tokens than the decode family takes select this one, where its
+/// preconditions hold.
 #[test]
-fn the_table_and_what_is_refused() {
-    const BAD_FAMILY: i32 = 7;
-    const BAD_MODE: i32 = 8;
-    const MISALIGNED: i32 = 11;
+fn table_selects_wgmma_above_decode() {
     for_sm90(Variant::Plain, |runner| {
-        let mut plan = |case: Case| runner.run(&case).unwrap();
-        let family =
-            |answer: crate::runner::Answer| expect_ok(answer).unwrap().values["family"] as u32;
         for width in Width::ALL {
-            let auto = Gemm {
+            let auto = GemmCase {
                 family: AUTO,
                 ..case(17, 64, 128, width, Grouping::G128)
             };
-            assert_eq!(family(plan(auto.arguments("plan_gemm"))), WGMMA, "{width}");
-            let few = Gemm {
+            assert_eq!(planned_family(runner, &auto), WGMMA, "{width}");
+            let few = GemmCase {
                 m: 16,
                 ..auto.clone()
             };
-            assert_eq!(
-                family(plan(few.arguments("plan_gemm"))),
-                crate::gemm_case::DECODE
-            );
-            let tile = Gemm {
-                tile: 1,
-                ..auto.clone()
-            };
-            assert_eq!(family(plan(tile.arguments("plan_gemm"))), PREFILL);
+            assert_eq!(planned_family(runner, &few), DECODE);
+            let tile = GemmCase { tile: 1, ..auto };
+            assert_eq!(planned_family(runner, &tile), PREFILL);
         }
-        let odd = Gemm {
+        // Rows of BF16 that are not aligned to 16 bytes.
+        let misaligned = GemmCase {
             family: AUTO,
             gaps: (1, 0),
             ..case(17, 64, 128, Width::Bf16, Grouping::G128)
         };
-        assert_eq!(family(plan(odd.arguments("plan_gemm"))), PREFILL);
-        let odd = Gemm {
-            family: WGMMA,
-            ..odd
+        assert_eq!(planned_family(runner, &misaligned), PREFILL);
+        // Activations quantized ahead have the layout of the decode and prefill families, unless
+        // the wgmma family is requested.
+        for (requested, planned) in [(AUTO, PREFILL), (WGMMA, WGMMA)] {
+            let packed = GemmCase {
+                mode: PACKED,
+                family: requested,
+                ..case(17, 64, 128, Width::A8, Grouping::G128)
+            };
+            assert_eq!(planned_family(runner, &packed), planned);
+        }
+    });
+}
+
+#[test]
+fn rejects_invalid_arguments() {
+    for_sm90(Variant::Plain, |runner| {
+        let mut status = |request: Request| runner.run(&request).unwrap().status;
+        let misaligned = GemmCase {
+            gaps: (1, 0),
+            ..case(17, 64, 128, Width::Bf16, Grouping::G128)
         };
-        assert_eq!(plan(odd.arguments("plan_gemm")).status, MISALIGNED);
-        let fused = Gemm {
+        assert_eq!(status(misaligned.arguments("plan_gemm")), MISALIGNED);
+        let fused = GemmCase {
             mode: FUSED,
             ..case(17, 64, 128, Width::A8, Grouping::G128)
         };
-        assert_eq!(plan(fused.arguments("plan_gemm")).status, BAD_MODE);
-        // What is packed already has an order: that of the decode and prefill families, unless this one is named.
-        for (asked, planned) in [(AUTO, PREFILL), (WGMMA, WGMMA)] {
-            let packed = Gemm {
-                mode: PACKED,
-                family: asked,
-                ..fused.clone()
-            };
-            assert_eq!(family(plan(packed.arguments("plan_gemm"))), planned);
-        }
+        assert_eq!(status(fused.arguments("plan_gemm")), BAD_MODE);
         let latched = case(17, 64, 128, Width::A8, Grouping::G128);
-        assert_eq!(
-            plan(latched.arguments("plan_gemm").arg("width", LATCHED)).status,
-            BAD_MODE
-        );
-        let bytes =
-            |answer: crate::runner::Answer| expect_ok(answer).unwrap().values["bytes"] as usize;
-        // A byte a code, 24 tokens of 128 k; three f32 a token and group. In fragments 4 bits a code, two words a group.
+        let latched = latched.arguments("plan_gemm").arg("width", LATCHED);
+        assert_eq!(status(latched), BAD_MODE);
         let a4 = case(17, 64, 128, Width::A4, Grouping::G64);
-        let fragments = Gemm {
-            family: crate::gemm_case::DECODE,
-            ..a4.clone()
-        };
-        let (cores, fragments) = (
-            a4.arguments("packed_bytes"),
-            fragments.arguments("packed_bytes"),
-        );
-        assert_eq!(bytes(plan(cores)), 24 * (128 + 2 * 12));
-        assert_eq!(bytes(plan(fragments)), 24 * (64 + 2 * 8));
-        let no_reader = |function| {
-            let plain = Gemm {
-                family: crate::gemm_case::PLAIN,
+        // No kernel of the plain family reads quantized activations.
+        for function in ["packed_bytes", "quantize_pack"] {
+            let plain = GemmCase {
+                family: PLAIN,
                 ..a4.clone()
             };
-            plain.arguments(function)
-        };
-        for function in ["packed_bytes", "quantize_pack"] {
-            assert_eq!(plan(no_reader(function)).status, BAD_FAMILY);
+            assert_eq!(status(plain.arguments(function)), BAD_FAMILY);
         }
         let latched = a4.arguments("quantize_pack").arg("width", LATCHED);
-        assert_eq!(plan(latched).status, BAD_MODE);
+        assert_eq!(status(latched), BAD_MODE);
+    });
+}
+
+#[test]
+fn size_of_quantized_activations_depends_on_layout() {
+    for_sm90(Variant::Plain, |runner| {
+        let mut bytes = |gemm: &GemmCase| {
+            let reply = runner.run(&gemm.arguments("packed_bytes")).unwrap();
+            expect_ok(reply).unwrap().values["bytes"] as usize
+        };
+        // Core matrices: one byte per code, 24 tokens of 128 k; three f32 per token and group.
+        let cores = case(17, 64, 128, Width::A4, Grouping::G64);
+        assert_eq!(bytes(&cores), 24 * (128 + 2 * 12));
+        // Fragments: 4 bits per code, two words per token and group.
+        let fragments = GemmCase {
+            family: DECODE,
+            ..cores
+        };
+        assert_eq!(bytes(&fragments), 24 * (64 + 2 * 8));
     });
 }
