@@ -9,7 +9,8 @@ use w4ax::dispatch::{
 use w4ax::skip::{Guide, LayerStack, Layers, SkipConfig, Skipper};
 use w4ax::{Width, WidthFlag};
 
-/// Returns the actions of an arm that swings and slows down. The dispatcher chooses all widths on them.
+/// Returns the actions of an arm that swings and slows down. The dispatcher chooses all widths on
+/// them.
 fn actions() -> Vec<Action> {
     let at = |t: usize| {
         let phase = t as f64 * 0.05;

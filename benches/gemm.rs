@@ -1,7 +1,7 @@
 //! Measures GEMMs on the CPU: `cargo bench --bench gemm`.
 //!
-//! N = K = 4096, groups of 128, M = 1, 16 and 128, every width, on one thread and on all. One thread runs every instruction set
-//! of the machine, all threads the best one.
+//! N = K = 4096, groups of 128, M = 1, 16 and 128, every width, on one thread and on all. One
+//! thread runs every instruction set of the machine, all threads the best one.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;

@@ -1,6 +1,7 @@
 //! The linear layers of Llama-2-7B in one graph: the time of all GEMMs of a decode.
 //!
-//! Measured twice: each launch after the end of the previous one, and with programmatic dependent launch.
+//! Measured twice: each launch after the end of the previous one, and with programmatic dependent
+//! launch.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -53,7 +54,8 @@ impl Bench {
         let launched = stack
             .borrow_mut()
             .prefill(WidthSource::Fixed(width), stream);
-        // The capture must end in any case. An error of the launches is reported first because it names the cause.
+        // The capture must end in any case. An error of the launches is reported first because it
+        // names the cause.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
         let graph = graph?.ok_or("the capture is empty")?;

@@ -1,15 +1,17 @@
-//! Measures GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), next to the predictions of `gpu-model`.
+//! Measures GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), next to the
+//! predictions of `gpu-model`.
 //!
 //! ```sh
-//! cargo bench --features cuda --bench cuda                           # GEMMs one by one
-//! cargo bench --features cuda --bench cuda -- --routing              # the cost of routing by the flag
-//! cargo bench --features cuda --bench cuda -- --chain                # the layers of a decode in one graph
+//! cargo bench --features cuda --bench cuda                 # GEMMs one by one
+//! cargo bench --features cuda --bench cuda -- --routing    # the cost of routing by the flag
+//! cargo bench --features cuda --bench cuda -- --chain      # the layers of a decode in one graph
 //! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
 //! ```
 //!
-//! A call is captured many times into one graph, each time with another copy of the weights. No copy is in the L2 cache when it
-//! is read. x and y are the same in all calls, as in a model. Replays are timed with CUDA events. The report has the median, the
-//! minimum and the maximum of the replays, divided by the calls of a replay.
+//! A call is captured many times into one graph, each time with another copy of the weights. No
+//! copy is in the L2 cache when it is read. x and y are the same in all calls, as in a model.
+//! Replays are timed with CUDA events. The report has the median, the minimum and the maximum of
+//! the replays, divided by the calls of a replay.
 
 mod chain;
 mod measure;

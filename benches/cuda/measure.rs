@@ -55,8 +55,14 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
     let kernels: Vec<serde_json::Value> = (gpu.kernels()?.into_iter())
         .map(|k| {
             serde_json::json!({
-                "name": k.name, "mma": k.mma.to_string(), "registers": k.registers, "shared_bytes": k.shared_bytes,
-                "local_bytes": k.local_bytes, "threads": k.threads, "binary": k.binary_version, "ptx": k.ptx_version,
+                "name": k.name,
+                "mma": k.mma.to_string(),
+                "registers": k.registers,
+                "shared_bytes": k.shared_bytes,
+                "local_bytes": k.local_bytes,
+                "threads": k.threads,
+                "binary": k.binary_version,
+                "ptx": k.ptx_version,
             })
         })
         .collect();
@@ -80,7 +86,8 @@ pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
 
 /// Replays that are not timed.
 const WARM_UP: usize = 3;
-/// Duration of a replay by the copy bandwidth. Calls are repeated up to it, so that the launch of the graph takes a small share.
+/// Duration of a replay by the copy bandwidth. Calls are repeated up to it, so that the launch of
+/// the graph takes a small share.
 const REPLAY_US: f64 = 500.0;
 
 /// A device with a stream to measure on.
@@ -117,14 +124,16 @@ impl Bench {
         self.copy_gb_per_s
     }
 
-    /// Returns the call with the kernel that the table chooses for this device; `None` if the device does not support it.
+    /// Returns the call with the kernel that the table chooses for this device; `None` if the
+    /// device does not support it.
     pub fn planned(&self, case: &Problem) -> Result<Option<Problem>> {
         let plan = self.gpu.plan_problem(case)?;
         let supported = self.gpu.has_family(plan.family);
         Ok(supported.then(|| with_plan(case, &plan)))
     }
 
-    /// Returns the properties that predictions need, with the copy bandwidth in place of the data sheet's.
+    /// Returns the properties that predictions need, with the copy bandwidth in place of the data
+    /// sheet's.
     pub fn device(&self) -> DeviceSpec<'_> {
         let context = self.gpu.context();
         let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
@@ -158,7 +167,8 @@ impl Bench {
 
     /// As [`Self::times`], with `before` enqueued ahead of each replay and not timed.
     ///
-    /// All replays are enqueued before the first wait, so that the time of a graph's launch on the host is hidden.
+    /// All replays are enqueued before the first wait, so that the time of a graph's launch on the
+    /// host is hidden.
     pub fn times_after(
         &self,
         before: &dyn Fn() -> std::result::Result<(), DriverError>,
@@ -192,7 +202,8 @@ impl Bench {
         Ok(2.0 * bytes as f64 / Measurement::new(times, 1).median_us / 1e3)
     }
 
-    /// Uploads copies of one weight `[n, k]` that take more than four times the size of the L2 cache together.
+    /// Uploads copies of one weight `[n, k]` that take more than four times the size of the L2
+    /// cache together.
     pub fn layers(&self, (n, k): (usize, usize), grouping: Grouping) -> Result<Vec<DeviceWeight>> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         let mut q = vec![0u8; n * k];
@@ -240,7 +251,8 @@ impl Bench {
             };
             gpu.gemm(stream, &gemm.options(case.options), &mut y, &mut workspace)
         });
-        // The capture must end in any case. An error of the launches is reported first because it names the cause.
+        // The capture must end in any case. An error of the launches is reported first because it
+        // names the cause.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         launched?;
         let graph = graph?.ok_or("the capture is empty")?;

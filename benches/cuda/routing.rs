@@ -1,7 +1,9 @@
-//! The cost of routing the GPU by the flag: per GEMM, per step of 32 decoder layers, and from the store to the latch.
+//! The cost of routing the GPU by the flag: per GEMM, per step of 32 decoder layers, and from the
+//! store to the latch.
 //!
-//! Results are ratios of medians within one run. A GEMM is captured many times, each time with other weights, so that none are
-//! in a cache. A step is the graph of a [`CudaEngine`], timed between two CUDA events.
+//! Results are ratios of medians within one run. A GEMM is captured many times, each time with
+//! other weights, so that none are in a cache. A step is the graph of a [`CudaEngine`], timed
+//! between two CUDA events.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,7 +73,8 @@ struct RoutingReport {
 }
 
 impl Bench {
-    /// Measures a GEMM over many weights in one graph, at a fixed width and at the same width from the latch.
+    /// Measures a GEMM over many weights in one graph, at a fixed width and at the same width from
+    /// the latch.
     fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<RoutingRow>) -> Result<()> {
         let (gpu, stream) = (&self.gpu, &self.stream);
         let layers = self.layers((n, k), Grouping::G128)?;
@@ -130,7 +133,8 @@ impl Bench {
         )?)
     }
 
-    /// Runs steps at `widths` in turn, waiting for each. Returns the times of the steps at the last width.
+    /// Runs steps at `widths` in turn, waiting for each. Returns the times of the steps at the last
+    /// width.
     fn steps(
         &self,
         engine: &mut CudaEngine<Unloaded>,
@@ -161,8 +165,9 @@ impl Bench {
         Ok(Measurement::new(us, 1))
     }
 
-    /// Compares routing by kernels and by conditional nodes with graphs of one width. For each of the three, compares a step
-    /// after a step of another width with a step after one of the same width.
+    /// Compares routing by kernels and by conditional nodes with graphs of one width. For each of
+    /// the three, compares a step after a step of another width with a step after one of the same
+    /// width.
     fn step_rows(&self, layers: usize, rows: &mut Vec<RoutingRow>) -> Result<()> {
         let mut host = Vec::new();
         for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
@@ -200,7 +205,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Measures the time from the store of a word until the host sees that the waiting latch has executed it.
+    /// Measures the time from the store of a word until the host sees that the waiting latch has
+    /// executed it.
     fn store_to_latch(&self) -> Result<Measurement> {
         let flag = Arc::new(MappedFlag::new(&self.gpu)?);
         let latch = self.gpu.latch(&self.stream, flag.clone(), 0)?;

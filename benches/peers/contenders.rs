@@ -1,4 +1,5 @@
-//! The contenders: w4ax's GEMM at a width, candle's product of a kind, and plain reads. Each cycles through a ring of weights.
+//! The contenders: w4ax's GEMM at a width, candle's product of a kind, and plain reads. Each cycles
+//! through a ring of weights.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -53,8 +54,8 @@ pub fn ring(weight: &PackedWeight, bytes: usize) -> Ring<PackedWeight> {
     vec![weight.clone(); copies].into()
 }
 
-/// Returns copies of candle's weight that take at least `bytes` bytes together; at least one copy. candle's first call on each
-/// weight allocates a repacked copy, which is not counted.
+/// Returns copies of candle's weight that take at least `bytes` bytes together; at least one copy.
+/// candle's first call on each weight allocates a repacked copy, which is not counted.
 pub fn peer_ring(weight: &QTensor, bytes: usize) -> Result<Ring<QMatMul>> {
     let data = weight.data()?;
     let copies = bytes.div_ceil(data.len()).max(1);
@@ -89,7 +90,8 @@ pub fn ours(cpu: &Cpu, ring: &Ring<PackedWeight>, width: Width, m: usize) -> Con
     }
 }
 
-/// Returns a read of the weights' tiles and scales by all threads. Each thread reads from `streams` places at once.
+/// Returns a read of the weights' tiles and scales by all threads. Each thread reads from `streams`
+/// places at once.
 pub fn read(ring: &Ring<PackedWeight>, streams: usize) -> Contender {
     let ring = ring.clone();
     let threads = rayon::current_num_threads();

@@ -1,4 +1,5 @@
-//! Calls one contender on one thread. scripts/count-instructions runs this under an instruction counter.
+//! Calls one contender on one thread. scripts/count-instructions runs this under an instruction
+//! counter.
 
 use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
@@ -9,7 +10,8 @@ use crate::contenders::{PEERS, ours, pack, peer_ring, quantize, ring, theirs, va
 /// N and K; small, because the counter is slow.
 const SIDE: usize = 1024;
 
-/// Calls a contender (`a2`, `a4`, `a8`, `bf16`, `Q4_0`, `Q4_K` or `Q8_0`) and prints the products of one call.
+/// Calls a contender (`a2`, `a4`, `a8`, `bf16`, `Q4_0`, `Q4_K` or `Q8_0`) and prints the products
+/// of one call.
 pub fn run(name: &str, m: usize, calls: usize) -> Result<()> {
     let plain = values(SIDE * SIDE);
     let width = Width::ALL.into_iter().find(|w| w.to_string() == name);

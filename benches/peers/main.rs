@@ -1,16 +1,19 @@
-//! Compares the CPU backend with candle's quantized matrix product in one run: same shapes, same threads, alternating rounds.
+//! Compares the CPU backend with candle's quantized matrix product in one run: same shapes, same
+//! threads, alternating rounds.
 //!
 //! ```sh
-//! cargo bench --features candle --bench peers                      # writes target/peers.json and target/peers.svg
-//! cargo bench --features candle --bench peers -- --quick           # one shape, fewer rounds
-//! cargo bench --features candle --bench peers -- --from FILE       # prints and draws earlier results
+//! cargo bench --features candle --bench peers                  # writes target/peers.{json,svg}
+//! cargo bench --features candle --bench peers -- --quick       # one shape, fewer rounds
+//! cargo bench --features candle --bench peers -- --from FILE   # prints and draws earlier results
 //! ```
 //!
-//! candle reads the number of threads once per process, so each number is measured in a process of its own. Some of candle's
-//! loops are vectorized at compile time only, so the first process rebuilds itself for this machine's CPU (in target/native).
+//! candle reads the number of threads once per process, so each number is measured in a process of
+//! its own. Some of candle's loops are vectorized at compile time only, so the first process
+//! rebuilds itself for this machine's CPU (in target/native).
 //!
-//! The rows of AVX2 come from a third build without AVX-512 (in target/native-v3). In a build with AVX-512 the compiler would
-//! use its instructions and registers in candle's AVX2 path (`vpmaddwd` and `vpaddd` become one `vpdpwssd`).
+//! The rows of AVX2 come from a third build without AVX-512 (in target/native-v3). In a build with
+//! AVX-512 the compiler would use its instructions and registers in candle's AVX2 path (`vpmaddwd`
+//! and `vpaddd` become one `vpdpwssd`).
 
 mod contenders;
 mod count;
@@ -32,14 +35,17 @@ use w4ax::cpu::Isa;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.json");
+const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.svg");
+
 #[derive(Parser)]
 #[command(about = "Compares the CPU backend with candle")]
 struct Args {
     /// Write the results to this file.
-    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.json"))]
+    #[arg(long, value_name = "FILE", default_value = JSON)]
     json: PathBuf,
     /// Write the picture to this file.
-    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.svg"))]
+    #[arg(long, value_name = "FILE", default_value = PLOT)]
     plot: PathBuf,
     /// Print and draw these results instead of measuring.
     #[arg(long, value_name = "FILE")]
@@ -50,7 +56,8 @@ struct Args {
     /// Measure N = K = 4096 only, in fewer rounds.
     #[arg(long)]
     quick: bool,
-    /// Call one contender without timing it, for an instruction counter (scripts/count-instructions).
+    /// Call one contender without timing it, for an instruction counter
+    /// (scripts/count-instructions).
     #[arg(long, value_name = "CONTENDER")]
     count: Option<String>,
     /// Tokens of --count.
@@ -70,7 +77,8 @@ struct Args {
     bench: bool,
 }
 
-/// Returns the command that builds this bench for a CPU, in a target folder of its own, and runs it.
+/// Returns the command that builds this bench for a CPU, in a target folder of its own, and runs
+/// it.
 fn built_for(cpu: &str, folder: &str) -> Command {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -101,7 +109,8 @@ fn child(mut command: Command, threads: usize, quick: bool) -> Result<PeerReport
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Measures in one process per number of threads, and again for AVX2 if this machine has a larger instruction set.
+/// Measures in one process per number of threads, and again for AVX2 if this machine has a larger
+/// instruction set.
 fn run(args: &Args) -> Result<PeerReport> {
     let program = std::env::current_exe()?;
     let mut parts = Vec::new();

@@ -44,8 +44,8 @@ fn time(calls: usize, contender: &mut Contender) -> Result<f64> {
 
 /// Returns the milliseconds per call, `[contender][round]`.
 ///
-/// Short calls are repeated for about 20 ms. An untimed call precedes them, because the previous contender has left its data in
-/// the caches and threads of its pool may still spin.
+/// Short calls are repeated for about 20 ms. An untimed call precedes them, because the previous
+/// contender has left its data in the caches and threads of its pool may still spin.
 fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Vec<f64>>> {
     let mut calls = Vec::new();
     for contender in contenders.iter_mut() {
@@ -70,8 +70,8 @@ fn ratio(over: &[f64], under: &[f64]) -> f64 {
     median(over.iter().zip(under).map(|(o, u)| o / u).collect())
 }
 
-/// Compares w4ax with candle. The first `ours` contenders are w4ax's widths, the others the peers. For one token, reads of the
-/// packed weight are measured as well.
+/// Compares w4ax with candle. The first `ours` contenders are w4ax's widths, the others the peers.
+/// For one token, reads of the packed weight are measured as well.
 fn rows(
     case: &Case,
     own_ring: &Ring<PackedWeight>,

@@ -1,4 +1,5 @@
-//! Draws the results of one thread at N = K = 4096: speeds relative to candle's kinds, and a roofline.
+//! Draws the results of one thread at N = K = 4096: speeds relative to candle's kinds, and a
+//! roofline.
 
 use std::path::Path;
 
@@ -193,7 +194,8 @@ fn three_digits(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// Draws products per second over products per byte of weight, below the measured limits of the machine.
+/// Draws products per second over products per byte of weight, below the measured limits of the
+/// machine.
 fn roofline(report: &PeerReport, warm: &[&Case], limits: &Limits, area: &Area<'_>) -> Result<()> {
     let mut entries = Vec::new();
     for (_, name, color) in OURS {
@@ -237,7 +239,8 @@ fn roofline(report: &PeerReport, warm: &[&Case], limits: &Limits, area: &Area<'_
         ("warm", &limits.warm, 0.4, 0.36, HPos::Right),
         ("cold", &limits.cold, 3.2, 3.6, HPos::Left),
     ] {
-        // The line starts where it enters the panel: a point outside would be moved to the edge, which would change the slope.
+        // The line starts where it enters the panel: a point outside would be moved to the edge,
+        // which would change the slope.
         let left = LEFT.max(BOTTOM / read.median);
         let line = [(left, left * read.median), (roof / read.median, roof)];
         chart.draw_series(LineSeries::new(line, BLACK.stroke_width(1)))?;

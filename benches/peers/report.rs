@@ -10,7 +10,8 @@ use crate::limits::Limits;
 pub enum Cache {
     /// All calls use one weight, of which a part or all is in a cache.
     Warm,
-    /// Calls use a ring of weights that is larger than any cache, so each reads its weight from memory.
+    /// Calls use a ring of weights that is larger than any cache, so each reads its weight from
+    /// memory.
     Cold,
 }
 
@@ -30,7 +31,8 @@ pub struct Case {
     pub k: usize,
     pub m: usize,
     pub threads: usize,
-    /// The largest instruction set that either library may use. The build for `avx2` has no AVX-512.
+    /// The largest instruction set that either library may use. The build for `avx2` has no
+    /// AVX-512.
     pub isa: String,
     pub cache: Cache,
 }
@@ -73,7 +75,8 @@ impl PeerRow {
     }
 }
 
-/// The share of preparing the activations in a GEMM: the time of one tile of rows divided by that of all rows, an upper bound.
+/// The share of preparing the activations in a GEMM: the time of one tile of rows divided by that
+/// of all rows, an upper bound.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preparation {
     pub width: String,

@@ -23,8 +23,8 @@ pub fn print(report: &PeerReport) {
         scaling(report)
     );
     println!(
-        "\nSummary (target: A8 {TARGET} times as fast as candle's fastest; ratio: median of the rounds; \
-        of bests: ratio of the shortest times):\n{}",
+        "\nSummary (target: A8 {TARGET} times as fast as candle's fastest; ratio: median of the \
+         rounds; of bests: ratio of the shortest times):\n{}",
         summary(report)
     );
 }
@@ -63,7 +63,8 @@ fn head(case: &Case) -> [String; 5] {
     ]
 }
 
-/// Returns the share of the peak of `vpdpbusd`; `None` for a smaller instruction set, whose peak is not measured.
+/// Returns the share of the peak of `vpdpbusd`; `None` for a smaller instruction set, whose peak is
+/// not measured.
 fn of_peak(report: &PeerReport, case: &Case, width: &str) -> Option<f64> {
     let peak = report.limits(case)?.bytes_peak.as_ref()?;
     let whole = case.isa == report.isa;

@@ -16,7 +16,8 @@ pub fn sum<const STREAMS: usize>(words: &[u64]) -> u64 {
     for block in 0..blocks {
         for (i, sum) in sums.iter_mut().enumerate() {
             let at = (i % STREAMS) * stream + block * step + (i / STREAMS) * 8;
-            // SAFETY: eight words from `at` are within stream `i % STREAMS`, which is within `words`.
+            // SAFETY: eight words from `at` are within stream `i % STREAMS`, which is within
+            // `words`.
             let line = unsafe { _mm512_loadu_si512(words.as_ptr().add(at).cast()) };
             *sum = _mm512_add_epi64(*sum, line);
         }

@@ -8,7 +8,8 @@ pub const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 40
 
 /// Returns the calls of one shape and grouping, for all widths.
 ///
-/// `all`: with every family, mode and tile that supports the call, not only with the table's choice.
+/// `all`: with every family, mode and tile that supports the call, not only with the table's
+/// choice.
 pub fn cases(
     tokens: &[usize],
     all: bool,

@@ -34,10 +34,11 @@ pub struct ControlFlow<'a> {
     pub blocks: Vec<BasicBlock>,
     /// Its loops.
     pub loops: Vec<Loop>,
-    /// The successors of each block without back edges. A block whose only successor is a loop's head gets the exits of
-    /// the loop instead.
+    /// The successors of each block without back edges. A block whose only successor is a loop's
+    /// head gets the exits of the loop instead.
     pub forward: Vec<Vec<usize>>,
-    /// The immediate post-dominator of each block. The number of blocks stands for the end of the kernel.
+    /// The immediate post-dominator of each block. The number of blocks stands for the end of the
+    /// kernel.
     pub post_dominators: Vec<usize>,
     /// Depth of each block in the tree of post-dominators; 0 for the end.
     depths: Vec<usize>,
@@ -158,7 +159,8 @@ impl<'a> ControlFlow<'a> {
         }
     }
 
-    /// Fills `forward`: removes the back edges and connects blocks without another successor to the exits of their loop.
+    /// Fills `forward`: removes the back edges and connects blocks without another successor to the
+    /// exits of their loop.
     fn cut_back_edges(&mut self, back: &[(usize, usize)]) {
         self.forward = (self.blocks.iter())
             .map(|block| block.successors.clone())

@@ -1,7 +1,9 @@
-//! A control step for GPU tests and benches: the linear layers of a Llama decoder, at a fixed or a latched width.
+//! A control step for GPU tests and benches: the linear layers of a Llama decoder, at a fixed or a
+//! latched width.
 //!
-//! The operations between the linear layers are left out: attention returns its queries, the gate returns the first half of its
-//! input. A step consists of GEMMs only, each of which reads the result of the previous one.
+//! The operations between the linear layers are left out: attention returns its queries, the gate
+//! returns the first half of its input. A step consists of GEMMs only, each of which reads the
+//! result of the previous one.
 
 use std::sync::Arc;
 
@@ -32,8 +34,8 @@ pub struct Sizes {
     pub prefill: usize,
     /// Tokens of the decode, which run one after the other.
     pub decode: usize,
-    /// Whether a GEMM may start before the previous one ends (programmatic dependent launch). Not supported within the body of
-    /// a conditional graph node.
+    /// Whether a GEMM may start before the previous one ends (programmatic dependent launch). Not
+    /// supported within the body of a conditional graph node.
     pub pdl: bool,
 }
 
@@ -61,7 +63,8 @@ impl Sizes {
 /// The weights of a layer in the order of [`Sizes::shapes`].
 struct Layer([DeviceWeight; 4]);
 
-/// A matrix in device memory by its address, as a captured graph holds it. [`Buffers`] owns the memory.
+/// A matrix in device memory by its address, as a captured graph holds it. [`Buffers`] owns the
+/// memory.
 #[derive(Clone, Copy)]
 struct Rows {
     address: u64,
@@ -182,7 +185,8 @@ impl Stack {
         })
     }
 
-    /// Enqueues `times` passes of tokens through all layers, each on the result of the previous one.
+    /// Enqueues `times` passes of tokens through all layers, each on the result of the previous
+    /// one.
     fn run(
         &mut self,
         width: WidthSource<'_>,
@@ -203,7 +207,8 @@ impl Stack {
             ..Default::default()
         };
         let mut gemm = |weight: &DeviceWeight, from: Rows, to: Rows| {
-            // SAFETY: the buffers belong to this stack, and only this stream uses them, in order. x and y are different buffers.
+            // SAFETY: the buffers belong to this stack, and only this stream uses them, in order. x
+            // and y are different buffers.
             let (x, mut y) = unsafe {
                 (
                     DeviceMatRef::from_raw(
@@ -236,7 +241,8 @@ impl Stack {
         &mut self.prefill.x
     }
 
-    /// Returns the results of the prefill, `[prefill, hidden]`, and of the last token, `[1, hidden]`.
+    /// Returns the results of the prefill, `[prefill, hidden]`, and of the last token, `[1,
+    /// hidden]`.
     ///
     /// # Errors
     /// If the stream or a copy fails.

@@ -26,24 +26,26 @@ pub struct DeviceSpec<'a> {
     pub s8: f64,
     /// Rate of BF16 with f32 accumulation.
     pub bf16: f64,
-    /// Share of the densest rate (that of wgmma) that `mma.sync` reaches. The three rates above are those of `mma.sync`.
+    /// Share of the densest rate (that of wgmma) that `mma.sync` reaches. The three rates above are
+    /// those of `mma.sync`.
     pub mma_share: f64,
 }
 
 /// Share of the data sheet's rate, that of wgmma, that `mma.sync` reaches on sm_90 on average.
 ///
-/// Source: Luo et al., "Dissecting the NVIDIA Hopper Architecture through Microbenchmarking and Multiple Level Analysis",
-/// arXiv:2501.12084, section 6.2.
+/// Source: Luo et al., "Dissecting the NVIDIA Hopper Architecture through Microbenchmarking and
+/// Multiple Level Analysis", arXiv:2501.12084, section 6.2.
 pub const MMA_SYNC_SHARE_SM90: f64 = 0.629;
 
 /// The devices that times are predicted for.
 ///
-/// Multiprocessors, boost clocks, bandwidths and dense rates are those of the documents named at each device. A rate is the
-/// document's divided by multiprocessors and clock (A100: 312 TFLOPS / 108 / 1.41 GHz = 2048). GeForce devices run BF16 with
-/// f32 accumulation at half rate. The documents were read as quoted by others; a figure that was not found is marked.
+/// Multiprocessors, boost clocks, bandwidths and dense rates are those of the documents named at
+/// each device. A rate is the document's divided by multiprocessors and clock (A100: 312 TFLOPS /
+/// 108 / 1.41 GHz = 2048). GeForce devices run BF16 with f32 accumulation at half rate. The
+/// documents were read as quoted by others; a figure that was not found is marked.
 pub const DEVICES: &[DeviceSpec<'static>] = &[
-    // "NVIDIA A100 Tensor Core GPU Architecture" (1410 MHz; BF16 312 TFLOPS, INT8 624, INT4 1248 TOPS) and the data sheet
-    // "NVIDIA A100 Tensor Core GPU" (2,039 GB/s).
+    // "NVIDIA A100 Tensor Core GPU Architecture" (1410 MHz; BF16 312 TFLOPS, INT8 624, INT4 1248
+    // TOPS) and the data sheet "NVIDIA A100 Tensor Core GPU" (2,039 GB/s).
     DeviceSpec {
         name: "A100-SXM-80GB",
         arch: Cow::Borrowed("sm_80"),
@@ -55,8 +57,9 @@ pub const DEVICES: &[DeviceSpec<'static>] = &[
         bf16: 2048.0,
         mma_share: 1.0,
     },
-    // "NVIDIA Ampere GA102 GPU Architecture" V2.0, appendix A (16-bit with FP32 accumulate 71 TFLOPS, INT8 284 TOPS). The rate
-    // of INT4 is twice that of INT8, as in the data sheet "NVIDIA A40" of the same chip (299.3 and 598.7 TOPS).
+    // "NVIDIA Ampere GA102 GPU Architecture" V2.0, appendix A (16-bit with FP32 accumulate 71
+    // TFLOPS, INT8 284 TOPS). The rate of INT4 is twice that of INT8, as in the data sheet "NVIDIA
+    // A40" of the same chip (299.3 and 598.7 TOPS).
     DeviceSpec {
         name: "RTX 3090",
         arch: Cow::Borrowed("sm_86"),
@@ -68,7 +71,8 @@ pub const DEVICES: &[DeviceSpec<'static>] = &[
         bf16: 512.0,
         mma_share: 1.0,
     },
-    // The same document, table 3 (84 SMs, 768 GB/s, BF16 154.8 TFLOPS, INT8 309.7 TOPS; INT4 619.3 TOPS as quoted by others).
+    // The same document, table 3 (84 SMs, 768 GB/s, BF16 154.8 TFLOPS, INT8 309.7 TOPS; INT4 619.3
+    // TOPS as quoted by others).
     DeviceSpec {
         name: "RTX A6000",
         arch: Cow::Borrowed("sm_86"),
@@ -80,9 +84,10 @@ pub const DEVICES: &[DeviceSpec<'static>] = &[
         bf16: 1024.0,
         mma_share: 1.0,
     },
-    // "NVIDIA Ada GPU Architecture", appendix A (128 SMs, 2520 MHz, 1008 GB/s, BF16 with FP32 accumulate 165.2 TFLOPS, INT8
-    // 660.6 TOPS). The rate of INT4 was not found and is the least certain figure of this table: lists of hardware have twice
-    // that of INT8, while the data sheet "NVIDIA L40S" gives another Ada chip the same rate for both.
+    // "NVIDIA Ada GPU Architecture", appendix A (128 SMs, 2520 MHz, 1008 GB/s, BF16 with FP32
+    // accumulate 165.2 TFLOPS, INT8 660.6 TOPS). The rate of INT4 was not found and is the least
+    // certain figure of this table: lists of hardware have twice that of INT8, while the data sheet
+    // "NVIDIA L40S" gives another Ada chip the same rate for both.
     DeviceSpec {
         name: "RTX 4090",
         arch: Cow::Borrowed("sm_89"),
@@ -94,9 +99,9 @@ pub const DEVICES: &[DeviceSpec<'static>] = &[
         bf16: 512.0,
         mma_share: 1.0,
     },
-    // "NVIDIA Jetson AGX Orin Series Technical Brief" and the data sheet DS-10662-001 (16 SMs, 1.3 GHz, 204.8 GB/s, 170 sparse
-    // INT8 TOPS on the GPU, which is 85 dense). The rates of BF16 and INT4 were not found: they are those of the A100, which has
-    // the same rate of INT8.
+    // "NVIDIA Jetson AGX Orin Series Technical Brief" and the data sheet DS-10662-001 (16 SMs, 1.3
+    // GHz, 204.8 GB/s, 170 sparse INT8 TOPS on the GPU, which is 85 dense). The rates of BF16 and
+    // INT4 were not found: they are those of the A100, which has the same rate of INT8.
     DeviceSpec {
         name: "Jetson AGX Orin 64GB",
         arch: Cow::Borrowed("sm_87"),
@@ -108,8 +113,8 @@ pub const DEVICES: &[DeviceSpec<'static>] = &[
         bf16: 2048.0,
         mma_share: 1.0,
     },
-    // "NVIDIA H100 Tensor Core GPU Architecture", table 3 (132 SMs, 1830 MHz for tensor cores, 3352 GB/s, BF16 989.4 TFLOPS,
-    // INT8 1978.9 TOPS).
+    // "NVIDIA H100 Tensor Core GPU Architecture", table 3 (132 SMs, 1830 MHz for tensor cores, 3352
+    // GB/s, BF16 989.4 TFLOPS, INT8 1978.9 TOPS).
     DeviceSpec {
         name: "H100-SXM",
         arch: Cow::Borrowed("sm_90"),
@@ -135,7 +140,8 @@ pub struct MmaRates {
 }
 
 impl MmaRates {
-    /// Returns the rates of a device by compute capability and name, or `None` if the model does not know them.
+    /// Returns the rates of a device by compute capability and name, or `None` if the model does
+    /// not know them.
     pub fn of(major: i32, minor: i32, name: &str) -> Option<Self> {
         let (s4, s8, bf16) = match (major, minor) {
             (8, 0 | 7) => (Some(8192.0), 4096.0, 2048.0),
@@ -153,7 +159,8 @@ impl MmaRates {
 }
 
 impl DeviceSpec<'_> {
-    /// Returns the rate of `mma.sync` for an operand type: dense operations of a multiprocessor per clock.
+    /// Returns the rate of `mma.sync` for an operand type: dense operations of a multiprocessor per
+    /// clock.
     pub fn rate(&self, mma: Mma) -> f64 {
         match mma {
             Mma::S4 => self.s4.unwrap_or(self.s8),

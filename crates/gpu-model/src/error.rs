@@ -11,7 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The disassemblers are not installed.
     #[error(
-        "missing tools: expected cuobjdump and nvdisasm in third_party/sass/bin or in PATH (`third_party/fetch sass`)"
+        "missing tools: expected cuobjdump and nvdisasm in third_party/sass/bin or in PATH \
+         (`third_party/fetch sass`)"
     )]
     MissingTools,
     /// A tool could not be started.

@@ -48,7 +48,8 @@ impl KernelLibrary {
         (library.is_file() && sass::tools().is_some()).then(|| Self::load().ok())?
     }
 
-    /// Returns the known devices whose generation this build has code for. Reports the others on stderr.
+    /// Returns the known devices whose generation this build has code for. Reports the others on
+    /// stderr.
     pub fn devices(&self) -> Vec<&'static DeviceSpec<'static>> {
         let supported = |device: &&DeviceSpec<'_>| {
             let supported = self.arch(&device.arch).is_some();
@@ -63,7 +64,8 @@ impl KernelLibrary {
         DEVICES.iter().filter(supported).collect()
     }
 
-    /// Returns the architecture of this build whose code runs on `arch`; otherwise one of the same generation.
+    /// Returns the architecture of this build whose code runs on `arch`; otherwise one of the same
+    /// generation.
     pub fn arch(&self, arch: &str) -> Option<String> {
         let generation = |arch: &str| arch.trim_start_matches("sm_").chars().next();
         let built = || self.kernels.iter().map(|k| k.arch.as_str());

@@ -1,15 +1,19 @@
-//! A static model of w4ax's CUDA kernels: reads their machine code, predicts the time of a call and generates the kernel table.
+//! A static model of w4ax's CUDA kernels: reads their machine code, predicts the time of a call and
+//! generates the kernel table.
 //!
-//! | modules | contents |
-//! | --- | --- |
-//! | [`sass`], [`control_flow`], [`trace`] | machine code, and the instructions of it that a usual call executes |
-//! | [`pipes`], [`occupancy`], [`tile`] | units that instructions occupy; resident blocks; what a block computes |
-//! | `device`, `kernels`, `traffic`, `predict` | rates of GPUs, this build's kernels, bytes of a call; its predicted time |
-//! | `table`, `report`, `cases` | crossovers between kernels as CSV; times as a table or JSON; the calls of both |
-//! | `decoder` | the linear layers of a decoder as a control step, which the GPU tests and benches run |
+//! - [`sass`], [`control_flow`], [`trace`]: machine code, and the instructions of it that a usual
+//!   call executes;
+//! - [`pipes`], [`occupancy`], [`tile`]: units that instructions occupy, resident blocks, and what
+//!   a block computes;
+//! - `device`, `kernels`, `traffic`, `predict`: rates of GPUs, this build's kernels, bytes of a
+//!   call, and its predicted time;
+//! - `table`, `report`, `cases`: crossovers between kernels as CSV, times as a table or JSON, and
+//!   the calls of both;
+//! - `decoder`: the linear layers of a decoder as a control step, which the GPU tests and benches
+//!   run.
 //!
-//! Feature `cuda` adds everything but the first two rows. Predictions also need a build with kernels. Reading machine code
-//! needs `cuobjdump`, `nvdisasm` and `c++filt`.
+//! Feature `cuda` adds everything but the first two items. Predictions also need a build with
+//! kernels. Reading machine code needs `cuobjdump`, `nvdisasm` and `c++filt`.
 
 pub mod control_flow;
 pub mod error;

@@ -1,8 +1,8 @@
 //! Predicts the times of GEMMs on known GPUs and generates the kernel table. Needs no GPU.
 //!
 //! ```sh
-//! cargo run -p gpu-model --features cuda -- predict                 # prints a table of predictions
-//! cargo run -p gpu-model --features cuda -- table FILE              # writes the crossovers between kernels
+//! cargo run -p gpu-model --features cuda -- predict       # prints a table of predictions
+//! cargo run -p gpu-model --features cuda -- table FILE    # writes the kernel table
 //! ```
 
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
-//! The units of a multiprocessor that instructions occupy: issue slots, arithmetic lanes, shared memory, tensor cores.
+//! The units of a multiprocessor that instructions occupy: issue slots, arithmetic lanes, shared
+//! memory, tensor cores.
 //!
-//! Lanes per clock and multiprocessor follow the CUDA C++ Programming Guide, table "Throughput of Native Arithmetic
-//! Instructions":
+//! Lanes per clock and multiprocessor follow the CUDA C++ Programming Guide, table "Throughput of
+//! Native Arithmetic Instructions":
 //!
 //! | instructions | sm_80 | other architectures of the model |
 //! | --- | --- | --- |
@@ -38,7 +39,8 @@ pub struct Tally {
     pub mma: f64,
     /// Operations of the matrix multiplications, two per multiply-add.
     pub tensor: f64,
-    /// Clocks that a warp stalls by the encoded stall counts, with memory and other units being instant.
+    /// Clocks that a warp stalls by the encoded stall counts, with memory and other units being
+    /// instant.
     pub stalls: f64,
 }
 
@@ -100,7 +102,8 @@ impl Tally {
                 let (tokens, k) = extents(opcode);
                 tally.tensor = 2.0 * 16.0 * tokens * k;
             }
-            // A warp's quarter of a warpgroup's instruction: 16 of 64 rows, and a quarter of the reads of B (32 bytes a token).
+            // A warp's quarter of a warpgroup's instruction: 16 of 64 rows, and a quarter of the
+            // reads of B (32 bytes a token).
             "IGMMA" | "HGMMA" => {
                 tally.mma = 1.0;
                 let (tokens, k) = extents(opcode);
@@ -120,9 +123,11 @@ impl Tally {
         tally
     }
 
-    /// Returns the clocks that a multiprocessor takes to issue and execute this tally for `warps` warps.
+    /// Returns the clocks that a multiprocessor takes to issue and execute this tally for `warps`
+    /// warps.
     ///
-    /// The warps are spread over the four schedulers. `f32_lanes`: lanes of f32 arithmetic of the multiprocessor.
+    /// The warps are spread over the four schedulers. `f32_lanes`: lanes of f32 arithmetic of the
+    /// multiprocessor.
     pub fn issue_clocks(&self, warps: f64, f32_lanes: f64) -> f64 {
         let lanes = |instructions: f64, lanes: f64| instructions * 32.0 / lanes;
         let multiply = if f32_lanes > 64.0 {
@@ -140,7 +145,8 @@ impl Tally {
     }
 }
 
-/// Returns tokens and k of a matrix multiplication: `IMMA.16864.S4.U4` (16 x 8 x 64) or `IGMMA.64x80x32.S8.U8`.
+/// Returns tokens and k of a matrix multiplication: `IMMA.16864.S4.U4` (16 x 8 x 64) or
+/// `IGMMA.64x80x32.S8.U8`.
 fn extents(opcode: &str) -> (f64, f64) {
     let shape = opcode.split('.').nth(1).unwrap_or("");
     let known = match shape {
@@ -154,7 +160,8 @@ fn extents(opcode: &str) -> (f64, f64) {
     known.unwrap_or_else(|| panic!("unknown shape of a matrix multiplication: {opcode}"))
 }
 
-/// Returns the clocks of a warp's access to shared memory: 128 bytes per clock, at least four bytes per lane.
+/// Returns the clocks of a warp's access to shared memory: 128 bytes per clock, at least four bytes
+/// per lane.
 fn shared_clocks(opcode: &str) -> f64 {
     let has = |part: &str| opcode.split('.').any(|have| have == part);
     if has("128") || (has("M88") && has("4")) {

@@ -6,19 +6,22 @@
 //! limit = max(bytes / bandwidth, operations / densest rate)      share = limit / call
 //! ```
 //! - memory: bytes that must move, at the bandwidth of the data sheet;
-//! - in flight: one memory latency for as many bytes of weights as all resident blocks request ahead (Little's law);
+//! - in flight: one memory latency for as many bytes of weights as all resident blocks request
+//!   ahead (Little's law);
 //! - l2: bytes that the blocks of a multiprocessor read, at 47 bytes per clock;
 //! - tensor, issue, shared: clocks of a multiprocessor;
-//! - stalls: clocks that the busiest warp stalls by the encoded stall counts, for each wave of resident blocks.
+//! - stalls: clocks that the busiest warp stalls by the encoded stall counts, for each wave of
+//!   resident blocks.
 //!
-//! The multiprocessor with the most blocks decides: ceil(blocks / SMs), as many at a time as registers, shared memory and
-//! warps allow. Instructions are those of the usual trace through the machine code ([`crate::trace`]).
+//! The multiprocessor with the most blocks decides: ceil(blocks / SMs), as many at a time as
+//! registers, shared memory and warps allow. Instructions are those of the usual trace through the
+//! machine code ([`crate::trace`]).
 //!
 //! Assumptions, none of them measured:
 //! - a launch costs 1.5 us; programmatic dependent launch, which hides a part, is ignored;
 //! - a read from memory takes 700 ns;
-//! - L2 delivers 47 bytes per clock to each multiprocessor of every device: the A100's 5120 bytes per clock divided by 108
-//!   ("NVIDIA A100 Tensor Core GPU Architecture");
+//! - L2 delivers 47 bytes per clock to each multiprocessor of every device: the A100's 5120 bytes
+//!   per clock divided by 108 ("NVIDIA A100 Tensor Core GPU Architecture");
 //! - there are no bank conflicts, and no waits at barriers or for loads beyond the encoded stalls.
 //!
 //! A prediction is therefore a lower bound on the time of a kernel.
@@ -49,7 +52,8 @@ pub struct Prediction {
     pub bound: &'static str,
     /// `limit_us / us`.
     pub share: f64,
-    /// The time that no kernel can beat: bytes at the data sheet's bandwidth, or operations at the densest rate.
+    /// The time that no kernel can beat: bytes at the data sheet's bandwidth, or operations at the
+    /// densest rate.
     pub limit_us: f64,
     /// The GEMM's bytes at the data sheet's bandwidth.
     pub memory_us: f64,
@@ -138,7 +142,8 @@ impl Launch {
         let tally = sections()
             .map(|section| section.tally * tile.repetitions(section.repeat, case.m, case.k))
             .sum();
-        // A block waits for its busiest warp: with one token, the warp that adds the sums of groups.
+        // A block waits for its busiest warp: with one token, the warp that adds the sums of
+        // groups.
         let stalls = sections()
             .map(|section| {
                 section.tally.stalls

@@ -165,7 +165,8 @@ impl GemmReport {
         }
         println!(
             "{table}\n\n{}\n\
-            loop: instructions of a warp in an iteration of the main loop / matrix multiplications among them",
+             loop: instructions of a warp in an iteration of the main loop / matrix \
+             multiplications among them",
             self.model
         );
     }

@@ -1,4 +1,5 @@
-//! Reads the machine code (SASS) of compiled kernels: their instructions and the resources that they need.
+//! Reads the machine code (SASS) of compiled kernels: their instructions and the resources that
+//! they need.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ impl Kernel {
         histogram
     }
 
-    /// Counts the instructions whose opcode has all of these parts: `["LDG", "128"]` counts `LDG.E.EF.128.CONSTANT`.
+    /// Counts the instructions whose opcode has all of these parts: `["LDG", "128"]` counts
+    /// `LDG.E.EF.128.CONSTANT`.
     pub fn count(&self, parts: &[&str]) -> usize {
         let has = |opcode: &str, part: &str| opcode.split('.').any(|have| have == part);
         self.opcodes()
@@ -54,7 +56,8 @@ impl Kernel {
             .count()
     }
 
-    /// Counts the accesses to local memory: spilled registers, and arrays that are indexed at run time.
+    /// Counts the accesses to local memory: spilled registers, and arrays that are indexed at run
+    /// time.
     pub fn spills(&self) -> usize {
         self.count(&["LDL"]) + self.count(&["STL"])
     }
@@ -78,7 +81,8 @@ pub fn read(library: &Path, arch: Option<&str>) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
-/// Returns the folder of cuobjdump and nvdisasm: `third_party/sass`, otherwise the first one in PATH that has both.
+/// Returns the folder of cuobjdump and nvdisasm: `third_party/sass`, otherwise the first one in
+/// PATH that has both.
 pub fn tools() -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../third_party/sass/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -162,7 +166,8 @@ fn instruction(line: &str) -> Option<(&str, bool)> {
     }
 }
 
-/// Parses the second half of an encoding, which is on a line of its own. Bits 105 to 108 of an instruction are its stall count.
+/// Parses the second half of an encoding, which is on a line of its own. Bits 105 to 108 of an
+/// instruction are its stall count.
 fn stall(line: &str) -> Option<u8> {
     let high = line.strip_prefix("/* 0x")?.strip_suffix(" */")?;
     Some((u64::from_str_radix(high, 16).ok()? >> 41 & 15) as u8)

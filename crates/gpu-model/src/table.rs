@@ -1,7 +1,8 @@
-//! Generates the library's kernel table (`choices.csv` in `src/cuda`): the predicted crossovers between kernels.
+//! Generates the library's kernel table (`choices.csv` in `src/cuda`): the predicted crossovers
+//! between kernels.
 //!
-//! For each device, width, grouping and shape, the number of tokens is increased. A row ends where another kernel is predicted
-//! to be faster by more than 3 %.
+//! For each device, width, grouping and shape, the number of tokens is increased. A row ends where
+//! another kernel is predicted to be faster by more than 3 %.
 
 use std::path::Path;
 
@@ -13,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::kernels::KernelLibrary;
 use crate::predict::{Prediction, predict, with_plan};
 
-/// `[N, K]` of the weights that the table has rows for: those of Llama-2-7B, and others around them for look-ups of the nearest
-/// shape.
+/// `[N, K]` of the weights that the table has rows for: those of Llama-2-7B, and others around them
+/// for look-ups of the nearest shape.
 pub const SHAPES: [(usize, usize); 15] = [
     (512, 512),
     (1024, 1024),
@@ -67,7 +68,8 @@ struct Crossover {
     tile: u32,
     /// Share of the limit at `to_m`.
     share: f64,
-    /// Time of the kernel that the current table chooses, divided by the time of this row's; the largest of the range.
+    /// Time of the kernel that the current table chooses, divided by the time of this row's; the
+    /// largest of the range.
     today: f64,
 }
 

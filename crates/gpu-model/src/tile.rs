@@ -1,7 +1,7 @@
 //! The tile variants of the GEMM kernels: what a block computes and the resources that it needs.
 //!
-//! The variants are those that the kernels' lists instantiate. The numbers follow the configurations of the kernels' templates
-//! (`DecodeConfig`, `PrefillConfig`, `WgmmaConfig`).
+//! The variants are those that the kernels' lists instantiate. The numbers follow the
+//! configurations of the kernels' templates (`DecodeConfig`, `PrefillConfig`, `WgmmaConfig`).
 
 use crate::trace::{Repeat, Work};
 
@@ -10,7 +10,8 @@ use crate::trace::{Repeat, Work};
 pub struct Tile {
     /// Whether the kernel belongs to the decode family.
     pub decode: bool,
-    /// Whether the kernel belongs to the wgmma family (sm_90a). Its `nt` is 1; all warps multiply with all `mt` token tiles.
+    /// Whether the kernel belongs to the wgmma family (sm_90a). Its `nt` is 1; all warps multiply
+    /// with all `mt` token tiles.
     pub wgmma: bool,
     /// Bits of an activation: 4 (also for A2), 8 or 16.
     pub bits: usize,
@@ -29,7 +30,8 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Returns variant `tile`, counted from 1, of the decode or the prefill family; `None` if it does not exist.
+    /// Returns variant `tile`, counted from 1, of the decode or the prefill family; `None` if it
+    /// does not exist.
     pub fn of(decode: bool, bits: usize, group: usize, fused: bool, tile: u32) -> Option<Self> {
         let (nt, mt, warps_m, stages) = match (decode, tile) {
             (true, 1) => (1, 1, 1, 1),
@@ -92,7 +94,8 @@ impl Tile {
         } else {
             let (warps, stages) = (self.warps_m, self.stages);
             format!(
-                "::prefill_kernel<w4ax::PrefillConfig<{bits}, {group}, {fused}, {nt}, {mt}, {warps}, {stages}>"
+                "::prefill_kernel<w4ax::PrefillConfig<{bits}, {group}, {fused}, {nt}, {mt}, \
+                 {warps}, {stages}>"
             )
         }
     }
@@ -259,7 +262,8 @@ impl Tile {
         (self.stages * stage + codes).max(self.tokens() * (self.rows() + 8) * 2)
     }
 
-    /// Returns how often a warp executes a section of its kernel's trace, averaged over the warps of a block.
+    /// Returns how often a warp executes a section of its kernel's trace, averaged over the warps
+    /// of a block.
     pub fn repetitions(&self, repeat: Repeat, m: usize, k: usize) -> f64 {
         let (share, repetitions) = self.executed(repeat, m, k);
         share * repetitions
@@ -271,7 +275,8 @@ impl Tile {
         share.ceil() * repetitions
     }
 
-    /// Returns the share of a block's warps that execute a section, and how often each of them does.
+    /// Returns the share of a block's warps that execute a section, and how often each of them
+    /// does.
     fn executed(&self, repeat: Repeat, m: usize, k: usize) -> (f64, f64) {
         let iterations = k.div_ceil(64).div_ceil(self.block_tiles()) as f64;
         let (work, inside, unrolled) = match repeat {
@@ -297,7 +302,8 @@ impl Tile {
             (Work::Outputs, _) => (self.tokens() * self.rows() / 8).div_ceil(threads),
             (Work::Other, _) => 1,
         };
-        // Each thread loops over its outputs. Threads whose outputs are out of bounds skip the loop.
+        // Each thread loops over its outputs. Threads whose outputs are out of bounds skip the
+        // loop.
         let share = match work {
             Work::AddGroups => {
                 let outputs = (self.rows() * self.tokens()).div_ceil(threads) * threads;

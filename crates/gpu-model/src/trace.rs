@@ -1,9 +1,10 @@
-//! The trace of a usual call: the instructions that a warp executes, found in the machine code without running it.
+//! The trace of a usual call: the instructions that a warp executes, found in the machine code
+//! without running it.
 //!
 //! A trace passes through basic blocks and loops and takes one arm of each branch:
 //! - code under a condition is executed, because some lane of the warp meets the condition;
-//! - of two alternatives, the arm that multiplies, otherwise the arm without a function call (slow paths of divisions), otherwise
-//!   the shorter arm (symmetric weights, aligned rows).
+//! - of two alternatives, the arm that multiplies, otherwise the arm without a function call (slow
+//!   paths of divisions), otherwise the shorter arm (symmetric weights, aligned rows).
 //!
 //! Code that only diverged warps execute is left out.
 
@@ -110,7 +111,8 @@ impl ControlFlow<'_> {
         blocks.iter().map(|&block| self.tally(block)).sum()
     }
 
-    /// Returns the instructions of an arm of the branch at block `at`. Loops that begin in the arm count as eight iterations.
+    /// Returns the instructions of an arm of the branch at block `at`. Loops that begin in the arm
+    /// count as eight iterations.
     fn length(&self, arm: &[usize], at: usize) -> f64 {
         let repeats = |block| match self.innermost_loop(block) {
             Some(i) if !self.loops[i].blocks.contains(&at) => 8.0,
@@ -143,7 +145,8 @@ impl ControlFlow<'_> {
         trace
     }
 
-    /// Returns the loop on the trace with the most matrix multiplications; the smallest one of several.
+    /// Returns the loop on the trace with the most matrix multiplications; the smallest one of
+    /// several.
     fn main_loop(&self) -> Option<usize> {
         let trace = self.walk(0, self.blocks.len());
         let mma = |l: &Loop| {

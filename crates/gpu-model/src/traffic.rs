@@ -38,7 +38,8 @@ pub fn quantize_pack_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
     Ok((2 * case.m * case.k) as f64 + quantized_bytes(case, plan)?)
 }
 
-/// Returns the bytes that a call must move: weight, x and y once, quantized activations written and read once.
+/// Returns the bytes that a call must move: weight, x and y once, quantized activations written and
+/// read once.
 ///
 /// # Errors
 /// As [`quantized_bytes`].
@@ -54,7 +55,8 @@ pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
     Ok(bytes)
 }
 
-/// Returns the bytes that a block reads: its weights and their scales, and x or its codes for its tokens.
+/// Returns the bytes that a block reads: its weights and their scales, and x or its codes for its
+/// tokens.
 pub fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
     let k = case.k as f64;
     let bits = match plan.mode {

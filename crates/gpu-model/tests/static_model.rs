@@ -1,4 +1,5 @@
-//! Tests the parts of the static model: occupancy, traces through machine code, and tiles against the compiled kernels.
+//! Tests the parts of the static model: occupancy, traces through machine code, and tiles against
+//! the compiled kernels.
 //!
 //! The last three tests read this build's kernels and fail in a build without kernels.
 
@@ -40,7 +41,8 @@ fn occupancy_is_the_least_of_four_limits() {
     assert_eq!(blocks("sm_80", 1, 16, 0), 32);
     assert_eq!(blocks("sm_86", 1, 16, 0), 16);
     assert_eq!(blocks("sm_89", 1, 16, 0), 24);
-    // Shared memory, of which the driver reserves 1 KiB per block: 164 KiB hold two blocks of 81 KiB and one of 82 KiB.
+    // Shared memory, of which the driver reserves 1 KiB per block: 164 KiB hold two blocks of 81
+    // KiB and one of 82 KiB.
     assert_eq!(blocks("sm_80", 4, 32, 81 * 1024), 2);
     assert_eq!(blocks("sm_80", 4, 32, 82 * 1024), 1);
     assert_eq!(blocks("sm_90a", 4, 32, 227 * 1024), 1);
@@ -106,7 +108,8 @@ fn main_loop_is_the_loop_that_multiplies() {
     );
 }
 
-/// A division calls a function for extreme operands only, which is not part of a trace. A guarded CALL is a jump out of a loop.
+/// A division calls a function for extreme operands only, which is not part of a trace. A guarded
+/// CALL is a jump out of a loop.
 #[test]
 fn omits_slow_paths_and_separates_inner_loops() {
     let trace = Trace::new(&kernel(&[
@@ -152,7 +155,8 @@ fn instructions_occupy_their_pipes() {
             .fold(Tally::default(), |sum, opcode| sum + Tally::of(opcode, 1));
         sum.issue_clocks(4.0, lanes)
     };
-    // Four warps on four schedulers: one clock to issue; two clocks where a scheduler has 16 lanes for the 32 of a warp.
+    // Four warps on four schedulers: one clock to issue; two clocks where a scheduler has 16 lanes
+    // for the 32 of a warp.
     assert_eq!(clocks(&["BAR.SYNC"], 64.0), 1.0);
     assert_eq!(clocks(&["LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["FFMA"], 64.0), 2.0);
@@ -160,7 +164,8 @@ fn instructions_occupy_their_pipes() {
     assert_eq!(clocks(&["IMAD", "FFMA"], 128.0), 2.0);
     assert_eq!(clocks(&["FFMA", "LOP3.LUT"], 64.0), 2.0);
     assert_eq!(clocks(&["MUFU.RCP"], 128.0), 8.0);
-    // The four warps of a warpgroup: 64 x 80 x 32. Reading the 2560 bytes of B takes 20 clocks of shared memory.
+    // The four warps of a warpgroup: 64 x 80 x 32. Reading the 2560 bytes of B takes 20 clocks of
+    // shared memory.
     let mma = Tally::of("IGMMA.64x80x32.S8.U8", 1) * 4.0;
     assert_eq!((mma.tensor, mma.shared), (2.0 * 64.0 * 80.0 * 32.0, 20.0));
 }
@@ -246,7 +251,8 @@ fn wgmma_loops_match_their_tiles() {
     }
 }
 
-/// The main loop of every decode and prefill kernel has as many matrix multiplications as its tile implies.
+/// The main loop of every decode and prefill kernel has as many matrix multiplications as its tile
+/// implies.
 #[test]
 fn decode_and_prefill_loops_match_their_tiles() {
     let kernels = kernels(None);
