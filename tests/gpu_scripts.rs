@@ -1,4 +1,5 @@
-//! What surrounds the GPU's programs: the kit's `run`, the peers' script and the report, with programs and figures made here.
+//! Tests the scripts around the GPU programs: the kit's `run`, the peers' bench and the report. The
+//! programs of the kit are stubs, and the figures are made up.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,23 +14,25 @@ fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn read(path: &Path) -> Value {
+fn read_json(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}\n{text}", path.display()))
 }
 
-fn said(output: &Output) -> String {
+/// Returns stdout and stderr of a program.
+fn text_of(output: &Output) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
 
-fn program(path: &Path, text: &str) {
+/// Writes an executable script.
+fn write_program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A kit whose programs are made here, and a folder that stands first in PATH.
+/// A kit of stub programs, and a folder of stub tools that comes first in PATH.
 struct Kit(tempfile::TempDir);
 
 const DEVICE: &str = r#"{"name":"NVIDIA Test \"1\"","nvcc":"13.0","devices":1}"#;
@@ -37,7 +40,7 @@ const BENCH: &str = r#"#!/usr/bin/env bash
 case "$*" in
     *--describe*) cat "$(dirname "$0")/device" 2>/dev/null || { echo "no driver" >&2; exit 1; } ;;
     *--chain*) echo "the chain broke: \"x\"" >&2; exit 1 ;;
-    *) while [ "$1" != --json ]; do kind+=$1; shift; done; echo "{\"asked\": \"$kind\"}" >"$2" ;;
+    *) while [ "$1" != --json ]; do kind+=$1; shift; done; echo "{\"options\": \"$kind\"}" >"$2" ;;
 esac
 "#;
 const TEST: &str = r#"#!/usr/bin/env bash
@@ -55,7 +58,7 @@ esac
 "#;
 const NO_TORCH: &str =
     "#!/usr/bin/env bash\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\nexit 1\n";
-/// Stands for Python: has torch, and instead of the peers' script waits for a sample of the clocks.
+/// A stub of Python with torch. In place of the peers' bench, it waits for a sample of the clocks.
 const PEERS: &str = r#"#!/usr/bin/env bash
 [ "$1" = -c ] && exit
 while [ "$1" != --json ]; do shift; done
@@ -72,7 +75,7 @@ impl Kit {
             ("path/nvidia-smi", SMI),
             ("path/python3", python),
         ] {
-            program(&kit.at(path), text);
+            write_program(&kit.at(path), text);
         }
         fs::copy(script("gpu-kit-run"), kit.at("kit/run")).unwrap();
         fs::copy(script("gpu-peers"), kit.at("kit/gpu-peers")).unwrap();
@@ -86,26 +89,35 @@ impl Kit {
         self.0.path().join(path)
     }
 
+    /// Runs the kit with missing tools allowed. Returns whether it succeeded, and its report.
     fn run(&self, options: &[&str]) -> (bool, Value) {
-        let path = format!(
-            "{}:{}",
-            self.at("path").display(),
-            std::env::var("PATH").unwrap()
-        );
+        self.run_with(options, "1")
+    }
+
+    fn run_with(&self, options: &[&str], allow_missing_tools: &str) -> (bool, Value) {
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::env::split_paths(&path)
+            .filter(|folder| !folder.join("compute-sanitizer").is_file());
+        let path = std::iter::once(self.at("path")).chain(path);
+        let path = std::env::join_paths(path).unwrap();
         let output = Command::new(self.at("kit/run"))
             .args(options)
             .env("PATH", path)
+            .env("W4AX_ALLOW_MISSING_TOOLS", allow_missing_tools)
             .output()
             .unwrap();
-        println!("{}", said(&output));
-        (output.status.success(), read(&self.at("kit/report.json")))
+        println!("{}", text_of(&output));
+        (
+            output.status.success(),
+            read_json(&self.at("kit/report.json")),
+        )
     }
 }
 
 #[test]
-fn a_run_reports_what_passed_failed_and_was_left_out() {
+fn run_reports_passed_failed_and_left_out_tests() {
     let (ok, report) = Kit::new(true, NO_TORCH).run(&["--no-sanitizer", "--device", "0"]);
-    assert!(!ok, "a test failed");
+    assert!(!ok, "a test of the kit fails");
     assert_eq!(
         (&report["passed"], &report["failed"], &report["left_out"]),
         (&json!(1), &json!(2), &json!(1)),
@@ -116,9 +128,9 @@ fn a_run_reports_what_passed_failed_and_was_left_out() {
     assert_eq!(test(1)["result"], "failed");
     assert!(test(1)["log"].as_str().unwrap().contains("a \"wrong\" bit"));
     assert_eq!(test(2)["why"], "one device");
-    // What could be measured is there beside what could not.
-    assert_eq!(report["bench"]["asked"], "--device0");
-    assert_eq!(report["routing"]["asked"], "--routing--device0");
+    // Successful measurements are reported although others fail.
+    assert_eq!(report["bench"]["options"], "--device0");
+    assert_eq!(report["routing"]["options"], "--routing--device0");
     assert_eq!(report["chain"], Value::Null);
     assert_eq!(
         report["bench_problem"], "chain: the chain broke: \"x\"\n",
@@ -135,7 +147,55 @@ fn a_run_reports_what_passed_failed_and_was_left_out() {
 }
 
 #[test]
-fn the_peers_run_where_torch_is() {
+fn missing_tools_are_failures_unless_allowed() {
+    let options = ["--no-tests", "--no-bench"];
+    // Without torch and without compute-sanitizer.
+    let kit = Kit::new(true, NO_TORCH);
+    let (ok, report) = kit.run_with(&options, "0");
+    assert!(!ok, "{report:#}");
+    assert_eq!(report["failed"], 2, "{report:#}");
+    let allowed = "(W4AX_ALLOW_MISSING_TOOLS=1 leaves this part out)";
+    for (part, reason) in [
+        ("sanitizer_problem", "compute-sanitizer is not in PATH"),
+        ("peers_problem", "python3 has no torch"),
+    ] {
+        let problem = report[part].as_str().unwrap();
+        assert!(
+            problem.starts_with(reason) && problem.ends_with(allowed),
+            "{problem}"
+        );
+    }
+    let (ok, report) = kit.run(&options);
+    assert!(ok, "{report:#}");
+    assert_eq!(report["failed"], 0, "{report:#}");
+    assert_eq!(
+        report["sanitizer_problem"],
+        "left out: compute-sanitizer is not in PATH"
+    );
+}
+
+/// The kit runs some GPU tests under compute-sanitizer, by parts of their names.
+#[test]
+fn sanitized_tests_exist() {
+    let run = fs::read_to_string(script("gpu-kit-run")).unwrap();
+    let (_, list) = run.split_once("sanitized_tests=(").unwrap();
+    let (list, _) = list.split_once(')').unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda");
+    let sources: String = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    for name in list.split_whitespace() {
+        let tests = sources.lines().filter(|line| {
+            let line = line.trim_start();
+            line.starts_with("fn ") && line.contains(name)
+        });
+        assert_ne!(tests.count(), 0, "no GPU test has `{name}` in its name");
+    }
+}
+
+#[test]
+fn run_measures_peers_with_torch() {
     let (_, report) = Kit::new(true, PEERS).run(&["--no-tests", "--no-sanitizer"]);
     assert_eq!(report["peers"], json!({"rows": []}), "{report:#}");
     assert_eq!(report["peers_problem"], Value::Null);
@@ -147,7 +207,7 @@ fn the_peers_run_where_torch_is() {
 }
 
 #[test]
-fn a_run_without_a_device_leaves_all_out_and_says_so() {
+fn run_without_device_leaves_everything_out() {
     let (ok, report) = Kit::new(false, PEERS).run(&[]);
     assert!(!ok);
     assert_eq!(report["problem"], "no driver");
@@ -160,57 +220,69 @@ fn a_run_without_a_device_leaves_all_out_and_says_so() {
 }
 
 #[test]
-fn peers_without_torch_are_absent_with_the_reason() {
+fn peers_report_missing_torch() {
     let folder = tempfile::tempdir().unwrap();
-    // No torch, wherever this runs.
-    program(
+    // Hides an installed torch.
+    write_program(
         &folder.path().join("torch.py"),
         "raise ImportError('hidden')",
     );
     let json = folder.path().join("peers.json");
-    let output = Command::new("python3")
+    let Some(mut python) = python3("peers_report_missing_torch") else {
+        return;
+    };
+    let output = python
         .arg(script("gpu-peers"))
         .args(["--device", "cpu", "--json"])
         .arg(&json)
         .env("PYTHONPATH", folder.path())
         .output()
-        .expect("python3 is there");
+        .expect("python3 runs");
     assert!(!output.status.success());
-    let report = read(&json);
+    let report = read_json(&json);
     for peer in 0..2 {
         assert_eq!(
             report["peers"][peer]["absent"],
-            "no torch: ImportError: hidden"
+            "torch is missing: ImportError: hidden"
         );
     }
     assert!(
-        said(&output).contains("torch int4: absent: no torch"),
+        text_of(&output).contains("torch int4: absent: torch is missing"),
         "{}",
-        said(&output)
+        text_of(&output)
     );
 }
 
-/// What the bench writes of a GEMM: `us` by call, moving a megabyte.
+/// Returns the bench's row of a GEMM that takes `us` per call and moves a megabyte.
 fn gemm(m: u32, n: u32, width: &str, kernel: &str, us: f64) -> Value {
     json!({
-        "m": m, "n": n, "k": 4096, "width": width, "grouping": "g128", "x": "bf16", "kernel": kernel, "launches": 1,
-        "chip": "NVIDIA Test 80GB", "bytes": 1e6, "predicted": null,
-        "measured": {"median_us": us, "least_us": us * 0.9, "most_us": us * 1.1, "replays": 20, "calls_a_replay": 16},
+        "m": m, "n": n, "k": 4096, "width": width, "grouping": "g128", "x": "bf16",
+        "kernel": kernel, "launches": 1, "chip": "NVIDIA Test 80GB", "bytes": 1e6,
+        "predicted": null,
+        "measured": {
+            "median_us": us, "least_us": us * 0.9, "most_us": us * 1.1, "replays": 20,
+            "calls_a_replay": 16,
+        },
     })
 }
 
-/// What a run on a device leaves: times are `scale` times as long as in another one.
+/// Returns the report of a run on a device, with all times multiplied by `scale`.
 fn report(scale: f64) -> Value {
     json!({
-        "kit": {"commit": "abc"}, "date": "2026-01-02T03:04:05Z", "passed": 3, "failed": 0, "left_out": 1,
+        "kit": {"commit": "abc"}, "date": "2026-01-02T03:04:05Z",
+        "passed": 3, "failed": 0, "left_out": 1,
         "clocks": {"before": {"clocks.sm": "345 MHz"}},
         "bench": {
             "device": {
-                "name": "NVIDIA Test 80GB", "driver_module": "NVRM 580.1", "kernels": [{"name": "decode_a4", "mma": "s8"}],
+                "name": "NVIDIA Test 80GB", "driver_module": "NVRM 580.1",
+                "kernels": [{"name": "decode_a4", "mma": "s8"}],
                 "dense_tops": {"s8": 1000.0, "bf16": 500.0},
             },
             "copy_gb_per_s": 2000.0,
-            "rows": [gemm(1, 4096, "a4", "decode_a4", scale), gemm(1024, 4096, "bf16", "prefill_bf16", 100.0 * scale)],
+            "rows": [
+                gemm(1, 4096, "a4", "decode_a4", scale),
+                gemm(1024, 4096, "bf16", "prefill_bf16", 100.0 * scale),
+            ],
         },
         "chain": {"rows": [{
             "m": 1, "width": "a4", "grouping": "g128", "layers": 32, "pdl": true, "bytes": 1e9,
@@ -218,17 +290,38 @@ fn report(scale: f64) -> Value {
         }]},
         "peers": {
             "device": "NVIDIA Test 80GB", "torch": "2.9", "copy_gb_per_s": 1900.0,
-            "peers": [{"peer": "cuBLAS BF16", "absent": null}, {"peer": "torch int4", "absent": "no such op"}],
-            "rows": [{"peer": "cuBLAS BF16", "m": 1, "n": 4096, "k": 4096, "us": 4.0, "least_us": 3.9, "most_us": 4.1}],
-            "chain": [{"peer": "cuBLAS BF16", "m": 1, "layers": 32, "us": 2500.0, "least_us": 2500.0, "most_us": 2500.0}],
+            "peers": [
+                {"peer": "cuBLAS BF16", "absent": null},
+                {"peer": "torch int4", "absent": "no such op"},
+            ],
+            "rows": [{
+                "peer": "cuBLAS BF16", "m": 1, "n": 4096, "k": 4096,
+                "us": 4.0, "least_us": 3.9, "most_us": 4.1,
+            }],
+            "chain": [{
+                "peer": "cuBLAS BF16", "m": 1, "layers": 32,
+                "us": 2500.0, "least_us": 2500.0, "most_us": 2500.0,
+            }],
         },
     })
 }
 
-/// Runs the report's script over reports; its output, and the folder that it filled.
-fn summarize(reports: &[Value]) -> (Output, tempfile::TempDir) {
+/// Returns a command of Python 3; `None` if it is missing and the test is left out.
+fn python3(test: &str) -> Option<Command> {
+    match Command::new("python3").arg("--version").output() {
+        Ok(_) => Some(Command::new("python3")),
+        Err(error) => {
+            test_support::leave_out(test, format!("python3 could not be started: {error}"));
+            None
+        }
+    }
+}
+
+/// Runs gpu-report over reports. Returns its output and the folder of its results; `None` if the
+/// test is left out.
+fn summarize(test: &str, reports: &[Value]) -> Option<(Output, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("python3");
+    let mut command = python3(test)?;
     command.arg(script("gpu-report")).current_dir(folder.path());
     for (at, report) in reports.iter().enumerate() {
         let name = format!("report{at}.json");
@@ -236,24 +329,27 @@ fn summarize(reports: &[Value]) -> (Output, tempfile::TempDir) {
         command.arg(name);
     }
     command.args(["--results", ".", "--docs", "."]);
-    (command.output().expect("python3 is there"), folder)
+    Some((command.output().expect("python3 runs"), folder))
 }
 
-fn near(value: &Value, expected: f64) {
+fn assert_near(value: &Value, expected: f64) {
     let value = value.as_f64().unwrap_or(f64::NAN);
     assert!(
         (value - expected).abs() <= 1e-9 * expected.abs(),
-        "{value}, not {expected}"
+        "{value}: expected {expected}"
     );
 }
 
 #[test]
-fn a_report_joins_kernels_and_peers() {
-    let (output, folder) = summarize(&[report(1.0)]);
-    assert!(output.status.success(), "{}", said(&output));
-    let made = read(&folder.path().join("nvidia-test-80gb.json"));
+fn report_joins_kernels_and_peers() {
+    let reports = [report(1.0)];
+    let Some((output, folder)) = summarize("report_joins_kernels_and_peers", &reports) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", text_of(&output));
+    let made = read_json(&folder.path().join("gpu-nvidia-test-80gb.json"));
     let rows = made["rows"].as_array().unwrap();
-    // Two GEMMs, each beside two peers.
+    // Two GEMMs with two peers each.
     assert_eq!(rows.len(), 4, "{made:#}");
     let row = &rows[0];
     assert_eq!(
@@ -274,65 +370,72 @@ fn a_report_joins_kernels_and_peers() {
         ("peer_us", 4.0),
         ("ratio", 4.0),
     ] {
-        near(&row[name], expected);
+        assert_near(&row[name], expected);
     }
-    // A peer without a figure is a row with an empty ratio, and its reason stands in the facts.
+    // A peer without a figure has a row with an empty ratio. The reason is reported once.
     assert_eq!(
         (&rows[1]["peer"], &rows[1]["ratio"]),
         (&json!("torch int4"), &Value::Null)
     );
     assert_eq!(made["absent"], json!({"torch int4": "no such op"}));
-    near(&made["chain"][0]["ratio"], 2.5);
-    near(&made["chain"][0]["share_of_copy"], 0.5);
+    assert_near(&made["chain"][0]["ratio"], 2.5);
+    assert_near(&made["chain"][0]["share_of_copy"], 0.5);
 
-    let text = fs::read_to_string(folder.path().join("nvidia-test-80gb.md")).unwrap();
+    let text = fs::read_to_string(folder.path().join("gpu-nvidia-test-80gb.md")).unwrap();
     for part in [
         "# w4ax on NVIDIA Test 80GB",
         "- driver: NVRM 580.1",
         "345 MHz",
         "3 passed, 0 failed, 1 left out",
-        "**torch int4 is absent, or not measured to the end: no such op**",
+        "**torch int4 was not measured, or not completely: no such op**",
         "![Roofline](gpu-nvidia-test-80gb.svg)",
-        "| 4096 x 4096 | a4 | g128 | bf16 | decode_a4 | s8 | 1.00 | 20 % | 1000 | 50 % | 33.6 | 4.00 | 4.00 | - | - |",
+        "| 4096 x 4096 | a4 | g128 | bf16 | decode_a4 | s8 | 1.00 | 20 % | 1000 | 50 % | 33.6 | \
+         4.00 | 4.00 | - | - |",
         "| 32 | 1 | a4 | g128 | dependent | 1000 | 0 % | 1000 | 50 % | 2500 | 2.50 | - | - |",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     let svg = fs::read_to_string(folder.path().join("gpu-nvidia-test-80gb.svg")).unwrap();
-    // Two of ours, one of cuBLAS.
+    // Two figures of w4ax, one of cuBLAS.
     assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
     assert_eq!(svg.matches("<title>cuBLAS BF16").count(), 1, "{svg}");
     assert!(svg.contains(">s8: 1000<"), "{svg}");
 }
 
 #[test]
-fn several_runs_are_one_figure_with_their_spread() {
-    let (output, folder) = summarize(&[report(1.0), report(3.0), report(2.0)]);
-    assert!(output.status.success(), "{}", said(&output));
-    let made = read(&folder.path().join("nvidia-test-80gb.json"));
-    near(&made["rows"][0]["us"], 2.0);
-    near(&made["rows"][0]["spread"], (3.3 - 0.9) / 2.0);
+fn report_of_several_runs_has_median_and_spread() {
+    let reports = [report(1.0), report(3.0), report(2.0)];
+    let test = "report_of_several_runs_has_median_and_spread";
+    let Some((output, folder)) = summarize(test, &reports) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", text_of(&output));
+    let made = read_json(&folder.path().join("gpu-nvidia-test-80gb.json"));
+    assert_near(&made["rows"][0]["us"], 2.0);
+    assert_near(&made["rows"][0]["spread"], (3.3 - 0.9) / 2.0);
     assert_eq!(made["runs"], 3);
 }
 
 #[test]
-fn a_report_without_peers_says_why() {
+fn report_without_peers_has_reason() {
     let mut without = report(1.0);
     without["peers"] = Value::Null;
     without["peers_problem"] = json!("left out: python3 is not in PATH");
-    let (output, folder) = summarize(&[without]);
-    assert!(output.status.success(), "{}", said(&output));
-    let text = fs::read_to_string(folder.path().join("nvidia-test-80gb.md")).unwrap();
+    let Some((output, folder)) = summarize("report_without_peers_has_reason", &[without]) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", text_of(&output));
+    let text = fs::read_to_string(folder.path().join("gpu-nvidia-test-80gb.md")).unwrap();
     for peer in ["cuBLAS BF16", "torch int4"] {
         let line = format!(
-            "**{peer} is absent, or not measured to the end: left out: python3 is not in PATH**"
+            "**{peer} was not measured, or not completely: left out: python3 is not in PATH**"
         );
         assert!(text.contains(&line), "{text}");
     }
 }
 
 #[test]
-fn a_report_that_cannot_be_joined_is_named() {
+fn rejects_reports_without_measurements_or_of_different_devices() {
     let mut unmeasured = report(1.0);
     unmeasured["bench"] = Value::Null;
     unmeasured["bench_problem"] = json!("left out: no device");
@@ -342,21 +445,27 @@ fn a_report_that_cannot_be_joined_is_named() {
     other["bench"]["device"]["name"] = json!("Another");
     for (reports, problem) in [
         (vec![unmeasured], "left out: no device"),
-        (vec![predicted], "nothing was measured"),
-        (vec![report(1.0), other.clone()], "several devices"),
+        (vec![predicted], "predictions only"),
+        (
+            vec![report(1.0), other.clone()],
+            "reports of several devices",
+        ),
         (
             vec![other],
-            "the peers ran on NVIDIA Test 80GB, our kernels on Another",
+            "the peers ran on NVIDIA Test 80GB: expected Another",
         ),
     ] {
-        let (output, folder) = summarize(&reports);
+        let test = "rejects_reports_without_measurements_or_of_different_devices";
+        let Some((output, folder)) = summarize(test, &reports) else {
+            return;
+        };
         assert!(!output.status.success());
-        let said = said(&output);
+        let text = text_of(&output);
         assert!(
-            said.contains(problem) && !said.contains("Traceback"),
-            "{problem}: {said}"
+            text.contains(problem) && !text.contains("Traceback"),
+            "{problem}: {text}"
         );
         let made = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(made, reports.len(), "nothing is left beside the reports");
+        assert_eq!(made, reports.len(), "no output is written");
     }
 }
