@@ -311,7 +311,7 @@ fn python3(test: &str) -> Option<Command> {
     match Command::new("python3").arg("--version").output() {
         Ok(_) => Some(Command::new("python3")),
         Err(error) => {
-            test_support::leave_out(test, format!("python3 could not be started: {error}"));
+            test_support::leave_out(test, &format!("python3 could not be started: {error}"));
             None
         }
     }
