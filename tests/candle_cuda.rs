@@ -30,7 +30,7 @@ fn values(y: &Tensor) -> Vec<f32> {
     y.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// A2, A4 and A8 have the CPU's bits; BF16 sums in another order.
+/// A2, A4 and A8 have the bits of the CPU; BF16 sums in another order.
 fn agree(cuda: &Tensor, cpu: &Tensor, width: Width) {
     assert!(cuda.device().is_cuda());
     assert_eq!((cuda.dims(), cuda.dtype()), (cpu.dims(), DType::BF16));
@@ -45,10 +45,10 @@ fn agree(cuda: &Tensor, cpu: &Tensor, width: Width) {
     }
 }
 
-/// Decoding and prefilling, a bias, rows that are part of wider ones, a width by call and by step.
+/// Decode and prefill, a bias, rows that are parts of wider rows, a width by call and by step.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn the_bits_are_the_cpus() -> Result<()> {
+fn matches_cpu() -> Result<()> {
     let gpu = Device::new_cuda(0)?;
     let rng = &mut rng(1);
     let (on_gpu, on_cpu) = (Backend::new(&gpu)?, Backend::new(&Device::Cpu)?);
@@ -84,10 +84,10 @@ fn the_bits_are_the_cpus() -> Result<()> {
     Ok(())
 }
 
-/// Weights whose k stand in another order: gathered by candle, on its device.
+/// Weights in another order of k: the device gathers x.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn an_order_of_k_is_the_cpus() -> Result<()> {
+fn order_of_k_matches_cpu() -> Result<()> {
     let gpu = Device::new_cuda(0)?;
     let rng = &mut rng(2);
     let (n, k) = (64, 384);
@@ -107,10 +107,10 @@ fn an_order_of_k_is_the_cpus() -> Result<()> {
     Ok(())
 }
 
-/// A layer of one device refuses tensors of another.
+/// A layer rejects tensors of another device.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn another_device_is_an_error() -> Result<()> {
+fn rejects_tensor_of_another_device() -> Result<()> {
     let gpu = Device::new_cuda(0)?;
     let rng = &mut rng(3);
     let weight = packed(rng, (32, 64), Grouping::G32);

@@ -9,8 +9,8 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use serde::Serialize;
-use w4ax::Width;
-use w4ax::cuda::{CudaStep, GemmOptions, Problem, WidthSource};
+use w4ax::cuda::{CudaStep, GemmOptions, Problem};
+use w4ax::{Width, WidthSource};
 
 use gpu_model::decoder::{Sizes, Stack};
 use gpu_model::report::Measurement;
@@ -65,19 +65,8 @@ impl Bench {
         let times = self.times_after(&restart, &|| graph.launch())?;
         let mut bytes = 0.0;
         for (n, k) in sizes.shapes() {
-            let case = Problem {
-                m: sizes.prefill,
-                n,
-                k,
-                width,
-                latched: false,
-                grouping: sizes.grouping,
-                packed: false,
-                options: GemmOptions {
-                    pdl: sizes.pdl,
-                    ..Default::default()
-                },
-            };
+            let case = Problem::new((sizes.prefill, n, k), width, sizes.grouping)
+                .with_options(GemmOptions::default().with_pdl(sizes.pdl));
             bytes += call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
         }
         let measured = Measurement::new(times, 1);

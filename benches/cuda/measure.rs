@@ -7,7 +7,7 @@ use cudarc::driver::{CudaStream, DriverError};
 use gpu_model::device::{DeviceSpec, MMA_SYNC_SHARE_SM90, MmaRates};
 use gpu_model::predict::with_plan;
 use gpu_model::report::Measurement;
-use gpu_model::traffic::weight_bytes;
+use gpu_model::traffic::{weight_bytes, width};
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use std::sync::Arc;
@@ -219,7 +219,7 @@ impl Bench {
 
     /// Measures a call over copies of its weight.
     pub fn time(&self, layers: &[DeviceWeight], case: &Problem) -> Result<Measurement> {
-        let Problem { m, n, k, .. } = *case;
+        let (m, n, k) = (case.m(), case.n(), case.k());
         let (gpu, stream) = (&self.gpu, &self.stream);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
         let x: Vec<bf16> = (0..m * k)
@@ -228,28 +228,32 @@ impl Bench {
         let x = stream.clone_htod(&x)?;
         let mut y = stream.alloc_zeros::<bf16>(m * n)?;
         let mut workspace = gpu.workspace(stream, m, k)?;
-        let mut packed = gpu.packed_activations(stream, m, k)?;
+        let mut quantized = gpu.quantized_activations(stream, m, k)?;
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
-        if case.packed {
-            let packing = ActivationLayout {
-                layout: (case.options.family.and_then(Family::packed_layout))
-                    .unwrap_or(OperandLayout::Fragments),
-                ..case.grouping.into()
-            };
-            gpu.quantize_pack(stream, &x, case.width, packing, &mut packed)?;
+        if case.quantized() {
+            let operand = (case.options().family())
+                .and_then(Family::activation_layout)
+                .unwrap_or(OperandLayout::Fragments);
+            let layout = ActivationLayout::new(case.grouping()).with_operand(operand);
+            gpu.quantize(stream, &x, width(case), layout, &mut quantized)?;
         }
-        let bytes = weight_bytes(n, k, case.grouping);
+        let bytes = weight_bytes(n, k, case.grouping());
         let filling = (REPLAY_US * self.copy_gb_per_s * 1e3 / bytes) as usize;
         let calls = layers.len().max(16).max(filling);
         stream.synchronize()?;
         stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
         let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
-            let gemm = match case.packed {
-                true => Gemm::packed(&packed, layer)?,
-                false => Gemm::new(&x, layer, case.width),
+            let gemm = match case.quantized() {
+                true => Gemm::quantized(&quantized, layer)?,
+                false => Gemm::new(&x, layer, width(case)),
             };
-            gpu.gemm(stream, &gemm.options(case.options), &mut y, &mut workspace)
+            gpu.run(
+                stream,
+                &gemm.options(case.options()),
+                &mut y,
+                &mut workspace,
+            )
         });
         // The capture must end in any case. An error of the launches is reported first because it
         // names the cause.

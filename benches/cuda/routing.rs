@@ -18,11 +18,11 @@ use half::bf16;
 use serde::Serialize;
 use w4ax::cuda::{
     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Routing,
-    WidthSource, cudarc, driver_version,
+    cudarc, driver_version,
 };
 use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
-use w4ax::{Grouping, Width};
+use w4ax::{Grouping, Width, WidthSource};
 
 use crate::measure::Bench;
 
@@ -90,7 +90,7 @@ impl Bench {
             stream.synchronize()?;
             stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
             let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
-                gpu.gemm(stream, &Gemm::new(&x, layer, width), &mut y, &mut workspace)
+                gpu.run(stream, &Gemm::new(&x, layer, width), &mut y, &mut workspace)
             });
             let graph = stream.end_capture(CUgraphInstantiate_flags(0));
             launched?;
@@ -99,10 +99,7 @@ impl Bench {
             Ok(Measurement::new(self.times(&|| graph.launch())?, calls))
         };
         for width in Width::ALL {
-            let options = LatchOptions {
-                forced: Some(width),
-                ..Default::default()
-            };
+            let options = LatchOptions::default().with_forced(width);
             gpu.begin_step(stream, &latch, options)?;
             let direct = time(WidthSource::Fixed(width))?;
             let routed = time(WidthSource::Latched(&latch))?;
@@ -210,10 +207,7 @@ impl Bench {
     fn store_to_latch(&self) -> Result<Measurement> {
         let flag = Arc::new(MappedFlag::new(&self.gpu)?);
         let latch = self.gpu.latch(&self.stream, flag.clone(), 0)?;
-        let spin = LatchOptions {
-            spin: Duration::from_millis(500),
-            forced: None,
-        };
+        let spin = LatchOptions::default().with_spin(Duration::from_millis(500));
         let mut us = Vec::new();
         for step in 0..200 {
             self.gpu.begin_step(&self.stream, &latch, spin)?;

@@ -101,16 +101,12 @@ impl Backend {
         match &*self.0 {
             BackendDevice::Cpu(_) => {
                 let layer = DeviceLayer::Cpu { weight, bias };
-                Ok(Linear::new(self.clone(), layer, None, n, k))
+                Ok(Linear::new(self.clone(), layer, n, k))
             }
             #[cfg(feature = "candle-cuda")]
             BackendDevice::Cuda(place) => {
-                // candle gathers x on its device.
-                let (weight, order) = weight.split_order();
-                let device = Device::Cuda(place.device().clone());
-                let order = order.map(|order| Tensor::new(order.as_slice(), &device));
                 let layer = DeviceLayer::Cuda(place.load(&weight, bias.as_deref())?);
-                Ok(Linear::new(self.clone(), layer, order.transpose()?, n, k))
+                Ok(Linear::new(self.clone(), layer, n, k))
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The CUDA half: candle's context, stream and memory.
+//! The CUDA backend of the layers: candle's context, stream and memory.
 
 use super::rows::Rows;
-use crate::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
+use crate::cuda::{DeviceMatMut, DeviceMatRef, DeviceVecRef, DeviceWeight, Gemm, Gpu, Workspace};
 use crate::{PackedWeight, WidthSource};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::{CudaDevice, CudaStorage, Error, Result};
@@ -15,21 +15,21 @@ pub(super) struct Place {
     gpu: Gpu,
     device: CudaDevice,
     stream: Arc<CudaStream>,
-    /// With the most tokens and inputs that it has room for.
+    /// The workspace, with the largest M and K that it supports.
     workspace: Mutex<Option<(Workspace, usize, usize)>>,
 }
 
-/// A layer's part of a device.
+/// The operands of a layer on a device.
 #[derive(Debug)]
 pub(super) struct Loaded {
     weight: DeviceWeight,
-    bias: Option<CudaSlice<f32>>,
+    bias: Option<CudaSlice<f32>>, // [N]
 }
 
 impl Place {
     pub fn new(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
-        let gpu = Gpu::with_context(stream.context().clone()).map_err(Error::wrap)?;
+        let gpu = Gpu::with_context(stream.context().clone())?;
         Ok(Self {
             gpu,
             device: device.clone(),
@@ -38,22 +38,18 @@ impl Place {
         })
     }
 
-    pub fn device(&self) -> &CudaDevice {
-        &self.device
-    }
-
     pub fn load(&self, weight: &PackedWeight, bias: Option<&[f32]>) -> Result<Loaded> {
         let bias = bias
             .map(|bias| self.stream.clone_htod(bias))
             .transpose()
             .map_err(Error::wrap)?;
         Ok(Loaded {
-            weight: self.gpu.upload(weight).map_err(Error::wrap)?,
+            weight: self.gpu.upload(weight)?,
             bias,
         })
     }
 
-    /// `y[M, N]` in memory of candle's stream.
+    /// Runs a layer. Returns `y[M, N]` in memory of candle's stream.
     pub fn run(
         &self,
         of: &Loaded,
@@ -68,7 +64,7 @@ impl Place {
             )
         };
         let (m, n, k) = (rows.rows, of.weight.n(), of.weight.k());
-        // SAFETY: the GEMM writes all of it, in the stream's order before whatever reads it. (M = 0: there is nothing of it.)
+        // SAFETY: the GEMM writes all m * n elements, in stream order before any read. (The element for M = 0 is not read.)
         let mut y = unsafe { self.device.alloc::<bf16>((m * n).max(1)) }?;
         let mut workspace = self
             .workspace
@@ -77,30 +73,23 @@ impl Place {
         let (max_m, max_k) = workspace.as_ref().map_or((0, 0), |(_, m, k)| (*m, *k));
         if m > max_m || k > max_k {
             let (m, k) = (m.max(max_m), k.max(max_k));
-            // The old one's memory is freed in the stream's order.
-            *workspace = Some((
-                self.gpu
-                    .workspace(&self.stream, m, k)
-                    .map_err(Error::wrap)?,
-                m,
-                k,
-            ));
+            // The memory of the previous workspace is freed in stream order.
+            *workspace = Some((self.gpu.workspace(&self.stream, m, k)?, m, k));
         }
         if let Some((workspace, ..)) = workspace.as_mut() {
-            // A view of candle's memory on candle's stream: one on another is refused by the launch.
-            let x = DeviceMatRef::with_stride(x.slice(rows.start..), m, k, rows.stride)
-                .map_err(Error::wrap)?;
-            let bias = of
-                .bias
-                .as_ref()
-                .map(|bias| DeviceMatRef::new(bias.as_view(), 1, n))
-                .transpose()
-                .map_err(Error::wrap)?;
+            // A view of candle's memory on candle's stream: `run` rejects memory of another stream.
+            let x = DeviceMatRef::with_stride(x.slice(rows.start..), m, k, rows.stride)?;
+            let bias = (of.bias.as_ref())
+                .map(|bias| DeviceVecRef::new(bias.as_view(), n))
+                .transpose()?;
+            let width: crate::WidthSource<'_'> = match width {
+                WidthSource::Fixed(width) => (*width).into(),
+                WidthSource::Step(step) => step.get().into(),
+                WidthSource::Latched(latch) => (&**latch).into(),
+            };
             let gemm = Gemm::new(&x, &of.weight, width).bias(bias.as_ref());
-            let mut to = DeviceMatMut::new(y.as_view_mut(), m, n).map_err(Error::wrap)?;
-            self.gpu
-                .gemm(&self.stream, &gemm, &mut to, workspace)
-                .map_err(Error::wrap)?;
+            let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
+            self.gpu.run(&self.stream, &gemm, &mut y, workspace)?;
         }
         Ok(CudaStorage::wrap_cuda_slice(y, self.device.clone()))
     }

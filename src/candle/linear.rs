@@ -6,7 +6,7 @@ use super::cuda;
 use super::rows::Rows;
 use super::width::LayerWidth;
 use crate::{Gemm, MatMut, MatRef, PackedWeight, Width, WidthSource};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Module, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
 use half::bf16;
 use std::sync::Arc;
 
@@ -48,25 +48,16 @@ pub(super) enum DeviceLayer {
 pub struct Linear {
     backend: Backend,
     layer: Arc<DeviceLayer>,
-    /// The order of k by which candle gathers x, `[K]`. Only on CUDA.
-    order: Option<Tensor>,
     n: usize,
     k: usize,
     width: LayerWidth,
 }
 
 impl Linear {
-    pub(super) fn new(
-        backend: Backend,
-        layer: DeviceLayer,
-        order: Option<Tensor>,
-        n: usize,
-        k: usize,
-    ) -> Self {
+    pub(super) fn new(backend: Backend, layer: DeviceLayer, n: usize, k: usize) -> Self {
         Self {
             backend,
             layer: Arc::new(layer),
-            order,
             n,
             k,
             width: LayerWidth::Fixed(Width::Bf16),
@@ -103,15 +94,6 @@ impl Linear {
         let op = LinearOp {
             linear: self,
             width,
-        };
-        let gathered;
-        let x = match &self.order {
-            // The operation itself rejects another shape.
-            Some(order) if x.dims().last() == Some(&self.k) => {
-                gathered = x.index_select(order, D::Minus1)?; // [.., K]
-                &gathered
-            }
-            _ => x,
         };
         x.apply_op1_no_bwd(&op)
     }

@@ -1,70 +1,64 @@
 //! The handle of a device.
 
 use super::gemm::table::{DeviceKernelTable, DeviceProps, KernelTable};
-use super::gemm::{Family, Mma, QuantizedActivations};
-use super::memory::Workspace;
+use super::memory::StreamRef;
+use super::sys::enums::width_of;
 use super::sys::status;
-use super::{DeviceWeight, sys};
-use crate::{CudaVersion, Error, PackedWeight, Result, Unavailable, Width};
+use super::sys::{self, Family, Mma};
+use crate::{CudaVersion, Error, Result, Unavailable, Width};
+use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute_enum;
-use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::Arc;
 
-/// A CUDA device with the kernels loaded on it. Clones are the same handle; threads may share it.
+/// A CUDA device with the kernels loaded on it. Clones are the same handle, and threads may share it.
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
-    choices: DeviceKernelTable,
+    table: DeviceKernelTable,
 }
 
 struct Inner {
     context: Arc<CudaContext>,
     name: String,
-    chip: DeviceProps,
+    props: DeviceProps,
 }
 
 /// A kernel as it is loaded on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Kernel {
-    /// Its name, as a plan gives it.
+    /// The name, as in a [`LaunchPlan`](super::LaunchPlan).
     pub name: &'static str,
-    /// Its family; `None` for `quantize_pack` and the latch.
+    /// The family; `None` for a kernel that is not a GEMM.
     pub family: Option<Family>,
-    /// The activations that it takes.
-    pub width: KernelWidth,
-    /// What it multiplies with.
+    /// The widest activations that it takes (the 4-bit kernels take 2-bit ones too); `None` for a routed kernel, which
+    /// reads the width from a latch.
+    pub width: Option<Width>,
+    /// The matrix instruction.
     pub mma: Mma,
     /// Registers of a thread.
     pub registers: u32,
-    /// Bytes of shared memory of a block, at most.
+    /// Largest shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// Bytes of local memory of a thread: spills.
+    /// Local memory of a thread (spills), in bytes.
     pub local_bytes: u32,
     /// Threads of a block.
     pub threads: u32,
     /// The architecture of the machine code, 10 * major + minor.
     pub binary_version: u32,
-    /// The architecture that the source was compiled for; below the other where the driver compiled PTX.
+    /// The architecture of the PTX; below `binary_version` if the driver compiled it.
     pub ptx_version: u32,
 }
 
-/// The activations that a kernel takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KernelWidth {
-    /// Of at most this width (the 4-bit kernels take 2-bit ones too).
-    UpTo(Width),
-    /// Of whatever width a latch says.
-    Latched,
-}
-
 impl Gpu {
-    /// Device `ordinal`, as `CUDA_VISIBLE_DEVICES` numbers them. Loads all kernels, which may take a second and
-    /// synchronize: do it when nothing is captured.
+    /// Opens device `ordinal`, as `CUDA_VISIBLE_DEVICES` numbers them.
+    ///
+    /// Loads all kernels, which may take a second and may synchronize: call it outside of captures.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with the text of an [`Unavailable`] if the device cannot be had.
+    /// [`Error::Unavailable`] with the reason if the device cannot be used.
     pub fn new(ordinal: usize) -> Result<Self> {
-        probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
+        probe(ordinal).map_err(|reason| reason.of_device(ordinal))?;
         let context = CudaContext::new(ordinal).map_err(|error| {
             let reason = error.to_string();
             Unavailable::Failed { reason }.of_device(ordinal)
@@ -72,19 +66,19 @@ impl Gpu {
         Self::load(context)
     }
 
-    /// The device of a context that there is already.
+    /// Opens the device of an existing context.
     ///
     /// # Errors
-    /// As [`Gpu::new`]; [`Error::DeviceMismatch`] if it is not the device's primary context: the runtime that launches the kernels
-    /// uses that one.
+    /// As [`Gpu::new`]; [`Error::DeviceMismatch`] unless it is the primary context of the device, which the runtime of
+    /// the kernels uses.
     pub fn with_context(context: Arc<CudaContext>) -> Result<Self> {
         let ordinal = context.ordinal();
-        probe(ordinal).map_err(|problem| problem.of_device(ordinal))?;
+        probe(ordinal).map_err(|reason| reason.of_device(ordinal))?;
         if !context.is_primary() {
             return Err(Error::DeviceMismatch {
                 what: "context",
                 expected: format!("the primary context of CUDA device {ordinal}"),
-                got: "a context of its own".into(),
+                got: "another context".into(),
             });
         }
         Self::load(context)
@@ -99,100 +93,99 @@ impl Gpu {
         if capability < (8, 0) {
             return Err(Unavailable::DeviceTooOld { name, capability }.of_device(ordinal));
         }
-        // SAFETY: a number; the library takes any.
+        // SAFETY: the library accepts any number.
         match unsafe { sys::w4axk_preload(ordinal as i32) } {
             sys::W4AXK_OK => {}
             sys::W4AXK_NO_KERNEL_IMAGE => {
-                let built_for = sys::BUILT_FOR;
-                let problem = Unavailable::NoKernelImage {
+                let reason = Unavailable::NoKernelImage {
                     name,
                     capability,
-                    built_for,
+                    built_for: sys::BUILT_FOR,
                 };
-                return Err(problem.of_device(ordinal));
+                return Err(reason.of_device(ordinal));
             }
             other => status::check("loading the kernels", other)?,
         }
         let multiprocessors = context
             .attribute(CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(status::driver("cuDeviceGetAttribute"))?;
-        let chip = DeviceProps {
+        let props = DeviceProps {
             capability: (capability.0 as u32, capability.1 as u32),
             wgmma: loaded_mma(ordinal as i32, Width::A8, Family::Wgmma).is_ok(),
             multiprocessors: multiprocessors as u32,
         };
         Ok(Self {
-            choices: KernelTable::built_in().of(&chip),
+            table: KernelTable::built_in().for_device(&props),
             inner: Arc::new(Inner {
                 context,
                 name,
-                chip,
+                props,
             }),
         })
     }
 
-    /// The same device, whose GEMMs go by another table than the library's.
+    /// The same device with another table for the kernels of its GEMMs.
     #[must_use]
-    pub fn with_choices(&self, choices: &KernelTable) -> Self {
+    pub fn with_table(&self, table: &KernelTable) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            choices: choices.of(&self.inner.chip),
+            table: table.for_device(&self.inner.props),
         }
     }
 
-    pub(crate) fn choices(&self) -> &DeviceKernelTable {
-        &self.choices
+    pub(crate) fn table(&self) -> &DeviceKernelTable {
+        &self.table
     }
 
-    /// What the table of crossovers goes by.
-    pub fn chip(&self) -> DeviceProps {
-        self.inner.chip
+    /// The properties that select rows of the [`KernelTable`].
+    pub fn props(&self) -> DeviceProps {
+        self.inner.props
     }
 
-    /// The device's number.
+    /// The number of the device.
     pub fn ordinal(&self) -> usize {
         self.inner.context.ordinal()
     }
 
-    /// The device's primary context, to make streams and memory with.
+    /// The primary context of the device, to create streams and memory.
     pub fn context(&self) -> &Arc<CudaContext> {
         &self.inner.context
     }
 
-    /// The device's name.
+    /// The name of the device.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// Its compute capability: (8, 0) is sm_80.
+    /// The compute capability: (8, 0) is sm_80.
     pub fn compute_capability(&self) -> (i32, i32) {
-        let (major, minor) = self.inner.chip.capability;
+        let (major, minor) = self.inner.props.capability;
         (major as i32, minor as i32)
     }
 
-    /// The newest CUDA that its driver supports.
+    /// The newest CUDA version that the driver supports.
     pub fn driver_version(&self) -> Option<CudaVersion> {
         status::driver_version()
     }
 
-    /// Whether the kernels of a family run on this device: [`Family::Wgmma`] where it is of sm_90 and the build has code for sm_90a,
-    /// the others everywhere.
+    /// Whether the kernels of a family run on this device: [`Family::Wgmma`] on sm_90 if the build has code for sm_90a,
+    /// the other families on every device.
     pub fn has_family(&self, family: Family) -> bool {
         self.mma(Width::A8, family).is_ok()
     }
 
-    /// The instruction that GEMMs of a family multiply with at a width, on this device: read from the loaded code.
+    /// The matrix instruction of a family at a width on this device, read from the loaded code.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if the device does not have the family, or the library does not know.
+    /// [`Error::Cuda`] if the device does not support the family, or the library cannot read the code.
     pub fn mma(&self, width: Width, family: Family) -> Result<Mma> {
         loaded_mma(self.number(), width, family)
     }
 
-    /// Every kernel as it is loaded on this device.
+    /// All kernels as they are loaded on this device.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if the library cannot say.
+    /// [`Error::Cuda`] if the library cannot read the attributes of a kernel.
     pub fn kernels(&self) -> Result<Vec<Kernel>> {
         // SAFETY: a constant of the library.
         let count = unsafe { sys::w4axk_kernel_count() };
@@ -201,18 +194,15 @@ impl Gpu {
 
     fn kernel(&self, index: u32) -> Result<Kernel> {
         let mut a = sys::w4axk_kernel_attributes_t::default();
-        // SAFETY: it fills one structure.
+        // SAFETY: the function writes one structure.
         let status = unsafe { sys::w4axk_kernel_attributes(self.number(), index, &mut a) };
         status::check("kernel attributes", status)?;
         Ok(Kernel {
             // SAFETY: a static text.
             name: unsafe { sys::text(sys::w4axk_kernel_name(index)) },
-            family: Family::of(a.family),
-            width: match a.width {
-                sys::W4AXK_LATCHED => KernelWidth::Latched,
-                bits => KernelWidth::UpTo(bits.try_into()?),
-            },
-            mma: Mma::of(a.mma)?,
+            family: Family::from_code(a.family).ok(),
+            width: width_of(a.width)?,
+            mma: Mma::from_code(a.mma)?,
             registers: a.registers,
             shared_bytes: a.static_shared + a.dynamic_shared,
             local_bytes: a.local,
@@ -222,70 +212,26 @@ impl Gpu {
         })
     }
 
-    /// Copies a weight to the device, in the layout that it has. Waits until it is there.
-    ///
-    /// # Errors
-    /// [`Error::Cuda`] if there is no memory for it; [`Error::Unsupported`] for a weight with an order of k, which
-    /// [`Gpu::upload_act_order`] takes.
-    pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
-        if weight.order().is_some() {
-            let reason = "it has an order of k; Gpu::upload_act_order takes it";
-            return Err(Error::unsupported(
-                "weight",
-                "a GEMM without a gather",
-                reason,
-            ));
-        }
-        DeviceWeight::upload(self.context(), weight)
-    }
-
-    /// The workspace for GEMMs on a stream with up to `max_m` tokens and `max_k` inputs, whatever their width, grouping, N
-    /// and family.
-    ///
-    /// # Errors
-    /// [`Error::DeviceMismatch`] if the stream is not this device's, [`Error::Cuda`] if there is no memory.
-    pub fn workspace(
-        &self,
-        stream: &Arc<CudaStream>,
-        max_m: usize,
-        max_k: usize,
-    ) -> Result<Workspace> {
-        self.check_stream(stream)?;
-        Workspace::new(stream, max_m, max_k)
-    }
-
-    /// Room for the packed activations of up to `max_m` tokens and `max_k` inputs, whatever their width and grouping.
-    ///
-    /// # Errors
-    /// As [`Gpu::workspace`].
-    pub fn packed_activations(
-        &self,
-        stream: &Arc<CudaStream>,
-        max_m: usize,
-        max_k: usize,
-    ) -> Result<QuantizedActivations> {
-        self.check_stream(stream)?;
-        QuantizedActivations::new(stream, max_m, max_k)
-    }
-
-    pub(crate) fn check_stream(&self, stream: &CudaStream) -> Result<()> {
-        if **stream.context() == **self.context() {
+    /// Checks that a stream belongs to the primary context of this device.
+    pub(crate) fn check_stream<'s>(&self, stream: impl Into<StreamRef<'s>>) -> Result<()> {
+        let context = stream.into().context();
+        if *context == **self.context() {
             return Ok(());
         }
         Err(Error::DeviceMismatch {
             what: "stream",
             expected: format!(
-                "a stream of CUDA device {}'s primary context",
+                "a stream of the primary context of CUDA device {}",
                 self.ordinal()
             ),
             got: format!(
-                "a stream of another context, on CUDA device {}",
-                stream.context().ordinal()
+                "a stream of another context on CUDA device {}",
+                context.ordinal()
             ),
         })
     }
 
-    /// The ordinal as the C side takes it.
+    /// The ordinal as the kernel library takes it.
     pub(crate) fn number(&self) -> i32 {
         self.ordinal() as i32
     }
@@ -293,15 +239,15 @@ impl Gpu {
 
 fn loaded_mma(device: i32, width: Width, family: Family) -> Result<Mma> {
     let mut mma = 0;
-    // SAFETY: it writes one number.
+    // SAFETY: the function writes one number.
     let status = unsafe { sys::w4axk_mma_of(device, width.bits(), family.code(), &mut mma) };
     status::check("mma", status)?;
-    Mma::of(mma)
+    Mma::from_code(mma)
 }
 
-/// Whether device `ordinal` is there, before cudarc is asked: it panics without a driver.
+/// Checks that device `ordinal` exists, before any call of cudarc, which panics without a driver.
 fn probe(ordinal: usize) -> std::result::Result<(), Unavailable> {
-    let count = super::device_count()?;
+    let count = status::device_count()?;
     if ordinal < count {
         Ok(())
     } else {
@@ -314,7 +260,7 @@ impl std::fmt::Debug for Gpu {
         f.debug_struct("Gpu")
             .field("ordinal", &self.ordinal())
             .field("name", &self.inner.name)
-            .field("chip", &self.inner.chip)
+            .field("props", &self.inner.props)
             .finish()
     }
 }

@@ -1,4 +1,4 @@
-//! The device's handle: what it says, and the errors of calls that do not fit together.
+//! The handle of a device, and the errors of calls whose operands do not fit.
 
 use crate::harness::{Device, Layer};
 use crate::support::{WIDTHS, rng};
@@ -10,10 +10,10 @@ use w4ax::cuda::{
 };
 use w4ax::{Error, Grouping, ScaleType, Width};
 
-/// The instruction that each width runs on is the one that the design gives to the architecture; nothing spills.
+/// Each width runs on the intended matrix instruction of the architecture, and no kernel spills registers.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn what_multiplies_is_what_should() {
+fn reports_expected_matrix_instruction() {
     let gpu = Device::new().gpu;
     let (major, minor) = gpu.compute_capability();
     println!(
@@ -42,7 +42,7 @@ fn what_multiplies_is_what_should() {
 
     let kernels = gpu.kernels().unwrap();
     assert_eq!(kernels.len(), kernel_names().len());
-    // The driver links CUDA's own function into these when it loads them, and with it that one's stack.
+    // The driver links a function of CUDA, which has a stack frame, into these kernels when it loads them.
     let set_conditionals = ["latch_graph", "skip_begin", "skip_decide"];
     for kernel in kernels {
         println!("{kernel:?}");
@@ -55,7 +55,7 @@ fn what_multiplies_is_what_should() {
 
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_device_that_is_not_there() {
+fn rejects_ordinal_out_of_range() {
     let count = device_count().unwrap();
     let error = Gpu::new(count).unwrap_err().to_string();
     assert!(
@@ -64,11 +64,11 @@ fn a_device_that_is_not_there() {
     );
 }
 
-/// Memory of another stream or device, a stream of another context, wrong shapes, a small workspace: each its error, and
-/// nothing is launched.
+/// Memory of another stream or device, a stream of another context, wrong shapes and a small workspace each return their
+/// error, and nothing is launched.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn what_does_not_fit_is_an_error() {
+fn rejects_operands_that_do_not_fit() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, n, k) = (5, 64, 128);
@@ -86,11 +86,11 @@ fn what_does_not_fit_is_an_error() {
     let mut y = DeviceMatMut::new(y_memory.as_view_mut(), m, n).unwrap();
     let mut workspace = gpu.workspace(stream, m, k).unwrap();
     let gemm = Gemm::new(&x, &layer.device, Width::A4);
-    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+    gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
 
     // Another stream of the same context.
     let other = device.fork().stream;
-    let wrong = gpu.gemm(&other, &gemm, &mut y, &mut workspace);
+    let wrong = gpu.run(&other, &gemm, &mut y, &mut workspace);
     assert!(
         matches!(wrong, Err(Error::DeviceMismatch { what: "x", .. })),
         "{wrong:?}"
@@ -98,7 +98,7 @@ fn what_does_not_fit_is_an_error() {
     // A stream of another context of the same device.
     let context = CudaContext::new_non_primary(gpu.ordinal(), 0).unwrap();
     let foreign = context.new_stream().unwrap();
-    let wrong = gpu.gemm(&foreign, &gemm, &mut y, &mut workspace);
+    let wrong = gpu.run(&foreign, &gemm, &mut y, &mut workspace);
     assert!(
         matches!(wrong, Err(Error::DeviceMismatch { what: "stream", .. })),
         "{wrong:?}"
@@ -111,19 +111,19 @@ fn what_does_not_fit_is_an_error() {
         })
     ));
     drop((foreign, context));
-    // A handle of one's own context is the same device.
+    // The context of the handle itself is accepted.
     assert!(Gpu::with_context(gpu.context().clone()).is_ok());
 
     // Shapes.
     let mut narrow_memory = stream.alloc_zeros::<bf16>(m * n).unwrap();
     let mut narrow = DeviceMatMut::new(narrow_memory.as_view_mut(), m, n - 1).unwrap();
-    let wrong = gpu.gemm(stream, &gemm, &mut narrow, &mut workspace);
+    let wrong = gpu.run(stream, &gemm, &mut narrow, &mut workspace);
     assert!(
         matches!(wrong, Err(Error::Shape { what: "y", .. })),
         "{wrong:?}"
     );
     let short = DeviceMatRef::new(x_memory.as_view(), m, k - 1).unwrap();
-    let wrong = gpu.gemm(
+    let wrong = gpu.run(
         stream,
         &Gemm::new(&short, &layer.device, Width::A4),
         &mut y,
@@ -138,33 +138,25 @@ fn what_does_not_fit_is_an_error() {
         Err(Error::Buffer { .. })
     ));
 
-    // A kernel that there is not.
+    // A kernel that does not exist.
     for options in [
-        GemmOptions {
-            tile: Some(99),
-            ..Default::default()
-        },
-        GemmOptions {
-            family: Some(Family::Decode),
-            tile: Some(7),
-            ..Default::default()
-        },
+        GemmOptions::default().with_tile(99),
+        GemmOptions::default()
+            .with_family(Family::Decode)
+            .with_tile(7),
     ] {
-        let wrong = gpu.gemm(stream, &gemm.options(options), &mut y, &mut workspace);
+        let wrong = gpu.run(stream, &gemm.options(options), &mut y, &mut workspace);
         assert!(
             matches!(wrong, Err(Error::Range { what: "tile", .. })),
             "{wrong:?}"
         );
     }
     // A workspace that is too small.
-    // SAFETY: no bytes at all.
+    // SAFETY: the memory is empty.
     let mut none = unsafe { Workspace::from_raw(gpu.ordinal(), 0, 0) };
-    let packs_first = gemm.options(GemmOptions {
-        fused: Some(false),
-        ..Default::default()
-    });
+    let packs_first = gemm.options(GemmOptions::default().with_fused(false));
     assert!(gpu.plan(&packs_first, &y).unwrap().workspace_bytes > 0);
-    let wrong = gpu.gemm(stream, &packs_first, &mut y, &mut none);
+    let wrong = gpu.run(stream, &packs_first, &mut y, &mut none);
     assert!(
         matches!(
             wrong,
@@ -177,45 +169,39 @@ fn what_does_not_fit_is_an_error() {
     );
     // SAFETY: as above.
     let mut none = unsafe { QuantizedActivations::from_raw(gpu.ordinal(), 0, 0) };
-    let wrong = gpu.quantize_pack(stream, &x, Width::A4, Grouping::G64, &mut none);
+    let wrong = gpu.quantize(stream, &x, Width::A4, Grouping::G64, &mut none);
     assert!(matches!(wrong, Err(Error::Buffer { .. })), "{wrong:?}");
-    let mut room = gpu.packed_activations(stream, m, k).unwrap();
-    let wrong = gpu.quantize_pack(stream, &x, Width::Bf16, Grouping::G64, &mut room);
+    let mut room = gpu.quantized_activations(stream, m, k).unwrap();
+    let wrong = gpu.quantize(stream, &x, Width::Bf16, Grouping::G64, &mut room);
     assert!(matches!(wrong, Err(Error::Range { .. })), "{wrong:?}");
-    gpu.quantize_pack(stream, &x, Width::A4, Grouping::G32, &mut room)
+    gpu.quantize(stream, &x, Width::A4, Grouping::G32, &mut room)
         .unwrap();
-    let wrong = Gemm::packed(&room, &layer.device);
+    let wrong = Gemm::quantized(&room, &layer.device);
     assert!(matches!(wrong, Err(Error::Mismatch { .. })), "{wrong:?}");
-    // Packed for one family, and asked of another that reads another layout, or none.
+    // Quantized for one family, and requested from another that reads another layout, or none.
     for layout in OperandLayout::ALL {
-        let packing = ActivationLayout {
-            layout,
-            ..Grouping::G64.into()
-        };
-        gpu.quantize_pack(stream, &x, Width::A4, packing, &mut room)
+        let packing = ActivationLayout::new(Grouping::G64).with_operand(layout);
+        gpu.quantize(stream, &x, Width::A4, packing, &mut room)
             .unwrap();
-        assert_eq!(room.layout(), Some(layout));
-        let gemm = Gemm::packed(&room, &layer.device).unwrap();
+        assert_eq!(room.layout().map(|l| l.operand()), Some(layout));
+        let gemm = Gemm::quantized(&room, &layer.device).unwrap();
         for family in Family::ALL {
-            let options = GemmOptions {
-                family: Some(family),
-                ..Default::default()
-            };
-            let run = gpu.gemm(stream, &gemm.options(options), &mut y, &mut workspace);
-            let right = family.packed_layout() == Some(layout) && gpu.has_family(family);
+            let options = GemmOptions::default().with_family(family);
+            let run = gpu.run(stream, &gemm.options(options), &mut y, &mut workspace);
+            let right = family.activation_layout() == Some(layout) && gpu.has_family(family);
             assert_eq!(run.is_ok(), right, "{layout} {family}: {run:?}");
         }
     }
 
-    // The device is as well as before.
-    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+    // The device still works.
+    gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
     stream.synchronize().unwrap();
 }
 
-/// M = 0 does nothing, and is no error.
+/// M = 0 is valid and launches nothing.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn no_tokens() {
+fn accepts_zero_tokens() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let layer = Layer::new(
@@ -231,7 +217,7 @@ fn no_tokens() {
     let x = DeviceMatRef::new(memory.as_view(), 0, 64).unwrap();
     let mut y = DeviceMatMut::new(y.as_view_mut(), 0, 64).unwrap();
     let mut workspace = gpu.workspace(stream, 1, 64).unwrap();
-    gpu.gemm(
+    gpu.run(
         stream,
         &Gemm::new(&x, &layer.device, Width::A8),
         &mut y,
@@ -241,10 +227,10 @@ fn no_tokens() {
     stream.synchronize().unwrap();
 }
 
-/// Weights of one device are not taken for another's, and each device computes with its own. Needs two.
+/// A weight works on its own device only. Needs two devices.
 #[test]
 #[ignore = "needs two CUDA GPUs"]
-fn two_devices() {
+fn rejects_weight_of_another_device() {
     assert!(device_count().unwrap() >= 2, "this test needs two devices");
     let one = Device::new();
     let layer = Layer::new(
@@ -265,13 +251,13 @@ fn two_devices() {
     let mut y = DeviceMatMut::new(y.as_view_mut(), 1, 64).unwrap();
     let mut workspace = gpu.workspace(&stream, 1, 128).unwrap();
     let gemm = Gemm::new(&x, &layer.device, Width::A4);
-    let wrong = gpu.gemm(&stream, &gemm, &mut y, &mut workspace);
+    let wrong = gpu.run(&stream, &gemm, &mut y, &mut workspace);
     assert!(
         matches!(wrong, Err(Error::DeviceMismatch { what: "weight", .. })),
         "{wrong:?}"
     );
     let weight = gpu.upload(&layer.packed).unwrap();
-    gpu.gemm(
+    gpu.run(
         &stream,
         &Gemm::new(&x, &weight, Width::A4),
         &mut y,

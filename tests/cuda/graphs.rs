@@ -1,4 +1,4 @@
-//! Graphs: captured once, replayed on new data, equal to eager launches; and what a launch must not do.
+//! Graphs are captured once, replayed on new data, and match eager launches. Launches allocate nothing.
 
 use crate::harness::{Call, Device, Inputs, Layer, expected};
 use crate::support::{WIDTHS, bits, rng};
@@ -10,13 +10,13 @@ use w4ax::{Error, Grouping, ScaleType, Width};
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
 
-/// Two layers in one graph, the second on the first one's result, for each width, with and without programmatic
-/// dependent launch; the context tracks events, as cudarc's do by default.
+/// Two layers in one graph, the second on the result of the first, for each width, with and without programmatic dependent
+/// launch. The context tracks events, which is the default of cudarc.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_replay_equals_eager_launches() {
+fn replay_matches_eager_launches() {
     let device = Device::new();
-    // With a second stream the context manages events: what makes captures fail if a launch waits for one.
+    // With a second stream the context tracks events, so a capture fails if a launch waits for one.
     let _second = device.fork();
     assert!(device.gpu.context().is_managing_stream_synchronization());
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -47,10 +47,7 @@ fn a_replay_equals_eager_launches() {
             (48, true),
         ] {
             let call = Call::new(m, width);
-            let options = GemmOptions {
-                pdl,
-                ..Default::default()
-            };
+            let options = GemmOptions::default().with_pdl(pdl);
             let mut x = stream.alloc_zeros::<bf16>(m * k).unwrap();
             let mut hidden = stream.alloc_zeros::<bf16>(m * n).unwrap();
             let mut y = stream.alloc_zeros::<bf16>(m * last).unwrap();
@@ -58,7 +55,7 @@ fn a_replay_equals_eager_launches() {
 
             let graph = {
                 let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-                // SAFETY: the same memory as `hidden`, which this stream alone uses, in its order.
+                // SAFETY: the memory of `hidden`, which only this stream uses, in stream order.
                 let input = unsafe {
                     use cudarc::driver::DevicePtr;
                     let address = hidden.device_ptr(stream).0;
@@ -68,9 +65,9 @@ fn a_replay_equals_eager_launches() {
                 let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
                 stream.begin_capture(MODE).unwrap();
                 let one = Gemm::new(&x, &first.device, width).options(options);
-                gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
+                gpu.run(stream, &one, &mut hidden, &mut workspace).unwrap();
                 let two = Gemm::new(&input, &second.device, width).options(options);
-                gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
+                gpu.run(stream, &two, &mut y, &mut workspace).unwrap();
                 stream
                     .end_capture(FLAGS)
                     .unwrap()
@@ -103,13 +100,13 @@ fn a_replay_equals_eager_launches() {
                     let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
                     let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, n).unwrap();
                     let one = Gemm::new(&x, &first.device, width);
-                    gpu.gemm(stream, &one, &mut hidden, &mut workspace).unwrap();
+                    gpu.run(stream, &one, &mut hidden, &mut workspace).unwrap();
                 }
                 {
                     let input = DeviceMatRef::new(hidden.as_view(), m, n).unwrap();
                     let mut y = DeviceMatMut::new(y.as_view_mut(), m, last).unwrap();
                     let two = Gemm::new(&input, &second.device, width);
-                    gpu.gemm(stream, &two, &mut y, &mut workspace).unwrap();
+                    gpu.run(stream, &two, &mut y, &mut workspace).unwrap();
                 }
                 let eager: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
                 stream.synchronize().unwrap();
@@ -124,10 +121,10 @@ fn a_replay_equals_eager_launches() {
     }
 }
 
-/// A view that is made during a capture would tie the graph to an event outside of it: an error, and the capture goes on.
+/// A view during a capture would tie the graph to an event outside of it. It returns an error, and the capture continues.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_view_in_a_capture_is_refused() {
+fn rejects_view_during_capture() {
     let device = Device::new();
     let _second = device.fork();
     let stream = &device.stream;
@@ -145,7 +142,7 @@ fn a_view_in_a_capture_is_refused() {
     assert!(DeviceMatRef::new(x.as_view(), 1, 64).is_ok());
 }
 
-/// Launches take no memory from the device.
+/// Launches allocate no device memory.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn launches_allocate_nothing() {
@@ -166,12 +163,12 @@ fn launches_allocate_nothing() {
         let mut workspace = gpu.workspace(stream, m, k).unwrap();
         let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
-        // Once before: the driver sets itself up at a first launch.
+        // The driver allocates memory at the first launch.
         let mut launches = |times: usize| {
             for width in WIDTHS {
                 for _ in 0..times {
                     let gemm = Gemm::new(&x, &layer.device, width);
-                    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+                    gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
                 }
             }
             stream.synchronize().unwrap();

@@ -8,19 +8,19 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use w4ax::cpu::Cpu;
 use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, GemmOptions, Gpu,
-    OperandLayout, Plan, QuantizedActivations, Workspace,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, DeviceWeight, Family, Gemm,
+    GemmOptions, Gpu, LaunchPlan, OperandLayout, QuantizedActivations, Workspace,
 };
 use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
-/// Elements before and after each buffer that nothing may touch.
+/// Elements before and after each buffer that no kernel may write.
 const GUARD: usize = 1024;
-/// What a result holds before it is written.
+/// The contents of a result before the launch.
 pub const POISON: bf16 = bf16::from_bits(0xDEAD);
-/// What lies around and between the rows of x: it would turn a result that it got into to NaN.
+/// The elements around and between the rows of x. A kernel that reads them returns NaN.
 const AROUND_X: bf16 = bf16::NAN;
 
-/// Products of more multiplications than this are compared on some channels only.
+/// GEMMs of more multiplications than this are compared on some channels only.
 const WHOLE: usize = 4_000_000_000;
 
 pub fn setting(name: &str, default: u64) -> u64 {
@@ -32,7 +32,7 @@ pub fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Random cases of a test that has `full` of them.
+/// The number of random cases of a test with `full` cases.
 pub fn cases(full: u32) -> u32 {
     if setting("W4AX_QUICK", 0) == 0 {
         full
@@ -58,7 +58,7 @@ impl Device {
         }
     }
 
-    /// The same device with a stream of its own.
+    /// The same device with another stream.
     pub fn fork(&self) -> Self {
         Self {
             gpu: self.gpu.clone(),
@@ -68,7 +68,7 @@ impl Device {
     }
 }
 
-/// Device memory between two guards. `shift` moves it off its alignment, in elements.
+/// Device memory between two guards. `shift` misaligns it by that many elements.
 pub struct Guarded<T> {
     slice: CudaSlice<T>,
     start: usize,
@@ -101,7 +101,7 @@ impl<T: DeviceRepr + Copy + bytemuck::Pod + std::fmt::Debug> Guarded<T> {
         self.view().device_ptr(stream).0
     }
 
-    /// What is inside. Nothing around it has changed.
+    /// Reads the memory and checks that the guards have not changed.
     pub fn read(&self, stream: &Arc<CudaStream>, what: &str) -> Vec<T> {
         let host: Vec<T> = stream.clone_dtoh(&self.slice).unwrap();
         stream.synchronize().unwrap();
@@ -154,14 +154,14 @@ impl Layer {
 pub struct Call {
     pub m: usize,
     pub width: Width,
-    /// Packed by a launch of its own before.
+    /// Whether a separate launch quantizes x first.
     pub packed: bool,
     pub options: GemmOptions,
     pub kind: Kind,
     pub bias: bool,
     /// Elements between the rows of x and y.
     pub gaps: (usize, usize),
-    /// Elements that x and y are off their alignment.
+    /// Elements by which x and y are misaligned.
     pub shifts: (usize, usize),
     pub seed: u64,
 }
@@ -182,7 +182,7 @@ impl Call {
     }
 }
 
-/// What a call takes, on the host: x with its gaps, and the bias.
+/// The operands of a call on the host: x with its gaps, and the bias.
 pub struct Inputs {
     pub x: Vec<bf16>,
     pub stride: usize,
@@ -209,8 +209,13 @@ impl Inputs {
     }
 }
 
-/// Runs a call and gives the dense result and the plan. Guards, gaps and inputs are as they were.
-pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec<bf16>, Plan) {
+/// Runs a call. Returns the dense result and the plan. Checks that guards, gaps and inputs have not changed.
+pub fn run(
+    device: &Device,
+    layer: &Layer,
+    call: &Call,
+    inputs: &Inputs,
+) -> (Vec<bf16>, LaunchPlan) {
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, n, k) = (call.m, layer.packed.n(), layer.packed.k());
     let x = Guarded::new(stream, &inputs.x, AROUND_X, call.shifts.0);
@@ -223,32 +228,29 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
         .map(|b| Guarded::new(stream, b, f32::NAN, 0));
 
     let x_mat = DeviceMatRef::with_stride(x.view(), m, k, inputs.stride).unwrap();
-    let bias_mat = bias
+    let bias_vec = bias
         .as_ref()
-        .map(|b| DeviceMatRef::new(b.view(), 1, n).unwrap());
+        .map(|b| DeviceVecRef::new(b.view(), n).unwrap());
     let mut packed_memory = None;
     let packed = call.packed.then(|| {
         let (width, grouping) = (call.width, layer.packed.grouping());
-        let layout = (call.options.family.and_then(Family::packed_layout))
+        let layout = (call.options.family().and_then(Family::activation_layout))
             .unwrap_or(OperandLayout::Fragments);
-        let packing = ActivationLayout {
-            layout,
-            ..grouping.into()
-        };
+        let packing = ActivationLayout::new(grouping).with_operand(layout);
         let bytes = QuantizedActivations::bytes_for(m, k, width, grouping, layout).unwrap();
         let memory = packed_memory.insert(Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0));
-        // SAFETY: `memory` has that many bytes, outlives the launches, and they run on the stream that it is ordered by.
+        // SAFETY: `memory` has that many bytes and outlives the launches, which run on its stream.
         let mut packed =
             unsafe { QuantizedActivations::from_raw(gpu.ordinal(), memory.address(stream), bytes) };
-        gpu.quantize_pack(stream, &x_mat, width, packing, &mut packed)
+        gpu.quantize(stream, &x_mat, width, packing, &mut packed)
             .unwrap();
         packed
     });
     let gemm = match &packed {
-        Some(packed) => Gemm::packed(packed, &layer.device).unwrap(),
+        Some(packed) => Gemm::quantized(packed, &layer.device).unwrap(),
         None => Gemm::new(&x_mat, &layer.device, call.width),
     };
-    let gemm = gemm.bias(bias_mat.as_ref()).options(call.options);
+    let gemm = gemm.bias(bias_vec.as_ref()).options(call.options);
 
     let (plan, workspace_memory);
     {
@@ -256,13 +258,13 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
         plan = gpu
             .plan(&gemm, &y)
             .unwrap_or_else(|e| panic!("{call:?}: {e}"));
-        // Exactly what the plan asks for, with other bytes around it.
+        // Exactly the planned bytes, with guards around them.
         let bytes = plan.workspace_bytes;
         workspace_memory = Guarded::new(stream, &vec![0xEEu8; bytes], 0xAB, 0);
         // SAFETY: as above.
         let mut workspace =
             unsafe { Workspace::from_raw(gpu.ordinal(), workspace_memory.address(stream), bytes) };
-        gpu.gemm(stream, &gemm, &mut y, &mut workspace)
+        gpu.run(stream, &gemm, &mut y, &mut workspace)
             .unwrap_or_else(|e| panic!("{call:?}: {e}"));
     }
     stream
@@ -290,7 +292,7 @@ pub fn run(device: &Device, layer: &Layer, call: &Call, inputs: &Inputs) -> (Vec
     (result, plan)
 }
 
-/// The CPU's result, which has the mirror's bits.
+/// The result of the CPU, which has the bits of the reference.
 pub fn expected(
     cpu: &Cpu,
     w: &PackedWeight,
@@ -310,15 +312,15 @@ pub fn expected(
     y
 }
 
-/// Some of the channels: the first, the last, and others.
+/// Some channels: the first, the last, and random ones.
 pub fn some_channels(n: usize, count: usize, seed: u64) -> Vec<usize> {
     let rng = &mut rng(seed);
     let drawn = (0..count.saturating_sub(2)).map(|_| rng.random_range(0..n));
     [0, n - 1].into_iter().chain(drawn).collect()
 }
 
-/// Runs a call of a quantized width (or of BF16 on data that every order sums exactly) and compares all bits.
-pub fn check(device: &Device, layer: &Layer, call: &Call) -> Plan {
+/// Runs a call of a quantized width (or of BF16 on data whose sums are exact in every order) and compares all bits.
+pub fn check(device: &Device, layer: &Layer, call: &Call) -> LaunchPlan {
     let (n, k) = (layer.packed.n(), layer.packed.k());
     let inputs = Inputs::new(call, (n, k));
     let (got, plan) = run(device, layer, call, &inputs);
@@ -332,7 +334,7 @@ pub fn compare(
     call: &Call,
     inputs: &Inputs,
     got: &[bf16],
-    plan: &Plan,
+    plan: &LaunchPlan,
 ) {
     let (m, n, k) = (call.m, layer.packed.n(), layer.packed.k());
     let x = inputs.view(m, k);

@@ -1,4 +1,4 @@
-//! Each kernel that the library holds, and random calls of them.
+//! Every kernel of the library, and random calls.
 
 use crate::harness::{Call, Device, Layer, cases, check, setting};
 use crate::support::{Kind, PlainWeight, WIDTHS, rng};
@@ -10,7 +10,7 @@ use w4ax::{Grouping, ScaleType, Scales, Width};
 
 const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
 
-/// Activations and scales with which BF16 sums are exact in every order: BF16 kernels can then be compared bit for bit.
+/// For BF16, activations and scales whose sums are exact in every order, so that all bits can be compared.
 fn layer_for(
     device: &Device,
     width: Width,
@@ -34,10 +34,10 @@ fn layer_for(
 }
 
 /// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and asymmetric weights and
-/// each type of scales, for a few M. The names that ran are all that there are.
+/// each type of scales, for some M. Every name in the library must have run.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn every_kernel_equals_the_mirror() {
+fn every_kernel_matches_reference() {
     let device = Device::new();
     let mut ran = BTreeSet::new();
     let mut turn = 0;
@@ -66,25 +66,17 @@ fn every_kernel_equals_the_mirror() {
                     }
                     for tile in 1..=family.tiles() {
                         for m in [1, 2, 3, 7, 8, 9, 16, 17, 33, 130] {
-                            let options = GemmOptions {
-                                family: Some(family),
-                                fused: Some(fused),
-                                tile: Some(tile),
-                                pdl: m % 2 == 0,
-                            };
-                            let problem = Problem {
-                                m,
-                                n: shape.0,
-                                k: shape.1,
-                                width,
-                                latched: false,
-                                grouping,
-                                packed,
-                                options,
-                            };
+                            let options = GemmOptions::default()
+                                .with_family(family)
+                                .with_fused(fused)
+                                .with_tile(tile)
+                                .with_pdl(m % 2 == 0);
+                            let problem = Problem::new((m, shape.0, shape.1), width, grouping)
+                                .with_quantized(packed)
+                                .with_options(options);
                             if device.gpu.plan_problem(&problem).is_err() {
-                                // A decode tile that takes fewer tokens, a mode that wgmma has not; that each name runs is
-                                // checked below.
+                                // A decode tile for fewer tokens, or a mode that wgmma does not support. The end of the
+                                // test checks that every name ran.
                                 continue;
                             }
                             let call = Call {
@@ -98,7 +90,7 @@ fn every_kernel_equals_the_mirror() {
                             };
                             let plan = check(&device, &layer, &call);
                             ran.insert(plan.kernel.to_owned());
-                            if plan.mode == Mode::Packed {
+                            if plan.mode == Mode::Quantized {
                                 ran.insert(format!("quantize_pack_{grouping}"));
                             }
                         }
@@ -107,7 +99,7 @@ fn every_kernel_equals_the_mirror() {
             }
         }
     }
-    // Routed kernels, the latch, the gather and the skip's have tests of their own.
+    // Other tests cover routed kernels, the latch, the gather and the kernels of skipping.
     let elsewhere = ["latch", "gather", "skip"];
     let all: BTreeSet<String> = (kernel_names().into_iter())
         .filter(|name| {
@@ -152,27 +144,18 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
                     m
                 };
                 let packed = packed && width != Width::Bf16 && family != Some(Family::Plain);
-                let mut options = GemmOptions {
-                    family,
-                    fused: Some(fused),
-                    tile: None,
-                    pdl,
-                };
-                // A tile of its own where there is such a kernel, in most cases.
+                let mut options = GemmOptions::default()
+                    .with_family(family)
+                    .with_fused(fused)
+                    .with_pdl(pdl);
+                // In most cases with a tile, if the kernel exists.
                 let tile = (tile > 0).then_some(tile);
-                let asked = GemmOptions { tile, ..options };
-                let problem = Problem {
-                    m,
-                    n,
-                    k,
-                    width,
-                    latched: false,
-                    grouping,
-                    packed,
-                    options: asked,
-                };
+                let with_tile = options.with_tile(tile);
+                let problem = Problem::new((m, n, k), width, grouping)
+                    .with_quantized(packed)
+                    .with_options(with_tile);
                 if gpu.plan_problem(&problem).is_ok() {
-                    options = asked;
+                    options = with_tile;
                 }
                 let kind = if width == Width::Bf16 {
                     Kind::Integers
@@ -198,7 +181,7 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
 /// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels and biases.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn random_calls_equal_the_mirror() {
+fn random_calls_match_reference() {
     let device = Device::new();
     let config = ProptestConfig {
         cases: cases(1500),
@@ -212,10 +195,10 @@ fn random_calls_equal_the_mirror() {
     });
 }
 
-/// The largest sums that the integers must hold: 65,536 k per channel, everything at its extreme.
+/// The largest sums of the integer accumulators: 65,536 k per channel, with all values at their extremes.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn the_largest_sums_fit() {
+fn largest_sums_fit() {
     let device = Device::new();
     let (n, k) = (33, 65_536);
     for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
@@ -245,11 +228,7 @@ fn the_largest_sums_fit() {
                         if fused && family == Family::Wgmma {
                             continue;
                         }
-                        let options = GemmOptions {
-                            family: Some(family),
-                            fused: Some(fused),
-                            ..Default::default()
-                        };
+                        let options = GemmOptions::default().with_family(family).with_fused(fused);
                         let call = Call {
                             options,
                             kind,
@@ -263,10 +242,10 @@ fn the_largest_sums_fit() {
     }
 }
 
-/// A token with a NaN or an infinity is NaN in every channel, as 0x7FFF; the tokens beside it are untouched.
+/// A token with a NaN or an infinity is NaN (0x7FFF) in every channel. Other tokens are not affected.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn non_finite_tokens_are_nan_and_alone() {
+fn non_finite_tokens_become_nan_alone() {
     let device = Device::new();
     for grouping in Grouping::ALL {
         let layer = Layer::new(
@@ -287,11 +266,7 @@ fn non_finite_tokens_are_nan_and_alone() {
                 (40, None),
             ] {
                 for (packed, fused) in [(false, false), (false, true), (true, false)] {
-                    let options = GemmOptions {
-                        family,
-                        fused: Some(fused),
-                        ..Default::default()
-                    };
+                    let options = GemmOptions::default().with_family(family).with_fused(fused);
                     let call = Call {
                         packed,
                         options,

@@ -1,4 +1,4 @@
-//! Weights in another order of k (GPTQ's desc_act): the gather on the device, and the GEMM behind it.
+//! Weights in another order of k (GPTQ's desc_act): the gather on the device, and the GEMM after it.
 
 use crate::harness::{Device, Guarded, POISON};
 use crate::support::{Kind, PlainWeight, WIDTHS, bits, rng};
@@ -6,8 +6,12 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use half::bf16;
 use rand::seq::SliceRandom;
 use std::sync::Arc;
-use w4ax::cuda::{DeviceMatMut, DeviceMatRef, LatchOptions, MappedFlag, WidthSource};
-use w4ax::{Error, Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Scales, Width};
+use w4ax::cuda::{
+    ActivationLayout, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Workspace,
+};
+use w4ax::{
+    Error, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Scales, Width, WidthSource,
+};
 
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
@@ -18,7 +22,7 @@ fn order_of(k: usize, seed: u64) -> KOrder {
     KOrder::new(order).unwrap()
 }
 
-/// The host's gather, with what lies between the rows of the result.
+/// The gather of the host, including the elements between the rows of the result.
 fn gathered(order: &KOrder, x: &[bf16], m: usize, strides: (usize, usize)) -> Vec<bf16> {
     let k = order.as_slice().len();
     let mut y = vec![POISON; (m - 1) * strides.1 + k];
@@ -28,10 +32,10 @@ fn gathered(order: &KOrder, x: &[bf16], m: usize, strides: (usize, usize)) -> Ve
     y
 }
 
-/// Tails, strides and alignments; nothing around the result is touched.
+/// Tails, strides and alignments; no element around the result is written.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_gather_has_the_hosts_bits() {
+fn gather_matches_host() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     for (at, k) in [1, 2, 3, 511, 512, 513, 1027, 4096, 11008]
@@ -74,17 +78,17 @@ fn a_gather_has_the_hosts_bits() {
     }
 }
 
-/// A weight with its order, on data that BF16 sums exactly too.
+/// A weight with an order, with data whose BF16 sums are exact.
 fn weight(seed: u64, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
     let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, ScaleType::F32, false);
     plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
     plain.pack().with_order(order_of(k, seed)).unwrap()
 }
 
-/// At each width, fixed and latched, eager and replayed from a graph: the CPU's bits.
+/// Each width, fixed and latched, eager and replayed from a graph, has the bits of the CPU.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_gemm_in_another_order_equals_the_cpus() {
+fn run_with_order_matches_cpu() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
@@ -96,10 +100,9 @@ fn a_gemm_in_another_order_equals_the_cpus() {
         (40, (320, 512), Grouping::PerChannel),
     ] {
         let here = weight(m as u64, (n, k), grouping);
-        let there = gpu.upload_act_order(&here).unwrap();
+        let there = gpu.upload(&here).unwrap();
         let host = Kind::Integers.fill(&mut rng(3), m * k);
         let x = stream.clone_htod(&host).unwrap();
-        let mut scratch = stream.alloc_zeros::<bf16>(m * k).unwrap();
         let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
         let mut workspace = gpu.workspace(stream, m, k).unwrap();
         for width in WIDTHS {
@@ -108,7 +111,7 @@ fn a_gemm_in_another_order_equals_the_cpus() {
             let mut of_cpu = cpu.workspace(m, k).unwrap();
             let view = MatRef::new(&host, m, k).unwrap();
             let to = MatMut::new(&mut expected, m, n).unwrap();
-            cpu.run(&Gemm::new(view, &here, width), to, &mut of_cpu)
+            cpu.run(&w4ax::Gemm::new(view, &here, width), to, &mut of_cpu)
                 .unwrap();
             for latched in [false, true] {
                 for graph in [false, true] {
@@ -125,14 +128,10 @@ fn a_gemm_in_another_order_equals_the_cpus() {
                     }
                     {
                         let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-                        let mut gathered = DeviceMatMut::new(scratch.as_view_mut(), m, k).unwrap();
                         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
                         let mut launch = || {
-                            let (gathered, workspace) = (&mut gathered, &mut workspace);
-                            gpu.gemm_act_order(
-                                stream, &x, &there, source, None, &mut y, gathered, workspace,
-                            )
-                            .unwrap();
+                            let gemm = Gemm::new(&x, &there, source);
+                            gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
                         };
                         if graph {
                             stream.begin_capture(MODE).unwrap();
@@ -156,21 +155,108 @@ fn a_gemm_in_another_order_equals_the_cpus() {
     }
 }
 
+/// One gather for two GEMMs, of BF16 and of quantized activations: the bits of the gather inside of `run`.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn what_does_not_fit_is_refused() {
+fn shared_gather_matches_run() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (m, n, k) = (20, 96, 700);
+    let grouping = Grouping::G64;
+    let layers = [1, 1].map(|seed| gpu.upload(&weight(seed, (n, k), grouping)).unwrap());
+    let host = Kind::Integers.fill(&mut rng(4), m * k);
+    let x = stream.clone_htod(&host).unwrap();
+    let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+    let mut scratch = stream.alloc_zeros::<bf16>(m * k).unwrap();
+    let mut gathered = DeviceMatMut::new(scratch.as_view_mut(), m, k).unwrap();
+    let mut quantized = gpu.quantized_activations(stream, m, k).unwrap();
+    let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+    let mut workspace = gpu.workspace(stream, m, k).unwrap();
+    let order = layers[0].order().unwrap();
+    gpu.gather(stream, order, &x, &mut gathered).unwrap();
+    let gathered = gathered.as_ref();
+    for width in WIDTHS {
+        for layer in &layers {
+            let mut calls = vec![
+                Gemm::new(&x, layer, width),
+                Gemm::gathered(&gathered, layer, width),
+            ];
+            if width != Width::Bf16 {
+                let layout = ActivationLayout::new(grouping).with_gathered(true);
+                gpu.quantize(stream, &gathered, width, layout, &mut quantized)
+                    .unwrap();
+                calls.push(Gemm::quantized(&quantized, layer).unwrap());
+            }
+            let results: Vec<Vec<u16>> = (calls.iter())
+                .map(|gemm| {
+                    {
+                        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+                        gpu.run(stream, gemm, &mut y, &mut workspace).unwrap();
+                    }
+                    let got: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+                    stream.synchronize().unwrap();
+                    bits(&got)
+                })
+                .collect();
+            assert!(results.iter().all(|y| *y == results[0]), "{width}");
+        }
+    }
+    // Activations that were not gathered do not fit the weight.
+    gpu.quantize(stream, &x, Width::A8, grouping, &mut quantized)
+        .unwrap();
+    let wrong = Gemm::quantized(&quantized, &layers[0]);
+    assert!(matches!(wrong, Err(Error::Mismatch { .. })), "{wrong:?}");
+}
+
+/// The gathered activations take a part of the workspace, which the plan includes.
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn plan_includes_gather() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let (m, n, k) = (20, 96, 700);
+    let there = gpu.upload(&weight(1, (n, k), Grouping::G64)).unwrap();
+    let x = stream.alloc_zeros::<bf16>(m * k).unwrap();
+    let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
+    let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
+    let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
+    for width in WIDTHS {
+        let gemm = Gemm::new(&x, &there, width);
+        let plan = gpu.plan(&gemm, &y).unwrap();
+        let alone = gpu.plan(&Gemm::gathered(&x, &there, width), &y).unwrap();
+        assert!(plan.gathers && !alone.gathers, "{plan}");
+        assert_eq!(plan.launches, alone.launches + 1, "{plan}");
+        assert!(plan.workspace_bytes >= alone.workspace_bytes + 2 * m * k);
+        assert!(plan.workspace_bytes <= Workspace::bytes_for(m, k).unwrap());
+        // Exactly the planned bytes suffice, and one byte less does not.
+        let memory = stream.alloc_zeros::<u8>(plan.workspace_bytes).unwrap();
+        let address = cudarc::driver::DevicePtr::device_ptr(&memory, stream).0;
+        for (bytes, fits) in [
+            (plan.workspace_bytes, true),
+            (plan.workspace_bytes - 1, false),
+        ] {
+            // SAFETY: `memory` has that many bytes, and only this stream uses it.
+            let mut workspace = unsafe { Workspace::from_raw(gpu.ordinal(), address, bytes) };
+            let run = gpu.run(stream, &gemm, &mut y, &mut workspace);
+            assert_eq!(run.is_ok(), fits, "{width}: {run:?}");
+        }
+        stream.synchronize().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA GPU"]
+fn rejects_operands_that_do_not_fit() {
     let device = Device::new();
     let other = device.fork();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, n, k) = (3, 20, 70);
-    let there = gpu
-        .upload_act_order(&weight(1, (n, k), Grouping::G32))
-        .unwrap();
+    let there = gpu.upload(&weight(1, (n, k), Grouping::G32)).unwrap();
     let x = stream.alloc_zeros::<bf16>(m * (k + 1)).unwrap();
     let mut to = stream.alloc_zeros::<bf16>(m * k).unwrap();
     let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
     let mut workspace = gpu.workspace(stream, m, k).unwrap();
-    let order = there.order();
+    let order = there.order().unwrap();
     let wide = DeviceMatRef::new(x.as_view(), m, k + 1).unwrap();
     let right = DeviceMatRef::new(x.as_view(), m, k).unwrap();
     {
@@ -182,18 +268,10 @@ fn what_does_not_fit_is_refused() {
             wrong,
             Err(Error::DeviceMismatch { what: "x", .. })
         ));
-        // The GEMM's shapes are looked at before anything is launched.
+        // The shapes of the GEMM are checked before the gather is launched.
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n - 1).unwrap();
-        let wrong = gpu.gemm_act_order(
-            stream,
-            &right,
-            &there,
-            Width::A4,
-            None,
-            &mut y,
-            &mut to,
-            &mut workspace,
-        );
+        let gemm = Gemm::new(&right, &there, Width::A4);
+        let wrong = gpu.run(stream, &gemm, &mut y, &mut workspace);
         assert!(matches!(wrong, Err(Error::Shape { what: "y", .. })));
     }
     let mut few = DeviceMatMut::new(to.as_view_mut(), m - 1, k).unwrap();

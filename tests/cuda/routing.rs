@@ -1,4 +1,4 @@
-//! The flag routes the GPU: what ran is what was stored, with the bits of direct calls, whoever branches.
+//! The flag routes the GPU: each step runs at the stored width, with the bits of direct calls, for every routing.
 
 use crate::harness::{Device, cases, setting};
 use crate::support::{PlainWeight, WIDTHS, bits, dispatcher, rng};
@@ -13,18 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use w4ax::cuda::{
     ConditionalNodes, CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm,
-    Latch, LatchOptions, MappedFlag, QuantizedActivations, Routed, RoutedGraph, Routing,
-    WidthSource, Workspace, cudarc,
+    Latch, LatchOptions, MappedFlag, QuantizedActivations, Routed, RoutedGraph, Routing, Workspace,
+    cudarc,
 };
 use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepFlag, StepOptions, StepPipeline};
-use w4ax::{Error, FlagWord, Grouping, Width};
+use w4ax::{Error, FlagWord, Grouping, Width, WidthSource};
 
-const NO_SPIN: LatchOptions = LatchOptions {
-    spin: Duration::ZERO,
-    forced: None,
-};
-
-/// A small decoder: odd sizes, and enough tokens for the packed path.
+/// A small decoder with odd sizes, and enough tokens for separate quantization.
 fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
     Sizes {
         hidden: 256,
@@ -44,10 +39,10 @@ fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
     (ran.sequence, ran.width, ran.outcome)
 }
 
-/// The rules of kernels/ops/latch.cuh, on the device: each outcome, numbers that wrap, a forced width.
+/// The rules of kernels/ops/latch.cuh on the device: each outcome, step numbers that wrap, a forced width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn the_latch_takes_its_own_steps_word_and_no_other() {
+fn latch_accepts_word_of_its_step_only() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
@@ -59,7 +54,7 @@ fn the_latch_takes_its_own_steps_word_and_no_other() {
         if let Some(word) = word {
             flag.requested().store_word(word);
         }
-        let options = LatchOptions { forced, ..NO_SPIN };
+        let options = LatchOptions::default().with_forced(forced);
         gpu.begin_step(stream, &latch, options).unwrap();
         assert_eq!(latch_outcome(&device, &flag), (step, width, outcome));
         step = step.wrapping_add(1);
@@ -120,11 +115,11 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// y, which was poisoned before. `packed`: activations to pack first, and to multiply from, at a latch's width.
+    /// Returns y, which is poisoned first. `quantized`: memory into which x is quantized first, at the width of the latch.
     fn run(
         &mut self,
         width: WidthSource<'_>,
-        packed: Option<(&mut QuantizedActivations, &Latch)>,
+        quantized: Option<(&mut QuantizedActivations, &Latch)>,
     ) -> Vec<u16> {
         let (gpu, stream) = (&self.device.gpu, &self.device.stream);
         let (m, n, k) = (self.m, self.weight.n(), self.weight.k());
@@ -134,16 +129,13 @@ impl<'a> Product<'a> {
         {
             let x = DeviceMatRef::new(self.x.as_view(), m, k).unwrap();
             let mut y = DeviceMatMut::new(self.y.as_view_mut(), m, n).unwrap();
-            let mut multiply = |gemm| {
-                gpu.gemm(stream, &gemm, &mut y, &mut self.workspace)
-                    .unwrap()
-            };
-            match packed {
+            let mut multiply = |gemm| gpu.run(stream, &gemm, &mut y, &mut self.workspace).unwrap();
+            match quantized {
                 None => multiply(Gemm::new(&x, &self.weight, width)),
-                Some((packed, latch)) => {
-                    gpu.quantize_pack(stream, &x, width, self.weight.grouping(), packed)
+                Some((quantized, latch)) => {
+                    gpu.quantize(stream, &x, width, self.weight.grouping(), quantized)
                         .unwrap();
-                    multiply(Gemm::packed_latched(&x, packed, &self.weight, latch).unwrap());
+                    multiply(Gemm::quantized_latched(&x, quantized, &self.weight, latch).unwrap());
                 }
             }
         }
@@ -153,11 +145,11 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Random widths, step by step, and now and then a word of another step: what ran is what was stored, and the results have
-/// the bits of direct calls.
+/// Random widths for each step, and sometimes a word of another step: each step runs at the stored width, and its result
+/// has the bits of a direct call.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn ten_thousand_steps_run_what_was_stored() {
+fn steps_run_at_stored_width() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let rng = &mut rng(setting("W4AX_SEED", 1));
@@ -176,7 +168,8 @@ fn ten_thousand_steps_run_what_was_stored() {
             let other = rng.random_range(0..10) == 0;
             let of = if other { step.wrapping_sub(1) } else { step };
             flag.requested().store(of, Width::ALL[at]);
-            gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+            gpu.begin_step(stream, &latch, LatchOptions::default())
+                .unwrap();
             let y = product.run((&latch).into(), None);
             let at = if other { 3 } else { at };
             let ran = flag.executed().unwrap();
@@ -187,7 +180,7 @@ fn ten_thousand_steps_run_what_was_stored() {
     }
 }
 
-/// Activations that are packed once for several GEMMs, at the latched width.
+/// Activations that are quantized once for several GEMMs, at the latched width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn latched_activations_are_shared() {
@@ -195,31 +188,32 @@ fn latched_activations_are_shared() {
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, k) = (12, 640);
     let mut product = Product::new(&device, &mut rng(5), m, (300, k), Grouping::G32);
-    let mut packed = gpu.packed_activations(stream, m, k).unwrap();
+    let mut quantized = gpu.quantized_activations(stream, m, k).unwrap();
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     for (step, width) in (0u32..).zip(Width::ALL) {
         flag.requested().store(step, width);
-        gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
-        let shared = product.run((&latch).into(), Some((&mut packed, &latch)));
+        gpu.begin_step(stream, &latch, LatchOptions::default())
+            .unwrap();
+        let shared = product.run((&latch).into(), Some((&mut quantized, &latch)));
         assert!(shared == product.run(width.into(), None), "{width}");
     }
-    // At one width they are something else.
-    let result = Gemm::packed(&packed, &product.weight);
+    // They cannot be used as activations of a fixed width.
+    let result = Gemm::quantized(&quantized, &product.weight);
     assert!(matches!(result, Err(Error::Mismatch { .. })));
 }
 
-/// A graph of a part of a step, which branches on what the step's latch has read.
+/// A graph of a part of a step branches on the latched width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_graph_branches_on_the_latch() {
+fn graph_branches_on_latch() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 6)).unwrap();
     let expected = direct(&device, &mut stack, 4);
-    // SAFETY: latch and stack outlive the graph, and each launch is waited for.
+    // SAFETY: latch and stack outlive the graph, and the test waits for each launch.
     let captured = unsafe {
         RoutedGraph::capture(gpu, stream, &latch, |width| {
             stack.prefill(width.into(), stream)?;
@@ -236,7 +230,8 @@ fn a_graph_branches_on_the_latch() {
         let at = (step * 7 % 4) as usize;
         stack.load(&4, stream).unwrap();
         flag.requested().store(step, Width::ALL[at]);
-        gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+        gpu.begin_step(stream, &latch, LatchOptions::default())
+            .unwrap();
         graph.launch(stream).unwrap();
         let got = stack.results(stream).unwrap().map(|y| bits(&y));
         assert!(got == expected[at], "step {step} at {}", Width::ALL[at]);
@@ -244,7 +239,7 @@ fn a_graph_branches_on_the_latch() {
     }
 }
 
-/// What the stack gives at each width by direct launches.
+/// The results of the stack at each width by direct launches.
 fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
     let stream = &device.stream;
     Width::ALL.map(|width| {
@@ -255,10 +250,11 @@ fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
     })
 }
 
-/// Layers whose launches overlap, each GEMM on the result of the one before, give the bits of the same layers in turn.
+/// Layers with overlapping launches, each GEMM on the result of the previous one, have the bits of the same layers in
+/// sequence.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn overlapping_layers_give_the_same_bits() {
+fn overlapping_layers_keep_bits() {
     let device = Device::new();
     for grouping in [Grouping::G64, Grouping::PerChannel] {
         for tokens in [1, 5, 16, 48] {
@@ -276,16 +272,16 @@ fn overlapping_layers_give_the_same_bits() {
     }
 }
 
-/// A host thread stores words as fast as it can while steps run: no step is mixed, and each runs at what it says.
+/// A host thread stores words as fast as it can while steps run. No step mixes widths, and each runs at the reported width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn racing_stores_never_mix_a_step() {
+fn racing_stores_never_mix_widths_in_a_step() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 5)).unwrap();
     let expected = direct(&device, &mut stack, 3);
     let distinct: HashSet<_> = expected.iter().collect();
-    assert_eq!(distinct.len(), 4, "the widths cannot be told apart");
+    assert_eq!(distinct.len(), 4, "two widths have equal results");
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     let stop = AtomicBool::new(false);
@@ -302,7 +298,8 @@ fn racing_stores_never_mix_a_step() {
         });
         for step in 0..cases(1000) {
             stack.load(&3, stream).unwrap();
-            gpu.begin_step(stream, &latch, NO_SPIN).unwrap();
+            gpu.begin_step(stream, &latch, LatchOptions::default())
+                .unwrap();
             stack.prefill(WidthSource::Latched(&latch), stream).unwrap();
             stack.decode(WidthSource::Latched(&latch), stream).unwrap();
             let got = stack.results(stream).unwrap().map(|y| bits(&y));
@@ -310,7 +307,7 @@ fn racing_stores_never_mix_a_step() {
             assert_eq!(executed.sequence, step);
             assert!(
                 got == expected[executed.width.index()],
-                "step {step} ran at something else than {}",
+                "step {step} did not run at {}",
                 executed.width
             );
             ran.insert(executed.width);
@@ -320,21 +317,18 @@ fn racing_stores_never_mix_a_step() {
     assert_eq!(ran.len(), 4, "{ran:?}");
 }
 
-/// A word that comes while the latch spins is taken; without one the latch ends, and the step is BF16.
+/// The latch accepts a word that is stored while it spins. Without one it ends, and the step runs at BF16.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_spin_ends_with_the_word_or_without_it() {
+fn spin_ends_with_or_without_word() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
-    let spin = |ms| LatchOptions {
-        spin: Duration::from_millis(ms),
-        forced: None,
-    };
+    let spin = |ms| LatchOptions::default().with_spin(Duration::from_millis(ms));
     for step in 0..100 {
         gpu.begin_step(stream, &latch, spin(1000)).unwrap();
-        // The latch is on its way, or spins already.
+        // The latch has been launched, and may already spin.
         flag.requested().store(step, WIDTHS[step as usize % 3]);
         let expected = (step, WIDTHS[step as usize % 3], Outcome::OnTime);
         assert_eq!(latch_outcome(&device, &flag), expected);
@@ -366,19 +360,20 @@ fn expected_routed(routing: Routing) -> Routed {
         (Routing::Graph, Some(ConditionalNodes::Switch)) => Routed::SwitchNode,
         (Routing::Graph, Some(ConditionalNodes::If)) => Routed::IfNodes,
         (Routing::Graph, None) | (Routing::Host, _) => Routed::Host,
+        other => panic!("unknown routing {other:?}"),
     }
 }
 
-/// Kernel, graph and host routing, with decisions before the step and during its prefill: the same widths, and the bits of
-/// direct calls at these widths, prefill and decode each.
+/// Kernel, graph and host routing, with decisions before the step and during its prefill, run at the same widths, and have
+/// the bits of direct calls in prefill and decode.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn all_routings_agree() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut widths = HashSet::new();
-    // BF16 has the same bits within a family of kernels. Beyond what decodes, a step that is not routed is wgmma's, where there is
-    // one, and a routed one never is.
+    // BF16 has the same bits within a family of kernels. Above the decode family's tokens, a step that is not routed may use
+    // the wgmma family, and a routed step never does.
     let many = if gpu.has_family(Family::Wgmma) {
         16
     } else {
@@ -430,10 +425,10 @@ fn all_routings_agree() {
     assert!(widths.len() >= 3, "{widths:?}");
 }
 
-/// Without a decision, or with one that comes too late, a step is BF16, and says why.
+/// Without a decision, or with a late one, a step runs at BF16 and reports why.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_late_decision_is_never_run_on() {
+fn late_decision_is_not_used() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     for routing in [Routing::Kernel, Routing::Graph, Routing::Host] {
@@ -466,29 +461,26 @@ fn a_late_decision_is_never_run_on() {
 /// A latch and a flag belong to their stream and device.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_latch_of_another_stream_is_refused() {
+fn rejects_latch_of_another_stream() {
     let device = Device::new();
     let other = device.fork();
     let gpu = &device.gpu;
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(&device.stream, flag, 0).unwrap();
-    let result = gpu.begin_step(&other.stream, &latch, NO_SPIN);
+    let result = gpu.begin_step(&other.stream, &latch, LatchOptions::default());
     assert!(matches!(
         result,
         Err(Error::DeviceMismatch { what: "latch", .. })
     ));
-    let long = LatchOptions {
-        spin: Duration::from_secs(2),
-        forced: None,
-    };
+    let long = LatchOptions::default().with_spin(Duration::from_secs(2));
     let result = gpu.begin_step(&device.stream, &latch, long);
     assert!(matches!(result, Err(Error::Config { field: "spin", .. })));
 }
 
-/// The engine's flag outlives what its host stores, and frees nothing under a step that runs.
+/// The flag of an engine outlives it, and dropping an engine frees no memory that a running step uses.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn an_engine_may_be_dropped_in_a_step() {
+fn engine_can_be_dropped_during_step() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     for routing in [Routing::Kernel, Routing::Graph] {
@@ -499,7 +491,7 @@ fn an_engine_may_be_dropped_in_a_step() {
         let mut engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
         let flag = engine.flag().clone();
         engine.begin(0, &1).unwrap();
-        // It spins for a word that does not come.
+        // The latch spins, but no word is stored.
         drop(engine);
         assert_eq!(flag.executed().unwrap().outcome, Outcome::Unwritten);
     }

@@ -1,4 +1,4 @@
-//! The shapes that real models have, and those that others refuse.
+//! The shapes of real models, and shapes that other libraries reject.
 
 use crate::harness::{Call, Device, Inputs, Layer, check, compare, run};
 use crate::support::{WIDTHS, bits, rng};
@@ -9,17 +9,14 @@ const MS: [usize; 11] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024];
 const QUANTIZED: [Width; 3] = [Width::A2, Width::A4, Width::A8];
 
 fn options(family: Family) -> GemmOptions {
-    GemmOptions {
-        family: Some(family),
-        ..Default::default()
-    }
+    GemmOptions::default().with_family(family)
 }
 
-/// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: what the table picks, and the plain kernels'
-/// whole result beside it.
+/// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: the kernel that the table selects, compared
+/// with the plain kernels too.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn real_shapes_and_odd_ones() {
+fn matches_reference_on_model_shapes() {
     let device = Device::new();
     let mut turn = 0;
     for n in [100, 7392, 10944] {
@@ -31,7 +28,7 @@ fn real_shapes_and_odd_ones() {
                 let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
                 for width in QUANTIZED {
                     for m in MS {
-                        // The large ones for one width each in turn: they differ in their numbers, not in their code.
+                        // A large shape runs at one width, in rotation: the sizes differ, not the code.
                         let large = m * n * k > 5_000_000_000;
                         if large && (turn as usize + m) % 3 != width.index() {
                             continue;
@@ -59,10 +56,10 @@ fn real_shapes_and_odd_ones() {
     }
 }
 
-/// The most tokens, once.
+/// The largest number of tokens.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn many_tokens() {
+fn matches_reference_with_4096_tokens() {
     let device = Device::new();
     let layer = Layer::new(
         &device,
@@ -86,10 +83,10 @@ fn many_tokens() {
     }
 }
 
-/// Rows of x and y at every alignment and with every small gap, in both families; the plan says which paths are slow.
+/// Rows of x and y at every alignment and with every small gap, in both families. The plan reports slow paths.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn any_alignment_and_stride() {
+fn matches_reference_at_any_alignment_and_stride() {
     let device = Device::new();
     for (n, k) in [(100, 392), (131, 331)] {
         for grouping in [Grouping::G64, Grouping::PerChannel] {
@@ -126,10 +123,10 @@ fn any_alignment_and_stride() {
     }
 }
 
-/// The same bits in every run, also while another stream keeps the device busy; for each width.
+/// Each width has the same bits in every run, also while another stream uses the device.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn runs_repeat() {
+fn runs_are_repeatable() {
     let device = Device::new();
     let other = device.fork();
     let layer = Layer::new(

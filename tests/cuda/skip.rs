@@ -1,4 +1,4 @@
-//! Steps that leave layers out, decided on the device, against the same launches decided by the host.
+//! Steps that skip layers, decided on the device, compared with the same launches decided by the host.
 
 use crate::harness::{Device, cases};
 use crate::support::{PlainWeight, bits, rng};
@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use w4ax::cuda::{
     ConditionalNodes, DeviceController, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Latch,
-    LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, WidthSource, Workspace,
+    LatchOptions, MappedFlag, SkipGraph, SkipOptions, SkipPart, Workspace,
 };
 use w4ax::skip::{Fate, Guide, Layers, SkipConfig};
-use w4ax::{Error, Grouping, Result, ScaleType, Width};
+use w4ax::{Error, Grouping, Result, ScaleType, Width, WidthSource};
 
-/// Width of the hidden state, and of a controller's hidden vector.
+/// Width of the hidden state, and of the hidden vector of a controller.
 const D: usize = 128;
 const HC: usize = 64;
 const THRESHOLD: f32 = 0.5;
 
-/// A stack whose layers, adapters and controllers are a GEMM each. Its memory is used by address: graphs hold it.
+/// A stack whose layers, adapters and controllers are one GEMM each. Graphs hold the addresses of its memory.
 struct Stack<'a> {
     device: &'a Device,
     layers: Layers,
@@ -34,7 +34,7 @@ struct Stack<'a> {
     /// `[layers, HC]`
     hidden: CudaSlice<bf16>,
     workspace: Workspace,
-    /// Of `state`, `scratch` and `hidden`: taken before anything is captured.
+    /// The addresses of `state`, `scratch` and `hidden`, taken before any capture.
     addresses: [u64; 3],
 }
 
@@ -97,12 +97,12 @@ impl<'a> Stack<'a> {
             ),
             SkipPart::Before | SkipPart::After => return Ok(()),
         };
-        // SAFETY: memory of the stack, of that length, used on its stream alone.
+        // SAFETY: memory of the stack, of that length, which only its stream uses.
         unsafe {
             let x = DeviceMatRef::from_raw(gpu.ordinal(), state, 1, D, D);
             let mut y = DeviceMatMut::from_raw(gpu.ordinal(), to, 1, n, n);
             let gemm = Gemm::new(&x, weight, width);
-            gpu.gemm(stream, &gemm, &mut y, &mut self.workspace)?;
+            gpu.run(stream, &gemm, &mut y, &mut self.workspace)?;
             if to == scratch {
                 let bytes = 2 * D;
                 cudarc::driver::result::memcpy_dtod_async(
@@ -111,9 +111,9 @@ impl<'a> Stack<'a> {
                     bytes,
                     stream.cu_stream(),
                 )
-                .map_err(|e| Error::Cuda {
+                .map_err(|source| Error::Driver {
                     call: "memcpy",
-                    reason: e.to_string(),
+                    source,
                 })?;
             }
         }
@@ -142,11 +142,10 @@ impl<'a> Stack<'a> {
                 (layer, DeviceController { hidden, out, bias })
             })
             .collect();
-        let options = SkipOptions {
-            threshold: THRESHOLD,
-            first,
-        };
-        // SAFETY: the stack's memory lives as long as it does, and its tests drop the graph, or wait, before.
+        let options = SkipOptions::default()
+            .with_threshold(THRESHOLD)
+            .with_first(first);
+        // SAFETY: the stack owns the memory, and each test drops the graph, or synchronizes, before the stack.
         unsafe {
             SkipGraph::capture(&gpu, &stream, &layers, &controllers, options, |part| {
                 self.enqueue(part, width)
@@ -161,7 +160,7 @@ impl<'a> Stack<'a> {
         bits(&state)
     }
 
-    /// p of a layer's controller, whose hidden vector has been computed.
+    /// p of the controller of a layer, from its hidden vector.
     fn p(&self, layer: usize) -> f32 {
         let stream = &self.device.stream;
         let hidden: Vec<bf16> = stream.clone_dtoh(&self.hidden).unwrap();
@@ -175,7 +174,7 @@ impl<'a> Stack<'a> {
         (1.0 / (1.0 + (-(sum + f64::from(self.bias[layer]))).exp())) as f32
     }
 
-    /// The step by the host's rules: `None` if a controller is too close to the threshold to say what the device will do.
+    /// Runs the step by the rules of the host. `None` if a controller is too close to the threshold to predict the device.
     fn by_host(&mut self, points: &[usize], width: Width) -> Option<Vec<Fate>> {
         let (n, mut fates, mut layer) = (self.layers.len(), Vec::new(), 0);
         let width = WidthSource::Fixed(width);
@@ -209,7 +208,7 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// The same fate, p within what two ways to compute it differ by.
+/// Whether two fates are equal, up to the rounding of p.
 fn same(a: &Fate, b: &Fate) -> bool {
     match (a, b) {
         (Fate::Declined(a), Fate::Declined(b)) | (Fate::Skipped(a), Fate::Skipped(b)) => {
@@ -223,10 +222,11 @@ fn layers() -> Layers {
     Layers::new(12, &[3, 8]).unwrap()
 }
 
-/// Random allow-points and inputs, at each width and at a latch's: the layers that the host's rules would run, the same bits.
+/// Random allow-points and inputs, at each width, fixed and latched: the same layers run as by the rules of the host, with
+/// the same bits.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_step_is_as_the_host_would_decide_it() {
+fn step_matches_host_decisions() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut stack = Stack::new(&device, layers(), 1);
@@ -302,10 +302,10 @@ fn a_step_is_as_the_host_would_decide_it() {
     );
 }
 
-/// A step without a word of its own, and one after `forbid`: everything runs.
+/// A step without a word of its own, and a step after `forbid`, run every layer.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_step_without_its_words_runs_every_layer() {
+fn step_without_words_runs_every_layer() {
     let device = Device::new();
     let stream = &device.stream;
     let mut stack = Stack::new(&device, layers(), 2);
@@ -326,7 +326,7 @@ fn a_step_without_its_words_runs_every_layer() {
     let full = stack.result();
     let dynamic = layers().dynamic_layers().count();
     let mut fates = vec![Fate::Static; layers().len()];
-    // Unwritten, of the step before, of the one after, taken back, and at last its own.
+    // Unwritten, of the previous step, of the next step, withdrawn, and finally its own.
     for (sequence, stored) in [
         (5, None),
         (6, Some(5)),
@@ -353,15 +353,14 @@ fn a_step_without_its_words_runs_every_layer() {
     }
 }
 
-/// An episode with jumps, as a host with a [`Guide`] runs it: judged, run again at the same latched width with nothing skipped,
-/// observed.
+/// An episode with jumps under a [`Guide`]: a step whose action drops runs again at the same latched width without skips.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn a_first_drop_runs_the_step_again() {
+fn verification_runs_every_layer() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut stack = Stack::new(&device, layers(), 6);
-    stack.bias.fill(100.0); // Whoever is asked skips.
+    stack.bias.fill(100.0); // Every controller skips.
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch: Latch = gpu.latch(stream, flag.clone(), 0).unwrap();
     let Ok(mut graph) = stack.graph(WidthSource::Latched(&latch), 0) else {
@@ -380,7 +379,7 @@ fn a_first_drop_runs_the_step_again() {
     let mut fates = vec![Fate::Static; layers().len()];
     let (mut sequence, mut again) = (0, 0);
     for step in 0..30 {
-        // It stands still, and jumps now and then.
+        // The robot stands still, and jumps at some steps.
         let action = [if step % 10 == 9 { 0.5 } else { 0.0 }; 7];
         let mut pass = |sequence: u32, stack: &mut Stack<'_>| {
             stack.load(1);
@@ -416,14 +415,14 @@ fn a_first_drop_runs_the_step_again() {
 
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn what_a_graph_cannot_be_made_of_is_refused() {
+fn rejects_invalid_capture_arguments() {
     let device = Device::new();
     let mut stack = Stack::new(&device, layers(), 3);
     let (gpu, stream) = (device.gpu.clone(), device.stream.clone());
     let none = BTreeMap::new();
     let options = SkipOptions::default();
     let capture = |layers: &Layers, options, part: &mut dyn FnMut(SkipPart) -> Result<()>| {
-        // SAFETY: it is never launched.
+        // SAFETY: the graph is never launched.
         unsafe { SkipGraph::capture(&gpu, &stream, layers, &none, options, part) }.map(drop)
     };
     let all_static = Layers::new(2, &[0, 1]).unwrap();
@@ -437,10 +436,7 @@ fn what_a_graph_cannot_be_made_of_is_refused() {
             ..
         })
     ));
-    let threshold = SkipOptions {
-        threshold: f32::NAN,
-        ..options
-    };
+    let threshold = options.with_threshold(f32::NAN);
     let wrong = capture(&layers(), threshold, &mut |_| Ok(()));
     assert!(matches!(
         wrong,

@@ -6,7 +6,7 @@ use half::bf16;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm};
 use w4ax::{Grouping, ScaleType, Width};
 
-/// Threads with a stream and a workspace each, on the same weights.
+/// Threads with one stream and one workspace each use the same weights.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn threads_share_weights() {
@@ -41,10 +41,10 @@ fn threads_share_weights() {
     });
 }
 
-/// Many launches in flight on several streams before anything is waited for.
+/// Many launches are in flight on several streams before the first synchronization.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn streams_overlap() {
+fn overlapping_streams_keep_bits() {
     let device = Device::new();
     let (n, k) = (1024, 2048);
     let layer = Layer::new(
@@ -73,8 +73,8 @@ fn streams_overlap() {
         for (stream, call, _, x, y, workspace) in &mut lanes {
             let x = DeviceMatRef::new(x.as_view(), call.m, k).unwrap();
             let mut y = DeviceMatMut::new(y.as_view_mut(), call.m, n).unwrap();
-            gpu.gemm(
-                stream,
+            gpu.run(
+                &*stream,
                 &Gemm::new(&x, &layer.device, call.width),
                 &mut y,
                 workspace,
@@ -96,10 +96,10 @@ fn streams_overlap() {
     }
 }
 
-/// Packed once, read by three GEMMs, as q, k and v do; then filled again with other tokens.
+/// Activations are quantized once and read by three GEMMs, like q, k and v; then the memory is filled with other tokens.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn packed_activations_are_shared() {
+fn quantized_activations_are_shared() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let k = 1000;
@@ -116,11 +116,11 @@ fn packed_activations_are_shared() {
                 )
             })
             .into();
-        let mut packed = gpu.packed_activations(stream, 40, k).unwrap();
+        let mut packed = gpu.quantized_activations(stream, 40, k).unwrap();
         assert_eq!(packed.contents(), None);
         assert!(
-            Gemm::packed(&packed, &layers[0].device).is_err(),
-            "nothing is in it yet"
+            Gemm::quantized(&packed, &layers[0].device).is_err(),
+            "the memory is empty"
         );
         let mut workspace = gpu.workspace(stream, 1, k).unwrap();
         for (m, width) in [
@@ -136,7 +136,7 @@ fn packed_activations_are_shared() {
             let inputs = Inputs::new(&call, (1, k));
             let x = stream.clone_htod(&inputs.x).unwrap();
             let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
-            gpu.quantize_pack(stream, &x, width, grouping, &mut packed)
+            gpu.quantize(stream, &x, width, grouping, &mut packed)
                 .unwrap();
             assert_eq!(packed.contents(), Some((m, k, Some(width), grouping)));
             for layer in &layers {
@@ -144,8 +144,8 @@ fn packed_activations_are_shared() {
                 let mut y = stream.clone_htod(&vec![bf16::NAN; m * n]).unwrap();
                 {
                     let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
-                    let gemm = Gemm::packed(&packed, &layer.device).unwrap();
-                    gpu.gemm(stream, &gemm, &mut y, &mut workspace).unwrap();
+                    let gemm = Gemm::quantized(&packed, &layer.device).unwrap();
+                    gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
                 }
                 let got: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
                 stream.synchronize().unwrap();

@@ -20,17 +20,10 @@ pub fn cases(
     for &m in tokens {
         for width in Width::ALL {
             let quantized = width != Width::Bf16;
-            let mut add = |packed, options| {
-                let case = Problem {
-                    m,
-                    n,
-                    k,
-                    width,
-                    latched: false,
-                    grouping,
-                    packed,
-                    options,
-                };
+            let mut add = |quantized_ahead, options| {
+                let case = Problem::new((m, n, k), width, grouping)
+                    .with_quantized(quantized_ahead)
+                    .with_options(options);
                 if case.plan().is_ok() {
                     cases.push(case);
                 }
@@ -45,16 +38,14 @@ pub fn cases(
             }
             for family in [Family::Decode, Family::Prefill, Family::Wgmma] {
                 for tile in 1..=family.tiles() {
-                    for packed in [false, true] {
-                        if quantized || !packed {
-                            let options = GemmOptions {
-                                family: Some(family),
-                                // The wgmma family reads quantized activations only.
-                                fused: Some(family != Family::Wgmma),
-                                tile: Some(tile),
-                                pdl: false,
-                            };
-                            add(packed, options);
+                    for quantized_ahead in [false, true] {
+                        if quantized || !quantized_ahead {
+                            // The wgmma family reads quantized activations only.
+                            let options = GemmOptions::default()
+                                .with_family(family)
+                                .with_fused(family != Family::Wgmma)
+                                .with_tile(tile);
+                            add(quantized_ahead, options);
                         }
                     }
                 }

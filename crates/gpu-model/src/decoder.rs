@@ -12,10 +12,9 @@ use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use w4ax::cuda::{
-    CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, WidthSource,
-    Workspace,
+    CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, Workspace,
 };
-use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales};
+use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales, WidthSource};
 
 /// Sizes of a [`Stack`].
 #[derive(Clone, Copy, Debug)]
@@ -134,10 +133,10 @@ pub struct Stack {
     workspace: Workspace,
 }
 
-fn failed(error: w4ax::cuda::cudarc::driver::DriverError) -> Error {
-    Error::Cuda {
+fn failed(source: w4ax::cuda::cudarc::driver::DriverError) -> Error {
+    Error::Driver {
         call: "memory of the decoder stack",
-        reason: error.to_string(),
+        source,
     }
 }
 
@@ -202,10 +201,7 @@ impl Stack {
         let gpu = &self.gpu;
         let device = gpu.ordinal();
         let workspace = &mut self.workspace;
-        let options = GemmOptions {
-            pdl: self.sizes.pdl,
-            ..Default::default()
-        };
+        let options = GemmOptions::default().with_pdl(self.sizes.pdl);
         let mut gemm = |weight: &DeviceWeight, from: Rows, to: Rows| {
             // SAFETY: the buffers belong to this stack, and only this stream uses them, in order. x
             // and y are different buffers.
@@ -222,7 +218,7 @@ impl Stack {
                 )
             };
             let gemm = Gemm::new(&x, weight, width).options(options);
-            gpu.gemm(stream, &gemm, &mut y, workspace)
+            gpu.run(stream, &gemm, &mut y, workspace)
         };
         for layer in 0..times * self.sizes.layers {
             let Layer([qkv, o, gate_up, down]) = &self.layers[layer % self.layers.len()];

@@ -26,7 +26,7 @@
 //!
 //! A prediction is therefore a lower bound on the time of a kernel.
 
-use w4ax::cuda::{Family, GemmOptions, Mode, Plan, Problem};
+use w4ax::cuda::{Family, LaunchPlan, Mode, Problem};
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ use crate::pipes::Tally;
 use crate::tile::Tile;
 use crate::trace::Repeat;
 use crate::traffic::{
-    block_bytes, call_bytes, group_size, kernel_bits, quantize_pack_bytes, weight_bytes,
+    block_bytes, call_bytes, group_size, kernel_bits, quantize_pack_bytes, weight_bytes, width,
 };
 
 const LAUNCH_US: f64 = 1.5;
@@ -110,7 +110,7 @@ impl Launch {
     fn new(
         kernels: &mut KernelLibrary,
         device: &DeviceSpec<'_>,
-        (case, plan): (&Problem, &Plan),
+        (case, plan): (&Problem, &LaunchPlan),
         arch: &str,
     ) -> Result<Self> {
         let tile = tile(case, plan)?;
@@ -129,7 +129,7 @@ impl Launch {
         let block = BlockResources {
             warps: tile.launched_warps() as u32,
             registers: code.registers,
-            shared: code.shared + tile.shared_bytes(case.m) as u32,
+            shared: code.shared + tile.shared_bytes(case.m()) as u32,
         };
         let resident = blocks_per_sm(limits, block);
         if resident == 0 {
@@ -140,14 +140,14 @@ impl Launch {
         }
         let sections = || code.trace.sections.iter();
         let tally = sections()
-            .map(|section| section.tally * tile.repetitions(section.repeat, case.m, case.k))
+            .map(|section| section.tally * tile.repetitions(section.repeat, case.m(), case.k()))
             .sum();
         // A block waits for its busiest warp: with one token, the warp that adds the sums of
         // groups.
         let stalls = sections()
             .map(|section| {
                 section.tally.stalls
-                    * tile.repetitions_of_the_busiest(section.repeat, case.m, case.k)
+                    * tile.repetitions_of_the_busiest(section.repeat, case.m(), case.k())
             })
             .sum();
         Ok(Self {
@@ -194,11 +194,11 @@ pub fn predict(
     let most = (launch.blocks / device.sms).ceil();
     let waves = (launch.blocks / launch.resident_on_device).ceil();
     // The rate of wgmma, and that of this kernel's instructions.
-    let densest = device.rate(device.mma(case.width)) / device.mma_share;
+    let densest = device.rate(device.mma(width(case))) / device.mma_share;
     let rate = densest * if tile.wgmma { 1.0 } else { device.mma_share };
     let in_flight = tile.bytes_in_flight() as f64 * launch.blocks.min(launch.resident_on_device);
     let bytes = call_bytes(case, &plan)?;
-    let weights = weight_bytes(case.n, case.k, case.grouping);
+    let weights = weight_bytes(case.n(), case.k(), case.grouping());
     let l2_clocks = most * block_bytes(tile, case, &plan) / L2_BYTES_PER_CLOCK;
     let issue_clocks = most * tally.issue_clocks(warps, device.f32_lanes());
     let parts = [
@@ -216,7 +216,7 @@ pub fn predict(
         .expect("the array has seven elements");
     let overhead_us = LATENCY_US + LAUNCH_US * f64::from(plan.launches);
     let us = gemm_us + pack_us + overhead_us;
-    let operations = 2.0 * (case.n * case.k * case.m) as f64;
+    let operations = 2.0 * (case.n() * case.k() * case.m()) as f64;
     let limit_us = (bytes / bytes_per_us).max(operations / (densest * device.sms * clocks_per_us));
     Ok(Prediction {
         us,
@@ -242,13 +242,13 @@ pub fn predict(
         loop_instructions: launch.iteration.instructions,
         loop_mma: launch.iteration.mma,
         instructions_a_tile: tally.instructions * warps * launch.blocks
-            / (case.n.div_ceil(16) * case.k.div_ceil(64)) as f64,
+            / (case.n().div_ceil(16) * case.k().div_ceil(64)) as f64,
         machine: arch,
     })
 }
 
-fn tile(case: &Problem, plan: &Plan) -> Result<Tile> {
-    let (bits, group) = (kernel_bits(case.width), group_size(case.grouping));
+fn tile(case: &Problem, plan: &LaunchPlan) -> Result<Tile> {
+    let (bits, group) = (kernel_bits(width(case)), group_size(case.grouping()));
     let fused = plan.mode == Mode::Fused;
     match plan.family {
         Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
@@ -264,11 +264,11 @@ fn tile(case: &Problem, plan: &Plan) -> Result<Tile> {
 fn quantize_pack_us(
     kernels: &mut KernelLibrary,
     device: &DeviceSpec<'_>,
-    (case, plan): (&Problem, &Plan),
+    (case, plan): (&Problem, &LaunchPlan),
     arch: &str,
 ) -> Result<f64> {
     const WARPS: f64 = 8.0;
-    let group = group_size(case.grouping);
+    let group = group_size(case.grouping());
     let symbol = if group == 0 {
         "::quantize_pack_rows(".to_owned()
     } else {
@@ -276,9 +276,9 @@ fn quantize_pack_us(
     };
     let code = kernels.code(arch, &symbol, false)?;
     let (blocks, passes) = if group == 0 {
-        (case.m.next_multiple_of(8), case.k.div_ceil(256 * 8))
+        (case.m().next_multiple_of(8), case.k().div_ceil(256 * 8))
     } else {
-        (case.m.div_ceil(8) * case.k.div_ceil(256), 1)
+        (case.m().div_ceil(8) * case.k().div_ceil(256), 1)
     };
     let tally: Tally = (code.trace.sections.iter())
         .map(|section| {
@@ -306,12 +306,10 @@ pub fn with_table_choice(device: &DeviceSpec<'_>, case: &Problem) -> Result<Prob
 }
 
 /// Returns the call with its options set to the kernel of a plan.
-pub fn with_plan(case: &Problem, plan: &Plan) -> Problem {
-    let options = GemmOptions {
-        family: Some(plan.family),
-        fused: Some(plan.launches == 1),
-        tile: Some(plan.tile),
-        ..case.options
-    };
-    Problem { options, ..*case }
+pub fn with_plan(case: &Problem, plan: &LaunchPlan) -> Problem {
+    let options = (case.options())
+        .with_family(plan.family)
+        .with_fused(plan.launches == 1)
+        .with_tile(plan.tile);
+    case.with_options(options)
 }

@@ -5,7 +5,7 @@ use w4ax::cuda::{BuildInfo, Problem};
 
 use crate::error::Result;
 use crate::predict::Prediction;
-use crate::traffic::call_bytes;
+use crate::traffic::{call_bytes, width};
 
 const MODEL: &str = "PREDICTED from bytes and machine code, not measured; \
     for what is counted and assumed see crates/gpu-model/src/predict.rs";
@@ -113,18 +113,18 @@ impl GemmReport {
         let gb_per_s = bytes / us / 1e3;
         self.rows.push(GemmRow {
             chip: device.to_owned(),
-            m: case.m,
-            n: case.n,
-            k: case.k,
-            width: case.width.to_string(),
-            grouping: case.grouping.to_string(),
-            x: if case.packed { "packed" } else { "bf16" },
+            m: case.m(),
+            n: case.n(),
+            k: case.k(),
+            width: width(case).to_string(),
+            grouping: case.grouping().to_string(),
+            x: if case.quantized() { "packed" } else { "bf16" },
             kernel: plan.kernel,
             launches: plan.launches,
             bytes,
             gb_per_s,
             share: self.copy_gb_per_s.map(|copy| gb_per_s / copy),
-            tops: 2.0 * (case.m * case.n * case.k) as f64 / us / 1e6,
+            tops: 2.0 * (case.m() * case.n() * case.k()) as f64 / us / 1e6,
             predicted,
             measured,
         });

@@ -13,6 +13,7 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::kernels::KernelLibrary;
 use crate::predict::{Prediction, predict, with_plan};
+use crate::traffic::width;
 
 /// `[N, K]` of the weights that the table has rows for: those of Llama-2-7B, and others around them
 /// for look-ups of the nearest shape.
@@ -93,13 +94,11 @@ fn candidates(
                 if family == Family::Wgmma && !wgmma {
                     continue;
                 }
-                let options = GemmOptions {
-                    family: Some(family),
-                    fused: Some(fused),
-                    tile: Some(tile),
-                    pdl: false,
-                };
-                let Ok(plan) = (Problem { options, ..*case }).plan() else {
+                let options = GemmOptions::default()
+                    .with_family(family)
+                    .with_fused(fused)
+                    .with_tile(tile);
+                let Ok(plan) = case.with_options(options).plan() else {
                     continue;
                 };
                 let case = with_plan(case, &plan);
@@ -125,11 +124,11 @@ fn crossovers(
 ) -> Result<Vec<Crossover>> {
     let mut rows: Vec<(GemmOptions, Crossover)> = Vec::new();
     for m in TOKENS {
-        let case = Problem { m, ..*of };
+        let case = of.with_m(m);
         let candidates = candidates(kernels, device, &case, wgmma);
         let us = |options: &GemmOptions| {
             (candidates.iter())
-                .find(|candidate| candidate.case.options == *options)
+                .find(|candidate| candidate.case.options() == *options)
                 .map(|candidate| candidate.prediction.us)
         };
         let no_candidate = || Error::NoCandidate(format!("{case:?}"));
@@ -143,14 +142,14 @@ fn crossovers(
             .last_mut()
             .filter(|(options, _)| us(options).is_some_and(|us| us < TOLERANCE * prediction.us));
         let used = with_plan(&case, &case.plan_for(&device.table_key(wgmma))?);
-        let today = us(&used.options).ok_or_else(no_candidate)? / prediction.us;
+        let today = us(&used.options()).ok_or_else(no_candidate)? / prediction.us;
         if let Some((_, row)) = last {
             row.to_m = m;
             row.share = prediction.share;
             row.today = row.today.max(today);
         } else {
             let row = crossover(device, wgmma, best, prediction, today)?;
-            rows.push((best.options, row));
+            rows.push((best.options(), row));
         }
     }
     Ok(rows.into_iter().map(|(_, row)| row).collect())
@@ -164,23 +163,20 @@ fn crossover(
     prediction: &Prediction,
     today: f64,
 ) -> Result<Crossover> {
-    let GemmOptions {
-        family: Some(family),
-        fused: Some(fused),
-        tile: Some(tile),
-        ..
-    } = best.options
+    let options = best.options();
+    let (Some(family), Some(fused), Some(tile)) =
+        (options.family(), options.fused(), options.tile())
     else {
         return Err(Error::NoCandidate(format!("{best:?}")));
     };
     Ok(Crossover {
         arch: format!("{}{}", device.arch, if wgmma { "a" } else { "" }),
         sms: device.sms as u32,
-        width: best.width.to_string(),
-        groups: best.grouping.to_string(),
-        n: best.n,
-        k: best.k,
-        to_m: best.m,
+        width: width(best).to_string(),
+        groups: best.grouping().to_string(),
+        n: best.n(),
+        k: best.k(),
+        to_m: best.m(),
         family: family.to_string(),
         mode: if fused { "fused" } else { "packed" },
         tile,
@@ -210,16 +206,7 @@ pub fn write(kernels: &mut KernelLibrary, shapes: &[(usize, usize)], path: &Path
             for width in [Width::A4, Width::A8, Width::Bf16] {
                 for grouping in Grouping::ALL {
                     for (n, k) in shapes_of(grouping, shapes) {
-                        let of = Problem {
-                            m: 1,
-                            n,
-                            k,
-                            width,
-                            latched: false,
-                            grouping,
-                            packed: false,
-                            options: GemmOptions::default(),
-                        };
+                        let of = Problem::new((1, n, k), width, grouping);
                         for row in crossovers(kernels, device, wgmma, &of)? {
                             let row = Crossover {
                                 share: rounded(row.share),

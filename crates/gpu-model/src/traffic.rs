@@ -1,6 +1,6 @@
 //! Bytes that a call moves between device memory and the multiprocessors.
 
-use w4ax::cuda::{Mode, Plan, Problem, QuantizedActivations};
+use w4ax::cuda::{LaunchPlan, Mode, Problem, QuantizedActivations};
 use w4ax::{Grouping, Result, Width};
 
 use crate::tile::Tile;
@@ -16,6 +16,14 @@ pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
     (rows / 16 * k.div_ceil(64) * 512 + rows * groups * (2 + sum_bytes)) as f64
 }
 
+/// Returns the width of a call.
+///
+/// # Panics
+/// For a latched width, which the model does not cover.
+pub fn width(case: &Problem) -> Width {
+    case.width().expect("the model covers fixed widths")
+}
+
 /// Returns the bytes of quantized activations in the layout of the plan's kernel.
 ///
 /// # Errors
@@ -23,19 +31,19 @@ pub fn weight_bytes(n: usize, k: usize, grouping: Grouping) -> f64 {
 ///
 /// # Panics
 /// If the kernel's family has no such layout.
-pub fn quantized_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
+pub fn quantized_bytes(case: &Problem, plan: &LaunchPlan) -> Result<f64> {
     let layout =
-        (plan.family.packed_layout()).expect("the plan's family reads quantized activations");
-    let Problem { m, k, .. } = *case;
-    Ok(QuantizedActivations::bytes_for(m, k, case.width, case.grouping, layout)? as f64)
+        (plan.family.activation_layout()).expect("the plan's family reads quantized activations");
+    let (m, k) = (case.m(), case.k());
+    Ok(QuantizedActivations::bytes_for(m, k, width(case), case.grouping(), layout)? as f64)
 }
 
 /// Returns the bytes that `quantize_pack` reads and writes.
 ///
 /// # Errors
 /// As [`quantized_bytes`].
-pub fn quantize_pack_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
-    Ok((2 * case.m * case.k) as f64 + quantized_bytes(case, plan)?)
+pub fn quantize_pack_bytes(case: &Problem, plan: &LaunchPlan) -> Result<f64> {
+    Ok((2 * case.m() * case.k()) as f64 + quantized_bytes(case, plan)?)
 }
 
 /// Returns the bytes that a call must move: weight, x and y once, quantized activations written and
@@ -43,10 +51,10 @@ pub fn quantize_pack_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
 ///
 /// # Errors
 /// As [`quantized_bytes`].
-pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
-    let Problem { m, n, k, .. } = *case;
-    let mut bytes = weight_bytes(n, k, case.grouping) + (2 * m * n) as f64;
-    if plan.mode == Mode::Packed {
+pub fn call_bytes(case: &Problem, plan: &LaunchPlan) -> Result<f64> {
+    let (m, n, k) = (case.m(), case.n(), case.k());
+    let mut bytes = weight_bytes(n, k, case.grouping()) + (2 * m * n) as f64;
+    if plan.mode == Mode::Quantized {
         bytes += quantized_bytes(case, plan)? * f64::from(plan.launches);
     }
     if plan.mode == Mode::Fused || plan.launches > 1 {
@@ -57,14 +65,14 @@ pub fn call_bytes(case: &Problem, plan: &Plan) -> Result<f64> {
 
 /// Returns the bytes that a block reads: its weights and their scales, and x or its codes for its
 /// tokens.
-pub fn block_bytes(tile: &Tile, case: &Problem, plan: &Plan) -> f64 {
-    let k = case.k as f64;
+pub fn block_bytes(tile: &Tile, case: &Problem, plan: &LaunchPlan) -> f64 {
+    let k = case.k() as f64;
     let bits = match plan.mode {
-        Mode::Packed if tile.wgmma => 8.0,
-        Mode::Packed => f64::from(case.width.bits()),
-        Mode::Fused => 16.0,
+        Mode::Quantized if tile.wgmma => 8.0,
+        Mode::Quantized => f64::from(width(case).bits()),
+        _ => 16.0,
     };
-    let tokens = if tile.decode { case.m } else { tile.tokens() } as f64;
+    let tokens = if tile.decode { case.m() } else { tile.tokens() } as f64;
     let groups = if tile.group == 0 {
         1.0
     } else {

@@ -12,7 +12,7 @@ use gpu_model::tile::Tile;
 use gpu_model::trace::{Repeat, Section, Trace, Work};
 use std::collections::BTreeSet;
 use std::path::Path;
-use w4ax::cuda::{DeviceProps, Family, GemmOptions, Mode, Problem};
+use w4ax::cuda::{DeviceProps, Family, Mode, Problem};
 use w4ax::{Grouping, Width};
 
 /// Each of the four limits decides once. The expected values are computed by hand.
@@ -180,16 +180,7 @@ fn tiles_match_the_plans_of_the_table() {
             .flat_map(|n| [(n, false), (n, true)])
         {
             for m in [1, 2, 8, 16, 17, 32, 33, 64, 128, 290, 1024, 4096] {
-                let case = Problem {
-                    m,
-                    n,
-                    k: 4096,
-                    width,
-                    latched: false,
-                    grouping: Grouping::G128,
-                    packed: false,
-                    options: GemmOptions::default(),
-                };
+                let case = Problem::new((m, n, 4096), width, Grouping::G128);
                 let chip = DeviceProps {
                     capability: (9, 0),
                     wgmma,

@@ -1,73 +1,22 @@
-//! Matrices in device memory: what a GEMM on a GPU takes and gives.
+//! Matrices in device memory: the activations and the results of a GEMM.
 
+use super::stream::Place;
 use crate::cuda::sys::status;
 use crate::matrix::check;
 use crate::{Error, Result};
-use cudarc::driver::sys::{CUdeviceptr, CUstream, CUstreamCaptureStatus};
-use cudarc::driver::{
-    CudaContext, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice,
-};
+use cudarc::driver::sys::{CUdeviceptr, CUstreamCaptureStatus};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut};
 use std::marker::PhantomData;
-use std::sync::Arc;
-
-/// The stream of a launch, which need not be cudarc's.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
-    pub context: &'a CudaContext,
-    pub stream: CUstream,
-}
-
-impl<'a> From<&'a CudaStream> for Target<'a> {
-    fn from(stream: &'a CudaStream) -> Self {
-        Self {
-            context: stream.context(),
-            stream: stream.cu_stream(),
-        }
-    }
-}
-
-/// Where memory is, and which stream orders what happens to it.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub address: CUdeviceptr,
-    pub device: usize,
-    /// `None`: foreign memory, ordered by its owner.
-    pub stream: Option<Arc<CudaStream>>,
-}
-
-impl Place {
-    /// Whether a launch on `target` may use it.
-    pub fn check(&self, what: &'static str, target: Target<'_>) -> Result<()> {
-        let ordinal = target.context.ordinal();
-        if self.device != ordinal {
-            return Err(Error::DeviceMismatch {
-                what,
-                expected: format!("memory of CUDA device {ordinal}, which the stream belongs to"),
-                got: format!("memory of CUDA device {}", self.device),
-            });
-        }
-        let same = self.stream.as_ref().is_none_or(|own| {
-            own.cu_stream() == target.stream && **own.context() == *target.context
-        });
-        if same {
-            return Ok(());
-        }
-        Err(Error::DeviceMismatch {
-            what,
-            expected: "memory that was allocated on the stream of the launch".into(),
-            got: "memory of another stream".into(),
-        })
-    }
-}
 
 /// A row-major matrix `[rows, cols]` in device memory, whose rows start `stride` elements apart.
 ///
-/// Made of a view of a cudarc slice, it belongs to the stream that the slice was allocated on, and only launches on that
-/// stream take it: stream order is then all that is needed, for its contents as for its end, and a launch needs no events.
-/// For anything else there is [`DeviceMatRef::from_raw`].
+/// A matrix from a view of a cudarc slice belongs to the stream on which the slice was allocated, and only launches on
+/// that stream accept it. Stream order then covers its contents and its release, so a launch needs no events. Use
+/// [`DeviceMatRef::from_raw`] for other memory.
 ///
-/// **Make it before a capture begins.** If a context tracks events, taking a slice's address makes its stream wait for the
-/// slice's last write, which would tie a graph to work outside of it: in a capture the constructors answer an error.
+/// **Create it before a capture begins.** If a context tracks events, taking the address of a slice makes its stream wait
+/// for the last write to the slice, which would tie a graph to work outside of it. During a capture the constructors
+/// return an error.
 #[derive(Clone, Debug)]
 pub struct DeviceMatRef<'a, T> {
     pub(crate) place: Place,
@@ -77,7 +26,7 @@ pub struct DeviceMatRef<'a, T> {
     memory: PhantomData<&'a [T]>,
 }
 
-/// A [`DeviceMatRef`] that a GEMM may write.
+/// A [`DeviceMatRef`] that a launch may write.
 #[derive(Debug)]
 pub struct DeviceMatMut<'a, T> {
     pub(crate) place: Place,
@@ -87,8 +36,8 @@ pub struct DeviceMatMut<'a, T> {
     memory: PhantomData<&'a mut [T]>,
 }
 
-/// Refuses to take an address where that would put an event's wait into a capture.
-fn check_capture(stream: &CudaStream) -> Result<()> {
+/// Checks that taking an address does not add the wait for an event to a capture.
+pub(super) fn check_capture(stream: &CudaStream) -> Result<()> {
     if !stream.context().is_managing_stream_synchronization() {
         return Ok(());
     }
@@ -96,13 +45,27 @@ fn check_capture(stream: &CudaStream) -> Result<()> {
     match capture.map_err(status::driver("cuStreamIsCapturing"))? {
         CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE => Ok(()),
         _ => Err(Error::Cuda {
-            call: "a matrix view in a capture",
-            reason: "its context tracks events, and the view would tie the graph to work outside of it: make the view \
-                     before the capture begins"
+            call: "a view of device memory during a capture",
+            reason: "its context tracks events, so the view would tie the graph to work outside of it: create the \
+                     view before the capture begins"
                 .into(),
         }),
     }
 }
+
+/// The place of a cudarc view.
+macro_rules! view_place {
+    ($view:ident, $pointer:ident) => {{
+        let stream = cudarc::driver::DeviceSlice::stream(&$view).clone();
+        crate::cuda::memory::matrix::check_capture(&stream).map(|()| {
+            let (address, guard) = $view.$pointer(&stream);
+            // Dropping the guard would record that the address is no longer in use, but it is.
+            std::mem::forget(guard);
+            Place::on_stream(address, &stream)
+        })
+    }};
+}
+pub(super) use view_place;
 
 macro_rules! matrix {
     ($matrix:ident, $view:ident, $pointer:ident $(, $mutable:ident)?) => {
@@ -118,8 +81,8 @@ macro_rules! matrix {
             /// A `[rows, cols]` matrix at the start of a view, whose rows start `stride` elements apart.
             ///
             /// # Errors
-            /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if the view does not reach the end of the last
-            /// row, [`Error::Cuda`] while the view's stream is captured in a context that tracks events.
+            /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if the view ends before the last row does,
+            /// [`Error::Cuda`] during a capture of the view's stream in a context that tracks events.
             pub fn with_stride(
                 $($mutable)? view: $view<'a, T>,
                 rows: usize,
@@ -127,20 +90,8 @@ macro_rules! matrix {
                 stride: usize,
             ) -> Result<Self> {
                 check("device matrix", view.len(), rows, cols, stride)?;
-                let own = DeviceSlice::stream(&view).clone();
-                check_capture(&own)?;
-                let address = {
-                    let (address, guard) = view.$pointer(&own);
-                    // The guard would record that the address is no longer in use, which is not so.
-                    std::mem::forget(guard);
-                    address
-                };
                 Ok(Self {
-                    place: Place {
-                        address,
-                        device: own.context().ordinal(),
-                        stream: Some(own),
-                    },
+                    place: view_place!(view, $pointer)?,
                     rows,
                     cols,
                     stride,
@@ -148,12 +99,12 @@ macro_rules! matrix {
                 })
             }
 
-            /// A matrix in memory that is not cudarc's.
+            /// A matrix in memory that cudarc does not own.
             ///
             /// # Safety
-            /// `address` is an address of `device`'s memory, aligned to `T`. From there on, `(rows - 1) * stride + cols`
-            /// elements are valid, and stay so until every launch that got this matrix has ended, on whatever stream;
-            /// the caller orders these launches with everything else that touches the memory. `stride >= cols`.
+            /// `address` is an address in the memory of `device`, aligned to `T`. From there on,
+            /// `(rows - 1) * stride + cols` elements are valid until every launch that uses this matrix has ended, on
+            /// any stream. The caller orders these launches with all other accesses to the memory. `stride >= cols`.
             pub unsafe fn from_raw(
                 device: usize,
                 address: CUdeviceptr,
@@ -162,11 +113,7 @@ macro_rules! matrix {
                 stride: usize,
             ) -> Self {
                 Self {
-                    place: Place {
-                        address,
-                        device,
-                        stream: None,
-                    },
+                    place: Place::foreign(address, device),
                     rows,
                     cols,
                     stride,
@@ -196,7 +143,7 @@ matrix!(DeviceMatRef, CudaView, device_ptr);
 matrix!(DeviceMatMut, CudaViewMut, device_ptr_mut, mut);
 
 impl<T> DeviceMatMut<'_, T> {
-    /// The same matrix, to read from.
+    /// The same matrix for reading.
     pub fn as_ref(&self) -> DeviceMatRef<'_, T> {
         DeviceMatRef {
             place: self.place.clone(),

@@ -1,11 +1,14 @@
-//! Device and pinned memory: matrices, workspaces, and memory that the host and a GPU share.
+//! Device memory of a launch (streams, matrices, vectors, buffers), and memory that the host and a GPU share.
 
+mod buffer;
 mod matrix;
 mod pinned;
-mod workspace;
+mod stream;
+mod vector;
 
+pub(crate) use buffer::DeviceBuffer;
 pub use matrix::{DeviceMatMut, DeviceMatRef};
-pub(crate) use matrix::{Place, Target};
 pub(crate) use pinned::Pinned;
-pub(crate) use workspace::Memory;
-pub use workspace::Workspace;
+pub use stream::StreamRef;
+pub(crate) use stream::{Place, check_device};
+pub use vector::DeviceVecRef;

@@ -1,18 +1,17 @@
-//! Memory that the host and a GPU both see.
+//! Host memory that a GPU maps.
 
 use crate::Result;
-use crate::cuda::Gpu;
 use crate::cuda::sys::status;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaContext, result, sys as driver};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Pinned, mapped, portable host memory, zeros at first: a store of the host is what the GPU's next look finds, with no call of
-/// the driver between them.
+/// Pinned, mapped, portable host memory, zero at first. The next load of the GPU sees a store of the host without a call
+/// of the driver.
 ///
-/// The host caches it as any other, not write-combined: the host reads it, too. It is freed when the device has finished what
-/// it runs; its context lives as long.
+/// The memory is cached by the host, not write-combined, because the host reads it too. It is freed after the device has
+/// finished its work; its context lives as long.
 pub(crate) struct Pinned {
     context: Arc<CudaContext>,
     memory: NonNull<u8>,
@@ -21,36 +20,36 @@ pub(crate) struct Pinned {
 
 impl Pinned {
     /// # Errors
-    /// [`Error::Cuda`](crate::Error::Cuda) if no memory can be pinned, or the device does not map it.
-    pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
-        let context = gpu.context().clone();
+    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map it.
+    pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
+        let context = context.clone();
         context
             .bind_to_thread()
             .map_err(status::driver("cuCtxSetCurrent"))?;
         let flags = driver::CU_MEMHOSTALLOC_PORTABLE | driver::CU_MEMHOSTALLOC_DEVICEMAP;
-        // SAFETY: any size; the context is current.
+        // SAFETY: any size is allowed; the context is current.
         let memory = unsafe { result::malloc_host(bytes.max(1), flags) }
             .map_err(status::driver("cuMemHostAlloc"))?;
         let mut pinned = Self {
             context,
-            memory: NonNull::new(memory.cast()).expect("cuMemHostAlloc gives memory"),
+            memory: NonNull::new(memory.cast()).expect("cuMemHostAlloc returns memory"),
             address: 0,
         };
-        // SAFETY: memory of that size, which nobody else has yet.
+        // SAFETY: memory of that size, not shared yet.
         unsafe { pinned.memory.write_bytes(0, bytes) };
-        // SAFETY: it writes one address; the memory was allocated to be mapped.
+        // SAFETY: the driver writes one address; the memory was allocated to be mapped.
         unsafe { driver::cuMemHostGetDevicePointer_v2(&mut pinned.address, memory, 0) }
             .result()
             .map_err(status::driver("cuMemHostGetDevicePointer"))?;
         Ok(pinned)
     }
 
-    /// Its first byte, at the start of a page.
+    /// The first byte, at the start of a page.
     pub fn host(&self) -> NonNull<u8> {
         self.memory
     }
 
-    /// The address at which its device sees it.
+    /// The address of the memory on its device.
     pub fn address(&self) -> CUdeviceptr {
         self.address
     }
@@ -63,9 +62,9 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // A kernel that still runs must not write to memory that is gone: then it is kept instead.
+        // A kernel that still runs must not write to freed memory. If the device cannot be synchronized, leak it.
         if self.context.synchronize().is_ok() {
-            // SAFETY: memory of cuMemHostAlloc, which nobody uses any more; the context is current since the call above.
+            // SAFETY: memory of cuMemHostAlloc that is no longer in use; `synchronize` made the context current.
             let _ = unsafe { result::free_host(self.memory.as_ptr().cast()) };
         }
     }

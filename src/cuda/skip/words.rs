@@ -1,31 +1,109 @@
-//! The words that pass between host and device about a step that leaves layers out, as `kernels/api/w4ax_skip.h` has them.
+//! The words of a step that skips layers, between host and device. The header `w4ax_skip.h` of the kernels defines them.
 
-use crate::cuda::sys;
+use crate::cuda::memory::Pinned;
+use crate::cuda::{Gpu, sys};
 use crate::skip::{Fate, Gap, Layers};
 use crate::{Error, Result};
+use cudarc::driver::sys::CUdeviceptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What became of a step's layers on the device, beside the fate of each.
+/// Totals of a step on the device, in addition to the fate of each layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SkipRun {
-    /// Layers that ran, static ones too.
+    /// Layers that ran, including the static ones.
     pub layers_run: usize,
-    /// Of them, those that ran ([`Fate::Forced`]) because the device found no allow-point of this step for their gap.
+    /// Layers among them that ran ([`Fate::Forced`]) because their gap had no allow-point of this step.
     pub stale: usize,
 }
 
-/// `sequence << 32 | layer + 1`: never 0, so that memory that nobody wrote is no word.
+/// The words of a [`SkipGraph`](super::SkipGraph) in memory that the host and a GPU share: the host stores allow-points,
+/// and the device stores the fates of the layers.
+pub struct SkipWords {
+    memory: Pinned,
+    layers: Layers,
+}
+
+// SAFETY: the words are atomics, which any thread may use; the rest does not change.
+unsafe impl Send for SkipWords {}
+// SAFETY: as above.
+unsafe impl Sync for SkipWords {}
+
+impl SkipWords {
+    pub(super) fn new(gpu: &Gpu, layers: &Layers) -> Result<Self> {
+        let words = layers.gaps().len() + layers.len();
+        Ok(Self {
+            memory: Pinned::new(gpu.context(), words * size_of::<u64>())?,
+            layers: layers.clone(),
+        })
+    }
+
+    /// The words of the gaps and of the layers.
+    fn words(&self) -> (&[AtomicU64], &[AtomicU64]) {
+        let gaps = self.layers.gaps().len();
+        let all = gaps + self.layers.len();
+        // SAFETY: `new` allocated that many words, zero at first, at the start of a page. The device changes them as
+        // atomics: whole words, with release stores.
+        let words = unsafe { std::slice::from_raw_parts(self.memory.host().cast().as_ptr(), all) };
+        words.split_at(gaps)
+    }
+
+    /// The address of the words of the gaps on the device.
+    pub(super) fn allow_address(&self) -> CUdeviceptr {
+        self.memory.address()
+    }
+
+    /// The address of the word of a layer on the device.
+    pub(super) fn report_address(&self, layer: usize) -> CUdeviceptr {
+        self.memory.address() + (8 * (self.layers.gaps().len() + layer)) as CUdeviceptr
+    }
+
+    /// Stores the allow-points of step `sequence` ([`Guide::allow_points`](crate::skip::Guide::allow_points)), before the
+    /// step is launched. A gap without a point for its step skips nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there is one point for each gap, [`Error::Range`] for a point outside of its gap. Nothing
+    /// is stored then.
+    pub fn store(&self, sequence: u32, allow_points: &[usize]) -> Result<()> {
+        store(self.words().0, self.layers.gaps(), sequence, allow_points)
+    }
+
+    /// Withdraws all points. The next launch skips nothing, as the verification of a step requires.
+    ///
+    /// Each launch advances the number of the step. The second pass of a step therefore has the next number, here and for
+    /// a latch in [`SkipPart::Before`](super::SkipPart::Before). Store its width in the flag again under that number;
+    /// otherwise it runs at BF16.
+    pub fn forbid(&self) {
+        for word in self.words().0 {
+            word.store(0, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    /// Reads the fate of each layer in step `sequence` into `fates[layers]`, after the step has ended on its stream.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there is one fate for each layer, [`Error::InvalidState`] if the step has not ended, or
+    /// another step has run since.
+    pub fn fates(&self, sequence: u32, fates: &mut [Fate]) -> Result<SkipRun> {
+        read(self.words().1, &self.layers, sequence, fates)
+    }
+}
+
+impl std::fmt::Debug for SkipWords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SkipWords")
+            .field("device", &self.memory.ordinal())
+            .field("layers", &self.layers)
+            .finish()
+    }
+}
+
+/// `sequence << 32 | layer + 1`. It is never 0, so unwritten memory is not a word.
 fn word(sequence: u32, layer: usize) -> u64 {
     u64::from(sequence) << 32 | (layer as u64 + 1)
 }
 
-/// Stores a step's allow-points; nothing if one is refused.
-pub(crate) fn store(
-    words: &[AtomicU64],
-    gaps: &[Gap],
-    sequence: u32,
-    points: &[usize],
-) -> Result<()> {
+/// Stores the allow-points of a step, or none of them if one is invalid.
+fn store(words: &[AtomicU64], gaps: &[Gap], sequence: u32, points: &[usize]) -> Result<()> {
     if points.len() != gaps.len() {
         return Err(Error::shape("allow-points", [gaps.len()], [points.len()]));
     }
@@ -43,8 +121,8 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// Reads what a step has told, by layer.
-pub(crate) fn read(
+/// Reads the reports of a step, by layer.
+fn read(
     reports: &[AtomicU64],
     layers: &Layers,
     sequence: u32,
@@ -54,7 +132,7 @@ pub(crate) fn read(
         return Err(Error::shape("fates", [layers.len()], [fates.len()]));
     }
     let mut run = SkipRun::default();
-    // The layer that has skipped, and its gap.
+    // The gap and the layer of the last skip.
     let mut skipped = None;
     for (layer, fate) in fates.iter_mut().enumerate() {
         *fate = match layers.gap_of(layer) {
@@ -64,10 +142,10 @@ pub(crate) fn read(
                 let (reason, of) = (report as u32 & 0xFF, (report >> 8) as u32 & 0xFF_FFFF);
                 let p = f32::from_bits((report >> 32) as u32);
                 if of != sequence & 0xFF_FFFF && reason != sys::W4AXK_SKIP_NONE {
-                    return Err(not_told(
+                    return Err(missing_report(
                         layer,
                         sequence,
-                        format!("step {of} (its low 24 bits)"),
+                        format!("reports step {of} (its low 24 bits)"),
                     ));
                 }
                 match reason {
@@ -84,14 +162,14 @@ pub(crate) fn read(
                     sys::W4AXK_SKIP_PASSED => match skipped {
                         Some((of, from)) if of == gap => Fate::Covered(from),
                         _ => {
-                            return Err(not_told(
+                            return Err(missing_report(
                                 layer,
                                 sequence,
-                                "a skip that no layer made".into(),
+                                "reports a skip that no layer made".into(),
                             ));
                         }
                     },
-                    _ => return Err(not_told(layer, sequence, "nothing".into())),
+                    _ => return Err(missing_report(layer, sequence, "has no report".into())),
                 }
             }
         };
@@ -100,10 +178,10 @@ pub(crate) fn read(
     Ok(run)
 }
 
-fn not_told(layer: usize, sequence: u32, told: String) -> Error {
+fn missing_report(layer: usize, sequence: u32, found: String) -> Error {
     Error::InvalidState {
         call: "fates of a step",
-        reason: format!("layer {layer} has told of {told}, not of step {sequence}"),
+        reason: format!("layer {layer} {found}: expected step {sequence}"),
     }
 }
 
@@ -121,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn allow_points_are_one_word_each_or_none() {
+    fn stores_all_allow_points_or_none() {
         let layers = Layers::new(8, &[0, 4]).unwrap();
         let to = words(2);
         store(&to, layers.gaps(), 7, &[1, 8]).unwrap();
@@ -132,12 +210,12 @@ mod tests {
             let now: Vec<u64> = to.iter().map(|w| w.load(Ordering::Relaxed)).collect();
             assert_eq!(now, stored, "{wrong:?}");
         }
-        // Layer 0 of step 0 is no unwritten word.
+        // The word of layer 0 of step 0 differs from unwritten memory.
         assert_ne!(word(0, 0), 0);
     }
 
     #[test]
-    fn fates_are_what_each_layer_told_of_this_step() {
+    fn reads_fates_of_this_step_only() {
         let layers = Layers::new(7, &[3]).unwrap();
         let (from, step) = (words(7), 0x0300_0001);
         let mut fates = vec![Fate::Static; 7];
@@ -170,7 +248,7 @@ mod tests {
         report(&from[6], f32::NAN, step, sys::W4AXK_SKIP_NAN);
         read(&from, &layers, step, &mut fates).unwrap();
         assert!(matches!(fates[6], Fate::Declined(p) if p.is_nan()));
-        // A skip is of its own gap only; a word of another step is none of this.
+        // A skip covers its own gap only, and a report of another step is an error.
         report(&from[4], 0.0, step, sys::W4AXK_SKIP_PASSED);
         assert!(read(&from, &layers, step, &mut fates).is_err());
         report(&from[4], 0.0, step - 1, sys::W4AXK_SKIP_FORCED);

@@ -1,4 +1,4 @@
-//! Control steps on a GPU: captured once, launched once a step, routed by the flag.
+//! Control steps on a GPU: captured once, launched once per step, routed by the flag.
 
 use super::flag::MappedFlag;
 use super::graph::{ConditionalNodes, Executable, Graph};
@@ -10,58 +10,61 @@ use crate::{Result, Width, WidthSource};
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
 
-/// What a step on a GPU does. `prefill` and `decode` are captured: they run when the engine is made, once for each graph,
-/// and only enqueue on the stream (allocate nothing, wait for nothing).
+/// A control step on a GPU. `prefill` and `decode` are captured: they run when the engine is created, once for each
+/// graph, and only launch on the stream (they neither allocate nor synchronize).
 ///
 /// # Safety
-/// The engine's graphs hold bare addresses. All memory that `prefill` and `decode` name to the stream stays where it is for as long as
-/// the step lives, whatever `load` does, and wherever the step itself is moved; the engine drops its graphs before the step.
+/// The graphs of the engine hold bare addresses. All memory that `prefill` and `decode` use stays at its address as long
+/// as the step lives, whatever `load` does and wherever the step itself is moved. The engine drops its graphs before the
+/// step.
 pub unsafe trait CudaStep {
-    /// What a step begins with.
+    /// The input of a step.
     type Observation: ?Sized;
 
-    /// Copies an observation to where the step reads it, and enqueues that on the stream: each step, before its graph.
+    /// Enqueues the copy of an observation to the memory that the step reads, before the graph of each step.
     ///
     /// # Errors
-    /// What keeps the step from being begun.
+    /// Any; the step does not begin then.
     fn load(&mut self, observation: &Self::Observation, stream: &Arc<CudaStream>) -> Result<()>;
 
     /// Enqueues the tokens of the observation.
     ///
     /// # Errors
-    /// What keeps the engine from being made.
+    /// Any; the engine is not created then.
     fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()>;
 
-    /// Enqueues the tokens of the action, one after the other.
+    /// Enqueues the tokens of the action in sequence.
     ///
     /// # Errors
     /// As [`CudaStep::prefill`].
     fn decode(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()>;
 }
 
-/// Who branches on a step's width.
+/// What branches on the width of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Routing {
-    /// Each kernel: one launch that has the code of all widths.
+    /// Each kernel: one launch with the code of all widths.
     #[default]
     Kernel,
-    /// The graph: conditional nodes on the latch, whose bodies are the step at each width. Where the driver or the build
-    /// knows no conditional nodes, one graph for each width, picked by the host: [`Routed`] says what it is.
+    /// The graph: conditional nodes on the latch, whose bodies are the step at each width. Without support for
+    /// conditional nodes it falls back to [`Routing::Host`]; [`CudaEngine::routed`] returns which it is.
     Graph,
-    /// The host: one graph for each width, picked when the flag is stored.
+    /// The host: one graph for each width, selected when the flag is stored.
     Host,
 }
 
-/// How an engine's steps are really routed.
+/// What branches on the width in the steps of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Routed {
-    /// Inside of the kernels.
+    /// The kernels.
     Kernel,
-    /// By one SWITCH node of the graph.
+    /// One SWITCH node of the graph.
     SwitchNode,
-    /// By four IF nodes of the graph.
+    /// Four IF nodes of the graph.
     IfNodes,
-    /// By the host, which reads the flag and picks a graph.
+    /// The host, which reads the flag and selects a graph.
     Host,
 }
 
@@ -78,31 +81,32 @@ impl std::fmt::Display for Routed {
 
 /// The graphs of a step.
 enum Graphs {
-    /// One for all widths.
+    /// One graph for all widths.
     One(Executable),
-    /// `before`: what comes before the latch, if anything; `steps`: the latch, with its width forced, and the rest, in the
-    /// order of [`Width::ALL`].
+    /// One graph for each width.
     Each {
+        /// The part before the latch, if there is one.
         before: Option<Executable>,
+        /// The latch, with its width forced, and the rest, in the order of [`Width::ALL`].
         steps: Box<[Executable; 4]>,
     },
 }
 
-/// A [`StepEngine`] on a stream of a GPU: the whole step is a graph, and what passes between the decision and the kernels is
-/// the flag's word.
+/// A [`StepEngine`] on a stream of a GPU. The whole step is a graph, and the decision reaches the kernels through the word
+/// of the flag.
 ///
-/// Routed by the host the word is read on the host instead, when the pipeline says that it has been stored; that graph's
-/// latch then writes down what was chosen ([`Outcome::ByHost`](crate::step::Outcome::ByHost)), or, for a step that ends
-/// without a decision, BF16.
+/// With [`Routing::Host`] the host reads the word instead, after the pipeline has stored it. The latch of the selected
+/// graph then records that width ([`Outcome::ByHost`](crate::step::Outcome::ByHost)), or BF16 for a step that ends without
+/// a decision.
 ///
 /// ```no_run
 /// use cudarc::driver::{CudaSlice, CudaStream};
 /// use half::bf16;
 /// use std::sync::Arc;
 /// use w4ax::cuda::{
-///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, WidthSource, Workspace,
+///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, Workspace,
 /// };
-/// use w4ax::{Error, Result, step::StepOptions};
+/// use w4ax::{Error, Result, WidthSource, step::StepOptions};
 ///
 /// /// A policy of one layer.
 /// struct Policy {
@@ -118,16 +122,17 @@ enum Graphs {
 ///         let (n, k) = (self.weight.n(), self.weight.k());
 ///         let x = DeviceMatRef::new(self.x.slice(..m * k), m, k)?;
 ///         let mut y = DeviceMatMut::new(self.y.slice_mut(..m * n), m, n)?;
-///         self.gpu.gemm(stream, &Gemm::new(&x, &self.weight, width), &mut y, &mut self.workspace)
+///         let gemm = Gemm::new(&x, &self.weight, width);
+///         self.gpu.run(stream, &gemm, &mut y, &mut self.workspace)
 ///     }
 /// }
 ///
-/// // SAFETY: x, y, weight and workspace own device memory, which stays where it is as long as they live; `load` writes into it.
+/// // SAFETY: x, y, weight and workspace own device memory, which stays at its address as long as they live.
 /// unsafe impl CudaStep for Policy {
 ///     type Observation = [bf16];
 ///     fn load(&mut self, observation: &[bf16], stream: &Arc<CudaStream>) -> Result<()> {
 ///         let copied = stream.memcpy_htod(observation, &mut self.x);
-///         copied.map_err(|e| Error::Cuda { call: "memcpy", reason: e.to_string() })
+///         copied.map_err(|source| Error::Driver { call: "memcpy", source })
 ///     }
 ///     fn prefill(&mut self, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
 ///         self.layer(290, width, stream)
@@ -140,12 +145,12 @@ enum Graphs {
 /// # fn engine(gpu: &Gpu, policy: Policy) -> std::result::Result<(), Box<dyn std::error::Error>> {
 /// let stream = gpu.context().new_stream()?;
 /// let engine = CudaEngine::new(gpu, &stream, policy, Routing::Kernel, StepOptions::default())?;
-/// println!("routed {}", engine.routed()); // For a `StepPipeline`.
+/// println!("routed {}", engine.routed()); // Pass the engine to a `StepPipeline`.
 /// # Ok(())
 /// # }
 /// ```
 pub struct CudaEngine<S: CudaStep> {
-    // Fields are dropped in this order: graphs before what they hold the addresses of.
+    // Fields are dropped in this order: the graphs before the memory whose addresses they hold.
     graphs: Graphs,
     step: S,
     latch: Latch,
@@ -153,7 +158,7 @@ pub struct CudaEngine<S: CudaStep> {
     stream: Arc<CudaStream>,
     options: StepOptions,
     routed: Routed,
-    /// Routed by the host: the step that waits for its width.
+    /// With host routing: the step that waits for its width.
     undecided: Option<u32>,
 }
 
@@ -161,9 +166,10 @@ impl<S: CudaStep> CudaEngine<S> {
     /// Captures the step. Steps are counted from 0.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for options that make no sense, [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream of another device,
-    /// [`Error::GraphNode`](crate::Error::GraphNode) for a step that enqueues what a conditional node cannot run, [`Error::Cuda`](crate::Error::Cuda) if a graph cannot be
-    /// made, and whatever the step answers.
+    /// [`Error::Config`](crate::Error::Config) for invalid options,
+    /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream of another device,
+    /// [`Error::GraphNode`](crate::Error::GraphNode) if the step launches what a conditional node cannot run,
+    /// [`Error::Cuda`](crate::Error::Cuda) if a graph cannot be built, and the errors of the step.
     pub fn new(
         gpu: &Gpu,
         stream: &Arc<CudaStream>,
@@ -174,11 +180,11 @@ impl<S: CudaStep> CudaEngine<S> {
         options.validate()?;
         gpu.check_stream(stream)?;
         let latch = gpu.latch(stream, Arc::new(MappedFlag::new(gpu)?), 0)?;
-        // Nothing that was enqueued so far may become part of a graph's order.
+        // Earlier work of the stream must not become a dependency of a graph.
         stream
             .synchronize()
             .map_err(status::driver("cuStreamSynchronize"))?;
-        let mut maker = Maker {
+        let mut builder = GraphBuilder {
             gpu,
             stream,
             step: &mut step,
@@ -186,17 +192,15 @@ impl<S: CudaStep> CudaEngine<S> {
             options,
         };
         let (graphs, routed) = match (routing, ConditionalNodes::available()) {
-            (Routing::Kernel, _) => (maker.routed_by_kernels()?, Routed::Kernel),
+            (Routing::Kernel, _) => (builder.by_kernels()?, Routed::Kernel),
             (Routing::Graph, Some(nodes)) => (
-                maker.routed_by_nodes(nodes)?,
+                builder.by_nodes(nodes)?,
                 match nodes {
                     ConditionalNodes::Switch => Routed::SwitchNode,
                     ConditionalNodes::If => Routed::IfNodes,
                 },
             ),
-            (Routing::Graph, None) | (Routing::Host, _) => {
-                (maker.routed_by_the_host()?, Routed::Host)
-            }
+            (Routing::Graph, None) | (Routing::Host, _) => (builder.by_host()?, Routed::Host),
         };
         Ok(Self {
             graphs,
@@ -210,17 +214,17 @@ impl<S: CudaStep> CudaEngine<S> {
         })
     }
 
-    /// How its steps are really routed.
+    /// What branches on the width in its steps.
     pub fn routed(&self) -> Routed {
         self.routed
     }
 
-    /// The step, to read results from between steps.
+    /// The step, to read results between steps.
     pub fn step(&self) -> &S {
         &self.step
     }
 
-    /// The flag, for whoever stores decisions from another thread.
+    /// The flag, to store decisions from another thread.
     pub fn flag(&self) -> &Arc<MappedFlag> {
         self.latch.flag()
     }
@@ -235,15 +239,17 @@ impl<S: CudaStep> CudaEngine<S> {
         &self.stream
     }
 
-    /// Routed by the host: launches the graph of what the flag says.
+    /// With host routing: launches the graph of the width that the flag holds.
     fn launch_undecided(&mut self) -> Result<()> {
         let Some(sequence) = self.undecided.take() else {
             return Ok(());
         };
         let width = self.latch.flag().requested().load(sequence);
         match &mut self.graphs {
-            Graphs::One(_) => unreachable!("only graphs of one width wait for it"),
-            Graphs::Each { steps, .. } => steps[width.index()].launch(&self.stream),
+            Graphs::One(_) => {
+                unreachable!("with one graph for all widths, no step waits for its width")
+            }
+            Graphs::Each { steps, .. } => steps[width.index()].launch((&self.stream).into()),
         }
     }
 }
@@ -262,13 +268,13 @@ impl<S: CudaStep> StepEngine for CudaEngine<S> {
     fn begin(&mut self, sequence: u32, observation: &S::Observation) -> Result<()> {
         self.step.load(observation, &self.stream)?;
         match &mut self.graphs {
-            Graphs::One(graph) => graph.launch(&self.stream),
+            Graphs::One(graph) => graph.launch((&self.stream).into()),
             Graphs::Each { before, .. } => {
                 if let Some(before) = before {
-                    before.launch(&self.stream)?;
+                    before.launch((&self.stream).into())?;
                 }
                 self.undecided = Some(sequence);
-                // With a decision before the step there is nothing to wait for.
+                // A decision before the step is stored already.
                 match self.options.decide() {
                     Decide::BeforeStep => self.launch_undecided(),
                     Decide::DuringPrefill(_) => Ok(()),
@@ -282,7 +288,7 @@ impl<S: CudaStep> StepEngine for CudaEngine<S> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // No decision came.
+        // The step ends without a decision.
         self.launch_undecided()?;
         self.stream
             .synchronize()
@@ -292,13 +298,13 @@ impl<S: CudaStep> StepEngine for CudaEngine<S> {
 
 impl<S: CudaStep> Drop for CudaEngine<S> {
     fn drop(&mut self) {
-        // Graphs hold bare addresses of what goes away after them.
+        // The graphs hold bare addresses of memory that is dropped after them.
         let _ = self.stream.synchronize();
     }
 }
 
-/// Makes an engine's graphs.
-struct Maker<'a, S> {
+/// Captures the graphs of an engine.
+struct GraphBuilder<'a, S> {
     gpu: &'a Gpu,
     stream: &'a Arc<CudaStream>,
     step: &'a mut S,
@@ -306,15 +312,15 @@ struct Maker<'a, S> {
     options: StepOptions,
 }
 
-impl<S: CudaStep> Maker<'_, S> {
-    /// What runs before the latch: the prefill, if the decision comes during it.
+impl<S: CudaStep> GraphBuilder<'_, S> {
+    /// Enqueues the part before the latch: the prefill, if the decision is made during it.
     fn before(&mut self) -> Result<()> {
         match self.options.decide() {
             Decide::BeforeStep => Ok(()),
             Decide::DuringPrefill(PrefillWidth::Fixed(width)) => {
                 self.step.prefill(WidthSource::Fixed(width), self.stream)
             }
-            // The latch still holds the step before's.
+            // The latch still holds the width of the previous step.
             Decide::DuringPrefill(PrefillWidth::LastLatched) => self
                 .step
                 .prefill(WidthSource::Latched(self.latch), self.stream),
@@ -322,15 +328,14 @@ impl<S: CudaStep> Maker<'_, S> {
     }
 
     fn latch(&self, forced: Option<Width>, conditionals: &Conditionals) -> Result<()> {
-        let options = LatchOptions {
-            spin: self.options.spin(),
-            forced,
-        };
+        let options = LatchOptions::default()
+            .with_spin(self.options.spin())
+            .with_forced(forced);
         self.gpu
-            .launch_latch(self.stream, self.latch, options, conditionals)
+            .launch_latch(self.stream.into(), self.latch, options, conditionals)
     }
 
-    /// What runs after the latch.
+    /// Enqueues the part after the latch.
     fn after(&mut self, width: WidthSource<'_>) -> Result<()> {
         if self.options.decide() == Decide::BeforeStep {
             self.step.prefill(width, self.stream)?;
@@ -338,7 +343,7 @@ impl<S: CudaStep> Maker<'_, S> {
         self.step.decode(width, self.stream)
     }
 
-    fn routed_by_kernels(&mut self) -> Result<Graphs> {
+    fn by_kernels(&mut self) -> Result<Graphs> {
         let mut graph = Graph::new(self.gpu)?;
         graph.capture(self.stream, || {
             self.before()?;
@@ -348,7 +353,7 @@ impl<S: CudaStep> Maker<'_, S> {
         Ok(Graphs::One(graph.instantiate(self.gpu)?))
     }
 
-    fn routed_by_nodes(&mut self, nodes: ConditionalNodes) -> Result<Graphs> {
+    fn by_nodes(&mut self, nodes: ConditionalNodes) -> Result<Graphs> {
         let mut graph = Graph::new(self.gpu)?;
         let conditionals = graph.conditionals(nodes)?;
         graph.capture(self.stream, || {
@@ -362,7 +367,7 @@ impl<S: CudaStep> Maker<'_, S> {
         Ok(Graphs::One(graph.instantiate(self.gpu)?))
     }
 
-    fn routed_by_the_host(&mut self) -> Result<Graphs> {
+    fn by_host(&mut self) -> Result<Graphs> {
         let before = match self.options.decide() {
             Decide::BeforeStep => None,
             Decide::DuringPrefill(_) => {

@@ -1,4 +1,4 @@
-//! The step's two words in memory that the host and a GPU both see.
+//! The two words of a step in memory that the host and a GPU share.
 
 use crate::Result;
 use crate::cuda::Gpu;
@@ -8,11 +8,10 @@ use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// A [`StepFlag`] in pinned, mapped, portable host memory: a store of the host is what the GPU's next look finds, with no
-/// call of the driver between them.
+/// A [`StepFlag`] in pinned, mapped, portable host memory. The next load of the GPU sees a store of the host without a
+/// call of the driver.
 ///
-/// The memory is cached by the host as any other, not write-combined: the host reads it, too. It is freed when the last
-/// owner is gone, after the device has finished what it runs; its context lives as long.
+/// The memory is freed after its last owner is dropped and the device has finished its work. Its context lives as long.
 pub struct MappedFlag {
     memory: Pinned,
     words: NonNull<StepFlag>,
@@ -24,26 +23,26 @@ unsafe impl Send for MappedFlag {}
 unsafe impl Sync for MappedFlag {}
 
 impl MappedFlag {
-    /// Words that were never written.
+    /// Allocates words without a decision.
     ///
     /// # Errors
-    /// [`Error::Cuda`](crate::Error::Cuda) if no memory can be pinned, or the device does not map it.
+    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map it.
     pub fn new(gpu: &Gpu) -> Result<Self> {
-        let memory = Pinned::new(gpu, size_of::<StepFlag>())?;
+        let memory = Pinned::new(gpu.context(), size_of::<StepFlag>())?;
         let words = memory.host().cast::<StepFlag>();
-        assert!(words.is_aligned(), "pinned memory begins at a page");
-        // SAFETY: memory of that size and alignment, which nobody else has yet.
+        assert!(words.is_aligned(), "pinned memory starts at a page");
+        // SAFETY: memory of that size and alignment, not shared yet.
         unsafe { words.write(StepFlag::new()) };
         Ok(Self { memory, words })
     }
 
-    /// The address at which its device sees the words.
+    /// The address of the words on the device.
     pub fn device_address(&self) -> CUdeviceptr {
         self.memory.address()
     }
 
     /// The device.
-    pub(crate) fn ordinal(&self) -> usize {
+    pub(super) fn ordinal(&self) -> usize {
         self.memory.ordinal()
     }
 }
@@ -52,8 +51,8 @@ impl Deref for MappedFlag {
     type Target = StepFlag;
 
     fn deref(&self) -> &StepFlag {
-        // SAFETY: written by `new`, freed with `memory` only. The device changes it as atomics are changed: whole words,
-        // released.
+        // SAFETY: `new` wrote the words, and they are freed with `memory`. The device changes them as atomics: whole
+        // words, with release stores.
         unsafe { self.words.as_ref() }
     }
 }

@@ -1,24 +1,26 @@
-//! CUDA graphs that route themselves, step by step of their making.
+//! CUDA graphs with conditional nodes: construction, capture and launch.
 
-use super::latch::{Conditionals, Latch};
+use super::latch::Conditionals;
 use crate::cuda::Gpu;
+use crate::cuda::memory::StreamRef;
 use crate::cuda::sys::{self, status};
 use crate::{Error, Result, Unavailable, Width};
 use cudarc::driver::CudaStream;
 
-/// The conditional nodes that a graph may hold here: what the driver and this build both know.
+/// The conditional nodes that both the driver and the build support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConditionalNodes {
     /// One SWITCH node (CUDA 12.8).
     Switch,
-    /// Four IF nodes, one after the other (CUDA 12.4).
+    /// Four IF nodes in sequence (CUDA 12.4).
     If,
 }
 
 impl ConditionalNodes {
-    /// What there is; `None`: no conditional nodes.
+    /// The best kind of node that is supported; `None` if there is none.
     pub fn available() -> Option<Self> {
-        // SAFETY: it looks at the versions of driver and library.
+        // SAFETY: the function reads the versions of driver and library.
         match unsafe { sys::w4axk_conditional_nodes() } {
             sys::W4AXK_NODES_SWITCH => Some(Self::Switch),
             sys::W4AXK_NODES_IF => Some(Self::If),
@@ -26,7 +28,10 @@ impl ConditionalNodes {
         }
     }
 
-    /// What there is, or why there is nothing.
+    /// The best kind of node that is supported.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if there is none.
     pub(crate) fn needed() -> Result<Self> {
         Self::available()
             .ok_or_else(|| Unavailable::NoConditionalNodes.of("a graph with conditional nodes"))
@@ -47,7 +52,7 @@ impl ConditionalNodes {
     }
 }
 
-/// A graph in the making, or a body of one.
+/// A graph under construction, or the body of a conditional node.
 pub(crate) struct Graph {
     raw: *mut sys::w4axk_graph,
 }
@@ -55,17 +60,17 @@ pub(crate) struct Graph {
 impl Graph {
     pub fn new(gpu: &Gpu) -> Result<Self> {
         let mut raw = std::ptr::null_mut();
-        // SAFETY: it writes one pointer.
+        // SAFETY: the function writes one pointer.
         status::check("cudaGraphCreate", unsafe {
             sys::w4axk_graph_create(gpu.number(), &mut raw)
         })?;
         Ok(Self { raw })
     }
 
-    /// Handles for a latch that will be captured into this graph.
+    /// Creates the handles for a latch that this graph captures.
     pub fn conditionals(&mut self, nodes: ConditionalNodes) -> Result<Conditionals> {
         let mut handles = [0; 4];
-        // SAFETY: the graph lives; there is room for four.
+        // SAFETY: the graph is alive; the array has four elements.
         status::check("cudaGraphConditionalHandleCreate", unsafe {
             sys::w4axk_graph_conditionals(self.raw, nodes.code(), handles.as_mut_ptr())
         })?;
@@ -75,20 +80,20 @@ impl Graph {
         })
     }
 
-    /// Puts what `enqueue` enqueues on the stream behind what the graph holds. The capture ends in any case, with a panic too.
+    /// Appends the launches of `enqueue` on the stream to the graph. The capture ends in any case, even by a panic.
     pub fn capture(
         &mut self,
         stream: &CudaStream,
         enqueue: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        /// Ends the capture when it is dropped, if nobody has.
+        /// Ends the capture when it is dropped, unless `end` did.
         struct Capture<'a>(&'a Graph, Option<&'a CudaStream>);
         impl Capture<'_> {
             fn end(&mut self) -> Result<()> {
                 let Some(stream) = self.1.take() else {
                     return Ok(());
                 };
-                // SAFETY: the graph and the stream live.
+                // SAFETY: the graph and the stream are alive.
                 status::check("cudaStreamEndCapture", unsafe {
                     sys::w4axk_graph_end_capture(self.0.raw, stream.cu_stream().cast())
                 })
@@ -100,7 +105,7 @@ impl Graph {
             }
         }
 
-        // SAFETY: the graph and the stream live.
+        // SAFETY: the graph and the stream are alive.
         status::check("cudaStreamBeginCaptureToGraph", unsafe {
             sys::w4axk_graph_capture(self.raw, stream.cu_stream().cast())
         })?;
@@ -109,7 +114,7 @@ impl Graph {
         capture.end()
     }
 
-    /// Adds the branch: what `enqueue` enqueues on the stream at each width.
+    /// Appends the branch: the launches of `enqueue` on the stream, for each width.
     pub fn branches(
         &mut self,
         nodes: ConditionalNodes,
@@ -125,14 +130,14 @@ impl Graph {
         Ok(())
     }
 
-    /// The bodies, empty, in the order of [`Width::ALL`].
+    /// Appends conditional nodes. Returns their empty bodies in the order of [`Width::ALL`].
     fn add_branch(
         &mut self,
         nodes: ConditionalNodes,
         conditionals: &Conditionals,
     ) -> Result<[Graph; 4]> {
         let mut bodies = [std::ptr::null_mut(); 4];
-        // SAFETY: the graph lives; there is room for four bodies, which are ours from then on.
+        // SAFETY: the graph is alive; the array has four elements. The function passes ownership of the bodies.
         let status = unsafe {
             sys::w4axk_graph_add_conditionals(
                 self.raw,
@@ -146,30 +151,33 @@ impl Graph {
         Ok(bodies)
     }
 
-    /// A handle of an IF node of this graph, which runs at each launch or not until a kernel says otherwise.
+    /// Creates the handle of an IF node. `runs`: whether its body runs at each launch unless a kernel sets the handle.
     pub fn if_handle(&mut self, runs: bool) -> Result<u64> {
         let mut handle = 0;
-        // SAFETY: the graph lives; it writes one number.
+        // SAFETY: the graph is alive; the function writes one number.
         status::check("cudaGraphConditionalHandleCreate", unsafe {
             sys::w4axk_graph_if_handle(self.raw, runs.into(), &mut handle)
         })?;
         Ok(handle)
     }
 
-    /// Adds the IF node of a handle behind what the graph holds; gives its body, empty.
+    /// Appends the IF node of a handle. Returns its empty body.
     pub fn add_if(&mut self, handle: u64) -> Result<Graph> {
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the graph lives; it writes one pointer, which is ours from then on.
+        // SAFETY: the graph is alive; the function writes one pointer and passes its ownership.
         let status = unsafe { sys::w4axk_graph_add_if(self.raw, handle, &mut raw) };
         let body = Graph { raw };
         status::check("cudaGraphAddNode", status)?;
         Ok(body)
     }
 
-    /// Whether a conditional node can run all that this body holds.
+    /// Checks that a conditional node can run every node of this body.
+    ///
+    /// # Errors
+    /// [`Error::GraphNode`] with the first node that it cannot run.
     pub fn check_body(&self, body: impl FnOnce() -> String) -> Result<()> {
         let mut node = 0;
-        // SAFETY: the graph lives; it writes one number.
+        // SAFETY: the graph is alive; the function writes one number.
         match unsafe { sys::w4axk_graph_check_body(self.raw, &mut node) } {
             sys::W4AXK_BAD_NODE => Err(Error::GraphNode {
                 body: body(),
@@ -181,7 +189,7 @@ impl Graph {
 
     pub fn instantiate(&self, gpu: &Gpu) -> Result<Executable> {
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the graph lives; it writes one pointer.
+        // SAFETY: the graph is alive; the function writes one pointer.
         status::check("cudaGraphInstantiate", unsafe {
             sys::w4axk_graph_instantiate(self.raw, &mut raw)
         })?;
@@ -194,7 +202,7 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: ours alone; null does nothing.
+        // SAFETY: this value owns the graph; null has no effect.
         unsafe { sys::w4axk_graph_destroy(self.raw) }
     }
 }
@@ -205,94 +213,27 @@ pub(crate) struct Executable {
     gpu: Gpu,
 }
 
-// SAFETY: the runtime's objects may be used by any thread, by one at a time: launches take `&mut`.
+// SAFETY: any thread may use the runtime's objects, one thread at a time: launches take `&mut`.
 unsafe impl Send for Executable {}
 
 impl Executable {
-    pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
+    pub fn launch(&mut self, stream: StreamRef<'_>) -> Result<()> {
         self.gpu.check_stream(stream)?;
-        // SAFETY: the graph was instantiated on this device, and what it holds addresses of is its owner's to keep.
+        // SAFETY: the graph was instantiated on this device. Its owner keeps the memory whose addresses it holds.
         status::check("cudaGraphLaunch", unsafe {
-            sys::w4axk_graph_launch(self.gpu.number(), self.raw, stream.cu_stream().cast())
+            sys::w4axk_graph_launch(self.gpu.number(), self.raw, stream.as_ptr())
         })
     }
 }
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        // SAFETY: ours alone. A launch that still runs is finished first, by CUDA's word.
+        // SAFETY: this value owns the graph. CUDA lets a running launch finish first.
         unsafe { sys::w4axk_graph_exec_destroy(self.raw) }
     }
 }
 
-/// A graph that branches on the width of the step that runs: part of a step, or all of what follows its latch.
-///
-/// ```no_run
-/// # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph, Workspace};
-/// # use half::bf16;
-/// # fn graph(gpu: &Gpu, stream: &cudarc::driver::CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
-/// #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
-/// // SAFETY: latch, x, weight, y and workspace live on until this function has waited for the last launch.
-/// let mut graph = unsafe {
-///     RoutedGraph::capture(gpu, stream, latch, |width| gpu.gemm(stream, &Gemm::new(x, weight, width), y, workspace))?
-/// };
-/// for _ in 0..100 {
-///     gpu.begin_step(stream, latch, LatchOptions::default())?; // Reads the flag.
-///     graph.launch(stream)?; // Runs the body of that width.
-/// }
-/// stream.synchronize().expect("the launches end");
-/// # Ok(())
-/// # }
-/// ```
-pub struct RoutedGraph {
-    executable: Executable,
-    nodes: ConditionalNodes,
-}
-
-impl RoutedGraph {
-    /// Captures what `enqueue` enqueues on the stream at each width, as the bodies of conditional nodes. It may call launches
-    /// only (kernels, copies and fills of the device's primary context), and runs four times, here and now.
-    ///
-    /// # Safety
-    /// The graph holds bare addresses. The latch, and all memory that `enqueue` names to the stream,
-    /// must stay where it was until the graph is dropped and its last launch has ended; and a launch on another stream than the one
-    /// it was captured on must be ordered with whatever else uses that memory, before and after it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if there are no conditional nodes, [`Error::GraphNode`] if it enqueues what such a node cannot run,
-    /// [`Error::DeviceMismatch`] for another stream than the latch's, [`Error::Cuda`] if the graph cannot be made, and its own.
-    pub unsafe fn capture(
-        gpu: &Gpu,
-        stream: &CudaStream,
-        latch: &Latch,
-        enqueue: impl FnMut(Width) -> Result<()>,
-    ) -> Result<Self> {
-        let nodes = ConditionalNodes::needed()?;
-        let mut graph = Graph::new(gpu)?;
-        let conditionals = graph.conditionals(nodes)?;
-        graph.capture(stream, || gpu.launch_branch(stream, latch, &conditionals))?;
-        graph.branches(nodes, &conditionals, stream, enqueue)?;
-        Ok(Self {
-            executable: graph.instantiate(gpu)?,
-            nodes,
-        })
-    }
-
-    /// The nodes that branch.
-    pub fn nodes(&self) -> ConditionalNodes {
-        self.nodes
-    }
-
-    /// Launches it, at the width that the stream's last latch has set.
-    ///
-    /// # Errors
-    /// [`Error::DeviceMismatch`] for a stream of another device, [`Error::Cuda`] if the launch fails.
-    pub fn launch(&mut self, stream: &CudaStream) -> Result<()> {
-        self.executable.launch(stream)
-    }
-}
-
-/// A `cudaGraphNodeType` in words.
+/// The text of a `cudaGraphNodeType`.
 fn node_name(code: u32) -> &'static str {
     if code & sys::W4AXK_OF_ANOTHER_CONTEXT != 0 {
         return "a kernel of another context";
@@ -306,6 +247,6 @@ fn node_name(code: u32) -> &'static str {
         10 => "an allocation of memory",
         11 => "a release of memory",
         12 => "a batch of memory operations",
-        _ => "a node of a kind that this crate does not know",
+        _ => "a node of an unknown type",
     }
 }

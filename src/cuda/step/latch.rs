@@ -1,47 +1,20 @@
-//! The latch on a device: one look at the flag a step, for all its kernels.
+//! The latch on a device: one load of the flag per step, for all its kernels.
 
 use super::flag::MappedFlag;
 use crate::cuda::Gpu;
-use crate::cuda::memory::Place;
+use crate::cuda::memory::{Place, StreamRef};
 use crate::cuda::sys::{self, status};
 use crate::step::{StepFlag, StepOptions};
-use crate::{Error, Result, Width, WidthSource};
+use crate::{Error, Result, Width};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::Arc;
 use std::time::Duration;
 
-impl WidthSource<'_> {
-    /// The same source with the width of a flag read.
-    pub(crate) fn read_flag(self) -> Self {
-        self.on_host().map_or(self, Self::Fixed)
-    }
-
-    pub(crate) fn code(self) -> u32 {
-        self.on_host().map_or(sys::W4AXK_LATCHED, Width::bits)
-    }
-
-    fn latch(&self) -> Option<&Latch> {
-        match self {
-            Self::Latched(latch) => Some(latch),
-            _ => None,
-        }
-    }
-
-    /// The latch's state, or null.
-    pub(crate) fn state(self) -> *const sys::w4axk_latch_state {
-        let address = self.latch().map_or(0, |latch| latch.place.address);
-        address as *const _
-    }
-
-    pub(crate) fn place(&self) -> Option<&Place> {
-        self.latch().map(|latch| &latch.place)
-    }
-}
-
-/// Where the width of the step that runs stands, in device memory, with the flag that it comes from.
+/// The width of the running step in device memory, and the flag from which it is read.
 ///
-/// Made by [`Gpu::latch`]; set by [`Gpu::begin_step`]; read by every launch whose width is [`WidthSource::Latched`]. All of them
-/// belong to one stream. Before the first step it holds BF16.
+/// Created by [`Gpu::latch`], set by [`Gpu::begin_step`], read by every launch whose width is
+/// [`WidthSource::Latched`](crate::WidthSource::Latched). All these launches use one stream. Before the first step the
+/// latch holds BF16.
 pub struct Latch {
     place: Place,
     flag: Arc<MappedFlag>,
@@ -49,9 +22,14 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// The flag: the host's side of it.
+    /// The flag, for the host.
     pub fn flag(&self) -> &Arc<MappedFlag> {
         &self.flag
+    }
+
+    /// The place of the state.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -64,16 +42,42 @@ impl std::fmt::Debug for Latch {
     }
 }
 
-/// How a step begins.
+/// How a step begins. By default it neither waits nor forces a width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LatchOptions {
-    /// How long it waits for the step's own word; at most a second.
-    pub spin: Duration,
-    /// The width that runs whatever the flag says: the host has chosen.
-    pub forced: Option<Width>,
+    spin: Duration,
+    forced: Option<Width>,
 }
 
-/// The conditional nodes of the graph that a latch is captured into.
+impl LatchOptions {
+    /// Sets how long the latch waits for the decision of the step, at most one second.
+    #[must_use]
+    pub fn with_spin(self, spin: Duration) -> Self {
+        Self { spin, ..self }
+    }
+
+    /// Sets the width of the step, whatever the flag holds: the host has decided. `None` (the default) reads the flag.
+    #[must_use]
+    pub fn with_forced(self, forced: impl Into<Option<Width>>) -> Self {
+        Self {
+            forced: forced.into(),
+            ..self
+        }
+    }
+
+    /// How long the latch waits.
+    pub fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    /// The forced width.
+    pub fn forced(&self) -> Option<Width> {
+        self.forced
+    }
+}
+
+/// The conditional nodes of the graph that captures a latch.
 pub(crate) struct Conditionals {
     pub handles: [u64; 4],
     /// 1 or 4; 0: none.
@@ -88,10 +92,11 @@ impl Conditionals {
 }
 
 impl Gpu {
-    /// A latch whose first step is `first`, over a flag of this device.
+    /// Creates a latch whose first step is `first`, for a flag of this device.
     ///
     /// # Errors
-    /// [`Error::DeviceMismatch`] for a stream or a flag of another device, [`Error::Cuda`] if there is no memory.
+    /// [`Error::DeviceMismatch`] for a stream or a flag of another device, [`Error::Driver`] if the device is out of
+    /// memory.
     pub fn latch(
         &self,
         stream: &Arc<CudaStream>,
@@ -103,10 +108,10 @@ impl Gpu {
             return Err(Error::DeviceMismatch {
                 what: "flag",
                 expected: format!("a flag of CUDA device {}", self.ordinal()),
-                got: format!("one of CUDA device {}", flag.ordinal()),
+                got: format!("a flag of CUDA device {}", flag.ordinal()),
             });
         }
-        // w4axk_latch_state: what was latched last, and the sequence of the next step.
+        // w4axk_latch_state: the latched width, and the number of the next step.
         const { assert!(size_of::<sys::w4axk_latch_state>() == 16) };
         let state = stream
             .clone_htod(&[u64::from(Width::Bf16.bits()), u64::from(first)])
@@ -114,36 +119,33 @@ impl Gpu {
         let (address, guard) = state.device_ptr(stream);
         drop(guard);
         Ok(Latch {
-            place: Place {
-                address,
-                device: self.ordinal(),
-                stream: Some(stream.clone()),
-            },
+            place: Place::on_stream(address, stream),
             flag,
             _state: state,
         })
     }
 
-    /// Launches the latch: the step that begins here, in the stream's order, runs at what the flag says now.
+    /// Launches the latch. The step that begins here, in the order of the stream, runs at the width that the flag holds
+    /// then.
     ///
-    /// Allocates nothing, waits for nothing, can be captured: a replay begins the next step.
+    /// The launch allocates nothing, does not synchronize, and can be captured: each replay begins the next step.
     ///
     /// # Errors
-    /// [`Error::DeviceMismatch`] for a stream other than the latch's, [`Error::Config`] for a spin of more than a second,
-    /// [`Error::Cuda`] if the launch fails.
-    pub fn begin_step(
+    /// [`Error::DeviceMismatch`] for a stream other than that of the latch, [`Error::Config`] for a spin of more than one
+    /// second, [`Error::Cuda`] if the launch fails.
+    pub fn begin_step<'s>(
         &self,
-        stream: &CudaStream,
+        stream: impl Into<StreamRef<'s>>,
         latch: &Latch,
         options: LatchOptions,
     ) -> Result<()> {
-        self.launch_latch(stream, latch, options, &Conditionals::NONE)
+        self.launch_latch(stream.into(), latch, options, &Conditionals::NONE)
     }
 
-    /// Sets conditional nodes to what is latched: for a further graph of the same step.
-    pub(crate) fn launch_branch(
+    /// Sets the conditional nodes of another graph of the same step to the latched width.
+    pub(super) fn launch_branch(
         &self,
-        stream: &CudaStream,
+        stream: StreamRef<'_>,
         latch: &Latch,
         conditionals: &Conditionals,
     ) -> Result<()> {
@@ -156,9 +158,9 @@ impl Gpu {
         )
     }
 
-    pub(crate) fn launch_latch(
+    pub(super) fn launch_latch(
         &self,
-        stream: &CudaStream,
+        stream: StreamRef<'_>,
         latch: &Latch,
         options: LatchOptions,
         conditionals: &Conditionals,
@@ -169,14 +171,14 @@ impl Gpu {
 
     fn launch(
         &self,
-        stream: &CudaStream,
+        stream: StreamRef<'_>,
         latch: &Latch,
         spin: Duration,
         forced: u32,
         conditionals: &Conditionals,
     ) -> Result<()> {
         self.check_stream(stream)?;
-        latch.place.check("latch", stream.into())?;
+        latch.place.check("latch", stream)?;
         StepOptions::default().with_spin(spin).validate()?;
         let words = latch.flag.device_address();
         let args = sys::w4axk_latch_args {
@@ -191,11 +193,9 @@ impl Gpu {
             device: self.number(),
             reserved: 0,
         };
-        // SAFETY: the state is this device's and this stream's, as `check` has seen; the words are mapped for this device, as
-        // `Gpu::latch` has seen. Both live as long as the latch, which frees the state in the stream's order and the flag
-        // after the device has finished.
-        status::check("latch", unsafe {
-            sys::w4axk_latch(&args, stream.cu_stream().cast())
-        })
+        // SAFETY: the state is memory of this device and stream, as `check` verified; the words are mapped for this
+        // device, as `Gpu::latch` verified. Both live as long as the latch, which frees the state in stream order and the
+        // flag after the device has finished. The stream is alive, as in `Gpu::run`.
+        status::check("latch", unsafe { sys::w4axk_latch(&args, stream.as_ptr()) })
     }
 }

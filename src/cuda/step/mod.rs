@@ -4,8 +4,10 @@ mod engine;
 mod flag;
 pub(super) mod graph;
 mod latch;
+mod routed;
 
 pub use engine::{CudaEngine, CudaStep, Routed, Routing};
 pub use flag::MappedFlag;
-pub use graph::{ConditionalNodes, RoutedGraph};
+pub use graph::ConditionalNodes;
 pub use latch::{Latch, LatchOptions};
+pub use routed::RoutedGraph;

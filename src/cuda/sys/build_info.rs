@@ -1,12 +1,16 @@
-//! What the kernels in this build are.
+//! What the kernels of this build were compiled with.
 
+use super::stubs;
 use crate::Result;
-use crate::cuda::sys;
+#[cfg(not(w4ax_kernels))]
+use crate::Unavailable;
 
-/// What the kernels in this build were made with.
+/// The tools and the targets of the kernels in this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BuildInfo {
-    /// What there is code for, such as `80;90a;90-ptx`: machine code by architecture, and PTX that newer chips compile.
+    /// The targets, such as `80;90a;90-ptx`: machine code by architecture, and PTX that the driver compiles for newer
+    /// devices.
     pub archs: &'static str,
     /// The version of nvcc.
     pub nvcc: &'static str,
@@ -14,10 +18,10 @@ pub struct BuildInfo {
     pub cutlass: &'static str,
 }
 
-/// What the kernels in this build were made with, or why there are none.
+/// Returns what the kernels of this build were compiled with.
 ///
 /// # Errors
-/// [`crate::Error::Unavailable`] in a build without kernels.
+/// [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels, with the reason.
 #[cfg(w4ax_kernels)]
 pub fn build_info() -> Result<BuildInfo> {
     Ok(BuildInfo {
@@ -27,24 +31,24 @@ pub fn build_info() -> Result<BuildInfo> {
     })
 }
 
-/// What the kernels in this build were made with, or why there are none.
+/// Returns what the kernels of this build were compiled with.
 ///
 /// # Errors
-/// [`crate::Error::Unavailable`] in a build without kernels.
+/// [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels, with the reason.
 #[cfg(not(w4ax_kernels))]
 pub fn build_info() -> Result<BuildInfo> {
-    Err(crate::Unavailable::NotBuilt {
-        reason: sys::WHY_NOT_BUILT,
+    Err(Unavailable::NotBuilt {
+        reason: stubs::WHY_NOT_BUILT,
     }
     .into())
 }
 
-/// The names of all kernels in the library; none in a build without kernels.
+/// Returns the names of all kernels; none in a build without kernels.
 pub fn kernel_names() -> Vec<&'static str> {
-    // SAFETY: a constant of the library, and static texts.
+    // SAFETY: the library returns a constant and static texts.
     unsafe {
-        (0..sys::w4axk_kernel_count())
-            .map(|index| sys::text(sys::w4axk_kernel_name(index)))
+        (0..stubs::w4axk_kernel_count())
+            .map(|index| stubs::text(stubs::w4axk_kernel_name(index)))
             .collect()
     }
 }

@@ -1,24 +1,24 @@
-//! What the kernels' library answers, as this crate's errors.
+//! The statuses of the kernel library as errors of this crate.
 
-use crate::cuda::sys;
-
+use super::stubs as sys;
 use crate::{CudaVersion, Error, Result, Unavailable};
 use cudarc::driver::DriverError;
 
 impl Unavailable {
+    /// The error for a requested device.
     pub(crate) fn of_device(self, ordinal: usize) -> Error {
         self.of(format!("CUDA device {ordinal}"))
     }
 }
 
 impl From<Unavailable> for Error {
-    fn from(problem: Unavailable) -> Self {
-        problem.of("CUDA")
+    fn from(reason: Unavailable) -> Self {
+        reason.of("CUDA")
     }
 }
 
 impl CudaVersion {
-    /// From CUDA's own form: 13.0 is 13000.
+    /// Converts CUDA's encoding: 13.0 is 13000.
     fn of(number: core::ffi::c_int) -> Self {
         let number = u32::try_from(number).unwrap_or(0);
         Self {
@@ -28,15 +28,15 @@ impl CudaVersion {
     }
 }
 
-/// The newest CUDA that the driver supports; `None` without a driver.
+/// Returns the newest CUDA version that the driver supports; `None` without a driver.
 pub fn driver_version() -> Option<CudaVersion> {
     let mut number = 0;
-    // SAFETY: the runtime writes one int; it answers 0 where there is no driver.
+    // SAFETY: the runtime writes one int, 0 without a driver.
     let status = unsafe { sys::cudaDriverGetVersion(&mut number) };
     (status == 0 && number > 0).then(|| CudaVersion::of(number))
 }
 
-/// The CUDA runtime that the kernels are linked with; `None` in a build without kernels.
+/// Returns the version of the CUDA runtime that the kernels are linked with; `None` in a build without kernels.
 pub fn runtime_version() -> Option<CudaVersion> {
     let mut number = 0;
     // SAFETY: the runtime writes one int.
@@ -44,16 +44,16 @@ pub fn runtime_version() -> Option<CudaVersion> {
     (status == 0 && number > 0).then(|| CudaVersion::of(number))
 }
 
-/// How many CUDA devices this process sees.
+/// Returns the number of CUDA devices that this process can use.
 ///
-/// This asks the static runtime, which needs no driver to answer: cudarc must not be called before it has said that there
-/// is one, because it panics without.
+/// It calls the static runtime, which needs no driver. Call it before any function of cudarc, which panics without a
+/// driver.
 ///
 /// # Errors
-/// [`Unavailable`] if there is none, with the reason.
+/// [`Unavailable`] if there is no device, with the reason.
 pub fn device_count() -> std::result::Result<usize, Unavailable> {
     let mut count = 0;
-    // SAFETY: it writes one number.
+    // SAFETY: the function writes one number.
     match unsafe { sys::w4axk_device_count(&mut count) } {
         sys::W4AXK_OK if count > 0 => Ok(count as usize),
         sys::W4AXK_OK | sys::W4AXK_NO_DEVICE => Err(no_device()),
@@ -70,7 +70,7 @@ fn no_device() -> Unavailable {
     }
 }
 
-/// A status that keeps a device from being used.
+/// The reason of a status that makes a device unusable.
 fn unavailable(status: sys::w4axk_status) -> Unavailable {
     let version = |v: Option<CudaVersion>| v.unwrap_or(CudaVersion::of(0));
     match status {
@@ -88,7 +88,7 @@ fn unavailable(status: sys::w4axk_status) -> Unavailable {
     }
 }
 
-/// What a status means; with the runtime's own words if it is one of its errors.
+/// The text of a status, with the text of the runtime's error if there was one.
 pub(crate) fn reason(status: sys::w4axk_status) -> String {
     // SAFETY: both texts are static.
     unsafe {
@@ -102,7 +102,7 @@ pub(crate) fn reason(status: sys::w4axk_status) -> String {
     }
 }
 
-/// A status of a call on a device that was there when its handle was made.
+/// Converts the status of a call on an open device.
 pub(crate) fn check(call: &'static str, status: sys::w4axk_status) -> Result<()> {
     match status {
         sys::W4AXK_OK => Ok(()),
@@ -121,7 +121,7 @@ pub(crate) fn check(call: &'static str, status: sys::w4axk_status) -> Result<()>
     }
 }
 
-/// A failed call of the driver, by its name.
+/// Converts the error of a driver call.
 pub(crate) fn driver(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |source| Error::Driver { call, source }
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_a_text_of_its_own() {
+    fn texts_differ_by_reason() {
         let all = [
             Unavailable::NotBuilt {
                 reason: "there is no nvcc: run `third_party/fetch`",
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_become_errors() {
+    fn maps_statuses_to_errors() {
         assert!(check("gemm", sys::W4AXK_OK).is_ok());
         let wrong = check("gemm", sys::W4AXK_WRONG_CONTEXT);
         assert!(matches!(

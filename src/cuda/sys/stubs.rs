@@ -1,14 +1,14 @@
-//! The kernels' C functions, and stand-ins for them where the crate was built without kernels.
+//! The C functions of the kernels, and stubs for them in a build without kernels.
 //!
-//! Everything in `cuda` calls the names of this module. Without kernels no C symbol is referred to, so that the crate still
-//! links, and each call answers [`NOT_BUILT`].
+//! All of `cuda` calls the functions of this module. Without kernels it refers to no C symbol, so the crate links, and
+//! each call returns [`NOT_BUILT`].
 
 pub(crate) use super::bindings::*;
 
-/// The status of every call in a build without kernels; none of the header's.
+/// The status of every call in a build without kernels. The header does not define it.
 pub(crate) const NOT_BUILT: w4axk_status = w4axk_status::MAX;
 
-/// Why there are no kernels, as the build found it.
+/// Why the build has no kernels.
 #[cfg(not(w4ax_kernels))]
 pub(crate) const WHY_NOT_BUILT: &str = env!("W4AX_NO_KERNELS");
 #[cfg(w4ax_kernels)]
@@ -22,30 +22,30 @@ pub(crate) const BUILT_FOR: &str = match option_env!("W4AX_KERNEL_ARCHS") {
 
 #[cfg(w4ax_kernels)]
 unsafe extern "C" {
-    // Of the static runtime that the kernels are linked with: they need no driver.
+    // Functions of the static runtime that the kernels are linked with. They do not need a driver.
     pub(crate) fn cudaDriverGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
     pub(crate) fn cudaRuntimeGetVersion(version: *mut core::ffi::c_int) -> core::ffi::c_int;
 }
 
 #[cfg(not(w4ax_kernels))]
 #[allow(non_snake_case)] // C names.
-mod absent {
+mod stub_functions {
     use super::*;
     use core::ffi::{c_char, c_int, c_void};
 
-    macro_rules! absent {
+    macro_rules! stubs {
         ($(fn $name:ident($($kind:ty),*) -> $result:ty = $value:expr;)*) => {$(
-            /// Stands for the C function of that name.
+            /// The stub of the C function of the same name.
             ///
             /// # Safety
-            /// None is needed: it looks at nothing.
+            /// Always safe: it does not read its arguments.
             pub unsafe fn $name($(_: $kind),*) -> $result {
                 $value
             }
         )*};
     }
 
-    absent! {
+    stubs! {
         fn w4axk_status_text(u32) -> *const c_char = c"built without kernels".as_ptr();
         fn w4axk_last_cuda_error() -> *const c_char = c"built without kernels".as_ptr();
         fn w4axk_device_count(*mut i32) -> w4axk_status = NOT_BUILT;
@@ -81,9 +81,9 @@ mod absent {
         fn cudaRuntimeGetVersion(*mut c_int) -> c_int = -1;
     }
 }
-// By name: these shadow what the glob above brings.
+// Named imports shadow those of the glob above.
 #[cfg(not(w4ax_kernels))]
-pub(crate) use absent::{
+pub(crate) use stub_functions::{
     cudaDriverGetVersion, cudaRuntimeGetVersion, w4axk_conditional_nodes, w4axk_device_count,
     w4axk_gather, w4axk_gemm, w4axk_graph_add_conditionals, w4axk_graph_add_if,
     w4axk_graph_capture, w4axk_graph_check_body, w4axk_graph_conditionals, w4axk_graph_create,
@@ -94,15 +94,15 @@ pub(crate) use absent::{
     w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
 };
 
-/// A static text of the C side.
+/// Converts a static C string. Null becomes the empty string.
 ///
 /// # Safety
-/// `text` is null or points to a C string that lives for good.
+/// `text` is null or points to a C string with static lifetime.
 pub(crate) unsafe fn text(text: *const core::ffi::c_char) -> &'static str {
     if text.is_null() {
         return "";
     }
-    // SAFETY: not null, and static by the caller's promise.
+    // SAFETY: not null, and static by the contract of this function.
     let text = unsafe { core::ffi::CStr::from_ptr(text) };
-    text.to_str().unwrap_or("text that is not UTF-8")
+    text.to_str().unwrap_or("(not UTF-8)")
 }

@@ -10,10 +10,11 @@ use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
 use crate::types;
 use crate::weight::WeightInfo;
 use w4ax::cuda::{
-    self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceWeight, Family, Gemm,
-    GemmOptions, Gpu, Mma, Mode, OperandLayout, Plan, QuantizedActivations, Unavailable, Workspace,
+    self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceVecRef, DeviceWeight,
+    Family, Gemm, GemmOptions, Gpu, LaunchPlan, Mma, Mode, OperandLayout, QuantizedActivations,
+    StreamRef, Workspace,
 };
-use w4ax::{Grouping, KOrder, PackedWeight, Width};
+use w4ax::{Grouping, KOrder, PackedWeight, Unavailable, Width};
 
 pub struct Device {
     gpu: Gpu,
@@ -83,6 +84,7 @@ fn family_code(family: Family) -> u32 {
         Family::Prefill => types::FAMILY_PREFILL,
         Family::Plain => types::FAMILY_PLAIN,
         Family::Wgmma => types::FAMILY_WGMMA,
+        _ => unreachable!("all families are listed"),
     }
 }
 
@@ -100,17 +102,17 @@ fn mma_code(mma: Mma) -> u32 {
         Mma::Bf16 => types::MMA_BF16,
         Mma::WgmmaS8 => types::MMA_WGMMA_S8,
         Mma::WgmmaBf16 => types::MMA_WGMMA_BF16,
+        _ => types::MMA_NONE,
     }
 }
 
 impl From<super::Choice> for GemmOptions {
     fn from(choice: super::Choice) -> Self {
-        Self {
-            family: family(choice.family),
-            fused: (choice.mode == types::MODE_FUSED).then_some(true),
-            tile: (choice.tile > 0).then_some(choice.tile),
-            pdl: choice.pdl,
-        }
+        Self::default()
+            .with_family(family(choice.family))
+            .with_fused((choice.mode == types::MODE_FUSED).then_some(true))
+            .with_tile((choice.tile > 0).then_some(choice.tile))
+            .with_pdl(choice.pdl)
     }
 }
 
@@ -127,7 +129,7 @@ fn kernel_name(name: &str) -> *const c_char {
     found.map_or(c"", |name| name.as_c_str()).as_ptr()
 }
 
-fn plan_of(plan: &Plan, mma: Mma) -> GpuPlan {
+fn plan_of(plan: &LaunchPlan, mma: Mma) -> GpuPlan {
     GpuPlan {
         kernel: kernel_name(plan.kernel),
         workspace_bytes: plan.workspace_bytes,
@@ -137,7 +139,7 @@ fn plan_of(plan: &Plan, mma: Mma) -> GpuPlan {
         family: family_code(plan.family),
         mode: match plan.mode {
             Mode::Fused => types::MODE_FUSED,
-            Mode::Packed => types::MODE_PACKED,
+            _ => types::MODE_PACKED,
         },
         tile: plan.tile,
         launches: plan.launches,
@@ -150,16 +152,10 @@ fn plan_of(plan: &Plan, mma: Mma) -> GpuPlan {
 
 impl From<&Problem> for cuda::Problem {
     fn from(problem: &Problem) -> Self {
-        Self {
-            m: problem.m,
-            n: problem.n,
-            k: problem.k,
-            width: problem.choice.width,
-            latched: false,
-            grouping: problem.grouping,
-            packed: problem.choice.packed(),
-            options: problem.choice.into(),
-        }
+        let shape = (problem.m, problem.n, problem.k);
+        Self::new(shape, problem.choice.width, problem.grouping)
+            .with_quantized(problem.choice.packed())
+            .with_options(problem.choice.into())
     }
 }
 
@@ -178,7 +174,7 @@ pub fn tiles(family: u32) -> Result<u32> {
 
 /// How packed activations lie for a family, or for `W4AX_FAMILY_AUTO`.
 fn layout(code: u32) -> Result<OperandLayout> {
-    let layout = family(code).map_or(Some(OperandLayout::Fragments), Family::packed_layout);
+    let layout = family(code).map_or(Some(OperandLayout::Fragments), Family::activation_layout);
     let text = "no GEMM of W4AX_FAMILY_PLAIN reads packed activations";
     layout.ok_or_else(|| Failure::new(Status::OutOfRange, text))
 }
@@ -255,7 +251,8 @@ impl Device {
             let address = workspace.address as sys::CUdeviceptr;
             let mut workspace = Workspace::from_raw(self.gpu.ordinal(), address, workspace.len);
             self.with(product, |gemm, y| {
-                self.gpu.gemm_on_raw(stream.cast(), gemm, y, &mut workspace)
+                let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
+                self.gpu.run(stream, gemm, y, &mut workspace)
             })
         }
     }
@@ -279,19 +276,20 @@ impl Device {
             unsafe { DeviceMatMut::from_raw(device, product.y as _, m, n, product.y_stride) };
         let bias = (product.bias != 0)
             // SAFETY: passed on.
-            .then(|| unsafe { DeviceMatRef::from_raw(device, product.bias as _, 1, n, n) });
+            .then(|| unsafe { DeviceVecRef::from_raw(device, product.bias as _, n) });
         let (x, packed);
         let gemm = if choice.packed() {
             let (memory, grouping) = (product.packed, weight.grouping());
             let address = memory.address as sys::CUdeviceptr;
-            let (shape, width, layout) = ((m, k), choice.width, layout(choice.family)?);
+            let (shape, width) = ((m, k), choice.width);
+            let layout = ActivationLayout::new(grouping).with_operand(layout(choice.family)?);
             // SAFETY: passed on.
             packed = unsafe {
                 QuantizedActivations::from_raw_filled(
-                    device, address, memory.len, shape, width, grouping, layout,
+                    device, address, memory.len, shape, width, layout,
                 )?
             };
-            Gemm::packed(&packed, weight)?
+            Gemm::quantized(&packed, weight)?
         } else {
             // SAFETY: passed on.
             x = unsafe { DeviceMatRef::from_raw(device, product.x as _, m, k, product.x_stride) };
@@ -312,14 +310,12 @@ impl Device {
             let x = DeviceMatRef::from_raw(device, pack.x as _, pack.m, pack.k, pack.x_stride);
             let address = pack.packed.address as sys::CUdeviceptr;
             let mut packed = QuantizedActivations::from_raw(device, address, pack.packed.len);
-            let packing = ActivationLayout {
-                grouping: pack.grouping,
-                layout: layout(pack.family)?,
-                pdl: pack.pdl,
-            };
-            let stream = stream.cast();
+            let layout = ActivationLayout::new(pack.grouping)
+                .with_operand(layout(pack.family)?)
+                .with_pdl(pack.pdl);
+            let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
             self.gpu
-                .quantize_pack_on_raw(stream, &x, pack.width, packing, &mut packed)?;
+                .quantize(stream, &x, pack.width, layout, &mut packed)?;
         }
         Ok(())
     }
@@ -334,10 +330,10 @@ impl Device {
             let x = DeviceMatRef::from_raw(device, gather.x as _, m, k, gather.x_stride);
             let mut gathered =
                 DeviceMatMut::from_raw(device, gather.gathered as _, m, k, gather.gathered_stride);
-            let stream = stream.cast();
+            let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
             Ok(self
                 .gpu
-                .gather_on_raw(stream, order, &x, &mut gathered, gather.pdl)?)
+                .gather_with_pdl(stream, order, &x, &mut gathered, gather.pdl)?)
         }
     }
 }

@@ -212,7 +212,8 @@ fn gpus() -> (Status, Status, String) {
 
 #[cfg(feature = "cuda")]
 fn gpus() -> (Status, Status, String) {
-    use w4ax::cuda::{Gpu, Unavailable, build_info, device_count};
+    use w4ax::Unavailable;
+    use w4ax::cuda::{Gpu, build_info, device_count};
     let table = match build_info() {
         Ok(_) => Status::Ok,
         Err(_) => Status::NoBackend,

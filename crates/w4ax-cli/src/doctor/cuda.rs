@@ -5,8 +5,8 @@ use std::sync::Arc;
 use half::bf16;
 use w4ax::cuda::cudarc::driver::{CudaStream, DriverError};
 use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions, Gpu, Problem,
-    device_count,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, Family, Gemm, GemmOptions, Gpu,
+    Problem, device_count,
 };
 use w4ax::{Error, Result, Width};
 
@@ -103,28 +103,22 @@ fn check_family(
 fn runs(gpu: &Gpu, family: Family, activations: Activations, width: Width, case: &Case) -> bool {
     let quantized = activations == Activations::Quantized;
     let ordered = case.weight.order().is_some();
-    if ordered || quantized && (width == Width::Bf16 || family.packed_layout().is_none()) {
+    let no_layout = width == Width::Bf16 || family.activation_layout().is_none();
+    if quantized && (ordered || no_layout) {
         return false;
     }
-    let problem = Problem {
-        m: case.m,
-        n: case.weight.n(),
-        k: case.weight.k(),
-        width,
-        latched: false,
-        grouping: case.weight.grouping(),
-        packed: quantized,
-        options: options(family, activations),
-    };
+    let shape = (case.m, case.weight.n(), case.weight.k());
+    let problem = Problem::new(shape, width, case.weight.grouping())
+        .with_quantized(quantized)
+        .with_act_order(ordered)
+        .with_options(options(family, activations));
     gpu.plan_problem(&problem).is_ok()
 }
 
 fn options(family: Family, activations: Activations) -> GemmOptions {
-    GemmOptions {
-        family: Some(family),
-        fused: Some(activations == Activations::Fused),
-        ..GemmOptions::default()
-    }
+    GemmOptions::default()
+        .with_family(family)
+        .with_fused(activations == Activations::Fused)
 }
 
 /// `[m, n]`.
@@ -155,17 +149,14 @@ fn gemm(
         let x = DeviceMatRef::with_stride(x.as_view(), m, k, stride)?;
         let bias = bias
             .as_ref()
-            .map(|bias| DeviceMatRef::new(bias.as_view(), 1, n));
+            .map(|bias| DeviceVecRef::new(bias.as_view(), n));
         let bias = bias.transpose()?;
-        let mut quantized = gpu.packed_activations(stream, m, k)?;
-        let gemm = match (activations, family.packed_layout()) {
-            (Activations::Quantized, Some(layout)) => {
-                let layout = ActivationLayout {
-                    layout,
-                    ..case.weight.grouping().into()
-                };
-                gpu.quantize_pack(stream, &x, width, layout, &mut quantized)?;
-                Gemm::packed(&quantized, &weight)?
+        let mut quantized = gpu.quantized_activations(stream, m, k)?;
+        let gemm = match (activations, family.activation_layout()) {
+            (Activations::Quantized, Some(operand)) => {
+                let layout = ActivationLayout::new(case.weight.grouping()).with_operand(operand);
+                gpu.quantize(stream, &x, width, layout, &mut quantized)?;
+                Gemm::quantized(&quantized, &weight)?
             }
             _ => Gemm::new(&x, &weight, width),
         };
@@ -173,7 +164,7 @@ fn gemm(
             .bias(bias.as_ref())
             .options(options(family, activations));
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
-        gpu.gemm(stream, &gemm, &mut y, &mut workspace)?;
+        gpu.run(stream, &gemm, &mut y, &mut workspace)?;
     }
     let y = stream.clone_dtoh(&y).map_err(failed("copying y"))?;
     stream.synchronize().map_err(failed("waiting for y"))?;
@@ -211,8 +202,5 @@ fn out_of_bound(case: &Case, y: &[bf16]) -> Option<String> {
 }
 
 fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
-    move |error| Error::Cuda {
-        call,
-        reason: error.to_string(),
-    }
+    move |source| Error::Driver { call, source }
 }

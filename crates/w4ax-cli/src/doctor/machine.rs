@@ -139,11 +139,11 @@ impl Cuda {
 fn device(ordinal: usize) -> String {
     match w4ax::cuda::Gpu::new(ordinal) {
         Ok(gpu) => {
-            let ((major, minor), chip) = (gpu.compute_capability(), gpu.chip());
+            let (major, minor) = gpu.compute_capability();
             let name = gpu.name();
             format!(
                 "{ordinal}: {name}, sm_{major}{minor}, {} multiprocessors",
-                chip.multiprocessors
+                gpu.props().multiprocessors
             )
         }
         Err(error) => format!("{ordinal}: {error}"),

@@ -8,10 +8,10 @@ use half::bf16;
 use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use w4ax::cuda::{
     DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, MappedFlag,
-    RoutedGraph, WidthSource, Workspace,
+    RoutedGraph, Workspace,
 };
 use w4ax::step::StepFlag;
-use w4ax::{Error, Result, Width};
+use w4ax::{Error, Result, Width, WidthSource};
 
 use super::{HostSteps, Routing, StepWidth};
 
@@ -96,7 +96,7 @@ impl Engine {
             let mut y = DeviceMatMut::new(self.y.as_view_mut(), rows, n)?;
             let workspace = &mut self.workspace;
             let mut launch = |width: WidthSource<'_>| {
-                gpu.gemm(stream, &Gemm::new(&x, weight, width), &mut y, workspace)
+                gpu.run(stream, &Gemm::new(&x, weight, width), &mut y, workspace)
             };
             match (width, self.routing) {
                 (StepWidth::Fixed(width), _) => launch(width.into())?,

@@ -1,20 +1,16 @@
-//! BF16 activations: exact where every order is, within the bound elsewhere, the same bits for every M.
+//! BF16 activations: exact where every order of summation is, otherwise within the bound; the same bits for every M.
 
 use crate::harness::{Call, Device, Inputs, Layer, check, run, some_channels};
 use crate::support::{Kind, PlainWeight, bits, rng};
 use rand::Rng;
-use w4ax::cuda::{Family, GemmOptions};
+use w4ax::cuda::{Family, GemmOptions, Problem};
 use w4ax::{Grouping, ScaleType, Scales, Width};
 
 fn options(family: Family, tile: Option<u32>) -> GemmOptions {
-    GemmOptions {
-        family: Some(family),
-        tile,
-        ..Default::default()
-    }
+    GemmOptions::default().with_family(family).with_tile(tile)
 }
 
-/// Elements behind each row of x: wgmma takes rows that start at multiples of 16 bytes.
+/// Elements after each row of x: wgmma needs rows that start at multiples of 16 bytes.
 fn gap_for(family: Family, k: usize) -> usize {
     match family {
         Family::Wgmma => k.next_multiple_of(8) - k,
@@ -22,7 +18,7 @@ fn gap_for(family: Family, k: usize) -> usize {
     }
 }
 
-/// Small integers in weights, scales and activations: all bits, every family, real shapes.
+/// With small integers in weights, scales and activations, every bit of every family matches on model shapes.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn bf16_is_exact_on_integers() {
@@ -54,10 +50,10 @@ fn bf16_is_exact_on_integers() {
     }
 }
 
-/// Anything else: within the bound of the numerics, then one rounding.
+/// Other values are within the bound of `w4ax::numerics`, and then rounded once.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn bf16_is_within_the_bound() {
+fn bf16_is_within_error_bound() {
     let device = Device::new();
     for (n, k) in [(100, 100), (331, 1152), (4096, 4096), (256, 11008)] {
         for (grouping, symmetric) in Grouping::ALL.into_iter().zip([true, false, true, false]) {
@@ -118,10 +114,10 @@ fn bf16_is_within_the_bound() {
     }
 }
 
-/// A row has the same bits alone, in any batch and in every tile variant of its family.
+/// A row has the same bits alone, in every batch and in every tile variant of its family.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn bf16_bits_do_not_depend_on_the_batch() {
+fn bf16_bits_are_independent_of_batch() {
     let device = Device::new();
     let (n, k) = (300, 1400);
     for grouping in Grouping::ALL {
@@ -160,18 +156,10 @@ fn bf16_bits_do_not_depend_on_the_batch() {
                         stride: k,
                         bias: None,
                     };
-                    let problem = w4ax::cuda::Problem {
-                        m: part,
-                        n,
-                        k,
-                        width: Width::Bf16,
-                        latched: false,
-                        grouping,
-                        packed: false,
-                        options: call.options,
-                    };
+                    let problem = Problem::new((part, n, k), Width::Bf16, grouping)
+                        .with_options(call.options);
                     if device.gpu.plan_problem(&problem).is_err() {
-                        continue; // A decode tile that takes fewer tokens.
+                        continue; // A decode tile for fewer tokens.
                     }
                     let (got, plan) = run(&device, &layer, &call, &rows);
                     assert_eq!(
@@ -185,10 +173,10 @@ fn bf16_bits_do_not_depend_on_the_batch() {
     }
 }
 
-/// NaN and infinities follow IEEE 754: a NaN stays one (0x7FFF), an infinity keeps its sign through a weight's.
+/// NaN and infinities follow IEEE 754: a NaN becomes 0x7FFF, and the sign of an infinity is multiplied by that of the weight.
 #[test]
 #[ignore = "needs a CUDA GPU"]
-fn bf16_non_finite_values() {
+fn bf16_propagates_non_finite_values() {
     let device = Device::new();
     let (n, k) = (40, 200);
     let mut plain = PlainWeight::random(&mut rng(8), (n, k), Grouping::G64, ScaleType::F32, true);
