@@ -1,5 +1,5 @@
-/* w4ax: mixed-precision W4AX inference. INT4 weights that stay packed, activations at 2, 4, 8 or 16 bits, and the decision
- * which of them, taken at every control step from the robot's own motion.
+/* w4ax: mixed-precision W4AX inference. Weights are packed in INT4, activations have 2, 4, 8 or 16 bits, and a
+ * dispatcher selects the width at every control step from the motion of the robot.
  *
  *     plain or INT4 values -> w4ax_weight ----------------------+
  *                                                               v
@@ -7,41 +7,43 @@
  *                                                               ^
  *     x (BF16) -------------------------------------------------+
  *
- * w4ax_gpu.h has the same GEMM on NVIDIA GPUs.
+ * w4ax_gpu.h declares the same GEMM on NVIDIA GPUs.
  *
  * Conventions
- * - Plain C99; C++ takes it as it is. Link libw4ax.a (with the system libraries that scripts/build-capi prints) or
+ * - The headers are C99 and C++11. Link libw4ax.a, with the system libraries that scripts/build-capi prints, or
  *   libw4ax.so.
- * - Every function that can fail returns a w4ax_status and says more in w4ax_last_error. A null or misaligned pointer, a
- *   wrong shape, an unknown width or enumeration value is a status, never a crash. No panic or exception leaves this library.
- *   After a failure an output structure or number holds what it held before, and a handle that was to be made is NULL;
- *   where an output buffer may be half written, the function says so.
- * - Enumerations travel as uint32_t: an unknown value is W4AX_BAD_ENUM (W4AX_BAD_WIDTH for a width).
- * - A buffer is a pointer and a count of ELEMENTS of its type. It may be longer than needed where not said otherwise;
- *   a shorter one is W4AX_BUFFER_TOO_SMALL. A null pointer with a count of 0 is an empty buffer.
- * - Matrices are row-major. A stride is the distance of two rows in elements, at least the columns; 0 stands for dense rows.
- *   A matrix [rows, cols] spans (rows - 1) * stride + cols elements; what lies between the rows is neither read nor written.
- * - BF16 and F16 are uint16_t that hold the bits. Pointers are aligned to the size of their element (handles and structures:
- *   as the C compiler aligns them); more is not needed.
- * - Argument structures: set all of it to 0 (memset, or = {0}), then fill in. Reserved fields must be 0.
+ * - Every function that can fail returns a w4ax_status; w4ax_last_error has the details. A null or misaligned pointer,
+ *   a wrong shape, an unknown width or an unknown enumeration value is a status, never a crash. No panic or exception
+ *   leaves the library. After a failure, output structures and numbers are unchanged, and an output handle is NULL.
+ *   Where an output buffer may be partly written, the function documents it.
+ * - Enumerations are passed as uint32_t. An unknown value is W4AX_BAD_ENUM, an unknown width W4AX_BAD_WIDTH.
+ * - A buffer is a pointer and a count of ELEMENTS of its type. It may be longer than needed unless documented
+ *   otherwise; a shorter one is W4AX_BUFFER_TOO_SMALL. A null pointer with a count of 0 is an empty buffer.
+ * - Matrices are row-major. A stride is the distance between rows in elements and at least the number of columns; 0
+ *   means dense rows. A matrix [rows, cols] spans (rows - 1) * stride + cols elements. Gaps between rows are neither
+ *   read nor written.
+ * - BF16 and F16 are passed as their bits in uint16_t. Pointers to elements are aligned to the size of the element;
+ *   handles and structures are aligned as the C compiler aligns them.
+ * - Initialize argument structures to 0 (memset, or = {0}), then set the fields. Reserved fields must be 0.
  *
  * Ownership
- * - A handle that a function writes to an output parameter is the caller's, to be ended once with its _free function;
- *   NULL does nothing there. Handles share what they need: any order of freeing is right, and a weight may be freed as
- *   soon as no call uses it, though the file that it came from or went into lives on.
- * - Buffers are read and written during the call only. Nothing of the caller's is kept, but a w4ax_pool's functions.
- * - Strings that this library returns are NUL-terminated and its own: never free them.
+ * - The caller owns a handle that a function returns, and frees it once with its _free function. Freeing NULL does
+ *   nothing. Handles share what they need, so they can be freed in any order. A weight may be freed as soon as no call
+ *   uses it, even if it came from or was inserted into a file that lives on.
+ * - Buffers are read and written during the call only. The library keeps no pointer of the caller, except the functions
+ *   and the context of a w4ax_pool.
+ * - Strings that the library returns are NUL-terminated and owned by the library.
  *
  * Threads
- * - w4ax_weight, w4ax_order, w4ax_file and w4ax_cpu may be used by several threads at once. A w4ax_workspace and a w4ax_dispatcher serve
- *   one call at a time; a second one at the same time is W4AX_BUSY. A w4ax_flag is lock-free.
- * - Freeing a handle while a call uses it, or twice, is undefined, as it is with free().
- * - This library starts threads only where a parameter says how many. They have ended when the call returns, those of a
- *   w4ax_cpu when w4ax_cpu_free does.
+ * - Several threads may use a w4ax_weight, w4ax_file or w4ax_cpu at once. A w4ax_workspace or w4ax_dispatcher serves
+ *   one call at a time; a second concurrent call is W4AX_BUSY. A w4ax_flag is lock-free.
+ * - Freeing a handle twice, or while a call uses it, is undefined behavior, as with free().
+ * - The library starts threads only where a parameter gives their number. They end when the call returns; those of a
+ *   w4ax_cpu end when w4ax_cpu_free returns.
  *
  * Streams
- * - Every function of this header runs on the host: when it returns, its work is done. Those of w4ax_gpu.h that take a
- *   stream only enqueue on it. */
+ * - Every function of this header runs on the host and has finished when it returns. Functions of w4ax_gpu.h that take
+ *   a stream enqueue on it. */
 #ifndef W4AX_H
 #define W4AX_H
 
@@ -58,14 +60,14 @@ extern "C" {
 #define W4AX_VERSION_MINOR 1
 #define W4AX_VERSION_PATCH 0
 
-/* Major, minor and patch in bits 31..24, 23..16 and 15..0. Before 1.0 each minor version may change this header. */
-#define W4AX_VERSION                                                                                                             \
+/* Major, minor and patch in bits 31..24, 23..16 and 15..0. Before 1.0, each minor version may change this header. */
+#define W4AX_VERSION                                                                                                   \
     (((uint32_t)W4AX_VERSION_MAJOR << 24) | ((uint32_t)W4AX_VERSION_MINOR << 16) | (uint32_t)W4AX_VERSION_PATCH)
 
-/* W4AX_VERSION of the library that runs. Compare it with the header's. */
+/* Returns the W4AX_VERSION of the loaded library, to compare with that of the header. */
 uint32_t w4ax_version(void);
 
-/* The same as text, such as "0.1.0"; static. */
+/* Returns the version as text, such as "0.1.0". Static. */
 const char *w4ax_version_text(void);
 
 /* ---- status ---- */
@@ -73,77 +75,81 @@ const char *w4ax_version_text(void);
 typedef uint32_t w4ax_status;
 enum {
     W4AX_OK = 0,
-    W4AX_NULL_POINTER = 1,     /* a pointer that must not be null is */
-    W4AX_BAD_WIDTH = 2,        /* not 2, 4, 8 or 16 */
-    W4AX_BAD_SHAPE = 3,        /* shapes that do not fit together or are not possible; a stride shorter than its row */
+    W4AX_NULL_POINTER = 1,     /* a required pointer is null */
+    W4AX_BAD_WIDTH = 2,        /* a width other than 2, 4, 8 and 16 */
+    W4AX_BAD_SHAPE = 3,        /* shapes that do not match, or a stride that is shorter than its row */
     W4AX_BUFFER_TOO_SMALL = 4, /* a buffer or workspace is too small for the shape */
     W4AX_MISALIGNED = 5,       /* a pointer is not aligned as its type requires */
     W4AX_OVERLAP = 6,          /* an output overlaps an input */
-    W4AX_BAD_ENUM = 7,         /* no such value, or a reserved field that is not 0 */
-    W4AX_NOT_FINITE = 8,       /* NaN or an infinity where there must be none */
-    W4AX_OUT_OF_RANGE = 9,     /* a value or a count outside its range */
-    W4AX_BAD_TEXT = 10,        /* a string is not UTF-8 */
-    W4AX_NOT_FOUND = 11,       /* no such name or index */
-    W4AX_BAD_FORMAT = 12,      /* a file is truncated, foreign, newer or inconsistent */
+    W4AX_BAD_ENUM = 7,         /* an unknown enumeration value, or a reserved field that is not 0 */
+    W4AX_NOT_FINITE = 8,       /* NaN or an infinity where a number must be finite */
+    W4AX_OUT_OF_RANGE = 9,     /* a value or a count out of range */
+    W4AX_BAD_TEXT = 10,        /* a string that is not valid UTF-8 */
+    W4AX_NOT_FOUND = 11,       /* an unknown name or index */
+    W4AX_BAD_FORMAT = 12,      /* a file that is truncated, inconsistent, newer, or of another format */
     W4AX_IO = 13,              /* reading or writing a file failed */
-    W4AX_NO_BACKEND = 14,      /* this machine or build has it not */
-    W4AX_BAD_CONFIG = 15,      /* a field of a configuration is outside its range */
-    W4AX_OUT_OF_MEMORY = 16,
-    W4AX_BUSY = 17,            /* another thread is using this handle */
+    W4AX_NO_BACKEND = 14,      /* this machine or build does not support the backend */
+    W4AX_BAD_CONFIG = 15,      /* a field of a configuration is out of range */
+    W4AX_OUT_OF_MEMORY = 16,   /* an allocation on the host failed */
+    W4AX_BUSY = 17,            /* another call is using the handle */
     W4AX_THREADS = 18,         /* threads could not be started, or a w4ax_pool broke its contract */
-    W4AX_INTERNAL = 19,        /* a defect of this library; outputs are undefined. Please report it */
-    W4AX_NO_DRIVER = 20,       /* there is no CUDA driver on this machine */
-    W4AX_NO_DEVICE = 21,       /* there is no CUDA device, or none of that number */
-    W4AX_DRIVER_TOO_OLD = 22,  /* the CUDA driver is older than the kernels need */
-    W4AX_WRONG_PLACE = 23,     /* something of another device or context than the call's */
-    W4AX_CUDA_FAILED = 24      /* a call of CUDA failed; the text has CUDA's words */
+    W4AX_INTERNAL = 19,        /* an internal error; outputs are undefined. Please report it */
+    W4AX_NO_DRIVER = 20,       /* no CUDA driver is installed */
+    W4AX_NO_DEVICE = 21,       /* no CUDA device exists, or none has this number */
+    W4AX_DRIVER_TOO_OLD = 22,  /* the CUDA driver is older than the kernels require */
+    W4AX_DEVICE_MISMATCH = 23, /* an argument belongs to another device or context than the call */
+    W4AX_CUDA_FAILED = 24      /* a CUDA call failed; the text of the error has CUDA's message */
 };
 
-/* What a status means, in English; static, never null, for unknown values too. */
+/* Returns the meaning of a status, in English. Static, never null; unknown values have a text too. */
 const char *w4ax_status_text(w4ax_status status);
 
-/* What was wrong in the last call of this thread that failed, with names and numbers; "" if none has. Never null. Valid until
- * the next failing call of this thread, or its end. Calls that succeed leave it alone. */
+/* Returns the details of the last failure in this thread, with names and numbers; "" before the first failure. Never
+ * null. Valid until the next failing call in this thread, or its end. Successful calls do not change it. */
 const char *w4ax_last_error(void);
 
 /* ---- numbers ---- */
 
-/* How wide the activations of a GEMM are, in bits. W4AX_BF16 leaves them as they are: the width that is always safe. */
+/* Width of the activations of a GEMM, in bits. W4AX_BF16 does not quantize them; it is the safe width. */
 typedef uint32_t w4ax_width;
 enum { W4AX_A2 = 2, W4AX_A4 = 4, W4AX_A8 = 8, W4AX_BF16 = 16 };
 
-/* k that share a weight scale, and a scale of the activations: 32, 64, 128, or all of K. */
+/* Number of k that share a scale of the weight and a scale of the activations: 32, 64, 128, or all of K. */
 typedef uint32_t w4ax_grouping;
 enum { W4AX_PER_CHANNEL = 0, W4AX_G32 = 32, W4AX_G64 = 64, W4AX_G128 = 128 };
 
-/* The type of an element: IEEE binary32, IEEE binary16 or bfloat16. */
+/* Type of an element: IEEE binary32, IEEE binary16, or bfloat16. */
 typedef uint32_t w4ax_type;
 enum { W4AX_TYPE_F32 = 0, W4AX_TYPE_F16 = 1, W4AX_TYPE_BF16 = 2 };
 
 enum {
-    W4AX_MAX_THREADS = 1024,        /* of any call or pool */
-    W4AX_MAX_PER_CHANNEL_K = 65536, /* of a weight with W4AX_PER_CHANNEL; else K is not limited */
+    W4AX_MAX_THREADS = 1024,        /* threads of a call or pool */
+    W4AX_MAX_PER_CHANNEL_K = 65536, /* K of a weight with W4AX_PER_CHANNEL. Other groupings do not limit K */
     W4AX_ACTION_DIM = 7,            /* numbers of an action */
-    W4AX_MAX_WINDOW = 256           /* actions of a dispatcher's window */
+    W4AX_MAX_WINDOW = 256           /* actions in a window of a dispatcher */
 };
 
 /* ---- weights ---- */
 
-/* W[N, K] in INT4, like the weight of a linear layer: N output channels, K inputs. A value is (q - zero) * scale with q in
- * [-8, 7], a zero point in [-8, 8] (0 when symmetric), and a scale for each channel and group along K; there are
- * groups = ceil(K / grouping) of them, one per channel with W4AX_PER_CHANNEL; the last may be short. Any N and K from 1 on.
- * Never changes once it is made. */
+/* W[N, K] in INT4, as the weight of a linear layer with N output channels and K inputs. A value is (q - zero) * scale,
+ * with q in [-8, 7], a zero point in [-8, 8] (0 if symmetric), and one scale per channel and group along K. There are
+ * groups = ceil(K / grouping), or 1 with W4AX_PER_CHANNEL; the last group may be short. N and K are at least 1.
+ * Immutable.
+ *
+ * A weight may have an order of k (GPTQ's desc_act): position i along K of the packed weight holds input order[i] of
+ * the matrix, and groups are formed in that order. All functions take and return values in the order of the matrix; a
+ * GEMM gathers x into the order of the weight. */
 typedef struct w4ax_weight w4ax_weight;
 
 typedef uint32_t w4ax_symmetry;
 enum {
     W4AX_SYMMETRIC = 0, /* scale = absmax / 7, no zero points */
-    W4AX_ASYMMETRIC = 1 /* scale = (max(0, highest) - min(0, lowest)) / 15, and a zero point */
+    W4AX_ASYMMETRIC = 1 /* scale = (max(0, max) - min(0, min)) / 15, with a zero point */
 };
 
-/* A plain weight to quantize, round to nearest. */
+/* A plain weight to quantize by rounding to nearest. */
 typedef struct w4ax_quantize_args {
-    const void *w;            /* [n, k] of w_type, finite */
+    const void *w;            /* finite values of type w_type [n, k] */
     size_t w_len;
     size_t w_stride;
     size_t n;
@@ -151,23 +157,25 @@ typedef struct w4ax_quantize_args {
     w4ax_type w_type;
     w4ax_grouping grouping;
     w4ax_symmetry symmetry;
-    w4ax_type scale_type;     /* W4AX_TYPE_BF16 has the range of F32; F16 overflows to W4AX_OUT_OF_RANGE */
-    uint32_t threads;         /* for this call: 0 for one a core, at most W4AX_MAX_THREADS */
+    w4ax_type scale_type;     /* W4AX_TYPE_BF16 has the range of F32; overflow of F16 is W4AX_OUT_OF_RANGE */
+    uint32_t threads;         /* for this call: 0 is one per core, at most W4AX_MAX_THREADS */
     uint32_t reserved;
 } w4ax_quantize_args;
 
-/* Quantizes and packs. W4AX_NOT_FINITE for a NaN or an infinity in w. */
+/* Quantizes and packs a weight. W4AX_NOT_FINITE if w contains NaN or an infinity. */
 w4ax_status w4ax_weight_quantize(const w4ax_quantize_args *args, w4ax_weight **weight);
 
-/* INT4 values that are quantized already, as a checkpoint holds them. */
+/* INT4 values that are already quantized, as in a checkpoint. */
 typedef struct w4ax_pack_args {
-    const int8_t *q;          /* [n, k], in [-8, 7] */
+    const int8_t *q;          /* values in [-8, 7] [n, k], in the order of the matrix */
     size_t q_len;
     size_t q_stride;
-    const void *scales;       /* dense [n, groups] of scale_type, finite */
-    size_t scales_len;        /* n * groups, exactly */
-    const int8_t *zeros;      /* dense [n, groups], in [-8, 8]; null when symmetric */
-    size_t zeros_len;         /* n * groups, exactly; 0 when symmetric */
+    const void *scales;       /* finite values of type scale_type, dense [n, groups] */
+    size_t scales_len;        /* exactly n * groups */
+    const int8_t *zeros;      /* values in [-8, 8], dense [n, groups]; null if symmetric */
+    size_t zeros_len;         /* exactly n * groups; 0 if symmetric */
+    const uint32_t *order;    /* a permutation of 0..k [k]; null for the order of the matrix */
+    size_t order_len;         /* exactly k; 0 for the order of the matrix */
     size_t n;
     size_t k;
     w4ax_grouping grouping;
@@ -176,146 +184,121 @@ typedef struct w4ax_pack_args {
     uint32_t reserved;
 } w4ax_pack_args;
 
-/* Packs without rounding anything: w4ax_weight_unpack gives the same bits back. */
+/* Packs without rounding: w4ax_weight_unpack returns the same bits. W4AX_OUT_OF_RANGE if the order is not a
+ * permutation. */
 w4ax_status w4ax_weight_pack(const w4ax_pack_args *args, w4ax_weight **weight);
 
 typedef struct w4ax_weight_info {
     size_t n;
     size_t k;
     size_t groups;
-    size_t bytes;             /* of the packed values, scales and zero points, padding included */
+    size_t bytes;             /* packed values, scales and zero points, with padding */
     w4ax_grouping grouping;
     w4ax_symmetry symmetry;
     w4ax_type scale_type;
-    uint32_t reserved;
+    uint32_t has_order;       /* 1 if the weight has an order of k, otherwise 0 */
 } w4ax_weight_info;
 
 w4ax_status w4ax_weight_get_info(const w4ax_weight *weight, w4ax_weight_info *info);
 
-/* (q - zero) * scale, rounded once to f32, dense [n, k]. */
+/* Writes the order of k [k]. It is 0, 1, 2, ... for a weight without one. */
+w4ax_status w4ax_weight_get_order(const w4ax_weight *weight, uint32_t *order, size_t order_len);
+
+/* Writes (q - zero) * scale, rounded once to f32, dense [n, k]. */
 w4ax_status w4ax_weight_dequantize(const w4ax_weight *weight, float *w, size_t w_len);
 
-/* What w4ax_weight_pack takes: q dense [n, k], scales dense [n, groups] of the weight's scale_type, zeros dense [n, groups] (all
- * 0 when symmetric). Each is left out where its pointer is null and its count 0. Nothing is written if one is refused. */
+/* Writes the arguments of w4ax_weight_pack: q dense [n, k], scales of the weight's scale_type dense [n, groups], zeros
+ * dense [n, groups] (all 0 if symmetric). An output with a null pointer and a count of 0 is skipped. After a failure
+ * nothing is written. */
 w4ax_status w4ax_weight_unpack(const w4ax_weight *weight, int8_t *q, size_t q_len, void *scales, size_t scales_len,
                                int8_t *zeros, size_t zeros_len);
 
 void w4ax_weight_free(w4ax_weight *weight);
-
-/* ---- weights in another order of k ---- */
-
-/* A checkpoint that was quantized in the order of its activations (GPTQ's desc_act) is packed in the order of its groups: number
- * i of the order says which k of the matrix stands at i. A GEMM with such a weight takes x in the same order: gather it, then
- * multiply as with any other. Never changes once it is made. */
-typedef struct w4ax_order w4ax_order;
-
-/* The order of those k: each of 0..k once, else W4AX_OUT_OF_RANGE. They are copied. */
-w4ax_status w4ax_order_create(const uint32_t *ks, size_t k, w4ax_order **order);
-
-w4ax_status w4ax_order_k(const w4ax_order *order, size_t *k);
-
-/* The k, as w4ax_order_create takes them; room for `k` of them, at least the order's. */
-w4ax_status w4ax_order_get(const w4ax_order *order, uint32_t *ks, size_t k);
-
-/* gathered[m, i] = x[m, order[i]] */
-typedef struct w4ax_gather_args {
-    const uint16_t *x;        /* BF16 [m, k] */
-    size_t x_len;
-    size_t x_stride;
-    uint16_t *gathered;       /* BF16 [m, k]; what it spans does not overlap x */
-    size_t gathered_len;
-    size_t gathered_stride;
-    size_t m;                 /* tokens; 0 is allowed and does nothing */
-    size_t k;                 /* that of the order */
-} w4ax_gather_args;
-
-/* Brings activations into the order. Allocates nothing. After a failure `gathered` is as it was. */
-w4ax_status w4ax_order_gather(const w4ax_order *order, const w4ax_gather_args *args);
-
-void w4ax_order_free(w4ax_order *order);
 
 /* ---- files ---- */
 
 /* Named weights, as one safetensors file of this library holds them. Paths and names are UTF-8. */
 typedef struct w4ax_file w4ax_file;
 
-/* A file without weights, in memory. */
+/* Creates a file in memory, without weights. */
 w4ax_status w4ax_file_create(w4ax_file **file);
 
-/* Reads a file that w4ax_file_save wrote, or one converted from a checkpoint: its weights, those whose k are in another order
- * too. `threads` as in w4ax_quantize_args. */
+/* Loads a file that w4ax_file_save or the conversion of a checkpoint wrote. `threads` as in w4ax_quantize_args. */
 w4ax_status w4ax_file_load(const char *path, uint32_t threads, w4ax_file **file);
 
-/* Writes all weights: whole or not at all, through a temporary name beside `path`. */
+/* Saves all weights. The file is written under a temporary name in the same folder and then renamed, so that it is
+ * complete or absent. */
 w4ax_status w4ax_file_save(const w4ax_file *file, const char *path);
 
-/* Names a weight, in place of one that had the name. Both handles stay the caller's; the values are shared, not copied. */
+/* Adds a weight under a name, and replaces the weight that had the name. The caller keeps both handles. Values are
+ * shared. */
 w4ax_status w4ax_file_insert(w4ax_file *file, const char *name, const w4ax_weight *weight);
 
 w4ax_status w4ax_file_count(const w4ax_file *file, size_t *count);
 
-/* The name of weight `index`, below the count, in ascending order of their bytes. Valid until w4ax_file_free. */
+/* Returns the name of weight `index`, which is below the count, in ascending order of bytes. Valid until
+ * w4ax_file_free. */
 w4ax_status w4ax_file_name(const w4ax_file *file, size_t index, const char **name);
 
-/* A handle of its own to the weight of that name, to be freed; the values are shared, not copied. W4AX_BAD_FORMAT for one whose k
- * are in another order: a GEMM with x as it is would be wrong, so it is w4ax_file_get_act_order's to give. */
+/* Returns a new handle to the weight with that name, which the caller frees. Values are shared. */
 w4ax_status w4ax_file_get(const w4ax_file *file, const char *name, w4ax_weight **weight);
-
-/* The same for a weight of either kind, with its order of k: NULL in *order where its k are in the matrix's own, else a handle
- * to be freed. */
-w4ax_status w4ax_file_get_act_order(const w4ax_file *file, const char *name, w4ax_weight **weight, w4ax_order **order);
-
-/* As w4ax_file_insert, for a weight whose k are in that order, which is of the weight's K (else W4AX_BAD_SHAPE). */
-w4ax_status w4ax_file_insert_act_order(w4ax_file *file, const char *name, const w4ax_weight *weight, const w4ax_order *order);
 
 void w4ax_file_free(w4ax_file *file);
 
 /* ---- the CPU backend ---- */
 
-/* An instruction set and who runs the pieces of a call. All instruction sets give the same bits. */
+/* An instruction set, and the threads that run a call. All instruction sets return the same bits. */
 typedef struct w4ax_cpu w4ax_cpu;
 
-/* A piece of a call, this library's: call it as piece(argument, number). It does not throw. */
+/* A piece of a call: a function of this library, called as piece(argument, number). It does not throw. */
 typedef void (*w4ax_piece)(void *argument, uint32_t piece);
 
-/* The caller's threads. */
+/* The threads of the caller. */
 typedef struct w4ax_pool {
-    /* Calls piece(argument, i) once for each i below `pieces`, on any threads in any order, and returns when all have returned;
-     * `piece` and `argument` are not used after that. May be called by several threads at once; must not throw. A piece that
-     * is left out, run twice or not there is W4AX_THREADS. */
+    /* Calls piece(argument, i) once for each i below `pieces`, on any threads and in any order, and returns when all
+     * calls have returned. It does not use `piece` and `argument` afterwards. Several threads may call it at once. It
+     * must not throw. A piece that is skipped, repeated or out of range is W4AX_THREADS. */
     void (*run)(void *context, uint32_t pieces, w4ax_piece piece, void *argument);
-    void *context;            /* handed to `run` */
-    uint32_t threads;         /* how many pieces to cut a call into, 1 to W4AX_MAX_THREADS */
+    void *context;            /* the first argument of `run` */
+    uint32_t threads;         /* number of pieces of a call, 1 to W4AX_MAX_THREADS */
     uint32_t reserved;
 } w4ax_pool;
 
-/* `isa` is "scalar", "avx2", "avx512vnni" or "avx512bf16", W4AX_NO_BACKEND where the machine has it not; null for what the
- * environment variable W4AX_CPU names, else the best one here. `threads`: 1 works in the calling thread, more are started and
- * kept until w4ax_cpu_free, 0 stands for one a core. */
+/* Creates a backend. `isa` is "scalar", "avx2", "avx512vnni" or "avx512bf16"; W4AX_NO_BACKEND if the machine does not
+ * support it. Null selects the instruction set in the environment variable W4AX_CPU, or the best one of the machine.
+ * With 1 thread, calls run in the calling thread. More threads are started and kept until w4ax_cpu_free; 0 is one per
+ * core. */
 w4ax_status w4ax_cpu_create(const char *isa, uint32_t threads, w4ax_cpu **cpu);
 
-/* The same on the caller's threads. `pool` itself is copied; its context must live until w4ax_cpu_free. */
+/* Creates a backend on the threads of the caller. `pool` is copied; its context must live until w4ax_cpu_free. */
 w4ax_status w4ax_cpu_create_with_pool(const char *isa, const w4ax_pool *pool, w4ax_cpu **cpu);
 
-/* The name of the instruction set that really runs; static. */
+/* Returns the name of the instruction set. Static. */
 w4ax_status w4ax_cpu_isa(const w4ax_cpu *cpu, const char **isa);
 
 w4ax_status w4ax_cpu_threads(const w4ax_cpu *cpu, uint32_t *threads);
 
-/* Frees the backend. Not while a call runs, and not from a piece of one. */
+/* Frees the backend. Not allowed while a call runs, or from one of its pieces. */
 void w4ax_cpu_free(w4ax_cpu *cpu);
 
-/* The scratch memory of calls, so that they allocate nothing (but on a w4ax_cpu of several threads of its own, called from outside
- * of them: a few bytes for each piece of work handed over). */
+/* The scratch memory of calls. With it, calls do not allocate, with one exception: a w4ax_cpu with several threads of
+ * its own allocates a few bytes per piece if the calling thread is not one of them. */
 typedef struct w4ax_workspace w4ax_workspace;
 
-/* For calls with up to max_m tokens and max_k inputs, any N. The memory is bounded in max_m. Serves other w4ax_cpu as well
- * (with fewer threads, if it was made for fewer). */
+/* Creates a workspace for calls with up to max_m tokens and max_k inputs, any N. Its size is bounded in max_m. Another
+ * w4ax_cpu may use it too; a backend with more threads than `cpu` then uses only as many as `cpu` has. */
 w4ax_status w4ax_workspace_create(const w4ax_cpu *cpu, size_t max_m, size_t max_k, w4ax_workspace **workspace);
 
 w4ax_status w4ax_workspace_bytes(const w4ax_workspace *workspace, size_t *bytes);
 
 void w4ax_workspace_free(w4ax_workspace *workspace);
+
+/* Bits of `flags`. */
+enum {
+    /* x is already in the order of k of the weight, gathered by the caller: x'[m, i] = x[m, order[i]]. GEMMs of several
+     * weights with one order can share a gather. No effect for a weight without an order. */
+    W4AX_GATHERED = 1
+};
 
 /* y[m, n] = x[m, k] * W[n, k]^T + bias[n] */
 typedef struct w4ax_gemm_args {
@@ -324,90 +307,90 @@ typedef struct w4ax_gemm_args {
     size_t x_len;
     size_t x_stride;
     const float *bias;        /* [n], or null for none */
-    size_t bias_len;          /* n exactly, or 0 for none */
-    uint16_t *y;              /* BF16 [m, n]; what it spans overlaps neither x nor bias */
+    size_t bias_len;          /* exactly n, or 0 for none */
+    uint16_t *y;              /* BF16 [m, n]; overlaps neither x nor bias */
     size_t y_len;
     size_t y_stride;
-    size_t m;                 /* tokens; 0 is allowed and does nothing */
-    size_t n;                 /* those of the weight */
-    size_t k;
+    size_t m;                 /* number of tokens; 0 is allowed and does nothing */
+    size_t n;                 /* N of the weight */
+    size_t k;                 /* K of the weight */
     w4ax_width width;
-    uint32_t reserved;
+    uint32_t flags;
 } w4ax_gemm_args;
 
-/* Multiplies, with x quantized to `width` bits over the weight's groups (per token with W4AX_PER_CHANNEL) at run time. The bits
- * of y for 2, 4 and 8 bits are the same on every backend, instruction set, number of threads and for every m. A token with a
- * NaN or an infinity has outputs 0x7FFF at these widths. After W4AX_THREADS y may be half written; after any other failure it
- * is as it was. */
+/* Computes the GEMM. x is quantized to `width` bits over the groups of the weight, or per token with W4AX_PER_CHANNEL.
+ * At 2, 4 and 8 bits the bits of y are the same on every backend, for every instruction set, number of threads and m.
+ * At these widths a token that contains NaN or an infinity has outputs 0x7FFF. After W4AX_THREADS y may be partly
+ * written; after any other failure it is unchanged. */
 w4ax_status w4ax_cpu_gemm(const w4ax_cpu *cpu, const w4ax_gemm_args *args, w4ax_workspace *workspace);
 
 /* ---- the dispatcher ---- */
 
-/* Decides the width of every control step from the motion before it. A step is: w4ax_dispatcher_decide; the policy runs at
- * `active` bits; w4ax_dispatcher_observe with what it commanded. */
+/* Selects the width of every control step from the motion before it. A step is: w4ax_dispatcher_decide; the policy runs
+ * at `active` bits; w4ax_dispatcher_observe with the action of the policy. */
 typedef struct w4ax_dispatcher w4ax_dispatcher;
 
 typedef uint32_t w4ax_algorithm;
 enum {
     W4AX_SATURATING_COUNTER = 0, /* Algorithm 1 of DyQ-VLA (arXiv 2603.07904) */
-    W4AX_WINDOW = 1              /* its Eq. 4, the window operator that the counter stands for */
+    W4AX_WINDOW = 1              /* the window operator of its Eq. 4, which the counter approximates */
 };
 
-/* Checked by w4ax_dispatcher_create. All but the counts are without a unit. */
+/* w4ax_dispatcher_create checks the fields. Those without a unit here have none. */
 typedef struct w4ax_dispatch_config {
-    double lambda;            /* share of the macro motion in the sensitivity, in [0, 1] */
-    double mu_max;            /* scale of |a_xyz|, in action units; above 0 */
-    double nu_max;            /* scale of |a_rot(t) - a_rot(t-1)|, in action units a step; above 0 */
-    double theta_24;          /* the largest sensitivity that runs at 2 bits, at least 0 */
-    double theta_48;          /* at 4 bits, at least theta_24 */
-    double theta_fp;          /* at 8 bits, at least theta_48; above it, BF16 */
-    uint32_t window_macro;    /* actions in the mean of the macro motion, 1 to W4AX_MAX_WINDOW */
-    uint32_t window_micro;    /* actions in the mean of the micro motion, 1 to W4AX_MAX_WINDOW */
-    uint32_t k;               /* steps that a lower target must last before the width goes down, at least 1 */
+    double lambda;            /* weight of the macro motion in the sensitivity, in [0, 1] */
+    double mu_max;            /* scale of |a_xyz| in action units, above 0 */
+    double nu_max;            /* scale of |a_rot(t) - a_rot(t-1)| in action units per step, above 0 */
+    double theta_24;          /* largest sensitivity that runs at 2 bits, at least 0 */
+    double theta_48;          /* largest sensitivity that runs at 4 bits, at least theta_24 */
+    double theta_fp;          /* largest sensitivity that runs at 8 bits, at least theta_48; above it, BF16 */
+    uint32_t window_macro;    /* number of actions in the mean of the macro motion, 1 to W4AX_MAX_WINDOW */
+    uint32_t window_micro;    /* number of actions in the mean of the micro motion, 1 to W4AX_MAX_WINDOW */
+    uint32_t k;               /* steps that a lower target persists before the width decreases, at least 1 */
     w4ax_algorithm algorithm;
 } w4ax_dispatch_config;
 
-/* The defaults. mu_max, nu_max, theta_24 and theta_48 are a calibration's to know: they become NaN, which
+/* Sets the defaults. mu_max, nu_max, theta_24 and theta_48 come from a calibration: they are set to NaN, which
  * w4ax_dispatcher_create refuses. */
 w4ax_status w4ax_dispatch_config_init(w4ax_dispatch_config *config);
 
-/* The configuration of a task from a calibration file (JSON). */
+/* Loads the configuration of a task from a calibration file (JSON). */
 w4ax_status w4ax_dispatch_config_load(const char *path, const char *task, w4ax_dispatch_config *config);
 
-/* At the start of an episode. W4AX_BAD_CONFIG for the first field that is outside its range. */
+/* Creates a dispatcher at the start of an episode. W4AX_BAD_CONFIG reports the first field that is out of range. */
 w4ax_status w4ax_dispatcher_create(const w4ax_dispatch_config *config, w4ax_dispatcher **dispatcher);
 
-/* Takes in an action of W4AX_ACTION_DIM numbers as the policy gives them, in [-1, 1] (translation xyz, axis-angle rotation,
- * gripper), or a chunk of them, oldest first: `len` is a multiple of W4AX_ACTION_DIM, above 0. After any failure (a null
- * `actions` too, but not a null `dispatcher` and not W4AX_BUSY) the width is BF16, until a good action came and a decision
- * has said so. */
+/* Observes an action of W4AX_ACTION_DIM numbers in [-1, 1] as the policy returns them (translation xyz, axis-angle
+ * rotation, gripper), or a chunk of actions, oldest first: `len` is a positive multiple of W4AX_ACTION_DIM. After any
+ * failure the width is BF16 until a valid action is observed and a decision is made from it. This includes a null
+ * `actions`, but neither a null `dispatcher` nor W4AX_BUSY. */
 w4ax_status w4ax_dispatcher_observe(w4ax_dispatcher *dispatcher, const double *actions, size_t len);
 w4ax_status w4ax_dispatcher_observe_f32(w4ax_dispatcher *dispatcher, const float *actions, size_t len);
 
 typedef uint32_t w4ax_reason;
 enum {
-    W4AX_REASON_START = 0,       /* no action was observed yet: BF16 */
-    W4AX_REASON_FAULT = 1,       /* a bad action: BF16 */
-    W4AX_REASON_STEADY = 2,      /* the target is the width of the step before */
-    W4AX_REASON_ROSE = 3,        /* the target is above it: up at once */
-    W4AX_REASON_HELD = 4,        /* the target is below it, and has not been for long enough */
-    W4AX_REASON_STEPPED_DOWN = 5 /* it has: down */
+    W4AX_REASON_START = 0,       /* no action was observed: BF16 */
+    W4AX_REASON_FAULT = 1,       /* an invalid action was observed: BF16 */
+    W4AX_REASON_STEADY = 2,      /* the target is the width of the previous step */
+    W4AX_REASON_ROSE = 3,        /* the target is higher: the width increases at once */
+    W4AX_REASON_HELD = 4,        /* the target is lower, but has not persisted for k steps */
+    W4AX_REASON_STEPPED_DOWN = 5 /* the target was lower for k steps: the width decreases */
 };
 
 typedef struct w4ax_decision {
     double sensitivity;       /* at least 0; 1 with W4AX_REASON_START and the first W4AX_REASON_FAULT */
-    w4ax_width target;        /* what the sensitivity asks for */
-    w4ax_width active;        /* what to run at, never below the target */
-    w4ax_reason reason;       /* why `active` is what it is */
-    uint32_t held_count;      /* with W4AX_REASON_HELD: steps that count towards k so far, else 0 */
-    uint32_t held_pending;    /* with W4AX_REASON_HELD: the width that is waited for, else 0 */
+    w4ax_width target;        /* the width for the sensitivity */
+    w4ax_width active;        /* the width to run at, at least the target */
+    w4ax_reason reason;       /* the reason for `active` */
+    uint32_t held_count;      /* with W4AX_REASON_HELD: number of steps that count towards k so far, otherwise 0 */
+    uint32_t held_pending;    /* with W4AX_REASON_HELD: the pending lower width, otherwise 0 */
     uint32_t reserved;
 } w4ax_decision;
 
-/* The width of the step that comes now. Once a step or chunk: each call is a step of the hysteresis. */
+/* Decides the width of the next step. Call it once per step or chunk, because each call advances the hysteresis. */
 w4ax_status w4ax_dispatcher_decide(w4ax_dispatcher *dispatcher, w4ax_decision *decision);
 
-/* The width of the last decision; BF16 before the first one and from the moment that an observation failed. */
+/* Returns the width of the last decision. It is BF16 before the first decision, and as soon as an observation fails. */
 w4ax_status w4ax_dispatcher_active(const w4ax_dispatcher *dispatcher, w4ax_width *width);
 
 /* Starts an episode. */
@@ -417,25 +400,26 @@ void w4ax_dispatcher_free(w4ax_dispatcher *dispatcher);
 
 /* ---- the flag ---- */
 
-/* The width of a step in one 64-bit word, in the caller's memory: a variable, shared or mapped memory, aligned to 8. All 0 at
- * first. One thread or process stores, any others read, with no lock.
- *     bits 63..32  sequence: the number of the step, wraps
- *     bits 31..8   0; else the word is invalid
- *     bits  7..0   width: 2, 4, 8 or 16; else the word is invalid, as one that was never written is */
+/* The width of a step in one 64-bit word in memory of the caller: a variable, or shared or mapped memory, aligned to 8.
+ * All bits are 0 at first. One thread or process stores and any number load, without locks.
+ *     bits 63..32  sequence: the number of the step, which wraps
+ *     bits 31..8   0, otherwise the word is invalid
+ *     bits  7..0   width: 2, 4, 8 or 16, otherwise the word is invalid, as in a flag that was never stored */
 typedef struct w4ax_flag {
-    uint64_t word;            /* in the byte order of the host; touch it with these functions, or atomically */
+    uint64_t word;            /* in host byte order; access it with these functions, or atomically */
 } w4ax_flag;
 
-/* Publishes the width of step `sequence`, and all that this thread wrote before: one store with release order. */
+/* Publishes the width of step `sequence`, and all earlier writes of this thread: one store with release order. */
 w4ax_status w4ax_flag_store(w4ax_flag *flag, uint32_t sequence, w4ax_width width);
 
-/* Takes a flag back: as one that was never written. */
+/* Resets a flag to the state before the first store. */
 w4ax_status w4ax_flag_clear(w4ax_flag *flag);
 
-/* The width for step `sequence`, W4AX_BF16 unless the word is valid and this step's: one load with acquire order. */
+/* Returns the width for step `sequence`, or W4AX_BF16 if the word is invalid or of another step: one load with acquire
+ * order. */
 w4ax_status w4ax_flag_load(const w4ax_flag *flag, uint32_t sequence, w4ax_width *width);
 
-/* The sequence and width that the flag holds, both 0 if the word is invalid: one load with acquire order. */
+/* Returns the sequence and the width in the flag, both 0 if the word is invalid: one load with acquire order. */
 w4ax_status w4ax_flag_read(const w4ax_flag *flag, uint32_t *sequence, w4ax_width *width);
 
 #ifdef __cplusplus

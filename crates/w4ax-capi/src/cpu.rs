@@ -3,33 +3,27 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use w4ax::cpu::{self, Isa, Serial};
+
 use super::pool::{CallerPool, CallerTable};
 use super::raw;
-use super::status::{Failure, Result, Status, entry};
+use super::status::{Failure, Result, Status, entry_points, free_functions};
 use super::threads::{self, OwnThreads};
-use w4ax::cpu::{self, Isa, Serial};
 
 /// `w4ax_cpu`.
 pub struct Cpu {
     pub(super) cpu: cpu::Cpu,
-    pub(super) threads: usize,
+    threads: usize,
 }
 
-/// `w4ax_workspace`. The lock finds two calls at once in it.
-pub struct Workspace(Mutex<cpu::Workspace>);
+/// `w4ax_workspace`. The lock detects two calls at once.
+pub struct Workspace(pub(super) Mutex<cpu::Workspace>);
 
-impl Workspace {
-    /// It, for one call.
-    pub(super) fn take(&self) -> Result<MutexGuard<'_, cpu::Workspace>> {
-        exclusive("workspace", &self.0)
-    }
-}
-
-/// What a handle holds, unless another thread has it.
+/// Locks what a handle holds. A handle that another call uses is `W4AX_BUSY`.
 pub(super) fn exclusive<'a, T>(what: &str, lock: &'a Mutex<T>) -> Result<MutexGuard<'a, T>> {
     match lock.try_lock() {
         Ok(guard) => Ok(guard),
-        // Scratch memory and counters: any content is a valid one.
+        // Scratch memory and counters: every content is valid.
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => Err(Failure::new(
             Status::Busy,
@@ -38,7 +32,7 @@ pub(super) fn exclusive<'a, T>(what: &str, lock: &'a Mutex<T>) -> Result<MutexGu
     }
 }
 
-/// The backend of that name; what the environment or the machine says for a null pointer.
+/// Returns the backend of a name. Null selects by the environment or the machine.
 ///
 /// # Safety
 /// As [`raw::text`].
@@ -51,60 +45,7 @@ unsafe fn backend(isa: *const c_char) -> Result<cpu::Cpu> {
     Ok(cpu::Cpu::with_isa(Isa::named(isa)?)?)
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_create(
-    isa: *const c_char,
-    threads: u32,
-    cpu: *mut *mut Cpu,
-) -> Status {
-    entry(|| {
-        let make = || {
-            // SAFETY: the contract of this function.
-            let cpu = unsafe { backend(isa)? };
-            let threads = threads::count(threads)?;
-            let cpu = match threads {
-                1 => cpu.with_pool(Serial),
-                _ => cpu.with_pool(OwnThreads::new(threads)?),
-            };
-            Ok(Cpu { cpu, threads })
-        };
-        // SAFETY: the contract of this function.
-        unsafe { raw::create("cpu", cpu, make) }
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_create_with_pool(
-    isa: *const c_char,
-    pool: *const CallerTable,
-    cpu: *mut *mut Cpu,
-) -> Status {
-    entry(|| {
-        let make = || {
-            // SAFETY: the contract of this function.
-            let (cpu, table) = unsafe { (backend(isa)?, raw::arguments("pool", pool)?) };
-            // SAFETY: the header's contract of a pool.
-            let pool = unsafe { CallerPool::new(table)? };
-            Ok(Cpu {
-                cpu: cpu.with_pool(pool),
-                threads: table.threads as usize,
-            })
-        };
-        // SAFETY: the contract of this function.
-        unsafe { raw::create("cpu", cpu, make) }
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_free(cpu: *mut Cpu) {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe { raw::free(cpu) };
-        Ok(())
-    });
-}
-
-/// The name of an instruction set, with a NUL behind.
+/// The name of an instruction set, NUL-terminated.
 fn isa_name(isa: Isa) -> *const c_char {
     let name = match isa {
         Isa::Scalar => c"scalar",
@@ -116,69 +57,66 @@ fn isa_name(isa: Isa) -> *const c_char {
     name.as_ptr()
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_isa(cpu: *const Cpu, isa: *mut *const c_char) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (cpu, isa) = unsafe { (raw::handle("cpu", cpu)?, raw::output("isa", isa)?) };
+entry_points! {
+    fn w4ax_cpu_create(isa: *const c_char, threads: u32, cpu: *mut *mut Cpu) {
+        raw::create("cpu", cpu, || {
+            let cpu = backend(isa)?;
+            let threads = threads::count(threads)?;
+            let cpu = match threads {
+                1 => cpu.with_pool(Serial),
+                _ => cpu.with_pool(OwnThreads::new(threads)?),
+            };
+            Ok(Cpu { cpu, threads })
+        })
+    }
+
+    fn w4ax_cpu_create_with_pool(
+        isa: *const c_char,
+        pool: *const CallerTable,
+        cpu: *mut *mut Cpu,
+    ) {
+        raw::create("cpu", cpu, || {
+            let (cpu, table) = (backend(isa)?, raw::arguments("pool", pool)?);
+            Ok(Cpu {
+                cpu: cpu.with_pool(CallerPool::new(table)?),
+                threads: table.threads as usize,
+            })
+        })
+    }
+
+    fn w4ax_cpu_isa(cpu: *const Cpu, isa: *mut *const c_char) {
+        let (cpu, isa) = (raw::handle("cpu", cpu)?, raw::output("isa", isa)?);
         isa.write(isa_name(cpu.cpu.isa()));
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_threads(cpu: *const Cpu, threads: *mut u32) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (cpu, threads) =
-            unsafe { (raw::handle("cpu", cpu)?, raw::output("threads", threads)?) };
+    fn w4ax_cpu_threads(cpu: *const Cpu, threads: *mut u32) {
+        let (cpu, threads) = (raw::handle("cpu", cpu)?, raw::output("threads", threads)?);
         threads.write(cpu.threads as u32);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_workspace_create(
-    cpu: *const Cpu,
-    max_m: usize,
-    max_k: usize,
-    workspace: *mut *mut Workspace,
-) -> Status {
-    entry(|| {
-        let make = || {
-            // SAFETY: the contract of this function.
-            let cpu = unsafe { raw::handle("cpu", cpu)? };
-            let made = cpu.cpu.workspace(max_m, max_k)?;
+    fn w4ax_workspace_create(
+        cpu: *const Cpu,
+        max_m: usize,
+        max_k: usize,
+        workspace: *mut *mut Workspace,
+    ) {
+        raw::create("workspace", workspace, || {
+            let made = raw::handle("cpu", cpu)?.cpu.workspace(max_m, max_k)?;
             Ok(Workspace(Mutex::new(made)))
-        };
-        // SAFETY: the contract of this function.
-        unsafe { raw::create("workspace", workspace, make) }
-    })
+        })
+    }
+
+    fn w4ax_workspace_bytes(workspace: *const Workspace, bytes: *mut usize) {
+        let workspace = raw::handle("workspace", workspace)?;
+        let bytes = raw::output("bytes", bytes)?;
+        bytes.write(exclusive("workspace", &workspace.0)?.bytes());
+        Ok(())
+    }
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_workspace_bytes(
-    workspace: *const Workspace,
-    bytes: *mut usize,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (workspace, bytes) = unsafe {
-            (
-                raw::handle("workspace", workspace)?,
-                raw::output("bytes", bytes)?,
-            )
-        };
-        bytes.write(workspace.take()?.bytes());
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_workspace_free(workspace: *mut Workspace) {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe { raw::free(workspace) };
-        Ok(())
-    });
+free_functions! {
+    w4ax_cpu_free(cpu: Cpu);
+    w4ax_workspace_free(workspace: Workspace);
 }

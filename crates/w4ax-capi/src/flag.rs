@@ -1,9 +1,10 @@
-//! The width flag, in the caller's memory.
+//! The width flag, in memory of the caller.
 
+use w4ax::{FlagWord, Width, WidthFlag};
+
+use super::enums::{self, CEnum};
 use super::raw;
-use super::status::{Result, Status, entry};
-use super::types;
-use w4ax::{FlagWord, WidthFlag};
+use super::status::{Result, entry_points};
 
 /// `w4ax_flag` has the layout of a [`WidthFlag`].
 pub type Flag = WidthFlag;
@@ -15,57 +16,31 @@ unsafe fn flag_at<'a>(flag: *const Flag) -> Result<&'a Flag> {
     unsafe { raw::handle("flag", flag) }
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_flag_store(flag: *mut Flag, sequence: u32, width: u32) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let flag = unsafe { flag_at(flag)? };
-        flag.store(sequence, types::width(width)?);
+entry_points! {
+    fn w4ax_flag_store(flag: *mut Flag, sequence: u32, width: u32) {
+        let flag = flag_at(flag)?;
+        flag.store(sequence, enums::value::<Width>(width)?);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_flag_clear(flag: *mut Flag) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe { flag_at(flag)? }.store_word(FlagWord::UNWRITTEN);
+    fn w4ax_flag_clear(flag: *mut Flag) {
+        flag_at(flag)?.store_word(FlagWord::UNWRITTEN);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_flag_load(
-    flag: *const Flag,
-    sequence: u32,
-    width: *mut u32,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (flag, width) = unsafe { (flag_at(flag)?, raw::output("width", width)?) };
-        width.write(flag.load(sequence).bits());
+    fn w4ax_flag_load(flag: *const Flag, sequence: u32, width: *mut u32) {
+        let (flag, width) = (flag_at(flag)?, raw::output("width", width)?);
+        width.write(flag.load(sequence).number());
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_flag_read(
-    flag: *const Flag,
-    sequence: *mut u32,
-    width: *mut u32,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (flag, sequence, width) = unsafe {
-            (
-                flag_at(flag)?,
-                raw::output("sequence", sequence)?,
-                raw::output("width", width)?,
-            )
-        };
-        let (of, bits) = flag.read().map_or((0, 0), |(of, w)| (of, w.bits()));
-        sequence.write(of);
+    fn w4ax_flag_read(flag: *const Flag, sequence: *mut u32, width: *mut u32) {
+        let flag = flag_at(flag)?;
+        let sequence = raw::output("sequence", sequence)?;
+        let width = raw::output("width", width)?;
+        let (step, bits) = (flag.read()).map_or((0, 0), |(step, width)| (step, width.number()));
+        sequence.write(step);
         width.write(bits);
         Ok(())
-    })
+    }
 }

@@ -1,12 +1,13 @@
-//! The GEMM.
+//! The GEMM on the CPU.
 
 use half::bf16;
-use w4ax::Gemm;
+use w4ax::{Gemm, Width};
 
-use super::cpu::{Cpu, Workspace};
-use super::raw::{self, Extent};
-use super::status::{Failure, Status, entry};
-use super::types;
+use super::cpu::{Cpu, Workspace, exclusive};
+use super::enums;
+use super::limits::GATHERED;
+use super::raw::{self, Matrix};
+use super::status::{Failure, Result, Status, entry_points};
 use super::weight::Weight;
 
 /// `w4ax_gemm_args`.
@@ -26,70 +27,41 @@ pub struct GemmArgs {
     pub n: usize,
     pub k: usize,
     pub width: u32,
-    pub reserved: u32,
+    pub flags: u32,
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_cpu_gemm(
-    cpu: *const Cpu,
-    args: *const GemmArgs,
-    workspace: *mut Workspace,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (cpu, args, workspace) = unsafe {
-            (
-                raw::handle("cpu", cpu)?,
-                raw::arguments("args", args)?,
-                raw::handle("workspace", workspace)?,
-            )
+/// Returns a failure unless the weight is `[n, k]`.
+pub(super) fn check_weight([n, k]: [usize; 2], expected: [usize; 2]) -> Result<()> {
+    if [n, k] == expected {
+        return Ok(());
+    }
+    let [n_expected, k_expected] = expected;
+    let text = format!("weight: shape [{n}, {k}]: expected [{n_expected}, {k_expected}]");
+    Err(Failure::new(Status::BadShape, text))
+}
+
+entry_points! {
+    fn w4ax_cpu_gemm(cpu: *const Cpu, args: *const GemmArgs, workspace: *mut Workspace) {
+        let (cpu, args) = (raw::handle("cpu", cpu)?, raw::arguments("args", args)?);
+        let workspace = raw::handle("workspace", workspace)?;
+        let [gathered] = enums::flags(args.flags, [GATHERED])?;
+        let width: Width = enums::value(args.width)?;
+        let weight = &raw::handle("weight", args.weight)?.0;
+        check_weight([weight.n(), weight.k()], [args.n, args.k])?;
+        let x = Matrix::new("x", (args.x, args.x_len), [args.m, args.k], args.x_stride);
+        let y = Matrix::new("y", (args.y, args.y_len), [args.m, args.n], args.y_stride);
+        let bias = Matrix::vector("bias", args.bias, args.bias_len);
+        // Checked before references exist: a mutable one must not overlap another.
+        let written = y.addresses()?;
+        raw::disjoint("y and x", &written, &x.addresses()?)?;
+        raw::disjoint("y and bias", &written, &bias.addresses()?)?;
+        let (x, y) = (x.get()?, y.get_mut()?);
+        let bias = raw::optional_slice("bias", args.bias, args.bias_len)?;
+        let gemm = match gathered {
+            true => Gemm::gathered(x, weight, width),
+            false => Gemm::new(x, weight, width),
         };
-        raw::reserved(args.reserved)?;
-        let width = types::width(args.width)?;
-        // SAFETY: the contract of this function.
-        let weight = unsafe { &raw::handle("weight", args.weight)?.0 };
-        if (args.n, args.k) != (weight.n(), weight.k()) {
-            let (n, k) = (weight.n(), weight.k());
-            let text = format!("weight: it is [{n}, {k}], not [{}, {}]", args.n, args.k);
-            return Err(Failure::new(Status::BadShape, text));
-        }
-        let x = Extent {
-            len: args.x_len,
-            rows: args.m,
-            cols: args.k,
-            stride: args.x_stride,
-        };
-        let y = Extent {
-            len: args.y_len,
-            rows: args.m,
-            cols: args.n,
-            stride: args.y_stride,
-        };
-        let bias = Extent {
-            len: args.bias_len,
-            rows: 1,
-            cols: args.bias_len,
-            stride: 0,
-        };
-        // Before there are references: two that overlap, one of them mutable, must not be.
-        let writes = raw::addresses("y", args.y, y)?;
-        raw::disjoint("y and x", &writes, &raw::addresses("x", args.x, x)?)?;
-        raw::disjoint(
-            "y and bias",
-            &writes,
-            &raw::addresses("bias", args.bias, bias)?,
-        )?;
-        // SAFETY: the contract of this function; y overlaps neither x nor bias.
-        let (x, bias, y) = unsafe {
-            (
-                raw::matrix("x", args.x, x)?,
-                raw::slice("bias", args.bias, args.bias_len)?,
-                raw::matrix_mut("y", args.y, y)?,
-            )
-        };
-        let bias = (!args.bias.is_null() || args.bias_len > 0).then_some(bias);
-        let mut workspace = workspace.take()?;
-        let gemm = Gemm::new(x, weight, width).bias(bias);
-        Ok(cpu.cpu.run(&gemm, y, &mut workspace)?)
-    })
+        let mut workspace = exclusive("workspace", &workspace.0)?;
+        Ok(cpu.cpu.run(&gemm.bias(bias), y, &mut workspace)?)
+    }
 }

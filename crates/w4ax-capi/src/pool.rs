@@ -1,4 +1,4 @@
-//! A caller's threads as a [`Pool`].
+//! The threads of the caller as a [`Pool`].
 
 use std::any::Any;
 use std::ffi::c_void;
@@ -6,10 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::MAX_THREADS;
-use super::raw::reserved;
-use super::status::{Failure, Result, Status};
 use w4ax::cpu::Pool;
+
+use super::enums::reserved;
+use super::limits::MAX_THREADS;
+use super::raw;
+use super::status::{Failure, Result, Status};
 
 /// `w4ax_piece`.
 pub type Piece = extern "C" fn(argument: *mut c_void, piece: u32);
@@ -34,25 +36,25 @@ pub(super) struct CallerPool {
     threads: u32,
 }
 
-// SAFETY: the context is the caller's and only goes back to the caller's `run`, which the header requires to be callable
-// from any thread.
+// SAFETY: the context belongs to the caller and is passed to the caller's `run` only, which the
+// header requires to be callable from any thread.
 unsafe impl Send for CallerPool {}
-// SAFETY: as above, and at the same time from several.
+// SAFETY: as above, and from several threads at once.
 unsafe impl Sync for CallerPool {}
 
 impl CallerPool {
     /// # Safety
-    /// `run` keeps the header's contract for as long as this lives.
+    /// `run` keeps the contract of the header for the lifetime of the pool.
     pub unsafe fn new(table: CallerTable) -> Result<Self> {
         reserved(table.reserved)?;
         let Some(run) = table.run else {
-            return Err(Failure::new(
-                Status::NullPointer,
-                "pool: run is a null pointer",
-            ));
+            return Err(raw::null("run of the pool"));
         };
         if !(1..=MAX_THREADS).contains(&table.threads) {
-            let text = format!("pool: {} threads, 1..={MAX_THREADS} can be", table.threads);
+            let text = format!(
+                "pool of {} threads: expected 1 to {MAX_THREADS}",
+                table.threads
+            );
             return Err(Failure::new(Status::OutOfRange, text));
         }
         Ok(Self {
@@ -63,16 +65,18 @@ impl CallerPool {
     }
 }
 
-/// One call of the caller's `run`. Pieces write memory of their own without locks, so each must run once: it is claimed
-/// here first.
+/// One call of the caller's `run`.
+///
+/// Pieces write disjoint memory without locks, so each of them must run once. A piece is claimed
+/// before it runs.
 struct Round<'a> {
     piece: &'a (dyn Fn(usize) + Sync),
     pieces: usize,
     claimed: [AtomicU64; MAX_THREADS as usize / 64],
     begun: AtomicUsize,
     ended: AtomicUsize,
-    /// A piece was asked for twice, or one that there is not.
-    astray: AtomicBool,
+    /// Whether a piece was requested twice, or one out of range.
+    unexpected: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -82,7 +86,7 @@ impl Round<'_> {
         let first = piece < self.pieces
             && self.claimed[piece / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0;
         if !first {
-            return self.astray.store(true, Ordering::Relaxed);
+            return self.unexpected.store(true, Ordering::Relaxed);
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.piece)(piece))) {
@@ -93,7 +97,7 @@ impl Round<'_> {
 }
 
 extern "C" fn run_piece(argument: *mut c_void, piece: u32) {
-    // SAFETY: the caller passes on the argument that `run` was given, while `run` runs: the round that lives there.
+    // SAFETY: the caller passes on the argument of `run` while `run` executes: a live round.
     if let Some(round) = unsafe { argument.cast::<Round<'_>>().as_ref() } {
         round.run(piece as usize);
     }
@@ -112,13 +116,14 @@ impl Pool for CallerPool {
             claimed: [const { AtomicU64::new(0) }; _],
             begun: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
-            astray: AtomicBool::new(false),
+            unexpected: AtomicBool::new(false),
             panic: Mutex::new(None),
         };
         let argument = (&raw const round).cast_mut().cast();
-        // SAFETY: the caller's function, with its context, as the header describes; `round` outlives the call.
+        // SAFETY: the caller's function with its context, as the header describes. `round` outlives
+        // the call.
         unsafe { (self.run)(self.context, pieces as u32, run_piece, argument) };
-        // A pool that came back too early: what has begun still works in borrowed memory.
+        // If the pool returned early, the pieces that have begun still use borrowed memory.
         while round.ended.load(Ordering::Acquire) < round.begun.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
@@ -126,10 +131,10 @@ impl Pool for CallerPool {
         if let Some(panic) = round.panic.into_inner().unwrap_or_else(|e| e.into_inner()) {
             std::panic::resume_unwind(panic);
         }
-        if ended != pieces || round.astray.into_inner() {
+        if ended != pieces || round.unexpected.into_inner() {
             let text = match ended == pieces {
-                true => "the caller's pool ran a piece twice, or one that there is not".into(),
-                false => format!("the caller's pool ran {ended} of {pieces} pieces"),
+                true => "the pool ran a piece twice or out of range".into(),
+                false => format!("the pool ran {ended} of {pieces} pieces"),
             };
             Failure::new(Status::Threads, text).unwind();
         }

@@ -1,203 +1,266 @@
-//! From pointers and counts to slices and references: the only place that trusts a caller's pointer.
+//! Conversion of pointers and counts to slices and references.
 //!
-//! What can be checked is checked: null, alignment, lengths that leave the address space, overlaps. What cannot (that
-//! the memory is there, and nobody writes it meanwhile) is the safety contract of every function here, as the header
-//! states it to the caller.
+//! This is the only module that dereferences a pointer of the caller. It checks what can be
+//! checked: null, alignment, lengths beyond the address space, overlap. Validity of the memory and
+//! the absence of concurrent writes cannot be checked: they are the safety contract of every
+//! function here, as the header states it to the caller.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytemuck::Pod;
+use w4ax::{MatMut, MatRef};
 
 use super::status::{Failure, Result, Status};
-use w4ax::{MatMut, MatRef};
 
 fn check<T>(what: &str, pointer: *const T, len: usize) -> Result<()> {
     if pointer.is_null() {
-        return Err(Failure::new(
-            Status::NullPointer,
-            format!("{what} is a null pointer"),
-        ));
+        return Err(null(what));
     }
     if !pointer.is_aligned() {
-        let text = format!("{what}: {pointer:p} is no multiple of {}", align_of::<T>());
-        return Err(Failure::new(Status::Misaligned, text));
+        return Err(misaligned(what, pointer.addr(), align_of::<T>()));
     }
     let fits = len
         .checked_mul(size_of::<T>())
         .filter(|bytes| *bytes <= isize::MAX as usize)
         .and_then(|bytes| pointer.addr().checked_add(bytes));
     if fits.is_none() {
-        let text = format!("{what}: {len} elements do not fit the address space");
+        let text = format!("{what}: {len} elements exceed the address space");
         return Err(Failure::new(Status::OutOfRange, text));
     }
     Ok(())
 }
 
-/// `len` elements; none for a null pointer with a length of 0.
+/// The failure of a call that needs this pointer.
+pub fn null(what: &str) -> Failure {
+    Failure::new(Status::NullPointer, format!("{what} is a null pointer"))
+}
+
+fn misaligned(what: &str, address: usize, alignment: usize) -> Failure {
+    let text = format!("{what}: address {address:#x} is not a multiple of {alignment}");
+    Failure::new(Status::Misaligned, text)
+}
+
+/// Returns a failure if a buffer holds fewer elements than needed.
+pub fn at_least(what: &str, needed: usize, got: usize) -> Result<()> {
+    if got < needed {
+        let text = format!("buffer of {got} elements for {what}: expected at least {needed}");
+        return Err(Failure::new(Status::BufferTooSmall, text));
+    }
+    Ok(())
+}
+
+/// Whether the caller passes an optional buffer.
+pub fn given<T>(pointer: *const T, len: usize) -> bool {
+    !pointer.is_null() || len > 0
+}
+
+/// Returns a slice of `len` elements. A null pointer with a length of 0 is an empty slice.
 ///
 /// # Safety
-/// `pointer` is null or points at `len` elements that nobody writes for `'a`.
+/// `pointer` is null or valid for reads of `len` elements that no one writes for `'a`.
 pub unsafe fn slice<'a, T: Pod>(what: &str, pointer: *const T, len: usize) -> Result<&'a [T]> {
-    if pointer.is_null() && len == 0 {
+    if !given(pointer, len) {
         return Ok(&[]);
     }
     check(what, pointer, len)?;
-    // SAFETY: not null, aligned, within the address space (just checked); there and unwritten by the caller's promise.
+    // SAFETY: not null, aligned and within the address space, as just checked; valid by contract.
     Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
 }
 
-/// `len` elements to write; none for a null pointer with a length of 0.
+/// Returns a mutable slice of `len` elements. A null pointer with a length of 0 is an empty slice.
 ///
 /// # Safety
-/// `pointer` is null or points at `len` elements that nobody else reads or writes for `'a`.
+/// `pointer` is null or valid for `len` elements that no one else reads or writes for `'a`.
 pub unsafe fn slice_mut<'a, T: Pod>(
     what: &str,
     pointer: *mut T,
     len: usize,
 ) -> Result<&'a mut [T]> {
-    if pointer.is_null() && len == 0 {
+    if !given(pointer, len) {
         return Ok(&mut []);
     }
     check(what, pointer, len)?;
-    // SAFETY: not null, aligned, within the address space (just checked); there and unshared by the caller's promise.
-    // Any bits are a `T`.
+    // SAFETY: not null, aligned and within the address space, as just checked; valid and exclusive
+    // by contract. Any bits are a `T`.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
 }
 
-/// A buffer that holds fewer elements than a call needs.
-pub fn too_small(what: &str, needed: usize, got: usize) -> Failure {
-    let text = format!("buffer of {got} elements for {what}: expected at least {needed}");
-    Failure::new(Status::BufferTooSmall, text)
-}
-
-/// A matrix as C describes it. A stride of 0 is that of dense rows.
-#[derive(Clone, Copy)]
-pub struct Extent {
-    pub len: usize,
-    pub rows: usize,
-    pub cols: usize,
-    pub stride: usize,
-}
-
-impl Extent {
-    /// Elements from row to row.
-    pub fn stride(&self) -> usize {
-        match self.stride {
-            0 => self.cols,
-            stride => stride,
-        }
-    }
-
-    /// Elements from the first to the last of the matrix.
-    fn span(&self, what: &str, stride: usize) -> Result<usize> {
-        let Self { rows, cols, .. } = *self;
-        if stride < cols {
-            let text = format!("{what}: row stride {stride} is less than {cols} columns");
-            return Err(Failure::new(Status::BadShape, text));
-        }
-        if rows == 0 || cols == 0 {
-            return Ok(0);
-        }
-        let span = (rows - 1)
-            .checked_mul(stride)
-            .and_then(|n| n.checked_add(cols));
-        span.ok_or_else(|| {
-            let text =
-                format!("{what}: [{rows}, {cols}] with stride {stride} exceeds the address space");
-            Failure::new(Status::BadShape, text)
-        })
-    }
-
-    /// The stride, and the elements that the matrix spans of those that there are.
-    fn check(&self, what: &'static str) -> Result<(usize, usize)> {
-        let stride = self.stride();
-        let needed = self.span(what, stride)?;
-        if self.len < needed {
-            return Err(too_small(what, needed, self.len));
-        }
-        Ok((stride, needed))
-    }
-}
-
+/// [`slice`], or `None` for an optional buffer that the caller does not pass.
+///
 /// # Safety
-/// As [`slice`], for the elements that the matrix spans.
-pub unsafe fn matrix<'a, T: Pod>(
+/// As [`slice`].
+pub unsafe fn optional_slice<'a, T: Pod>(
+    what: &str,
+    pointer: *const T,
+    len: usize,
+) -> Result<Option<&'a [T]>> {
+    // SAFETY: passed on.
+    let slice = || unsafe { slice(what, pointer, len) };
+    given(pointer, len).then(slice).transpose()
+}
+
+/// [`slice_mut`], or `None` for an optional buffer that the caller does not pass.
+///
+/// # Safety
+/// As [`slice_mut`].
+pub unsafe fn optional_slice_mut<'a, T: Pod>(
+    what: &str,
+    pointer: *mut T,
+    len: usize,
+) -> Result<Option<&'a mut [T]>> {
+    // SAFETY: passed on.
+    let slice = || unsafe { slice_mut(what, pointer, len) };
+    given(pointer, len).then(slice).transpose()
+}
+
+/// A matrix argument `[rows, cols]`.
+pub struct Matrix<T> {
     what: &'static str,
     pointer: *const T,
-    extent: Extent,
-) -> Result<MatRef<'a, T>> {
-    let (stride, needed) = extent.check(what)?;
-    // SAFETY: passed on; `needed` is at most the length that was given.
-    let data = unsafe { slice(what, pointer, needed)? };
-    Ok(MatRef::with_stride(data, extent.rows, extent.cols, stride)?)
+    len: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
 }
 
-/// # Safety
-/// As [`slice_mut`], for the elements that the matrix spans.
-pub unsafe fn matrix_mut<'a, T: Pod>(
-    what: &'static str,
-    pointer: *mut T,
-    extent: Extent,
-) -> Result<MatMut<'a, T>> {
-    let (stride, needed) = extent.check(what)?;
-    // SAFETY: passed on; `needed` is at most the length that was given.
-    let data = unsafe { slice_mut(what, pointer, needed)? };
-    Ok(MatMut::with_stride(data, extent.rows, extent.cols, stride)?)
-}
-
-/// The addresses that a matrix spans, for [`disjoint`]. Refuses what [`matrix`] would.
-pub fn addresses<T>(what: &'static str, pointer: *const T, extent: Extent) -> Result<Range<usize>> {
-    let (_, needed) = extent.check(what)?;
-    if needed > 0 {
-        check(what, pointer, needed)?;
+impl<T> Matrix<T> {
+    /// A stride of 0 means dense rows.
+    pub fn new(
+        what: &'static str,
+        (pointer, len): (*const T, usize),
+        [rows, cols]: [usize; 2],
+        stride: usize,
+    ) -> Self {
+        Self {
+            what,
+            pointer,
+            len,
+            rows,
+            cols,
+            stride: if stride == 0 { cols } else { stride },
+        }
     }
-    let start = pointer.addr();
-    Ok(start..start + needed * size_of::<T>())
+
+    /// A dense vector `[len]`.
+    pub fn vector(what: &'static str, pointer: *const T, len: usize) -> Self {
+        Self::new(what, (pointer, len), [1, len], 0)
+    }
+
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Returns how many elements the matrix spans, which the buffer holds.
+    fn span(&self) -> Result<usize> {
+        let &Self {
+            what,
+            rows,
+            cols,
+            stride,
+            ..
+        } = self;
+        let bad_shape = |text| Failure::new(Status::BadShape, text);
+        if stride < cols {
+            let text = format!(
+                "{what} has row stride {stride}: expected at least {cols}, its number of columns"
+            );
+            return Err(bad_shape(text));
+        }
+        let span = match rows.min(cols) {
+            0 => Some(0),
+            _ => (rows - 1)
+                .checked_mul(stride)
+                .and_then(|n| n.checked_add(cols)),
+        };
+        let span = span.ok_or_else(|| {
+            bad_shape(format!(
+                "{what}: [{rows}, {cols}] with stride {stride} exceeds the address space"
+            ))
+        })?;
+        at_least(what, span, self.len)?;
+        Ok(span)
+    }
+
+    /// Returns the addresses that the matrix spans, for [`disjoint`].
+    pub fn addresses(&self) -> Result<Range<usize>> {
+        let span = self.span()?;
+        if span > 0 {
+            check(self.what, self.pointer, span)?;
+        }
+        let start = self.pointer.addr();
+        Ok(start..start + span * size_of::<T>())
+    }
 }
 
-/// The addresses of bytes whose first is a multiple of `alignment`; none for a null pointer with a count of 0.
-pub fn room(
+impl<T: Pod> Matrix<T> {
+    /// # Safety
+    /// As [`slice`], for the elements that the matrix spans.
+    pub unsafe fn get<'a>(&self) -> Result<MatRef<'a, T>> {
+        // SAFETY: passed on; the span is at most the length of the buffer.
+        let data = unsafe { slice(self.what, self.pointer, self.span()?)? };
+        Ok(MatRef::with_stride(
+            data,
+            self.rows,
+            self.cols,
+            self.stride,
+        )?)
+    }
+
+    /// # Safety
+    /// As [`slice_mut`], for the elements that the matrix spans; the pointer was a `*mut T`.
+    pub unsafe fn get_mut<'a>(&self) -> Result<MatMut<'a, T>> {
+        // SAFETY: passed on; the span is at most the length of the buffer.
+        let data = unsafe { slice_mut(self.what, self.pointer.cast_mut(), self.span()?)? };
+        Ok(MatMut::with_stride(
+            data,
+            self.rows,
+            self.cols,
+            self.stride,
+        )?)
+    }
+}
+
+/// Returns the addresses of a block of bytes at a multiple of `alignment`. A null pointer with a
+/// count of 0 is an empty block.
+pub fn block(
     what: &str,
     pointer: *const c_void,
     bytes: usize,
     alignment: usize,
 ) -> Result<Range<usize>> {
-    let start = pointer.addr();
-    if start != 0 || bytes > 0 {
+    if given(pointer, bytes) {
         check(what, pointer.cast::<u8>(), bytes)?;
     }
+    let start = pointer.addr();
     if !start.is_multiple_of(alignment) {
-        let text = format!("{what}: {pointer:p} is no multiple of {alignment}");
-        return Err(Failure::new(Status::Misaligned, text));
+        return Err(misaligned(what, start, alignment));
     }
     Ok(start..start + bytes)
 }
 
-/// Whether an output and an input share no byte. It is asked before references to them are made.
+/// Refuses an output and an input that share memory. It runs before references to them exist.
 pub fn disjoint(what: &str, output: &Range<usize>, input: &Range<usize>) -> Result<()> {
     let empty = output.is_empty() || input.is_empty();
     if empty || output.end <= input.start || input.end <= output.start {
         return Ok(());
     }
-    Err(Failure::new(
-        Status::Overlap,
-        format!("{what} share memory"),
-    ))
+    Err(Failure::new(Status::Overlap, format!("{what} overlap")))
 }
 
-/// What a handle points at.
+/// Returns a reference to what a handle points at.
 ///
 /// # Safety
-/// `pointer` is null or points at a `T` that lives for `'a` and is only read.
+/// `pointer` is null or points at a `T` that lives and is only read for `'a`.
 pub unsafe fn handle<'a, T>(what: &str, pointer: *const T) -> Result<&'a T> {
     check(what, pointer, 1)?;
-    // SAFETY: not null and aligned (just checked), alive by the caller's promise.
+    // SAFETY: not null and aligned, as just checked; alive by contract.
     Ok(unsafe { &*pointer })
 }
 
-/// A copy of an argument structure.
+/// Returns a copy of an argument structure.
 ///
 /// # Safety
 /// `pointer` is null or points at a `T`.
@@ -206,17 +269,17 @@ pub unsafe fn arguments<T: Copy>(what: &str, pointer: *const T) -> Result<T> {
     unsafe { handle(what, pointer) }.copied()
 }
 
-/// Where a result goes.
+/// Returns a place for a result.
 ///
 /// # Safety
-/// `pointer` is null or points at room for a `T` that nobody else reads or writes for `'a`.
+/// `pointer` is null or valid for writes of a `T` that no one else reads or writes for `'a`.
 pub unsafe fn output<'a, T>(what: &str, pointer: *mut T) -> Result<&'a mut MaybeUninit<T>> {
     check(what, pointer, 1)?;
-    // SAFETY: not null and aligned (just checked), there and unshared by the caller's promise; nothing is read.
+    // SAFETY: not null and aligned, as just checked; exclusive by contract. Nothing is read.
     Ok(unsafe { &mut *pointer.cast() })
 }
 
-/// Makes a handle that the caller owns; null is left there if it cannot be made.
+/// Makes a handle that the caller owns. The output is null if `make` fails.
 ///
 /// # Safety
 /// As [`output`].
@@ -232,42 +295,25 @@ pub unsafe fn create<T>(
     Ok(())
 }
 
-/// Takes a handle back; nothing for null.
+/// Frees a handle. Null does nothing.
 ///
 /// # Safety
-/// `pointer` is null or came from [`create`] and is not used afterwards.
-pub unsafe fn take<T>(pointer: *mut T) -> Option<Box<T>> {
-    let made = !pointer.is_null() && pointer.is_aligned();
-    // SAFETY: `create` made it from a box, and the caller gives it back.
-    made.then(|| unsafe { Box::from_raw(pointer) })
-}
-
-/// Ends a handle; null does nothing.
-///
-/// # Safety
-/// As [`take`].
+/// `pointer` is null or from [`create`] and is not used afterwards.
 pub unsafe fn free<T>(pointer: *mut T) {
-    // SAFETY: passed on.
-    drop(unsafe { take(pointer) });
+    if !pointer.is_null() && pointer.is_aligned() {
+        // SAFETY: `create` made it from a box, and the caller gives up ownership.
+        drop(unsafe { Box::from_raw(pointer) });
+    }
 }
 
-/// A NUL-terminated UTF-8 string.
+/// Returns a NUL-terminated UTF-8 string.
 ///
 /// # Safety
-/// `pointer` is null or points at a NUL-terminated string that nobody writes for `'a`.
+/// `pointer` is null or points at a NUL-terminated string that no one writes for `'a`.
 pub unsafe fn text<'a>(what: &str, pointer: *const c_char) -> Result<&'a str> {
     check(what, pointer, 1)?;
-    // SAFETY: not null (just checked), terminated by the caller's promise.
+    // SAFETY: not null, as just checked; terminated by contract.
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str()
         .map_err(|e| Failure::new(Status::BadText, format!("{what}: {e}")))
-}
-
-/// Refuses a reserved field that is not 0: a later version may give it a meaning.
-pub fn reserved(value: u32) -> Result<()> {
-    if value == 0 {
-        return Ok(());
-    }
-    let text = format!("a reserved field is {value}, it must be 0");
-    Err(Failure::new(Status::BadEnum, text))
 }

@@ -1,16 +1,14 @@
-//! Threads that end when their owner says so: a host may unload this library afterwards.
+//! Threads that end when their owner is freed, so that the host may unload this library afterwards.
 
 use std::thread::JoinHandle;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-
-use super::status::{Failure, Result, Status};
 use w4ax::cpu::Pool;
 
-/// `W4AX_MAX_THREADS`.
-pub const MAX_THREADS: u32 = 1024;
+use super::limits::MAX_THREADS;
+use super::status::{Failure, Result, Status};
 
-/// How many threads a caller's number means: 0 is one for each core.
+/// Returns the number of threads to use: 0 requests one per core.
 pub(super) fn count(threads: u32) -> Result<usize> {
     match threads {
         0 => {
@@ -19,7 +17,7 @@ pub(super) fn count(threads: u32) -> Result<usize> {
         }
         1..=MAX_THREADS => Ok(threads as usize),
         _ => {
-            let text = format!("{threads} threads are more than {MAX_THREADS}");
+            let text = format!("{threads} threads: expected 0 to {MAX_THREADS}");
             Err(Failure::new(Status::OutOfRange, text))
         }
     }
@@ -29,7 +27,7 @@ fn not_started(error: rayon::ThreadPoolBuildError) -> Failure {
     Failure::new(Status::Threads, error.to_string())
 }
 
-/// Runs `work` with so many threads as rayon's current pool. They have ended when it returns.
+/// Runs `work` with a temporary rayon pool of `threads` threads.
 pub(super) fn with_threads<R: Send>(threads: u32, work: impl FnOnce() -> R + Send) -> Result<R> {
     ThreadPoolBuilder::new()
         .num_threads(count(threads)?)
@@ -37,9 +35,9 @@ pub(super) fn with_threads<R: Send>(threads: u32, work: impl FnOnce() -> R + Sen
         .map_err(not_started)
 }
 
-/// A pool of threads that have ended once it is dropped.
+/// A pool whose threads are joined when it is dropped.
 pub(super) struct OwnThreads {
-    /// There until the drop.
+    /// `Some` until the drop.
     pool: Option<ThreadPool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -59,7 +57,7 @@ impl OwnThreads {
             Ok(pool) => (Some(pool), None),
             Err(error) => (None, Some(error)),
         };
-        // After a failure the drop waits for the threads that did start.
+        // After a failure, the drop joins the threads that did start.
         let own = Self {
             pool,
             threads: handles,
@@ -72,7 +70,7 @@ impl Drop for OwnThreads {
     fn drop(&mut self) {
         self.pool.take();
         for thread in self.threads.drain(..) {
-            // A panic of a piece has come out of the call already; here only the end counts.
+            // The call that ran the piece has reported its panic already.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Which version of the library runs.
+//! The version of the library.
 
 use std::ffi::{CStr, c_char};
 
@@ -10,13 +10,13 @@ pub const VERSION: u32 = part(env!("CARGO_PKG_VERSION_MAJOR")) << 24
 const TEXT: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(text) => text,
-        Err(_) => panic!("a version holds no NUL"),
+        Err(_) => panic!("the version contains a NUL"),
     };
 
 const fn part(digits: &str) -> u32 {
     match u32::from_str_radix(digits, 10) {
         Ok(number) => number,
-        Err(_) => panic!("a part of the version is no number"),
+        Err(_) => panic!("a part of the version is not a number"),
     }
 }
 

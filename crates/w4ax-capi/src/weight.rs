@@ -1,17 +1,17 @@
-//! Packed weights: quantized or packed, described, unpacked.
+//! Packed weights: made from plain or INT4 values, described, unpacked.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use w4ax::{Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Symmetry};
 
-use super::raw::{self, Extent};
-use super::status::{Result, Status, entry};
+use super::enums::{self, CEnum};
+use super::raw::{self, Matrix};
+use super::status::{Result, entry_points, free_functions};
 use super::threads::with_threads;
-use super::types;
-use w4ax::{MatRef, PackedWeight, Quantize, ScaleType, Scales};
 
-/// `w4ax_weight`: one reference to a weight that never changes.
+/// `w4ax_weight`: one reference to an immutable weight.
 pub struct Weight(pub(super) Arc<PackedWeight>);
 
 impl Weight {
@@ -48,6 +48,8 @@ pub struct PackArgs {
     pub scales_len: usize,
     pub zeros: *const i8,
     pub zeros_len: usize,
+    pub order: *const u32,
+    pub order_len: usize,
     pub n: usize,
     pub k: usize,
     pub grouping: u32,
@@ -67,94 +69,32 @@ pub struct WeightInfo {
     pub grouping: u32,
     pub symmetry: u32,
     pub scale_type: u32,
-    pub reserved: u32,
+    pub has_order: u32,
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_quantize(
-    args: *const QuantizeArgs,
-    weight: *mut *mut Weight,
-) -> Status {
-    entry(|| {
-        let make = || {
-            // SAFETY: the contract of this function.
-            let args = unsafe { raw::arguments("args", args)? };
-            raw::reserved(args.reserved)?;
-            let quantize = Quantize {
-                grouping: types::grouping(args.grouping)?,
-                symmetry: types::symmetry(args.symmetry)?,
-                scale_type: types::scale_type(args.scale_type)?,
-            };
-            let extent = Extent {
-                len: args.w_len,
-                rows: args.n,
-                cols: args.k,
-                stride: args.w_stride,
-            };
-            fn pack<T: Copy + Into<f32> + Sync>(
-                quantize: Quantize,
-                threads: u32,
-                w: MatRef<'_, T>,
-            ) -> Result<Weight> {
-                let packed = with_threads(threads, || quantize.pack(w))??;
-                Ok(Weight::new(packed))
-            }
-            // SAFETY: the contract of this function.
-            unsafe {
-                match types::scale_type(args.w_type)? {
-                    ScaleType::F32 => {
-                        let w = raw::matrix::<f32>("w", args.w.cast(), extent)?;
-                        pack(quantize, args.threads, w)
-                    }
-                    ScaleType::F16 => {
-                        let w = raw::matrix::<f16>("w", args.w.cast(), extent)?;
-                        pack(quantize, args.threads, w)
-                    }
-                    ScaleType::Bf16 => {
-                        let w = raw::matrix::<bf16>("w", args.w.cast(), extent)?;
-                        pack(quantize, args.threads, w)
-                    }
-                }
-            }
-        };
-        // SAFETY: the contract of this function.
-        unsafe { raw::create("weight", weight, make) }
-    })
+/// Returns the number of a symmetry in C.
+pub(super) fn symmetry_number(symmetric: bool) -> u32 {
+    match symmetric {
+        true => Symmetry::Symmetric.number(),
+        false => Symmetry::Asymmetric.number(),
+    }
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_pack(
-    args: *const PackArgs,
-    weight: *mut *mut Weight,
-) -> Status {
-    entry(|| {
-        let make = || {
-            // SAFETY: the contract of this function.
-            let args = unsafe { raw::arguments("args", args)? };
-            raw::reserved(args.reserved)?;
-            let grouping = types::grouping(args.grouping)?;
-            let scale_type = types::scale_type(args.scale_type)?;
-            let extent = Extent {
-                len: args.q_len,
-                rows: args.n,
-                cols: args.k,
-                stride: args.q_stride,
-            };
-            // SAFETY: the contract of this function.
-            let (q, scales, zeros) = unsafe {
-                (
-                    raw::matrix("q", args.q, extent)?,
-                    scales(scale_type, args.scales, args.scales_len)?,
-                    raw::slice("zeros", args.zeros, args.zeros_len)?,
-                )
-            };
-            let zeros = wanted(args.zeros, args.zeros_len).then_some(zeros);
-            let pack = || PackedWeight::from_quantized(q, grouping, &scales, zeros);
-            Ok(Weight::new(with_threads(args.threads, pack)??))
-        };
-        // SAFETY: the contract of this function.
-        unsafe { raw::create("weight", weight, make) }
-    })
+/// Quantizes a matrix of one element type.
+///
+/// # Safety
+/// As [`Matrix::get`].
+unsafe fn quantize<T: bytemuck::Pod + Into<f32> + Sync>(
+    quantize: Quantize,
+    args: &QuantizeArgs,
+) -> Result<Weight> {
+    let buffer = (args.w.cast::<T>(), args.w_len);
+    let w = Matrix::new("w", buffer, [args.n, args.k], args.w_stride);
+    // SAFETY: passed on.
+    let w = unsafe { w.get()? };
+    Ok(Weight::new(with_threads(args.threads, || {
+        quantize.pack(w)
+    })??))
 }
 
 /// # Safety
@@ -170,135 +110,21 @@ unsafe fn scales(scale_type: ScaleType, pointer: *const c_void, len: usize) -> R
     })
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_free(weight: *mut Weight) {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe { raw::free(weight) };
-        Ok(())
-    });
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_get_info(
-    weight: *const Weight,
-    info: *mut WeightInfo,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (w, info) = unsafe {
-            (
-                &raw::handle("weight", weight)?.0,
-                raw::output("info", info)?,
-            )
-        };
-        info.write(WeightInfo {
-            n: w.n(),
-            k: w.k(),
-            groups: w.groups(),
-            bytes: w.packed_bytes(),
-            grouping: types::grouping_code(w.grouping()),
-            symmetry: match w.is_symmetric() {
-                true => types::SYMMETRIC,
-                false => types::ASYMMETRIC,
-            },
-            scale_type: types::scale_type_code(w.tiled_scales().scale_type()),
-            reserved: 0,
-        });
-        Ok(())
-    })
-}
-
-/// Whether an optional buffer is given.
-fn wanted<T>(pointer: *const T, len: usize) -> bool {
-    !pointer.is_null() || len > 0
-}
-
-/// A buffer must hold `needed` elements at least.
-fn room(what: &'static str, needed: usize, got: usize) -> Result<()> {
-    if got < needed {
-        return Err(raw::too_small(what, needed, got));
-    }
-    Ok(())
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_dequantize(
-    weight: *const Weight,
-    w: *mut f32,
-    w_len: usize,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (weight, w) = unsafe {
-            (
-                &raw::handle("weight", weight)?.0,
-                raw::slice_mut("w", w, w_len)?,
-            )
-        };
-        let values = weight.dequantize();
-        room("w", values.len(), w.len())?;
-        w[..values.len()].copy_from_slice(&values);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_weight_unpack(
-    weight: *const Weight,
-    q: *mut i8,
-    q_len: usize,
-    scales: *mut c_void,
-    scales_len: usize,
-    zeros: *mut i8,
-    zeros_len: usize,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let weight = unsafe { &raw::handle("weight", weight)?.0 };
-        let (n, groups) = (weight.n(), weight.groups());
-        // Everything is checked before anything is written.
-        // SAFETY: the contract of this function.
-        let (q, zeros) = unsafe {
-            (
-                wanted(q, q_len)
-                    .then(|| raw::slice_mut("q", q, q_len))
-                    .transpose()?,
-                wanted(zeros, zeros_len)
-                    .then(|| raw::slice_mut("zeros", zeros, zeros_len))
-                    .transpose()?,
-            )
-        };
-        if let Some(q) = &q {
-            room("q", n * weight.k(), q.len())?;
-        }
-        if let Some(zeros) = &zeros {
-            room("zeros", n * groups, zeros.len())?;
-        }
-        if wanted(scales, scales_len) {
-            room("scales", n * groups, scales_len)?;
-            let values = (0..n * groups).map(|i| weight.scale(i / groups, i % groups));
-            // SAFETY: the contract of this function. Each value is one of the stored type, so narrowing is exact.
-            unsafe {
-                match weight.tiled_scales().scale_type() {
-                    ScaleType::F32 => write_scales(scales, scales_len, values)?,
-                    ScaleType::F16 => write_scales(scales, scales_len, values.map(f16::from_f32))?,
-                    ScaleType::Bf16 => {
-                        write_scales(scales, scales_len, values.map(bf16::from_f32))?
-                    }
-                }
-            }
-        }
-        if let Some(zeros) = zeros {
-            for (i, zero) in zeros[..n * groups].iter_mut().enumerate() {
-                *zero = weight.zero(i / groups, i % groups);
-            }
-        }
-        if let Some(q) = q {
-            q[..n * weight.k()].copy_from_slice(&weight.unpack());
-        }
-        Ok(())
-    })
+/// Packs INT4 values. With an order, gathers the inputs of each row into it first.
+fn pack(
+    q: MatRef<'_, i8>,
+    grouping: Grouping,
+    (scales, zeros): (&Scales, Option<&[i8]>),
+    order: Option<&[u32]>,
+) -> w4ax::Result<PackedWeight> {
+    let Some(order) = order else {
+        return PackedWeight::from_quantized(q, grouping, scales, zeros);
+    };
+    let order = KOrder::new(order.to_vec())?;
+    let mut gathered = vec![0; q.rows() * q.cols()]; // [n, k]
+    order.gather(q, MatMut::new(&mut gathered, q.rows(), q.cols())?)?;
+    let q = MatRef::new(&gathered, q.rows(), q.cols())?;
+    PackedWeight::from_quantized(q, grouping, scales, zeros)?.with_order(order)
 }
 
 /// # Safety
@@ -312,4 +138,120 @@ unsafe fn write_scales<T: bytemuck::Pod>(
     let to = unsafe { raw::slice_mut("scales", pointer.cast::<T>(), len)? };
     to.iter_mut().zip(values).for_each(|(to, v)| *to = v);
     Ok(())
+}
+
+entry_points! {
+    fn w4ax_weight_quantize(args: *const QuantizeArgs, weight: *mut *mut Weight) {
+        raw::create("weight", weight, || {
+            let args = raw::arguments("args", args)?;
+            enums::reserved(args.reserved)?;
+            let options = Quantize {
+                grouping: enums::value(args.grouping)?,
+                symmetry: enums::value(args.symmetry)?,
+                scale_type: enums::value(args.scale_type)?,
+            };
+            match enums::value(args.w_type)? {
+                ScaleType::F32 => quantize::<f32>(options, &args),
+                ScaleType::F16 => quantize::<f16>(options, &args),
+                ScaleType::Bf16 => quantize::<bf16>(options, &args),
+            }
+        })
+    }
+
+    fn w4ax_weight_pack(args: *const PackArgs, weight: *mut *mut Weight) {
+        raw::create("weight", weight, || {
+            let args = raw::arguments("args", args)?;
+            enums::reserved(args.reserved)?;
+            let grouping = enums::value(args.grouping)?;
+            let scale_type = enums::value(args.scale_type)?;
+            let q = Matrix::new("q", (args.q, args.q_len), [args.n, args.k], args.q_stride);
+            let q = q.get()?;
+            let scales = scales(scale_type, args.scales, args.scales_len)?;
+            let zeros = raw::optional_slice("zeros", args.zeros, args.zeros_len)?;
+            let order = raw::optional_slice("order", args.order, args.order_len)?;
+            let pack = || pack(q, grouping, (&scales, zeros), order);
+            Ok(Weight::new(with_threads(args.threads, pack)??))
+        })
+    }
+
+    fn w4ax_weight_get_info(weight: *const Weight, info: *mut WeightInfo) {
+        let w = &raw::handle("weight", weight)?.0;
+        let info = raw::output("info", info)?;
+        info.write(WeightInfo {
+            n: w.n(),
+            k: w.k(),
+            groups: w.groups(),
+            bytes: w.packed_bytes(),
+            grouping: w.grouping().number(),
+            symmetry: symmetry_number(w.is_symmetric()),
+            scale_type: w.tiled_scales().scale_type().number(),
+            has_order: w.order().is_some().into(),
+        });
+        Ok(())
+    }
+
+    fn w4ax_weight_get_order(weight: *const Weight, order: *mut u32, order_len: usize) {
+        let weight = &raw::handle("weight", weight)?.0;
+        let to = raw::slice_mut("order", order, order_len)?;
+        raw::at_least("order", weight.k(), to.len())?;
+        match weight.order() {
+            Some(order) => to[..weight.k()].copy_from_slice(order.as_slice()),
+            None => to.iter_mut().zip(0..weight.k() as u32).for_each(|(to, k)| *to = k),
+        }
+        Ok(())
+    }
+
+    fn w4ax_weight_dequantize(weight: *const Weight, w: *mut f32, w_len: usize) {
+        let weight = &raw::handle("weight", weight)?.0;
+        let w = raw::slice_mut("w", w, w_len)?;
+        let values = weight.dequantize();
+        raw::at_least("w", values.len(), w.len())?;
+        w[..values.len()].copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn w4ax_weight_unpack(
+        weight: *const Weight,
+        q: *mut i8,
+        q_len: usize,
+        scales: *mut c_void,
+        scales_len: usize,
+        zeros: *mut i8,
+        zeros_len: usize,
+    ) {
+        let weight = &raw::handle("weight", weight)?.0;
+        let (n, groups) = (weight.n(), weight.groups());
+        // Everything is checked before anything is written.
+        let q = raw::optional_slice_mut("q", q, q_len)?;
+        let zeros = raw::optional_slice_mut("zeros", zeros, zeros_len)?;
+        if let Some(q) = &q {
+            raw::at_least("q", n * weight.k(), q.len())?;
+        }
+        if let Some(zeros) = &zeros {
+            raw::at_least("zeros", n * groups, zeros.len())?;
+        }
+        if raw::given(scales, scales_len) {
+            raw::at_least("scales", n * groups, scales_len)?;
+            let values = (0..n * groups).map(|i| weight.scale(i / groups, i % groups));
+            // Each value is one of the stored type, so the conversion is exact.
+            match weight.tiled_scales().scale_type() {
+                ScaleType::F32 => write_scales(scales, scales_len, values)?,
+                ScaleType::F16 => write_scales(scales, scales_len, values.map(f16::from_f32))?,
+                ScaleType::Bf16 => write_scales(scales, scales_len, values.map(bf16::from_f32))?,
+            }
+        }
+        if let Some(zeros) = zeros {
+            for (i, zero) in zeros[..n * groups].iter_mut().enumerate() {
+                *zero = weight.zero(i / groups, i % groups);
+            }
+        }
+        if let Some(q) = q {
+            q[..n * weight.k()].copy_from_slice(&weight.unpack());
+        }
+        Ok(())
+    }
+}
+
+free_functions! {
+    w4ax_weight_free(weight: Weight);
 }

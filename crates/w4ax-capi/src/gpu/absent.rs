@@ -1,25 +1,27 @@
-//! In a build without feature `cuda`: there can be no handle, and whatever needs none answers why.
+//! The backend of a build without feature `cuda`: no handle can exist, and every function that
+//! needs none returns the reason.
 
 use std::ffi::c_void;
 
-use super::super::status::{Failure, Result, Status};
-use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
-use crate::weight::WeightInfo;
-use w4ax::{Grouping, KOrder, PackedWeight, Width};
+use w4ax::{Grouping, PackedWeight, Width};
 
-/// None is ever made.
+use crate::enums::{Family, Mma};
+use crate::status::{Failure, Result, Status};
+use crate::weight::WeightInfo;
+
+use super::{GatherCall, GemmCall, GpuInfo, GpuPlan, Problem, QuantizeCall};
+
+/// Has no values.
 pub enum Device {}
 
-/// None is ever made.
+/// Has no values.
 pub enum Weight {}
-
-/// None is ever made.
-pub enum Order {}
 
 fn absent<T>() -> Result<T> {
     Err(Failure::new(
         Status::NoBackend,
-        "CUDA: built without the feature `cuda`: build again with it (FEATURES=cuda scripts/build-capi)",
+        "CUDA: this library was built without the feature `cuda`: build it with FEATURES=cuda \
+         scripts/build-capi",
     ))
 }
 
@@ -35,17 +37,12 @@ pub fn workspace_bytes(_: &Problem) -> Result<usize> {
     absent()
 }
 
-pub fn tiles(_family: u32) -> Result<u32> {
+pub fn tiles(_: Family) -> Result<u32> {
     absent()
 }
 
-pub fn packed_bytes(_: (usize, usize), _: Width, _: Grouping, _family: u32) -> Result<usize> {
+pub fn quantized_bytes(_: (usize, usize), _: Width, _: Grouping, _: Family) -> Result<usize> {
     absent()
-}
-
-/// Ends a handle.
-pub fn end<T>(handle: T) {
-    drop(handle);
 }
 
 impl Device {
@@ -57,7 +54,7 @@ impl Device {
         match *self {}
     }
 
-    pub fn mma(&self, _: Width, _family: u32) -> Result<u32> {
+    pub fn mma(&self, _: Width, _: Family) -> Result<Mma> {
         match *self {}
     }
 
@@ -65,35 +62,25 @@ impl Device {
         match *self {}
     }
 
-    pub fn upload_order(&self, _: &KOrder) -> Result<Order> {
-        match *self {}
-    }
-
-    pub fn plan(&self, _: &Product<'_>) -> Result<GpuPlan> {
+    pub fn plan(&self, _: &GemmCall<'_>) -> Result<GpuPlan> {
         match *self {}
     }
 
     /// # Safety
-    /// None is needed: there is no device.
-    pub unsafe fn gemm(&self, _: &Product<'_>, _stream: *mut c_void) -> Result<()> {
+    /// No device exists, so no call is possible.
+    pub unsafe fn gemm(&self, _: &GemmCall<'_>, _stream: *mut c_void) -> Result<()> {
         match *self {}
     }
 
     /// # Safety
     /// As [`Self::gemm`].
-    pub unsafe fn quantize_pack(&self, _: &Pack, _stream: *mut c_void) -> Result<()> {
+    pub unsafe fn quantize(&self, _: &QuantizeCall, _stream: *mut c_void) -> Result<()> {
         match *self {}
     }
 
     /// # Safety
     /// As [`Self::gemm`].
-    pub unsafe fn gather(&self, _: &Gather<'_>, _stream: *mut c_void) -> Result<()> {
-        match *self {}
-    }
-}
-
-impl Order {
-    pub fn k(&self) -> usize {
+    pub unsafe fn gather(&self, _: &GatherCall<'_>, _stream: *mut c_void) -> Result<()> {
         match *self {}
     }
 }

@@ -1,36 +1,36 @@
-//! In a build with feature `cuda`: the header's values to the crate's, raw addresses to its matrices, and back.
+//! The backend of a build with feature `cuda`: converts checked arguments to the types of w4ax.
 
 use std::ffi::{CString, c_char, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::OnceLock;
 
 use w4ax::cuda::cudarc::driver::{result::ctx, sys};
-
-use super::super::status::{Failure, Result, Status};
-use super::{Gather, GpuInfo, GpuPlan, Pack, Problem, Product};
-use crate::types;
-use crate::weight::WeightInfo;
 use w4ax::cuda::{
-    self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceOrder, DeviceVecRef, DeviceWeight,
-    Family, Gemm, GemmOptions, Gpu, LaunchPlan, Mma, Mode, OperandLayout, QuantizedActivations,
-    StreamRef, Workspace,
+    self, ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, DeviceWeight, Gemm,
+    GemmOptions, Gpu, LaunchPlan, OperandLayout, QuantizedActivations, StreamRef, Workspace,
 };
-use w4ax::{Grouping, KOrder, PackedWeight, Unavailable, Width};
+use w4ax::{Error, Grouping, PackedWeight, Unavailable, Width};
+
+use crate::enums::{CEnum, Family, Mma, Mode};
+use crate::status::{Failure, Result, Status};
+use crate::weight::{WeightInfo, symmetry_number};
+
+use super::{Block, GatherCall, GemmCall, GpuInfo, GpuPlan, KernelChoice, Problem, QuantizeCall};
 
 pub struct Device {
-    gpu: Gpu,
-    /// With a NUL behind.
+    gpu: InCallersContext<Gpu>,
+    /// NUL-terminated.
     name: CString,
 }
 
-pub struct Weight(DeviceWeight);
+pub struct Weight(InCallersContext<DeviceWeight>);
 
-pub struct Order(DeviceOrder);
-
-/// The context that is current in this thread, until the drop: cudarc leaves its own behind.
+/// Restores the current context of this thread when it is dropped, because cudarc changes it.
 struct CallersContext(sys::CUcontext);
 
 impl CallersContext {
-    /// Not before there is known to be a driver: cudarc panics without.
+    /// Requires a driver: cudarc panics without one.
     fn keep() -> Self {
         let current = ctx::get_current().ok().flatten();
         Self(current.unwrap_or(std::ptr::null_mut()))
@@ -39,84 +39,88 @@ impl CallersContext {
 
 impl Drop for CallersContext {
     fn drop(&mut self) {
-        // SAFETY: it was current in this thread when the call began, or is null for none. If it cannot be had back, it is
-        // gone, and the caller's next call will say so.
+        // SAFETY: the context was current in this thread when the call began, or is null for none.
+        // If it was destroyed meanwhile, the next CUDA call of the caller reports it.
         let _ = unsafe { ctx::set_current(self.0) };
     }
 }
 
-/// Ends a handle.
-pub fn end<T>(handle: T) {
-    let _caller = CallersContext::keep();
-    drop(handle);
+/// A value whose drop keeps the current context of the thread.
+struct InCallersContext<T>(ManuallyDrop<T>);
+
+impl<T> InCallersContext<T> {
+    fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
 }
 
-fn unavailable(asked: &str, problem: Unavailable) -> Failure {
-    let status = match &problem {
-        Unavailable::NoDriver => Status::NoDriver,
-        Unavailable::NoDevice { .. } | Unavailable::NoSuchDevice { .. } => Status::NoDevice,
-        Unavailable::DriverTooOld { .. } => Status::DriverTooOld,
-        Unavailable::Failed { .. } => Status::CudaFailed,
-        // `NotBuilt`, `DeviceTooOld` and `NoKernelImage`.
-        _ => Status::NoBackend,
-    };
-    Failure::new(status, format!("{asked}: {problem}"))
+impl<T> Deref for InCallersContext<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Drop for InCallersContext<T> {
+    fn drop(&mut self) {
+        let _caller = CallersContext::keep();
+        // SAFETY: the value is dropped here only.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+fn unavailable(requested: &str, reason: Unavailable) -> Failure {
+    let requested = requested.to_owned();
+    Failure::from(Error::Unavailable { requested, reason })
 }
 
 pub fn count() -> Result<usize> {
-    cuda::device_count().map_err(|problem| unavailable("CUDA", problem))
+    cuda::device_count().map_err(|reason| unavailable("CUDA", reason))
 }
+
+/// The families of w4ax and those of the ABI. `W4AX_FAMILY_AUTO` is no family of w4ax.
+const FAMILIES: [(cuda::Family, Family); 4] = [
+    (cuda::Family::Decode, Family::Decode),
+    (cuda::Family::Prefill, Family::Prefill),
+    (cuda::Family::Plain, Family::Plain),
+    (cuda::Family::Wgmma, Family::Wgmma),
+];
 
 /// `None` for `W4AX_FAMILY_AUTO`.
-fn family(code: u32) -> Option<Family> {
-    match code {
-        types::FAMILY_DECODE => Some(Family::Decode),
-        types::FAMILY_PREFILL => Some(Family::Prefill),
-        types::FAMILY_PLAIN => Some(Family::Plain),
-        types::FAMILY_WGMMA => Some(Family::Wgmma),
-        _ => None,
-    }
+fn family(family: Family) -> Option<cuda::Family> {
+    let row = FAMILIES.iter().find(|row| row.1 == family);
+    row.map(|row| row.0)
 }
 
-fn family_code(family: Family) -> u32 {
-    match family {
-        Family::Decode => types::FAMILY_DECODE,
-        Family::Prefill => types::FAMILY_PREFILL,
-        Family::Plain => types::FAMILY_PLAIN,
-        Family::Wgmma => types::FAMILY_WGMMA,
-        _ => unreachable!("all families are listed"),
-    }
+/// A family that [`super::kernel_family`] has checked.
+fn kernel_family(of: Family) -> cuda::Family {
+    family(of).expect("not W4AX_FAMILY_AUTO")
 }
 
-/// A family that the entry point has checked.
-fn real_family(code: u32) -> Result<Family> {
-    family(code).ok_or_else(|| Failure::new(Status::BadEnum, format!("{code} is no w4ax_family")))
-}
-
-fn mma_code(mma: Mma) -> u32 {
+fn mma(mma: cuda::Mma) -> Mma {
     match mma {
-        // This ABI asks at one width always, and there no kernel is routed.
-        Mma::None | Mma::Routed => types::MMA_NONE,
-        Mma::S4 => types::MMA_S4,
-        Mma::S8 => types::MMA_S8,
-        Mma::Bf16 => types::MMA_BF16,
-        Mma::WgmmaS8 => types::MMA_WGMMA_S8,
-        Mma::WgmmaBf16 => types::MMA_WGMMA_BF16,
-        _ => types::MMA_NONE,
+        cuda::Mma::S4 => Mma::S4,
+        cuda::Mma::S8 => Mma::S8,
+        cuda::Mma::Bf16 => Mma::Bf16,
+        cuda::Mma::WgmmaS8 => Mma::WgmmaS8,
+        cuda::Mma::WgmmaBf16 => Mma::WgmmaBf16,
+        // `Routed` as well: a call of the ABI has one width, so that no kernel is routed.
+        _ => Mma::None,
     }
 }
 
-impl From<super::Choice> for GemmOptions {
-    fn from(choice: super::Choice) -> Self {
+impl From<KernelChoice> for GemmOptions {
+    fn from(choice: KernelChoice) -> Self {
         Self::default()
             .with_family(family(choice.family))
-            .with_fused((choice.mode == types::MODE_FUSED).then_some(true))
+            .with_fused((choice.mode == Mode::Fused).then_some(true))
             .with_tile((choice.tile > 0).then_some(choice.tile))
             .with_pdl(choice.pdl)
     }
 }
 
-/// A kernel's name with a NUL behind, for good.
+/// Returns the name of a kernel, NUL-terminated and static.
 fn kernel_name(name: &str) -> *const c_char {
     static NAMES: OnceLock<Vec<CString>> = OnceLock::new();
     let names = NAMES.get_or_init(|| {
@@ -130,31 +134,33 @@ fn kernel_name(name: &str) -> *const c_char {
 }
 
 fn plan_of(plan: &LaunchPlan, mma: Mma) -> GpuPlan {
+    let family = FAMILIES.iter().find(|row| row.0 == plan.family);
     GpuPlan {
         kernel: kernel_name(plan.kernel),
         workspace_bytes: plan.workspace_bytes,
         blocks: plan.blocks,
         tile_n: plan.tile_n as u32,
         tile_m: plan.tile_m as u32,
-        family: family_code(plan.family),
+        family: family.expect("every family has a number").1.number(),
         mode: match plan.mode {
-            Mode::Fused => types::MODE_FUSED,
-            _ => types::MODE_PACKED,
+            cuda::Mode::Fused => Mode::Fused.number(),
+            _ => Mode::Quantized.number(),
         },
         tile: plan.tile,
         launches: plan.launches,
-        mma: mma_code(mma),
+        mma: mma.number(),
         slow_x: plan.slow_x.into(),
         slow_y: plan.slow_y.into(),
-        reserved: 0,
+        gathers: plan.gathers.into(),
     }
 }
 
 impl From<&Problem> for cuda::Problem {
     fn from(problem: &Problem) -> Self {
-        let shape = (problem.m, problem.n, problem.k);
-        Self::new(shape, problem.choice.width, problem.grouping)
-            .with_quantized(problem.choice.packed())
+        let sizes = (problem.m, problem.n, problem.k);
+        Self::new(sizes, problem.choice.width, problem.grouping)
+            .with_quantized(problem.choice.quantized())
+            .with_act_order(problem.has_order)
             .with_options(problem.choice.into())
     }
 }
@@ -167,41 +173,51 @@ pub fn workspace_bytes(problem: &Problem) -> Result<usize> {
     Ok(cuda::Problem::from(problem).workspace_bytes()?)
 }
 
-pub fn tiles(family: u32) -> Result<u32> {
+pub fn tiles(family: Family) -> Result<u32> {
     cuda::build_info()?;
-    Ok(real_family(family)?.tiles())
+    Ok(kernel_family(family).tiles())
 }
 
-/// How packed activations lie for a family, or for `W4AX_FAMILY_AUTO`.
-fn layout(code: u32) -> Result<OperandLayout> {
-    let layout = family(code).map_or(Some(OperandLayout::Fragments), Family::activation_layout);
-    let text = "no GEMM of W4AX_FAMILY_PLAIN reads packed activations";
-    layout.ok_or_else(|| Failure::new(Status::OutOfRange, text))
+/// Returns the layout of quantized activations for a family.
+fn layout(of: Family) -> Result<OperandLayout> {
+    let layout = match family(of) {
+        Some(family) => family.activation_layout(),
+        None => Some(OperandLayout::Fragments),
+    };
+    layout.ok_or_else(|| {
+        let text = "no kernel of W4AX_FAMILY_PLAIN reads quantized activations";
+        Failure::new(Status::OutOfRange, text)
+    })
 }
 
-pub fn packed_bytes(
+pub fn quantized_bytes(
     (m, k): (usize, usize),
     width: Width,
     grouping: Grouping,
-    family: u32,
+    family: Family,
 ) -> Result<usize> {
     let layout = layout(family)?;
-    Ok(QuantizedActivations::bytes_for(
-        m, k, width, grouping, layout,
-    )?)
+    let bytes = QuantizedActivations::bytes_for(m, k, width, grouping, layout)?;
+    Ok(bytes)
+}
+
+impl Block {
+    fn device_address(&self) -> sys::CUdeviceptr {
+        self.address as sys::CUdeviceptr
+    }
 }
 
 impl Device {
     pub fn open(ordinal: u32) -> Result<Self> {
-        let asked = format!("CUDA device {ordinal}");
+        let requested = format!("CUDA device {ordinal}");
         let ordinal = ordinal as usize;
-        let count = cuda::device_count().map_err(|problem| unavailable(&asked, problem))?;
+        let count = cuda::device_count().map_err(|reason| unavailable(&requested, reason))?;
         if ordinal >= count {
-            let problem = Unavailable::NoSuchDevice { ordinal, count };
-            return Err(unavailable(&asked, problem));
+            let reason = Unavailable::NoSuchDevice { ordinal, count };
+            return Err(unavailable(&requested, reason));
         }
         let _caller = CallersContext::keep();
-        let gpu = Gpu::new(ordinal)?;
+        let gpu = InCallersContext::new(Gpu::new(ordinal)?);
         let name = CString::new(gpu.name().replace('\0', "")).unwrap_or_default();
         Ok(Self { gpu, name })
     }
@@ -220,127 +236,130 @@ impl Device {
         }
     }
 
-    pub fn mma(&self, width: Width, family: u32) -> Result<u32> {
-        Ok(mma_code(self.gpu.mma(width, real_family(family)?)?))
+    pub fn mma(&self, width: Width, family: Family) -> Result<Mma> {
+        Ok(mma(self.gpu.mma(width, kernel_family(family))?))
     }
 
     pub fn upload(&self, weight: &PackedWeight) -> Result<Weight> {
         let _caller = CallersContext::keep();
-        Ok(Weight(self.gpu.upload(weight)?))
+        Ok(Weight(InCallersContext::new(self.gpu.upload(weight)?)))
     }
 
-    pub fn upload_order(&self, order: &KOrder) -> Result<Order> {
-        let _caller = CallersContext::keep();
-        Ok(Order(self.gpu.upload_order(order)?))
-    }
-
-    pub fn plan(&self, product: &Product<'_>) -> Result<GpuPlan> {
-        // SAFETY: a plan launches nothing and follows no address.
-        let plan = unsafe { self.with(product, |gemm, y| self.gpu.plan(gemm, y)) }?;
-        let mma = self.gpu.mma(product.choice.width, plan.family)?;
-        Ok(plan_of(&plan, mma))
+    pub fn plan(&self, call: &GemmCall<'_>) -> Result<GpuPlan> {
+        // SAFETY: a plan launches nothing and dereferences no address.
+        let plan = unsafe { self.with_gemm(call, |gemm, y| self.gpu.plan(gemm, y)) }?;
+        let instruction = self.gpu.mma(call.choice.width, plan.family)?;
+        Ok(plan_of(&plan, mma(instruction)))
     }
 
     /// # Safety
-    /// Each address is one of this device's memory, as long as the checks of [`Product`] say, until the launch has ended;
-    /// the caller orders what else touches it. `stream` is alive, or null.
-    pub unsafe fn gemm(&self, product: &Product<'_>, stream: *mut c_void) -> Result<()> {
-        let Product { workspace, .. } = product;
-        // SAFETY: the contract of this function. The workspace overlaps nothing, as the entry point has seen.
+    /// `stream` is a live stream, or null.
+    unsafe fn stream(&self, stream: *mut c_void) -> StreamRef<'_> {
+        // SAFETY: passed on; a launch reports a stream of another context.
+        unsafe { StreamRef::from_raw(self.gpu.context(), stream.cast()) }
+    }
+
+    /// # Safety
+    /// Each address is in the memory of this device, with the sizes of [`GemmCall`], until the
+    /// launch has ended. The caller orders other accesses. `stream` is a live stream, or null.
+    pub unsafe fn gemm(&self, call: &GemmCall<'_>, stream: *mut c_void) -> Result<()> {
+        let (device, memory) = (self.gpu.ordinal(), call.workspace);
+        // SAFETY: the contract of this function. The workspace overlaps no argument, as the entry
+        // point has checked.
         unsafe {
-            let address = workspace.address as sys::CUdeviceptr;
-            let mut workspace = Workspace::from_raw(self.gpu.ordinal(), address, workspace.len);
-            self.with(product, |gemm, y| {
-                let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
+            let mut workspace = Workspace::from_raw(device, memory.device_address(), memory.len);
+            let stream = self.stream(stream);
+            self.with_gemm(call, |gemm, y| {
                 self.gpu.run(stream, gemm, y, &mut workspace)
             })
         }
     }
 
-    /// Calls `launch` with the crate's description of a product.
+    /// Calls `run` with the description of a call.
     ///
     /// # Safety
-    /// As [`Self::gemm`], for what `launch` does.
-    unsafe fn with<R>(
+    /// As [`Self::gemm`], for what `run` does.
+    unsafe fn with_gemm<R>(
         &self,
-        product: &Product<'_>,
-        launch: impl FnOnce(&Gemm<'_>, &mut DeviceMatMut<'_, half::bf16>) -> w4ax::Result<R>,
+        call: &GemmCall<'_>,
+        run: impl FnOnce(&Gemm<'_>, &mut DeviceMatMut<'_, half::bf16>) -> w4ax::Result<R>,
     ) -> Result<R> {
         let device = self.gpu.ordinal();
-        let &Product {
+        let &GemmCall {
             m, n, k, choice, ..
-        } = product;
-        let weight = &product.weight.0;
+        } = call;
+        let weight = &*call.weight.0;
         // SAFETY: passed on.
-        let mut y =
-            unsafe { DeviceMatMut::from_raw(device, product.y as _, m, n, product.y_stride) };
-        let bias = (product.bias != 0)
+        let mut y = unsafe { DeviceMatMut::from_raw(device, call.y as _, m, n, call.y_stride) };
+        let bias = (call.bias != 0)
             // SAFETY: passed on.
-            .then(|| unsafe { DeviceVecRef::from_raw(device, product.bias as _, n) });
-        let (x, packed);
-        let gemm = if choice.packed() {
-            let (memory, grouping) = (product.packed, weight.grouping());
-            let address = memory.address as sys::CUdeviceptr;
-            let (shape, width) = ((m, k), choice.width);
-            let layout = ActivationLayout::new(grouping).with_operand(layout(choice.family)?);
+            .then(|| unsafe { DeviceVecRef::from_raw(device, call.bias as _, n) });
+        let (x, quantized);
+        let gemm = if choice.quantized() {
+            let memory = call.quantized;
+            let layout = ActivationLayout::new(weight.grouping())
+                .with_operand(layout(choice.family)?)
+                .with_gathered(weight.order().is_some());
             // SAFETY: passed on.
-            packed = unsafe {
+            quantized = unsafe {
+                let address = memory.device_address();
+                let (shape, width) = ((m, k), choice.width);
                 QuantizedActivations::from_raw_filled(
                     device, address, memory.len, shape, width, layout,
                 )?
             };
-            Gemm::quantized(&packed, weight)?
+            Gemm::quantized(&quantized, weight)?
         } else {
             // SAFETY: passed on.
-            x = unsafe { DeviceMatRef::from_raw(device, product.x as _, m, k, product.x_stride) };
-            Gemm::new(&x, weight, choice.width)
+            x = unsafe { DeviceMatRef::from_raw(device, call.x as _, m, k, call.x_stride) };
+            match call.gathered {
+                true => Gemm::gathered(&x, weight, choice.width),
+                false => Gemm::new(&x, weight, choice.width),
+            }
         };
-        Ok(launch(
-            &gemm.bias(bias.as_ref()).options(choice.into()),
-            &mut y,
-        )?)
+        let gemm = gemm.bias(bias.as_ref()).options(choice.into());
+        Ok(run(&gemm, &mut y)?)
     }
 
     /// # Safety
     /// As [`Self::gemm`].
-    pub unsafe fn quantize_pack(&self, pack: &Pack, stream: *mut c_void) -> Result<()> {
-        let device = self.gpu.ordinal();
-        // SAFETY: the contract of this function. x and `packed` do not overlap, as the entry point has seen.
+    pub unsafe fn quantize(&self, call: &QuantizeCall, stream: *mut c_void) -> Result<()> {
+        let (device, memory) = (self.gpu.ordinal(), call.quantized);
+        let layout = ActivationLayout::new(call.grouping)
+            .with_operand(layout(call.family)?)
+            .with_pdl(call.pdl);
+        // SAFETY: the contract of this function. x and `quantized` do not overlap, as the entry
+        // point has checked.
         unsafe {
-            let x = DeviceMatRef::from_raw(device, pack.x as _, pack.m, pack.k, pack.x_stride);
-            let address = pack.packed.address as sys::CUdeviceptr;
-            let mut packed = QuantizedActivations::from_raw(device, address, pack.packed.len);
-            let layout = ActivationLayout::new(pack.grouping)
-                .with_operand(layout(pack.family)?)
-                .with_pdl(pack.pdl);
-            let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
+            let x = DeviceMatRef::from_raw(device, call.x as _, call.m, call.k, call.x_stride);
+            let address = memory.device_address();
+            let mut quantized = QuantizedActivations::from_raw(device, address, memory.len);
+            let stream = self.stream(stream);
             self.gpu
-                .quantize(stream, &x, pack.width, layout, &mut packed)?;
+                .quantize(stream, &x, call.width, layout, &mut quantized)?;
         }
         Ok(())
     }
 
     /// # Safety
     /// As [`Self::gemm`].
-    pub unsafe fn gather(&self, gather: &Gather<'_>, stream: *mut c_void) -> Result<()> {
-        let (device, order) = (self.gpu.ordinal(), &gather.order.0);
-        let (m, k) = (gather.m, gather.k);
-        // SAFETY: the contract of this function. x and `gathered` do not overlap, as the entry point has seen.
+    pub unsafe fn gather(&self, call: &GatherCall<'_>, stream: *mut c_void) -> Result<()> {
+        let (device, m, k) = (self.gpu.ordinal(), call.m, call.k);
+        let order = call.weight.0.order().ok_or_else(|| {
+            let text = "weight has no order of k";
+            Failure::new(Status::OutOfRange, text)
+        })?;
+        // SAFETY: the contract of this function. x and `gathered` do not overlap, as the entry
+        // point has checked.
         unsafe {
-            let x = DeviceMatRef::from_raw(device, gather.x as _, m, k, gather.x_stride);
-            let mut gathered =
-                DeviceMatMut::from_raw(device, gather.gathered as _, m, k, gather.gathered_stride);
-            let stream = StreamRef::from_raw(self.gpu.context(), stream.cast());
+            let x = DeviceMatRef::from_raw(device, call.x as _, m, k, call.x_stride);
+            let address = call.gathered as sys::CUdeviceptr;
+            let mut gathered = DeviceMatMut::from_raw(device, address, m, k, call.gathered_stride);
+            let stream = self.stream(stream);
             Ok(self
                 .gpu
-                .gather_with_pdl(stream, order, &x, &mut gathered, gather.pdl)?)
+                .gather_with_pdl(stream, order, &x, &mut gathered, call.pdl)?)
         }
-    }
-}
-
-impl Order {
-    pub fn k(&self) -> usize {
-        self.0.k()
     }
 }
 
@@ -352,13 +371,10 @@ impl Weight {
             k: w.k(),
             groups: w.grouping().groups(w.k()),
             bytes: w.bytes(),
-            grouping: types::grouping_code(w.grouping()),
-            symmetry: match w.is_symmetric() {
-                true => types::SYMMETRIC,
-                false => types::ASYMMETRIC,
-            },
-            scale_type: types::scale_type_code(w.scale_type()),
-            reserved: 0,
+            grouping: w.grouping().number(),
+            symmetry: symmetry_number(w.is_symmetric()),
+            scale_type: w.scale_type().number(),
+            has_order: w.order().is_some().into(),
         }
     }
 }
@@ -366,13 +382,18 @@ impl Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::GPU_DECODE_MAX_M;
 
-    /// As the header promises.
+    /// The headers allow it.
     #[test]
-    fn handles_may_be_shared_by_threads() {
+    fn handles_can_be_shared_by_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Device>();
         shared::<Weight>();
-        shared::<Order>();
+    }
+
+    #[test]
+    fn limits_match_those_of_the_kernels() {
+        assert_eq!(GPU_DECODE_MAX_M, cuda::Family::DECODE_MAX_M);
     }
 }

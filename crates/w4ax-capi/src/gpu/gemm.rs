@@ -4,12 +4,16 @@ use std::ffi::c_void;
 
 use half::bf16;
 
+use crate::enums;
+use crate::gemm::check_weight;
+use crate::limits::{GPU_GATHERED, GPU_PDL};
+use crate::raw::{self, Matrix};
+use crate::status::{Failure, Result, Status, entry_points};
+
 use super::device::Gpu;
 use super::plan::GpuPlan;
 use super::weight::GpuWeight;
-use super::{ALIGNMENT, Bytes, Choice, Product, not_given, raw};
-use crate::raw::Extent;
-use crate::status::{Failure, Result, Status, entry};
+use super::{Block, GemmCall, KernelChoice, aligned_block, unused};
 
 /// `w4ax_gpu_gemm_args`.
 #[derive(Clone, Copy)]
@@ -19,8 +23,8 @@ pub struct GpuGemmArgs {
     pub x: *const bf16,
     pub x_len: usize,
     pub x_stride: usize,
-    pub packed: *const c_void,
-    pub packed_bytes: usize,
+    pub quantized: *const c_void,
+    pub quantized_bytes: usize,
     pub bias: *const f32,
     pub bias_len: usize,
     pub y: *mut bf16,
@@ -39,137 +43,98 @@ pub struct GpuGemmArgs {
     pub reserved: u32,
 }
 
-fn shape(what: &str, is: impl std::fmt::Display, not: impl std::fmt::Display) -> Failure {
-    Failure::new(Status::BadShape, format!("{what}: it is {is}, not {not}"))
-}
-
-/// The arguments, checked; and the handles, once everything beside them is right.
+/// Checks the arguments. The handles come last, so that every other error is the same in a build
+/// that has no handles.
 ///
 /// # Safety
-/// As the entry points.
+/// As the functions of the ABI.
 unsafe fn check<'a>(
     gpu: *const Gpu,
     args: *const GpuGemmArgs,
     with_workspace: bool,
-) -> Result<(&'a Gpu, Product<'a>)> {
+) -> Result<(&'a Gpu, GemmCall<'a>)> {
     // SAFETY: passed on.
     let args = unsafe { raw::arguments("args", args)? };
-    raw::reserved(args.reserved)?;
-    let choice = Choice::new(args.width, args.family, args.mode, args.tile, args.flags)?;
-    let x = Extent {
-        len: args.x_len,
-        rows: args.m,
-        cols: args.k,
-        stride: args.x_stride,
-    };
-    let y = Extent {
-        len: args.y_len,
-        rows: args.m,
-        cols: args.n,
-        stride: args.y_stride,
-    };
-    let bias = Extent {
-        len: args.bias_len,
-        rows: 1,
-        cols: args.bias_len,
-        stride: 0,
-    };
-    let nothing = 0..0;
-    let (read, packed) = if choice.packed() {
-        not_given("x", args.x, args.x_len, "as the activations are packed")?;
-        let packed = raw::room("packed", args.packed, args.packed_bytes, ALIGNMENT)?;
-        (nothing.clone(), packed)
+    enums::reserved(args.reserved)?;
+    let [pdl, gathered] = enums::flags(args.flags, [GPU_PDL, GPU_GATHERED])?;
+    let choice = KernelChoice::new(args.width, args.family, args.mode, args.tile, pdl)?;
+    let x = Matrix::new("x", (args.x, args.x_len), [args.m, args.k], args.x_stride);
+    let buffer = (args.y.cast_const(), args.y_len);
+    let y = Matrix::new("y", buffer, [args.m, args.n], args.y_stride);
+    let none = 0..0;
+    let (read, quantized) = if choice.quantized() {
+        let because = "mode is W4AX_MODE_QUANTIZED";
+        unused("x", args.x, args.x_len, because)?;
+        let block = aligned_block("quantized", args.quantized, args.quantized_bytes)?;
+        (none.clone(), block)
     } else {
-        let because = "as mode is not W4AX_MODE_PACKED";
-        not_given("packed", args.packed, args.packed_bytes, because)?;
-        (raw::addresses("x", args.x, x)?, nothing.clone())
+        let because = "mode is not W4AX_MODE_QUANTIZED";
+        unused("quantized", args.quantized, args.quantized_bytes, because)?;
+        (x.addresses()?, none.clone())
     };
-    if choice.packed() && args.m > 0 && args.packed.is_null() {
-        let text = "packed is a null pointer";
-        return Err(Failure::new(Status::NullPointer, text));
+    if choice.quantized() && args.m > 0 && args.quantized.is_null() {
+        return Err(raw::null("quantized"));
     }
-    let written = raw::addresses("y", args.y, y)?;
-    let bias = match args.bias.is_null() && args.bias_len == 0 {
-        true => nothing.clone(),
-        false => raw::addresses("bias", args.bias, bias)?,
+    let written = y.addresses()?;
+    let bias = match raw::given(args.bias, args.bias_len) {
+        true => Matrix::vector("bias", args.bias, args.bias_len).addresses()?,
+        false => none.clone(),
     };
     if !args.bias.is_null() && args.bias_len != args.n {
-        return Err(shape("bias", args.bias_len, args.n));
+        let text = format!("bias of {} elements: expected {}", args.bias_len, args.n);
+        return Err(Failure::new(Status::BadShape, text));
     }
     let workspace = match with_workspace {
-        true => raw::room("workspace", args.workspace, args.workspace_bytes, ALIGNMENT)?,
-        false => nothing,
+        true => aligned_block("workspace", args.workspace, args.workspace_bytes)?,
+        false => none,
     };
-    for (other, what, beside) in [
+    raw::disjoint("y and workspace", &written, &workspace)?;
+    for (input, with_y, with_workspace) in [
         (&read, "y and x", "workspace and x"),
-        (&packed, "y and packed", "workspace and packed"),
+        (&quantized, "y and quantized", "workspace and quantized"),
         (&bias, "y and bias", "workspace and bias"),
-        (&workspace, "y and workspace", ""),
     ] {
-        raw::disjoint(what, &written, other)?;
-        if !beside.is_empty() {
-            raw::disjoint(beside, &workspace, other)?;
-        }
+        raw::disjoint(with_y, &written, input)?;
+        raw::disjoint(with_workspace, &workspace, input)?;
     }
     // SAFETY: passed on.
     let (weight, gpu) = unsafe {
-        (
-            raw::handle("weight", args.weight)?,
-            raw::handle("gpu", gpu)?,
-        )
+        let weight = raw::handle("weight", args.weight)?;
+        (weight, raw::handle("gpu", gpu)?)
     };
     let info = weight.0.info();
-    if (args.n, args.k) != (info.n, info.k) {
-        let (is, not) = ((info.n, info.k), (args.n, args.k));
-        let text = |(n, k)| format!("[{n}, {k}]");
-        return Err(shape("weight", text(is), text(not)));
-    }
-    let product = Product {
+    check_weight([info.n, info.k], [args.n, args.k])?;
+    let call = GemmCall {
         weight: &weight.0,
         x: read.start,
         x_stride: x.stride(),
-        packed: Bytes::from(&packed),
+        quantized: Block::from(&quantized),
         bias: bias.start,
         y: written.start,
         y_stride: y.stride(),
-        workspace: Bytes::from(&workspace),
+        workspace: Block::from(&workspace),
         m: args.m,
         n: args.n,
         k: args.k,
+        gathered,
         choice,
     };
-    Ok((gpu, product))
+    Ok((gpu, call))
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_gpu_gemm(
-    gpu: *const Gpu,
-    args: *const GpuGemmArgs,
-    stream: *mut c_void,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe {
-            let (gpu, product) = check(gpu, args, true)?;
-            match product.m {
-                0 => Ok(()),
-                _ => gpu.0.gemm(&product, stream),
-            }
+entry_points! {
+    fn w4ax_gpu_gemm(gpu: *const Gpu, args: *const GpuGemmArgs, stream: *mut c_void) {
+        let (gpu, call) = check(gpu, args, true)?;
+        match call.m {
+            0 => Ok(()),
+            _ => gpu.0.gemm(&call, stream),
         }
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_gpu_plan_gemm(
-    gpu: *const Gpu,
-    args: *const GpuGemmArgs,
-    plan: *mut GpuPlan,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        let (plan, (gpu, product)) =
-            unsafe { (raw::output("plan", plan)?, check(gpu, args, false)?) };
-        plan.write(gpu.0.plan(&product)?);
+    fn w4ax_gpu_plan_gemm(gpu: *const Gpu, args: *const GpuGemmArgs, plan: *mut GpuPlan) {
+        let plan = raw::output("plan", plan)?;
+        let (gpu, call) = check(gpu, args, false)?;
+        plan.write(gpu.0.plan(&call)?);
         Ok(())
-    })
+    }
 }

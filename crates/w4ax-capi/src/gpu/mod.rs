@@ -1,109 +1,115 @@
-//! GPUs: what `include/w4ax_gpu.h` declares.
+//! GPUs: the functions that `include/w4ax_gpu.h` declares.
 //!
-//! The entry points are in every build. They check what can be checked without a device, the same in each, and hand on to
-//! `backend`: the crate's CUDA half, or in a build without feature `cuda` the word that there is none.
-// There nobody reads what was checked.
+//! Every build has these functions. They check what needs no device, in the same way in each
+//! build, and then call `backend`: the CUDA backend of w4ax, or in a build without feature `cuda`
+//! functions that return `W4AX_NO_BACKEND`.
+// Without feature `cuda`, no code reads the checked arguments.
 #![cfg_attr(not(feature = "cuda"), allow(dead_code))]
 
-#[cfg_attr(feature = "cuda", path = "cuda.rs")]
-#[cfg_attr(not(feature = "cuda"), path = "absent.rs")]
-mod backend;
+#[cfg(not(feature = "cuda"))]
+mod absent;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
+mod gather;
 mod gemm;
-mod order;
-mod pack;
 mod plan;
+mod quantize;
 mod weight;
 
+#[cfg(not(feature = "cuda"))]
+use absent as backend;
+#[cfg(feature = "cuda")]
+use cuda as backend;
+
 pub use device::*;
+pub use gather::*;
 pub use gemm::*;
-pub use order::*;
-pub use pack::*;
 pub use plan::*;
+pub use quantize::*;
 pub use weight::*;
 
-use super::raw;
-use super::status::{Failure, Result, Status};
-use super::types;
+use std::ffi::c_void;
+use std::ops::Range;
+
 use w4ax::{Grouping, Width};
 
-/// `W4AX_GPU_MAX_EXTENT`.
-pub const MAX_EXTENT: usize = 8_388_608;
-/// `W4AX_GPU_MAX_STRIDE`.
-pub const MAX_STRIDE: usize = 536_870_912;
-/// `W4AX_GPU_DECODE_MAX_M`.
-pub const DECODE_MAX_M: usize = 16;
-/// `W4AX_GPU_ALIGNMENT`.
-pub const ALIGNMENT: usize = 128;
+use super::enums::{self, Family, Mode};
+use super::limits::GPU_ALIGNMENT;
+use super::raw;
+use super::status::{Failure, Result, Status};
 
-/// Which kernel is asked for, in values that the header has.
+/// The kernel that a call requests.
 #[derive(Clone, Copy)]
-struct Choice {
+struct KernelChoice {
     width: Width,
-    family: u32,
-    mode: u32,
+    family: Family,
+    mode: Mode,
     tile: u32,
     pdl: bool,
 }
 
-impl Choice {
-    fn new(width: u32, family: u32, mode: u32, tile: u32, flags: u32) -> Result<Self> {
+impl KernelChoice {
+    fn new(width: u32, family: u32, mode: u32, tile: u32, pdl: bool) -> Result<Self> {
         Ok(Self {
-            width: types::width(width)?,
-            family: types::family(family)?,
-            mode: types::mode(mode)?,
+            width: enums::value(width)?,
+            family: enums::value(family)?,
+            mode: enums::value(mode)?,
             tile,
-            pdl: types::pdl(flags)?,
+            pdl,
         })
     }
 
-    fn packed(&self) -> bool {
-        self.mode == types::MODE_PACKED
+    /// Whether the activations are quantized ahead of the GEMM, by a call of the caller.
+    fn quantized(&self) -> bool {
+        self.mode == Mode::Quantized
     }
 }
 
-/// A GEMM by its numbers.
+/// A GEMM by its sizes.
 struct Problem {
     m: usize,
     n: usize,
     k: usize,
     grouping: Grouping,
-    choice: Choice,
+    has_order: bool,
+    choice: KernelChoice,
 }
 
-/// A GEMM whose arguments are checked, but for what the weight's shape and the kernels' table say. Addresses are the
-/// device's; 0 stands for none.
-struct Product<'a> {
+/// A GEMM. All is checked except for what depends on the table of kernels. Addresses are those of
+/// the device; 0 is none.
+struct GemmCall<'a> {
     weight: &'a backend::Weight,
     x: usize,
     x_stride: usize,
-    packed: Bytes,
+    quantized: Block,
     bias: usize,
     y: usize,
     y_stride: usize,
-    workspace: Bytes,
+    workspace: Block,
     m: usize,
     n: usize,
     k: usize,
-    choice: Choice,
+    gathered: bool,
+    choice: KernelChoice,
 }
 
-/// Activations to quantize, checked like a [`Product`].
-struct Pack {
+/// Activations to quantize, checked as a [`GemmCall`].
+struct QuantizeCall {
     x: usize,
     x_stride: usize,
-    packed: Bytes,
+    quantized: Block,
     m: usize,
     k: usize,
     width: Width,
     grouping: Grouping,
-    family: u32,
+    family: Family,
     pdl: bool,
 }
 
-/// Activations to bring into an order, checked like a [`Product`].
-struct Gather<'a> {
-    order: &'a backend::Order,
+/// Activations to gather, checked as a [`GemmCall`].
+struct GatherCall<'a> {
+    weight: &'a backend::Weight,
     x: usize,
     x_stride: usize,
     gathered: usize,
@@ -113,15 +119,15 @@ struct Gather<'a> {
     pdl: bool,
 }
 
-/// Device memory.
+/// A block of device memory.
 #[derive(Clone, Copy)]
-struct Bytes {
+struct Block {
     address: usize,
     len: usize,
 }
 
-impl From<&std::ops::Range<usize>> for Bytes {
-    fn from(range: &std::ops::Range<usize>) -> Self {
+impl From<&Range<usize>> for Block {
+    fn from(range: &Range<usize>) -> Self {
         Self {
             address: range.start,
             len: range.len(),
@@ -129,11 +135,27 @@ impl From<&std::ops::Range<usize>> for Bytes {
     }
 }
 
-/// Refuses a buffer that means nothing beside another one.
-fn not_given<T>(what: &str, pointer: *const T, len: usize, because: &str) -> Result<()> {
-    if pointer.is_null() && len == 0 {
+/// Returns the value of a family that kernels belong to.
+fn kernel_family(number: u32) -> Result<Family> {
+    match enums::value(number)? {
+        Family::Auto => Err(Failure::new(
+            Status::BadEnum,
+            "family is W4AX_FAMILY_AUTO: expected a family of kernels",
+        )),
+        family => Ok(family),
+    }
+}
+
+/// Returns the addresses of a workspace or of quantized activations.
+fn aligned_block(what: &str, pointer: *const c_void, bytes: usize) -> Result<Range<usize>> {
+    raw::block(what, pointer, bytes, GPU_ALIGNMENT)
+}
+
+/// Refuses a buffer that the mode of a call does not use.
+fn unused<T>(what: &str, pointer: *const T, len: usize, because: &str) -> Result<()> {
+    if !raw::given(pointer, len) {
         return Ok(());
     }
-    let text = format!("{what}: it must be null, with a count of 0, {because}");
+    let text = format!("{what} is set, but {because}: expected null with a count of 0");
     Err(Failure::new(Status::OutOfRange, text))
 }

@@ -1,9 +1,13 @@
-//! What would run, asked without a device.
+//! Plans: the launches of a GEMM of given sizes, without a device.
 
 use std::ffi::c_char;
 
-use super::{Choice, Problem, backend, raw, types};
-use crate::status::{Result, Status, entry};
+use crate::enums;
+use crate::limits::GPU_PDL;
+use crate::raw;
+use crate::status::{Failure, Result, Status, entry_points};
+
+use super::{KernelChoice, Problem, backend, kernel_family};
 
 /// `w4ax_gpu_problem`.
 #[derive(Clone, Copy)]
@@ -18,6 +22,8 @@ pub struct GpuProblem {
     pub mode: u32,
     pub tile: u32,
     pub flags: u32,
+    pub has_order: u32,
+    pub reserved: u32,
 }
 
 /// `w4ax_gpu_plan`.
@@ -36,7 +42,7 @@ pub struct GpuPlan {
     pub mma: u32,
     pub slow_x: u32,
     pub slow_y: u32,
-    pub reserved: u32,
+    pub gathers: u32,
 }
 
 /// # Safety
@@ -44,52 +50,39 @@ pub struct GpuPlan {
 unsafe fn problem(problem: *const GpuProblem) -> Result<Problem> {
     // SAFETY: passed on.
     let p = unsafe { raw::arguments("problem", problem)? };
+    enums::reserved(p.reserved)?;
+    let [pdl] = enums::flags(p.flags, [GPU_PDL])?;
+    if p.has_order > 1 {
+        let text = format!("has_order is {}: expected 0 or 1", p.has_order);
+        return Err(Failure::new(Status::BadEnum, text));
+    }
     Ok(Problem {
         m: p.m,
         n: p.n,
         k: p.k,
-        grouping: types::grouping(p.grouping)?,
-        choice: Choice::new(p.width, p.family, p.mode, p.tile, p.flags)?,
+        grouping: enums::value(p.grouping)?,
+        has_order: p.has_order == 1,
+        choice: KernelChoice::new(p.width, p.family, p.mode, p.tile, pdl)?,
     })
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_gpu_plan_problem(
-    problem: *const GpuProblem,
-    plan: *mut GpuPlan,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe {
-            let output = raw::output("plan", plan)?;
-            output.write(backend::plan(&self::problem(problem)?)?);
-        }
+entry_points! {
+    fn w4ax_gpu_plan_problem(problem: *const GpuProblem, plan: *mut GpuPlan) {
+        let plan = raw::output("plan", plan)?;
+        plan.write(backend::plan(&self::problem(problem)?)?);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_gpu_workspace_bytes(
-    problem: *const GpuProblem,
-    bytes: *mut usize,
-) -> Status {
-    entry(|| {
-        // SAFETY: the contract of this function.
-        unsafe {
-            let output = raw::output("bytes", bytes)?;
-            output.write(backend::workspace_bytes(&self::problem(problem)?)?);
-        }
+    fn w4ax_gpu_workspace_bytes(problem: *const GpuProblem, bytes: *mut usize) {
+        let bytes = raw::output("bytes", bytes)?;
+        bytes.write(backend::workspace_bytes(&self::problem(problem)?)?);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn w4ax_gpu_tiles(family: u32, tiles: *mut u32) -> Status {
-    entry(|| {
-        let family = types::real_family(family)?;
-        // SAFETY: the contract of this function.
-        let tiles = unsafe { raw::output("tiles", tiles)? };
+    fn w4ax_gpu_tiles(family: u32, tiles: *mut u32) {
+        let family = kernel_family(family)?;
+        let tiles = raw::output("tiles", tiles)?;
         tiles.write(backend::tiles(family)?);
         Ok(())
-    })
+    }
 }

@@ -1,56 +1,63 @@
-//! The header against the Rust side: every function with its signature, every structure with its fields, every constant.
+//! The headers compared with Rust: every function with its signature, every structure with its
+//! fields, every constant.
 //!
-//! The Rust side is written out as C and the compiler compares: `_Generic` on the types of functions and fields, and
-//! a program that prints sizes, offsets and values. Names are compared both ways, so nothing can be left out here.
+//! The test writes the Rust side as C, and the compiler compares: `_Generic` on the types of
+//! functions and fields, and a program that prints sizes, offsets and values. Names are compared in
+//! both directions, so that none can be missing here.
 
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::fmt::Write;
-use std::mem::{align_of, offset_of, size_of};
+use std::mem::offset_of;
 
 use half::bf16;
-use w4ax::dispatch::{ACTION_DIM, DispatchConfig};
-use w4ax::weights::MAX_PER_CHANNEL_K;
-use w4ax::{Grouping, Width};
 use w4ax_capi::cpu::*;
 use w4ax_capi::dispatch::*;
 use w4ax_capi::file::*;
 use w4ax_capi::flag::*;
 use w4ax_capi::gemm::*;
 use w4ax_capi::gpu::*;
-use w4ax_capi::order::*;
 use w4ax_capi::pool::*;
 use w4ax_capi::status::*;
 use w4ax_capi::version::*;
 use w4ax_capi::weight::*;
-use w4ax_capi::{MAX_THREADS, gpu, types};
+use w4ax_capi::{enums, limits};
 
-use crate::cc::{Language, Link, Program, run};
+use crate::program::{Language, Link, Program, run};
 
 /// Both headers.
-const HEADER: &str = concat!(
+const HEADERS: &str = concat!(
     include_str!("../../include/w4ax.h"),
     include_str!("../../include/w4ax_gpu.h")
 );
 
-/// A Rust type's name in C.
+/// A Rust type with its name in C.
 trait CType {
     fn name() -> String;
 }
 
 macro_rules! c_types {
-    ($($rust:ty = $c:literal;)*) => { $(impl CType for $rust { fn name() -> String { $c.into() } })* };
+    ($($rust:ty = $c:literal;)*) => { $(
+        impl CType for $rust {
+            fn name() -> String {
+                $c.into()
+            }
+        }
+    )* };
 }
 
 c_types! {
-    () = "void"; c_void = "void"; i8 = "char"; u8 = "char"; bf16 = "uint16_t"; u32 = "uint32_t"; usize = "size_t"; f32 = "float"; f64 = "double";
-    Status = "w4ax_status"; Weight = "w4ax_weight"; File = "w4ax_file"; Cpu = "w4ax_cpu"; Workspace = "w4ax_workspace";
-    Dispatcher = "w4ax_dispatcher"; Flag = "w4ax_flag"; QuantizeArgs = "w4ax_quantize_args"; PackArgs = "w4ax_pack_args";
+    () = "void"; c_void = "void"; i8 = "char"; u8 = "char"; bf16 = "uint16_t";
+    u32 = "uint32_t"; usize = "size_t"; f32 = "float"; f64 = "double";
+    Status = "w4ax_status"; Weight = "w4ax_weight"; File = "w4ax_file"; Cpu = "w4ax_cpu";
+    Workspace = "w4ax_workspace"; Dispatcher = "w4ax_dispatcher"; Flag = "w4ax_flag";
+    QuantizeArgs = "w4ax_quantize_args"; PackArgs = "w4ax_pack_args";
     WeightInfo = "w4ax_weight_info"; CallerTable = "w4ax_pool"; GemmArgs = "w4ax_gemm_args";
     Config = "w4ax_dispatch_config"; Decision = "w4ax_decision"; Piece = "w4ax_piece";
-    Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight"; GpuProblem = "w4ax_gpu_problem";
-    Order = "w4ax_order"; GatherArgs = "w4ax_gather_args"; GpuOrder = "w4ax_gpu_order"; GpuGatherArgs = "w4ax_gpu_gather_args";
-    GpuPlan = "w4ax_gpu_plan"; GpuGemmArgs = "w4ax_gpu_gemm_args"; GpuPackArgs = "w4ax_gpu_pack_args";
+    Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight";
+    GpuProblem = "w4ax_gpu_problem"; GpuPlan = "w4ax_gpu_plan";
+    GpuGatherArgs = "w4ax_gpu_gather_args"; GpuGemmArgs = "w4ax_gpu_gemm_args";
+    GpuQuantizeArgs = "w4ax_gpu_quantize_args";
     Option<Run> = "void (*)(void *, uint32_t, w4ax_piece, void *)";
 }
 
@@ -66,14 +73,16 @@ impl<T: CType> CType for *mut T {
     }
 }
 
-/// A function pointer's type in C.
+/// A function pointer with its type in C.
 trait CFunction {
     fn name(&self) -> String;
 }
 
 macro_rules! c_functions {
     ($($($argument:ident)*;)*) => { $(
-        impl<R: CType, $($argument: CType),*> CFunction for unsafe extern "C" fn($($argument),*) -> R {
+        impl<R: CType, $($argument: CType),*> CFunction
+            for unsafe extern "C" fn($($argument),*) -> R
+        {
             fn name(&self) -> String {
                 let arguments: Vec<String> = vec![$($argument::name()),*];
                 let arguments = match arguments.is_empty() {
@@ -90,29 +99,49 @@ c_functions! { ; A; A B; A B C; A B C D; A B C D E; A B C D E F; A B C D E F G; 
 
 macro_rules! functions {
     ($($name:ident($($any:tt)*);)*) => {
-        vec![$((stringify!($name), ($name as unsafe extern "C" fn($($any)*) -> _).name())),*]
+        vec![$({
+            let function = $name as unsafe extern "C" fn($($any)*) -> _;
+            (stringify!($name), function.name())
+        }),*]
     };
 }
 
 /// Name, offset and C type.
 type Field = (&'static str, usize, String);
 
-/// What the header must hold.
-struct Abi {
-    functions: Vec<(&'static str, String)>,
-    /// Name, size, alignment, and (field, offset, type) of each.
-    structures: Vec<(String, usize, usize, Vec<Field>)>,
-    constants: Vec<(String, u64)>,
+/// A structure of the headers.
+struct Structure {
+    name: String,
+    size: usize,
+    align: usize,
+    fields: Vec<Field>,
 }
 
-/// All fields of a structure: one that is left out does not compile.
-macro_rules! structure {
-    ($rust:ident { $($field:ident),* $(,)? }) => {{
+/// What the headers must declare.
+struct Abi {
+    functions: Vec<(&'static str, String)>,
+    structures: Vec<Structure>,
+    constants: Vec<(&'static str, u64)>,
+}
+
+/// All fields of each structure. A missing field does not compile.
+macro_rules! structures {
+    ($($rust:ident { $($field:ident)* })*) => { vec![$({
         let _ = |$rust { $($field: _),* }: $rust| ();
-        fn type_of<T: CType>(_: fn(&$rust) -> T) -> String { T::name() }
-        let fields = vec![$((stringify!($field), offset_of!($rust, $field), type_of(|s| s.$field))),*];
-        (<$rust as CType>::name(), size_of::<$rust>(), align_of::<$rust>(), fields)
-    }};
+        fn type_of<T: CType>(_: fn(&$rust) -> T) -> String {
+            T::name()
+        }
+        Structure {
+            name: <$rust as CType>::name(),
+            size: size_of::<$rust>(),
+            align: align_of::<$rust>(),
+            fields: vec![$((
+                stringify!($field),
+                offset_of!($rust, $field),
+                type_of(|s| s.$field),
+            )),*],
+        }
+    }),*] };
 }
 
 fn rust_side() -> Abi {
@@ -124,6 +153,7 @@ fn rust_side() -> Abi {
         w4ax_weight_quantize(_, _);
         w4ax_weight_pack(_, _);
         w4ax_weight_get_info(_, _);
+        w4ax_weight_get_order(_, _, _);
         w4ax_weight_dequantize(_, _, _);
         w4ax_weight_unpack(_, _, _, _, _, _, _);
         w4ax_weight_free(_);
@@ -134,14 +164,7 @@ fn rust_side() -> Abi {
         w4ax_file_count(_, _);
         w4ax_file_name(_, _, _);
         w4ax_file_get(_, _, _);
-        w4ax_file_get_act_order(_, _, _, _);
-        w4ax_file_insert_act_order(_, _, _, _);
         w4ax_file_free(_);
-        w4ax_order_create(_, _, _);
-        w4ax_order_k(_, _);
-        w4ax_order_get(_, _, _);
-        w4ax_order_gather(_, _);
-        w4ax_order_free(_);
         w4ax_cpu_create(_, _, _);
         w4ax_cpu_create_with_pool(_, _, _);
         w4ax_cpu_isa(_, _);
@@ -172,223 +195,56 @@ fn rust_side() -> Abi {
         w4ax_gpu_weight_upload(_, _, _);
         w4ax_gpu_weight_get_info(_, _);
         w4ax_gpu_weight_free(_);
-        w4ax_gpu_order_upload(_, _, _);
-        w4ax_gpu_order_free(_);
-        w4ax_gpu_gather(_, _, _);
         w4ax_gpu_plan_problem(_, _);
         w4ax_gpu_workspace_bytes(_, _);
         w4ax_gpu_tiles(_, _);
         w4ax_gpu_gemm(_, _, _);
         w4ax_gpu_plan_gemm(_, _, _);
-        w4ax_gpu_packed_bytes(_, _, _, _, _, _);
-        w4ax_gpu_quantize_pack(_, _, _);
+        w4ax_gpu_gather(_, _, _);
+        w4ax_gpu_quantized_bytes(_, _, _, _, _, _);
+        w4ax_gpu_quantize(_, _, _);
     };
-    let structures = vec![
-        structure!(QuantizeArgs {
-            w,
-            w_len,
-            w_stride,
-            n,
-            k,
-            w_type,
-            grouping,
-            symmetry,
-            scale_type,
-            threads,
-            reserved
-        }),
-        structure!(PackArgs {
-            q,
-            q_len,
-            q_stride,
-            scales,
-            scales_len,
-            zeros,
-            zeros_len,
-            n,
-            k,
-            grouping,
-            scale_type,
-            threads,
-            reserved
-        }),
-        structure!(WeightInfo {
-            n,
-            k,
-            groups,
-            bytes,
-            grouping,
-            symmetry,
-            scale_type,
-            reserved
-        }),
-        structure!(GatherArgs {
-            x,
-            x_len,
-            x_stride,
-            gathered,
-            gathered_len,
-            gathered_stride,
-            m,
-            k
-        }),
-        structure!(GpuGatherArgs {
-            order,
-            x,
-            x_len,
-            x_stride,
-            gathered,
-            gathered_len,
-            gathered_stride,
-            m,
-            k,
-            flags,
-            reserved
-        }),
-        structure!(CallerTable {
-            run,
-            context,
-            threads,
-            reserved
-        }),
-        structure!(GemmArgs {
-            weight,
-            x,
-            x_len,
-            x_stride,
-            bias,
-            bias_len,
-            y,
-            y_len,
-            y_stride,
-            m,
-            n,
-            k,
-            width,
-            reserved
-        }),
-        structure!(Config {
-            lambda,
-            mu_max,
-            nu_max,
-            theta_24,
-            theta_48,
-            theta_fp,
-            window_macro,
-            window_micro,
-            k,
-            algorithm
-        }),
-        structure!(Decision {
-            sensitivity,
-            target,
-            active,
-            reason,
-            held_count,
-            held_pending,
-            reserved
-        }),
-        structure!(GpuInfo {
-            name,
-            ordinal,
-            major,
-            minor,
-            driver_major,
-            driver_minor,
-            reserved
-        }),
-        structure!(GpuProblem {
-            m,
-            n,
-            k,
-            grouping,
-            width,
-            family,
-            mode,
-            tile,
-            flags
-        }),
-        structure!(GpuPlan {
-            kernel,
-            workspace_bytes,
-            blocks,
-            tile_n,
-            tile_m,
-            family,
-            mode,
-            tile,
-            launches,
-            mma,
-            slow_x,
-            slow_y,
-            reserved
-        }),
-        structure!(GpuGemmArgs {
-            weight,
-            x,
-            x_len,
-            x_stride,
-            packed,
-            packed_bytes,
-            bias,
-            bias_len,
-            y,
-            y_len,
-            y_stride,
-            workspace,
-            workspace_bytes,
-            m,
-            n,
-            k,
-            width,
-            family,
-            mode,
-            tile,
-            flags,
-            reserved
-        }),
-        structure!(GpuPackArgs {
-            x,
-            x_len,
-            x_stride,
-            packed,
-            packed_bytes,
-            m,
-            k,
-            width,
-            grouping,
-            family,
-            flags
-        }),
-    ];
-    let mut constants: Vec<(String, u64)> = vec![
-        ("W4AX_VERSION".into(), VERSION.into()),
-        ("W4AX_MAX_THREADS".into(), MAX_THREADS.into()),
-        ("W4AX_MAX_PER_CHANNEL_K".into(), MAX_PER_CHANNEL_K as u64),
-        ("W4AX_ACTION_DIM".into(), ACTION_DIM as u64),
-        ("W4AX_MAX_WINDOW".into(), DispatchConfig::MAX_WINDOW as u64),
-        ("W4AX_GPU_MAX_EXTENT".into(), gpu::MAX_EXTENT as u64),
-        ("W4AX_GPU_MAX_STRIDE".into(), gpu::MAX_STRIDE as u64),
-        ("W4AX_GPU_DECODE_MAX_M".into(), gpu::DECODE_MAX_M as u64),
-        ("W4AX_GPU_ALIGNMENT".into(), gpu::ALIGNMENT as u64),
-    ];
-    constants.extend(Width::ALL.map(|p| {
-        let name = format!("W4AX_{}", p.to_string().to_uppercase());
-        (name, p.bits().into())
-    }));
-    constants.extend(Grouping::ALL.map(|g| match g.size() {
-        Some(size) => (format!("W4AX_G{size}"), size as u64),
-        None => ("W4AX_PER_CHANNEL".into(), types::PER_CHANNEL.into()),
-    }));
-    for (status, name, _) in Status::ALL {
-        constants.push((name.to_string(), *status as u64));
-    }
-    macro_rules! same_name {
-        ($($name:ident)*) => { $(constants.push((concat!("W4AX_", stringify!($name)).into(), types::$name.into()));)* };
-    }
-    same_name!(SYMMETRIC ASYMMETRIC TYPE_F32 TYPE_F16 TYPE_BF16 SATURATING_COUNTER WINDOW REASON_START REASON_FAULT
-        REASON_STEADY REASON_ROSE REASON_HELD REASON_STEPPED_DOWN FAMILY_AUTO FAMILY_DECODE FAMILY_PREFILL FAMILY_PLAIN FAMILY_WGMMA
-        MODE_AUTO MODE_FUSED MODE_PACKED MMA_NONE MMA_S4 MMA_S8 MMA_BF16 MMA_WGMMA_S8 MMA_WGMMA_BF16 GPU_PDL);
+    let structures = structures! {
+        QuantizeArgs {
+            w w_len w_stride n k w_type grouping symmetry scale_type threads reserved
+        }
+        PackArgs {
+            q q_len q_stride scales scales_len zeros zeros_len order order_len n k
+            grouping scale_type threads reserved
+        }
+        WeightInfo { n k groups bytes grouping symmetry scale_type has_order }
+        CallerTable { run context threads reserved }
+        GemmArgs {
+            weight x x_len x_stride bias bias_len y y_len y_stride m n k width flags
+        }
+        Config {
+            lambda mu_max nu_max theta_24 theta_48 theta_fp window_macro window_micro k algorithm
+        }
+        Decision { sensitivity target active reason held_count held_pending reserved }
+        GpuInfo { name ordinal major minor driver_major driver_minor reserved }
+        GpuProblem {
+            m n k grouping width family mode tile flags has_order reserved
+        }
+        GpuPlan {
+            kernel workspace_bytes blocks tile_n tile_m family mode tile launches mma
+            slow_x slow_y gathers
+        }
+        GpuGemmArgs {
+            weight x x_len x_stride quantized quantized_bytes bias bias_len y y_len y_stride
+            workspace workspace_bytes m n k width family mode tile flags reserved
+        }
+        GpuGatherArgs {
+            weight x x_len x_stride gathered gathered_len gathered_stride m k flags reserved
+        }
+        GpuQuantizeArgs {
+            x x_len x_stride quantized quantized_bytes m k width grouping family flags
+        }
+    };
+    let enumerators = enums::table().into_iter();
+    let constants = enumerators
+        .map(|(_, name, number)| (name, number.into()))
+        .chain(limits::TABLE.iter().copied())
+        .collect();
     Abi {
         functions,
         structures,
@@ -396,9 +252,9 @@ fn rust_side() -> Abi {
     }
 }
 
-/// The header without its comments.
+/// The headers without their comments.
 fn code() -> String {
-    let mut pieces = HEADER.split("/*");
+    let mut pieces = HEADERS.split("/*");
     let mut code = pieces.next().unwrap().to_owned();
     for piece in pieces {
         code += piece.split_once("*/").unwrap().1;
@@ -406,7 +262,7 @@ fn code() -> String {
     code
 }
 
-/// Identifiers of the header that start so, with what follows each.
+/// Returns the identifiers of the headers with a prefix, each with the text after it.
 fn identifiers<'a>(
     code: &'a str,
     prefix: &'a str,
@@ -425,7 +281,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn the_header_declares_what_rust_defines() {
+fn headers_declare_what_rust_defines() {
     let (abi, code) = (rust_side(), code());
     let declared = identifiers(&code, "w4ax_").filter(|(_, rest)| rest.starts_with('('));
     assert_eq!(
@@ -438,7 +294,7 @@ fn the_header_declares_what_rust_defines() {
         .filter_map(|rest| rest.split_once(" {"))
         .map(|(name, _)| name)
         .filter(|name| !name.contains(';'));
-    let mut structures = names(abi.structures.iter().map(|s| s.0.as_str()));
+    let mut structures = names(abi.structures.iter().map(|s| s.name.as_str()));
     structures.insert("w4ax_flag");
     assert_eq!(names(bodies), structures);
     let parts = [
@@ -450,13 +306,29 @@ fn the_header_declares_what_rust_defines() {
     ];
     let constants = identifiers(&code, "W4AX_").map(|(name, _)| name);
     let constants = constants.filter(|name| !parts.contains(name));
-    assert_eq!(
-        names(constants),
-        names(abi.constants.iter().map(|c| c.0.as_str()))
-    );
+    assert_eq!(names(constants), names(abi.constants.iter().map(|c| c.0)));
 }
 
-/// The comparison as C, and what it prints.
+/// Each enumeration of the table has a type in the headers, directly before its enumerators.
+#[test]
+fn headers_group_enumerators_by_type() {
+    let (table, code) = (enums::table(), code());
+    for c_type in names(table.iter().map(|row| row.0)) {
+        let declaration = format!("typedef uint32_t {c_type};");
+        let (_, rest) = code.split_once(&declaration).expect(c_type);
+        let rest = rest.trim_start();
+        let body = rest.strip_prefix("enum {").and_then(|r| r.split_once("};"));
+        let (body, _) = body.unwrap_or_else(|| panic!("no enum follows {c_type}"));
+        let rows = table.iter().filter(|row| row.0 == c_type);
+        assert_eq!(
+            names(identifiers(body, "W4AX_").map(|(name, _)| name)),
+            names(rows.map(|row| row.1)),
+            "{c_type}"
+        );
+    }
+}
+
+/// Returns the comparison as a C program, and its expected output.
 fn program(abi: &Abi) -> (String, String) {
     let (mut c, mut expected) = (String::new(), String::new());
     let mut value = |expression: &str, value: u64| {
@@ -465,16 +337,17 @@ fn program(abi: &Abi) -> (String, String) {
             "    printf(\"%s = %llu\\n\", \"{expression}\", (unsigned long long)({expression}));\n"
         )
     };
-    // `c_char` is i8 or u8 in Rust, so that char and int8_t cannot be told apart.
+    // `c_char` is i8 or u8 in Rust, so char and int8_t have the same type here.
     c +=
         "#include <stdint.h>\n#include <stdio.h>\n#define int8_t char\n#include \"w4ax_gpu.h\"\n\n";
-    c += "#define IS(type, expression) _Static_assert(_Generic((expression), type: 1, default: 0), #expression)\n";
+    c += "#define IS(type, expression) \
+          _Static_assert(_Generic((expression), type: 1, default: 0), #expression)\n";
     for (name, signature) in &abi.functions {
         writeln!(c, "IS({signature}, &{name});").unwrap();
     }
-    for (name, _, _, fields) in &abi.structures {
-        for (field, _, c_type) in fields {
-            writeln!(c, "IS({c_type}, (({name} *)0)->{field});").unwrap();
+    for structure in &abi.structures {
+        for (field, _, c_type) in &structure.fields {
+            writeln!(c, "IS({c_type}, (({} *)0)->{field});", structure.name).unwrap();
         }
     }
     c += "IS(uint64_t, ((w4ax_flag *)0)->word);\n";
@@ -484,10 +357,11 @@ fn program(abi: &Abi) -> (String, String) {
     }
     c += "};\n\nint main(void) {\n";
     c += "    for (size_t i = 0; i < sizeof all / sizeof *all; i++) if (!all[i]) return 1;\n";
-    for (name, size, align, fields) in &abi.structures {
-        c += &value(&format!("sizeof({name})"), *size as u64);
-        c += &value(&format!("_Alignof({name})"), *align as u64);
-        for (field, offset, _) in fields {
+    for structure in &abi.structures {
+        let name = &structure.name;
+        c += &value(&format!("sizeof({name})"), structure.size as u64);
+        c += &value(&format!("_Alignof({name})"), structure.align as u64);
+        for (field, offset, _) in &structure.fields {
             c += &value(&format!("offsetof({name}, {field})"), *offset as u64);
         }
     }
@@ -500,21 +374,21 @@ fn program(abi: &Abi) -> (String, String) {
 }
 
 #[test]
-fn the_header_means_what_rust_means() {
+fn headers_match_types_layouts_and_values() {
     let (source, expected) = program(&rust_side());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("abi.c");
     std::fs::write(&path, source).unwrap();
     for link in [Link::Static, Link::Shared] {
         let program = Program::build(&path, Language::C11, link, &[]);
-        let said = run(&mut program.command(&[])).stdout;
-        assert_eq!(String::from_utf8(said).unwrap(), expected);
+        let output = run(&mut program.command(&[])).stdout;
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
     }
 }
 
-/// That the comparison can fail: a signature, a field's type, an offset, a value that are not the header's.
+/// The comparison finds a signature, a field's type, an offset and a value that differ.
 #[test]
-fn a_difference_is_found() {
+fn finds_planted_differences() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("abi.c");
     let (source, expected) = program(&rust_side());
@@ -530,13 +404,25 @@ fn a_difference_is_found() {
     ] {
         assert!(source.contains(from), "{from}");
         std::fs::write(&path, source.replace(from, to)).unwrap();
-        let said = Program::try_build(&path, Language::C11, Link::Shared, &[]);
-        let said = said.err().expect("the planted difference is found");
-        assert!(said.contains("static assertion failed"), "{said}");
+        let built = Program::try_build(&path, Language::C11, Link::Shared, &[]);
+        let errors = built.err().expect("the planted difference is an error");
+        assert!(errors.contains("static assertion failed"), "{errors}");
     }
     let mut abi = rust_side();
-    abi.structures[0].3.swap(0, 1);
+    abi.structures[0].fields.swap(0, 1);
     abi.constants[3].1 += 1;
     let (_, other) = program(&abi);
     assert_ne!(expected, other);
+}
+
+#[test]
+fn header_has_the_version_of_the_crate() {
+    for (part, value) in [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        let line = format!("#define W4AX_VERSION_{part} {value}\n");
+        assert!(HEADERS.contains(&line), "{line}");
+    }
 }

@@ -1,15 +1,14 @@
-//! A program outside of this repository, as pkg-config and CMake let it find the libraries.
+//! A program outside of this repository, which finds the libraries by pkg-config and by CMake.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::cc::{Language, Libraries, run};
 use half::bf16;
-use test_support::leave_out;
-use w4ax::reference;
-use w4ax::{Grouping, MatRef, Quantize, Symmetry, Width};
+use w4ax::{Grouping, MatRef, Quantize, Symmetry, Width, reference};
 
-/// What client.cpp must print: the mirror's bits.
+use crate::program::{Language, Libraries, has_tool, run, source};
+
+/// The expected output of `client.cpp`: the bits of the scalar reference.
 fn expected() -> String {
     let (m, n, k) = (3, 20, 100);
     let plain: Vec<f32> = (0..n * k)
@@ -30,7 +29,7 @@ fn expected() -> String {
     rows.collect()
 }
 
-/// Runs a client with a file of its own; `lib` where the loader must be told of it.
+/// Runs a client. `lib` is the folder of the shared library, if the loader needs it.
 fn check(client: &Path, lib: Option<&Path>) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(client);
@@ -40,12 +39,12 @@ fn check(client: &Path, lib: Option<&Path>) {
             .env("LD_LIBRARY_PATH", lib)
             .env("DYLD_LIBRARY_PATH", lib);
     }
-    let said = String::from_utf8(run(&mut command).stdout).unwrap();
-    assert_eq!(said, expected(), "{}", client.display());
+    let output = String::from_utf8(run(&mut command).stdout).unwrap();
+    assert_eq!(output, expected(), "{}", client.display());
 }
 
-/// The libraries, moved away from where they were made.
-fn moved() -> tempfile::TempDir {
+/// Copies the libraries to another folder, because they are relocatable.
+fn relocated() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     run(Command::new("cp")
         .arg("-R")
@@ -54,45 +53,28 @@ fn moved() -> tempfile::TempDir {
     folder
 }
 
-/// Whether a tool runs. A missing one fails the test, unless `W4AX_ALLOW_MISSING_TOOLS=1` is set.
-fn has(tool: &str) -> bool {
-    let runs = Command::new(tool)
-        .arg("--version")
-        .output()
-        .is_ok_and(|o| o.status.success());
-    if !runs {
-        leave_out("a client of the C ABI", &format!("{tool} does not run"));
-    }
-    runs
-}
-
 #[test]
 fn pkg_config_finds_both_libraries() {
-    if !has("pkg-config") {
+    if !has_tool("pkg-config", "the client that uses pkg-config") {
         return;
     }
-    let prefix = moved();
+    let prefix = relocated();
     let lib = prefix.path().join("lib");
     for (package, loader) in [("w4ax", Some(lib.as_path())), ("w4ax-static", None)] {
-        let ask = |what: &[&str]| {
+        let query = |options: &[&str]| {
             let mut command = Command::new("pkg-config");
             command
-                .args(what)
+                .args(options)
                 .arg(package)
                 .env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
             String::from_utf8(run(&mut command).stdout).unwrap()
         };
-        assert_eq!(ask(&["--modversion"]).trim(), env!("CARGO_PKG_VERSION"));
-        let flags = ask(&["--cflags", "--libs"]);
+        assert_eq!(query(&["--modversion"]).trim(), env!("CARGO_PKG_VERSION"));
+        let flags = query(&["--cflags", "--libs"]);
         let client = prefix.path().join(package);
         run(Command::new(Language::Cpp.compiler())
-            .args([
-                "-std=c++11",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "tests/capi/client/client.cpp",
-            ])
+            .args(["-std=c++11", "-Wall", "-Wextra", "-Werror"])
+            .arg(source("client/client.cpp"))
             .args(flags.split_whitespace())
             .arg("-o")
             .arg(&client));
@@ -102,40 +84,33 @@ fn pkg_config_finds_both_libraries() {
 
 #[test]
 fn cmake_finds_both_libraries() {
-    if !has("cmake") {
+    if !has_tool("cmake", "the client that uses CMake") {
         return;
     }
-    let (prefix, build) = (moved(), tempfile::tempdir().unwrap());
+    let (prefix, build) = (relocated(), tempfile::tempdir().unwrap());
     let configure = |version: &str| {
-        let source = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
         for file in ["CMakeLists.txt", "client.cpp"] {
-            let text = std::fs::read_to_string(Path::new("tests/capi/client").join(file)).unwrap();
-            std::fs::write(
-                source.path().join(file),
-                text.replace("w4ax 0.1", &format!("w4ax {version}")),
-            )
-            .unwrap();
+            let text = std::fs::read_to_string(source("client").join(file)).unwrap();
+            let text = text.replace("w4ax 0.1", &format!("w4ax {version}"));
+            std::fs::write(folder.path().join(file), text).unwrap();
         }
         let mut command = Command::new("cmake");
-        command
-            .arg("-S")
-            .arg(source.path())
-            .arg("-B")
-            .arg(build.path());
+        command.arg("-S").arg(folder.path());
+        command.arg("-B").arg(build.path());
         command.arg(format!("-Dw4ax_ROOT={}", prefix.path().display()));
-        (command.output().unwrap(), source)
+        (command.output().unwrap(), folder)
     };
+    // Another minor version is incompatible.
     let (refused, _) = configure("9.1");
     assert!(!refused.status.success());
-    assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("w4ax"),
-        "{refused:?}"
-    );
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("w4ax"), "{errors}");
     std::fs::remove_file(build.path().join("CMakeCache.txt")).unwrap();
-    let (made, _source) = configure("0.1");
-    assert!(made.status.success(), "{made:?}");
+    let (configured, _source) = configure("0.1");
+    assert!(configured.status.success(), "{configured:?}");
     run(Command::new("cmake").arg("--build").arg(build.path()));
-    // CMake tells the loader where the library lies.
+    // CMake stores the folder of the shared library in the program.
     check(&build.path().join("client"), None);
     check(&build.path().join("client-static"), None);
 }

@@ -1,6 +1,6 @@
-/* Drives a dispatcher and a flag, and prints what they say, for tests/capi.rs to compare.
+/* Runs a dispatcher and a flag, and prints a line per decision for dispatch.rs to compare.
  *
- *     dispatch FILE      10 configuration values, a count, and so many actions of 7 doubles */
+ *     dispatch FILE      10 values of a configuration, a count, and that many actions of 7 doubles */
 #include "check.h"
 
 int main(int argc, char **argv) {
@@ -46,8 +46,9 @@ int main(int argc, char **argv) {
             return 2;
         }
         printf("%08x%08x %u %u %u %u %u %u\n", (unsigned)(sensitivity >> 32), (unsigned)(sensitivity & 0xFFFFFFFFu),
-               (unsigned)decision.target, (unsigned)decision.active, (unsigned)decision.reason, (unsigned)decision.held_count,
-               (unsigned)decision.held_pending, (unsigned)w4ax_dispatcher_observe(dispatcher, action, W4AX_ACTION_DIM));
+               (unsigned)decision.target, (unsigned)decision.active, (unsigned)decision.reason,
+               (unsigned)decision.held_count, (unsigned)decision.held_pending,
+               (unsigned)w4ax_dispatcher_observe(dispatcher, action, W4AX_ACTION_DIM));
     }
     OK(w4ax_dispatcher_reset(dispatcher));
     w4ax_dispatcher_free(dispatcher);

@@ -1,25 +1,25 @@
-/* Packs, multiplies on the CPU and checks every bit: against plain C on data that is exact, and against results that the caller
- * of this program gives.
+/* Packs weights and multiplies on the CPU. Compares every bit of y: with plain C on data whose sums are exact, and with
+ * the expected results in case files.
  *
- *     gemm FOLDER CASE...      FOLDER: where it may write; CASE: a file as tests/capi.rs writes it */
+ *     gemm FOLDER CASE...      FOLDER: for temporary files; CASE: a file that gemm.rs writes */
 #include "check.h"
 
 #include <pthread.h>
 
 static const char *const ISAS[] = {"scalar", "avx2", "avx512vnni", "avx512bf16"};
-static const uint16_t MARK = 0x1234; /* between the rows of y */
+static const uint16_t MARK = 0x1234; /* fills the gaps between the rows of y */
 
-/* Memory of exactly this size, so that a step beyond it is found. */
-static void *memory(size_t count, size_t size) {
+/* Allocates exactly this size, so that a checker finds an access beyond it. */
+static void *allocate_zeroed(size_t count, size_t size) {
     void *p = calloc(count ? count : 1, size);
     if (!p) {
-        fprintf(stderr, "no memory\n");
+        fprintf(stderr, "out of memory\n");
         exit(1);
     }
     return p;
 }
 
-/* ---- a pool of the caller: a thread a piece ---- */
+/* ---- a pool of the caller: one thread per piece ---- */
 
 typedef struct job {
     w4ax_piece piece;
@@ -51,7 +51,7 @@ static void run_threads(void *context, uint32_t pieces, w4ax_piece piece, void *
     }
 }
 
-/* ---- a case: INT4 values in, y out ---- */
+/* ---- a case: INT4 values and x, and the expected y ---- */
 
 typedef struct problem {
     uint32_t n, k, m, grouping, symmetric, scale_type, width, x_stride, y_stride, has_bias;
@@ -75,14 +75,14 @@ static size_t x_len(const problem *p) {
     return (size_t)(p->m - 1) * p->x_stride + p->k;
 }
 
-static void allocate(problem *p) {
-    size_t beside = p->n * groups_of(p);
-    p->q = (int8_t *)memory((size_t)p->n * p->k, 1);
-    p->scales = memory(beside, scale_size(p));
-    p->zeros = (int8_t *)memory(p->symmetric ? 0 : beside, 1);
-    p->x = (uint16_t *)memory(x_len(p), 2);
-    p->bias = (float *)memory(p->has_bias ? p->n : 0, 4);
-    p->y = (uint16_t *)memory((size_t)p->m * p->n, 2);
+static void allocate_problem(problem *p) {
+    size_t scale_count = p->n * groups_of(p);
+    p->q = (int8_t *)allocate_zeroed((size_t)p->n * p->k, 1);
+    p->scales = allocate_zeroed(scale_count, scale_size(p));
+    p->zeros = (int8_t *)allocate_zeroed(p->symmetric ? 0 : scale_count, 1);
+    p->x = (uint16_t *)allocate_zeroed(x_len(p), 2);
+    p->bias = (float *)allocate_zeroed(p->has_bias ? p->n : 0, 4);
+    p->y = (uint16_t *)allocate_zeroed((size_t)p->m * p->n, 2);
 }
 
 static void release(problem *p) {
@@ -96,7 +96,7 @@ static void release(problem *p) {
 
 static void take(FILE *file, void *to, size_t count, size_t size) {
     if (fread(to, size, count, file) != count) {
-        fprintf(stderr, "a case file is too short\n");
+        fprintf(stderr, "truncated case file\n");
         exit(1);
     }
 }
@@ -106,7 +106,7 @@ static problem read_case(const char *path) {
     uint32_t header[10];
     FILE *file = fopen(path, "rb");
     if (!file) {
-        fprintf(stderr, "%s cannot be opened\n", path);
+        fprintf(stderr, "cannot open %s\n", path);
         exit(1);
     }
     take(file, header, 10, 4);
@@ -120,7 +120,7 @@ static problem read_case(const char *path) {
     p.x_stride = header[7];
     p.y_stride = header[8];
     p.has_bias = header[9];
-    allocate(&p);
+    allocate_problem(&p);
     take(file, p.q, (size_t)p.n * p.k, 1);
     take(file, p.scales, p.n * groups_of(&p), scale_size(&p));
     take(file, p.zeros, p.symmetric ? 0 : p.n * groups_of(&p), 1);
@@ -134,17 +134,17 @@ static problem read_case(const char *path) {
 static w4ax_weight *pack(const problem *p) {
     w4ax_weight *weight = NULL;
     w4ax_weight_info info;
-    size_t beside = p->n * groups_of(p), all = (size_t)p->n * p->k;
-    int8_t *q = (int8_t *)memory(all, 1), *zeros = (int8_t *)memory(beside, 1);
-    void *scales = memory(beside, scale_size(p));
+    size_t scale_count = p->n * groups_of(p), all = (size_t)p->n * p->k;
+    int8_t *q = (int8_t *)allocate_zeroed(all, 1), *zeros = (int8_t *)allocate_zeroed(scale_count, 1);
+    void *scales = allocate_zeroed(scale_count, scale_size(p));
     w4ax_pack_args args;
     memset(&args, 0, sizeof args);
     args.q = p->q;
     args.q_len = all;
     args.scales = p->scales;
-    args.scales_len = beside;
+    args.scales_len = scale_count;
     args.zeros = p->symmetric ? NULL : p->zeros;
-    args.zeros_len = p->symmetric ? 0 : beside;
+    args.zeros_len = p->symmetric ? 0 : scale_count;
     args.n = p->n;
     args.k = p->k;
     args.grouping = p->grouping;
@@ -155,17 +155,17 @@ static w4ax_weight *pack(const problem *p) {
     OK(w4ax_weight_get_info(weight, &info));
     CHECK(info.n == p->n && info.k == p->k && info.groups == groups_of(p) && info.grouping == p->grouping);
     CHECK(info.symmetry == (p->symmetric ? W4AX_SYMMETRIC : W4AX_ASYMMETRIC) && info.scale_type == p->scale_type);
-    CHECK(info.bytes >= all / 2 + beside * scale_size(p));
-    memset(zeros, 99, beside);
-    OK(w4ax_weight_unpack(weight, q, all, scales, beside, zeros, beside));
-    CHECK(memcmp(q, p->q, all) == 0 && memcmp(scales, p->scales, beside * scale_size(p)) == 0);
+    CHECK(info.bytes >= all / 2 + scale_count * scale_size(p));
+    memset(zeros, 99, scale_count);
+    OK(w4ax_weight_unpack(weight, q, all, scales, scale_count, zeros, scale_count));
+    CHECK(memcmp(q, p->q, all) == 0 && memcmp(scales, p->scales, scale_count * scale_size(p)) == 0);
     if (p->symmetric) {
         size_t i;
-        for (i = 0; i < beside; i++) {
+        for (i = 0; i < scale_count; i++) {
             CHECK(zeros[i] == 0);
         }
     } else {
-        CHECK(memcmp(zeros, p->zeros, beside) == 0);
+        CHECK(memcmp(zeros, p->zeros, scale_count) == 0);
     }
     free(q);
     free(zeros);
@@ -173,10 +173,10 @@ static w4ax_weight *pack(const problem *p) {
     return weight;
 }
 
-/* One call on one backend; y must be as expected and what lies between its rows untouched. */
+/* Runs one call on one backend. y must be as expected, and the gaps between its rows unchanged. */
 static void multiply(const problem *p, const w4ax_weight *weight, const w4ax_cpu *cpu, const char *what) {
     size_t y_len = (size_t)(p->m - 1) * p->y_stride + p->n, i, wrong = 0;
-    uint16_t *y = (uint16_t *)memory(y_len, 2);
+    uint16_t *y = (uint16_t *)allocate_zeroed(y_len, 2);
     w4ax_workspace *workspace = NULL;
     w4ax_gemm_args args;
     OK(w4ax_workspace_create(cpu, p->m, p->k, &workspace));
@@ -205,15 +205,15 @@ static void multiply(const problem *p, const w4ax_weight *weight, const w4ax_cpu
         }
     }
     if (wrong) {
-        fprintf(stderr, "%s: m %u n %u k %u grouping %u width %u: %lu values are wrong\n", what, (unsigned)p->m, (unsigned)p->n,
-                (unsigned)p->k, (unsigned)p->grouping, (unsigned)p->width, (unsigned long)wrong);
+        fprintf(stderr, "%s: m %u n %u k %u grouping %u width %u: %lu wrong values\n", what, (unsigned)p->m,
+                (unsigned)p->n, (unsigned)p->k, (unsigned)p->grouping, (unsigned)p->width, (unsigned long)wrong);
         failures++;
     }
     w4ax_workspace_free(workspace);
     free(y);
 }
 
-/* Every instruction set here: in this thread, on threads of the library, on threads of ours. */
+/* Runs every instruction set of this machine: in this thread, on threads of the library, on threads of this program. */
 static void multiply_everywhere(const problem *p) {
     w4ax_weight *weight = pack(p);
     size_t i;
@@ -273,8 +273,8 @@ static float float_of(uint16_t bf16) {
     return value;
 }
 
-/* Activations are integers from 0 to the largest code, which every group holds: their step is 1 and nothing is rounded. Scales are
- * powers of two, so sums are exact in a double and in f32 alike; only the result is rounded, once. */
+/* Activations are integers from 0 to the largest code, which every group contains: the scale is 1 and quantization is
+ * exact. Weight scales are powers of two, so sums are exact in double and in float. Only the result is rounded. */
 static void exact_case(uint32_t m, uint32_t n, uint32_t k, uint32_t grouping, uint32_t width, uint32_t symmetric) {
     uint32_t qmax = width == 16 ? 15 : (1u << width) - 1, size = grouping ? grouping : k, row, column, i;
     problem p;
@@ -289,7 +289,7 @@ static void exact_case(uint32_t m, uint32_t n, uint32_t k, uint32_t grouping, ui
     p.x_stride = k + 3;
     p.y_stride = n + 5;
     p.has_bias = 1;
-    allocate(&p);
+    allocate_problem(&p);
     scales = (float *)p.scales;
     for (i = 0; i < n * k; i++) {
         p.q[i] = (int8_t)((int)below(16) - 8);
@@ -311,9 +311,9 @@ static void exact_case(uint32_t m, uint32_t n, uint32_t k, uint32_t grouping, ui
         for (column = 0; column < n; column++) {
             double sum = p.bias[column];
             for (i = 0; i < k; i++) {
-                size_t beside = column * groups_of(&p) + i / size;
-                int zero = symmetric ? 0 : p.zeros[beside];
-                sum += (double)float_of(p.x[row * p.x_stride + i]) * (p.q[column * k + i] - zero) * scales[beside];
+                size_t scale = column * groups_of(&p) + i / size;
+                int zero = symmetric ? 0 : p.zeros[scale];
+                sum += (double)float_of(p.x[row * p.x_stride + i]) * (p.q[column * k + i] - zero) * scales[scale];
             }
             p.y[row * n + column] = bf16_of((float)sum);
         }
@@ -322,7 +322,7 @@ static void exact_case(uint32_t m, uint32_t n, uint32_t k, uint32_t grouping, ui
     release(&p);
 }
 
-/* ---- quantizing: integers whose groups reach 7 have scale 1 and come back as they are ---- */
+/* ---- quantization: integers whose groups contain 7 have scale 1 and are exact ---- */
 
 static void quantize_case(const char *folder, uint32_t type) {
     enum { N = 33, K = 100, STRIDE = 104 };
@@ -350,7 +350,7 @@ static void quantize_case(const char *folder, uint32_t type) {
     args.scale_type = W4AX_TYPE_BF16;
     OK(w4ax_weight_quantize(&args, &weight));
 
-    /* By way of a file; the handles are freed in an order that must not matter. */
+    /* Through a file. The order in which handles are freed must not matter. */
     snprintf(path, sizeof path, "%s/weights.%u.safetensors", folder, (unsigned)type);
     OK(w4ax_file_create(&file));
     OK(w4ax_file_insert(file, "layers.1.down", weight));

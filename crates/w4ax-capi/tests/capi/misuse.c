@@ -1,6 +1,6 @@
-/* Everything that a caller can do wrong and this library can see: a status each, and nothing is touched.
+/* Wrong calls for weights, files, and the CPU: each returns a status and changes nothing.
  *
- *     misuse FOLDER [leak]      FOLDER: where it may write; leak: forget a handle, which a leak checker must find */
+ *     misuse FOLDER [leak]      FOLDER: for temporary files; leak: leak a handle, which a checker must find */
 #include "check.h"
 
 enum { N = 20, K = 70, M = 3, GROUPS = 3 };
@@ -10,11 +10,6 @@ static float scales[N * GROUPS];
 static int8_t zeros[N * GROUPS];
 static uint16_t x[M * K], y[M * N];
 static float bias[N];
-
-/* A pointer with the right type and the wrong alignment. */
-static void *odd(void *p) {
-    return (char *)p + 1;
-}
 
 static w4ax_pack_args pack_args(void) {
     w4ax_pack_args a;
@@ -33,13 +28,13 @@ static w4ax_pack_args pack_args(void) {
     return a;
 }
 
-#define REFUSED(expected, make, args, change)                                                                                    \
-    do {                                                                                                                         \
-        a = args();                                                                                                              \
-        change;                                                                                                                  \
-        weight = (w4ax_weight *)&a;                                                                                              \
-        EXPECT(expected, make(&a, &weight));                                                                                     \
-        CHECK(weight == NULL);                                                                                                   \
+#define REFUSED(expected, make, args, change)                                                                          \
+    do {                                                                                                               \
+        a = args();                                                                                                    \
+        change;                                                                                                        \
+        weight = (w4ax_weight *)&a;                                                                                    \
+        EXPECT(expected, make(&a, &weight));                                                                           \
+        CHECK(weight == NULL);                                                                                         \
     } while (0)
 
 static void packing(void) {
@@ -122,7 +117,8 @@ static void quantizing(void) {
     NOT(W4AX_BAD_ENUM, a.grouping = 1);
     NOT(W4AX_BAD_ENUM, a.scale_type = 77);
     NOT(W4AX_BAD_ENUM, a.reserved = UINT32_MAX);
-    NOT(W4AX_OUT_OF_RANGE, (a.grouping = W4AX_PER_CHANNEL, a.n = 1, a.k = a.w_len = W4AX_MAX_PER_CHANNEL_K + 1, a.w = wide));
+    NOT(W4AX_OUT_OF_RANGE,
+        (a.grouping = W4AX_PER_CHANNEL, a.n = 1, a.k = a.w_len = W4AX_MAX_PER_CHANNEL_K + 1, a.w = wide));
     plain[69] = 1e30f;
     NOT(W4AX_OUT_OF_RANGE, a.scale_type = W4AX_TYPE_F16);
     memset(&plain[69], 0xFF, sizeof plain[69]);
@@ -135,6 +131,7 @@ static void quantizing(void) {
 static void weights(w4ax_weight *weight) {
     w4ax_weight_info info;
     float w[N * K];
+    uint32_t order[K];
     EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_info(NULL, &info));
     EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_info(weight, NULL));
     EXPECT(W4AX_NULL_POINTER, w4ax_weight_dequantize(NULL, w, N * K));
@@ -150,6 +147,10 @@ static void weights(w4ax_weight *weight) {
     EXPECT(W4AX_MISALIGNED, w4ax_weight_unpack(weight, NULL, 0, odd(scales), N * GROUPS, NULL, 0));
     EXPECT(W4AX_BUFFER_TOO_SMALL, w4ax_weight_unpack(weight, NULL, 0, NULL, 0, zeros, 0));
     OK(w4ax_weight_unpack(weight, NULL, 0, NULL, 0, NULL, 0));
+    EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_order(NULL, order, K));
+    EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_order(weight, NULL, K));
+    EXPECT(W4AX_MISALIGNED, w4ax_weight_get_order(weight, (uint32_t *)odd(order), K));
+    EXPECT(W4AX_BUFFER_TOO_SMALL, w4ax_weight_get_order(weight, order, K - 1));
     w4ax_weight_free(NULL);
 }
 
@@ -197,7 +198,7 @@ static void files(const char *folder, w4ax_weight *weight) {
     foreign = fopen(path, "wb");
     CHECK(foreign != NULL);
     if (foreign) {
-        fputs("no weights at all", foreign);
+        fputs("not a safetensors file", foreign);
         fclose(foreign);
     }
     EXPECT(W4AX_BAD_FORMAT, w4ax_file_load(path, 1, &file));
@@ -214,14 +215,14 @@ static w4ax_pool table(void (*run)(void *, uint32_t, w4ax_piece, void *)) {
     return t;
 }
 
-static void lazy(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
+static void skips_pieces(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
     (void)context;
     if (pieces > 1) {
         piece(argument, 1);
     }
 }
 
-static void twice(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
+static void repeats_pieces(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
     uint32_t i;
     (void)context;
     for (i = 0; i < 2 * pieces; i++) {
@@ -229,7 +230,7 @@ static void twice(void *context, uint32_t pieces, w4ax_piece piece, void *argume
     }
 }
 
-static void beyond(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
+static void exceeds_range(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
     uint32_t i;
     (void)context;
     for (i = 0; i <= pieces; i++) {
@@ -243,7 +244,7 @@ static const w4ax_cpu *outer_cpu;
 static const w4ax_gemm_args *outer_args;
 static w4ax_workspace *outer_workspace;
 
-static void nested(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
+static void calls_again(void *context, uint32_t pieces, w4ax_piece piece, void *argument) {
     uint32_t i;
     (void)context;
     EXPECT(W4AX_BUSY, w4ax_cpu_gemm(outer_cpu, outer_args, outer_workspace));
@@ -272,7 +273,7 @@ static w4ax_gemm_args gemm_args(const w4ax_weight *weight) {
 static void multiplying(const w4ax_weight *weight) {
     w4ax_cpu *cpu = NULL, *other = NULL;
     w4ax_workspace *workspace = NULL, *small = NULL;
-    w4ax_pool pool = table(lazy);
+    w4ax_pool pool = table(skips_pieces);
     w4ax_gemm_args a = gemm_args(weight);
     const char *isa = NULL;
     uint32_t threads = 0;
@@ -288,10 +289,10 @@ static void multiplying(const w4ax_weight *weight) {
     EXPECT(W4AX_NULL_POINTER, w4ax_cpu_create_with_pool(NULL, &pool, NULL));
     pool.run = NULL;
     EXPECT(W4AX_NULL_POINTER, w4ax_cpu_create_with_pool(NULL, &pool, &cpu));
-    pool = table(lazy);
+    pool = table(skips_pieces);
     pool.threads = 0;
     EXPECT(W4AX_OUT_OF_RANGE, w4ax_cpu_create_with_pool(NULL, &pool, &cpu));
-    pool = table(lazy);
+    pool = table(skips_pieces);
     pool.reserved = 1;
     EXPECT(W4AX_BAD_ENUM, w4ax_cpu_create_with_pool(NULL, &pool, &cpu));
     CHECK(cpu == NULL);
@@ -320,12 +321,12 @@ static void multiplying(const w4ax_weight *weight) {
     for (i = 0; i < M * N; i++) {
         before[i] = y[i] = (uint16_t)(0x4000 + i);
     }
-#define NOT(expected, change)                                                                                                    \
-    do {                                                                                                                         \
-        a = gemm_args(weight);                                                                                                   \
-        change;                                                                                                                  \
-        EXPECT(expected, w4ax_cpu_gemm(cpu, &a, workspace));                                                                     \
-        CHECK(memcmp(y, before, sizeof y) == 0);                                                                                 \
+#define NOT(expected, change)                                                                                          \
+    do {                                                                                                               \
+        a = gemm_args(weight);                                                                                         \
+        change;                                                                                                        \
+        EXPECT(expected, w4ax_cpu_gemm(cpu, &a, workspace));                                                           \
+        CHECK(memcmp(y, before, sizeof y) == 0);                                                                       \
     } while (0)
     NOT(W4AX_NULL_POINTER, a.weight = NULL);
     NOT(W4AX_NULL_POINTER, a.x = NULL);
@@ -354,7 +355,7 @@ static void multiplying(const w4ax_weight *weight) {
     NOT(W4AX_BAD_WIDTH, a.width = 0);
     NOT(W4AX_BAD_WIDTH, a.width = 3);
     NOT(W4AX_BAD_WIDTH, a.width = UINT32_MAX);
-    NOT(W4AX_BAD_ENUM, a.reserved = 1);
+    NOT(W4AX_BAD_ENUM, a.flags = 2);
     NOT(W4AX_OVERLAP, (a.y = both, a.y_len = M * N, a.x = both + M * N - 1));
     NOT(W4AX_OVERLAP, (a.y = both + M * K - 1, a.x = both));
     NOT(W4AX_OVERLAP, (a.bias = (float *)(void *)(y + 2)));
@@ -367,7 +368,7 @@ static void multiplying(const w4ax_weight *weight) {
     w4ax_workspace_free(small);
     CHECK(memcmp(y, before, sizeof y) == 0);
 #undef NOT
-    /* Side by side is no overlap; no tokens are no work; a pool may come back in any order. */
+    /* Adjacent buffers do not overlap; 0 tokens are allowed; a pool may run the pieces in any order. */
     a = gemm_args(weight);
     a.x = both;
     a.y = both + M * K;
@@ -378,7 +379,7 @@ static void multiplying(const w4ax_weight *weight) {
     OK(w4ax_cpu_gemm(cpu, &a, workspace));
 
     {
-        void (*const broken[])(void *, uint32_t, w4ax_piece, void *) = {lazy, twice, beyond};
+        void (*const broken[])(void *, uint32_t, w4ax_piece, void *) = {skips_pieces, repeats_pieces, exceeds_range};
         for (i = 0; i < 3; i++) {
             pool = table(broken[i]);
             OK(w4ax_cpu_create_with_pool("scalar", &pool, &other));
@@ -386,7 +387,7 @@ static void multiplying(const w4ax_weight *weight) {
             EXPECT(W4AX_THREADS, w4ax_cpu_gemm(other, &a, workspace));
             w4ax_cpu_free(other);
         }
-        pool = table(nested);
+        pool = table(calls_again);
         OK(w4ax_cpu_create_with_pool("scalar", &pool, &other));
         outer_cpu = other;
         outer_args = &a;
@@ -394,119 +395,10 @@ static void multiplying(const w4ax_weight *weight) {
         OK(w4ax_cpu_gemm(other, &a, workspace));
         w4ax_cpu_free(other);
     }
-    /* The workspace serves on after all of that. */
+    /* The workspace is still usable. */
     OK(w4ax_cpu_gemm(cpu, &a, workspace));
     w4ax_workspace_free(workspace);
     w4ax_cpu_free(cpu);
-}
-
-static void dispatching(void) {
-    w4ax_dispatch_config config, c;
-    w4ax_dispatcher *dispatcher = NULL;
-    w4ax_decision decision;
-    w4ax_width width = 0;
-    double actions[14];
-    float single[8];
-    size_t i;
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatch_config_init(NULL));
-    EXPECT(W4AX_MISALIGNED, w4ax_dispatch_config_init((w4ax_dispatch_config *)odd(&config)));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatch_config_load(NULL, "task", &config));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatch_config_load("file", NULL, &config));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatch_config_load("file", "task", NULL));
-    EXPECT(W4AX_IO, w4ax_dispatch_config_load("no such file", "task", &config));
-    OK(w4ax_dispatch_config_init(&config));
-    EXPECT(W4AX_BAD_CONFIG, w4ax_dispatcher_create(&config, &dispatcher));
-    config.mu_max = 0.9;
-    config.nu_max = 0.2;
-    config.theta_24 = 0.1;
-    config.theta_48 = 0.3;
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_create(NULL, &dispatcher));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_create(&config, NULL));
-#define NOT(expected, change)                                                                                                    \
-    do {                                                                                                                         \
-        c = config;                                                                                                              \
-        change;                                                                                                                  \
-        EXPECT(expected, w4ax_dispatcher_create(&c, &dispatcher));                                                               \
-        CHECK(dispatcher == NULL);                                                                                               \
-    } while (0)
-    NOT(W4AX_BAD_CONFIG, c.lambda = 2);
-    NOT(W4AX_BAD_CONFIG, c.mu_max = 0);
-    NOT(W4AX_BAD_CONFIG, c.nu_max = -1);
-    NOT(W4AX_BAD_CONFIG, c.theta_48 = 0.05);
-    NOT(W4AX_BAD_CONFIG, c.window_macro = 0);
-    NOT(W4AX_BAD_CONFIG, c.window_micro = W4AX_MAX_WINDOW + 1);
-    NOT(W4AX_BAD_CONFIG, c.k = 0);
-    NOT(W4AX_BAD_ENUM, c.algorithm = 2);
-#undef NOT
-    OK(w4ax_dispatcher_create(&config, &dispatcher));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_decide(NULL, &decision));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_decide(dispatcher, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_active(NULL, &width));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_active(dispatcher, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_reset(NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_observe(NULL, actions, 7));
-    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_observe_f32(NULL, single, 7));
-
-    /* Fast motion brings the width down; each bad action brings it up at once. */
-    memset(actions, 0, sizeof actions);
-    memset(single, 0, sizeof single);
-    actions[0] = actions[7] = 0.9;
-    single[0] = 0.9f;
-    for (i = 0; i < 6; i++) {
-        size_t step;
-        OK(w4ax_dispatcher_reset(dispatcher));
-        for (step = 0; step < 10; step++) {
-            OK(step % 2 ? w4ax_dispatcher_observe(dispatcher, actions, 14) : w4ax_dispatcher_observe_f32(dispatcher, single, 7));
-            OK(w4ax_dispatcher_decide(dispatcher, &decision));
-        }
-        CHECK(decision.active == W4AX_A2);
-        switch (i) {
-        case 0: EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_observe(dispatcher, NULL, 7)); break;
-        case 1: EXPECT(W4AX_MISALIGNED, w4ax_dispatcher_observe_f32(dispatcher, (float *)odd(single), 7)); break;
-        case 2: EXPECT(W4AX_BAD_SHAPE, w4ax_dispatcher_observe(dispatcher, actions, 13)); break;
-        case 3: EXPECT(W4AX_BAD_SHAPE, w4ax_dispatcher_observe_f32(dispatcher, NULL, 0)); break;
-        case 4: EXPECT(W4AX_OUT_OF_RANGE, w4ax_dispatcher_observe(dispatcher, actions, SIZE_MAX)); break;
-        default:
-            memset(&actions[9], 0xFF, sizeof actions[9]);
-            EXPECT(W4AX_NOT_FINITE, w4ax_dispatcher_observe(dispatcher, actions, 14));
-        }
-        OK(w4ax_dispatcher_active(dispatcher, &width));
-        CHECK(width == W4AX_BF16);
-        OK(w4ax_dispatcher_decide(dispatcher, &decision));
-        CHECK(decision.active == W4AX_BF16 && decision.reason == W4AX_REASON_FAULT);
-    }
-    w4ax_dispatcher_free(dispatcher);
-    w4ax_dispatcher_free(NULL);
-}
-
-static void flags(void) {
-    w4ax_flag pair[2];
-    w4ax_flag *flag = &pair[0], *askew = (w4ax_flag *)(void *)((char *)pair + 4);
-    uint32_t sequence = 9;
-    w4ax_width width = 9;
-    memset(pair, 0, sizeof pair);
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_store(NULL, 1, W4AX_A4));
-    EXPECT(W4AX_MISALIGNED, w4ax_flag_store(askew, 1, W4AX_A4));
-    EXPECT(W4AX_BAD_WIDTH, w4ax_flag_store(flag, 1, 5));
-    CHECK(flag->word == 0);
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_clear(NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_load(NULL, 1, &width));
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_load(flag, 1, NULL));
-    EXPECT(W4AX_MISALIGNED, w4ax_flag_load(askew, 1, &width));
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_read(NULL, &sequence, &width));
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_read(flag, NULL, &width));
-    EXPECT(W4AX_NULL_POINTER, w4ax_flag_read(flag, &sequence, NULL));
-    OK(w4ax_flag_read(flag, &sequence, &width));
-    CHECK(sequence == 0 && width == 0);
-    OK(w4ax_flag_load(flag, 0, &width));
-    CHECK(width == W4AX_BF16);
-    OK(w4ax_flag_store(flag, 1, W4AX_A4));
-    OK(w4ax_flag_clear(flag));
-    OK(w4ax_flag_load(flag, 1, &width));
-    CHECK(width == W4AX_BF16 && flag->word == 0);
-    flag->word = ((uint64_t)3 << 32) | 0x104; /* a width of 4 with a bit too many */
-    OK(w4ax_flag_load(flag, 3, &width));
-    CHECK(width == W4AX_BF16);
 }
 
 int main(int argc, char **argv) {
@@ -520,7 +412,7 @@ int main(int argc, char **argv) {
     CHECK(w4ax_version() == W4AX_VERSION);
     CHECK(w4ax_last_error()[0] == 0);
     CHECK(strcmp(w4ax_status_text(W4AX_OK), "no error") == 0);
-    CHECK(strcmp(w4ax_status_text(12345), "an unknown status") == 0);
+    CHECK(strcmp(w4ax_status_text(12345), "unknown status") == 0);
     for (i = 0; i < N * GROUPS; i++) {
         scales[i] = 1;
     }
@@ -530,8 +422,6 @@ int main(int argc, char **argv) {
     weights(weight);
     files(argv[1], weight);
     multiplying(weight);
-    dispatching();
-    flags();
     if (argc < 3) {
         w4ax_weight_free(weight);
     }

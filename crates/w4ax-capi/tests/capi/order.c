@@ -1,15 +1,14 @@
-/* A desc_act checkpoint's packed file, from C: its weights are loaded with their orders, x is gathered and multiplied, every bit is
- * compared; and what is wrong about an order is a status.
+/* Weights with an order of k: a packed file of a desc_act checkpoint, and weights that this program packs.
  *
- *     order FOLDER FILE NAME CASE      FOLDER: where it may write; FILE: the packed file; NAME: a weight in another order;
+ *     order FOLDER FILE NAME CASE      FOLDER: for temporary files; FILE: the packed file; NAME: of a weight with an order;
  *                                      CASE: m, n, k, width (uint32_t), x [m, k], y [m, n] (BF16) */
 #include "check.h"
 
 static uint32_t shape[4];
 static uint16_t *x, *gathered, *y, *expected;
 
-static uint16_t *room(size_t count) {
-    uint16_t *p = (uint16_t *)calloc(count, sizeof *p);
+static void *allocate(size_t count, size_t size) {
+    void *p = calloc(count, size);
     if (!p) {
         exit(2);
     }
@@ -19,48 +18,34 @@ static uint16_t *room(size_t count) {
 static int read_case(const char *path) {
     FILE *file = fopen(path, "rb");
     size_t m, n, k;
-    int there;
+    int complete;
     if (!file || fread(shape, sizeof shape, 1, file) != 1) {
         return 0;
     }
     m = shape[0];
     n = shape[1];
     k = shape[2];
-    x = room(m * k);
-    gathered = room(m * k);
-    y = room(m * n);
-    expected = room(m * n);
-    there = fread(x, 2, m * k, file) == m * k && fread(expected, 2, m * n, file) == m * n && fgetc(file) == EOF;
+    x = (uint16_t *)allocate(m * k, sizeof *x);
+    gathered = (uint16_t *)allocate(m * k, sizeof *gathered);
+    y = (uint16_t *)allocate(m * n, sizeof *y);
+    expected = (uint16_t *)allocate(m * n, sizeof *expected);
+    complete = fread(x, 2, m * k, file) == m * k && fread(expected, 2, m * n, file) == m * n && fgetc(file) == EOF;
     fclose(file);
-    return there;
+    return complete;
 }
 
-static w4ax_gather_args gather_args(void) {
-    w4ax_gather_args a;
-    memset(&a, 0, sizeof a);
-    a.m = shape[0];
-    a.k = shape[2];
-    a.x = x;
-    a.x_len = a.m * a.k;
-    a.gathered = gathered;
-    a.gathered_len = a.m * a.k;
-    return a;
-}
-
-/* Gathers, multiplies, compares. */
-static void run(const w4ax_weight *weight, const w4ax_order *order) {
-    w4ax_gather_args g = gather_args();
+/* Multiplies x, and compares y with the expected bits. */
+static void multiply(const w4ax_weight *weight, const uint16_t *input, uint32_t flags) {
     w4ax_gemm_args a;
     w4ax_cpu *cpu = NULL;
     w4ax_workspace *workspace = NULL;
     size_t i, wrong = 0;
     memset(y, 0xEE, sizeof *y * shape[0] * shape[1]);
-    OK(w4ax_order_gather(order, &g));
     OK(w4ax_cpu_create(NULL, 1, &cpu));
     OK(w4ax_workspace_create(cpu, shape[0], shape[2], &workspace));
     memset(&a, 0, sizeof a);
     a.weight = weight;
-    a.x = gathered;
+    a.x = input;
     a.x_len = (size_t)shape[0] * shape[2];
     a.y = y;
     a.y_len = (size_t)shape[0] * shape[1];
@@ -68,124 +53,182 @@ static void run(const w4ax_weight *weight, const w4ax_order *order) {
     a.n = shape[1];
     a.k = shape[2];
     a.width = shape[3];
+    a.flags = flags;
     OK(w4ax_cpu_gemm(cpu, &a, workspace));
     for (i = 0; i < a.y_len; i++) {
         wrong += y[i] != expected[i];
     }
     if (wrong) {
-        fprintf(stderr, "width %u: %u values are wrong\n", (unsigned)shape[3], (unsigned)wrong);
+        fprintf(stderr, "width %u: %u wrong values\n", (unsigned)shape[3], (unsigned)wrong);
         failures++;
     }
     w4ax_workspace_free(workspace);
     w4ax_cpu_free(cpu);
 }
 
-static void orders(void) {
-    uint32_t ks[5] = {4, 2, 0, 1, 3}, back[5];
-    w4ax_order *order = (w4ax_order *)&shape;
-    w4ax_gather_args a;
-    size_t k = 77, i;
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_create(ks, 5, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_create(NULL, 5, &order));
-    CHECK(order == NULL);
-    EXPECT(W4AX_MISALIGNED, w4ax_order_create((const uint32_t *)(const void *)((char *)ks + 2), 4, &order));
-    ks[0] = 5; /* beyond */
-    EXPECT(W4AX_OUT_OF_RANGE, w4ax_order_create(ks, 5, &order));
-    ks[0] = 3; /* twice */
-    EXPECT(W4AX_OUT_OF_RANGE, w4ax_order_create(ks, 5, &order));
-    CHECK(order == NULL);
-    ks[0] = 4;
-    OK(w4ax_order_create(ks, 5, &order));
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_k(NULL, &k));
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_k(order, NULL));
-    CHECK(k == 77);
-    OK(w4ax_order_k(order, &k));
-    CHECK(k == 5);
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_get(NULL, back, 5));
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_get(order, NULL, 5));
-    EXPECT(W4AX_BUFFER_TOO_SMALL, w4ax_order_get(order, back, 4));
-    OK(w4ax_order_get(order, back, 5));
-    CHECK(memcmp(back, ks, sizeof ks) == 0);
-
-    a = gather_args();
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_gather(order, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_order_gather(NULL, &a));
-#define NOT(status, change)                                                                                                      \
-    do {                                                                                                                         \
-        a = gather_args();                                                                                                       \
-        a.m = 2;                                                                                                                 \
-        a.k = 5;                                                                                                                 \
-        change;                                                                                                                  \
-        EXPECT(status, w4ax_order_gather(order, &a));                                                                            \
-    } while (0)
-    NOT(W4AX_BAD_SHAPE, a.k = 4);
-    NOT(W4AX_BAD_SHAPE, a.x_stride = 4);
-    NOT(W4AX_BAD_SHAPE, a.gathered_stride = 4);
-    NOT(W4AX_BUFFER_TOO_SMALL, a.x_len = 9);
-    NOT(W4AX_BUFFER_TOO_SMALL, a.gathered_len = 9);
-    NOT(W4AX_NULL_POINTER, a.x = NULL);
-    NOT(W4AX_NULL_POINTER, a.gathered = NULL);
-    NOT(W4AX_MISALIGNED, a.x = (const uint16_t *)(const void *)((char *)x + 1));
-    NOT(W4AX_OVERLAP, a.gathered = x + 9);
-    for (i = 0; i < (size_t)shape[0] * shape[2]; i++) {
-        CHECK(gathered[i] == 0);
+/* Multiplies x in the order of the matrix, and x that this program gathers. */
+static void multiply_both(const w4ax_weight *weight) {
+    w4ax_weight_info info;
+    size_t k = shape[2], row, i;
+    uint32_t *order = (uint32_t *)allocate(k, sizeof *order);
+    OK(w4ax_weight_get_info(weight, &info));
+    CHECK(info.has_order == 1 && info.k == k);
+    OK(w4ax_weight_get_order(weight, order, k));
+    for (row = 0; row < shape[0]; row++) {
+        for (i = 0; i < k; i++) {
+            gathered[row * k + i] = x[row * k + order[i]];
+        }
     }
-    NOT(W4AX_OK, a.m = 0);
-    NOT(W4AX_OK, (a.x_stride = 6, a.gathered_stride = 7));
-    for (i = 0; i < 5; i++) {
-        CHECK(gathered[i] == x[ks[i]] && gathered[7 + i] == x[6 + ks[i]]);
-    }
-    CHECK(gathered[5] == 0 && gathered[6] == 0);
-    w4ax_order_free(order);
-    w4ax_order_free(NULL);
+    multiply(weight, x, 0);
+    multiply(weight, gathered, W4AX_GATHERED);
+    free(order);
 }
 
+/* Unpacks a weight and packs it again: the values, the order and the results are the same. */
+static void repack(const w4ax_weight *weight) {
+    w4ax_weight *again = NULL;
+    w4ax_weight_info info;
+    w4ax_pack_args a;
+    size_t values, scale_count;
+    int8_t *q, *q_again, *zeros;
+    uint32_t *order;
+    void *scales;
+    OK(w4ax_weight_get_info(weight, &info));
+    values = info.n * info.k;
+    scale_count = info.n * info.groups;
+    q = (int8_t *)allocate(values, 1);
+    q_again = (int8_t *)allocate(values, 1);
+    zeros = (int8_t *)allocate(scale_count, 1);
+    scales = allocate(scale_count, 4);
+    order = (uint32_t *)allocate(info.k, sizeof *order);
+    OK(w4ax_weight_unpack(weight, q, values, scales, scale_count, zeros, scale_count));
+    OK(w4ax_weight_get_order(weight, order, info.k));
+    memset(&a, 0, sizeof a);
+    a.q = q;
+    a.q_len = values;
+    a.scales = scales;
+    a.scales_len = scale_count;
+    a.zeros = info.symmetry == W4AX_SYMMETRIC ? NULL : zeros;
+    a.zeros_len = info.symmetry == W4AX_SYMMETRIC ? 0 : scale_count;
+    a.order = order;
+    a.order_len = info.k;
+    a.n = info.n;
+    a.k = info.k;
+    a.grouping = info.grouping;
+    a.scale_type = info.scale_type;
+    a.threads = 1;
+    OK(w4ax_weight_pack(&a, &again));
+    OK(w4ax_weight_unpack(again, q_again, values, NULL, 0, NULL, 0));
+    CHECK(memcmp(q, q_again, values) == 0);
+    multiply_both(again);
+    w4ax_weight_free(again);
+    free(q);
+    free(q_again);
+    free(zeros);
+    free(scales);
+    free(order);
+}
+
+/* Packs a weight with a small order, and wrong orders. */
+static void orders(void) {
+    enum { N = 2, K = 35, GROUPS = 2 };
+    static int8_t q[N * K];
+    static float scales[N * GROUPS] = {1, 2, 4, 8}, w[N * K];
+    uint32_t order[K + 1], back[K], i, channel;
+    w4ax_weight *weight = NULL;
+    w4ax_weight_info info;
+    w4ax_pack_args a;
+    memset(&a, 0, sizeof a);
+    for (i = 0; i < N * K; i++) {
+        q[i] = (int8_t)((int)(i * 7 % 16) - 8);
+    }
+    for (i = 0; i < K; i++) {
+        order[i] = (i + 3) % K;
+    }
+    a.q = q;
+    a.q_len = N * K;
+    a.scales = scales;
+    a.scales_len = N * GROUPS;
+    a.order = order;
+    a.order_len = K;
+    a.n = N;
+    a.k = K;
+    a.grouping = W4AX_G32;
+    a.threads = 1;
+    OK(w4ax_weight_pack(&a, &weight));
+    OK(w4ax_weight_get_info(weight, &info));
+    CHECK(info.has_order == 1);
+    OK(w4ax_weight_get_order(weight, back, K));
+    CHECK(memcmp(back, order, sizeof back) == 0);
+    /* Groups are formed in the order of k; values are returned in the order of the matrix. */
+    OK(w4ax_weight_dequantize(weight, w, N * K));
+    for (channel = 0; channel < N; channel++) {
+        for (i = 0; i < K; i++) {
+            uint32_t k = order[i];
+            CHECK(w[channel * K + k] == (float)q[channel * K + k] * scales[channel * GROUPS + i / 32]);
+        }
+    }
+    w4ax_weight_free(weight);
+
+#define NOT(status, change)                                                                                            \
+    do {                                                                                                               \
+        w4ax_pack_args saved = a;                                                                                      \
+        change;                                                                                                        \
+        weight = (w4ax_weight *)&a;                                                                                    \
+        EXPECT(status, w4ax_weight_pack(&a, &weight));                                                                 \
+        CHECK(weight == NULL);                                                                                         \
+        a = saved;                                                                                                     \
+    } while (0)
+    NOT(W4AX_NULL_POINTER, a.order = NULL);
+    NOT(W4AX_MISALIGNED, a.order = (const uint32_t *)odd(order));
+    NOT(W4AX_BAD_SHAPE, (order[K] = K, a.order_len = K + 1));
+    NOT(W4AX_OUT_OF_RANGE, a.order_len = K - 1); /* order[K - 4] is K - 1 */
+    NOT(W4AX_OUT_OF_RANGE, a.order_len = SIZE_MAX);
+    order[0] = K; /* out of range */
+    NOT(W4AX_OUT_OF_RANGE, (void)0);
+    order[0] = 4; /* repeated */
+    NOT(W4AX_OUT_OF_RANGE, (void)0);
+#undef NOT
+
+    /* The order of the matrix is no order. */
+    for (i = 0; i < K; i++) {
+        order[i] = i;
+    }
+    OK(w4ax_weight_pack(&a, &weight));
+    OK(w4ax_weight_get_info(weight, &info));
+    CHECK(info.has_order == 0);
+    memset(back, 0xEE, sizeof back);
+    OK(w4ax_weight_get_order(weight, back, K));
+    CHECK(memcmp(back, order, sizeof back) == 0);
+    w4ax_weight_free(weight);
+}
+
+/* Loads the file, multiplies, and saves the weight to another file. */
 static void files(const char *folder, const char *path, const char *name) {
     char copy[4096];
     w4ax_file *file = NULL;
-    w4ax_weight *weight = NULL, *refused = (w4ax_weight *)&shape;
-    w4ax_order *order = NULL, *none = (w4ax_order *)&shape, *other = NULL;
-    uint32_t zero = 0;
-    size_t k = 0;
+    w4ax_weight *weight = NULL;
+    size_t count = 0;
     OK(w4ax_file_load(path, 1, &file));
-    EXPECT(W4AX_BAD_FORMAT, w4ax_file_get(file, name, &refused));
-    CHECK(refused == NULL && strstr(w4ax_last_error(), "gathered") != NULL);
-    EXPECT(W4AX_NOT_FOUND, w4ax_file_get_act_order(file, "no such", &weight, &order));
-    CHECK(weight == NULL && order == NULL);
-    EXPECT(W4AX_NULL_POINTER, w4ax_file_get_act_order(file, name, NULL, &order));
-    EXPECT(W4AX_NULL_POINTER, w4ax_file_get_act_order(file, name, &weight, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_file_get_act_order(NULL, name, &weight, &order));
-    OK(w4ax_file_get_act_order(file, name, &weight, &order));
-    CHECK(weight != NULL && order != NULL);
-    OK(w4ax_order_k(order, &k));
-    CHECK(k == shape[2]);
-    run(weight, order);
-
-    /* Another file with it, and the same values without their order. */
+    EXPECT(W4AX_NOT_FOUND, w4ax_file_get(file, "no such", &weight));
+    CHECK(weight == NULL);
+    OK(w4ax_file_get(file, name, &weight));
     w4ax_file_free(file);
+    multiply_both(weight);
+    repack(weight);
+
     OK(w4ax_file_create(&file));
-    OK(w4ax_order_create(&zero, 1, &other));
-    EXPECT(W4AX_BAD_SHAPE, w4ax_file_insert_act_order(file, "ordered", weight, other));
-    EXPECT(W4AX_NULL_POINTER, w4ax_file_insert_act_order(file, "ordered", weight, NULL));
-    EXPECT(W4AX_NULL_POINTER, w4ax_file_insert_act_order(file, "ordered", NULL, order));
-    OK(w4ax_file_insert_act_order(file, "ordered", weight, order));
-    OK(w4ax_file_insert(file, "plain", weight));
+    OK(w4ax_file_insert(file, "ordered", weight));
     w4ax_weight_free(weight);
-    w4ax_order_free(order);
     snprintf(copy, sizeof copy, "%s/copy.safetensors", folder);
     OK(w4ax_file_save(file, copy));
     w4ax_file_free(file);
     OK(w4ax_file_load(copy, 1, &file));
-    OK(w4ax_file_count(file, &k));
-    CHECK(k == 2);
-    OK(w4ax_file_get_act_order(file, "plain", &weight, &none));
-    CHECK(weight != NULL && none == NULL);
+    OK(w4ax_file_count(file, &count));
+    CHECK(count == 1);
+    OK(w4ax_file_get(file, "ordered", &weight));
+    multiply_both(weight);
     w4ax_weight_free(weight);
-    OK(w4ax_file_get_act_order(file, "ordered", &weight, &order));
-    run(weight, order);
-    w4ax_weight_free(weight);
-    w4ax_order_free(order);
-    w4ax_order_free(other);
     w4ax_file_free(file);
     remove(copy);
 }

@@ -1,6 +1,6 @@
-// A runtime in miniature, as one outside of this repository would be: packs a weight, saves and loads it, multiplies.
+// A client outside of this repository: packs a weight, saves it, loads it, and multiplies.
 //
-//     client FILE      prints y's bits, a token a line
+//     client FILE      prints the bits of y, one token per line
 #include <w4ax.h>
 
 #include <cstdio>
@@ -60,7 +60,7 @@ void run(char const* path) {
     ok(w4ax_workspace_create(cpu, m, k, &workspace));
     std::unique_ptr<w4ax_workspace, decltype(&w4ax_workspace_free)> const room(workspace, w4ax_workspace_free);
 
-    // BF16: the upper half of an f32. 1 and 0.5 and 0.25.
+    // 1, 0.5 and 0.25 in BF16, which is the upper half of a float.
     std::vector<uint16_t> x(m * k), y(m * n);
     for (size_t i = 0; i < x.size(); ++i) x[i] = uint16_t(i % 3 == 0 ? 0x3F80 : i % 3 == 1 ? 0x3F00 : 0x3E80);
     w4ax_gemm_args args = {};

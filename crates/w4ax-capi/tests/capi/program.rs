@@ -1,26 +1,26 @@
-//! The libraries as `scripts/build-capi` makes them, and this machine's C and C++ compilers.
+//! Test programs: linked with the libraries that `scripts/build-capi` builds, by the C and C++
+//! compilers of this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Where `scripts/build-capi` put what.
+use test_support::leave_out;
+
+/// The output of `scripts/build-capi`.
 pub struct Libraries {
     pub root: PathBuf,
-    /// What the static library needs.
+    /// The system libraries that the static library needs.
     native: Vec<String>,
 }
 
 impl Libraries {
+    /// Builds the libraries once per process, with the features of this test.
     pub fn get() -> &'static Self {
-        static MADE: OnceLock<Libraries> = OnceLock::new();
-        MADE.get_or_init(|| {
+        static BUILT: OnceLock<Libraries> = OnceLock::new();
+        BUILT.get_or_init(|| {
             let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
-            // With the features of this test itself.
-            let features = match cfg!(feature = "cuda") {
-                true => "cuda",
-                false => "",
-            };
+            let features = if cfg!(feature = "cuda") { "cuda" } else { "" };
             run(Command::new("bash")
                 .arg("../../scripts/build-capi")
                 .arg(&root)
@@ -35,7 +35,7 @@ impl Libraries {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     C99,
-    /// For what only the comparison with the header needs.
+    /// For the comparison with the headers, which needs `_Generic`.
     C11,
     Cpp,
 }
@@ -46,8 +46,15 @@ pub enum Link {
     Shared,
 }
 
+/// The combinations that programs are built in: both libraries and both languages.
+pub const BUILDS: [(Language, Link); 3] = [
+    (Language::C99, Link::Static),
+    (Language::C99, Link::Shared),
+    (Language::Cpp, Link::Static),
+];
+
 impl Language {
-    /// The compiler that `CC` or `CXX` names, else the first usual one that is there.
+    /// The compiler in `CC` or `CXX`, or the first usual one that runs.
     pub fn compiler(self) -> String {
         let (variable, usual) = match self {
             Self::Cpp => ("CXX", ["c++", "g++", "clang++"]),
@@ -58,13 +65,14 @@ impl Language {
             .map(|name| vec![name])
             .unwrap_or(usual.map(String::from).to_vec());
         candidates.retain(|name| {
-            let asked = Command::new(name).arg("--version").output();
-            asked.is_ok_and(|answer| answer.status.success())
+            let output = Command::new(name).arg("--version").output();
+            output.is_ok_and(|output| output.status.success())
         });
         candidates.into_iter().next().unwrap_or_else(|| {
+            let language = if self == Self::Cpp { "C++" } else { "C" };
             panic!(
-                "the tests of the C ABI need a {} compiler: install one (Debian: apt install build-essential) or name it in {variable}",
-                if self == Self::Cpp { "C++" } else { "C" }
+                "no {language} compiler runs: install one (Debian: apt install build-essential) \
+                 or name it in {variable}"
             )
         })
     }
@@ -78,7 +86,23 @@ impl Language {
     }
 }
 
-/// A program in a folder of its own, which it may write to.
+/// Returns whether a tool runs. If not, the test fails or leaves `part` out ([`leave_out`]).
+pub fn has_tool(tool: &str, part: &str) -> bool {
+    let reason = match Command::new(tool).arg("--version").output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => format!("{tool} --version: {}", output.status),
+        Err(error) => format!("{tool}: {error}"),
+    };
+    leave_out(part, &reason);
+    false
+}
+
+/// Returns the path of a source file of these tests.
+pub fn source(name: &str) -> PathBuf {
+    Path::new("tests/capi").join(name)
+}
+
+/// A program in a temporary folder of its own, where it may write files.
 pub struct Program {
     pub folder: tempfile::TempDir,
     link: Link,
@@ -86,12 +110,12 @@ pub struct Program {
 
 impl Program {
     pub fn build(source: &Path, language: Language, link: Link, flags: &[&str]) -> Self {
-        let made = Self::try_build(source, language, link, flags);
-        made.unwrap_or_else(|said| panic!("{}: {said}", source.display()))
+        let built = Self::try_build(source, language, link, flags);
+        built.unwrap_or_else(|errors| panic!("{}: {errors}", source.display()))
     }
 
     /// # Errors
-    /// What the compiler said.
+    /// The error output of the compiler.
     pub fn try_build(
         source: &Path,
         language: Language,
@@ -123,7 +147,7 @@ impl Program {
         }
     }
 
-    /// The command that starts it, `under` another program if one is named.
+    /// The command that runs the program, under another program if `under` names one.
     pub fn command(&self, under: &[&str]) -> Command {
         let program = self.folder.path().join("program");
         let mut command = match under {
@@ -144,7 +168,10 @@ impl Program {
     }
 }
 
-/// Runs to success, or panics with what was said.
+/// Runs a command.
+///
+/// # Panics
+/// If it fails, with its output.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(
@@ -154,5 +181,12 @@ pub fn run(command: &mut Command) -> Output {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    output
+}
+
+/// Runs a command that must not write to standard error: no panic message, no failed check.
+pub fn run_silently(command: &mut Command) -> Output {
+    let output = run(command);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
     output
 }
