@@ -8,6 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 /// A safetensors file in pieces.
+#[derive(Default)]
 pub struct TensorFile {
     metadata: HashMap<String, String>,
     tensors: BTreeMap<String, Tensor>,
@@ -23,10 +24,7 @@ struct Tensor {
 impl TensorFile {
     /// A file without tensors.
     pub fn new() -> Self {
-        Self {
-            metadata: HashMap::new(),
-            tensors: BTreeMap::new(),
-        }
+        Self::default()
     }
 
     /// The tensors of a file.
