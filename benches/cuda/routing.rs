@@ -20,7 +20,6 @@ use w4ax::cuda::{
     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Routing,
     cudarc, driver_version,
 };
-use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
 use w4ax::{Grouping, Width, WidthSource};
 
@@ -250,16 +249,7 @@ unsafe impl CudaStep for Unloaded {
 
 /// Returns the nanoseconds to observe an action, to decide, and to store the decision.
 fn dispatcher_ns() -> Result<f64> {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.275,
-        theta_48: 0.4,
-        theta_fp: 0.5,
-    };
-    let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
+    let mut dispatcher = test_support::dispatcher();
     let words = StepFlag::new();
     const STEPS: u32 = 100_000;
     let begin = Instant::now();
