@@ -129,7 +129,8 @@ fn plans_without_device() {
             );
         }
     }
-    // The bytes that `workspace_bytes` returns are enough for every device, every N and up to that many tokens.
+    // The bytes that `workspace_bytes` returns are enough for every device, every N and up to that
+    // many tokens.
     for wgmma in [false, true] {
         let props = DeviceProps {
             capability: (9, 0),

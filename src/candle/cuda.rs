@@ -64,7 +64,8 @@ impl Place {
             )
         };
         let (m, n, k) = (rows.rows, of.weight.n(), of.weight.k());
-        // SAFETY: the GEMM writes all m * n elements, in stream order before any read. (The element for M = 0 is not read.)
+        // SAFETY: the GEMM writes all m * n elements, in stream order before any read. (The element
+        // for M = 0 is not read.)
         let mut y = unsafe { self.device.alloc::<bf16>((m * n).max(1)) }?;
         let mut workspace = self
             .workspace

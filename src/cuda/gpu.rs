@@ -10,7 +10,8 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute_enum;
 use std::sync::Arc;
 
-/// A CUDA device with the kernels loaded on it. Clones are the same handle, and threads may share it.
+/// A CUDA device with the kernels loaded on it. Clones are the same handle, and threads may share
+/// it.
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
@@ -31,8 +32,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// The family; `None` for a kernel that is not a GEMM.
     pub family: Option<Family>,
-    /// The widest activations that it takes (the 4-bit kernels take 2-bit ones too); `None` for a routed kernel, which
-    /// reads the width from a latch.
+    /// The widest activations that it takes (the 4-bit kernels take 2-bit ones too); `None` for a
+    /// routed kernel, which reads the width from a latch.
     pub width: Option<Width>,
     /// The matrix instruction.
     pub mma: Mma,
@@ -69,8 +70,8 @@ impl Gpu {
     /// Opens the device of an existing context.
     ///
     /// # Errors
-    /// As [`Gpu::new`]; [`Error::DeviceMismatch`] unless it is the primary context of the device, which the runtime of
-    /// the kernels uses.
+    /// As [`Gpu::new`]; [`Error::DeviceMismatch`] unless it is the primary context of the device,
+    /// which the runtime of the kernels uses.
     pub fn with_context(context: Arc<CudaContext>) -> Result<Self> {
         let ordinal = context.ordinal();
         probe(ordinal).map_err(|reason| reason.of_device(ordinal))?;
@@ -168,8 +169,8 @@ impl Gpu {
         status::driver_version()
     }
 
-    /// Whether the kernels of a family run on this device: [`Family::Wgmma`] on sm_90 if the build has code for sm_90a,
-    /// the other families on every device.
+    /// Whether the kernels of a family run on this device: [`Family::Wgmma`] on sm_90 if the build
+    /// has code for sm_90a, the other families on every device.
     pub fn has_family(&self, family: Family) -> bool {
         self.mma(Width::A8, family).is_ok()
     }
@@ -177,7 +178,8 @@ impl Gpu {
     /// The matrix instruction of a family at a width on this device, read from the loaded code.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if the device does not support the family, or the library cannot read the code.
+    /// [`Error::Cuda`] if the device does not support the family, or the library cannot read the
+    /// code.
     pub fn mma(&self, width: Width, family: Family) -> Result<Mma> {
         loaded_mma(self.number(), width, family)
     }

@@ -1,12 +1,15 @@
-//! The CUDA backend: GEMMs on NVIDIA GPUs from sm_80 on, from the same packed weights as on the CPU.
+//! The CUDA backend: GEMMs on NVIDIA GPUs from sm_80 on, from the same packed weights as on the
+//! CPU.
 //!
 //! 1. [`Gpu::new`] opens a device, [`Gpu::upload`] copies a weight to it once.
-//! 2. The caller owns the stream, the activations and the results ([`DeviceMatRef`], [`DeviceMatMut`]).
-//! 3. [`Gemm`] describes a call, [`Gpu::run`] launches it. A launch allocates nothing, does not synchronize, and can be
-//!    captured into a graph.
+//! 2. The caller owns the stream, the activations and the results ([`DeviceMatRef`],
+//!    [`DeviceMatMut`]).
+//! 3. [`Gemm`] describes a call, [`Gpu::run`] launches it. A launch allocates nothing, does not
+//!    synchronize, and can be captured into a graph.
 //!
-//! A2, A4 and A8 have the bits of [`crate::reference::gemm`] on every device. BF16 is within the bound of
-//! [`crate::numerics`], and has the same bits in every run and for every M within a family of kernels.
+//! A2, A4 and A8 have the bits of [`crate::reference::gemm`] on every device. BF16 is within the
+//! bound of [`crate::numerics`], and has the same bits in every run and for every M within a family
+//! of kernels.
 //!
 //! ```no_run
 //! use half::bf16;
@@ -43,16 +46,19 @@
 //! ```
 //!
 //! # Activations that several GEMMs read
-//! [`Gpu::quantize`] quantizes x once for all of q, k and v, or of gate and up, in the layout that a family of kernels
-//! reads. The plan of a GEMM returns the family:
+//! [`Gpu::quantize`] quantizes x once for all of q, k and v, or of gate and up, in the layout that
+//! a family of kernels reads. The plan of a GEMM returns the family:
 //!
 //! ```no_run
+//! # use cudarc::driver::CudaStream;
 //! # use half::bf16;
 //! # use w4ax::cuda::{
-//! #     ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, QuantizedActivations, Workspace,
+//! #     ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu,
+//! #     QuantizedActivations, Workspace,
 //! # };
-//! # fn shared(gpu: &Gpu, stream: &cudarc::driver::CudaStream, x: &DeviceMatRef<'_, bf16>, [gate, up]: [&DeviceWeight; 2],
-//! #     y: [&mut DeviceMatMut<'_, bf16>; 2], quantized: &mut QuantizedActivations, workspace: &mut Workspace) -> w4ax::Result<()> {
+//! # fn shared(gpu: &Gpu, stream: &CudaStream, x: &DeviceMatRef<'_, bf16>,
+//! #     [gate, up]: [&DeviceWeight; 2], y: [&mut DeviceMatMut<'_, bf16>; 2],
+//! #     quantized: &mut QuantizedActivations, workspace: &mut Workspace) -> w4ax::Result<()> {
 //! let width = w4ax::Width::A8;
 //! let family = gpu.plan(&Gemm::new(x, gate, width), y[0])?.family;
 //! let operand = family.activation_layout().expect("the table never selects the plain family");
@@ -66,14 +72,19 @@
 //! ```
 //!
 //! # Routing by the flag
-//! A launch whose width is a [`Latch`] runs at the width that the latch read from a [`MappedFlag`] when the step began:
+//! A launch whose width is a [`Latch`] runs at the width that the latch read from a [`MappedFlag`]
+//! when the step began:
 //!
 //! ```no_run
+//! # use cudarc::driver::CudaStream;
 //! # use half::bf16;
 //! # use std::sync::Arc;
-//! # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions, MappedFlag, Workspace};
-//! # fn routed(gpu: &Gpu, stream: &Arc<cudarc::driver::CudaStream>, x: &DeviceMatRef<'_, bf16>, weight: &DeviceWeight,
-//! #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
+//! # use w4ax::cuda::{
+//! #     DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, LatchOptions, MappedFlag, Workspace,
+//! # };
+//! # fn routed(gpu: &Gpu, stream: &Arc<CudaStream>, x: &DeviceMatRef<'_, bf16>,
+//! #     weight: &DeviceWeight, y: &mut DeviceMatMut<'_, bf16>,
+//! #     workspace: &mut Workspace) -> w4ax::Result<()> {
 //! let flag = Arc::new(MappedFlag::new(gpu)?);
 //! let latch = gpu.latch(stream, flag.clone(), 0)?;
 //! for step in 0..100 {
@@ -85,33 +96,38 @@
 //! # }
 //! ```
 //!
-//! [`CudaEngine`] runs whole control steps this way, for a [`StepPipeline`](crate::step::StepPipeline).
+//! [`CudaEngine`] runs whole control steps this way, for a
+//! [`StepPipeline`](crate::step::StepPipeline).
 //!
 //! # Weights in another order of k
 //! [`Gpu::upload`] also copies the order of a weight of GPTQ's `desc_act`
-//! ([`PackedWeight::order`](crate::PackedWeight::order)). [`Gpu::run`] gathers x into the workspace before the GEMM.
-//! GEMMs that share an input and an order can share one [`Gpu::gather`] ([`Gemm::gathered`]).
+//! ([`PackedWeight::order`](crate::PackedWeight::order)). [`Gpu::run`] gathers x into the workspace
+//! before the GEMM. GEMMs that share an input and an order can share one [`Gpu::gather`]
+//! ([`Gemm::gathered`]).
 //!
 //! # Skipped layers
-//! [`SkipGraph`] is a step over a stack of layers of which the device skips some ([`crate::skip`]). It is captured once
-//! from closures, with an IF node for each dynamic layer. The host stores the allow-points before the step and reads the
-//! fates of the layers after it ([`SkipWords`]).
+//! [`SkipGraph`] is a step over a stack of layers of which the device skips some ([`crate::skip`]).
+//! It is captured once from closures, with an IF node for each dynamic layer. The host stores the
+//! allow-points before the step and reads the fates of the layers after it ([`SkipWords`]).
 //!
 //! # Without a GPU, a driver or kernels
-//! [`Gpu::new`] returns [`Error::Unavailable`](crate::Error::Unavailable) with the reason and the remedy
-//! ([`Unavailable`](crate::Unavailable)), also in a build without a CUDA toolkit (on docs.rs, for example).
+//! [`Gpu::new`] returns [`Error::Unavailable`](crate::Error::Unavailable) with the reason and the
+//! remedy ([`Unavailable`](crate::Unavailable)), also in a build without a CUDA toolkit (on
+//! docs.rs, for example).
 //!
 //! # Version of the driver API
-//! cudarc is compiled for one version of the driver API: that of `CUDARC_CUDA_VERSION` (such as `13000`), otherwise that
-//! of an nvcc in PATH, otherwise the newest that it supports, whose functions an older driver may not have. If a program is
-//! built without a toolkit, set the variable to the version of its oldest driver (in `.cargo/config.toml`, under `[env]`).
-//! The kernels do not depend on it: they query the driver for each function that they call.
+//! cudarc is compiled for one version of the driver API: that of `CUDARC_CUDA_VERSION` (such as
+//! `13000`), otherwise that of an nvcc in PATH, otherwise the newest that it supports, whose
+//! functions an older driver may not have. If a program is built without a toolkit, set the
+//! variable to the version of its oldest driver (in `.cargo/config.toml`, under `[env]`). The
+//! kernels do not depend on it: they query the driver for each function that they call.
 //!
 //! # Streams, threads, graphs
-//! A [`Workspace`] serves one stream. Weights and [`Gpu`] can be shared freely. Launches use bare addresses and no cudarc
-//! events, so memory must belong to the stream of the launch, or be foreign memory whose owner orders its use
-//! ([`DeviceMatRef::from_raw`], [`StreamRef::from_raw`]). What a graph has captured must outlive it, so capturing is
-//! `unsafe` ([`RoutedGraph::capture`], [`SkipGraph::capture`], [`CudaStep`]).
+//! A [`Workspace`] serves one stream. Weights and [`Gpu`] can be shared freely. Launches use bare
+//! addresses and no cudarc events, so memory must belong to the stream of the launch, or be foreign
+//! memory whose owner orders its use ([`DeviceMatRef::from_raw`], [`StreamRef::from_raw`]). What a
+//! graph has captured must outlive it, so capturing is `unsafe` ([`RoutedGraph::capture`],
+//! [`SkipGraph::capture`], [`CudaStep`]).
 
 mod gemm;
 mod gpu;

@@ -1,4 +1,5 @@
-//! BF16 activations: exact where every order of summation is, otherwise within the bound; the same bits for every M.
+//! BF16 activations: exact where every order of summation is, otherwise within the bound; the same
+//! bits for every M.
 
 use crate::harness::{Call, Device, Inputs, Layer, check, run, some_channels};
 use crate::support::{Kind, PlainWeight, bits, rng};
@@ -18,7 +19,8 @@ fn gap_for(family: Family, k: usize) -> usize {
     }
 }
 
-/// With small integers in weights, scales and activations, every bit of every family matches on model shapes.
+/// With small integers in weights, scales and activations, every bit of every family matches on
+/// model shapes.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn bf16_is_exact_on_integers() {
@@ -104,7 +106,8 @@ fn bf16_is_within_error_bound() {
                             let y = got[token * n + channel].to_f64();
                             assert!(
                                 (y - exact).abs() <= bound + y.abs() / 256.0,
-                                "{call:?}: {plan}: y[{token}][{channel}] is {y}, exact {exact}, bound {bound}"
+                                "{call:?}: {plan}: y[{token}][{channel}] is {y}: expected {exact} \
+                                 within {bound}"
                             );
                         }
                     }
@@ -173,7 +176,8 @@ fn bf16_bits_are_independent_of_batch() {
     }
 }
 
-/// NaN and infinities follow IEEE 754: a NaN becomes 0x7FFF, and the sign of an infinity is multiplied by that of the weight.
+/// NaN and infinities follow IEEE 754: a NaN becomes 0x7FFF, and the sign of an infinity is
+/// multiplied by that of the weight.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn bf16_propagates_non_finite_values() {

@@ -10,7 +10,8 @@ use w4ax::cuda::{
 };
 use w4ax::{Error, Grouping, ScaleType, Width};
 
-/// Each width runs on the intended matrix instruction of the architecture, and no kernel spills registers.
+/// Each width runs on the intended matrix instruction of the architecture, and no kernel spills
+/// registers.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn reports_expected_matrix_instruction() {
@@ -42,7 +43,8 @@ fn reports_expected_matrix_instruction() {
 
     let kernels = gpu.kernels().unwrap();
     assert_eq!(kernels.len(), kernel_names().len());
-    // The driver links a function of CUDA, which has a stack frame, into these kernels when it loads them.
+    // The driver links a function of CUDA, which has a stack frame, into these kernels when it
+    // loads them.
     let set_conditionals = ["latch_graph", "skip_begin", "skip_decide"];
     for kernel in kernels {
         println!("{kernel:?}");
@@ -64,8 +66,8 @@ fn rejects_ordinal_out_of_range() {
     );
 }
 
-/// Memory of another stream or device, a stream of another context, wrong shapes and a small workspace each return their
-/// error, and nothing is launched.
+/// Memory of another stream or device, a stream of another context, wrong shapes and a small
+/// workspace each return their error, and nothing is launched.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn rejects_operands_that_do_not_fit() {

@@ -37,8 +37,8 @@ unsafe impl<F: FnMut(&Arc<CudaStream>) -> Result<()>> CudaStep for Once<F> {
     }
 }
 
-/// A step with a host function cannot be a conditional body, and the error names the node. A graph of routed kernels may
-/// contain it.
+/// A step with a host function cannot be a conditional body, and the error names the node. A graph
+/// of routed kernels may contain it.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn reports_host_function_in_conditional_body() {
@@ -75,7 +75,8 @@ fn reports_host_function_in_conditional_body() {
     stream.synchronize().unwrap();
 }
 
-/// Captures a step with each routing. Each capture must return the `expected` error and leave the stream usable.
+/// Captures a step with each routing. Each capture must return the `expected` error and leave the
+/// stream usable.
 fn fails_alone(
     step: impl Fn(&Arc<CudaStream>) -> Result<()> + Copy,
     expected: impl Fn(&Error) -> bool,

@@ -1,4 +1,5 @@
-//! Graphs are captured once, replayed on new data, and match eager launches. Launches allocate nothing.
+//! Graphs are captured once, replayed on new data, and match eager launches. Launches allocate
+//! nothing.
 
 use crate::harness::{Call, Device, Inputs, Layer, expected};
 use crate::support::{WIDTHS, bits, rng};
@@ -10,8 +11,8 @@ use w4ax::{Error, Grouping, ScaleType, Width};
 const MODE: CUstreamCaptureMode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
 const FLAGS: CUgraphInstantiate_flags = CUgraphInstantiate_flags(0);
 
-/// Two layers in one graph, the second on the result of the first, for each width, with and without programmatic dependent
-/// launch. The context tracks events, which is the default of cudarc.
+/// Two layers in one graph, the second on the result of the first, for each width, with and without
+/// programmatic dependent launch. The context tracks events, which is the default of cudarc.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn replay_matches_eager_launches() {
@@ -121,7 +122,8 @@ fn replay_matches_eager_launches() {
     }
 }
 
-/// A view during a capture would tie the graph to an event outside of it. It returns an error, and the capture continues.
+/// A view during a capture would tie the graph to an event outside of it. It returns an error, and
+/// the capture continues.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn rejects_view_during_capture() {

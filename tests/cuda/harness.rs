@@ -209,7 +209,8 @@ impl Inputs {
     }
 }
 
-/// Runs a call. Returns the dense result and the plan. Checks that guards, gaps and inputs have not changed.
+/// Runs a call. Returns the dense result and the plan. Checks that guards, gaps and inputs have not
+/// changed.
 pub fn run(
     device: &Device,
     layer: &Layer,
@@ -319,7 +320,8 @@ pub fn some_channels(n: usize, count: usize, seed: u64) -> Vec<usize> {
     [0, n - 1].into_iter().chain(drawn).collect()
 }
 
-/// Runs a call of a quantized width (or of BF16 on data whose sums are exact in every order) and compares all bits.
+/// Runs a call of a quantized width (or of BF16 on data whose sums are exact in every order) and
+/// compares all bits.
 pub fn check(device: &Device, layer: &Layer, call: &Call) -> LaunchPlan {
     let (n, k) = (layer.packed.n(), layer.packed.k());
     let inputs = Inputs::new(call, (n, k));
@@ -362,7 +364,8 @@ pub fn compare(
         let got = got[token * n + channel];
         assert!(
             got.to_bits() == expected.to_bits(),
-            "{call:?}: {plan}: N {n} K {k} {}: y[{token}][{channel}] is {got} ({:#06x}), expected {expected} ({:#06x})",
+            "{call:?}: {plan}: N {n} K {k} {}: y[{token}][{channel}] is {got} ({:#06x}): \
+             expected {expected} ({:#06x})",
             layer.packed.grouping(),
             got.to_bits(),
             expected.to_bits()

@@ -10,7 +10,8 @@ use w4ax::{Grouping, ScaleType, Scales, Width};
 
 const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
 
-/// For BF16, activations and scales whose sums are exact in every order, so that all bits can be compared.
+/// For BF16, activations and scales whose sums are exact in every order, so that all bits can be
+/// compared.
 fn layer_for(
     device: &Device,
     width: Width,
@@ -33,8 +34,8 @@ fn layer_for(
     (Layer::of(device, plain), Kind::Integers)
 }
 
-/// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and asymmetric weights and
-/// each type of scales, for some M. Every name in the library must have run.
+/// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and
+/// asymmetric weights and each type of scales, for some M. Every name in the library must have run.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn every_kernel_matches_reference() {
@@ -75,8 +76,8 @@ fn every_kernel_matches_reference() {
                                 .with_quantized(packed)
                                 .with_options(options);
                             if device.gpu.plan_problem(&problem).is_err() {
-                                // A decode tile for fewer tokens, or a mode that wgmma does not support. The end of the
-                                // test checks that every name ran.
+                                // A decode tile for fewer tokens, or a mode that wgmma does not
+                                // support. The end of the test checks that every name ran.
                                 continue;
                             }
                             let call = Call {
@@ -178,7 +179,8 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
         )
 }
 
-/// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels and biases.
+/// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels
+/// and biases.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn random_calls_match_reference() {
@@ -189,13 +191,17 @@ fn random_calls_match_reference() {
         rng_seed: RngSeed::Fixed(setting("W4AX_SEED", 1)),
         ..ProptestConfig::default()
     };
-    proptest!(config, |((call, shape, grouping, scale_type, symmetric) in calls(device.gpu.clone()))| {
-        let (layer, _) = layer_for(&device, call.width, call.seed, shape, grouping, scale_type, symmetric);
+    let calls = calls(device.gpu.clone());
+    proptest!(config, |((call, shape, grouping, scale_type, symmetric) in calls)| {
+        let (width, seed) = (call.width, call.seed);
+        let (layer, _) =
+            layer_for(&device, width, seed, shape, grouping, scale_type, symmetric);
         check(&device, &layer, &call);
     });
 }
 
-/// The largest sums of the integer accumulators: 65,536 k per channel, with all values at their extremes.
+/// The largest sums of the integer accumulators: 65,536 k per channel, with all values at their
+/// extremes.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn largest_sums_fit() {
@@ -242,7 +248,8 @@ fn largest_sums_fit() {
     }
 }
 
-/// A token with a NaN or an infinity is NaN (0x7FFF) in every channel. Other tokens are not affected.
+/// A token with a NaN or an infinity is NaN (0x7FFF) in every channel. Other tokens are not
+/// affected.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn non_finite_tokens_become_nan_alone() {

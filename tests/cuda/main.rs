@@ -1,11 +1,13 @@
 //! Every kernel on a real device, against the bits of the scalar reference.
 //!
-//! `cargo test --features cuda --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for a machine without Rust.
-//! Each test is ignored by default, so that none passes without running. `W4AX_DEVICE` selects the device (default 0),
-//! `W4AX_SEED` the random cases (default 1). `W4AX_QUICK=1` runs a tenth of them, for sanitizers.
+//! `cargo test --features cuda --test cuda -- --ignored --test-threads=1`, or `scripts/gpu-kit` for
+//! a machine without Rust. Each test is ignored by default, so that none passes without running.
+//! `W4AX_DEVICE` selects the device (default 0), `W4AX_SEED` the random cases (default 1).
+//! `W4AX_QUICK=1` runs a tenth of them, for sanitizers.
 //!
-//! Expected values come from the CPU backend, which has the bits of the scalar reference (tests/gemm.rs). For a large GEMM
-//! it computes some channels; the plain kernel family covers the others.
+//! Expected values come from the CPU backend, which has the bits of the scalar reference
+//! (tests/gemm.rs). For a large GEMM it computes some channels; the plain kernel family covers the
+//! others.
 
 mod bf16_results;
 mod device;

@@ -1,4 +1,5 @@
-//! Weights in another order of k (GPTQ's desc_act): the gather on the device, and the GEMM after it.
+//! Weights in another order of k (GPTQ's desc_act): the gather on the device, and the GEMM after
+//! it.
 
 use crate::harness::{Device, Guarded, POISON};
 use crate::support::{Kind, PlainWeight, WIDTHS, bits, rng};
@@ -155,7 +156,8 @@ fn run_with_order_matches_cpu() {
     }
 }
 
-/// One gather for two GEMMs, of BF16 and of quantized activations: the bits of the gather inside of `run`.
+/// One gather for two GEMMs, of BF16 and of quantized activations: the bits of the gather inside of
+/// `run`.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn shared_gather_matches_run() {

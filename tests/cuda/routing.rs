@@ -1,4 +1,5 @@
-//! The flag routes the GPU: each step runs at the stored width, with the bits of direct calls, for every routing.
+//! The flag routes the GPU: each step runs at the stored width, with the bits of direct calls, for
+//! every routing.
 
 use crate::harness::{Device, cases, setting};
 use crate::support::{PlainWeight, WIDTHS, bits, dispatcher, rng};
@@ -39,7 +40,8 @@ fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
     (ran.sequence, ran.width, ran.outcome)
 }
 
-/// The rules of kernels/ops/latch.cuh on the device: each outcome, step numbers that wrap, a forced width.
+/// The rules of kernels/ops/latch.cuh on the device: each outcome, step numbers that wrap, a forced
+/// width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn latch_accepts_word_of_its_step_only() {
@@ -115,7 +117,8 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Returns y, which is poisoned first. `quantized`: memory into which x is quantized first, at the width of the latch.
+    /// Returns y, which is poisoned first. `quantized`: memory into which x is quantized first, at
+    /// the width of the latch.
     fn run(
         &mut self,
         width: WidthSource<'_>,
@@ -145,8 +148,8 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Random widths for each step, and sometimes a word of another step: each step runs at the stored width, and its result
-/// has the bits of a direct call.
+/// Random widths for each step, and sometimes a word of another step: each step runs at the stored
+/// width, and its result has the bits of a direct call.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn steps_run_at_stored_width() {
@@ -250,8 +253,8 @@ fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
     })
 }
 
-/// Layers with overlapping launches, each GEMM on the result of the previous one, have the bits of the same layers in
-/// sequence.
+/// Layers with overlapping launches, each GEMM on the result of the previous one, have the bits of
+/// the same layers in sequence.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn overlapping_layers_keep_bits() {
@@ -272,7 +275,8 @@ fn overlapping_layers_keep_bits() {
     }
 }
 
-/// A host thread stores words as fast as it can while steps run. No step mixes widths, and each runs at the reported width.
+/// A host thread stores words as fast as it can while steps run. No step mixes widths, and each
+/// runs at the reported width.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn racing_stores_never_mix_widths_in_a_step() {
@@ -317,7 +321,8 @@ fn racing_stores_never_mix_widths_in_a_step() {
     assert_eq!(ran.len(), 4, "{ran:?}");
 }
 
-/// The latch accepts a word that is stored while it spins. Without one it ends, and the step runs at BF16.
+/// The latch accepts a word that is stored while it spins. Without one it ends, and the step runs
+/// at BF16.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn spin_ends_with_or_without_word() {
@@ -364,16 +369,16 @@ fn expected_routed(routing: Routing) -> Routed {
     }
 }
 
-/// Kernel, graph and host routing, with decisions before the step and during its prefill, run at the same widths, and have
-/// the bits of direct calls in prefill and decode.
+/// Kernel, graph and host routing, with decisions before the step and during its prefill, run at
+/// the same widths, and have the bits of direct calls in prefill and decode.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn all_routings_agree() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut widths = HashSet::new();
-    // BF16 has the same bits within a family of kernels. Above the decode family's tokens, a step that is not routed may use
-    // the wgmma family, and a routed step never does.
+    // BF16 has the same bits within a family of kernels. Above the decode family's tokens, a step
+    // that is not routed may use the wgmma family, and a routed step never does.
     let many = if gpu.has_family(Family::Wgmma) {
         16
     } else {
@@ -477,7 +482,8 @@ fn rejects_latch_of_another_stream() {
     assert!(matches!(result, Err(Error::Config { field: "spin", .. })));
 }
 
-/// The flag of an engine outlives it, and dropping an engine frees no memory that a running step uses.
+/// The flag of an engine outlives it, and dropping an engine frees no memory that a running step
+/// uses.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn engine_can_be_dropped_during_step() {

@@ -12,8 +12,8 @@ fn options(family: Family) -> GemmOptions {
     GemmOptions::default().with_family(family)
 }
 
-/// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: the kernel that the table selects, compared
-/// with the plain kernels too.
+/// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: the kernel that the
+/// table selects, compared with the plain kernels too.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn matches_reference_on_model_shapes() {
@@ -28,7 +28,8 @@ fn matches_reference_on_model_shapes() {
                 let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
                 for width in QUANTIZED {
                     for m in MS {
-                        // A large shape runs at one width, in rotation: the sizes differ, not the code.
+                        // A large shape runs at one width, in rotation: the sizes differ, not the
+                        // code.
                         let large = m * n * k > 5_000_000_000;
                         if large && (turn as usize + m) % 3 != width.index() {
                             continue;
@@ -83,7 +84,8 @@ fn matches_reference_with_4096_tokens() {
     }
 }
 
-/// Rows of x and y at every alignment and with every small gap, in both families. The plan reports slow paths.
+/// Rows of x and y at every alignment and with every small gap, in both families. The plan reports
+/// slow paths.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn matches_reference_at_any_alignment_and_stride() {

@@ -1,4 +1,5 @@
-//! Steps that skip layers, decided on the device, compared with the same launches decided by the host.
+//! Steps that skip layers, decided on the device, compared with the same launches decided by the
+//! host.
 
 use crate::harness::{Device, cases};
 use crate::support::{PlainWeight, bits, rng};
@@ -19,7 +20,8 @@ const D: usize = 128;
 const HC: usize = 64;
 const THRESHOLD: f32 = 0.5;
 
-/// A stack whose layers, adapters and controllers are one GEMM each. Graphs hold the addresses of its memory.
+/// A stack whose layers, adapters and controllers are one GEMM each. Graphs hold the addresses of
+/// its memory.
 struct Stack<'a> {
     device: &'a Device,
     layers: Layers,
@@ -145,7 +147,8 @@ impl<'a> Stack<'a> {
         let options = SkipOptions::default()
             .with_threshold(THRESHOLD)
             .with_first(first);
-        // SAFETY: the stack owns the memory, and each test drops the graph, or synchronizes, before the stack.
+        // SAFETY: the stack owns the memory, and each test drops the graph, or synchronizes, before
+        // the stack.
         unsafe {
             SkipGraph::capture(&gpu, &stream, &layers, &controllers, options, |part| {
                 self.enqueue(part, width)
@@ -174,7 +177,8 @@ impl<'a> Stack<'a> {
         (1.0 / (1.0 + (-(sum + f64::from(self.bias[layer]))).exp())) as f32
     }
 
-    /// Runs the step by the rules of the host. `None` if a controller is too close to the threshold to predict the device.
+    /// Runs the step by the rules of the host. `None` if a controller is too close to the threshold
+    /// to predict the device.
     fn by_host(&mut self, points: &[usize], width: Width) -> Option<Vec<Fate>> {
         let (n, mut fates, mut layer) = (self.layers.len(), Vec::new(), 0);
         let width = WidthSource::Fixed(width);
@@ -222,8 +226,8 @@ fn layers() -> Layers {
     Layers::new(12, &[3, 8]).unwrap()
 }
 
-/// Random allow-points and inputs, at each width, fixed and latched: the same layers run as by the rules of the host, with
-/// the same bits.
+/// Random allow-points and inputs, at each width, fixed and latched: the same layers run as by the
+/// rules of the host, with the same bits.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn step_matches_host_decisions() {
@@ -353,7 +357,8 @@ fn step_without_words_runs_every_layer() {
     }
 }
 
-/// An episode with jumps under a [`Guide`]: a step whose action drops runs again at the same latched width without skips.
+/// An episode with jumps under a [`Guide`]: a step whose action drops runs again at the same
+/// latched width without skips.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn verification_runs_every_layer() {

@@ -96,7 +96,8 @@ fn overlapping_streams_keep_bits() {
     }
 }
 
-/// Activations are quantized once and read by three GEMMs, like q, k and v; then the memory is filled with other tokens.
+/// Activations are quantized once and read by three GEMMs, like q, k and v; then the memory is
+/// filled with other tokens.
 #[test]
 #[ignore = "needs a CUDA GPU"]
 fn quantized_activations_are_shared() {

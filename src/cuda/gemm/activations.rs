@@ -41,13 +41,15 @@ impl ActivationLayout {
     }
 
     /// Selects the kernels that will read the activations:
-    /// [`Family::activation_layout`](crate::cuda::Family::activation_layout) of the family of a plan.
+    /// [`Family::activation_layout`](crate::cuda::Family::activation_layout) of the family of a
+    /// plan.
     #[must_use]
     pub fn with_operand(self, operand: OperandLayout) -> Self {
         Self { operand, ..self }
     }
 
-    /// Whether the activations are in the order of k of the weights that will read them ([`Gpu::gather`]).
+    /// Whether the activations are in the order of k of the weights that will read them
+    /// ([`Gpu::gather`]).
     #[must_use]
     pub fn with_gathered(self, gathered: bool) -> Self {
         Self { gathered, ..self }
@@ -86,10 +88,11 @@ impl From<Grouping> for ActivationLayout {
     }
 }
 
-/// Activations of 2, 4 or 8 bits on a device, quantized once and read by any number of GEMMs on the same stream.
+/// Activations of 2, 4 or 8 bits on a device, quantized once and read by any number of GEMMs on the
+/// same stream.
 ///
-/// [`Gpu::quantized_activations`] allocates the memory. [`Gpu::quantize`] fills it, any number of times, for the kernels
-/// of any family.
+/// [`Gpu::quantized_activations`] allocates the memory. [`Gpu::quantize`] fills it, any number of
+/// times, for the kernels of any family.
 pub struct QuantizedActivations {
     memory: DeviceBuffer,
     contents: Option<Contents>,
@@ -143,8 +146,8 @@ impl QuantizedActivations {
     /// Returns the bytes of quantized activations `[m, k]`.
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16, which is not quantized, or an extent that the kernels do not support,
-    /// [`Error::Unavailable`] in a build without kernels.
+    /// [`Error::Range`] for BF16, which is not quantized, or an extent that the kernels do not
+    /// support, [`Error::Unavailable`] in a build without kernels.
     pub fn bytes_for(
         m: usize,
         k: usize,
@@ -178,7 +181,8 @@ impl QuantizedActivations {
     /// Empty memory that cudarc does not own, for [`Gpu::quantize`].
     ///
     /// # Safety
-    /// As [`Workspace::from_raw`](crate::cuda::Workspace::from_raw), for the launches that write and read it.
+    /// As [`Workspace::from_raw`](crate::cuda::Workspace::from_raw), for the launches that write
+    /// and read it.
     pub unsafe fn from_raw(device: usize, address: CUdeviceptr, bytes: usize) -> Self {
         Self {
             // SAFETY: the same contract.
@@ -187,10 +191,11 @@ impl QuantizedActivations {
         }
     }
 
-    /// Quantized activations `[m, k]` in memory that cudarc does not own, written by a quantization with the same
-    /// arguments.
+    /// Quantized activations `[m, k]` in memory that cudarc does not own, written by a quantization
+    /// with the same arguments.
     ///
-    /// If it had other arguments, a GEMM reads nothing beyond the memory, but its result has no meaning.
+    /// If it had other arguments, a GEMM reads nothing beyond the memory, but its result has no
+    /// meaning.
     ///
     /// # Safety
     /// As [`Workspace::from_raw`](crate::cuda::Workspace::from_raw), for the launches that read it.
@@ -224,8 +229,8 @@ impl QuantizedActivations {
         self.memory.bytes
     }
 
-    /// The tokens, inputs, width and grouping of the contents; `None` before the first [`Gpu::quantize`]. A width of
-    /// `None` is one that a latch holds.
+    /// The tokens, inputs, width and grouping of the contents; `None` before the first
+    /// [`Gpu::quantize`]. A width of `None` is one that a latch holds.
     pub fn contents(&self) -> Option<(usize, usize, Option<Width>, Grouping)> {
         self.contents
             .map(|c| (c.m, c.k, c.width, c.layout.grouping))
@@ -278,8 +283,8 @@ impl QuantizedActivations {
 }
 
 impl Gpu {
-    /// Allocates memory for quantized activations of up to `max_m` tokens and `max_k` inputs, of every width, grouping
-    /// and layout.
+    /// Allocates memory for quantized activations of up to `max_m` tokens and `max_k` inputs, of
+    /// every width, grouping and layout.
     ///
     /// # Errors
     /// As [`Gpu::workspace`].

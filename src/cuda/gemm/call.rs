@@ -7,21 +7,24 @@ use crate::cuda::{DeviceOrder, DeviceWeight, Family, Latch, OperandLayout};
 use crate::{Error, Result, WidthSource};
 use half::bf16;
 
-/// One GEMM on a device, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: its operands, its width, and its options.
+/// One GEMM on a device, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: its operands, its width, and
+/// its options.
 ///
-/// [`Gpu::run`](crate::cuda::Gpu::run) launches it. [`w4ax::Gemm`](crate::Gemm) is the same description for operands in
-/// host memory.
+/// [`Gpu::run`](crate::cuda::Gpu::run) launches it. [`w4ax::Gemm`](crate::Gemm) is the same
+/// description for operands in host memory.
 ///
 /// # Weights in another order of k
-/// `x` is in the order of the matrix, whatever the order of the weight is ([`DeviceWeight::order`]):
-/// [`Gpu::run`](crate::cuda::Gpu::run) gathers `x` into the workspace. GEMMs that share an input and an order can share
-/// one gather:
+/// `x` is in the order of the matrix, whatever the order of the weight is
+/// ([`DeviceWeight::order`]): [`Gpu::run`](crate::cuda::Gpu::run) gathers `x` into the workspace.
+/// GEMMs that share an input and an order can share one gather:
 ///
 /// ```no_run
+/// # use cudarc::driver::CudaStream;
 /// # use half::bf16;
 /// # use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Workspace};
-/// # fn shared(gpu: &Gpu, stream: &cudarc::driver::CudaStream, x: &DeviceMatRef<'_, bf16>, [gate, up]: [&DeviceWeight; 2],
-/// #     y: [&mut DeviceMatMut<'_, bf16>; 2], gathered: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
+/// # fn shared(gpu: &Gpu, stream: &CudaStream, x: &DeviceMatRef<'_, bf16>,
+/// #     [gate, up]: [&DeviceWeight; 2], y: [&mut DeviceMatMut<'_, bf16>; 2],
+/// #     gathered: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
 /// let order = gate.order().expect("a weight with an order of k");
 /// gpu.gather(stream, order, x, gathered)?;
 /// let x = gathered.as_ref();
@@ -62,7 +65,8 @@ impl<'a> Gemm<'a> {
         }
     }
 
-    /// A GEMM of `x[M, K]`, which it quantizes to a [`Width`](crate::Width), or to the width that a [`Latch`] holds.
+    /// A GEMM of `x[M, K]`, which it quantizes to a [`Width`](crate::Width), or to the width that a
+    /// [`Latch`] holds.
     ///
     /// The shapes are checked when the GEMM runs.
     pub fn new(
@@ -73,7 +77,8 @@ impl<'a> Gemm<'a> {
         Self::of(Input::Bf16(x), weight, width.into())
     }
 
-    /// A GEMM whose `x[M, K]` is already in the weight's order of k ([`Gpu::gather`](crate::cuda::Gpu::gather)).
+    /// A GEMM whose `x[M, K]` is already in the weight's order of k
+    /// ([`Gpu::gather`](crate::cuda::Gpu::gather)).
     ///
     /// Equal to [`Gemm::new`] for a weight without an order.
     pub fn gathered(
@@ -86,12 +91,13 @@ impl<'a> Gemm<'a> {
 
     /// A GEMM of activations that [`Gpu::quantize`](crate::cuda::Gpu::quantize) wrote.
     ///
-    /// Their layout decides between the wgmma family and the other two. For a weight with an order of k they must have
-    /// been gathered ([`ActivationLayout::with_gathered`](crate::cuda::ActivationLayout::with_gathered)).
+    /// Their layout decides between the wgmma family and the other two. For a weight with an order
+    /// of k they must have been gathered
+    /// ([`ActivationLayout::with_gathered`](crate::cuda::ActivationLayout::with_gathered)).
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the activations are empty, have other groups than the weight or another order of k, or have
-    /// a latched width (see [`Gemm::quantized_latched`]).
+    /// [`Error::Mismatch`] if the activations are empty, have other groups than the weight or
+    /// another order of k, or have a latched width (see [`Gemm::quantized_latched`]).
     pub fn quantized(
         activations: &'a QuantizedActivations,
         weight: &'a DeviceWeight,
@@ -108,12 +114,13 @@ impl<'a> Gemm<'a> {
         Ok(Self::of(input, weight, width.into()))
     }
 
-    /// A GEMM at a latched width, of activations that [`Gpu::quantize`](crate::cuda::Gpu::quantize) wrote at the same
-    /// latch, or, in a step of 16 bits, of the `x` that they were quantized from.
+    /// A GEMM at a latched width, of activations that [`Gpu::quantize`](crate::cuda::Gpu::quantize)
+    /// wrote at the same latch, or, in a step of 16 bits, of the `x` that they were quantized from.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the activations have another shape than x, [`Error::Mismatch`] if they are empty, have other
-    /// groups than the weight or another order of k, or were not quantized at the width of `latch`.
+    /// [`Error::Shape`] if the activations have another shape than x, [`Error::Mismatch`] if they
+    /// are empty, have other groups than the weight or another order of k, or were not quantized at
+    /// the width of `latch`.
     pub fn quantized_latched(
         x: &'a DeviceMatRef<'a, bf16>,
         activations: &'a QuantizedActivations,

@@ -32,14 +32,14 @@ fn check(
 impl Gpu {
     /// Gathers `gathered[m, i] = x[m, order[i]]`, once for all GEMMs whose weights have this order.
     ///
-    /// [`Gemm::gathered`](crate::cuda::Gemm::gathered) and [`Gpu::quantize`] read the result. A single GEMM needs no
-    /// call: [`Gpu::run`] gathers by itself. The launch allocates nothing, does not synchronize, and can be captured. It
-    /// does nothing for M = 0.
+    /// [`Gemm::gathered`](crate::cuda::Gemm::gathered) and [`Gpu::quantize`] read the result. A
+    /// single GEMM needs no call: [`Gpu::run`] gathers by itself. The launch allocates nothing,
+    /// does not synchronize, and can be captured. It does nothing for M = 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if x does not have K columns or `gathered` does not have the shape of x,
-    /// [`Error::DeviceMismatch`] for an argument of another device or stream, [`Error::Range`] for an extent that the
-    /// kernels do not support, [`Error::Cuda`] if the launch fails.
+    /// [`Error::DeviceMismatch`] for an argument of another device or stream, [`Error::Range`] for
+    /// an extent that the kernels do not support, [`Error::Cuda`] if the launch fails.
     pub fn gather<'s>(
         &self,
         stream: impl Into<StreamRef<'s>>,
@@ -82,9 +82,10 @@ impl Gpu {
             device: self.number(),
             reserved: 0,
         };
-        // SAFETY: x, the order and `gathered` are memory of this device, as `check` verified, and cover their shapes.
-        // Each number of the order is below K, as `KOrder::new` verified. `gathered` is borrowed mutably, so it overlaps
-        // no other argument. The memory outlives the launch and the stream is alive, as in `Gpu::run`.
+        // SAFETY: x, the order and `gathered` are memory of this device, as `check` verified, and
+        // cover their shapes. Each number of the order is below K, as `KOrder::new` verified.
+        // `gathered` is borrowed mutably, so it overlaps no other argument. The memory outlives the
+        // launch and the stream is alive, as in `Gpu::run`.
         let status = unsafe { sys::w4axk_gather(&args, stream.as_ptr()) };
         status::check("gather", status)
     }

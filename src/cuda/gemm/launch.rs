@@ -47,17 +47,21 @@ impl Gpu {
         })
     }
 
-    /// Launches `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` on a stream, with the arithmetic of [`crate::numerics`].
+    /// Launches `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` on a stream, with the arithmetic of
+    /// [`crate::numerics`].
     ///
-    /// For a weight with an order of k it gathers x into the workspace first. The launches allocate nothing, do not
-    /// synchronize, and can be captured. A graph holds the bare addresses, so what was captured must outlive it. No
-    /// cudarc event is recorded or waited for: all memory belongs to the stream of the launch (see
-    /// [`DeviceMatRef`](crate::cuda::DeviceMatRef)). The caller orders reads of y on other streams, for example with
-    /// [`CudaStream::join`](cudarc::driver::CudaStream::join). M = 0 is allowed and launches nothing.
+    /// For a weight with an order of k it gathers x into the workspace first. The launches allocate
+    /// nothing, do not synchronize, and can be captured. A graph holds the bare addresses, so what
+    /// was captured must outlive it. No cudarc event is recorded or waited for: all memory belongs
+    /// to the stream of the launch (see [`DeviceMatRef`](crate::cuda::DeviceMatRef)). The caller
+    /// orders reads of y on other streams, for example with
+    /// [`CudaStream::join`](cudarc::driver::CudaStream::join). M = 0 is allowed and launches
+    /// nothing.
     ///
     /// # Errors
     /// - [`Error::Shape`](crate::Error::Shape) for shapes that do not match,
-    /// - [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for an argument of another device or stream,
+    /// - [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for an argument of another device
+    ///   or stream,
     /// - [`Error::Range`](crate::Error::Range) for a kernel that does not exist,
     /// - [`Error::Buffer`](crate::Error::Buffer) if the workspace is too small,
     /// - [`Error::Cuda`](crate::Error::Cuda) if a launch fails.
@@ -80,7 +84,8 @@ impl Gpu {
         let place = workspace.place();
         let mut args = self.gemm_args(gemm, y, width, place.address)?;
         let skipped = self.gather_input(stream, gemm, &args, workspace)?;
-        // Activations that were quantized at a latched width take the place of those that the launch would write.
+        // Activations that were quantized at a latched width take the place of those that the
+        // launch would write.
         let (scratch, bytes) = match gemm.input() {
             Input::Latched(_, activations) => (activations.place().address, activations.bytes()),
             _ => (
@@ -90,16 +95,18 @@ impl Gpu {
         };
         args.workspace = scratch as *mut _;
         args.workspace_bytes = bytes as u64;
-        // SAFETY: every address is in the memory of this device, as `check_places` verified, and covers its shape, as the
-        // constructor of its type verified or its caller promised. `y` and `workspace` are borrowed mutably, so they
-        // overlap no other argument. The memory outlives the launch: memory of this stream is freed in stream order, a
-        // weight synchronizes before it is freed, and the owner of foreign memory promised it. The stream is alive: it is
+        // SAFETY: every address is in the memory of this device, as `check_places` verified, and
+        // covers its shape, as the constructor of its type verified or its caller promised. `y` and
+        // `workspace` are borrowed mutably, so they overlap no other argument. The memory outlives
+        // the launch: memory of this stream is freed in stream order, a weight synchronizes before
+        // it is freed, and the owner of foreign memory promised it. The stream is alive: it is
         // borrowed, or `StreamRef::from_raw` requires it.
         let status = unsafe { sys::w4axk_gemm(&args, stream.as_ptr()) };
         check_gemm(&args, status)
     }
 
-    /// Gathers x to the start of the workspace if the weight has an order of k. Returns the bytes that it takes there.
+    /// Gathers x to the start of the workspace if the weight has an order of k. Returns the bytes
+    /// that it takes there.
     ///
     /// Checks the GEMM first, so that nothing is launched if it has an error.
     fn gather_input(
@@ -127,7 +134,8 @@ impl Gpu {
         Ok(bytes)
     }
 
-    /// The arguments of the GEMM without its workspace. `gathered` is the address of gathered activations.
+    /// The arguments of the GEMM without its workspace. `gathered` is the address of gathered
+    /// activations.
     ///
     /// `check_shapes` has passed; M is not 0.
     fn gemm_args(
@@ -147,7 +155,8 @@ impl Gpu {
             Input::Quantized(..) => 0,
         };
         if gathers {
-            // The previous launch is the gather of this call, so the GEMM may load weights while it runs.
+            // The previous launch is the gather of this call, so the GEMM may load weights while it
+            // runs.
             options = options.with_pdl(true);
         }
         let x = match gathers {

@@ -45,7 +45,8 @@ pub(crate) const fn aligned_stride(k: usize) -> usize {
     k.next_multiple_of(8)
 }
 
-/// Bytes of gathered BF16 activations `[m, k]` at the start of a workspace. The rest stays aligned to 128 bytes.
+/// Bytes of gathered BF16 activations `[m, k]` at the start of a workspace. The rest stays aligned
+/// to 128 bytes.
 pub(crate) const fn gathered_bytes(m: usize, k: usize) -> usize {
     (2 * m * aligned_stride(k)).next_multiple_of(128)
 }

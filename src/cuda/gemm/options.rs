@@ -28,30 +28,31 @@ impl GemmOptions {
         self
     }
 
-    /// Quantizes activations inside the GEMM, in one launch (`true`), or in a launch before it (`false`); `None` (the
-    /// default) leaves it to the table.
+    /// Quantizes activations inside the GEMM, in one launch (`true`), or in a launch before it
+    /// (`false`); `None` (the default) leaves it to the table.
     ///
-    /// `false` takes effect from 3 tokens on: with fewer, the GEMM always quantizes its input. The option has no effect
-    /// on activations that are quantized already.
+    /// `false` takes effect from 3 tokens on: with fewer, the GEMM always quantizes its input. The
+    /// option has no effect on activations that are quantized already.
     #[must_use]
     pub fn with_fused(mut self, fused: impl Into<Option<bool>>) -> Self {
         self.fused = fused.into();
         self
     }
 
-    /// Selects a tile variant, from 1 to [`Family::tiles`]; `None` (the default) leaves it to the table.
+    /// Selects a tile variant, from 1 to [`Family::tiles`]; `None` (the default) leaves it to the
+    /// table.
     #[must_use]
     pub fn with_tile(mut self, tile: impl Into<Option<u32>>) -> Self {
         self.tile = tile.into();
         self
     }
 
-    /// Enables programmatic dependent launch: the kernel may start, and read weights, while the previous launch of the
-    /// stream still runs. Off by default.
+    /// Enables programmatic dependent launch: the kernel may start, and read weights, while the
+    /// previous launch of the stream still runs. Off by default.
     ///
-    /// It has no effect below sm_90, nor in a body that a [`RoutedGraph`](crate::cuda::RoutedGraph) or a
-    /// [`SkipGraph`](crate::cuda::SkipGraph) captures. It must not be used at the first or last launch of a conditional
-    /// body of a foreign graph.
+    /// It has no effect below sm_90, nor in a body that a [`RoutedGraph`](crate::cuda::RoutedGraph)
+    /// or a [`SkipGraph`](crate::cuda::SkipGraph) captures. It must not be used at the first or
+    /// last launch of a conditional body of a foreign graph.
     #[must_use]
     pub fn with_pdl(mut self, pdl: bool) -> Self {
         self.pdl = pdl;
@@ -78,7 +79,8 @@ impl GemmOptions {
         self.pdl
     }
 
-    /// Writes the options into the arguments of a GEMM. `quantized`: its activations are quantized already.
+    /// Writes the options into the arguments of a GEMM. `quantized`: its activations are quantized
+    /// already.
     pub(crate) fn write(&self, quantized: bool, args: &mut sys::w4axk_gemm_args) {
         args.family = self.family.map_or(sys::W4AXK_AUTO, Family::code);
         args.mode = sys::Mode::request(quantized, self.fused == Some(true));

@@ -14,7 +14,8 @@ pub struct LaunchPlan {
     pub mode: Mode,
     /// The tile variant.
     pub tile: u32,
-    /// Number of launches: the GEMM, the quantization of the activations before it, the gather before both.
+    /// Number of launches: the GEMM, the quantization of the activations before it, the gather
+    /// before both.
     pub launches: u32,
     /// Whether the activations are gathered first, into the order of k of the weight.
     pub gathers: bool,
@@ -37,7 +38,8 @@ pub struct LaunchPlan {
 impl LaunchPlan {
     pub(crate) fn of(args: &sys::w4axk_gemm_args) -> Result<Self> {
         let mut plan = sys::w4axk_plan::default();
-        // SAFETY: both structures live during the call, which launches nothing and follows no pointer in them.
+        // SAFETY: both structures live during the call, which launches nothing and follows no
+        // pointer in them.
         let status = unsafe { sys::w4axk_plan_gemm(args, &mut plan) };
         check_gemm(args, status)?;
         Ok(Self {
@@ -112,8 +114,8 @@ pub(crate) fn check_gemm(args: &sys::w4axk_gemm_args, status: sys::w4axk_status)
                 }
                 width => format!("quantized to {width} bits (family {})", family()),
             },
-            range: "quantized: 2, 4 or 8 bits, any family but plain; fused at a latched width: decode up to 8 tokens; \
-                    wgmma: one width, fused only at 16 bits",
+            range: "quantized: 2, 4 or 8 bits, any family but plain; fused at a latched width: \
+                    decode up to 8 tokens; wgmma: one width, fused only at 16 bits",
         }),
         // `extent` checked each extent.
         sys::W4AXK_BAD_SHAPE => Err(Error::Range {

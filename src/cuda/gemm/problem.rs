@@ -72,8 +72,8 @@ impl Problem {
         Self { options, ..self }
     }
 
-    /// Whether the activations are quantized already, for the wgmma family if the options select it, and otherwise for
-    /// decode and prefill.
+    /// Whether the activations are quantized already, for the wgmma family if the options select
+    /// it, and otherwise for decode and prefill.
     #[must_use]
     pub fn with_quantized(self, quantized: bool) -> Self {
         Self { quantized, ..self }
@@ -123,8 +123,8 @@ impl Problem {
     /// Plans the GEMM on an A100, for rows of x and y that are aligned to 16 bytes.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) for an extent, family or tile that the kernels do not support,
-    /// [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels.
+    /// [`Error::Range`](crate::Error::Range) for an extent, family or tile that the kernels do not
+    /// support, [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels.
     pub fn plan(&self) -> Result<LaunchPlan> {
         self.plan_for(&DeviceProps::A100)
     }
@@ -138,8 +138,8 @@ impl Problem {
         self.plan_on(-1, &KernelTable::built_in().for_device(props))
     }
 
-    /// Returns the bytes of workspace that are enough on every device and with every table, also for fewer tokens,
-    /// narrower widths, fewer inputs and any N. Often 0.
+    /// Returns the bytes of workspace that are enough on every device and with every table, also
+    /// for fewer tokens, narrower widths, fewer inputs and any N. Often 0.
     ///
     /// # Errors
     /// As [`Problem::plan`].

@@ -12,16 +12,17 @@ use crate::{Error, Result, Width, WidthSource};
 use half::bf16;
 
 impl Gpu {
-    /// Quantizes `x[M, K]` for every GEMM that reads it with this width and layout, such as those of q, k and v.
+    /// Quantizes `x[M, K]` for every GEMM that reads it with this width and layout, such as those
+    /// of q, k and v.
     ///
-    /// The layout can be a [`Grouping`](crate::Grouping), for decode and prefill, or an [`ActivationLayout`]. At a
-    /// latched width of 16 bits, nothing is written. The launch allocates nothing, does not synchronize, and can be
-    /// captured.
+    /// The layout can be a [`Grouping`](crate::Grouping), for decode and prefill, or an
+    /// [`ActivationLayout`]. At a latched width of 16 bits, nothing is written. The launch
+    /// allocates nothing, does not synchronize, and can be captured.
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16, an empty x, or core matrices at a latched width, [`Error::Buffer`] if `activations` is
-    /// too small, [`Error::DeviceMismatch`] for an argument of another device or stream, [`Error::Cuda`] if the launch
-    /// fails.
+    /// [`Error::Range`] for BF16, an empty x, or core matrices at a latched width,
+    /// [`Error::Buffer`] if `activations` is too small, [`Error::DeviceMismatch`] for an argument
+    /// of another device or stream, [`Error::Cuda`] if the launch fails.
     pub fn quantize<'s, 'w>(
         &self,
         stream: impl Into<StreamRef<'s>>,
@@ -63,8 +64,8 @@ impl Gpu {
             reserved: 0,
         };
         activations.set_contents(None);
-        // SAFETY: as in `Gpu::run`: x and the activations are memory of this device, are large enough, and outlive the
-        // launch. The stream is alive.
+        // SAFETY: as in `Gpu::run`: x and the activations are memory of this device, are large
+        // enough, and outlive the launch. The stream is alive.
         let status = unsafe { sys::w4axk_quantize_pack(&args, stream.as_ptr()) };
         status::check("quantize_pack", status)?;
         activations.set_contents(Some(Contents {

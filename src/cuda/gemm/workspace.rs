@@ -10,15 +10,16 @@ use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdeviceptr;
 use std::sync::Arc;
 
-/// The scratch memory of GEMMs: gathered and quantized activations. One launch at a time uses it, so each stream in
-/// flight needs its own.
+/// The scratch memory of GEMMs: gathered and quantized activations. One launch at a time uses it,
+/// so each stream in flight needs its own.
 ///
-/// Created by [`Gpu::workspace`]. A graph that was captured with a workspace uses it at every replay.
+/// Created by [`Gpu::workspace`]. A graph that was captured with a workspace uses it at every
+/// replay.
 pub struct Workspace(DeviceBuffer);
 
 impl Workspace {
-    /// Returns the bytes that are enough for GEMMs with up to `max_m` tokens and `max_k` inputs, for every width,
-    /// grouping, order of k, N and family.
+    /// Returns the bytes that are enough for GEMMs with up to `max_m` tokens and `max_k` inputs,
+    /// for every width, grouping, order of k, N and family.
     ///
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) for an extent that the kernels do not support,
@@ -40,8 +41,8 @@ impl Workspace {
                     Some(Family::Decode) => max_m.min(Family::DECODE_MAX_M),
                     _ => max_m,
                 };
-                // A latch may hold A8, and the prefill family quantizes latched activations from one token on.
-                // No kernel of the wgmma family is routed.
+                // A latch may hold A8, and the prefill family quantizes latched activations from
+                // one token on. No kernel of the wgmma family is routed.
                 let latched = (family != Some(Family::Wgmma)).then_some(None);
                 for width in Width::ALL.into_iter().map(Some).chain(latched) {
                     let options = GemmOptions::default().with_family(family);
@@ -56,8 +57,9 @@ impl Workspace {
     /// A workspace in memory that cudarc does not own.
     ///
     /// # Safety
-    /// `address` is an address in the memory of `device`, aligned to 128. No other code uses the `bytes` from there on
-    /// until every launch that uses this workspace has ended. The caller orders these launches so that no two overlap.
+    /// `address` is an address in the memory of `device`, aligned to 128. No other code uses the
+    /// `bytes` from there on until every launch that uses this workspace has ended. The caller
+    /// orders these launches so that no two overlap.
     pub unsafe fn from_raw(device: usize, address: CUdeviceptr, bytes: usize) -> Self {
         // SAFETY: the same contract.
         Self(unsafe { DeviceBuffer::from_raw(device, address, bytes) })
@@ -74,8 +76,8 @@ impl Workspace {
 }
 
 impl Gpu {
-    /// Allocates a workspace for GEMMs on a stream with up to `max_m` tokens and `max_k` inputs, for every width,
-    /// grouping, order of k, N and family.
+    /// Allocates a workspace for GEMMs on a stream with up to `max_m` tokens and `max_k` inputs,
+    /// for every width, grouping, order of k, N and family.
     ///
     /// # Errors
     /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream of another device,

@@ -10,13 +10,13 @@ use std::marker::PhantomData;
 
 /// A row-major matrix `[rows, cols]` in device memory, whose rows start `stride` elements apart.
 ///
-/// A matrix from a view of a cudarc slice belongs to the stream on which the slice was allocated, and only launches on
-/// that stream accept it. Stream order then covers its contents and its release, so a launch needs no events. Use
-/// [`DeviceMatRef::from_raw`] for other memory.
+/// A matrix from a view of a cudarc slice belongs to the stream on which the slice was allocated,
+/// and only launches on that stream accept it. Stream order then covers its contents and its
+/// release, so a launch needs no events. Use [`DeviceMatRef::from_raw`] for other memory.
 ///
-/// **Create it before a capture begins.** If a context tracks events, taking the address of a slice makes its stream wait
-/// for the last write to the slice, which would tie a graph to work outside of it. During a capture the constructors
-/// return an error.
+/// **Create it before a capture begins.** If a context tracks events, taking the address of a slice
+/// makes its stream wait for the last write to the slice, which would tie a graph to work outside
+/// of it. During a capture the constructors return an error.
 #[derive(Clone, Debug)]
 pub struct DeviceMatRef<'a, T> {
     pub(crate) place: Place,
@@ -46,9 +46,10 @@ pub(super) fn check_capture(stream: &CudaStream) -> Result<()> {
         CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE => Ok(()),
         _ => Err(Error::Cuda {
             call: "a view of device memory during a capture",
-            reason: "its context tracks events, so the view would tie the graph to work outside of it: create the \
-                     view before the capture begins"
-                .into(),
+            reason:
+                "its context tracks events, so the view would tie the graph to work outside of \
+                     it: create the view before the capture begins"
+                    .into(),
         }),
     }
 }
@@ -78,11 +79,13 @@ macro_rules! matrix {
                 Self::with_stride(view, rows, cols, cols)
             }
 
-            /// A `[rows, cols]` matrix at the start of a view, whose rows start `stride` elements apart.
+            /// A `[rows, cols]` matrix at the start of a view, whose rows start `stride` elements
+            /// apart.
             ///
             /// # Errors
-            /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if the view ends before the last row does,
-            /// [`Error::Cuda`] during a capture of the view's stream in a context that tracks events.
+            /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if the view ends before the
+            /// last row does, [`Error::Cuda`] during a capture of the view's stream in a context
+            /// that tracks events.
             pub fn with_stride(
                 $($mutable)? view: $view<'a, T>,
                 rows: usize,
@@ -103,8 +106,9 @@ macro_rules! matrix {
             ///
             /// # Safety
             /// `address` is an address in the memory of `device`, aligned to `T`. From there on,
-            /// `(rows - 1) * stride + cols` elements are valid until every launch that uses this matrix has ended, on
-            /// any stream. The caller orders these launches with all other accesses to the memory. `stride >= cols`.
+            /// `(rows - 1) * stride + cols` elements are valid until every launch that uses this
+            /// matrix has ended, on any stream. The caller orders these launches with all other
+            /// accesses to the memory. `stride >= cols`.
             pub unsafe fn from_raw(
                 device: usize,
                 address: CUdeviceptr,

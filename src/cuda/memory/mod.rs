@@ -1,4 +1,5 @@
-//! Device memory of a launch (streams, matrices, vectors, buffers), and memory that the host and a GPU share.
+//! Device memory of a launch (streams, matrices, vectors, buffers), and memory that the host and a
+//! GPU share.
 
 mod buffer;
 mod matrix;

@@ -7,11 +7,11 @@ use cudarc::driver::{CudaContext, result, sys as driver};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Pinned, mapped, portable host memory, zero at first. The next load of the GPU sees a store of the host without a call
-/// of the driver.
+/// Pinned, mapped, portable host memory, zero at first. The next load of the GPU sees a store of
+/// the host without a call of the driver.
 ///
-/// The memory is cached by the host, not write-combined, because the host reads it too. It is freed after the device has
-/// finished its work; its context lives as long.
+/// The memory is cached by the host, not write-combined, because the host reads it too. It is freed
+/// after the device has finished its work; its context lives as long.
 pub(crate) struct Pinned {
     context: Arc<CudaContext>,
     memory: NonNull<u8>,
@@ -20,7 +20,8 @@ pub(crate) struct Pinned {
 
 impl Pinned {
     /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map it.
+    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map
+    /// it.
     pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         let context = context.clone();
         context
@@ -62,9 +63,11 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // A kernel that still runs must not write to freed memory. If the device cannot be synchronized, leak it.
+        // A kernel that still runs must not write to freed memory. If the device cannot be
+        // synchronized, leak it.
         if self.context.synchronize().is_ok() {
-            // SAFETY: memory of cuMemHostAlloc that is no longer in use; `synchronize` made the context current.
+            // SAFETY: memory of cuMemHostAlloc that is no longer in use; `synchronize` made the
+            // context current.
             let _ = unsafe { result::free_host(self.memory.as_ptr().cast()) };
         }
     }

@@ -5,15 +5,17 @@ use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use cudarc::driver::{CudaContext, CudaStream};
 use std::sync::Arc;
 
-/// The stream of a launch: a stream of cudarc, or a foreign one such as the `cudaStream_t` of a C++ runtime.
+/// The stream of a launch: a stream of cudarc, or a foreign one such as the `cudaStream_t` of a C++
+/// runtime.
 ///
-/// Functions that launch take `impl Into<StreamRef>`, so a `&CudaStream` or an `&Arc<CudaStream>` can be passed directly.
+/// Functions that launch take `impl Into<StreamRef>`, so a `&CudaStream` or an `&Arc<CudaStream>`
+/// can be passed directly.
 ///
 /// ```no_run
 /// # use half::bf16;
 /// # use w4ax::cuda::{DeviceMatMut, Gemm, Gpu, StreamRef, Workspace};
-/// # fn foreign(gpu: &Gpu, raw: cudarc::driver::sys::CUstream, gemm: &Gemm<'_>, y: &mut DeviceMatMut<'_, bf16>,
-/// #     workspace: &mut Workspace) -> w4ax::Result<()> {
+/// # fn foreign(gpu: &Gpu, raw: cudarc::driver::sys::CUstream, gemm: &Gemm<'_>,
+/// #     y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
 /// // SAFETY: the owner of the stream keeps it alive until the call returns.
 /// let stream = unsafe { StreamRef::from_raw(gpu.context(), raw) };
 /// gpu.run(stream, gemm, y, workspace)
@@ -29,8 +31,8 @@ impl<'a> StreamRef<'a> {
     /// A stream that cudarc does not own. Null is the legacy default stream of the context.
     ///
     /// # Safety
-    /// `stream` is null, or a stream of `context` that is alive as long as this value is used. (A launch on a stream of
-    /// another context returns [`Error::DeviceMismatch`].)
+    /// `stream` is null, or a stream of `context` that is alive as long as this value is used. (A
+    /// launch on a stream of another context returns [`Error::DeviceMismatch`].)
     pub unsafe fn from_raw(context: &'a CudaContext, stream: CUstream) -> Self {
         Self { context, stream }
     }

@@ -21,8 +21,8 @@ impl<'a, T> DeviceVecRef<'a, T> {
     /// The first `len` elements of a view.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the view is shorter, [`Error::Cuda`] during a capture of the view's stream in a context that
-    /// tracks events.
+    /// [`Error::Buffer`] if the view is shorter, [`Error::Cuda`] during a capture of the view's
+    /// stream in a context that tracks events.
     pub fn new(view: CudaView<'a, T>, len: usize) -> Result<Self> {
         if cudarc::driver::DeviceSlice::len(&view) < len {
             return Err(Error::Buffer {
@@ -41,7 +41,8 @@ impl<'a, T> DeviceVecRef<'a, T> {
     /// A vector in memory that cudarc does not own.
     ///
     /// # Safety
-    /// As [`DeviceMatRef::from_raw`](super::DeviceMatRef::from_raw), for `len` elements from `address` on.
+    /// As [`DeviceMatRef::from_raw`](super::DeviceMatRef::from_raw), for `len` elements from
+    /// `address` on.
     pub unsafe fn from_raw(device: usize, address: CUdeviceptr, len: usize) -> Self {
         Self {
             place: Place::foreign(address, device),

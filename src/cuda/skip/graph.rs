@@ -14,12 +14,12 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A step over a stack of layers, captured once. Static layers always run. A dynamic layer runs unless it is skipped or an
-/// earlier layer has skipped the rest of its gap.
+/// A step over a stack of layers, captured once. Static layers always run. A dynamic layer runs
+/// unless it is skipped or an earlier layer has skipped the rest of its gap.
 ///
-/// The device decides for each layer, from its controller and from the allow-points that [`SkipWords`] hold when the step
-/// begins. The host does not wait. Each part runs at the width of its launches, which a latch may hold
-/// ([`WidthSource::Latched`](crate::WidthSource::Latched)).
+/// The device decides for each layer, from its controller and from the allow-points that
+/// [`SkipWords`] hold when the step begins. The host does not wait. Each part runs at the width of
+/// its launches, which a latch may hold ([`WidthSource::Latched`](crate::WidthSource::Latched)).
 ///
 /// ```no_run
 /// # use cudarc::driver::CudaStream;
@@ -27,13 +27,16 @@ use std::sync::Arc;
 /// # use std::sync::Arc;
 /// # use w4ax::cuda::{DeviceController, Gpu, SkipGraph, SkipOptions, SkipPart};
 /// # use w4ax::skip::{Fate, Guide, Layers, SkipConfig};
-/// # fn skipping(gpu: &Gpu, stream: &Arc<CudaStream>, controllers: &BTreeMap<usize, DeviceController<'_>>,
-/// #     enqueue: impl FnMut(SkipPart) -> w4ax::Result<()>, act: impl Fn() -> w4ax::Result<[f64; 7]>) -> w4ax::Result<()> {
+/// # fn skipping(gpu: &Gpu, stream: &Arc<CudaStream>,
+/// #     controllers: &BTreeMap<usize, DeviceController<'_>>,
+/// #     enqueue: impl FnMut(SkipPart) -> w4ax::Result<()>,
+/// #     act: impl Fn() -> w4ax::Result<[f64; 7]>) -> w4ax::Result<()> {
 /// let layers = Layers::new(16, &[0, 1, 2, 9, 15])?;
 /// let mut guide = Guide::new(&SkipConfig::default(), &layers)?;
-/// // SAFETY: the memory of `controllers` and `enqueue` outlives the graph, and all of it is used on this stream.
+/// // SAFETY: the memory of `controllers` and `enqueue` outlives the graph, on this stream only.
+/// let options = SkipOptions::default();
 /// let mut graph =
-///     unsafe { SkipGraph::capture(gpu, stream, &layers, controllers, SkipOptions::default(), enqueue)? };
+///     unsafe { SkipGraph::capture(gpu, stream, &layers, controllers, options, enqueue)? };
 /// let words = graph.words().clone();
 /// let mut fates = [Fate::Static; 16];
 /// for step in 0..100 {
@@ -53,7 +56,8 @@ pub struct SkipGraph {
     _memory: CudaSlice<u32>,
 }
 
-/// The state of the step in device memory: a `w4axk_skip_state`, then a `w4axk_skip_gap` for each gap.
+/// The state of the step in device memory: a `w4axk_skip_state`, then a `w4axk_skip_gap` for each
+/// gap.
 #[derive(Clone, Copy)]
 struct State(CUdeviceptr);
 
@@ -68,24 +72,27 @@ impl State {
 }
 
 impl SkipGraph {
-    /// Captures the launches of `enqueue` on the stream, for each part in order: [`SkipPart::Before`], the parts of each
-    /// layer, [`SkipPart::After`].
+    /// Captures the launches of `enqueue` on the stream, for each part in order:
+    /// [`SkipPart::Before`], the parts of each layer, [`SkipPart::After`].
     ///
-    /// `enqueue` runs once for each part during this call. It may only launch kernels, copies and fills of the device's
-    /// primary context.
+    /// `enqueue` runs once for each part during this call. It may only launch kernels, copies and
+    /// fills of the device's primary context.
     ///
     /// # Safety
-    /// The graph holds bare addresses. The memory of the controllers, and all memory that `enqueue` uses, must stay at its
-    /// address until the graph is dropped and its last launch has ended. A launch on another stream than that of the
-    /// capture must be ordered with all other uses of that memory, before and after it.
+    /// The graph holds bare addresses. The memory of the controllers, and all memory that `enqueue`
+    /// uses, must stay at its address until the graph is dropped and its last launch has ended. A
+    /// launch on another stream than that of the capture must be ordered with all other uses of
+    /// that memory, before and after it.
     ///
     /// # Errors
     /// - [`Error::Unavailable`](crate::Error::Unavailable) without support for conditional nodes,
-    /// - [`Error::Shape`](crate::Error::Shape) for a dynamic layer without a controller, a controller whose vectors differ
-    ///   in length, or a stack without gaps or with more than 64,
+    /// - [`Error::Shape`](crate::Error::Shape) for a dynamic layer without a controller, a
+    ///   controller whose vectors differ in length, or a stack without gaps or with more than 64,
     /// - [`Error::Config`](crate::Error::Config) for a threshold outside of [0, 1],
-    /// - [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for an argument of another device or stream,
-    /// - [`Error::GraphNode`](crate::Error::GraphNode) if `enqueue` launches what an IF node cannot run,
+    /// - [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for an argument of another device
+    ///   or stream,
+    /// - [`Error::GraphNode`](crate::Error::GraphNode) if `enqueue` launches what an IF node cannot
+    ///   run,
     /// - [`Error::Cuda`](crate::Error::Cuda) if the graph cannot be built,
     /// - the errors of `enqueue`.
     pub unsafe fn capture(
@@ -185,7 +192,8 @@ impl GraphBuilder<'_> {
         let stream = self.stream;
         let begin = self.begin(layers.gaps(), &handles);
         self.graph.capture(stream, || {
-            // SAFETY: the graph owns the state and the words; the stream belongs to this device and is alive.
+            // SAFETY: the graph owns the state and the words; the stream belongs to this device and
+            // is alive.
             let status = unsafe { sys::w4axk_skip_begin(&begin, stream.cu_stream().cast()) };
             status::check("skip_begin", status)
         })?;
@@ -201,7 +209,8 @@ impl GraphBuilder<'_> {
             let next = (layer + 1 < to).then(|| handles[&(layer + 1)].controller);
             let decide = self.decide((layer, gap), &controllers[&layer], *of, next)?;
             self.graph.capture(stream, || {
-                // SAFETY: as above; the vectors of the controller are on this device and have this length, as `check` verified.
+                // SAFETY: as above; the vectors of the controller are on this device and have this
+                // length, as `check` verified.
                 let status = unsafe { sys::w4axk_skip_decide(&decide, stream.cu_stream().cast()) };
                 status::check("skip_decide", status)
             })?;

@@ -1,4 +1,5 @@
-//! Steps that skip layers, decided on the device (DySL-VLA, arXiv 2602.22896): one graph of IF nodes per step.
+//! Steps that skip layers, decided on the device (DySL-VLA, arXiv 2602.22896): one graph of IF
+//! nodes per step.
 
 mod graph;
 mod parts;

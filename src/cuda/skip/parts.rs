@@ -21,14 +21,16 @@ pub struct DeviceController<'a> {
 /// A part of a step that the caller enqueues on the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipPart {
-    /// The part before the layers: the embedding, a [latch](crate::cuda::Latch) of the step. It always runs.
+    /// The part before the layers: the embedding, a [latch](crate::cuda::Latch) of the step. It
+    /// always runs.
     Before,
     /// A layer, on the hidden state.
     Layer(usize),
-    /// The controller of a dynamic layer up to its hidden vector. It reads the input of the layer and does not change it.
+    /// The controller of a dynamic layer up to its hidden vector. It reads the input of the layer
+    /// and does not change it.
     Controller(usize),
-    /// The adapter of layer `from`. It computes the input of layer `to`, or of the head behind the last layer, from the
-    /// input of `from`.
+    /// The adapter of layer `from`. It computes the input of layer `to`, or of the head behind the
+    /// last layer, from the input of `from`.
     Adapter {
         /// The layer that skips.
         from: usize,
@@ -51,8 +53,8 @@ impl std::fmt::Display for SkipPart {
     }
 }
 
-/// Options of a [`SkipGraph`](super::SkipGraph). By default the threshold is [`SkipConfig::THRESHOLD`], and steps are
-/// counted from 0.
+/// Options of a [`SkipGraph`](super::SkipGraph). By default the threshold is
+/// [`SkipConfig::THRESHOLD`], and steps are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SkipOptions {

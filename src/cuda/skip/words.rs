@@ -1,4 +1,5 @@
-//! The words of a step that skips layers, between host and device. The header `w4ax_skip.h` of the kernels defines them.
+//! The words of a step that skips layers, between host and device. The header `w4ax_skip.h` of the
+//! kernels defines them.
 
 use crate::cuda::memory::Pinned;
 use crate::cuda::{Gpu, sys};
@@ -12,12 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct SkipRun {
     /// Layers that ran, including the static ones.
     pub layers_run: usize,
-    /// Layers among them that ran ([`Fate::Forced`]) because their gap had no allow-point of this step.
+    /// Layers among them that ran ([`Fate::Forced`]) because their gap had no allow-point of this
+    /// step.
     pub stale: usize,
 }
 
-/// The words of a [`SkipGraph`](super::SkipGraph) in memory that the host and a GPU share: the host stores allow-points,
-/// and the device stores the fates of the layers.
+/// The words of a [`SkipGraph`](super::SkipGraph) in memory that the host and a GPU share: the host
+/// stores allow-points, and the device stores the fates of the layers.
 pub struct SkipWords {
     memory: Pinned,
     layers: Layers,
@@ -41,8 +43,8 @@ impl SkipWords {
     fn words(&self) -> (&[AtomicU64], &[AtomicU64]) {
         let gaps = self.layers.gaps().len();
         let all = gaps + self.layers.len();
-        // SAFETY: `new` allocated that many words, zero at first, at the start of a page. The device changes them as
-        // atomics: whole words, with release stores.
+        // SAFETY: `new` allocated that many words, zero at first, at the start of a page. The
+        // device changes them as atomics: whole words, with release stores.
         let words = unsafe { std::slice::from_raw_parts(self.memory.host().cast().as_ptr(), all) };
         words.split_at(gaps)
     }
@@ -57,32 +59,34 @@ impl SkipWords {
         self.memory.address() + (8 * (self.layers.gaps().len() + layer)) as CUdeviceptr
     }
 
-    /// Stores the allow-points of step `sequence` ([`Guide::allow_points`](crate::skip::Guide::allow_points)), before the
-    /// step is launched. A gap without a point for its step skips nothing.
+    /// Stores the allow-points of step `sequence`
+    /// ([`Guide::allow_points`](crate::skip::Guide::allow_points)), before the step is launched. A
+    /// gap without a point for its step skips nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there is one point for each gap, [`Error::Range`] for a point outside of its gap. Nothing
-    /// is stored then.
+    /// [`Error::Shape`] unless there is one point for each gap, [`Error::Range`] for a point
+    /// outside of its gap. Nothing is stored then.
     pub fn store(&self, sequence: u32, allow_points: &[usize]) -> Result<()> {
         store(self.words().0, self.layers.gaps(), sequence, allow_points)
     }
 
     /// Withdraws all points. The next launch skips nothing, as the verification of a step requires.
     ///
-    /// Each launch advances the number of the step. The second pass of a step therefore has the next number, here and for
-    /// a latch in [`SkipPart::Before`](super::SkipPart::Before). Store its width in the flag again under that number;
-    /// otherwise it runs at BF16.
+    /// Each launch advances the number of the step. The second pass of a step therefore has the
+    /// next number, here and for a latch in [`SkipPart::Before`](super::SkipPart::Before). Store
+    /// its width in the flag again under that number; otherwise it runs at BF16.
     pub fn forbid(&self) {
         for word in self.words().0 {
             word.store(0, std::sync::atomic::Ordering::Release);
         }
     }
 
-    /// Reads the fate of each layer in step `sequence` into `fates[layers]`, after the step has ended on its stream.
+    /// Reads the fate of each layer in step `sequence` into `fates[layers]`, after the step has
+    /// ended on its stream.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there is one fate for each layer, [`Error::InvalidState`] if the step has not ended, or
-    /// another step has run since.
+    /// [`Error::Shape`] unless there is one fate for each layer, [`Error::InvalidState`] if the
+    /// step has not ended, or another step has run since.
     pub fn fates(&self, sequence: u32, fates: &mut [Fate]) -> Result<SkipRun> {
         read(self.words().1, &self.layers, sequence, fates)
     }

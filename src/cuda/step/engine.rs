@@ -10,18 +10,20 @@ use crate::{Result, Width, WidthSource};
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
 
-/// A control step on a GPU. `prefill` and `decode` are captured: they run when the engine is created, once for each
-/// graph, and only launch on the stream (they neither allocate nor synchronize).
+/// A control step on a GPU. `prefill` and `decode` are captured: they run when the engine is
+/// created, once for each graph, and only launch on the stream (they neither allocate nor
+/// synchronize).
 ///
 /// # Safety
-/// The graphs of the engine hold bare addresses. All memory that `prefill` and `decode` use stays at its address as long
-/// as the step lives, whatever `load` does and wherever the step itself is moved. The engine drops its graphs before the
-/// step.
+/// The graphs of the engine hold bare addresses. All memory that `prefill` and `decode` use stays
+/// at its address as long as the step lives, whatever `load` does and wherever the step itself is
+/// moved. The engine drops its graphs before the step.
 pub unsafe trait CudaStep {
     /// The input of a step.
     type Observation: ?Sized;
 
-    /// Enqueues the copy of an observation to the memory that the step reads, before the graph of each step.
+    /// Enqueues the copy of an observation to the memory that the step reads, before the graph of
+    /// each step.
     ///
     /// # Errors
     /// Any; the step does not begin then.
@@ -47,8 +49,9 @@ pub enum Routing {
     /// Each kernel: one launch with the code of all widths.
     #[default]
     Kernel,
-    /// The graph: conditional nodes on the latch, whose bodies are the step at each width. Without support for
-    /// conditional nodes it falls back to [`Routing::Host`]; [`CudaEngine::routed`] returns which it is.
+    /// The graph: conditional nodes on the latch, whose bodies are the step at each width. Without
+    /// support for conditional nodes it falls back to [`Routing::Host`]; [`CudaEngine::routed`]
+    /// returns which it is.
     Graph,
     /// The host: one graph for each width, selected when the flag is stored.
     Host,
@@ -92,19 +95,21 @@ enum Graphs {
     },
 }
 
-/// A [`StepEngine`] on a stream of a GPU. The whole step is a graph, and the decision reaches the kernels through the word
-/// of the flag.
+/// A [`StepEngine`] on a stream of a GPU. The whole step is a graph, and the decision reaches the
+/// kernels through the word of the flag.
 ///
-/// With [`Routing::Host`] the host reads the word instead, after the pipeline has stored it. The latch of the selected
-/// graph then records that width ([`Outcome::ByHost`](crate::step::Outcome::ByHost)), or BF16 for a step that ends without
-/// a decision.
+/// With [`Routing::Host`] the host reads the word instead, after the pipeline has stored it. The
+/// latch of the selected graph then records that width
+/// ([`Outcome::ByHost`](crate::step::Outcome::ByHost)), or BF16 for a step that ends without a
+/// decision.
 ///
 /// ```no_run
 /// use cudarc::driver::{CudaSlice, CudaStream};
 /// use half::bf16;
 /// use std::sync::Arc;
 /// use w4ax::cuda::{
-///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing, Workspace,
+///     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Routing,
+///     Workspace,
 /// };
 /// use w4ax::{Error, Result, WidthSource, step::StepOptions};
 ///
@@ -118,7 +123,12 @@ enum Graphs {
 /// }
 ///
 /// impl Policy {
-///     fn layer(&mut self, m: usize, width: WidthSource<'_>, stream: &Arc<CudaStream>) -> Result<()> {
+///     fn layer(
+///         &mut self,
+///         m: usize,
+///         width: WidthSource<'_>,
+///         stream: &Arc<CudaStream>,
+///     ) -> Result<()> {
 ///         let (n, k) = (self.weight.n(), self.weight.k());
 ///         let x = DeviceMatRef::new(self.x.slice(..m * k), m, k)?;
 ///         let mut y = DeviceMatMut::new(self.y.slice_mut(..m * n), m, n)?;
@@ -127,7 +137,8 @@ enum Graphs {
 ///     }
 /// }
 ///
-/// // SAFETY: x, y, weight and workspace own device memory, which stays at its address as long as they live.
+/// // SAFETY: x, y, weight and workspace own device memory, which stays at its address while they
+/// // live.
 /// unsafe impl CudaStep for Policy {
 ///     type Observation = [bf16];
 ///     fn load(&mut self, observation: &[bf16], stream: &Arc<CudaStream>) -> Result<()> {
@@ -168,8 +179,9 @@ impl<S: CudaStep> CudaEngine<S> {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for invalid options,
     /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream of another device,
-    /// [`Error::GraphNode`](crate::Error::GraphNode) if the step launches what a conditional node cannot run,
-    /// [`Error::Cuda`](crate::Error::Cuda) if a graph cannot be built, and the errors of the step.
+    /// [`Error::GraphNode`](crate::Error::GraphNode) if the step launches what a conditional node
+    /// cannot run, [`Error::Cuda`](crate::Error::Cuda) if a graph cannot be built, and the errors
+    /// of the step.
     pub fn new(
         gpu: &Gpu,
         stream: &Arc<CudaStream>,

@@ -8,10 +8,11 @@ use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// A [`StepFlag`] in pinned, mapped, portable host memory. The next load of the GPU sees a store of the host without a
-/// call of the driver.
+/// A [`StepFlag`] in pinned, mapped, portable host memory. The next load of the GPU sees a store of
+/// the host without a call of the driver.
 ///
-/// The memory is freed after its last owner is dropped and the device has finished its work. Its context lives as long.
+/// The memory is freed after its last owner is dropped and the device has finished its work. Its
+/// context lives as long.
 pub struct MappedFlag {
     memory: Pinned,
     words: NonNull<StepFlag>,
@@ -26,7 +27,8 @@ impl MappedFlag {
     /// Allocates words without a decision.
     ///
     /// # Errors
-    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map it.
+    /// [`Error::Driver`](crate::Error::Driver) if no memory can be pinned, or the device cannot map
+    /// it.
     pub fn new(gpu: &Gpu) -> Result<Self> {
         let memory = Pinned::new(gpu.context(), size_of::<StepFlag>())?;
         let words = memory.host().cast::<StepFlag>();
@@ -51,8 +53,8 @@ impl Deref for MappedFlag {
     type Target = StepFlag;
 
     fn deref(&self) -> &StepFlag {
-        // SAFETY: `new` wrote the words, and they are freed with `memory`. The device changes them as atomics: whole
-        // words, with release stores.
+        // SAFETY: `new` wrote the words, and they are freed with `memory`. The device changes them
+        // as atomics: whole words, with release stores.
         unsafe { self.words.as_ref() }
     }
 }

@@ -80,7 +80,8 @@ impl Graph {
         })
     }
 
-    /// Appends the launches of `enqueue` on the stream to the graph. The capture ends in any case, even by a panic.
+    /// Appends the launches of `enqueue` on the stream to the graph. The capture ends in any case,
+    /// even by a panic.
     pub fn capture(
         &mut self,
         stream: &CudaStream,
@@ -137,7 +138,8 @@ impl Graph {
         conditionals: &Conditionals,
     ) -> Result<[Graph; 4]> {
         let mut bodies = [std::ptr::null_mut(); 4];
-        // SAFETY: the graph is alive; the array has four elements. The function passes ownership of the bodies.
+        // SAFETY: the graph is alive; the array has four elements. The function passes ownership of
+        // the bodies.
         let status = unsafe {
             sys::w4axk_graph_add_conditionals(
                 self.raw,
@@ -151,7 +153,8 @@ impl Graph {
         Ok(bodies)
     }
 
-    /// Creates the handle of an IF node. `runs`: whether its body runs at each launch unless a kernel sets the handle.
+    /// Creates the handle of an IF node. `runs`: whether its body runs at each launch unless a
+    /// kernel sets the handle.
     pub fn if_handle(&mut self, runs: bool) -> Result<u64> {
         let mut handle = 0;
         // SAFETY: the graph is alive; the function writes one number.
@@ -219,7 +222,8 @@ unsafe impl Send for Executable {}
 impl Executable {
     pub fn launch(&mut self, stream: StreamRef<'_>) -> Result<()> {
         self.gpu.check_stream(stream)?;
-        // SAFETY: the graph was instantiated on this device. Its owner keeps the memory whose addresses it holds.
+        // SAFETY: the graph was instantiated on this device. Its owner keeps the memory whose
+        // addresses it holds.
         status::check("cudaGraphLaunch", unsafe {
             sys::w4axk_graph_launch(self.gpu.number(), self.raw, stream.as_ptr())
         })

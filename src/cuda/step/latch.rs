@@ -13,8 +13,8 @@ use std::time::Duration;
 /// The width of the running step in device memory, and the flag from which it is read.
 ///
 /// Created by [`Gpu::latch`], set by [`Gpu::begin_step`], read by every launch whose width is
-/// [`WidthSource::Latched`](crate::WidthSource::Latched). All these launches use one stream. Before the first step the
-/// latch holds BF16.
+/// [`WidthSource::Latched`](crate::WidthSource::Latched). All these launches use one stream. Before
+/// the first step the latch holds BF16.
 pub struct Latch {
     place: Place,
     flag: Arc<MappedFlag>,
@@ -57,7 +57,8 @@ impl LatchOptions {
         Self { spin, ..self }
     }
 
-    /// Sets the width of the step, whatever the flag holds: the host has decided. `None` (the default) reads the flag.
+    /// Sets the width of the step, whatever the flag holds: the host has decided. `None` (the
+    /// default) reads the flag.
     #[must_use]
     pub fn with_forced(self, forced: impl Into<Option<Width>>) -> Self {
         Self {
@@ -95,8 +96,8 @@ impl Gpu {
     /// Creates a latch whose first step is `first`, for a flag of this device.
     ///
     /// # Errors
-    /// [`Error::DeviceMismatch`] for a stream or a flag of another device, [`Error::Driver`] if the device is out of
-    /// memory.
+    /// [`Error::DeviceMismatch`] for a stream or a flag of another device, [`Error::Driver`] if the
+    /// device is out of memory.
     pub fn latch(
         &self,
         stream: &Arc<CudaStream>,
@@ -125,14 +126,15 @@ impl Gpu {
         })
     }
 
-    /// Launches the latch. The step that begins here, in the order of the stream, runs at the width that the flag holds
-    /// then.
+    /// Launches the latch. The step that begins here, in the order of the stream, runs at the width
+    /// that the flag holds then.
     ///
-    /// The launch allocates nothing, does not synchronize, and can be captured: each replay begins the next step.
+    /// The launch allocates nothing, does not synchronize, and can be captured: each replay begins
+    /// the next step.
     ///
     /// # Errors
-    /// [`Error::DeviceMismatch`] for a stream other than that of the latch, [`Error::Config`] for a spin of more than one
-    /// second, [`Error::Cuda`] if the launch fails.
+    /// [`Error::DeviceMismatch`] for a stream other than that of the latch, [`Error::Config`] for a
+    /// spin of more than one second, [`Error::Cuda`] if the launch fails.
     pub fn begin_step<'s>(
         &self,
         stream: impl Into<StreamRef<'s>>,
@@ -193,9 +195,10 @@ impl Gpu {
             device: self.number(),
             reserved: 0,
         };
-        // SAFETY: the state is memory of this device and stream, as `check` verified; the words are mapped for this
-        // device, as `Gpu::latch` verified. Both live as long as the latch, which frees the state in stream order and the
-        // flag after the device has finished. The stream is alive, as in `Gpu::run`.
+        // SAFETY: the state is memory of this device and stream, as `check` verified; the words are
+        // mapped for this device, as `Gpu::latch` verified. Both live as long as the latch, which
+        // frees the state in stream order and the flag after the device has finished. The stream is
+        // alive, as in `Gpu::run`.
         status::check("latch", unsafe { sys::w4axk_latch(&args, stream.as_ptr()) })
     }
 }

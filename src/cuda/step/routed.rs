@@ -7,16 +7,20 @@ use crate::cuda::memory::StreamRef;
 use crate::{Result, Width};
 use cudarc::driver::CudaStream;
 
-/// A graph that branches on the width of the running step: a part of a step, or everything after its latch.
+/// A graph that branches on the width of the running step: a part of a step, or everything after
+/// its latch.
 ///
 /// ```no_run
 /// # use w4ax::cuda::{
-/// #     DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph, Workspace,
+/// #     DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, Gpu, Latch, LatchOptions, RoutedGraph,
+/// #     Workspace,
 /// # };
+/// # use cudarc::driver::CudaStream;
 /// # use half::bf16;
-/// # fn graph(gpu: &Gpu, stream: &cudarc::driver::CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>,
-/// #     weight: &DeviceWeight, y: &mut DeviceMatMut<'_, bf16>, workspace: &mut Workspace) -> w4ax::Result<()> {
-/// // SAFETY: latch, x, weight, y and workspace outlive the last launch, for which this function waits.
+/// # fn graph(gpu: &Gpu, stream: &CudaStream, latch: &Latch, x: &DeviceMatRef<'_, bf16>,
+/// #     weight: &DeviceWeight, y: &mut DeviceMatMut<'_, bf16>,
+/// #     workspace: &mut Workspace) -> w4ax::Result<()> {
+/// // SAFETY: latch, x, weight, y and workspace outlive the last launch, which is waited for.
 /// let mut graph = unsafe {
 ///     RoutedGraph::capture(gpu, stream, latch, |width| {
 ///         gpu.run(stream, &Gemm::new(x, weight, width), y, workspace)
@@ -36,21 +40,24 @@ pub struct RoutedGraph {
 }
 
 impl RoutedGraph {
-    /// Captures the launches of `enqueue` on the stream, for each width, as the bodies of conditional nodes.
+    /// Captures the launches of `enqueue` on the stream, for each width, as the bodies of
+    /// conditional nodes.
     ///
-    /// `enqueue` runs four times during this call. It may only launch kernels, copies and fills of the device's primary
-    /// context.
+    /// `enqueue` runs four times during this call. It may only launch kernels, copies and fills of
+    /// the device's primary context.
     ///
     /// # Safety
-    /// The graph holds bare addresses. The latch, and all memory that `enqueue` uses, must stay at its address until the
-    /// graph is dropped and its last launch has ended. A launch on another stream than that of the capture must be
-    /// ordered with all other uses of that memory, before and after it.
+    /// The graph holds bare addresses. The latch, and all memory that `enqueue` uses, must stay at
+    /// its address until the graph is dropped and its last launch has ended. A launch on another
+    /// stream than that of the capture must be ordered with all other uses of that memory, before
+    /// and after it.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) without support for conditional nodes,
-    /// [`Error::GraphNode`](crate::Error::GraphNode) if `enqueue` launches what such a node cannot run,
-    /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream other than that of the latch,
-    /// [`Error::Cuda`](crate::Error::Cuda) if the graph cannot be built, and the errors of `enqueue`.
+    /// [`Error::GraphNode`](crate::Error::GraphNode) if `enqueue` launches what such a node cannot
+    /// run, [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for a stream other than that of
+    /// the latch, [`Error::Cuda`](crate::Error::Cuda) if the graph cannot be built, and the errors
+    /// of `enqueue`.
     pub unsafe fn capture(
         gpu: &Gpu,
         stream: &CudaStream,

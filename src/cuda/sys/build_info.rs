@@ -9,8 +9,8 @@ use crate::Unavailable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BuildInfo {
-    /// The targets, such as `80;90a;90-ptx`: machine code by architecture, and PTX that the driver compiles for newer
-    /// devices.
+    /// The targets, such as `80;90a;90-ptx`: machine code by architecture, and PTX that the driver
+    /// compiles for newer devices.
     pub archs: &'static str,
     /// The version of nvcc.
     pub nvcc: &'static str,

@@ -1,6 +1,7 @@
 //! The enums of the C ABI: each value, its number in the header, and its text.
 //!
-//! Every Rust enum that crosses the border takes its numbers here, from the declarations that bindgen makes of the header.
+//! Every Rust enum that crosses the border takes its numbers here, from the declarations that
+//! bindgen makes of the header.
 
 use super::bindings as abi;
 use crate::step::Outcome;
@@ -58,17 +59,19 @@ macro_rules! coded_enum {
 coded_enum! {
     /// A family of GEMM kernels.
     Family, "kernel family" {
-        /// At most [`Family::DECODE_MAX_M`] tokens. The kernels are bound by the memory traffic of the weights.
+        /// At most [`Family::DECODE_MAX_M`] tokens. The kernels are bound by the memory traffic of
+        /// the weights.
         Decode = W4AXK_DECODE, "decode";
         /// Any number of tokens.
         Prefill = W4AXK_PREFILL, "prefill";
-        /// Any number of tokens, one thread per output. Slow: the reference that the other families are tested with.
+        /// Any number of tokens, one thread per output. Slow: the reference that the other families
+        /// are tested with.
         Plain = W4AXK_PLAIN, "plain";
-        /// Any number of tokens, on sm_90 with code for sm_90a ([`Gpu::has_family`](crate::cuda::Gpu::has_family)):
-        /// TMA copies and warpgroup MMA.
+        /// Any number of tokens, on sm_90 with code for sm_90a
+        /// ([`Gpu::has_family`](crate::cuda::Gpu::has_family)): TMA copies and warpgroup MMA.
         ///
-        /// A launch before the GEMM quantizes the activations. BF16 activations need rows that are aligned to 16
-        /// bytes. The family has no routed kernel.
+        /// A launch before the GEMM quantizes the activations. BF16 activations need rows that are
+        /// aligned to 16 bytes. The family has no routed kernel.
         Wgmma = W4AXK_WGMMA, "wgmma";
     }
 }
@@ -77,7 +80,8 @@ impl Family {
     /// The largest number of tokens that the decode family supports.
     pub const DECODE_MAX_M: usize = abi::W4AXK_DECODE_MAX_M as usize;
 
-    /// The layout of the quantized activations that the kernels of this family read; `None` if they read none.
+    /// The layout of the quantized activations that the kernels of this family read; `None` if they
+    /// read none.
     pub const fn activation_layout(self) -> Option<OperandLayout> {
         match self {
             Self::Decode | Self::Prefill => Some(OperandLayout::Fragments),
@@ -98,8 +102,8 @@ coded_enum! {
     Mode, "mode" {
         /// The kernel reads BF16 activations and quantizes them itself, or leaves them at BF16.
         Fused = W4AXK_FUSED, "fused";
-        /// The kernel reads [`QuantizedActivations`](crate::cuda::QuantizedActivations). Its text is the one in the
-        /// names of the kernels.
+        /// The kernel reads [`QuantizedActivations`](crate::cuda::QuantizedActivations). Its text
+        /// is the one in the names of the kernels.
         Quantized = W4AXK_PACKED, "packed";
     }
 }
@@ -136,11 +140,13 @@ coded_enum! {
 }
 
 coded_enum! {
-    /// The layout of quantized activations: the order of the codes in which the MMA of a kernel reads them.
+    /// The layout of quantized activations: the order of the codes in which the MMA of a kernel
+    /// reads them.
     ///
     /// The C ABI names a layout by a family that reads it.
     OperandLayout, "activation layout" {
-        /// The B fragments of a warp, 2, 4 or 8 bits per code: [`Family::Decode`] and [`Family::Prefill`].
+        /// The B fragments of a warp, 2, 4 or 8 bits per code: [`Family::Decode`] and
+        /// [`Family::Prefill`].
         Fragments = W4AXK_AUTO, "fragments (decode, prefill)";
         /// The core matrices of the B operand of a warpgroup, one byte per code: [`Family::Wgmma`].
         CoreMatrices = W4AXK_WGMMA, "core matrices (wgmma)";

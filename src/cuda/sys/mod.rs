@@ -1,4 +1,5 @@
-//! The C ABI of the kernels: its declarations, its enums, its statuses, and stubs for a build without kernels.
+//! The C ABI of the kernels: its declarations, its enums, its statuses, and stubs for a build
+//! without kernels.
 
 #[rustfmt::skip]
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code, unreachable_pub)]

@@ -36,7 +36,8 @@ pub fn driver_version() -> Option<CudaVersion> {
     (status == 0 && number > 0).then(|| CudaVersion::of(number))
 }
 
-/// Returns the version of the CUDA runtime that the kernels are linked with; `None` in a build without kernels.
+/// Returns the version of the CUDA runtime that the kernels are linked with; `None` in a build
+/// without kernels.
 pub fn runtime_version() -> Option<CudaVersion> {
     let mut number = 0;
     // SAFETY: the runtime writes one int.
@@ -46,8 +47,8 @@ pub fn runtime_version() -> Option<CudaVersion> {
 
 /// Returns the number of CUDA devices that this process can use.
 ///
-/// It calls the static runtime, which needs no driver. Call it before any function of cudarc, which panics without a
-/// driver.
+/// It calls the static runtime, which needs no driver. Call it before any function of cudarc, which
+/// panics without a driver.
 ///
 /// # Errors
 /// [`Unavailable`] if there is no device, with the reason.

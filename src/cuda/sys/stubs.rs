@@ -1,7 +1,7 @@
 //! The C functions of the kernels, and stubs for them in a build without kernels.
 //!
-//! All of `cuda` calls the functions of this module. Without kernels it refers to no C symbol, so the crate links, and
-//! each call returns [`NOT_BUILT`].
+//! All of `cuda` calls the functions of this module. Without kernels it refers to no C symbol, so
+//! the crate links, and each call returns [`NOT_BUILT`].
 
 pub(crate) use super::bindings::*;
 
@@ -58,9 +58,13 @@ mod stub_functions {
         fn w4axk_quantize_pack(*const w4axk_quantize_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_gather(*const w4axk_gather_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_skip_begin(*const w4axk_skip_begin_args, *mut c_void) -> w4axk_status = NOT_BUILT;
-        fn w4axk_skip_decide(*const w4axk_skip_decide_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_skip_decide(
+            *const w4axk_skip_decide_args, *mut c_void
+        ) -> w4axk_status = NOT_BUILT;
         fn w4axk_graph_if_handle(*mut w4axk_graph, u32, *mut u64) -> w4axk_status = NOT_BUILT;
-        fn w4axk_graph_add_if(*mut w4axk_graph, u64, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_add_if(
+            *mut w4axk_graph, u64, *mut *mut w4axk_graph
+        ) -> w4axk_status = NOT_BUILT;
         fn w4axk_latch(*const w4axk_latch_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_conditional_nodes() -> u32 = W4AXK_NODES_NONE;
         fn w4axk_graph_create(i32, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
@@ -68,15 +72,21 @@ mod stub_functions {
         fn w4axk_graph_conditionals(*mut w4axk_graph, u32, *mut u64) -> w4axk_status = NOT_BUILT;
         fn w4axk_graph_capture(*mut w4axk_graph, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_graph_end_capture(*mut w4axk_graph, *mut c_void) -> w4axk_status = NOT_BUILT;
-        fn w4axk_graph_add_conditionals(*mut w4axk_graph, u32, *const u64, *mut *mut w4axk_graph) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_add_conditionals(
+            *mut w4axk_graph, u32, *const u64, *mut *mut w4axk_graph
+        ) -> w4axk_status = NOT_BUILT;
         fn w4axk_graph_check_body(*const w4axk_graph, *mut u32) -> w4axk_status = NOT_BUILT;
-        fn w4axk_graph_instantiate(*const w4axk_graph, *mut *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_graph_instantiate(
+            *const w4axk_graph, *mut *mut c_void
+        ) -> w4axk_status = NOT_BUILT;
         fn w4axk_graph_exec_destroy(*mut c_void) -> () = ();
         fn w4axk_graph_launch(i32, *mut c_void, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_tile_count(u32) -> u32 = 0;
         fn w4axk_kernel_count() -> u32 = 0;
         fn w4axk_kernel_name(u32) -> *const c_char = core::ptr::null();
-        fn w4axk_kernel_attributes(i32, u32, *mut w4axk_kernel_attributes_t) -> w4axk_status = NOT_BUILT;
+        fn w4axk_kernel_attributes(
+            i32, u32, *mut w4axk_kernel_attributes_t
+        ) -> w4axk_status = NOT_BUILT;
         fn cudaDriverGetVersion(*mut c_int) -> c_int = -1;
         fn cudaRuntimeGetVersion(*mut c_int) -> c_int = -1;
     }

@@ -20,8 +20,9 @@ const ALIGNMENT: usize = 256;
 
 /// A [`PackedWeight`] in the memory of a device, in the same layout. Created by [`Gpu::upload`].
 ///
-/// It never changes, so any number of streams and threads may read it at once. Dropping it waits until the device is idle
-/// and then frees the memory: drop it outside of captures, and after the last graph that reads it.
+/// It never changes, so any number of streams and threads may read it at once. Dropping it waits
+/// until the device is idle and then frees the memory: drop it outside of captures, and after the
+/// last graph that reads it.
 pub struct DeviceWeight {
     n: usize,
     k: usize,
@@ -45,7 +46,8 @@ struct Addresses {
     sums: CUdeviceptr,
 }
 
-/// Concatenates the parts of a weight, each at a multiple of [`ALIGNMENT`]. Returns the bytes and the offsets.
+/// Concatenates the parts of a weight, each at a multiple of [`ALIGNMENT`]. Returns the bytes and
+/// the offsets.
 fn concatenate(w: &PackedWeight) -> (Vec<u8>, Addresses) {
     let mut bytes = Vec::with_capacity(w.packed_bytes() * 17 / 16 + 4 * ALIGNMENT);
     let mut put = |part: &[u8]| {
@@ -67,7 +69,8 @@ fn concatenate(w: &PackedWeight) -> (Vec<u8>, Addresses) {
 }
 
 impl Gpu {
-    /// Copies a weight to the device, in its packed layout and with its order of k. Returns after the copy.
+    /// Copies a weight to the device, in its packed layout and with its order of k. Returns after
+    /// the copy.
     ///
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) for an extent that the kernels do not support,
@@ -78,7 +81,8 @@ impl Gpu {
 
     /// Copies an order of k to the device. Returns after the copy.
     ///
-    /// [`Gpu::upload`] copies the order of a weight with it. This is for an order that several weights share.
+    /// [`Gpu::upload`] copies the order of a weight with it. This is for an order that several
+    /// weights share.
     ///
     /// # Errors
     /// As [`Gpu::upload`].
@@ -146,8 +150,8 @@ impl DeviceWeight {
 
     /// The order of k of the packed weight; `None` if it is that of the matrix.
     ///
-    /// [`Gpu::run`] gathers the activations by itself. GEMMs that share an input and an order can share one
-    /// [`Gpu::gather`] instead ([`Gemm::gathered`](super::Gemm::gathered)).
+    /// [`Gpu::run`] gathers the activations by itself. GEMMs that share an input and an order can
+    /// share one [`Gpu::gather`] instead ([`Gemm::gathered`](super::Gemm::gathered)).
     pub fn order(&self) -> Option<&DeviceOrder> {
         self.order.as_ref()
     }
@@ -183,7 +187,8 @@ impl DeviceWeight {
 
 impl Drop for DeviceWeight {
     fn drop(&mut self) {
-        // Launches on other streams may still read the memory. The next call reports an error of this one.
+        // Launches on other streams may still read the memory. The next call reports an error of
+        // this one.
         let _ = self.context.synchronize();
     }
 }

@@ -8,11 +8,12 @@ use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 use std::sync::Arc;
 
-/// A [`KOrder`] in the memory of a device, from [`Gpu::upload_order`](crate::cuda::Gpu::upload_order) or
+/// A [`KOrder`] in the memory of a device, from
+/// [`Gpu::upload_order`](crate::cuda::Gpu::upload_order) or
 /// [`DeviceWeight::order`](super::DeviceWeight::order). Clones share the memory.
 ///
-/// It never changes, so any number of streams and threads may read it at once. Dropping the last clone waits until the
-/// device is idle, as for a [`DeviceWeight`](super::DeviceWeight).
+/// It never changes, so any number of streams and threads may read it at once. Dropping the last
+/// clone waits until the device is idle, as for a [`DeviceWeight`](super::DeviceWeight).
 #[derive(Clone)]
 pub struct DeviceOrder(Arc<Inner>);
 
@@ -62,7 +63,8 @@ impl DeviceOrder {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Launches on other streams may still read the memory. The next call reports an error of this one.
+        // Launches on other streams may still read the memory. The next call reports an error of
+        // this one.
         let _ = self.context.synchronize();
     }
 }

@@ -23,7 +23,8 @@ pub(super) struct Line {
     pub row: Row,
 }
 
-/// Reads a table: calls `each` with the number of each line and its contents. `name` is the name of the file in errors.
+/// Reads a table: calls `each` with the number of each line and its contents. `name` is the name of
+/// the file in errors.
 ///
 /// # Errors
 /// [`Error::Format`] with the line that is wrong, or with the error of `each`.

@@ -17,13 +17,15 @@ pub(crate) struct DeviceKernelTable {
 impl DeviceKernelTable {
     /// Fills in the family, mode and tile that `requested` leaves open.
     ///
-    /// What no row covers stays open: the kernel library then takes its first variant that supports the tokens.
+    /// What no row covers stays open: the kernel library then takes its first variant that supports
+    /// the tokens.
     pub(crate) fn fill(&self, requested: &GemmOptions, args: &mut sys::w4axk_gemm_args) {
         let width = width_of(args.width).ok().flatten();
         let latched = args.width == sys::W4AXK_LATCHED;
         let bf16 = width == Some(Width::Bf16);
         let m = args.m as usize;
-        // The number of a tile depends on its family, so a requested tile excludes wgmma unless it is requested too.
+        // The number of a tile depends on its family, so a requested tile excludes wgmma unless it
+        // is requested too.
         let wgmma = match requested.family() {
             Some(family) => family == Family::Wgmma,
             None => {
@@ -195,7 +197,8 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
         ] {
             assert_eq!(filled(A100, none, args(m, n)), expected, "M {m} N {n}");
         }
-        // A smaller device of the same architecture, then devices between and above the architectures of the table.
+        // A smaller device of the same architecture, then devices between and above the
+        // architectures of the table.
         let small = DeviceProps {
             multiprocessors: 14,
             ..A100
@@ -234,7 +237,8 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
                 .with_tile(tile)
         };
         let prefill = Some(Family::Prefill);
-        // The nearest row of the family. A decode tile must support M; otherwise nothing is filled in.
+        // The nearest row of the family. A decode tile must support M; otherwise nothing is filled
+        // in.
         assert_eq!(
             filled(A100, requested(prefill, None, None), args(1, 4096)),
             (PREFILL, AUTO, 1)

@@ -23,11 +23,12 @@ struct Part {
     cases: Arc<Vec<Case>>,
 }
 
-/// Crossovers between kernel families, between fused and separate quantization, and between tile variants, by
-/// architecture, width, grouping, shape and number of tokens.
+/// Crossovers between kernel families, between fused and separate quantization, and between tile
+/// variants, by architecture, width, grouping, shape and number of tokens.
 ///
-/// [`KernelTable::built_in`] is the default. `cargo bench --features cuda --bench cuda -- --choices FILE` writes a table;
-/// [`KernelTable::read`] and [`Gpu::with_table`](crate::cuda::Gpu::with_table) apply it.
+/// [`KernelTable::built_in`] is the default. `cargo bench --features cuda --bench cuda -- --choices
+/// FILE` writes a table; [`KernelTable::read`] and
+/// [`Gpu::with_table`](crate::cuda::Gpu::with_table) apply it.
 /// [`GemmOptions`](crate::cuda::GemmOptions) overrides it for a call.
 ///
 /// ```
@@ -59,10 +60,11 @@ struct Part {
 /// | `tile` | the tile variant of the family |
 ///
 /// # The lookup
-/// The rows are those of the architecture of the device, or of the nearest older one, with the nearest number of
-/// multiprocessors. Among them the nearest shape is selected, with N weighted twice, and in it the first row with a
-/// `to_m` of at least M. If that row cannot run as requested (another family was requested, or x does not have the
-/// alignment that wgmma needs), the nearest row that can is selected.
+/// The rows are those of the architecture of the device, or of the nearest older one, with the
+/// nearest number of multiprocessors. Among them the nearest shape is selected, with N weighted
+/// twice, and in it the first row with a `to_m` of at least M. If that row cannot run as requested
+/// (another family was requested, or x does not have the alignment that wgmma needs), the nearest
+/// row that can is selected.
 #[derive(Clone, Debug)]
 pub struct KernelTable {
     parts: Vec<Part>,
@@ -145,7 +147,8 @@ impl KernelTable {
             let distance = |p: &&Part| {
                 let [device, row] = [props.multiprocessors, p.multiprocessors]
                     .map(|sms| f64::from(sms.max(1)).ln());
-                // The newest architecture that is not newer than the device; if there is none, the oldest.
+                // The newest architecture that is not newer than the device; if there is none, the
+                // oldest.
                 let older = if p.arch <= number {
                     number - p.arch
                 } else {
