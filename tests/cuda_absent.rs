@@ -29,8 +29,8 @@ fn reports_missing_device() {
     // Every ordinal, several times.
     for ordinal in [0, 1, 63, 64, 1000, usize::MAX] {
         let gpu = Gpu::new(ordinal);
-        let there = device_count().is_ok_and(|count| ordinal < count);
-        if !there {
+        let exists = device_count().is_ok_and(|count| ordinal < count);
+        if !exists {
             assert!(
                 matches!(gpu, Err(Error::Unavailable { .. })),
                 "{ordinal}: {gpu:?}"

@@ -61,7 +61,7 @@ fn rejects_ordinal_out_of_range() {
     let count = device_count().unwrap();
     let error = Gpu::new(count).unwrap_err().to_string();
     assert!(
-        error.contains(&format!("there is no CUDA device {count}")),
+        error.contains(&format!("no CUDA device {count}: ")),
         "{error}"
     );
 }

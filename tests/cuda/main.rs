@@ -15,6 +15,7 @@ mod failing;
 mod graphs;
 mod harness;
 mod kernels;
+mod latch;
 mod order;
 mod routing;
 mod shapes;

@@ -44,8 +44,8 @@ fn gather_matches_host() {
         .enumerate()
     {
         let order = order_of(k, at as u64);
-        let there = gpu.upload_order(&order).unwrap();
-        assert_eq!((there.k(), there.device()), (k, gpu.ordinal()));
+        let on_device = gpu.upload_order(&order).unwrap();
+        assert_eq!((on_device.k(), on_device.device()), (k, gpu.ordinal()));
         for m in [1, 2, 8, 9, 130] {
             for (gaps, shifts) in [
                 ((0, 0), (0, 0)),
@@ -66,7 +66,7 @@ fn gather_matches_host() {
                 {
                     let x = DeviceMatRef::with_stride(x.view(), m, k, strides.0).unwrap();
                     let mut y = DeviceMatMut::with_stride(y.view_mut(), m, k, strides.1).unwrap();
-                    gpu.gather(stream, &there, &x, &mut y).unwrap();
+                    gpu.gather(stream, &on_device, &x, &mut y).unwrap();
                 }
                 let expected = gathered(&order, &host, m, strides);
                 let got = y.read(stream, "gathered x");
@@ -100,8 +100,8 @@ fn run_with_order_matches_cpu() {
         (9, (100, 700), Grouping::G32),
         (40, (320, 512), Grouping::PerChannel),
     ] {
-        let here = weight(m as u64, (n, k), grouping);
-        let there = gpu.upload(&here).unwrap();
+        let weight_on_host = weight(m as u64, (n, k), grouping);
+        let weight_on_device = gpu.upload(&weight_on_host).unwrap();
         let host = Kind::Integers.fill(&mut rng(3), m * k);
         let x = stream.clone_htod(&host).unwrap();
         let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
@@ -112,8 +112,12 @@ fn run_with_order_matches_cpu() {
             let mut of_cpu = cpu.workspace(m, k).unwrap();
             let view = MatRef::new(&host, m, k).unwrap();
             let to = MatMut::new(&mut expected, m, n).unwrap();
-            cpu.run(&w4ax::Gemm::new(view, &here, width), to, &mut of_cpu)
-                .unwrap();
+            cpu.run(
+                &w4ax::Gemm::new(view, &weight_on_host, width),
+                to,
+                &mut of_cpu,
+            )
+            .unwrap();
             for latched in [false, true] {
                 for graph in [false, true] {
                     stream.memcpy_htod(&vec![POISON; m * n], &mut y).unwrap();
@@ -131,7 +135,7 @@ fn run_with_order_matches_cpu() {
                         let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
                         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
                         let mut launch = || {
-                            let gemm = Gemm::new(&x, &there, source);
+                            let gemm = Gemm::new(&x, &weight_on_device, source);
                             gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
                         };
                         if graph {
@@ -217,15 +221,17 @@ fn plan_includes_gather() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, n, k) = (20, 96, 700);
-    let there = gpu.upload(&weight(1, (n, k), Grouping::G64)).unwrap();
+    let weight_on_device = gpu.upload(&weight(1, (n, k), Grouping::G64)).unwrap();
     let x = stream.alloc_zeros::<bf16>(m * k).unwrap();
     let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
     let x = DeviceMatRef::new(x.as_view(), m, k).unwrap();
     let mut y = DeviceMatMut::new(y.as_view_mut(), m, n).unwrap();
     for width in WIDTHS {
-        let gemm = Gemm::new(&x, &there, width);
+        let gemm = Gemm::new(&x, &weight_on_device, width);
         let plan = gpu.plan(&gemm, &y).unwrap();
-        let alone = gpu.plan(&Gemm::gathered(&x, &there, width), &y).unwrap();
+        let alone = gpu
+            .plan(&Gemm::gathered(&x, &weight_on_device, width), &y)
+            .unwrap();
         assert!(plan.gathers && !alone.gathers, "{plan}");
         assert_eq!(plan.launches, alone.launches + 1, "{plan}");
         assert!(plan.workspace_bytes >= alone.workspace_bytes + 2 * m * k);
@@ -253,12 +259,12 @@ fn rejects_operands_that_do_not_fit() {
     let other = device.fork();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, n, k) = (3, 20, 70);
-    let there = gpu.upload(&weight(1, (n, k), Grouping::G32)).unwrap();
+    let weight_on_device = gpu.upload(&weight(1, (n, k), Grouping::G32)).unwrap();
     let x = stream.alloc_zeros::<bf16>(m * (k + 1)).unwrap();
     let mut to = stream.alloc_zeros::<bf16>(m * k).unwrap();
     let mut y = stream.alloc_zeros::<bf16>(m * n).unwrap();
     let mut workspace = gpu.workspace(stream, m, k).unwrap();
-    let order = there.order().unwrap();
+    let order = weight_on_device.order().unwrap();
     let wide = DeviceMatRef::new(x.as_view(), m, k + 1).unwrap();
     let right = DeviceMatRef::new(x.as_view(), m, k).unwrap();
     {
@@ -272,7 +278,7 @@ fn rejects_operands_that_do_not_fit() {
         ));
         // The shapes of the GEMM are checked before the gather is launched.
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n - 1).unwrap();
-        let gemm = Gemm::new(&right, &there, Width::A4);
+        let gemm = Gemm::new(&right, &weight_on_device, Width::A4);
         let wrong = gpu.run(stream, &gemm, &mut y, &mut workspace);
         assert!(matches!(wrong, Err(Error::Shape { what: "y", .. })));
     }
