@@ -75,11 +75,11 @@
 
 use half::bf16;
 
-/// What the quantized activations of one token and group carry beside the values.
+/// The parameters of the quantized activations of one token and group.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct TokenGroup {
-    /// `sa`: the step. 0 if the group counts as all zero, NaN if it holds a NaN or an infinity.
+    /// `sa`: the step. 0 if the group counts as all zero, NaN if it contains a NaN or an infinity.
     pub scale: f32,
     /// `za`: the code of zero, in [0, qmax].
     pub zero: i32,
@@ -87,28 +87,26 @@ pub struct TokenGroup {
     pub sum: i32,
 }
 
-/// Below this step (2^-64) a group counts as all zero.
+/// The step (2^-64) below which a group counts as all zero.
 const SMALLEST_STEP: f32 = f32::from_bits((127 - 64) << 23);
 
-/// How the activations of one token and group are quantized: Eq. 2's step, its inverse, and the code of zero.
+/// The quantization grid of the activations of one token and group: the step of Eq. 2, its inverse, and the code of zero.
 ///
-/// Plain code that a compiler can turn into vectors: the CPU backends instantiate it under their instruction sets, and
-/// the bits are the same in all of them.
+/// The code is plain Rust that vectorizes. The CPU backend instantiates it for each instruction set, with the same bits.
 #[derive(Clone, Copy)]
-pub(crate) struct Grid {
+pub(crate) struct ActivationGrid {
     step: f32,
-    /// 0 where every code is 0.
+    /// 0 if every code is 0.
     inverse: f32,
     zero: f32,
-    levels: f32,
+    qmax: f32,
 }
 
-impl Grid {
-    /// The grid of a whole group's valid activations.
+impl ActivationGrid {
+    /// The grid of all valid activations of a group.
     #[inline(always)]
     pub fn of(x: &[bf16], qmax: u8) -> Self {
-        // As sign-and-magnitude integers BF16 values order like their bits: the extremes need no float comparison, which
-        // would drop a NaN.
+        // BF16 values as sign-and-magnitude integers have the order of their bits. A comparison of floats would drop a NaN.
         let (mut least, mut most, mut magnitude) = (0i16, 0i16, 0u16);
         for v in x {
             let bits = v.to_bits() as i16;
@@ -119,38 +117,38 @@ impl Grid {
         }
         let unordered = |v: i16| bf16::from_bits((v ^ ((v >> 15) & 0x7FFF)) as u16).to_f32();
         let finite = magnitude < 0x7F80;
-        let levels = f32::from(qmax);
+        let qmax = f32::from(qmax);
         let (lo, hi) = (unordered(least), unordered(most));
-        let step = hi / levels - lo / levels;
+        let step = hi / qmax - lo / qmax;
         if !finite || step < SMALLEST_STEP {
             return Self {
                 step: if finite { 0.0 } else { f32::NAN },
                 inverse: 0.0,
                 zero: 0.0,
-                levels,
+                qmax,
             };
         }
         let inverse = 1.0 / step;
         Self {
             step,
             inverse,
-            zero: (-lo * inverse).round_ties_even().clamp(0.0, levels),
-            levels,
+            zero: (-lo * inverse).round_ties_even().clamp(0.0, qmax),
+            qmax,
         }
     }
 
-    /// No grid: activations that are not quantized, with a factor for their sums.
+    /// The parameters of activations that are not quantized: their sums are multiplied with `factor`.
     #[inline(always)]
     pub fn plain(factor: f32) -> Self {
         Self {
             step: factor,
             inverse: 0.0,
             zero: 0.0,
-            levels: 0.0,
+            qmax: 0.0,
         }
     }
 
-    /// Codes of the group's activations, or of a part of them; their sum.
+    /// Writes the codes of activations of the group to `q`, and returns their sum.
     #[inline(always)]
     pub fn encode(&self, x: &[bf16], q: &mut [u8]) -> i32 {
         debug_assert_eq!(x.len(), q.len());
@@ -162,8 +160,8 @@ impl Grid {
         for (q, v) in q.iter_mut().zip(x) {
             // Both terms are small integers: the addition in f32 is exact.
             let code = (widen(*v) * self.inverse).round_ties_even() + self.zero;
-            let code = code.clamp(0.0, self.levels);
-            // SAFETY: clamped to 0..=255 (the grid's numbers are finite here), so it fits.
+            let code = code.clamp(0.0, self.qmax);
+            // SAFETY: the value is clamped to 0..=255 and is not NaN, because the parameters of the grid are finite here.
             let code = unsafe { code.to_int_unchecked::<i32>() };
             *q = code as u8;
             sum += code;
@@ -171,9 +169,9 @@ impl Grid {
         sum
     }
 
-    /// What goes beside codes whose sum is `sum`.
+    /// The parameters of a group whose codes sum to `sum`.
     #[inline(always)]
-    pub fn group(&self, sum: i32) -> TokenGroup {
+    pub fn params(&self, sum: i32) -> TokenGroup {
         TokenGroup {
             scale: self.step,
             zero: self.zero as i32,
@@ -184,21 +182,21 @@ impl Grid {
 
 /// Quantizes the valid activations of one token and group.
 pub(crate) fn quantize_group(x: &[bf16], qmax: u8, q: &mut [u8]) -> TokenGroup {
-    let grid = Grid::of(x, qmax);
+    let grid = ActivationGrid::of(x, qmax);
     let sum = grid.encode(x, q);
-    grid.group(sum)
+    grid.params(sum)
 }
 
-/// BF16 to f32, exact. A signalling NaN stays one, which no result shows.
+/// Converts BF16 to f32, exactly. A signaling NaN stays signaling, which no result shows.
 #[inline(always)]
 pub(crate) fn widen(v: bf16) -> f32 {
     f32::from_bits(u32::from(v.to_bits()) << 16)
 }
 
-/// The one rounding to BF16 at the end; every NaN becomes 0x7FFF.
+/// Rounds a result to BF16. Every NaN becomes 0x7FFF.
 #[inline(always)]
 pub(crate) fn round_to_bf16(v: f32) -> bf16 {
-    // Round to nearest even in integers, a form that vectorizes; a NaN is replaced after.
+    // Round to nearest even in integers, which vectorizes.
     let bits = v.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
     bf16::from_bits(if v.is_nan() { 0x7FFF } else { rounded as u16 })

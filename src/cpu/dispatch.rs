@@ -1,25 +1,28 @@
-//! Which instruction set runs.
+//! The instruction sets, and the dispatch of a task to one of them.
 
+use super::arch;
+use super::microkernel::{Arch, Task};
 use crate::{Result, Unavailable};
 
-/// An instruction set that the CPU backend has paths for. All give the same bits.
+/// An instruction set of the CPU backend. All instruction sets compute the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Isa {
-    /// Plain Rust, any architecture.
+    /// Plain Rust, on any architecture.
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and VNNI.
     Avx512Vnni,
-    /// The same with AVX512-BF16, which multiplies unquantized activations.
+    /// AVX512-VNNI with AVX512-BF16, which multiplies unquantized activations.
     Avx512Bf16,
 }
 
 impl Isa {
-    /// All, slowest first.
+    /// All instruction sets, slowest first.
     pub const ALL: [Isa; 4] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni, Self::Avx512Bf16];
 
-    /// Its name in `W4AX_CPU`.
+    /// Returns the name, as in `W4AX_CPU`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -29,8 +32,8 @@ impl Isa {
         }
     }
 
-    /// The most tokens of a strip: as many accumulators as there are registers for.
-    pub(super) const fn strip(self) -> usize {
+    /// MR: the most tokens of a micro-panel. Their accumulators fit the registers.
+    pub(super) const fn mr(self) -> usize {
         match self {
             Self::Scalar => 4,
             Self::Avx2 => 6,
@@ -38,8 +41,8 @@ impl Isa {
         }
     }
 
-    /// The most quantized tokens that weights stream past; with more, panels are faster (measured on Zen 4).
-    pub(super) const fn stream_tokens(self) -> usize {
+    /// The most quantized tokens for which the GEMV path is faster than panels (measured on Zen 4).
+    pub(super) const fn max_gemv_tokens(self) -> usize {
         match self {
             Self::Scalar => 2,
             Self::Avx2 => 3,
@@ -47,7 +50,7 @@ impl Isa {
         }
     }
 
-    /// Whether this machine (and this build) has it.
+    /// Returns whether this machine and this build support the instruction set.
     pub fn is_available(self) -> bool {
         #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
         match self {
@@ -63,14 +66,14 @@ impl Isa {
             Self::Avx512Bf16 => {
                 Self::Avx512Vnni.is_available()
                     && is_x86_feature_detected!("avx512bf16")
-                    && super::arch::x86_64::avx512::multiplies_pairs_in_order()
+                    && arch::x86_64::avx512::multiplies_pairs_in_order()
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
         matches!(self, Self::Scalar)
     }
 
-    /// The fastest available one.
+    /// Returns the fastest available instruction set.
     pub fn best() -> Self {
         let available = |isa: &Isa| isa.is_available();
         Self::ALL
@@ -86,7 +89,7 @@ impl Isa {
         Err(Unavailable::NoInstructionSet.of(requested(self.name())))
     }
 
-    /// What `W4AX_CPU` names, the best if it is not set or empty.
+    /// The instruction set that `W4AX_CPU` names, or the best one if the variable is unset or empty.
     pub(super) fn from_env() -> Result<Self> {
         match std::env::var_os("W4AX_CPU") {
             Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
@@ -94,7 +97,7 @@ impl Isa {
         }
     }
 
-    /// The instruction set of that name.
+    /// Returns the instruction set of that name.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) if no instruction set has the name or this machine does not
@@ -108,9 +111,27 @@ impl Isa {
     }
 }
 
-/// The name of a request, for errors.
+/// The text of a request, for errors.
 fn requested(name: &str) -> String {
     format!("CPU instruction set `{name}`")
+}
+
+/// Runs a task with the instruction set of a `Cpu`.
+pub(super) fn enter<T: Task>(isa: Isa, task: T) -> T::Output {
+    // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` has returned true for it.
+    unsafe {
+        match isa {
+            Isa::Scalar => arch::scalar::Scalar::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx2 => arch::x86_64::avx2::Avx2::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx512Vnni => arch::x86_64::avx512::Avx512Vnni::enter(task),
+            #[cfg(all(target_arch = "x86_64", not(w4ax_portable)))]
+            Isa::Avx512Bf16 => arch::x86_64::avx512::Avx512Bf16::enter(task),
+            #[cfg(not(all(target_arch = "x86_64", not(w4ax_portable))))]
+            _ => unreachable!("only the scalar instruction set is available here"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_or_refused() {
+    fn finds_or_rejects_names() {
         for isa in Isa::ALL {
             assert_eq!(Isa::named(isa.name()).is_ok(), isa.is_available());
         }

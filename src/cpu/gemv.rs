@@ -1,40 +1,39 @@
-//! The way through the weights for a few quantized tokens: a tile's words go from memory to registers and meet the codes
-//! there.
+//! The GEMV path for a few quantized tokens: a tile's words are loaded into registers and multiplied there, without a panel.
 
-use super::gemm::{Arch, Job, Task, write};
-use super::microkernel::{STREAM_WORDS, Stream, StreamGroup};
-use super::partition::share;
+use super::job::Job;
+use super::microkernel::{Arch, GEMV_WORDS, GemvGroup, GemvKernel, Task};
+use super::partition::split;
 use crate::Grouping;
 use crate::weights::layout::{TILE_K, TILE_N};
 use std::ops::Range;
 
-/// Tiles of 16 rows of the result, few tokens.
-pub(super) struct StreamTiles<'a> {
+/// Computes row tiles `units` (16 rows of the result each) of a job with few tokens.
+pub(super) struct GemvTiles<'a> {
     pub job: &'a Job<'a>,
     pub units: Range<usize>,
 }
 
-impl Task for StreamTiles<'_> {
+impl Task for GemvTiles<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
-        let (job, split) = (self.job, self.job.call.w.grouping() == Grouping::G32);
-        // At most three tokens at a time have room in registers; a tile comes from cache the second time.
+        let (job, two_groups) = (self.job, self.job.call.w.grouping() == Grouping::G32);
+        // The accumulators of at most three tokens fit the registers. The second pass reads a tile from cache.
         let passes = job.layout.tokens.div_ceil(3);
         for tile in self.units {
             for pass in 0..passes {
-                let tokens = share(job.layout.tokens, passes, pass);
-                // SAFETY: passed on.
+                let tokens = split(job.layout.tokens, passes, pass);
+                // SAFETY: the caller's promise.
                 unsafe {
-                    match (tokens.len(), split) {
-                        (1, false) => row_tile::<A::Stream, 1, 1>(job, tile, tokens),
-                        (1, true) => row_tile::<A::Stream, 1, 2>(job, tile, tokens),
-                        (2, false) => row_tile::<A::Stream, 2, 1>(job, tile, tokens),
-                        (2, true) => row_tile::<A::Stream, 2, 2>(job, tile, tokens),
-                        (3, false) => row_tile::<A::Stream, 3, 1>(job, tile, tokens),
-                        (3, true) => row_tile::<A::Stream, 3, 2>(job, tile, tokens),
-                        _ => unreachable!("three at a time"),
+                    match (tokens.len(), two_groups) {
+                        (1, false) => row_tile::<A::Gemv, 1, 1>(job, tile, tokens),
+                        (1, true) => row_tile::<A::Gemv, 1, 2>(job, tile, tokens),
+                        (2, false) => row_tile::<A::Gemv, 2, 1>(job, tile, tokens),
+                        (2, true) => row_tile::<A::Gemv, 2, 2>(job, tile, tokens),
+                        (3, false) => row_tile::<A::Gemv, 3, 1>(job, tile, tokens),
+                        (3, true) => row_tile::<A::Gemv, 3, 2>(job, tile, tokens),
+                        _ => unreachable!("a pass has at most 3 tokens"),
                     }
                 }
             }
@@ -42,12 +41,12 @@ impl Task for StreamTiles<'_> {
     }
 }
 
-/// 16 rows, `TOKENS` tokens. `HALVES` is 2 where a tile holds two groups.
+/// Computes 16 rows of `TOKENS` tokens. `HALVES` is 2 if a tile holds two groups.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set of `G`.
 #[inline(always)]
-unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(
+unsafe fn row_tile<G: GemvKernel, const TOKENS: usize, const HALVES: usize>(
     job: &Job<'_>,
     tile: usize,
     tokens: Range<usize>,
@@ -56,25 +55,25 @@ unsafe fn row_tile<S: Stream, const TOKENS: usize, const HALVES: usize>(
     let k_tiles = w.k().div_ceil(TILE_K);
     let tiles = &w.tiles()[tile * k_tiles..][..k_tiles];
     let group_tiles = w.grouping().size().map_or(k_tiles, |g| g.div_ceil(TILE_K));
-    let stride = count * STREAM_WORDS;
+    let stride = count * GEMV_WORDS;
     let mut acc = [[0f32; TILE_N]; TOKENS];
     for (i, tiles) in tiles.chunks(group_tiles).enumerate() {
         let g = i * HALVES;
-        let group =
+        let params =
             |g: usize| (g < w.groups()).then(|| &job.tokens[g * count + tokens.start..][..TOKENS]);
-        let of = StreamGroup {
+        let group = GemvGroup {
             w,
             at: (tile * w.groups() + g) * TILE_N,
             tiles,
-            x: &job.words[i * group_tiles * stride + tokens.start * STREAM_WORDS..],
+            x: &job.words[i * group_tiles * stride + tokens.start * GEMV_WORDS..],
             stride,
-            tokens: [group(g), if HALVES == 2 { group(g + 1) } else { None }],
+            tokens: [params(g), if HALVES == 2 { params(g + 1) } else { None }],
         };
-        // SAFETY: passed on.
-        unsafe { S::group::<TOKENS, HALVES>(of, &mut acc) };
+        // SAFETY: the caller's promise.
+        unsafe { G::group::<TOKENS, HALVES>(group, &mut acc) };
     }
     for (token, acc) in tokens.zip(&acc) {
         let rows = tile * TILE_N..w.n().min((tile + 1) * TILE_N);
-        write(job, token, rows, acc);
+        job.store(token, rows, acc);
     }
 }

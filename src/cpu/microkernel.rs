@@ -1,37 +1,74 @@
-//! What an instruction set brings: the inner steps of a GEMM, for integers and for floats.
+//! The interface of the microkernels, which each instruction set implements in `arch/`.
+//!
+//! Vocabulary is that of BLIS: W is packed into panels of NR output channels and at most KC inputs, x into micro-panels of
+//! at most MR tokens. A microkernel multiplies one panel with one micro-panel.
 
-use super::workspace::BLOCK_N;
 use crate::numerics::{TokenGroup, widen};
-use crate::weights::layout::{TILE_N, Tile};
-use crate::weights::{GroupSums, Scales};
-use crate::{PackedWeight, weights::layout::TILE_K};
+use crate::weights::layout::{TILE_K, TILE_N, Tile};
+use crate::weights::{GroupSums, PackedWeight, Scales};
 use std::ops::Range;
 
-/// The numbers that belong to one group of k and a block of two tiles of rows. What the second tile would hold is 0 where
-/// there is none.
-pub(super) struct Beside {
-    /// `sw`.
-    pub scale: [f32; BLOCK_N],
-    /// `zw`.
-    pub zero: [i32; BLOCK_N],
-    /// `sum(qw - zw)`.
-    pub sum: [i32; BLOCK_N],
-    /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, if `narrow`.
-    pub pair: [u32; BLOCK_N],
-    /// A group of at most 128 k: both sums of a group fit 16 bits, and so one multiply-add of pairs takes both corrections.
+/// Output channels of a panel: two tiles.
+pub(super) const NR: usize = 2 * TILE_N;
+
+/// The most inputs of a panel.
+pub(super) const KC: usize = 128;
+
+/// Words of x for one tile of k and one token in the layout of [`GemvKernel`].
+pub(super) const GEMV_WORDS: usize = TILE_K / 2;
+
+/// An instruction set: its microkernels, and a function that is compiled for it.
+pub(super) trait Arch {
+    /// Quantized activations.
+    type Integer: Microkernel;
+    /// BF16 activations.
+    type Float: Microkernel;
+    /// A few quantized tokens.
+    type Gemv: GemvKernel;
+
+    /// Runs the task in a function that is compiled for the instruction set.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set.
+    unsafe fn enter<T: Task>(task: T) -> T::Output;
+}
+
+/// Code that is compiled once for each instruction set.
+pub(super) trait Task {
+    type Output;
+
+    /// Every implementation is `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set of `A`.
+    unsafe fn run<A: Arch>(self) -> Self::Output;
+}
+
+/// The parameters of the weights of one group of k and NR rows. Rows beyond N hold 0.
+pub(super) struct GroupParams {
+    /// `sw`, `[NR]`.
+    pub scale: [f32; NR],
+    /// `zw`, `[NR]`.
+    pub zero: [i32; NR],
+    /// `sum(qw - zw)`, `[NR]`.
+    pub sum: [i32; NR],
+    /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, `[NR]`. Valid if `narrow`.
+    pub pair: [u32; NR],
+    /// Whether a group has at most 128 k. Both of its sums then fit 16 bits, and one multiply-add of pairs applies both
+    /// corrections.
     pub narrow: bool,
 }
 
-impl Beside {
+impl GroupParams {
     pub const ZERO: Self = Self {
-        scale: [0.0; BLOCK_N],
-        zero: [0; BLOCK_N],
-        sum: [0; BLOCK_N],
-        pair: [0; BLOCK_N],
+        scale: [0.0; NR],
+        zero: [0; NR],
+        sum: [0; NR],
+        pair: [0; NR],
         narrow: false,
     };
 
-    /// Reads the 16 rows from `at` on of `w`'s tiled arrays, to be rows `row`.. here (0 or 16).
+    /// Loads 16 rows from index `at` of the tiled arrays of `w` into rows `row..row + 16` (`row` is 0 or 16).
     #[inline(always)]
     pub fn load(&mut self, w: &PackedWeight, at: usize, row: usize) {
         let (from, to) = (at..at + TILE_N, row..row + TILE_N);
@@ -69,17 +106,17 @@ impl Beside {
     }
 }
 
-/// What a token has for one group.
+/// The parameters of the activations of one token and group.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub(super) struct Token {
-    /// Unquantized activations: `scale` is what the group's sum is multiplied with, a power of two.
+pub(super) struct TokenParams {
+    /// For unquantized activations, `scale` is the power of two that multiplies the sum of the group.
     pub group: TokenGroup,
-    /// `-zero` in the low 16 bits and `-sum` in the high ones, to go with [`Beside::pair`].
+    /// `-zero` in the low 16 bits and `-sum` in the high ones, the counterpart of [`GroupParams::pair`].
     pub pair: u32,
 }
 
-impl Token {
+impl TokenParams {
     #[inline(always)]
     pub fn new(group: TokenGroup) -> Self {
         Self {
@@ -89,14 +126,14 @@ impl Token {
     }
 }
 
-/// Two numbers of 16 bits in one word, for a multiply-add of pairs.
+/// Two 16-bit numbers in one word, for a multiply-add of pairs.
 #[inline(always)]
 fn pair(low: i32, high: i32) -> u32 {
     low as u32 & 0xFFFF | (high as u32) << 16
 }
 
-/// A finite binary16 as f32, exact, in a form that vectorizes: exponent and mantissa move to their places and one exact
-/// product mends the exponent's bias, subnormals too.
+/// Converts a finite binary16 to f32, exactly and in a form that vectorizes: exponent and mantissa are shifted into place,
+/// and one exact product corrects the bias of the exponent, of subnormals too.
 #[inline(always)]
 fn finite_f16_to_f32(bits: u16) -> f32 {
     let magnitude =
@@ -104,125 +141,133 @@ fn finite_f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
-/// One panel times one strip of tokens. All slices are exactly as long as their layouts say.
-pub(super) struct Strip<'a> {
-    /// `[word][BLOCK_N]`, words of four bytes; their number is the panel's k over `K_PER_WORD`.
+/// The operands of one call of a microkernel: a panel of W and a micro-panel of x.
+pub(super) struct MicroTile<'a> {
+    /// `[word of k][NR]`.
     pub panel: &'a [u32],
-    /// `[word][token]`.
+    /// `[word of k][token]`.
     pub x: &'a [u32],
-    /// The tokens' numbers of this group.
-    pub tokens: &'a [Token],
-    pub beside: &'a Beside,
-    /// `[token][BLOCK_N]`, i32 or f32: the group's sums before this panel if `resume`; after it, unless `last`.
+    /// The parameters of the tokens in this group, `[token]`.
+    pub tokens: &'a [TokenParams],
+    pub params: &'a GroupParams,
+    /// The sums of the group in i32 or f32, `[token][NR]`: read if `resume`, written unless `last`.
     pub sums: &'a mut [u32],
+    /// Whether the group began with an earlier panel.
     pub resume: bool,
-    /// The group ends with this panel: its sums are rescaled into `acc`.
+    /// Whether the group ends with this panel: its sums are then rescaled into `acc`.
     pub last: bool,
-    /// `[token][BLOCK_N]`.
+    /// `[token][NR]`.
     pub acc: &'a mut [f32],
 }
 
-impl Strip<'_> {
-    /// The strip's tokens; panics if a slice is not as long as it must be.
+impl MicroTile<'_> {
+    /// Checks the lengths of all slices and returns the number of tokens.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
     #[inline(always)]
     pub fn check(&self) -> usize {
         let tokens = self.tokens.len();
-        let words = self.panel.len() / BLOCK_N;
+        let words = self.panel.len() / NR;
         assert!(
-            self.panel.len() == words * BLOCK_N
+            self.panel.len() == words * NR
                 && self.x.len() == words * tokens
-                && self.sums.len() == tokens * BLOCK_N
-                && self.acc.len() == tokens * BLOCK_N
+                && self.sums.len() == tokens * NR
+                && self.acc.len() == tokens * NR
         );
         tokens
     }
 }
 
-/// One group times all tokens, for [`Kernel::direct`].
-pub(super) struct Direct<'a> {
-    /// The k tiles of both tiles of rows, all of them.
+/// The operands of [`Microkernel::direct`]: one group of k, all tokens.
+pub(super) struct DirectGroup<'a> {
+    /// All k tiles of both row tiles.
     pub tiles: [&'a [Tile]; 2],
-    /// The group's k, a multiple of 32 at both ends.
+    /// The k of the group. Both ends are multiples of 32.
     pub k: Range<usize>,
-    /// `[word of the group][token]`.
+    /// `[word of k][token]`.
     pub x: &'a [u32],
-    pub tokens: &'a [Token],
-    pub beside: &'a Beside,
-    /// `[token][BLOCK_N]`.
+    /// `[token]`.
+    pub tokens: &'a [TokenParams],
+    pub params: &'a GroupParams,
+    /// `[token][NR]`.
     pub acc: &'a mut [f32],
 }
 
-/// The inner steps for more than a few tokens: weights are unpacked once into a panel that all tokens read.
+/// A GEMM microkernel: multiplies a panel of unpacked weights with micro-panels of tokens.
 ///
 /// # Safety
-/// All methods: the machine has the instruction set of the implementing type.
-pub(super) trait Kernel {
-    /// k of one word of four bytes: 4 (codes and weights of 8 bits), 2 (BF16) or 1 (f32).
+/// All methods: the machine supports the instruction set of the implementing type.
+pub(super) trait Microkernel {
+    /// k of one 4-byte word: 4 (codes and 8-bit weights), 2 (BF16) or 1 (f32).
     const K_PER_WORD: usize;
 
-    /// As [`Beside::load`]; what the kernel itself does not read may be left out.
+    /// The largest number of tokens for which [`Microkernel::direct`] is faster than panels; 0 if it is not implemented.
+    const MAX_DIRECT: usize = 0;
+
+    /// [`GroupParams::load`]. An implementation may leave out what it does not read.
     #[inline(always)]
-    unsafe fn load(beside: &mut Beside, w: &PackedWeight, at: usize, row: usize) {
-        beside.load(w, at, row);
+    unsafe fn load_params(params: &mut GroupParams, w: &PackedWeight, at: usize, row: usize) {
+        params.load(w, at, row);
     }
 
-    /// Unpacks 32 k (half `half` of each tile) to a panel of `32 / K_PER_WORD` words.
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]);
+    /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`.
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]);
 
-    /// The most tokens for which [`Kernel::direct`] is faster than panels; 0 if there is none.
-    const DIRECT: usize = 0;
-
-    /// A whole group of one or a few tokens, weights from registers to products without a panel between.
-    unsafe fn direct(_: Direct<'_>) {
-        unreachable!("no direct way");
+    /// Computes a whole group of at most [`Microkernel::MAX_DIRECT`] tokens, unpacking weights in registers.
+    unsafe fn direct(_: DirectGroup<'_>) {
+        unreachable!("MAX_DIRECT is 0");
     }
 
-    /// `sums[token][row] (+)= sum over k of panel[k][row] * x[token][k]`; with the group's last panel
-    /// `acc[token][row] = fma(group's value, group's scale, acc[token][row])`. At most `Isa::strip` tokens.
-    unsafe fn multiply(strip: Strip<'_>);
+    /// `sums[token][row] (+)= sum over k of panel[k][row] * x[token][k]`. With the last panel of the group,
+    /// `acc[token][row] = fma(value of the group, scale of the group, acc[token][row])`.
+    ///
+    /// At most MR tokens (`Isa::mr`).
+    unsafe fn multiply(tile: MicroTile<'_>);
 }
 
-/// The inner step for a few tokens: weights go from memory to registers, once.
+/// A GEMV microkernel for a few quantized tokens: reads the tiles of W once, from memory to registers.
 ///
 /// # Safety
-/// The machine has the instruction set of the implementing type.
-pub(super) trait Stream {
-    /// One group of 16 rows: all k of all tiles, or the `HALVES` = 2 groups of the one tile, times `TOKENS` tokens, rescaled
-    /// into `acc[token][row]`.
+/// The machine supports the instruction set of the implementing type.
+pub(super) trait GemvKernel {
+    /// Computes one group of 16 rows and `TOKENS` tokens, rescaled into `acc[TOKENS][16]`.
+    ///
+    /// The group is all tiles of `group`, or, with `HALVES` = 2, the two groups of its one tile.
     unsafe fn group<const TOKENS: usize, const HALVES: usize>(
-        of: StreamGroup<'_>,
+        group: GemvGroup<'_>,
         acc: &mut [[f32; TILE_N]; TOKENS],
     );
 }
 
-/// What a [`Stream`] reads.
-pub(super) struct StreamGroup<'a> {
+/// The operands of a [`GemvKernel`].
+pub(super) struct GemvGroup<'a> {
     pub w: &'a PackedWeight,
-    /// Where the 16 numbers of the (first) group begin in the tiled arrays of `w`.
+    /// Index of the first of the 16 rows of the (first) group in the tiled arrays of `w`.
     pub at: usize,
     pub tiles: &'a [Tile],
-    /// The words of the tokens in question and the first tile, as `operand::stream` lays codes: a token's `STREAM_WORDS`
-    /// after another's, a tile's `stride` after another's.
+    /// x in the layout of `pack::pack_gemv`, from the first tile and token on: `[tile, stride words apart][token][GEMV_WORDS]`.
     pub x: &'a [u32],
+    /// Words from one tile of `x` to the next.
     pub stride: usize,
-    /// The tokens' numbers of each group; the second is missing where K ends before it.
-    pub tokens: [Option<&'a [Token]>; 2],
+    /// The parameters of the tokens in each group, `[token]`; the second is `None` if K ends before it.
+    pub tokens: [Option<&'a [TokenParams]>; 2],
 }
 
-impl StreamGroup<'_> {
-    /// Panics if a slice is shorter than it must be.
+impl GemvGroup<'_> {
+    /// Checks the lengths of all slices.
+    ///
+    /// # Panics
+    /// If a slice is too short.
     #[inline(always)]
     pub fn check(&self, tokens: usize, halves: usize) {
         assert!(
-            self.x.len() >= (self.tiles.len() - 1) * self.stride + tokens * STREAM_WORDS
+            self.x.len() >= (self.tiles.len() - 1) * self.stride + tokens * GEMV_WORDS
                 && self.tokens[0].is_some_and(|t| t.len() == tokens)
                 && self.tokens[1].is_none_or(|t| t.len() == tokens && halves == 2)
         );
     }
 }
-
-/// Words of a tile and token in the order of `operand::stream`.
-pub(super) const STREAM_WORDS: usize = TILE_K / 2;
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +275,7 @@ mod tests {
     use half::f16;
 
     #[test]
-    fn every_finite_f16_converts_exactly() {
+    fn converts_every_finite_f16_exactly() {
         for bits in (0..=u16::MAX).filter(|b| b & 0x7C00 != 0x7C00) {
             let expected = f16::from_bits(bits).to_f32();
             assert_eq!(finite_f16_to_f32(bits).to_bits(), expected.to_bits());

@@ -1,14 +1,39 @@
-//! The CPU backend: GEMMs that read the packed tiles as they are.
+//! The CPU backend: GEMMs that read the packed tiles of W.
 //!
-//! Data flows `x -> operand (activations quantized or widened, once a call, in the order that the kernels read) -> panels
-//! (a group's weights of 32 rows, unpacked in cache) or, for a few tokens, the tiles themselves -> accumulators -> y`. One
-//! driver (`gemm.rs`, `panels.rs`, `stream.rs`) owns the loops; an instruction set brings the inner steps (`kernel.rs`). The bits are those of
-//! [`crate::numerics`] from each of them.
+//! # Order of calls
+//! [`Cpu::new`], then [`Cpu::workspace`] once, then [`Cpu::run`] for each [`Gemm`].
+//!
+//! # Data flow
+//! ```text
+//! x --pack--> micro-panels [MR tokens] --+
+//!                                        +--> microkernel --> sums of a group --> accumulators --> y
+//! W --unpack--> panels [KC k][NR rows] --+
+//! ```
+//!
+//! The vocabulary is that of BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015). Activations are quantized, or widened, and
+//! packed once per call. Weights are unpacked into panels that stay in cache; for a few quantized tokens the GEMV path
+//! multiplies the tiles directly. `gemm.rs` drives the call, `macrokernel.rs` and `gemv.rs` hold the loops, and `arch/` the
+//! microkernels of each instruction set. Modules import downwards only:
+//!
+//! ```text
+//! gemm -> { macrokernel, gemv } -> job -> pack -> microkernel
+//! gemm -> dispatch -> arch -> microkernel
+//! ```
+//!
+//! # Results
+//! Every instruction set computes the bits of [`crate::numerics`], whatever the number of threads.
+//!
+//! # Failure
+//! Shapes are checked before anything is written. The instruction set is checked when a [`Cpu`] is made.
+//!
+//! # Cost
+//! A call allocates nothing (see [`Cpu::run`] for pools). Each chunk of [`Workspace::MAX_CHUNK`] tokens reads W once.
 
 mod arch;
 mod dispatch;
 mod gemm;
 mod gemv;
+mod job;
 mod macrokernel;
 mod microkernel;
 mod pack;
@@ -23,6 +48,7 @@ pub use workspace::Workspace;
 use crate::gemm::check_shapes;
 use crate::{Error, Gemm, MatMut, Result};
 use half::bf16;
+use job::Call;
 use std::sync::Arc;
 
 /// The CPU backend: an instruction set and a pool of threads.
@@ -51,8 +77,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The best instruction set of this machine, or the one that the environment variable `W4AX_CPU` names
-    /// (`scalar`, `avx2`, `avx512vnni` or `avx512bf16`), with rayon's current pool.
+    /// A backend with the fastest instruction set of this machine, and rayon's current pool.
+    ///
+    /// The environment variable `W4AX_CPU` selects another instruction set: `scalar`, `avx2`, `avx512vnni` or `avx512bf16`.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if `W4AX_CPU` names an instruction set that this machine, or this crate, does not support.
@@ -63,7 +90,7 @@ impl Cpu {
         })
     }
 
-    /// One given instruction set, with rayon's current pool.
+    /// A backend with a given instruction set, and rayon's current pool.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if this machine does not support it.
@@ -75,13 +102,13 @@ impl Cpu {
         })
     }
 
-    /// The same backend on another pool: [`Serial`], [`Rayon`], a `rayon::ThreadPool` or one of the caller's.
+    /// The same backend on another pool: [`Serial`], [`Rayon`], a `rayon::ThreadPool` or a pool of the caller.
     pub fn with_pool(mut self, pool: impl Pool + 'static) -> Self {
         self.pool = Arc::new(pool);
         self
     }
 
-    /// The instruction set that really runs.
+    /// Returns the instruction set.
     pub fn isa(&self) -> Isa {
         self.isa
     }
@@ -128,7 +155,7 @@ impl Cpu {
                 got: "a latch in device memory".into(),
             })?;
         let order = w.order().filter(|_| !gemm.is_gathered());
-        let call = gemm::Call {
+        let call = Call {
             x,
             w,
             width,

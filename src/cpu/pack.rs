@@ -1,61 +1,61 @@
-//! The activations of a chunk of tokens as the kernels read them, made once a call.
+//! Packing of activations: the x of a chunk of tokens in the order in which the kernels read it, once a call.
 //!
-//! Words of four bytes: four codes, two BF16 or one f32 of neighboring k (for codes: neighboring by
-//! `activation_position`). Two orders:
-//! - **strips**, for panels: `[panel of k][strip of tokens][word][token of the strip]`; what one panel meets is contiguous.
-//! - **stream**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`, each quad twice, for it meets the
-//!   words of rows g and g + 8: a vector of a tile and its vector of codes go together lane by lane.
+//! A word has four bytes: four codes, two BF16 or one f32 of neighboring k (codes: neighboring by `activation_position`).
+//! There are two layouts:
+//! - **micro-panels**, for the macrokernel: `[panel of k][micro-panel of tokens][word][token]`. The words that one panel of W
+//!   is multiplied with are contiguous.
+//! - **GEMV**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`. Each quad is stored twice, because it
+//!   is multiplied with the words of rows g and g + 8: a vector of a tile and its vector of codes match lane by lane.
 
-use super::microkernel::{STREAM_WORDS, Token};
-use super::partition::share;
-use super::workspace::PANEL_K;
+use super::microkernel::{GEMV_WORDS, KC, TokenParams};
+use super::partition::split;
 use crate::Grouping;
-use crate::numerics::{Grid, widen};
+use crate::numerics::{ActivationGrid, widen};
 use crate::weights::layout::TILE_K;
 use half::bf16;
 use std::ops::Range;
 
-/// What a word holds.
+/// The contents of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Four codes.
+pub(super) enum WordFormat {
+    /// Four codes of at most `qmax`.
     Codes { qmax: u8 },
     /// Two BF16, the first k in the high half.
-    Pairs,
+    Bf16Pairs,
     /// One f32.
-    Floats,
+    F32,
 }
 
-impl Form {
+impl WordFormat {
     pub const fn k_per_word(self) -> usize {
         match self {
             Self::Codes { .. } => 4,
-            Self::Pairs => 2,
-            Self::Floats => 1,
+            Self::Bf16Pairs => 2,
+            Self::F32 => 1,
         }
     }
 }
 
-/// Where the strips of a chunk lie.
+/// The layout of the micro-panels of a chunk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub form: Form,
+pub(super) struct PackLayout {
+    pub format: WordFormat,
     pub grouping: Grouping,
     pub k: usize,
     pub tokens: usize,
-    /// How many strips, of nearly equal size.
-    pub strips: usize,
+    /// The number of micro-panels, which have nearly equal sizes.
+    pub micro_panels: usize,
 }
 
-impl Layout {
-    /// For `tokens` tokens in strips of at most `strip`.
-    pub fn new(form: Form, grouping: Grouping, k: usize, tokens: usize, strip: usize) -> Self {
+impl PackLayout {
+    /// The layout of `tokens` tokens in micro-panels of at most `mr`.
+    pub fn new(format: WordFormat, grouping: Grouping, k: usize, tokens: usize, mr: usize) -> Self {
         Self {
-            form,
+            format,
             grouping,
             k,
             tokens,
-            strips: tokens.div_ceil(strip),
+            micro_panels: tokens.div_ceil(mr),
         }
     }
 
@@ -63,25 +63,26 @@ impl Layout {
         self.k.next_multiple_of(TILE_K)
     }
 
-    /// k of a panel: a group, or a part of a large one.
+    /// The k of a panel: a group, or a part of a large group.
     pub fn panel_k(&self) -> usize {
-        let most = match self.form {
-            // So few products wait for one another: a short panel is unpacked while the one before is multiplied.
-            Form::Pairs | Form::Floats if self.tokens <= 4 => 32,
-            _ => PANEL_K,
+        let most = match self.format {
+            // With so few tokens the products are a chain of dependent instructions. A short panel is unpacked while the
+            // previous panel is multiplied.
+            WordFormat::Bf16Pairs | WordFormat::F32 if self.tokens <= 4 => 32,
+            _ => KC,
         };
         self.grouping.size().map_or(most, |g| g.min(most))
     }
 
-    /// The tokens of a strip.
-    pub fn strip(&self, strip: usize) -> Range<usize> {
-        share(self.tokens, self.strips, strip)
+    /// The tokens of a micro-panel.
+    pub fn micro_panel(&self, micro_panel: usize) -> Range<usize> {
+        split(self.tokens, self.micro_panels, micro_panel)
     }
 
-    /// The words of these k (a panel's) and tokens (a strip's).
+    /// The words of a panel's `k` and a micro-panel's `tokens`, `[word of k][token]`.
     #[inline(always)]
     pub fn words(&self, k: Range<usize>, tokens: Range<usize>) -> Range<usize> {
-        let per_word = self.form.k_per_word();
+        let per_word = self.format.k_per_word();
         let words = k.len() / per_word;
         let start = k.start / per_word * self.tokens + tokens.start * words;
         start..start + words * tokens.len()
@@ -107,38 +108,42 @@ impl Layout {
     }
 }
 
-/// One strip of a chunk: `words(range)` and `groups(range)` give its places to write, ranges as [`Layout::words`] has them
-/// and `[group][token]`. False if the form cannot hold a token exactly ([`factor`]).
+/// Packs one micro-panel of a chunk. Returns false if the format cannot hold a token exactly ([`flush_factor`]).
+///
+/// `words(range)` and `params(range)` return the memory to write; ranges are those of [`PackLayout::words`] and of
+/// `[group][token]`.
 #[inline(always)]
-pub(super) fn strip<'x, 'w>(
-    layout: &Layout,
+pub(super) fn pack_micro_panel<'x, 'w>(
+    layout: &PackLayout,
     tokens: Range<usize>,
     row: impl Fn(usize) -> &'x [bf16],
     words: impl Fn(Range<usize>) -> &'w mut [u32],
-    groups: impl Fn(Range<usize>) -> &'w mut [Token],
+    params: impl Fn(Range<usize>) -> &'w mut [TokenParams],
 ) -> bool {
     let count = tokens.len();
     for (i, token) in tokens.clone().enumerate() {
         let x = row(token);
-        let factor = match layout.form {
-            Form::Pairs => match factor(x) {
+        let factor = match layout.format {
+            WordFormat::Bf16Pairs => match flush_factor(x) {
                 Some(factor) => factor,
                 None => return false,
             },
             _ => 1.0,
         };
         for g in 0..layout.grouping.groups(layout.k) {
-            let grid = match layout.form {
-                Form::Codes { qmax } => Grid::of(&x[layout.grouping.range(g, layout.k)], qmax),
-                _ => Grid::plain(1.0 / factor),
+            let grid = match layout.format {
+                WordFormat::Codes { qmax } => {
+                    ActivationGrid::of(&x[layout.grouping.range(g, layout.k)], qmax)
+                }
+                _ => ActivationGrid::plain(1.0 / factor),
             };
             let mut sum = 0;
             for k in layout.panels(g) {
                 let valid = &x[k.start.min(x.len())..k.end.min(x.len())];
                 let words = words(layout.words(k.clone(), tokens.clone()));
-                match layout.form {
-                    Form::Codes { .. } => {
-                        let mut codes = [0; PANEL_K];
+                match layout.format {
+                    WordFormat::Codes { .. } => {
+                        let mut codes = [0; KC];
                         sum += grid.encode(valid, &mut codes[..valid.len()]);
                         let halves: &[[u8; 32]] = bytemuck::cast_slice(&codes[..k.len()]);
                         let words = words[i..].chunks_mut(count);
@@ -146,8 +151,8 @@ pub(super) fn strip<'x, 'w>(
                             to[0] = quad;
                         }
                     }
-                    Form::Pairs => {
-                        let mut values = [0; PANEL_K];
+                    WordFormat::Bf16Pairs => {
+                        let mut values = [0; KC];
                         for (to, from) in values.iter_mut().zip(valid) {
                             *to = (widen(*from) * factor).to_bits();
                         }
@@ -156,8 +161,8 @@ pub(super) fn strip<'x, 'w>(
                             to[0] = v[0] | v[1] >> 16;
                         }
                     }
-                    Form::Floats => {
-                        let mut values = [0; PANEL_K];
+                    WordFormat::F32 => {
+                        let mut values = [0; KC];
                         for (to, from) in values.iter_mut().zip(valid) {
                             *to = widen(*from).to_bits();
                         }
@@ -168,29 +173,29 @@ pub(super) fn strip<'x, 'w>(
                 }
             }
             let at = g * layout.tokens + token;
-            groups(at..at + 1)[0] = Token::new(grid.group(sum));
+            params(at..at + 1)[0] = TokenParams::new(grid.params(sum));
         }
     }
     true
 }
 
-/// The codes of `row`'s tokens in the order of streams: `words` is `[tile][token][STREAM_WORDS]`, `groups` `[group][token]`.
+/// Packs the codes of a few tokens for the GEMV path: `words` is `[tile][token][GEMV_WORDS]`, `params` `[group][token]`.
 #[inline(always)]
-pub(super) fn stream<'x>(
+pub(super) fn pack_gemv<'x>(
     grouping: Grouping,
     qmax: u8,
     tokens: usize,
     row: impl Fn(usize) -> &'x [bf16],
     words: &mut [u32],
-    groups: &mut [Token],
+    params: &mut [TokenParams],
 ) {
-    for (g, groups) in groups.chunks_exact_mut(tokens).enumerate() {
-        for (i, token) in groups.iter_mut().enumerate() {
+    for (g, params) in params.chunks_exact_mut(tokens).enumerate() {
+        for (i, token) in params.iter_mut().enumerate() {
             let x = row(i);
             let k = grouping.range(g, x.len());
-            let grid = Grid::of(&x[k.clone()], qmax);
+            let grid = ActivationGrid::of(&x[k.clone()], qmax);
             let mut sum = 0;
-            // The last group ends with its tile: what is beyond K is 0.
+            // The last group is padded with 0 to the end of its tile.
             let end = if k.end == x.len() {
                 k.end.next_multiple_of(TILE_K)
             } else {
@@ -201,18 +206,18 @@ pub(super) fn stream<'x>(
                 let mut codes = [0; 32];
                 sum += grid.encode(&x[valid.clone()], &mut codes[..valid.len()]);
                 let half = k0 / 32 % 2;
-                let to = &mut words[(k0 / TILE_K * tokens + i) * STREAM_WORDS..][..STREAM_WORDS];
+                let to = &mut words[(k0 / TILE_K * tokens + i) * GEMV_WORDS..][..GEMV_WORDS];
                 for (n, quad) in quads(codes).into_iter().enumerate() {
                     let (t, odd) = (n / 2, n % 2);
                     to[16 * odd + 4 * t + 2 * half..][..2].fill(quad);
                 }
             }
-            *token = Token::new(grid.group(sum));
+            *token = TokenParams::new(grid.params(sum));
         }
     }
 }
 
-/// 32 codes, a half of a tile's k, as the eight quads of `activation_position`.
+/// Arranges 32 codes, half of the k of a tile, as the eight quads of `activation_position`.
 #[inline(always)]
 fn quads(codes: [u8; 32]) -> [u32; 8] {
     let pairs: [u16; 16] = bytemuck::cast(codes);
@@ -220,23 +225,23 @@ fn quads(codes: [u8; 32]) -> [u32; 8] {
         let pair = u32::from(u16::from_le(pair));
         (pair | pair << 8) & 0x00FF_00FF
     };
-    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbors, spread, and between them those of 16 further on.
+    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbors, spread, with the codes at distance 16 between them.
     let zipped: [u32; 8] = std::array::from_fn(|i| spread(pairs[i]) | spread(pairs[8 + i]) << 8);
     std::array::from_fn(|n| zipped[4 * (n % 2) + n / 2].to_le())
 }
 
-/// The power of two that a token's activations are multiplied with for BF16 products that flush denormals, so that neither
-/// they nor any sum of their products with integers is one; `None` if there is none.
+/// The power of two to multiply a token's activations with, so that BF16 products that flush denormals are exact: neither an
+/// activation nor a sum of products with integers is then a denormal. `None` if no factor works.
 ///
-/// A sum of products of integers with numbers whose last bit is worth 2^-125 or more is a multiple of that: 0 or normal.
-/// Numbers of at least 2^-118 are such. Below, a factor of 2^16 makes them such (BF16 ends at 2^-133), and sums that it
-/// makes normal were exact before; where a value of 2^90 or more stands beside, the product might overflow.
+/// A sum of products of integers and numbers whose last bit is worth at least 2^-125 is a multiple of 2^-125: 0 or normal.
+/// Numbers of at least 2^-118 have this property. Smaller numbers get it by the factor 2^16, because BF16 ends at 2^-133; the
+/// sums that the factor makes normal were exact before. With a value of 2^90 or more the product might overflow.
 #[inline(always)]
-pub(super) fn factor(x: &[bf16]) -> Option<f32> {
+fn flush_factor(x: &[bf16]) -> Option<f32> {
     let (mut least, mut most) = (u16::MAX, 0u16);
     for v in x {
         let magnitude = v.to_bits() & 0x7FFF;
-        // Zero wraps around to the largest.
+        // Zero wraps around to the largest value.
         least = least.min(magnitude.wrapping_sub(1));
         most = most.max(magnitude);
     }
@@ -255,7 +260,7 @@ mod tests {
     use crate::weights::layout::activation_position;
 
     #[test]
-    fn quads_are_in_the_order_of_activation_position() {
+    fn arranges_quads_by_activation_position() {
         let codes: [u8; 32] = std::array::from_fn(|k| k as u8);
         let bytes: [u8; 32] = bytemuck::cast(quads(codes));
         for k in 0..32 {
@@ -264,16 +269,16 @@ mod tests {
     }
 
     #[test]
-    fn factors_keep_clear_of_denormals_and_of_infinity() {
+    fn factor_avoids_denormals_and_overflow() {
         let of = |values: &[f32]| {
-            factor(
+            flush_factor(
                 &values
                     .iter()
                     .map(|v| bf16::from_f32(*v))
                     .collect::<Vec<_>>(),
             )
         };
-        let tiny = f32::from_bits(1 << 16); // BF16's least, 2^-133
+        let tiny = f32::from_bits(1 << 16); // the smallest BF16, 2^-133
         let (edge, below) = (2f32.powi(-118), 2f32.powi(-119));
         let (large, largest) = (2f32.powi(90), f32::MAX);
         assert_eq!(of(&[0.0, -0.0, 1.0, largest, f32::INFINITY]), Some(1.0));

@@ -1,25 +1,27 @@
-//! How work and memory are shared among threads.
+//! Work and memory shared among the threads of a call.
 
-use super::Pool;
+use super::pool::Pool;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The `piece`-th of `pieces` nearly equal runs of `0..len`.
-pub(super) fn share(len: usize, pieces: usize, piece: usize) -> Range<usize> {
-    len * piece / pieces..len * (piece + 1) / pieces
+/// Part `part` of `parts` nearly equal ranges of `0..len`.
+pub(super) fn split(len: usize, parts: usize, part: usize) -> Range<usize> {
+    len * part / parts..len * (part + 1) / parts
 }
 
-/// Units of work that pieces take as they get to them: a thread that starts late, or is slower, takes fewer.
-pub(super) struct Claims {
+/// Units of work that threads claim dynamically, so that a thread that starts late or is slower claims fewer.
+pub(super) struct WorkQueue {
     next: AtomicUsize,
     units: usize,
+    /// Units of one claim.
     step: usize,
+    /// How many pieces the pool runs.
     pub pieces: usize,
 }
 
-impl Claims {
-    /// For at most so many threads, and so many times the work that is worth one.
+impl WorkQueue {
+    /// A queue for at most `threads` threads. `worth` is the work as a multiple of the least that is worth a thread.
     pub fn new(units: usize, threads: usize, worth: usize) -> Self {
         let pieces = threads.min(worth).min(units).max(1);
         let step = match pieces {
@@ -34,9 +36,10 @@ impl Claims {
         }
     }
 
+    /// Claims units until none are left.
     pub fn each(&self, mut work: impl FnMut(Range<usize>)) {
         loop {
-            // Who takes what is all that this decides; the pool orders what the pieces write.
+            // Relaxed: the counter only assigns units. The pool orders the writes of its pieces.
             let start = self.next.fetch_add(self.step, Ordering::Relaxed);
             if start >= self.units {
                 return;
@@ -46,12 +49,12 @@ impl Claims {
     }
 }
 
-/// Runs `pieces` pieces on a pool's threads, each with a number of its own below `pieces`.
+/// Runs `pieces` pieces on the threads of a pool, each with a different number below `pieces`.
 ///
 /// # Panics
-/// If the pool runs more or fewer of them.
+/// If the pool runs another number of pieces.
 pub(super) fn run_pieces(pool: &dyn Pool, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
-    // Numbers are not the pool's to give: safe code of the caller's must not be able to give one twice.
+    // The numbers are assigned here and not by the pool, because safe code of a pool must not be able to assign one twice.
     let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     pool.run(pieces, &|_| {
         let number = begun.fetch_add(1, Ordering::Relaxed);
@@ -59,20 +62,20 @@ pub(super) fn run_pieces(pool: &dyn Pool, pieces: usize, piece: &(dyn Fn(usize) 
         piece(number);
         ended.fetch_add(1, Ordering::Relaxed);
     });
-    // Less as well where a piece panicked and the pool kept that to itself.
+    // Fewer also if a piece panicked and the pool caught the panic.
     let ended = ended.into_inner();
     assert_eq!(ended, pieces, "the pool ran {ended} of {pieces} pieces");
 }
 
-/// A mutable slice that several threads write, each in places of its own.
+/// A mutable slice of which several threads write disjoint parts.
 pub(super) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [T]` in pieces; `slice`'s contract keeps the pieces apart, so moving them to other threads needs
-// what `&mut [T]` needs.
+// SAFETY: it is a `&mut [T]` in parts. The contract of `slice` keeps the parts disjoint, so moving them to other threads
+// needs what `&mut [T]` needs.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
@@ -85,12 +88,12 @@ impl<'a, T> Disjoint<'a, T> {
     }
 
     /// # Safety
-    /// No element of `range` is in a range that any other live slice of this object has.
+    /// No other live slice of this object overlaps `range`.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // The contract above is what makes it sound.
+    #[allow(clippy::mut_from_ref)] // The contract above makes it sound.
     pub unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
+        // SAFETY: in bounds by the assertion, not aliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }

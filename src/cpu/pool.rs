@@ -1,17 +1,19 @@
-//! Who runs the pieces of a call.
+//! The threads that run a call.
 
 use rayon::prelude::*;
 
-/// A pool of threads, the caller's or rayon's.
+/// A pool of threads.
 pub trait Pool: Send + Sync {
-    /// How many pieces to cut a call into.
+    /// Returns the number of pieces to divide a call into.
     fn threads(&self) -> usize;
 
-    /// Runs `piece(0)` to `piece(pieces - 1)`, each exactly once, and returns when all have ended. A call whose pool does not panics.
+    /// Runs `piece(0)` to `piece(pieces - 1)`, each exactly once, and returns when all have ended.
+    ///
+    /// A GEMM whose pool runs another number of pieces panics.
     fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync));
 }
 
-/// The calling thread alone.
+/// The calling thread only.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial;
 
@@ -25,10 +27,10 @@ impl Pool for Serial {
     }
 }
 
-/// Rayon's current pool: the one whose `install` surrounds the call, else the global one.
+/// Rayon's current pool: the pool whose `install` runs the call, otherwise the global pool.
 ///
-/// Called from outside of the pool, the calling thread works too, and rayon allocates a few bytes for each other piece; from
-/// inside nothing is allocated.
+/// A call from outside of the pool also runs on the calling thread, and rayon allocates a few bytes for each other piece. A
+/// call from inside of the pool allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Rayon;
 
@@ -41,7 +43,7 @@ impl Pool for Rayon {
         if rayon::current_thread_index().is_some() {
             (0..pieces).into_par_iter().with_max_len(1).for_each(piece);
         } else {
-            rayon::in_place_scope(|scope| beside(scope, pieces, piece));
+            rayon::in_place_scope(|scope| spawn_others(scope, pieces, piece));
         }
     }
 }
@@ -55,13 +57,13 @@ impl Pool for rayon::ThreadPool {
         if self.current_thread_index().is_some() {
             Rayon.run(pieces, piece);
         } else {
-            self.in_place_scope(|scope| beside(scope, pieces, piece));
+            self.in_place_scope(|scope| spawn_others(scope, pieces, piece));
         }
     }
 }
 
-/// The first piece on this thread, which is awake, the others on the pool's.
-fn beside<'a>(scope: &rayon::Scope<'a>, pieces: usize, piece: &'a (dyn Fn(usize) + Sync)) {
+/// Runs the first piece on this thread, which is awake, and the other pieces on the pool.
+fn spawn_others<'a>(scope: &rayon::Scope<'a>, pieces: usize, piece: &'a (dyn Fn(usize) + Sync)) {
     for other in 1..pieces {
         scope.spawn(move |_| piece(other));
     }

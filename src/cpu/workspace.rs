@@ -1,54 +1,49 @@
-//! The scratch memory of a call, made once.
+//! The scratch memory of a GEMM.
 
-use super::microkernel::Token;
+use super::microkernel::{KC, NR, TokenParams};
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;
 use half::bf16;
 
-/// Rows of W that are worked off together: two tiles.
-pub(super) const BLOCK_N: usize = 32;
-/// k of a panel.
-pub(super) const PANEL_K: usize = 128;
-
-/// What one thread works in: an unpacked panel and the accumulators of a chunk of tokens, together in the L2 cache.
+/// The scratch memory of one thread: an unpacked panel and the accumulators of a chunk of tokens. It fits the L2 cache.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Scratch {
-    /// `[word of k][BLOCK_N]`: at most `PANEL_K` words.
-    pub panel: [u32; PANEL_K * BLOCK_N],
-    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: a group's sums, i32 or f32.
-    pub sums: [u32; Workspace::MAX_CHUNK * BLOCK_N],
-    /// `[Workspace::MAX_CHUNK][BLOCK_N]`: the result.
-    pub acc: [f32; Workspace::MAX_CHUNK * BLOCK_N],
+    /// `[word of k][NR]`, at most KC words.
+    pub panel: [u32; KC * NR],
+    /// The sums of a group in i32 or f32, `[token][NR]`.
+    pub sums: [u32; Workspace::MAX_CHUNK * NR],
+    /// The result, `[token][NR]`.
+    pub acc: [f32; Workspace::MAX_CHUNK * NR],
 }
 
-/// Scratch memory for GEMMs on the CPU, from [`super::Cpu::workspace`]. One call uses it at a time.
+/// Scratch memory for GEMMs on the CPU, made by [`Cpu::workspace`](super::Cpu::workspace). One call uses it at a time.
 pub struct Workspace {
     max_m: usize,
     max_k: usize,
-    /// One for each thread.
+    /// `[thread]`.
     pub(super) scratch: Vec<Scratch>,
-    /// The activations of a chunk as [`super::pack`] lays them: at most a word for each token and padded k.
+    /// The packed activations of a chunk (`pack.rs`): at most one word for each token and padded k.
     pub(super) words: Vec<u32>,
     /// `[group][token of the chunk]`.
-    pub(super) tokens: Vec<Token>,
+    pub(super) tokens: Vec<TokenParams>,
     /// The activations of a chunk in the weight's order of k, `[token][k]`. The operating system commits these pages only
     /// when a weight with an order is used.
     pub(super) gathered: Vec<bf16>,
 }
 
 impl Workspace {
-    /// Tokens that are worked off at a time; a call with more goes through the weights more than once.
+    /// The most tokens that a GEMM computes at a time. With more tokens it reads the weights more than once.
     pub const MAX_CHUNK: usize = 256;
 
-    pub(crate) fn new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
-        Self::made(max_m, max_k, threads).ok_or_else(|| Error::OutOfMemory {
+    pub(super) fn new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {
+        Self::allocate(max_m, max_k, threads).ok_or_else(|| Error::OutOfMemory {
             what: format!("a workspace of {max_m} tokens and {max_k} inputs"),
         })
     }
 
-    fn made(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
+    fn allocate(max_m: usize, max_k: usize, threads: usize) -> Option<Self> {
         let chunk = max_m.min(Self::MAX_CHUNK);
         let words = chunk.checked_mul(max_k.checked_next_multiple_of(TILE_K)?)?;
         Some(Self {
@@ -61,7 +56,7 @@ impl Workspace {
         })
     }
 
-    /// The most tokens and inputs of a call that it has room for.
+    /// Returns the most tokens and inputs of a GEMM that uses this workspace.
     pub fn sizes(&self) -> (usize, usize) {
         (self.max_m, self.max_k)
     }
@@ -78,7 +73,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Bytes that it holds.
+    /// Returns the allocated size in bytes.
     pub fn bytes(&self) -> usize {
         size_of_val(self.scratch.as_slice())
             + size_of_val(self.words.as_slice())

@@ -338,7 +338,7 @@ impl PackedWeight {
     }
 
     /// Scale, zero point and sum at index `at` of the tiled arrays.
-    pub(crate) fn beside(&self, at: usize) -> (f32, i32, i32) {
+    pub(crate) fn group_params(&self, at: usize) -> (f32, i32, i32) {
         (
             self.scales.get(at),
             self.zeros.as_ref().map_or(0, |zeros| zeros[at].into()),

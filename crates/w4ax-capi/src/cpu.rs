@@ -52,6 +52,7 @@ fn isa_name(isa: Isa) -> *const c_char {
         Isa::Avx2 => c"avx2",
         Isa::Avx512Vnni => c"avx512vnni",
         Isa::Avx512Bf16 => c"avx512bf16",
+        _ => c"unknown",
     };
     debug_assert_eq!(name.to_bytes(), isa.name().as_bytes());
     name.as_ptr()

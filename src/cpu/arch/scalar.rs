@@ -1,8 +1,10 @@
-//! Plain Rust: what runs where there is no vector path, and what a reader compares the others with.
+//! Scalar microkernels in plain Rust, for any architecture. They are the easiest ones to read.
 
-use crate::cpu::gemm::{Arch, Task};
-use crate::cpu::microkernel::{Beside, Kernel, STREAM_WORDS, Stream, StreamGroup, Strip};
-use crate::cpu::workspace::BLOCK_N;
+use crate::cpu::microkernel::NR;
+use crate::cpu::microkernel::{Arch, Task};
+use crate::cpu::microkernel::{
+    GEMV_WORDS, GemvGroup, GemvKernel, GroupParams, MicroTile, Microkernel,
+};
 use crate::weights::layout::{TILE_N, Tile, activation_position};
 
 pub(in crate::cpu) struct Scalar;
@@ -10,7 +12,7 @@ pub(in crate::cpu) struct Scalar;
 impl Arch for Scalar {
     type Integer = Integer;
     type Float = Float;
-    type Stream = Codes;
+    type Gemv = CodesGemv;
 
     unsafe fn enter<T: Task>(task: T) -> T::Output {
         // SAFETY: plain Rust needs no instruction set.
@@ -18,35 +20,34 @@ impl Arch for Scalar {
     }
 }
 
-/// u8 codes times INT4 weights in i32. Panel: `[quad][row][4]`, a quad being the four k of four neighboring codes.
+/// Multiplies u8 codes with INT4 weights in i32. The panel is `[quad][row][4]`; a quad is the four k of a word of codes.
 pub(in crate::cpu) struct Integer;
 
-impl Kernel for Integer {
+impl Microkernel for Integer {
     const K_PER_WORD: usize = 4;
 
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, _: &Beside, panel: &mut [u32]) {
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, _: &GroupParams, panel: &mut [u32]) {
         let panel: &mut [i8] = bytemuck::cast_slice_mut(panel);
         for (i, tile) in tiles.into_iter().enumerate() {
             for k in 0..32 {
                 let (quad, byte) = (activation_position(k) / 4, activation_position(k) % 4);
                 for row in 0..TILE_N {
-                    panel[(quad * BLOCK_N + i * TILE_N + row) * 4 + byte] =
-                        tile.get(row, 32 * half + k);
+                    panel[(quad * NR + i * TILE_N + row) * 4 + byte] = tile.get(row, 32 * half + k);
                 }
             }
         }
     }
 
-    unsafe fn multiply(strip: Strip<'_>) {
-        let tokens = strip.check();
-        let panel: &[[i8; 4]] = bytemuck::cast_slice(strip.panel);
-        let x: &[[u8; 4]] = bytemuck::cast_slice(strip.x);
-        let sums: &mut [i32] = bytemuck::cast_slice_mut(strip.sums);
-        if !strip.resume {
+    unsafe fn multiply(micro: MicroTile<'_>) {
+        let tokens = micro.check();
+        let panel: &[[i8; 4]] = bytemuck::cast_slice(micro.panel);
+        let x: &[[u8; 4]] = bytemuck::cast_slice(micro.x);
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(micro.sums);
+        if !micro.resume {
             sums.fill(0);
         }
-        for (t, sums) in sums.chunks_exact_mut(BLOCK_N).enumerate() {
-            for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+        for (t, sums) in sums.chunks_exact_mut(NR).enumerate() {
+            for (panel, x) in panel.chunks_exact(NR).zip(x.chunks_exact(tokens)) {
                 let x = x[t].map(i32::from);
                 for (sum, w) in sums.iter_mut().zip(panel) {
                     let w = w.map(i32::from);
@@ -54,81 +55,78 @@ impl Kernel for Integer {
                 }
             }
         }
-        if !strip.last {
+        if !micro.last {
             return;
         }
-        let acc = strip.acc.chunks_exact_mut(BLOCK_N);
-        for ((token, sums), acc) in strip.tokens.iter().zip(sums.chunks_exact(BLOCK_N)).zip(acc) {
-            let (group, beside) = (&token.group, strip.beside);
-            for row in 0..BLOCK_N {
-                let d = sums[row] - group.zero * beside.sum[row] - group.sum * beside.zero[row];
-                acc[row] = (d as f32).mul_add(group.scale * beside.scale[row], acc[row]);
+        let acc = micro.acc.chunks_exact_mut(NR);
+        for ((token, sums), acc) in micro.tokens.iter().zip(sums.chunks_exact(NR)).zip(acc) {
+            let (group, params) = (&token.group, micro.params);
+            for row in 0..NR {
+                let d = sums[row] - group.zero * params.sum[row] - group.sum * params.zero[row];
+                acc[row] = (d as f32).mul_add(group.scale * params.scale[row], acc[row]);
             }
         }
     }
 }
 
-/// f32 activations times `qw - zw`, k ascending. Panel: `[k][row]`.
+/// Multiplies f32 activations with `qw - zw`, k ascending. The panel is `[k][row]`.
 pub(in crate::cpu) struct Float;
 
-impl Kernel for Float {
+impl Microkernel for Float {
     const K_PER_WORD: usize = 1;
 
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]) {
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
         let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
-        for (k, panel) in panel.chunks_exact_mut(BLOCK_N).enumerate() {
+        for (k, panel) in panel.chunks_exact_mut(NR).enumerate() {
             for (row, w) in panel.iter_mut().enumerate() {
                 let q = tiles[row / TILE_N].get(row % TILE_N, 32 * half + k);
-                *w = (i32::from(q) - beside.zero[row]) as f32;
+                *w = (i32::from(q) - params.zero[row]) as f32;
             }
         }
     }
 
-    unsafe fn multiply(strip: Strip<'_>) {
-        let tokens = strip.check();
+    unsafe fn multiply(micro: MicroTile<'_>) {
+        let tokens = micro.check();
         let (panel, x): (&[f32], &[f32]) = (
-            bytemuck::cast_slice(strip.panel),
-            bytemuck::cast_slice(strip.x),
+            bytemuck::cast_slice(micro.panel),
+            bytemuck::cast_slice(micro.x),
         );
-        let sums: &mut [f32] = bytemuck::cast_slice_mut(strip.sums);
-        if !strip.resume {
+        let sums: &mut [f32] = bytemuck::cast_slice_mut(micro.sums);
+        if !micro.resume {
             sums.fill(0.0);
         }
-        for (t, sums) in sums.chunks_exact_mut(BLOCK_N).enumerate() {
-            for (panel, x) in panel.chunks_exact(BLOCK_N).zip(x.chunks_exact(tokens)) {
+        for (t, sums) in sums.chunks_exact_mut(NR).enumerate() {
+            for (panel, x) in panel.chunks_exact(NR).zip(x.chunks_exact(tokens)) {
                 let x = x[t];
                 for (sum, w) in sums.iter_mut().zip(panel) {
                     *sum = x.mul_add(*w, *sum);
                 }
             }
         }
-        if !strip.last {
+        if !micro.last {
             return;
         }
-        for (sums, acc) in sums
-            .chunks_exact(BLOCK_N)
-            .zip(strip.acc.chunks_exact_mut(BLOCK_N))
-        {
-            for row in 0..BLOCK_N {
-                acc[row] = sums[row].mul_add(strip.beside.scale[row], acc[row]);
+        for (sums, acc) in sums.chunks_exact(NR).zip(micro.acc.chunks_exact_mut(NR)) {
+            for row in 0..NR {
+                acc[row] = sums[row].mul_add(micro.params.scale[row], acc[row]);
             }
         }
     }
 }
 
-/// Codes past the tiles as they are.
-pub(in crate::cpu) struct Codes;
+/// Multiplies u8 codes with the tiles of W.
+pub(in crate::cpu) struct CodesGemv;
 
-impl Stream for Codes {
+impl GemvKernel for CodesGemv {
     unsafe fn group<const TOKENS: usize, const HALVES: usize>(
-        of: StreamGroup<'_>,
+        group: GemvGroup<'_>,
         acc: &mut [[f32; TILE_N]; TOKENS],
     ) {
-        of.check(TOKENS, HALVES);
+        group.check(TOKENS, HALVES);
         for (t, acc) in acc.iter_mut().enumerate() {
             let mut sums = [[0; TILE_N]; 2];
-            for (i, tile) in of.tiles.iter().enumerate() {
-                let x = &of.x[i * of.stride + t * STREAM_WORDS..][..STREAM_WORDS];
+            for (i, tile) in group.tiles.iter().enumerate() {
+                let x = &group.x[i * group.stride + t * GEMV_WORDS..][..GEMV_WORDS];
                 for (at, word) in tile.0.iter().enumerate() {
                     let (g, lane) = (at / 16, at % 16);
                     let (row, half) = (g + 8 * (lane & 1), lane >> 1 & 1);
@@ -141,12 +139,12 @@ impl Stream for Codes {
                     }
                 }
             }
-            for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
-                let group = &tokens[t].group;
+            for (half, tokens) in group.tokens.into_iter().flatten().enumerate() {
+                let token = &tokens[t].group;
                 for (row, acc) in acc.iter_mut().enumerate() {
-                    let (scale, zero, sum) = of.w.beside(of.at + half * TILE_N + row);
-                    let d = sums[half][row] - group.zero * sum - group.sum * zero;
-                    *acc = (d as f32).mul_add(group.scale * scale, *acc);
+                    let (scale, zero, sum) = group.w.group_params(group.at + half * TILE_N + row);
+                    let d = sums[half][row] - token.zero * sum - token.sum * zero;
+                    *acc = (d as f32).mul_add(token.scale * scale, *acc);
                 }
             }
         }

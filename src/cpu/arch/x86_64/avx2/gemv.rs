@@ -1,34 +1,37 @@
-//! Codes past the tiles as they lie in memory: two vectors of a tile are one g, their lanes (t, r) with rows g and g + 8,
-//! and meet the codes of the same lanes. Rows come together only when a group ends.
+//! The GEMV microkernel: codes times the tiles of W as they are in memory.
+//!
+//! Two vectors of a tile are one g; their lanes (t, r) hold rows g and g + 8 and are multiplied with the codes of the same
+//! lanes. The lanes of a row are added at the end of a group.
 
 use super::integer::rescale;
-use crate::cpu::microkernel::{Beside, STREAM_WORDS, Stream, StreamGroup};
+use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel, GroupParams};
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) struct Codes;
+/// The GEMV microkernel.
+pub(in crate::cpu) struct CodesGemv;
 
-/// A nibble with its sign bit turned is qw + 8, never negative: no sign to extend.
+/// A nibble with its sign bit flipped is qw + 8, which is not negative: no sign extension is needed.
 const OFFSET: i32 = 8;
 
-impl Stream for Codes {
+impl GemvKernel for CodesGemv {
     #[inline(always)]
     unsafe fn group<const TOKENS: usize, const HALVES: usize>(
-        of: StreamGroup<'_>,
+        group: GemvGroup<'_>,
         acc: &mut [[f32; TILE_N]; TOKENS],
     ) {
-        of.check(TOKENS, HALVES);
-        // SAFETY: eight pairs of vectors are one tile, and `check` has compared the lengths of the slices that are walked.
+        group.check(TOKENS, HALVES);
+        // SAFETY: eight pairs of vectors are one tile, and `check` has checked the lengths of the slices.
         unsafe {
             let (sign, low) = (_mm256_set1_epi8(0x88u8 as i8), _mm256_set1_epi8(0x0F));
             let ones = _mm256_set1_epi16(1);
             let mut sum = [[_mm256_setzero_si256(); 8]; TOKENS];
-            for (i, tile) in of.tiles.iter().enumerate() {
+            for (i, tile) in group.tiles.iter().enumerate() {
                 for g in 0..8 {
                     let words = tile.0.as_ptr().add(16 * g);
                     let first = _mm256_xor_si256(_mm256_load_si256(words.cast()), sign);
                     let second = _mm256_xor_si256(_mm256_load_si256(words.add(8).cast()), sign);
-                    // The order of x: even quads of lanes t = 0, 1, then 2, 3; odd ones.
+                    // In the order of x: even quads of lanes t = 0, 1 and of t = 2, 3, then odd quads.
                     let weights = [
                         _mm256_and_si256(first, low),
                         _mm256_and_si256(second, low),
@@ -36,8 +39,8 @@ impl Stream for Codes {
                         _mm256_and_si256(_mm256_srli_epi32::<4>(second), low),
                     ];
                     for (t, sum) in sum.iter_mut().enumerate() {
-                        let x = of.x.as_ptr().add(i * of.stride + t * STREAM_WORDS);
-                        // Four times two products of at most 255 * 15: 30,600 fits.
+                        let x = group.x.as_ptr().add(i * group.stride + t * GEMV_WORDS);
+                        // Four sums of two products of at most 255 * 15: 30,600 fits i16.
                         let mut narrow = _mm256_setzero_si256();
                         for (n, w) in weights.into_iter().enumerate() {
                             let x = _mm256_loadu_si256(x.add(8 * n).cast());
@@ -47,17 +50,17 @@ impl Stream for Codes {
                     }
                 }
             }
-            for (half, tokens) in of.tokens.into_iter().flatten().enumerate() {
-                let mut beside = Beside::ZERO;
-                beside.load(of.w, of.at + half * TILE_N, 0);
-                for (zero, pair) in beside.zero.iter_mut().zip(&mut beside.pair) {
+            for (half, tokens) in group.tokens.into_iter().flatten().enumerate() {
+                let mut params = GroupParams::ZERO;
+                params.load(group.w, group.at + half * TILE_N, 0);
+                for (zero, pair) in params.zero.iter_mut().zip(&mut params.pair) {
                     *zero += OFFSET;
                     *pair = pair.wrapping_add((OFFSET as u32) << 16);
                 }
                 for t in 0..TOKENS {
                     let mut pairs = [_mm256_setzero_si256(); 4];
                     for (j, pair) in pairs.iter_mut().enumerate() {
-                        // The words of the first half, 0 and 1, then those of the second, 2 and 3.
+                        // Words 0 and 1 are the first half of k, words 2 and 3 the second.
                         let first = _mm256_unpacklo_epi64(sum[t][j], sum[t][j + 4]);
                         let second = _mm256_unpackhi_epi64(sum[t][j], sum[t][j + 4]);
                         *pair = match (HALVES, half) {
@@ -66,23 +69,23 @@ impl Stream for Codes {
                             _ => second,
                         };
                     }
-                    rescale::<TILE_N>(&across(pairs), &tokens[t], &beside, &mut acc[t]);
+                    rescale::<TILE_N>(&sum_lanes(pairs), &tokens[t], &params, &mut acc[t]);
                 }
             }
         }
     }
 }
 
-/// Adds the lanes t up. Each 128 bits of vector j hold, for two t, rows j, j + 8, j + 4, j + 12; out come the 16 rows.
+/// Adds the lanes t and returns 16 rows. 128 bits of vector j hold, for one of two t, rows j, j + 8, j + 4 and j + 12.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
-unsafe fn across(of: [__m256i; 4]) -> [u32; TILE_N] {
+unsafe fn sum_lanes(v: [__m256i; 4]) -> [u32; TILE_N] {
     let mut rows = [0; TILE_N];
-    // SAFETY: 16 rows are four vectors of four.
+    // SAFETY: four vectors of 4 rows are 16 rows.
     unsafe {
-        let (p, q) = (fold(of[0], of[1]), fold(of[2], of[3]));
+        let (p, q) = (fold(v[0], v[1]), fold(v[2], v[3]));
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         let first = _mm256_permutevar8x32_epi32(_mm256_unpacklo_epi32(p, q), order);
         let second = _mm256_permutevar8x32_epi32(_mm256_unpackhi_epi32(p, q), order);
@@ -95,10 +98,10 @@ unsafe fn across(of: [__m256i; 4]) -> [u32; TILE_N] {
     rows
 }
 
-/// 128 bits each: `[a0 + a1, b0 + b1]`.
+/// Adds the 128-bit halves: `[a0 + a1, b0 + b1]`.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
 unsafe fn fold(a: __m256i, b: __m256i) -> __m256i {
     // SAFETY: arithmetic.

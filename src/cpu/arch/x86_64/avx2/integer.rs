@@ -1,39 +1,41 @@
-//! u8 codes times plain `qw`: `maddubs` adds two products to i16, at most 2 * 255 * 8, which does not saturate (`16 * qw`
-//! would); eight such sums still fit i16 before they are widened.
+//! The microkernel for u8 codes: products with `qw`.
+//!
+//! `maddubs` adds two products in i16. Their sum is at most 2 * 255 * 8 and does not saturate (with `16 * qw` it would).
+//! Eight such sums still fit i16 before they are widened.
 
-use super::{by_tokens, turn};
-use crate::cpu::microkernel::{Beside, Kernel, Strip, Token};
-use crate::cpu::workspace::BLOCK_N;
+use super::{by_tokens, transpose};
+use crate::cpu::microkernel::NR;
+use crate::cpu::microkernel::{GroupParams, MicroTile, Microkernel, TokenParams};
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 
-/// Words: four codes; four weights.
+/// The microkernel. A word is four codes or four weights.
 pub(in crate::cpu) struct Codes;
 
-/// Words whose products are added up in i16: 8 * 2 * 255 * 8 = 32,640.
+/// Words whose products are summed in i16: 8 * 2 * 255 * 8 = 32,640.
 const NARROW: usize = 8;
 
-impl Kernel for Codes {
+impl Microkernel for Codes {
     const K_PER_WORD: usize = 4;
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, _: &Beside, panel: &mut [u32]) {
-        assert!(panel.len() == 8 * BLOCK_N);
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, _: &GroupParams, panel: &mut [u32]) {
+        assert!(panel.len() == 8 * NR);
         // SAFETY: the panel holds 8 words of 4 vectors (asserted).
         unsafe {
             let low = _mm256_set1_epi8(0x0F);
-            // A nibble's value, looked up: sign extension in one step.
+            // A table lookup sign-extends a nibble in one instruction.
             let values = _mm256_broadcastsi128_si256(_mm_setr_epi8(
                 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1,
             ));
             for (i, tile) in tiles.into_iter().enumerate() {
-                for (t, words) in turn(tile, half).into_iter().enumerate() {
+                for (t, words) in transpose(tile, half).into_iter().enumerate() {
                     for (rows, words) in words.into_iter().enumerate() {
                         let even = _mm256_and_si256(words, low);
                         let odd = _mm256_and_si256(_mm256_srli_epi32::<4>(words), low);
-                        let to = panel.as_mut_ptr().add(2 * t * BLOCK_N + 16 * i + 8 * rows);
+                        let to = panel.as_mut_ptr().add(2 * t * NR + 16 * i + 8 * rows);
                         _mm256_storeu_si256(to.cast(), _mm256_shuffle_epi8(values, even));
-                        let to = to.add(BLOCK_N);
+                        let to = to.add(NR);
                         _mm256_storeu_si256(to.cast(), _mm256_shuffle_epi8(values, odd));
                     }
                 }
@@ -42,40 +44,40 @@ impl Kernel for Codes {
     }
 
     #[inline(always)]
-    unsafe fn multiply(strip: Strip<'_>) {
-        // SAFETY: passed on.
-        unsafe { by_tokens!(multiply, strip) }
+    unsafe fn multiply(micro: MicroTile<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe { by_tokens!(multiply, micro) }
     }
 }
 
-/// A strip of `T` tokens, 16 rows at a time: 2 * T sums of i16 live in registers, those of i32 in `sums`.
+/// Multiplies `T` tokens, 16 rows at a time. The 2 * T sums in i16 stay in registers, those in i32 in `sums`.
 ///
 /// # Safety
-/// The machine has the instruction set; the strip was checked and has `T` tokens.
+/// The machine supports the instruction set; the operands are checked and have `T` tokens.
 #[inline(always)]
-unsafe fn multiply<const T: usize>(strip: Strip<'_>) {
-    // SAFETY: `check` has compared the lengths of all slices with the layouts that are walked here.
+unsafe fn multiply<const T: usize>(micro: MicroTile<'_>) {
+    // SAFETY: `check` has checked the lengths of all slices.
     unsafe {
         let ones = _mm256_set1_epi16(1);
-        let words = strip.panel.len() / BLOCK_N;
+        let words = micro.panel.len() / NR;
         for part in 0..2 {
-            let sums = strip.sums.as_mut_ptr().add(16 * part);
-            let mut resume = strip.resume;
+            let sums = micro.sums.as_mut_ptr().add(16 * part);
+            let mut resume = micro.resume;
             for first in (0..words).step_by(NARROW) {
                 let mut narrow = [[_mm256_setzero_si256(); 2]; T];
                 for word in first..words.min(first + NARROW) {
-                    let panel = strip.panel.as_ptr().add(word * BLOCK_N + 16 * part);
+                    let panel = micro.panel.as_ptr().add(word * NR + 16 * part);
                     let low = _mm256_loadu_si256(panel.cast());
                     let high = _mm256_loadu_si256(panel.add(8).cast());
                     for (token, narrow) in narrow.iter_mut().enumerate() {
-                        let x = *strip.x.as_ptr().add(word * T + token);
+                        let x = *micro.x.as_ptr().add(word * T + token);
                         let x = _mm256_set1_epi32(x as i32);
                         narrow[0] = _mm256_add_epi16(narrow[0], _mm256_maddubs_epi16(x, low));
                         narrow[1] = _mm256_add_epi16(narrow[1], _mm256_maddubs_epi16(x, high));
                     }
                 }
                 for (at, narrow) in narrow.as_flattened().iter().enumerate() {
-                    let to = sums.add(at / 2 * BLOCK_N + at % 2 * 8).cast();
+                    let to = sums.add(at / 2 * NR + at % 2 * 8).cast();
                     let mut wide = _mm256_madd_epi16(*narrow, ones);
                     if resume {
                         wide = _mm256_add_epi32(wide, _mm256_loadu_si256(to));
@@ -85,44 +87,44 @@ unsafe fn multiply<const T: usize>(strip: Strip<'_>) {
                 resume = true;
             }
         }
-        if strip.last {
-            for (t, token) in strip.tokens.iter().enumerate() {
-                let (sums, acc) = (&strip.sums[t * BLOCK_N..], &mut strip.acc[t * BLOCK_N..]);
-                rescale::<BLOCK_N>(sums, token, strip.beside, acc);
+        if micro.last {
+            for (t, token) in micro.tokens.iter().enumerate() {
+                let (sums, acc) = (&micro.sums[t * NR..], &mut micro.acc[t * NR..]);
+                rescale::<NR>(sums, token, micro.params, acc);
             }
         }
     }
 }
 
-/// `fma(f32(d), sa*sw, acc)` for `ROWS` rows.
+/// Computes `fma(f32(d), sa*sw, acc)` for `ROWS` rows.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
 pub(super) unsafe fn rescale<const ROWS: usize>(
     sums: &[u32],
-    token: &Token,
-    beside: &Beside,
+    token: &TokenParams,
+    params: &GroupParams,
     acc: &mut [f32],
 ) {
-    assert!(ROWS <= BLOCK_N && sums.len() >= ROWS && acc.len() >= ROWS);
-    // SAFETY: 8 rows a vector, ROWS everywhere (asserted).
+    assert!(ROWS <= NR && sums.len() >= ROWS && acc.len() >= ROWS);
+    // SAFETY: vectors of 8 rows, and ROWS elements in each slice (asserted).
     unsafe {
         let group = &token.group;
         for row in (0..ROWS).step_by(8) {
             let sum = _mm256_loadu_si256(sums.as_ptr().add(row).cast());
-            let d = if beside.narrow {
-                let pair = _mm256_loadu_si256(beside.pair.as_ptr().add(row).cast());
+            let d = if params.narrow {
+                let pair = _mm256_loadu_si256(params.pair.as_ptr().add(row).cast());
                 let both = _mm256_madd_epi16(_mm256_set1_epi32(token.pair as i32), pair);
                 _mm256_add_epi32(sum, both)
             } else {
-                let weights = _mm256_loadu_si256(beside.sum.as_ptr().add(row).cast());
-                let zero = _mm256_loadu_si256(beside.zero.as_ptr().add(row).cast());
+                let weights = _mm256_loadu_si256(params.sum.as_ptr().add(row).cast());
+                let zero = _mm256_loadu_si256(params.zero.as_ptr().add(row).cast());
                 let za = _mm256_mullo_epi32(_mm256_set1_epi32(group.zero), weights);
                 let zw = _mm256_mullo_epi32(_mm256_set1_epi32(group.sum), zero);
                 _mm256_sub_epi32(_mm256_sub_epi32(sum, za), zw)
             };
-            let scale = _mm256_loadu_ps(beside.scale.as_ptr().add(row));
+            let scale = _mm256_loadu_ps(params.scale.as_ptr().add(row));
             let step = _mm256_mul_ps(_mm256_set1_ps(group.scale), scale);
             let acc = acc.as_mut_ptr().add(row);
             let next = _mm256_fmadd_ps(_mm256_cvtepi32_ps(d), step, _mm256_loadu_ps(acc));

@@ -1,10 +1,10 @@
-//! AVX2 and FMA: 8 rows a vector.
+//! The microkernels for AVX2 and FMA: a vector holds 8 rows.
 
 mod float;
 mod gemv;
 mod integer;
 
-use crate::cpu::gemm::{Arch, Task};
+use crate::cpu::microkernel::{Arch, Task};
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 
@@ -13,40 +13,40 @@ pub(in crate::cpu) struct Avx2;
 impl Arch for Avx2 {
     type Integer = integer::Codes;
     type Float = float::Floats;
-    type Stream = gemv::Codes;
+    type Gemv = gemv::CodesGemv;
 
     #[target_feature(enable = "avx2,fma")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { task.run::<Self>() }
     }
 }
 
-/// Calls `$multiply::<T>($strip)` for a strip of T tokens, at most six: with two vectors of rows 12 accumulators.
+/// Calls `$multiply::<T>($micro)` for T tokens. MR is 6: with two vectors of rows these are 12 accumulators.
 macro_rules! by_tokens {
-    ($multiply:ident, $strip:ident) => {
-        match $strip.check() {
-            1 => $multiply::<1>($strip),
-            2 => $multiply::<2>($strip),
-            3 => $multiply::<3>($strip),
-            4 => $multiply::<4>($strip),
-            5 => $multiply::<5>($strip),
-            6 => $multiply::<6>($strip),
-            _ => unreachable!("a strip has at most 6 tokens"),
+    ($multiply:ident, $micro:ident) => {
+        match $micro.check() {
+            1 => $multiply::<1>($micro),
+            2 => $multiply::<2>($micro),
+            3 => $multiply::<3>($micro),
+            4 => $multiply::<4>($micro),
+            5 => $multiply::<5>($micro),
+            6 => $multiply::<6>($micro),
+            _ => unreachable!("MR is 6"),
         }
     };
 }
 use by_tokens;
 
-/// Half `half` of four g of a tile from `g` on, lanes t = 2 pair and 2 pair + 1 in 128 bits each: rows g.. (even words) and
-/// rows g + 8.. (odd ones).
+/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t' of the result holds lane
+/// t = 2 pair + t' of rows g.. (first vector) and of rows g + 8.. (second vector).
 ///
-/// A function, not a closure: a closure would be compiled without the instruction set.
+/// A function and not a closure, which would be compiled without the instruction set.
 ///
 /// # Safety
-/// The machine has the instruction set; `g` is 0 or 4, `pair` 0 or 1.
+/// The machine supports the instruction set; `g` is 0 or 4, `pair` 0 or 1.
 #[inline(always)]
-unsafe fn turn_four(tile: &Tile, half: usize, g: usize, pair: usize) -> [__m256i; 2] {
+unsafe fn transpose_x4(tile: &Tile, half: usize, g: usize, pair: usize) -> [__m256i; 2] {
     // SAFETY: sixteen vectors of 32 bytes are one tile; the rest is arithmetic.
     unsafe {
         let from = tile.0.as_ptr().add(16 * g + 8 * pair);
@@ -63,24 +63,25 @@ unsafe fn turn_four(tile: &Tile, half: usize, g: usize, pair: usize) -> [__m256i
     }
 }
 
-/// Half `half` of a tile, turned: `[t][rows 0-7, rows 8-15]`, each lane the word of lane (g = row & 7, t).
+/// Transposes half `half` of a tile: `[t][rows 0-7, rows 8-15]`. Each element is the word of lane (g = row & 7, t).
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
-unsafe fn turn(tile: &Tile, half: usize) -> [[__m256i; 2]; 4] {
-    // SAFETY: as `turn_four`.
+unsafe fn transpose(tile: &Tile, half: usize) -> [[__m256i; 2]; 4] {
+    // SAFETY: as `transpose_x4`.
     unsafe {
-        let mut turned = [[_mm256_setzero_si256(); 2]; 4];
+        let mut transposed = [[_mm256_setzero_si256(); 2]; 4];
         for pair in 0..2 {
-            let low = turn_four(tile, half, 0, pair);
-            let high = turn_four(tile, half, 4, pair);
+            let low = transpose_x4(tile, half, 0, pair);
+            let high = transpose_x4(tile, half, 4, pair);
             for rows in 0..2 {
-                turned[2 * pair][rows] = _mm256_permute2x128_si256::<0x20>(low[rows], high[rows]);
-                turned[2 * pair + 1][rows] =
+                transposed[2 * pair][rows] =
+                    _mm256_permute2x128_si256::<0x20>(low[rows], high[rows]);
+                transposed[2 * pair + 1][rows] =
                     _mm256_permute2x128_si256::<0x31>(low[rows], high[rows]);
             }
         }
-        turned
+        transposed
     }
 }

@@ -1,19 +1,20 @@
-//! BF16 activations times `qw - zw` in BF16, two k an instruction, to the bits of f32 `fma`s with k ascending.
+//! The microkernel for BF16 activations: products with `qw - zw` in BF16, two k per instruction, with the bits of f32 `fma`s
+//! in ascending k.
 //!
-//! `vdpbf16ps` adds the product of the high halves, then that of the low ones, each rounded to nearest even as an `fma`
-//! (Intel's manual, and what [`multiplies_pairs_in_order`] asks of the machine): the first k stands in the high half. It
-//! takes denormals for 0; `operand::factor` keeps every number clear of them.
+//! `vdpbf16ps` adds the product of the high halves, then the product of the low halves, each rounded to nearest even like an
+//! `fma` (Intel SDM; [`multiplies_pairs_in_order`] checks the machine), so the first k is in the high half. It flushes
+//! denormals; the factor of `pack.rs` avoids them.
 
-use super::{Lanes, RowsBeside, turn};
-use crate::cpu::microkernel::{Direct, Token};
-use crate::cpu::workspace::BLOCK_N;
+use super::{RowParams, VectorOps, transpose};
+use crate::cpu::microkernel::NR;
+use crate::cpu::microkernel::{DirectGroup, TokenParams};
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-/// Words: two activations; two weights.
+/// The microkernel. A word is two activations or two weights.
 pub(in crate::cpu) struct Pairs;
 
-/// The integers -16 to 15 in BF16, each at its low five bits.
+/// The integers -16 to 15 in BF16, indexed by their low five bits.
 const VALUES: [u16; 32] = {
     let mut values = [0; 32];
     let mut i = -16i32;
@@ -33,10 +34,10 @@ struct Decoder {
 
 impl Decoder {
     /// # Safety
-    /// The machine has the instruction set.
+    /// The machine supports the instruction set.
     #[inline(always)]
     unsafe fn new() -> Self {
-        // SAFETY: 32 numbers of 16 bits.
+        // SAFETY: 32 elements of 16 bits.
         unsafe {
             Self {
                 values: _mm512_loadu_si512(VALUES.as_ptr().cast()),
@@ -46,10 +47,10 @@ impl Decoder {
         }
     }
 
-    /// `zw + 8` of 16 rows in both halves of their lanes.
+    /// `zw + 8` of 16 rows, in both halves of their lanes.
     ///
     /// # Safety
-    /// The machine has the instruction set.
+    /// The machine supports the instruction set.
     #[inline(always)]
     unsafe fn zero(&self, zero: &[i32]) -> __m512i {
         assert!(zero.len() == 16);
@@ -64,7 +65,7 @@ impl Decoder {
     /// `qw - zw` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring k.
     ///
     /// # Safety
-    /// The machine has the instruction set.
+    /// The machine supports the instruction set.
     #[inline(always)]
     unsafe fn decode(&self, words: __m512i, j: usize, zero: __m512i) -> __m512i {
         // SAFETY: arithmetic.
@@ -77,40 +78,40 @@ impl Decoder {
     }
 }
 
-impl Lanes for Pairs {
+impl VectorOps for Pairs {
     const K_PER_WORD: usize = 2;
-    const DIRECT: usize = 2;
+    const MAX_DIRECT: usize = 2;
 
     #[inline(always)]
-    unsafe fn direct(group: Direct<'_>) {
-        // SAFETY: passed on.
+    unsafe fn direct(group: DirectGroup<'_>) {
+        // SAFETY: the caller's promise.
         unsafe {
             match group.tokens.len() {
                 1 => direct::<1>(group),
                 2 => direct::<2>(group),
-                _ => unreachable!("at most two tokens"),
+                _ => unreachable!("MAX_DIRECT is 2"),
             }
         }
     }
 
     #[inline(always)]
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32) {
-        // SAFETY: 16 words of BLOCK_N from here on are the panel's.
+        // SAFETY: the panel holds `[16][NR]` words.
         unsafe {
             let decoder = Decoder::new();
             let zero = decoder.zero(zero);
             for (t, words) in words.into_iter().enumerate() {
                 for j in 0..4 {
                     let w = decoder.decode(words, j, zero);
-                    // k = 8j + 2t and the next.
-                    _mm512_storeu_si512(panel.add((4 * j + t) * BLOCK_N).cast(), w);
+                    // k = 8j + 2t and k + 1.
+                    _mm512_storeu_si512(panel.add((4 * j + t) * NR).cast(), w);
                 }
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn step(sum: __m512i, x: __m512i, w: __m512i) -> __m512i {
+    unsafe fn multiply_add(sum: __m512i, x: __m512i, w: __m512i) -> __m512i {
         // SAFETY: arithmetic; the vectors of BF16 have the same 512 bits.
         unsafe {
             let (x, w) = (
@@ -122,35 +123,41 @@ impl Lanes for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn rescale(sum: __m512i, token: &Token, beside: &RowsBeside, acc: __m512) -> __m512 {
+    unsafe fn rescale(
+        sum: __m512i,
+        token: &TokenParams,
+        params: &RowParams,
+        acc: __m512,
+    ) -> __m512 {
         // SAFETY: arithmetic.
         unsafe {
-            // Exact: a power of two, and the product is no smaller than the least activation's last bit.
+            // Exact: the scale is a power of two, and the product is no smaller than the last bit of the smallest activation.
             let sum = _mm512_mul_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(token.group.scale));
-            _mm512_fmadd_ps(sum, beside.scale, acc)
+            _mm512_fmadd_ps(sum, params.scale, acc)
         }
     }
 }
 
-/// A group of `T` tokens: every product waits for the one before it in its row, and meanwhile the next weights are decoded.
+/// Computes a group of `T` tokens. Each product depends on the previous one of its row; the next weights are decoded
+/// meanwhile.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
-unsafe fn direct<const T: usize>(group: Direct<'_>) {
-    let Direct { k, x, acc, .. } = group;
-    assert!(x.len() == k.len() / 2 * T && acc.len() == T * BLOCK_N);
-    // SAFETY: 16 words of every token for each 32 k, and BLOCK_N accumulators of every token (asserted).
+unsafe fn direct<const T: usize>(group: DirectGroup<'_>) {
+    let DirectGroup { k, x, acc, .. } = group;
+    assert!(x.len() == k.len() / 2 * T && acc.len() == T * NR);
+    // SAFETY: 16 words of every token for each 32 k, and NR accumulators of every token (asserted).
     unsafe {
         let decoder = Decoder::new();
-        let zero = [0, 16].map(|row| &group.beside.zero[row..row + 16]);
+        let zero = [0, 16].map(|row| &group.params.zero[row..row + 16]);
         let zero = [decoder.zero(zero[0]), decoder.zero(zero[1])];
         let mut sum = [[_mm512_setzero_si512(); 2]; T];
         let mut x = x.as_ptr();
         for half in k.start / 32..k.end / 32 {
             let words = [
-                turn(&group.tiles[0][half / 2], half % 2),
-                turn(&group.tiles[1][half / 2], half % 2),
+                transpose(&group.tiles[0][half / 2], half % 2),
+                transpose(&group.tiles[1][half / 2], half % 2),
             ];
             for j in 0..4 {
                 for (low, high) in words[0].into_iter().zip(words[1]) {
@@ -158,30 +165,31 @@ unsafe fn direct<const T: usize>(group: Direct<'_>) {
                     let high = decoder.decode(high, j, zero[1]);
                     for (token, sum) in sum.iter_mut().enumerate() {
                         let x = _mm512_set1_epi32(*x.add(token) as i32);
-                        sum[0] = Pairs::step(sum[0], x, low);
-                        sum[1] = Pairs::step(sum[1], x, high);
+                        sum[0] = Pairs::multiply_add(sum[0], x, low);
+                        sum[1] = Pairs::multiply_add(sum[1], x, high);
                     }
                     x = x.add(T);
                 }
             }
         }
         for row in 0..2 {
-            let beside = RowsBeside::of(group.beside, 16 * row);
+            let params = RowParams::of(group.params, 16 * row);
             for (token, sum) in sum.iter().enumerate() {
-                let acc = acc.as_mut_ptr().add(token * BLOCK_N + 16 * row);
+                let acc = acc.as_mut_ptr().add(token * NR + 16 * row);
                 let token = &group.tokens[token];
-                let next = Pairs::rescale(sum[row], token, &beside, _mm512_loadu_ps(acc));
+                let next = Pairs::rescale(sum[row], token, &params, _mm512_loadu_ps(acc));
                 _mm512_storeu_ps(acc, next);
             }
         }
     }
 }
 
-/// Whether this machine's `vdpbf16ps` is two `fma`s, the high halves first: asked of it once, by sums whose bits tell.
+/// Returns whether `vdpbf16ps` of this machine is two `fma`s, the high halves first. Tests it once, by sums whose bits
+/// depend on the order.
 pub(in crate::cpu) fn multiplies_pairs_in_order() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
+    static IN_ORDER: OnceLock<bool> = OnceLock::new();
     // SAFETY: the caller has detected AVX512-BF16.
-    *ANSWER.get_or_init(|| unsafe { probe() })
+    *IN_ORDER.get_or_init(|| unsafe { probe() })
 }
 
 /// # Safety
@@ -194,7 +202,7 @@ unsafe fn probe() -> bool {
         state >> (32 - bits)
     };
     (0..200).all(|_| {
-        // Signs, exponents of a range of 16, mantissas: sums cancel, and lose bits in an order that shows.
+        // Random signs, mantissas and exponents of a range of 16: sums cancel, and the bits lost depend on the order.
         let mut bf16 = || next(1) << 15 | (120 + next(4)) << 7 | next(7);
         let (x, w): ([u32; 16], [u32; 16]) = (
             std::array::from_fn(|_| bf16() << 16 | bf16()),
@@ -213,7 +221,7 @@ unsafe fn probe() -> bool {
             let sum = _mm512_castps_si512(_mm512_loadu_ps(sum.as_ptr()));
             _mm512_storeu_ps(
                 got.as_mut_ptr(),
-                _mm512_castsi512_ps(Pairs::step(sum, x, w)),
+                _mm512_castsi512_ps(Pairs::multiply_add(sum, x, w)),
             );
         }
         (0..16).all(|i| {

@@ -1,7 +1,7 @@
-//! AVX-512 with VNNI, and with BF16 where there is one: 16 rows a vector.
+//! The microkernels for AVX-512 with VNNI, and with BF16: a vector holds 16 rows.
 //!
-//! Every multiplication takes words of four bytes, a token's broadcast over rows of weights: `dpbusd` four codes,
-//! `dpbf16ps` two BF16, `fmadd` one f32. The loop around them is one, [`multiply`].
+//! Every product instruction takes a 4-byte word of a token, broadcast, and the words of 16 rows: `dpbusd` four codes,
+//! `dpbf16ps` two BF16, `fmadd` one f32. The loop around them, [`multiply`], is the same.
 
 mod bf16_pairs;
 mod float;
@@ -11,9 +11,9 @@ mod integer;
 pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
 
 use crate::PackedWeight;
-use crate::cpu::gemm::{Arch, Task};
-use crate::cpu::microkernel::{Beside, Direct, Kernel, Strip, Token};
-use crate::cpu::workspace::BLOCK_N;
+use crate::cpu::microkernel::NR;
+use crate::cpu::microkernel::{Arch, Task};
+use crate::cpu::microkernel::{DirectGroup, GroupParams, MicroTile, Microkernel, TokenParams};
 use crate::weights::layout::Tile;
 use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
@@ -22,13 +22,13 @@ use std::marker::PhantomData;
 pub(in crate::cpu) struct Avx512Vnni;
 
 impl Arch for Avx512Vnni {
-    type Integer = Rows<integer::Codes>;
-    type Float = Rows<float::Floats>;
-    type Stream = gemv::Codes;
+    type Integer = Vectorized<integer::Codes>;
+    type Float = Vectorized<float::Floats>;
+    type Gemv = gemv::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { task.run::<Self>() }
     }
 }
@@ -36,60 +36,62 @@ impl Arch for Avx512Vnni {
 pub(in crate::cpu) struct Avx512Bf16;
 
 impl Arch for Avx512Bf16 {
-    type Integer = Rows<integer::Codes>;
-    type Float = Rows<bf16_pairs::Pairs>;
-    type Stream = gemv::Codes;
+    type Integer = Vectorized<integer::Codes>;
+    type Float = Vectorized<bf16_pairs::Pairs>;
+    type Gemv = gemv::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { task.run::<Self>() }
     }
 }
 
-/// The steps in which the three multiplications differ. Sums are 16 lanes of i32 or f32, whichever the step says.
+/// The operations in which the microkernels differ. Sums are 16 lanes of i32 or f32.
 ///
 /// # Safety
-/// All methods: the machine has the instruction set.
-trait Lanes {
+/// All methods: the machine supports the instruction set.
+trait VectorOps {
     const K_PER_WORD: usize;
 
-    /// The most tokens that [`Lanes::direct`] takes.
-    const DIRECT: usize = 0;
+    /// As [`Microkernel::MAX_DIRECT`].
+    const MAX_DIRECT: usize = 0;
 
-    /// As [`Kernel::direct`].
-    unsafe fn direct(_: Direct<'_>) {
-        unreachable!("no direct way");
+    /// As [`Microkernel::direct`].
+    unsafe fn direct(_: DirectGroup<'_>) {
+        unreachable!("MAX_DIRECT is 0");
     }
 
-    /// Unpacks 32 k of one tile, turned as [`turn`] does: `panel[word][BLOCK_N]`, of it the 16 rows that start at `panel`.
+    /// Unpacks 32 k of one tile, transposed by [`transpose`], into 16 rows of a panel `[word][NR]`, from `panel` on.
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32);
 
-    /// `sum + x * w`, the products of a word.
-    unsafe fn step(sum: __m512i, x: __m512i, w: __m512i) -> __m512i;
+    /// `sum + x * w`: adds the products of a word.
+    unsafe fn multiply_add(sum: __m512i, x: __m512i, w: __m512i) -> __m512i;
 
-    /// `fma(group's value, group's scale, acc)` for the rows of `beside`.
-    unsafe fn rescale(sum: __m512i, token: &Token, beside: &RowsBeside, acc: __m512) -> __m512;
+    /// `fma(value of the group, scale of the group, acc)` of 16 rows.
+    unsafe fn rescale(sum: __m512i, token: &TokenParams, params: &RowParams, acc: __m512)
+    -> __m512;
 }
 
-/// [`Beside`] of 16 rows in registers.
-struct RowsBeside {
+/// The parameters of 16 rows ([`GroupParams`]) in registers.
+struct RowParams {
     scale: __m512,
-    /// These two only if not `narrow`.
+    /// Valid unless `narrow`.
     zero: __m512i,
+    /// Valid unless `narrow`.
     sum: __m512i,
-    /// Only if `narrow`.
+    /// Valid if `narrow`.
     pair: __m512i,
     narrow: bool,
 }
 
-impl RowsBeside {
-    /// Rows `row`.. of a block.
+impl RowParams {
+    /// Loads rows `row..row + 16` of `block`.
     ///
     /// # Safety
-    /// The machine has the instruction set; `row` is 0 or 16.
+    /// The machine supports the instruction set; `row` is 0 or 16.
     #[inline(always)]
-    unsafe fn of(block: &Beside, row: usize) -> Self {
+    unsafe fn of(block: &GroupParams, row: usize) -> Self {
         // SAFETY: 16 rows from `row` on are within the block.
         unsafe {
             Self {
@@ -102,10 +104,10 @@ impl RowsBeside {
         }
     }
 
-    /// The 16 rows from `at` on of the tiled arrays.
+    /// Loads 16 rows from index `at` of the tiled arrays.
     ///
     /// # Safety
-    /// The machine has the instruction set.
+    /// The machine supports the instruction set.
     #[inline(always)]
     unsafe fn load(w: &PackedWeight, at: usize) -> Self {
         let rows = at..at + 16;
@@ -145,10 +147,10 @@ impl RowsBeside {
     }
 }
 
-/// Sixteen numbers of 16 bits.
+/// Loads 16 elements of 16 bits.
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
 unsafe fn load_256<T: bytemuck::Pod>(from: &[T]) -> __m256i {
     assert!(size_of_val(from) == 32);
@@ -156,137 +158,139 @@ unsafe fn load_256<T: bytemuck::Pod>(from: &[T]) -> __m256i {
     unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
-pub(in crate::cpu) struct Rows<L>(PhantomData<L>);
+/// The microkernel of an implementation of [`VectorOps`].
+pub(in crate::cpu) struct Vectorized<V>(PhantomData<V>);
 
-impl<L: Lanes> Kernel for Rows<L> {
-    const K_PER_WORD: usize = L::K_PER_WORD;
-    const DIRECT: usize = L::DIRECT;
+impl<V: VectorOps> Microkernel for Vectorized<V> {
+    const K_PER_WORD: usize = V::K_PER_WORD;
+    const MAX_DIRECT: usize = V::MAX_DIRECT;
 
     #[inline(always)]
-    unsafe fn direct(group: Direct<'_>) {
-        // SAFETY: passed on.
-        unsafe { L::direct(group) }
+    unsafe fn direct(group: DirectGroup<'_>) {
+        // SAFETY: the caller's promise.
+        unsafe { V::direct(group) }
     }
 
     #[inline(always)]
-    unsafe fn load(beside: &mut Beside, w: &PackedWeight, at: usize, row: usize) {
+    unsafe fn load_params(params: &mut GroupParams, w: &PackedWeight, at: usize, row: usize) {
         let (scale, zero) = (
-            &mut beside.scale[row..][..16],
-            &mut beside.zero[row..][..16],
+            &mut params.scale[row..][..16],
+            &mut params.zero[row..][..16],
         );
-        let (sum, pair) = (&mut beside.sum[row..][..16], &mut beside.pair[row..][..16]);
-        // SAFETY: 16 numbers each.
+        let (sum, pair) = (&mut params.sum[row..][..16], &mut params.pair[row..][..16]);
+        // SAFETY: 16 elements each.
         unsafe {
-            let rows = RowsBeside::load(w, at);
+            let rows = RowParams::load(w, at);
             _mm512_storeu_ps(scale.as_mut_ptr(), rows.scale);
             _mm512_storeu_si512(zero.as_mut_ptr().cast(), rows.zero);
             _mm512_storeu_si512(sum.as_mut_ptr().cast(), rows.sum);
             _mm512_storeu_si512(pair.as_mut_ptr().cast(), rows.pair);
-            beside.narrow = rows.narrow;
+            params.narrow = rows.narrow;
         }
     }
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, beside: &Beside, panel: &mut [u32]) {
-        assert!(panel.len() == 32 / L::K_PER_WORD * BLOCK_N);
+    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
+        assert!(panel.len() == 32 / V::K_PER_WORD * NR);
         for (i, tile) in tiles.into_iter().enumerate() {
-            // SAFETY: the panel is as long as the step needs (asserted).
+            // SAFETY: the panel has the length that `unpack` needs (asserted).
             unsafe {
                 let to = panel.as_mut_ptr().add(16 * i);
-                L::unpack(turn(tile, half), &beside.zero[16 * i..][..16], to);
+                V::unpack(transpose(tile, half), &params.zero[16 * i..][..16], to);
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn multiply(strip: Strip<'_>) {
-        // SAFETY: passed on.
+    unsafe fn multiply(micro: MicroTile<'_>) {
+        // SAFETY: the caller's promise.
         unsafe {
-            match strip.check() {
-                1 => multiply::<L, 1>(strip),
-                2 => multiply::<L, 2>(strip),
-                3 => multiply::<L, 3>(strip),
-                4 => multiply::<L, 4>(strip),
-                5 => multiply::<L, 5>(strip),
-                6 => multiply::<L, 6>(strip),
-                7 => multiply::<L, 7>(strip),
-                8 => multiply::<L, 8>(strip),
-                9 => multiply::<L, 9>(strip),
-                10 => multiply::<L, 10>(strip),
-                11 => multiply::<L, 11>(strip),
-                12 => multiply::<L, 12>(strip),
-                _ => unreachable!("a strip has at most 12 tokens"),
+            match micro.check() {
+                1 => multiply::<V, 1>(micro),
+                2 => multiply::<V, 2>(micro),
+                3 => multiply::<V, 3>(micro),
+                4 => multiply::<V, 4>(micro),
+                5 => multiply::<V, 5>(micro),
+                6 => multiply::<V, 6>(micro),
+                7 => multiply::<V, 7>(micro),
+                8 => multiply::<V, 8>(micro),
+                9 => multiply::<V, 9>(micro),
+                10 => multiply::<V, 10>(micro),
+                11 => multiply::<V, 11>(micro),
+                12 => multiply::<V, 12>(micro),
+                _ => unreachable!("MR is 12"),
             }
         }
     }
 }
 
-/// A strip of `T` tokens: 2 * T accumulators, two vectors of weights and a broadcast word live in registers.
+/// Multiplies `T` tokens. The 2 * T accumulators, two vectors of weights and a broadcast word stay in registers.
 ///
 /// # Safety
-/// The machine has the instruction set; the strip was checked and has `T` tokens.
+/// The machine supports the instruction set; the operands are checked and have `T` tokens.
 #[inline(always)]
-unsafe fn multiply<L: Lanes, const T: usize>(strip: Strip<'_>) {
-    // SAFETY: `check` has compared the lengths of all slices with the layouts that are walked here.
+unsafe fn multiply<V: VectorOps, const T: usize>(micro: MicroTile<'_>) {
+    // SAFETY: `check` has checked the lengths of all slices.
     unsafe {
         let mut sum = [[_mm512_setzero_si512(); 2]; T];
-        let sums = strip.sums.as_mut_ptr();
-        if strip.resume {
+        let sums = micro.sums.as_mut_ptr();
+        if micro.resume {
             for (at, sum) in sum.as_flattened_mut().iter_mut().enumerate() {
                 *sum = _mm512_loadu_si512(sums.add(16 * at).cast());
             }
         }
-        let (mut panel, mut x) = (strip.panel.as_ptr(), strip.x.as_ptr());
-        for _ in 0..strip.panel.len() / BLOCK_N {
+        let (mut panel, mut x) = (micro.panel.as_ptr(), micro.x.as_ptr());
+        for _ in 0..micro.panel.len() / NR {
             let low = _mm512_loadu_si512(panel.cast());
             let high = _mm512_loadu_si512(panel.add(16).cast());
             for (token, sum) in sum.iter_mut().enumerate() {
                 let x = _mm512_set1_epi32(*x.add(token) as i32);
-                sum[0] = L::step(sum[0], x, low);
-                sum[1] = L::step(sum[1], x, high);
+                sum[0] = V::multiply_add(sum[0], x, low);
+                sum[1] = V::multiply_add(sum[1], x, high);
             }
-            panel = panel.add(BLOCK_N);
+            panel = panel.add(NR);
             x = x.add(T);
         }
-        // Also what is rescaled at once: a strip's sums stay in L1, and the loops below stay small.
+        // Stored even if they are rescaled at once: they stay in L1, and the loops of `rescale` stay small.
         for (at, sum) in sum.as_flattened().iter().enumerate() {
             _mm512_storeu_si512(sums.add(16 * at).cast(), *sum);
         }
-        if strip.last {
-            rescale::<L>(strip);
+        if micro.last {
+            rescale::<V>(micro);
         }
     }
 }
 
-/// Rescales the strip's sums into its accumulators.
+/// Rescales the sums into the accumulators.
 ///
 /// # Safety
-/// The machine has the instruction set; the strip was checked.
+/// The machine supports the instruction set; the operands are checked.
 #[inline(always)]
-unsafe fn rescale<L: Lanes>(strip: Strip<'_>) {
+unsafe fn rescale<V: VectorOps>(micro: MicroTile<'_>) {
     for row in [0, 16] {
-        // SAFETY: 16 rows of BLOCK_N, for each of the strip's tokens.
+        // SAFETY: 16 rows of NR, for each token.
         unsafe {
-            let beside = RowsBeside::of(strip.beside, row);
-            for (t, token) in strip.tokens.iter().enumerate() {
-                let sum = strip.sums.as_ptr().add(BLOCK_N * t + row);
-                let acc = strip.acc.as_mut_ptr().add(BLOCK_N * t + row);
+            let params = RowParams::of(micro.params, row);
+            for (t, token) in micro.tokens.iter().enumerate() {
+                let sum = micro.sums.as_ptr().add(NR * t + row);
+                let acc = micro.acc.as_mut_ptr().add(NR * t + row);
                 let sum = _mm512_loadu_si512(sum.cast());
-                let next = L::rescale(sum, token, &beside, _mm512_loadu_ps(acc));
+                let next = V::rescale(sum, token, &params, _mm512_loadu_ps(acc));
                 _mm512_storeu_ps(acc, next);
             }
         }
     }
 }
 
-/// Half `half` of four g of a tile from `g` on, `[t]` lanes of 128 bits: rows g.. (even words) and rows g + 8.. (odd ones).
+/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t of the result holds lane t of rows
+/// g.. (first vector) and of rows g + 8.. (second vector).
 ///
-/// A function, not a closure: a closure would be compiled without the instruction set.
+/// A function and not a closure, which would be compiled without the instruction set.
 ///
 /// # Safety
-/// The machine has the instruction set; `g` is 0 or 4.
+/// The machine supports the instruction set; `g` is 0 or 4.
 #[inline(always)]
-unsafe fn turn_four(tile: &Tile, half: usize, g: usize) -> [__m512i; 2] {
+unsafe fn transpose_x4(tile: &Tile, half: usize, g: usize) -> [__m512i; 2] {
     // SAFETY: eight vectors of 64 bytes are one tile; the rest is arithmetic.
     unsafe {
         let from = tile.0.as_ptr().add(16 * g);
@@ -303,16 +307,17 @@ unsafe fn turn_four(tile: &Tile, half: usize, g: usize) -> [__m512i; 2] {
     }
 }
 
-/// Half `half` of a tile, turned: vector t holds, for each of the 16 rows, the word of lane (g = row & 7, t).
+/// Transposes half `half` of a tile: vector t holds, for each of the 16 rows, the word of lane (g = row & 7, t).
 ///
 /// # Safety
-/// The machine has the instruction set.
+/// The machine supports the instruction set.
 #[inline(always)]
-unsafe fn turn(tile: &Tile, half: usize) -> [__m512i; 4] {
-    // SAFETY: as `turn_four`.
+unsafe fn transpose(tile: &Tile, half: usize) -> [__m512i; 4] {
+    // SAFETY: as `transpose_x4`.
     unsafe {
-        let ([low0, high0], [low1, high1]) = (turn_four(tile, half, 0), turn_four(tile, half, 4));
-        // Rows 0-3, 4-7, 8-11, 12-15 of lane t stand in the t-th 128 bits of the four: transpose 4 x 4.
+        let ([low0, high0], [low1, high1]) =
+            (transpose_x4(tile, half, 0), transpose_x4(tile, half, 4));
+        // 128-bit lane t of the four vectors holds rows 0-3, 4-7, 8-11 and 12-15 of lane t: transpose 4 x 4.
         let a = _mm512_shuffle_i32x4::<0x44>(low0, low1);
         let b = _mm512_shuffle_i32x4::<0xEE>(low0, low1);
         let c = _mm512_shuffle_i32x4::<0x44>(high0, high1);

@@ -1,0 +1,53 @@
+//! One chunk of tokens of a GEMM, as the threads see it.
+
+use super::microkernel::TokenParams;
+use super::pack::PackLayout;
+use super::partition::Disjoint;
+use crate::numerics::round_to_bf16;
+use crate::{KOrder, MatRef, PackedWeight, Width};
+use half::bf16;
+use std::ops::Range;
+
+/// A [`Gemm`](crate::Gemm) whose shapes are checked and whose width is known.
+pub(super) struct Call<'a> {
+    /// `[M, K]`.
+    pub x: MatRef<'a, bf16>,
+    /// `[N, K]`.
+    pub w: &'a PackedWeight,
+    pub width: Width,
+    /// `[N]`.
+    pub bias: Option<&'a [f32]>,
+    /// The order of k to gather x into; `None` if x is in the order of the weight.
+    pub order: Option<&'a KOrder>,
+}
+
+/// The operands of a chunk, with its activations packed.
+pub(super) struct Job<'a> {
+    pub call: &'a Call<'a>,
+    pub layout: PackLayout,
+    /// The packed activations: micro-panels in the order of `layout`, or `[tile][token][GEMV_WORDS]`.
+    pub words: &'a [u32],
+    /// `[group][token]`.
+    pub tokens: &'a [TokenParams],
+    /// `[token][n]`, rows `y_stride` elements apart.
+    pub y: Disjoint<'a, bf16>,
+    pub y_stride: usize,
+}
+
+impl Job<'_> {
+    /// Stores `acc[rows]` plus the bias as the results of `token` for the rows `rows` of W.
+    #[inline(always)]
+    pub fn store(&self, token: usize, rows: Range<usize>, acc: &[f32]) {
+        let at = token * self.y_stride;
+        // SAFETY: only the thread that computes these rows of W writes these columns of y.
+        let y = unsafe { self.y.slice(at + rows.start..at + rows.end) };
+        match self.call.bias {
+            None => (y.iter_mut().zip(acc)).for_each(|(y, acc)| *y = round_to_bf16(*acc)),
+            Some(bias) => {
+                for ((y, acc), bias) in y.iter_mut().zip(acc).zip(&bias[rows]) {
+                    *y = round_to_bf16(acc + bias);
+                }
+            }
+        }
+    }
+}
