@@ -89,7 +89,6 @@
 //! # }
 //! ```
 
-pub mod activations;
 pub mod calibrate;
 #[cfg(feature = "candle")]
 pub mod candle;

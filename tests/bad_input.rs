@@ -4,9 +4,8 @@ use test_support as support;
 
 use half::bf16;
 use support::{PlainWeight, WIDTHS, rng};
-use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::{Cpu, Isa, Workspace};
-use w4ax::reference::{self, matmul_f64};
+use w4ax::reference::{self, QuantizedMatrix, matmul_f64};
 use w4ax::{Error, Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 fn weight() -> PackedWeight {
@@ -151,7 +150,7 @@ fn references_check_their_shapes() {
         reference::gemm(x, &w, Width::A4, bias),
         Err(Error::Shape { what: "bias", .. })
     ));
-    let bf16 = QuantizedActivations::new(x, Width::Bf16, Grouping::G32);
+    let bf16 = QuantizedMatrix::new(x, Width::Bf16, Grouping::G32);
     assert!(matches!(bf16, Err(Error::Range { .. })));
 }
 

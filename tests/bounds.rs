@@ -5,9 +5,8 @@ use test_support as support;
 use half::bf16;
 use proptest::prelude::*;
 use support::{Kind, PlainWeight, WIDTHS, rng};
-use w4ax::activations::QuantizedActivations;
 use w4ax::cpu::Cpu;
-use w4ax::reference::{self, matmul_f64};
+use w4ax::reference::{self, QuantizedMatrix, matmul_f64};
 use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The bound on one output of a quantized width, from the quantization steps.
@@ -16,7 +15,7 @@ use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 /// where the group counts as zero, by itself; that error meets |w|. The f32 chain adds one rounding of `sa*sw`, one of
 /// `f32(d)` and one of the fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
 fn bound(
-    a: &QuantizedActivations,
+    a: &QuantizedMatrix,
     w: &PackedWeight,
     x: &[bf16],
     token: usize,
@@ -63,7 +62,7 @@ proptest! {
         let x = MatRef::new(&data, m, k).unwrap();
         let exact = matmul_f64(x, &w).unwrap();
         let got = reference::gemm(x, &w, width, None).unwrap();
-        let a = QuantizedActivations::new(x, width, grouping).unwrap();
+        let a = QuantizedMatrix::new(x, width, grouping).unwrap();
         let q = w.unpack();
         for at in 0..m * n {
             let (y, exact) = (got[at].to_f64(), exact[at]);
@@ -130,7 +129,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let data = kind.fill(&mut rng(seed), k);
-        let a = QuantizedActivations::new(MatRef::new(&data, 1, k).unwrap(), width, grouping).unwrap();
+        let a = QuantizedMatrix::new(MatRef::new(&data, 1, k).unwrap(), width, grouping).unwrap();
         for (g, info) in a.groups().iter().enumerate() {
             let range = grouping.range(g, k);
             let sum: i32 = a.values()[range.clone()].iter().map(|&v| i32::from(v)).sum();
@@ -152,7 +151,7 @@ fn an_outlier_stays_in_its_group() {
     let mut data = vec![bf16::from_f32(0.5); 256];
     data[70] = bf16::from_f32(1e30);
     let x = MatRef::new(&data, 1, 256).unwrap();
-    let a = QuantizedActivations::new(x, Width::A8, Grouping::G64).unwrap();
+    let a = QuantizedMatrix::new(x, Width::A8, Grouping::G64).unwrap();
     let back = a.dequantize();
     for (k, v) in back.iter().enumerate() {
         match k {

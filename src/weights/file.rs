@@ -1,6 +1,6 @@
 //! Packed weights in a safetensors file.
 //!
-//! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`FORMAT_VERSION`]) and `"weights"`, a JSON object from each
+//! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`PackedFile::FORMAT_VERSION`]) and `"weights"`, a JSON object from each
 //! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel), and `"order": true` for a
 //! weight with a [`KOrder`]. A weight `x` is stored as
 //!
@@ -22,9 +22,6 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// The newest version of the file format that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 2;
 
 /// What the metadata says of one weight.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -51,7 +48,7 @@ impl Entry {
 /// `__metadata__` of a file with these weights.
 pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<String, String>> {
     let version = if entries.values().any(|e| e.order) {
-        FORMAT_VERSION
+        PackedFile::FORMAT_VERSION
     } else {
         1
     };
@@ -117,6 +114,9 @@ pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, 
 }
 
 impl PackedFile {
+    /// The newest version of the file format, which this crate writes. It reads all older versions too.
+    pub const FORMAT_VERSION: u32 = 2;
+
     /// The bytes of the file.
     ///
     /// # Errors
@@ -189,10 +189,11 @@ impl PackedFile {
             }
         }
         let version = field("version").and_then(|v| v.parse::<u32>().ok());
-        if !version.is_some_and(|v| (1..=FORMAT_VERSION).contains(&v)) {
+        if !version.is_some_and(|v| (1..=Self::FORMAT_VERSION).contains(&v)) {
+            let newest = Self::FORMAT_VERSION;
+            let version = field("version");
             return Err(bad(format!(
-                "format version {:?}, this crate reads 1 to {FORMAT_VERSION}",
-                field("version")
+                "unsupported format version {version:?}: expected 1 to {newest}"
             )));
         }
         let entries =

@@ -12,7 +12,7 @@ mod quantize;
 mod scales;
 mod writer;
 
-pub use file::{FORMAT_VERSION, PackedFile};
+pub use file::PackedFile;
 pub use gptq::{Gptq, Hessian};
 pub use order::KOrder;
 pub use quantize::{Quantize, Symmetry};

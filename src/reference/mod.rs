@@ -1,18 +1,27 @@
-//! The oracles: a plain f64 product, and a plain scalar mirror of the arithmetic of [`crate::numerics`].
+//! The references that every backend is tested against.
 //!
-//! Both are written to be read, not to be fast, and share no code with the backends: they read unpacked weights and
-//! quantize with their own loops. Every fast path is compared with [`mirror`] bit for bit.
+//! - [`gemm`]: a scalar GEMM with the rounding steps of [`crate::numerics`]. Every backend is compared with it bit for bit
+//!   (BF16 across backends: within the bound of that page).
+//! - [`matmul_f64`]: the product in f64, for error bounds.
+//! - [`QuantizedMatrix`]: quantized activations in plain order.
+//!
+//! The two products are written to be read, not to be fast. They share no code with the backends: they read unpacked weights
+//! and quantize with their own loops.
+
+mod quantized_matrix;
+
+pub use quantized_matrix::QuantizedMatrix;
 
 use crate::gemm::check_shapes;
 use crate::{MatRef, PackedWeight, Result, Width};
 use half::bf16;
 
-/// `x * W^T` in f64 on dequantized weights and unquantized activations, row-major `[M, N]`.
+/// Returns `x * W^T` in f64, of dequantized weights and unquantized activations, row-major `[M, N]`.
 ///
-/// Each `(qw - zw) * sw` is exact in f64, the sum runs over k in ascending order.
+/// Each `(qw - zw) * sw` is exact in f64. The sum runs over k in ascending order.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if x has not K columns.
+/// [`crate::Error::Shape`] if `x` does not have K columns.
 pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
     check_shapes(&x, w, None)?;
     let (n, k, q) = (w.n(), w.k(), w.unpack());
@@ -36,10 +45,12 @@ pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
     Ok(y)
 }
 
-/// `y = x * W^T + bias` with the rounding steps of [`crate::numerics`], row-major `[M, N]`.
+/// Returns `y = x * W^T + bias` with the rounding steps of [`crate::numerics`], row-major `[M, N]`.
+///
+/// `x` is in the order of the matrix, as for [`crate::Gemm::new`].
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if x has not K columns or `bias` not N values.
+/// [`crate::Error::Shape`] if `x` does not have K columns or `bias` does not have N values.
 pub fn gemm(
     x: MatRef<'_, bf16>,
     w: &PackedWeight,
@@ -99,10 +110,11 @@ pub fn gemm(
     Ok(y)
 }
 
-/// One token's group, quantized by the formulas as they are printed.
+/// The activations of one token and group, quantized by the formulas of [`crate::numerics`].
 struct Quantized {
     step: f32,
     zero: i64,
+    /// `[k of the group]`.
     codes: Vec<i64>,
 }
 

@@ -1,21 +1,23 @@
-//! Quantized activations in plain order: what `quantize_pack` and the fast paths make, to look at.
+//! Quantized activations in plain order, to inspect what the backends compute with.
 
 use crate::numerics::{TokenGroup, quantize_group};
 use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, MatRef, Result, Width};
 use half::bf16;
 
-/// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]), by DyQ-VLA Eq. 2 as
-/// [`crate::numerics`] states it.
+/// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]), by the formulas of
+/// [`crate::numerics`].
+///
+/// `cuda::QuantizedActivations` holds the same values in device memory, in the layout of the kernels.
 ///
 /// ```
 /// use half::bf16;
-/// use w4ax::activations::QuantizedActivations;
+/// use w4ax::reference::QuantizedMatrix;
 /// use w4ax::{Grouping, MatRef, Width};
 /// # fn main() -> w4ax::Result<()> {
-/// let x = [-1.0, 0.0, 0.5, 2.0].map(bf16::from_f32); // A token of four inputs,
+/// let x = [-1.0, 0.0, 0.5, 2.0].map(bf16::from_f32); // [1, 4]
 /// let x = MatRef::new(&x, 1, 4)?;
-/// let quantized = QuantizedActivations::new(x, Width::A2, Grouping::G32)?; // in four levels.
+/// let quantized = QuantizedMatrix::new(x, Width::A2, Grouping::G32)?;
 /// assert_eq!((quantized.groups()[0].scale, quantized.groups()[0].zero), (1.0, 1));
 /// assert_eq!(quantized.values(), [0, 1, 1, 3]);
 /// assert_eq!(quantized.dequantize(), [-1.0, 0.0, 0.0, 2.0]);
@@ -23,7 +25,7 @@ use half::bf16;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedActivations {
+pub struct QuantizedMatrix {
     m: usize,
     k: usize,
     grouping: Grouping,
@@ -31,11 +33,11 @@ pub struct QuantizedActivations {
     groups: Vec<TokenGroup>,
 }
 
-impl QuantizedActivations {
+impl QuantizedMatrix {
     /// Quantizes `x[M, K]` to 2, 4 or 8 bits.
     ///
     /// # Errors
-    /// [`Error::Range`] for [`Width::Bf16`], which is not quantized; for K = 0, and for more inputs per channel than
+    /// [`Error::Range`] for [`Width::Bf16`], which is not quantized, for K = 0, and per channel for K above
     /// [`MAX_PER_CHANNEL_K`], whose sums could overflow.
     pub fn new(x: MatRef<'_, bf16>, width: Width, grouping: Grouping) -> Result<Self> {
         let qmax = width.qmax().ok_or_else(|| Error::Range {
@@ -73,27 +75,28 @@ impl QuantizedActivations {
         })
     }
 
-    /// Tokens.
+    /// Returns M, the number of tokens.
     pub fn m(&self) -> usize {
         self.m
     }
 
-    /// Inputs.
+    /// Returns K, the number of inputs.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// `qa`, row-major `[M, K]`, one byte each.
+    /// Returns the codes `qa`, row-major `[M, K]`.
     pub fn values(&self) -> &[u8] {
         &self.values
     }
 
-    /// Step, zero point and sum, row-major `[M, groups]`.
+    /// Returns the parameters of each token and group, row-major `[M, groups]`.
     pub fn groups(&self) -> &[TokenGroup] {
         &self.groups
     }
 
-    /// `(qa - za) * sa`, rounded once, row-major `[M, K]`. Near the end of f32's range that may round to an infinity.
+    /// Returns `(qa - za) * sa`, rounded once, row-major `[M, K]`. Values near the end of the range of f32 may round to an
+    /// infinity.
     pub fn dequantize(&self) -> Vec<f32> {
         let per_row = self.grouping.groups(self.k);
         let mut out = vec![0.0; self.m * self.k];
