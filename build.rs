@@ -1,114 +1,109 @@
-//! Compiles the CUDA kernels, with feature `cuda` only: without it this needs nothing but Rust.
+//! Compiles the CUDA kernels with feature `cuda`, by the crate `w4ax-build`. Without the feature this
+//! needs nothing but Rust.
 
-#[path = "build/mod.rs"]
-mod build;
+use std::ffi::OsString;
 
-use std::path::{Path, PathBuf};
-
-use build::kernels::{self, SETTINGS};
-use build::toolchain::Machine;
-use build::{Problem, archs};
-
-fn setting(name: &str) -> Option<std::ffi::OsString> {
+fn setting(name: &str) -> Option<OsString> {
     std::env::var_os(name)
-}
-
-/// A folder or text that cargo sets for build scripts.
-fn cargo(name: &str) -> PathBuf {
-    setting(name)
-        .unwrap_or_else(|| panic!("cargo sets {name} for build scripts"))
-        .into()
 }
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(w4ax_kernels)");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=build");
-    // Not by RUSTFLAGS, for which everything that the crate depends on would be compiled anew.
+    // A setting instead of RUSTFLAGS, with which all dependencies would be compiled again.
     println!("cargo::rerun-if-env-changed=W4AX_PORTABLE");
-    if kernels::flag(&setting, "W4AX_PORTABLE") {
+    if setting("W4AX_PORTABLE").is_some_and(|value| !value.is_empty() && value != "0") {
         println!("cargo::rustc-cfg=w4ax_portable");
     }
-    if setting("CARGO_FEATURE_CUDA").is_none() {
-        return;
+    #[cfg(feature = "cuda")]
+    cuda::main();
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use std::path::{Path, PathBuf};
+
+    use w4ax_build::kernels::{self, SETTINGS};
+    use w4ax_build::toolchain::Machine;
+    use w4ax_build::{Problem, archs, host};
+
+    use super::setting;
+
+    /// Returns a folder or text that cargo sets for build scripts.
+    fn cargo(name: &str) -> PathBuf {
+        setting(name)
+            .unwrap_or_else(|| panic!("cargo sets {name} for build scripts"))
+            .into()
     }
-    for name in SETTINGS {
-        println!("cargo::rerun-if-env-changed={name}");
-    }
-    if let Err(problem) = with_kernels() {
-        for line in build::report(&problem, kernels::flag(&setting, "W4AX_REQUIRE_CUDA")) {
-            println!("{line}");
+
+    pub fn main() {
+        for name in SETTINGS {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
+        if let Err(problem) = with_kernels() {
+            let required = kernels::flag(&setting, "W4AX_REQUIRE_CUDA");
+            for line in w4ax_build::report(&problem, required) {
+                println!("{line}");
+            }
         }
     }
-}
 
-fn with_kernels() -> Result<(), Problem> {
-    let root = cargo("CARGO_MANIFEST_DIR");
-    let out = cargo("OUT_DIR");
-    if cargo("HOST") != cargo("TARGET") {
-        return Err(Problem::Missing(format!(
-            "kernels are compiled on the kind of machine that will run them, and {} is not {}",
-            cargo("HOST").display(),
-            cargo("TARGET").display()
-        )));
-    }
-    let machine = Machine::here(&setting, &root);
-    let tools = kernels::tools(&machine).inspect_err(|_| watch_for_tools(&root))?;
-    if !tools.nvcc.explicit && !tools.nvcc.path.starts_with(&root) {
-        watch_for_tools(&root);
-    }
-    watch(&tools.nvcc.path);
-    watch(&root.join("kernels"));
-    let plan = kernels::plan(&tools, &setting)?;
-    let built = kernels::build(&plan, &root.join("kernels"), &out)?;
-    built.files.iter().for_each(|file| watch(file));
-    for line in &built.warnings {
-        println!("cargo::warning={line}");
+    fn with_kernels() -> Result<(), Problem> {
+        let root = cargo("CARGO_MANIFEST_DIR");
+        let out = cargo("OUT_DIR");
+        let target = cargo("TARGET").display().to_string();
+        if cargo("HOST") != cargo("TARGET") {
+            return Err(Problem::Missing(format!(
+                "kernels cannot be cross-compiled from {} to {target}: compile them on the target",
+                cargo("HOST").display(),
+            )));
+        }
+        let host = host::compiler(&target)?;
+        let machine = Machine::here(&setting, &root, host.path);
+        let tools = kernels::tools(&machine).inspect_err(|_| watch_for_tools(&root))?;
+        if !tools.nvcc.explicit && !tools.nvcc.path.starts_with(&root) {
+            watch_for_tools(&root);
+        }
+        watch(&tools.nvcc.path);
+        watch(&root.join("kernels"));
+        let plan = kernels::plan(&tools, &setting, &host.flags)?;
+        let built = kernels::build(&plan, &target, &root.join("kernels"), &out)?;
+        built.files.iter().for_each(|file| watch(file));
+        for line in &built.warnings {
+            println!("cargo::warning={line}");
+        }
+
+        println!("cargo::rustc-cfg=w4ax_kernels");
+        let library = kernels::library(&out).display().to_string();
+        for (name, value) in [
+            ("W4AX_KERNEL_ARCHS", archs::list(&plan.archs)),
+            ("W4AX_NVCC_VERSION", tools.nvcc_version.to_string()),
+            ("W4AX_CUTLASS_VERSION", tools.cutlass_version.to_string()),
+            ("W4AX_KERNEL_LIBRARY", library.clone()),
+        ] {
+            println!("cargo::rustc-env={name}={value}");
+        }
+        // For crates/gpu-model, which reads the machine code.
+        println!("cargo::metadata=library={library}");
+        for folder in [&out, &tools.runtime] {
+            println!("cargo::rustc-link-search=native={}", folder.display());
+        }
+        for library in ["static=w4ax_kernels", "static=cudart_static"] {
+            println!("cargo::rustc-link-lib={library}");
+        }
+        for library in ["stdc++", "dl", "rt", "pthread"] {
+            println!("cargo::rustc-link-lib={library}");
+        }
+        Ok(())
     }
 
-    println!("cargo::rustc-cfg=w4ax_kernels");
-    println!(
-        "cargo::rustc-env=W4AX_KERNEL_ARCHS={}",
-        archs::list(&plan.archs)
-    );
-    println!("cargo::rustc-env=W4AX_NVCC_VERSION={}", tools.nvcc_version);
-    println!(
-        "cargo::rustc-env=W4AX_CUTLASS_VERSION={}",
-        tools.cutlass_version
-    );
-    println!(
-        "cargo::rustc-env=W4AX_KERNEL_LIBRARY={}",
-        out.join(kernels::LIBRARY).display()
-    );
-    // For crates/gpu-model, which reads the machine code.
-    println!(
-        "cargo::metadata=library={}",
-        out.join(kernels::LIBRARY).display()
-    );
-    println!("cargo::rustc-link-search=native={}", out.display());
-    println!(
-        "cargo::rustc-link-search=native={}",
-        tools.runtime.display()
-    );
-    for library in [
-        "static=w4ax_kernels",
-        "static=cudart_static",
-        "stdc++",
-        "dl",
-        "rt",
-        "pthread",
-    ] {
-        println!("cargo::rustc-link-lib={library}");
+    fn watch(path: &Path) {
+        println!("cargo::rerun-if-changed={}", path.display());
     }
-    Ok(())
-}
 
-fn watch(path: &Path) {
-    println!("cargo::rerun-if-changed={}", path.display());
-}
-
-/// Runs this again when better tools than those at hand may have come: fetched ones, or others in PATH.
-fn watch_for_tools(root: &Path) {
-    watch(&root.join("third_party"));
-    println!("cargo::rerun-if-env-changed=PATH");
+    /// Runs the build script again once better tools may be available: fetched ones, or others in PATH.
+    fn watch_for_tools(root: &Path) {
+        watch(&root.join("third_party"));
+        println!("cargo::rerun-if-env-changed=PATH");
+    }
 }

@@ -1,20 +1,18 @@
-//! The tools for real: compiles `tests/data/probe` with the build script's code, and reads the machine code.
-
-#[allow(dead_code)]
-#[path = "../build/mod.rs"]
-mod build;
+//! Compiles `tests/data/probe` by the real tools with the code of the build script, and checks the
+//! machine code.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use build::compile::Built;
-use build::kernels::{self, LIBRARY};
-use build::toolchain::Machine;
 use gpu_model::sass::{self, Kernel};
+use w4ax_build::compile::Built;
+use w4ax_build::kernels;
+use w4ax_build::toolchain::Machine;
+use w4ax_build::{Problem, host};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A folder of sources, and one for what comes of them.
+/// A folder of sources and a folder of objects.
 struct Bench {
     folder: tempfile::TempDir,
 }
@@ -30,7 +28,7 @@ impl Bench {
     }
 
     fn sources(&self) -> PathBuf {
-        // A space in the name, as it may be in a user's.
+        // A user's path may contain a space.
         self.folder.path().join("the kernels")
     }
 
@@ -39,29 +37,29 @@ impl Bench {
     }
 
     fn library(&self) -> PathBuf {
-        self.out().join(LIBRARY)
+        kernels::library(&self.out())
     }
 
     fn write(&self, file: &str, text: &str) {
         std::fs::write(self.sources().join(file), text).unwrap();
     }
 
-    /// Builds for these architectures, with the machine's settings for all else.
-    fn build(&self, archs: &str) -> Result<Built, build::Problem> {
+    /// Builds for the architectures, with the machine's other settings.
+    fn build(&self, archs: &str) -> Result<Built, Problem> {
         let setting = |name: &str| match name {
             "W4AX_CUDA_ARCHS" => Some(OsString::from(archs)),
             "NUM_JOBS" => Some("2".into()),
             _ => std::env::var_os(name),
         };
-        let tools = kernels::tools(&Machine::here(&setting, Path::new(ROOT)))?;
-        kernels::build(
-            &kernels::plan(&tools, &setting)?,
-            &self.sources(),
-            &self.out(),
-        )
+        let target = host::target();
+        let host = host::compiler(&target)?;
+        let machine = Machine::here(&setting, Path::new(ROOT), host.path);
+        let tools = kernels::tools(&machine)?;
+        let plan = kernels::plan(&tools, &setting, &host.flags)?;
+        kernels::build(&plan, &target, &self.sources(), &self.out())
     }
 
-    /// The sources that a build compiles.
+    /// Builds, and returns the sources that were compiled.
     fn compiled(&self, archs: &str) -> Vec<String> {
         let built = self
             .build(archs)
@@ -70,7 +68,7 @@ impl Bench {
         built.compiled.iter().map(name).collect()
     }
 
-    /// The kernels in the library, sorted.
+    /// Returns the kernels in the library, sorted.
     fn kernels(&self) -> Vec<String> {
         let mut names: Vec<_> = sass::read(&self.library(), None)
             .unwrap()
@@ -92,7 +90,7 @@ fn kernel<'a>(kernels: &'a [Kernel], arch: &str, name: &str) -> &'a Kernel {
 }
 
 #[test]
-fn machine_code_is_what_the_source_and_the_options_say() {
+fn compiles_the_expected_machine_code() {
     let bench = Bench::new();
     for file in ["probe.cu", "probe.cuh"] {
         bench.write(
@@ -105,7 +103,7 @@ fn machine_code_is_what_the_source_and_the_options_say() {
         .unwrap_or_else(|problem| panic!("{problem}"));
     assert_eq!(
         built.warnings, [""; 0],
-        "our options let the probe compile without warnings"
+        "the options compile the probe without warnings"
     );
     let kernels = sass::read(&bench.library(), None).unwrap();
     assert_eq!(
@@ -147,7 +145,7 @@ fn machine_code_is_what_the_source_and_the_options_say() {
 }
 
 #[test]
-fn exactly_what_changed_is_compiled_again() {
+fn recompiles_only_what_has_changed() {
     let bench = Bench::new();
     let (one, two) = (
         "#include \"name.cuh\"\n__global__ void NAME() {}\n",
@@ -168,7 +166,7 @@ fn exactly_what_changed_is_compiled_again() {
     );
 
     bench.write("name.cuh", "#define NAME second\n");
-    assert_eq!(bench.compiled("80"), ["one.cu"], "a header of one of them");
+    assert_eq!(bench.compiled("80"), ["one.cu"], "a header of one source");
     assert_eq!(bench.kernels(), ["second()", "two()"]);
 
     bench.write("two.cu", &two.replace("two", "three"));
@@ -178,21 +176,25 @@ fn exactly_what_changed_is_compiled_again() {
         ["one.cu", "two.cu"],
         "other architectures"
     );
-    assert_eq!(bench.compiled("80"), [""; 0], "and back");
+    assert_eq!(
+        bench.compiled("80"),
+        [""; 0],
+        "the first architecture again"
+    );
     assert_eq!(bench.kernels(), ["second()", "three()"]);
 
     std::fs::remove_file(bench.sources().join("two.cu")).unwrap();
-    assert_eq!(bench.compiled("80"), [""; 0], "a source that is gone");
+    assert_eq!(bench.compiled("80"), [""; 0], "a removed source");
     assert_eq!(bench.kernels(), ["second()"]);
 }
 
 #[test]
-fn a_source_with_an_error_names_itself_and_is_no_object() {
+fn reports_the_source_that_does_not_compile() {
     let bench = Bench::new();
     bench.write("broken.cu", "#error planted\n");
     for _ in 0..2 {
-        let Err(build::Problem::Wrong(text)) = bench.build("80") else {
-            panic!("it compiles")
+        let Err(Problem::Wrong(text)) = bench.build("80") else {
+            panic!("broken.cu compiles")
         };
         assert!(
             text.contains("planted") && text.contains("broken.cu"),

@@ -1,29 +1,25 @@
-//! The build script's own logic, on settings and trees that stand for other machines.
-
-#[allow(dead_code)]
-#[path = "../build/mod.rs"]
-mod build;
+//! The logic of the build script, on settings and folders that represent other machines.
 
 mod archs {
-    use super::build::Problem;
-    use super::build::archs::{DEFAULT, check, list, parse};
+    use w4ax_build::Problem;
+    use w4ax_build::archs::{DEFAULT, check, list, parse};
 
-    fn refusal(setting: &str) -> String {
+    fn error(setting: &str) -> String {
         match parse(Some(setting)) {
             Err(Problem::Wrong(sentence)) => sentence,
-            other => panic!("{setting} gives {other:?}"),
+            other => panic!("{setting} parses as {other:?}"),
         }
     }
 
     #[test]
-    fn unset_and_empty_are_the_default() {
+    fn defaults_if_unset_or_empty() {
         for setting in [None, Some(""), Some(" ")] {
             assert_eq!(list(&parse(setting).unwrap()), DEFAULT);
         }
     }
 
     #[test]
-    fn separators_prefixes_order_and_repetitions_do_not_matter() {
+    fn accepts_any_separator_prefix_order_and_duplicates() {
         for setting in [
             "80;90a;90-ptx",
             "90a,80 compute_90",
@@ -38,7 +34,7 @@ mod archs {
     }
 
     #[test]
-    fn options_name_machine_code_and_ptx() {
+    fn formats_options_of_machine_code_and_ptx() {
         let options: Vec<_> = parse(Some("90-ptx;120;90a"))
             .unwrap()
             .iter()
@@ -55,21 +51,21 @@ mod archs {
     }
 
     #[test]
-    fn unknown_entries_are_named() {
+    fn rejects_unknown_entries_by_name() {
         for entry in ["77", "banana", "75", "90b", "sm_", "-ptx", "9.0"] {
-            let sentence = refusal(&format!("80;{entry}"));
+            let sentence = error(&format!("80;{entry}"));
             assert!(
                 sentence.starts_with("W4AX_CUDA_ARCHS: ")
                     && sentence.contains(&format!("`{entry}`")),
                 "{sentence}"
             );
         }
-        assert!(refusal("90a-ptx").contains("ask for 90-ptx"));
-        assert!(refusal(";,").contains("no architecture"));
+        assert!(error("90a-ptx").contains("use 90-ptx"));
+        assert!(error(";,").contains("no architecture"));
     }
 
     #[test]
-    fn what_this_nvcc_does_not_know_is_named() {
+    fn rejects_architectures_that_nvcc_does_not_support() {
         let known = "compute_80\ncompute_90\n";
         assert_eq!(
             check(&parse(Some("80;90a;90-ptx")).unwrap(), known, "nvcc 12.4"),
@@ -78,7 +74,7 @@ mod archs {
         let Err(Problem::Wrong(sentence)) =
             check(&parse(Some("80;120a")).unwrap(), known, "nvcc 12.4")
         else {
-            panic!("120a passes");
+            panic!("120a is accepted");
         };
         assert!(
             sentence.contains("120a") && sentence.contains("nvcc 12.4"),
@@ -90,9 +86,9 @@ mod archs {
 mod options {
     use std::path::Path;
 
-    use super::build::archs::parse;
-    use super::build::compile::options;
-    use super::build::version::Version;
+    use w4ax_build::archs::parse;
+    use w4ax_build::compile::options;
+    use w4ax_build::version::Version;
 
     fn of(nvcc: &str) -> Vec<String> {
         let nvcc = Version::parse(nvcc).unwrap();
@@ -104,6 +100,7 @@ mod options {
             Path::new("/cutlass"),
             &parse(Some(archs)).unwrap(),
             nvcc,
+            &["-fPIC".into()],
             false,
         )
         .into_iter()
@@ -111,34 +108,34 @@ mod options {
         .collect()
     }
 
-    /// The host side knows whether there is code for sm_90a: that of compute_90 is none.
+    /// The host side needs to know whether the build has code for sm_90a. PTX of compute_90 does not count.
     #[test]
-    fn code_for_sm_90a_is_told() {
+    fn defines_sm_90a_for_its_machine_code_only() {
         let nvcc = Version::parse("13.0").unwrap();
-        let told = |archs| with(archs, &nvcc).contains(&"-DW4AX_SM90A".into());
-        assert!(told("80;90a") && told("90a"));
-        assert!(!told("80") && !told("90") && !told("90-ptx"));
+        let defined = |archs| with(archs, &nvcc).contains(&"-DW4AX_SM90A".into());
+        assert!(defined("80;90a") && defined("90a"));
+        assert!(!defined("80") && !defined("90") && !defined("90-ptx"));
     }
 
-    /// nvcc has the option since 12.8 and refuses it before. What it makes needs a driver of CUDA 12.4, which the kernels
-    /// must then ask for themselves: the two options come together.
+    /// nvcc supports the option since 12.8. Compressed code needs a driver of CUDA 12.4, which the kernels
+    /// must check themselves, so the two options are set together.
     #[test]
-    fn machine_code_is_compressed_where_nvcc_can() {
-        let asked = |nvcc: &str| {
+    fn compresses_machine_code_if_nvcc_supports_it() {
+        let counts = |nvcc: &str| {
             ["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"]
                 .map(|option| of(nvcc).iter().filter(|&have| have == option).count())
         };
         for nvcc in ["12.4.131", "12.6.85", "12.7"] {
-            assert_eq!(asked(nvcc), [0, 0], "{nvcc}");
+            assert_eq!(counts(nvcc), [0, 0], "{nvcc}");
         }
         for nvcc in ["12.8", "12.8.93", "12.9.86", "13.0.88", "14.1"] {
-            assert_eq!(asked(nvcc), [1, 1], "{nvcc}");
+            assert_eq!(counts(nvcc), [1, 1], "{nvcc}");
         }
     }
 
-    /// The numerics hang on them.
+    /// The numerics depend on these options.
     #[test]
-    fn nothing_is_contracted_or_flushed_by_any_nvcc() {
+    fn disables_contraction_and_flushing_for_every_nvcc() {
         for nvcc in ["12.4", "13.0.88"] {
             for option in [
                 "-fmad=false",
@@ -154,7 +151,7 @@ mod options {
 }
 
 mod depfile {
-    use super::build::depfile::parse;
+    use w4ax_build::depfile::parse;
 
     fn names(text: &str) -> Vec<String> {
         parse(text)
@@ -164,7 +161,7 @@ mod depfile {
     }
 
     #[test]
-    fn continuations_and_escapes() {
+    fn parses_continuations_and_escapes() {
         let text = "out.o : /a/kernel.cu \\\n    /a/b\\ c/d.h \\\r\n /x/$$y.h /e\\#f.h\\\n /last.h";
         assert_eq!(
             names(text),
@@ -173,23 +170,23 @@ mod depfile {
     }
 
     #[test]
-    fn the_target_ends_at_the_first_colon_before_a_space() {
+    fn ends_the_target_at_the_first_colon_before_a_space() {
         assert_eq!(names("/odd:name/out.o: /a:b.h /c.h\n"), ["/a:b.h", "/c.h"]);
         assert_eq!(names("out.o:\\\n a.h\n\nother.o: b.h\n"), ["a.h", "b.h"]);
     }
 
     #[test]
-    fn backslashes_within_names_stay() {
+    fn keeps_backslashes_within_names() {
         assert_eq!(names("o: a\\b.h"), ["a\\b.h"]);
         assert!(names("").is_empty());
     }
 }
 
 mod jobs {
-    use super::build::jobs::{PEAK_BYTES, group_left, mem_available, slots};
+    use w4ax_build::jobs::{PEAK_BYTES, group_left, mem_available, slots};
 
     #[test]
-    fn cores_and_memory_both_limit() {
+    fn limits_jobs_by_cores_and_memory() {
         assert_eq!(slots(16, Some(3 * PEAK_BYTES)), 3);
         assert_eq!(slots(2, Some(100 * PEAK_BYTES)), 2);
         assert_eq!(slots(4, None), 4);
@@ -198,7 +195,7 @@ mod jobs {
     }
 
     #[test]
-    fn memory_as_linux_says_it() {
+    fn parses_available_memory_of_linux() {
         let text = "MemTotal:       24000 kB\nMemFree:  1 kB\nMemAvailable:   20000 kB\n";
         assert_eq!(mem_available(text), Some(20000 * 1024));
         assert_eq!(mem_available("MemTotal: 1 kB\n"), None);
@@ -209,10 +206,10 @@ mod jobs {
 }
 
 mod versions {
-    use super::build::version::{Version, newest_gcc};
+    use w4ax_build::version::{Version, newest_gcc};
 
     #[test]
-    fn as_the_tools_print_them() {
+    fn parses_versions_of_the_tools() {
         let nvcc = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88\nBuild x\n";
         assert_eq!(Version::of_nvcc(nvcc).unwrap().to_string(), "13.0.88");
         assert_eq!(Version::of_nvcc("gcc 12"), None);
@@ -223,14 +220,14 @@ mod versions {
     }
 
     #[test]
-    fn compare_by_number() {
+    fn compares_versions_by_number() {
         assert!(Version::parse("12.10").unwrap() > Version::new(12, 4));
         assert!(Version::parse("12.4.131").unwrap() >= Version::new(12, 4));
         assert!(Version::parse("11.8").unwrap() < Version::new(12, 4));
     }
 
     #[test]
-    fn the_toolkit_says_which_gcc_it_takes() {
+    fn parses_the_newest_gcc_of_a_toolkit() {
         assert_eq!(
             newest_gcc("#if defined(__GNUC__)\n\n#if __GNUC__ > 15\n\n#error x\n#endif\n"),
             Some(15)
@@ -246,11 +243,11 @@ mod discovery {
     use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
 
-    use super::build::Problem;
-    use super::build::toolchain::{Found, Machine, check_gcc};
-    use super::build::version::Version;
+    use w4ax_build::Problem;
+    use w4ax_build::toolchain::{Found, Machine, check_gcc};
+    use w4ax_build::version::Version;
 
-    /// A machine in a folder: trees that hold tools, and settings.
+    /// A machine in a folder: trees with tools, and settings.
     struct Fake {
         root: tempfile::TempDir,
         settings: HashMap<String, OsString>,
@@ -293,17 +290,18 @@ mod discovery {
             self
         }
 
-        fn ask<T>(&self, question: impl Fn(&Machine) -> T) -> T {
-            question(&Machine {
+        fn with_machine<T>(&self, f: impl Fn(&Machine) -> T) -> T {
+            f(&Machine {
                 setting: &|name| self.settings.get(name).cloned(),
                 third_party: self.at("third_party"),
                 usual_toolkits: vec![self.at("usual/a"), self.at("usual/b")],
                 usual_cutlass: vec![self.at("usual/cutlass")],
+                default_host: "g++".into(),
             })
         }
 
         fn nvcc(&self) -> Result<Found, Problem> {
-            self.ask(|machine| machine.nvcc())
+            self.with_machine(|machine| machine.nvcc())
         }
 
         fn expect(&self, path: &str, by: &str, explicit: bool) {
@@ -318,20 +316,20 @@ mod discovery {
     fn wrong<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
         match result {
             Err(Problem::Wrong(sentence)) => sentence,
-            other => panic!("{other:?} is no refusal"),
+            other => panic!("{other:?} is not an error of a setting"),
         }
     }
 
     fn missing<T: std::fmt::Debug>(result: Result<T, Problem>) -> String {
         match result {
             Err(Problem::Missing(sentence)) => sentence,
-            other => panic!("{other:?} is nothing missing"),
+            other => panic!("{other:?} is not a missing tool"),
         }
     }
 
-    /// Every place of nvcc, first to last: with all of them there, each is found once those before it are gone.
+    /// With nvcc in every place, each place is found once those before it are removed.
     #[test]
-    fn nvcc_in_order() {
+    fn finds_nvcc_in_order() {
         let mut fake = Fake::new();
         for path in [
             "mine/nvcc-x",
@@ -364,9 +362,9 @@ mod discovery {
         assert!(sentence.contains("third_party/fetch"), "{sentence}");
     }
 
-    /// A setting that leads nowhere is refused by its name, though good tools are in every later place.
+    /// An invalid setting is an error, even if a later place has the tool.
     #[test]
-    fn wrong_settings_are_not_passed_over() {
+    fn rejects_invalid_settings_by_name() {
         for (name, value) in [
             ("NVCC", "gone/nvcc"),
             ("NVCC", "empty/nothing"),
@@ -395,16 +393,17 @@ mod discovery {
     }
 
     #[test]
-    fn the_runtime_is_that_of_the_compiler() {
+    fn finds_the_runtime_of_the_compiler() {
         let mut fake = Fake::new();
         fake.program("tk/bin/nvcc")
             .file("tk/lib/libcudart_static.a")
             .file("other/lib64/libcudart_static.a");
         fake.set("NVCC", "tk/bin/nvcc").set("CUDA_HOME", "other");
-        let runtime = |fake: &Fake| fake.ask(|machine| machine.runtime(&machine.nvcc().unwrap()));
+        let runtime =
+            |fake: &Fake| fake.with_machine(|machine| machine.runtime(&machine.nvcc().unwrap()));
         let tk = fake.at("tk/lib").canonicalize().unwrap();
         assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);
-        // A link to it from elsewhere leads to the same place; a wrapper elsewhere does not, and CUDA_HOME helps.
+        // A link from another folder leads to the same toolkit. A wrapper does not, so CUDA_HOME is used.
         std::os::unix::fs::symlink(fake.at("tk/bin/nvcc"), fake.at("empty/nvcc")).unwrap();
         fake.set("NVCC", "empty/nvcc");
         assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);
@@ -416,7 +415,7 @@ mod discovery {
     }
 
     #[test]
-    fn cutlass_in_order() {
+    fn finds_cutlass_in_order() {
         let mut fake = Fake::new();
         for tree in [
             "mine/include",
@@ -426,7 +425,7 @@ mod discovery {
         ] {
             fake.file(&format!("{tree}/cutlass/cutlass.h"));
         }
-        let found = |fake: &Fake| fake.ask(|machine| machine.cutlass());
+        let found = |fake: &Fake| fake.with_machine(|machine| machine.cutlass());
         fake.set("W4AX_CUTLASS_DIR", "mine")
             .set("CUTLASS_DIR", "dir");
         assert_eq!(found(&fake).unwrap().path, fake.at("mine/include"));
@@ -449,9 +448,9 @@ mod discovery {
     }
 
     #[test]
-    fn the_host_compiler() {
+    fn finds_the_host_compiler() {
         let mut fake = Fake::new();
-        let host = |fake: &Fake| fake.ask(|machine| machine.host_compiler());
+        let host = |fake: &Fake| fake.with_machine(|machine| machine.host_compiler());
         fake.set("PATH", "in");
         assert!(missing(host(&fake)).contains("apt-get install g++"));
         fake.program("in/g++")
@@ -467,7 +466,7 @@ mod discovery {
     }
 
     #[test]
-    fn host_compilers_that_do_not_fit() {
+    fn rejects_unsupported_host_compilers() {
         let check = |gcc| check_gcc(gcc, Some(13), Path::new("/bin/g++"), &Version::new(12, 4));
         assert_eq!(check(Some(13)), Ok(()));
         assert_eq!(check(None), Ok(()));
@@ -477,10 +476,10 @@ mod discovery {
 }
 
 mod reports {
-    use super::build::{Problem, report};
+    use w4ax_build::{Problem, report};
 
     #[test]
-    fn a_missing_tool_ends_the_build_only_if_kernels_are_required() {
+    fn a_missing_tool_is_an_error_only_if_kernels_are_required() {
         let missing = Problem::Missing("there is no nvcc".into());
         let lines = report(&missing, false);
         assert!(
@@ -494,7 +493,7 @@ mod reports {
     }
 
     #[test]
-    fn a_wrong_setting_always_does() {
+    fn an_invalid_setting_is_always_an_error() {
         let wrong = Problem::Wrong("first line\nsecond line".into());
         for required in [false, true] {
             assert_eq!(
@@ -508,10 +507,10 @@ mod reports {
 mod cache {
     use std::path::Path;
 
-    use super::build::cache::folder;
+    use w4ax_build::cache::folder;
 
     #[test]
-    fn all_profiles_of_a_target_folder_share_it() {
+    fn all_profiles_of_a_target_folder_share_the_cache() {
         let kept = Path::new("/t/w4ax-kernels");
         assert_eq!(folder(Path::new("/t/debug/build/w4ax-1/out")), kept);
         assert_eq!(folder(Path::new("/t/release/build/w4ax-2/out")), kept);
@@ -519,5 +518,39 @@ mod cache {
             folder(Path::new("/elsewhere/out")),
             Path::new("/elsewhere/out/w4ax-kernels")
         );
+    }
+}
+
+#[cfg(unix)]
+mod host {
+    use w4ax_build::host::{archive, compiler, target};
+
+    #[test]
+    fn selects_a_compiler_with_position_independent_code() {
+        let host = compiler(&target()).unwrap_or_else(|problem| panic!("{problem}"));
+        assert!(!host.path.as_os_str().is_empty());
+        assert!(
+            host.flags.iter().any(|flag| flag == "-fPIC"),
+            "{:?}",
+            host.flags
+        );
+    }
+
+    #[test]
+    fn archives_objects_again_without_old_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["one.o", "two.o"] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let names = |objects: &[&str]| {
+            let objects: Vec<_> = objects.iter().map(|name| at(name)).collect();
+            archive(&target(), &objects, folder.path(), "some").unwrap_or_else(|p| panic!("{p}"));
+            let bytes = std::fs::read(at("libsome.a")).unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            ["one.o", "two.o"].map(|name| text.contains(name))
+        };
+        assert_eq!(names(&["one.o", "two.o"]), [true, true]);
+        assert_eq!(names(&["two.o"]), [false, true]);
     }
 }

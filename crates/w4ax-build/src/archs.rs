@@ -1,13 +1,14 @@
-//! The architectures that kernels are compiled for: `W4AX_CUDA_ARCHS`.
+//! The architectures that kernels are compiled for: the setting `W4AX_CUDA_ARCHS`.
 
-use super::Problem;
+use crate::Problem;
 
-/// Machine code for each architecture with a design of its own here, and PTX that newer chips compile for themselves.
-/// PTX of compute_90, not 90a: that of 90a is refused by every other chip.
+/// Machine code for each architecture that the kernels distinguish, and PTX for newer chips. The PTX is
+/// of compute_90, not 90a: no other chip accepts PTX of 90a.
 pub const DEFAULT: &str = "80;86;87;89;90a;90-ptx";
 
-/// The architectures that toolkits 12.4 and later know, from sm_80 on: older ones have neither BF16 nor s4 tensor cores.
-/// A letter marks code for that chip alone (`a`) or its family (`f`). Which of them the nvcc at hand knows, it says itself.
+/// The architectures of toolkit 12.4 and later, from sm_80 on: older chips have no BF16 and s4 tensor
+/// cores. A suffix limits code to that chip (`a`) or its family (`f`). An older nvcc may support
+/// fewer of them, see [`check`].
 const KNOWN: &[&str] = &[
     "80", "86", "87", "88", "89", "90", "90a", "100", "100a", "100f", "101", "101a", "101f", "103",
     "103a", "103f", "110", "110a", "110f", "120", "120a", "120f", "121", "121a", "121f",
@@ -16,14 +17,14 @@ const KNOWN: &[&str] = &[
 /// One architecture to compile for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arch {
-    /// PTX in place of machine code. The first field, so that PTX comes last.
+    /// PTX instead of machine code. The first field, so that PTX is sorted last.
     ptx: bool,
-    /// Its place in `KNOWN`, which is in ascending order.
+    /// Index in `KNOWN`, which is in ascending order.
     known: usize,
 }
 
 impl Arch {
-    /// Reads `90a` or `sm_90a` (machine code), `90-ptx` or `compute_90` (PTX).
+    /// Parses `90a` or `sm_90a` (machine code), `90-ptx` or `compute_90` (PTX).
     fn parse(entry: &str) -> Result<Self, String> {
         let (name, ptx) = if let Some(name) = entry.strip_suffix("-ptx") {
             (name, true)
@@ -34,37 +35,37 @@ impl Arch {
         };
         let Some(known) = KNOWN.iter().position(|&known| known == name) else {
             return Err(format!(
-                "`{entry}` is no architecture that the kernels can be compiled for: entries are such as 80, 90a or 90-ptx \
-                 (PTX for newer chips), of {}",
+                "unsupported architecture `{entry}`: expected entries such as 80, 90a or 90-ptx (PTX for \
+                 newer chips), of {}",
                 KNOWN.join(" ")
             ));
         };
         match name.strip_suffix('a') {
             Some(plain) if ptx => Err(format!(
-                "`{entry}` asks for PTX that no chip but sm_{name} takes: ask for {plain}-ptx"
+                "`{entry}` is PTX for sm_{name} alone: use {plain}-ptx"
             )),
             _ => Ok(Self { known, ptx }),
         }
     }
 
-    /// `90a`, without what it is compiled to.
+    /// Returns the name without the kind of code: `90a`.
     fn name(&self) -> &'static str {
         KNOWN[self.known]
     }
 
-    /// Machine code of sm_90a, which has what no other code for sm_90 has.
+    /// Returns whether this is machine code for sm_90a, which alone has wgmma.
     pub fn is_sm90a(&self) -> bool {
         !self.ptx && self.name() == "90a"
     }
 
-    /// The option that makes nvcc compile for it.
+    /// Returns nvcc's option for the architecture.
     pub fn gencode(&self) -> String {
         let name = self.name();
         let code = if self.ptx { "compute" } else { "sm" };
         format!("-gencode=arch=compute_{name},code={code}_{name}")
     }
 
-    /// As nvcc's `--list-gpu-arch` names it, which leaves the letter out.
+    /// Returns the name in the output of `nvcc --list-gpu-arch`, which omits the suffix.
     fn listed_name(&self) -> String {
         format!(
             "compute_{}",
@@ -80,7 +81,8 @@ impl std::fmt::Display for Arch {
     }
 }
 
-/// Reads a list separated by `;`, `,` or spaces into ascending order without repetitions; an empty one is the default.
+/// Parses a list separated by `;`, `,` or spaces into ascending order without duplicates. An empty list
+/// means [`DEFAULT`].
 pub fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
     let separators = |c: char| c == ';' || c == ',' || c.is_whitespace();
     let setting = setting
@@ -94,7 +96,7 @@ pub fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
         .map_err(|reason| Problem::Wrong(format!("W4AX_CUDA_ARCHS: {reason}")))?;
     if archs.is_empty() {
         return Err(Problem::Wrong(
-            "W4AX_CUDA_ARCHS names no architecture".into(),
+            "W4AX_CUDA_ARCHS contains no architecture".into(),
         ));
     }
     archs.sort();
@@ -102,7 +104,7 @@ pub fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
     Ok(archs)
 }
 
-/// The list as `parse` reads it.
+/// Formats a list so that [`parse`] reads it.
 pub fn list(archs: &[Arch]) -> String {
     archs
         .iter()
@@ -111,7 +113,7 @@ pub fn list(archs: &[Arch]) -> String {
         .join(";")
 }
 
-/// Checks that the nvcc at hand knows them; `known` is what its `--list-gpu-arch` prints.
+/// Checks that nvcc supports the architectures. `known` is the output of `nvcc --list-gpu-arch`.
 pub fn check(archs: &[Arch], known: &str, nvcc: &str) -> Result<(), Problem> {
     match archs
         .iter()
@@ -119,7 +121,8 @@ pub fn check(archs: &[Arch], known: &str, nvcc: &str) -> Result<(), Problem> {
     {
         None => Ok(()),
         Some(arch) => Err(Problem::Wrong(format!(
-            "W4AX_CUDA_ARCHS asks for {arch}, which {nvcc} cannot compile for: take it out of the list, or use a newer toolkit"
+            "W4AX_CUDA_ARCHS contains {arch}, which {nvcc} does not support: remove it from the list, or \
+             use a newer toolkit"
         ))),
     }
 }

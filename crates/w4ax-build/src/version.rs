@@ -1,18 +1,18 @@
-//! Version numbers as the tools print them.
+//! Version numbers in the formats of the tools.
 
-/// A version that is compared by major and minor number.
+/// A version number. It is compared field by field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// The first number.
+    /// The major number.
     pub major: u32,
-    /// The second number.
+    /// The minor number.
     pub minor: u32,
-    /// What follows, without its dot: shown, and compared last.
+    /// The third number.
     pub rest: u32,
 }
 
 impl Version {
-    /// `major.minor`, to compare with.
+    /// Returns `major.minor`.
     pub const fn new(major: u32, minor: u32) -> Self {
         Self {
             major,
@@ -21,7 +21,7 @@ impl Version {
         }
     }
 
-    /// Reads `13`, `13.0` or `13.0.88`.
+    /// Parses `13`, `13.0` or `13.0.88`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().split('.').map(str::parse);
         let mut next = || numbers.next().unwrap_or(Ok(0));
@@ -32,13 +32,13 @@ impl Version {
         })
     }
 
-    /// The version in what `nvcc --version` prints: `... release 13.0, V13.0.88`.
+    /// Parses the output of `nvcc --version`: `... release 13.0, V13.0.88`.
     pub fn of_nvcc(output: &str) -> Option<Self> {
         let release = output.lines().find(|line| line.contains("release "))?;
         Self::parse(release.rsplit_once(", V")?.1)
     }
 
-    /// The version in CUTLASS's `cutlass/version.h`.
+    /// Parses CUTLASS's `cutlass/version.h`.
     pub fn of_cutlass(header: &str) -> Option<Self> {
         let number = |name: &str| {
             header.lines().find_map(|line| {
@@ -61,7 +61,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The newest GCC that a toolkit takes, from its `crt/host_config.h`: `#if __GNUC__ > 15`.
+/// Returns the newest GCC that a toolkit supports, from its `crt/host_config.h`: `#if __GNUC__ > 15`.
 pub fn newest_gcc(host_config: &str) -> Option<u32> {
     host_config.lines().find_map(|line| {
         let condition = line.trim().strip_prefix('#')?.trim().strip_prefix("if ")?;

@@ -1,21 +1,23 @@
-//! From the machine's settings to a static library of kernels.
+//! From the settings of the machine to a static library of kernels.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::archs::{self, Arch};
-use super::compile::{self, Built, Compiler};
-use super::toolchain::{self, Found, Machine};
-use super::version::{self, Version};
-use super::{Problem, REMEDY, cache, jobs};
+use crate::archs::{self, Arch};
+use crate::compile::{self, Built, Compiler};
+use crate::toolchain::{self, Found, Machine};
+use crate::version::{self, Version};
+use crate::{Problem, REMEDY, cache, host, jobs};
 
-/// The settings that decide what is built; a change of one runs the build script again.
+/// The settings that affect the build. A change of one runs the build script again.
 pub const SETTINGS: &[&str] = &[
     "NVCC",
     "CUDA_HOME",
     "CUDA_PATH",
     "NVCC_CCBIN",
+    "CXX",
+    "CXXFLAGS",
     "NVCC_APPEND_FLAGS",
     "NVCC_PREPEND_FLAGS",
     "W4AX_CUTLASS_DIR",
@@ -26,32 +28,35 @@ pub const SETTINGS: &[&str] = &[
     "W4AX_REQUIRE_CUDA",
 ];
 
-/// The tools, all of them found and new enough.
+/// The tools of a build, all of them found and new enough.
 pub struct Tools {
-    /// The compiler.
+    /// nvcc.
     pub nvcc: Found,
-    /// Its version.
+    /// The version of nvcc.
     pub nvcc_version: Version,
     /// The folder of `libcudart_static.a`.
     pub runtime: PathBuf,
     /// The folder of CUTLASS's headers.
     pub cutlass: Found,
-    /// Its version.
+    /// The version of CUTLASS.
     pub cutlass_version: Version,
     /// The C++ compiler that nvcc calls.
     pub host: PathBuf,
-    /// What the compilers say of themselves.
+    /// The output of both compilers for `--version`.
     identity: String,
 }
 
 /// Finds the tools and checks their versions.
+///
+/// # Errors
+/// `Problem::Missing` if a tool is not found; `Problem::Wrong` if a requested one is unusable.
 pub fn tools(machine: &Machine) -> Result<Tools, Problem> {
     let nvcc = machine.nvcc()?;
     let cutlass = machine.cutlass()?;
-    let said = run(&nvcc.path, "--version")?;
-    let nvcc_version = Version::of_nvcc(&said).ok_or_else(|| {
+    let nvcc_text = run(&nvcc.path, "--version")?;
+    let nvcc_version = Version::of_nvcc(&nvcc_text).ok_or_else(|| {
         nvcc.problem(format!(
-            "{} (from {}) does not say which nvcc it is",
+            "{} --version (from {}) does not contain a version",
             nvcc.path.display(),
             nvcc.by
         ))
@@ -63,7 +68,7 @@ pub fn tools(machine: &Machine) -> Result<Tools, Problem> {
         .and_then(|text| Version::of_cutlass(&text))
         .ok_or_else(|| {
             cutlass.problem(format!(
-                "{} (from {}) names no version of CUTLASS",
+                "{} (from {}) does not contain a version of CUTLASS",
                 header.display(),
                 cutlass.by
             ))
@@ -76,8 +81,8 @@ pub fn tools(machine: &Machine) -> Result<Tools, Problem> {
     )?;
     let runtime = machine.runtime(&nvcc)?;
     let host = machine.host_compiler()?;
-    let host_said = run(&host, "--version")?;
-    let gcc = (!host_said.contains("clang"))
+    let host_version = run(&host, "--version")?;
+    let gcc = (!host_version.contains("clang"))
         .then(|| run(&host, "-dumpversion").ok())
         .flatten();
     let limits =
@@ -96,7 +101,7 @@ pub fn tools(machine: &Machine) -> Result<Tools, Problem> {
         cutlass,
         cutlass_version,
         host,
-        identity: said + &host_said,
+        identity: nvcc_text + &host_version,
     })
 }
 
@@ -105,13 +110,13 @@ fn too_old(tool: &Found, name: &str, version: &Version, oldest: &Version) -> Res
         return Ok(());
     }
     Err(tool.problem(format!(
-        "{name} {version} (from {}) is older than {}.{}, the oldest that the kernels compile with: update it, or unset what \
-         leads to it and {REMEDY}",
+        "{name} {version} (from {}) is too old: the kernels need {}.{} or newer; update it, or unset the setting \
+         that leads to it and {REMEDY}",
         tool.by, oldest.major, oldest.minor
     )))
 }
 
-/// What a program prints.
+/// Returns the output of a program.
 fn run(program: &Path, argument: &str) -> Result<String, Problem> {
     let broken =
         |reason: String| Problem::Wrong(format!("{} {argument}: {reason}", program.display()));
@@ -126,14 +131,21 @@ fn run(program: &Path, argument: &str) -> Result<String, Problem> {
 }
 
 /// What the sources are compiled for and how.
-pub struct Plan {
-    /// In ascending order.
+pub struct BuildPlan {
+    /// The architectures, in ascending order.
     pub archs: Vec<Arch>,
     compiler: Compiler,
 }
 
-/// Reads the settings that shape the objects.
-pub fn plan(tools: &Tools, setting: &dyn Fn(&str) -> Option<OsString>) -> Result<Plan, Problem> {
+/// Reads the settings that affect the objects. `host_flags` are passed to the host compiler.
+///
+/// # Errors
+/// `Problem::Wrong` if a setting is invalid.
+pub fn plan(
+    tools: &Tools,
+    setting: &dyn Fn(&str) -> Option<OsString>,
+    host_flags: &[OsString],
+) -> Result<BuildPlan, Problem> {
     let text = |name: &str| setting(name).map(|value| value.to_string_lossy().into_owned());
     let archs = archs::parse(text("W4AX_CUDA_ARCHS").as_deref())?;
     let known = run(&tools.nvcc.path, "--list-gpu-arch")?;
@@ -141,7 +153,7 @@ pub fn plan(tools: &Tools, setting: &dyn Fn(&str) -> Option<OsString>) -> Result
     let cores = text("NUM_JOBS")
         .and_then(|jobs| jobs.parse().ok())
         .unwrap_or(1);
-    // nvcc reads options of these two itself.
+    // nvcc reads these options itself.
     let added = ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"]
         .map(|name| text(name).unwrap_or_default())
         .join("\n");
@@ -153,30 +165,34 @@ pub fn plan(tools: &Tools, setting: &dyn Fn(&str) -> Option<OsString>) -> Result
             &tools.cutlass.path,
             &archs,
             &tools.nvcc_version,
+            host_flags,
             flag(setting, "W4AX_LINEINFO"),
         ),
         slots: jobs::slots(cores, jobs::available_bytes()),
     };
-    Ok(Plan { archs, compiler })
+    Ok(BuildPlan { archs, compiler })
 }
 
-/// A setting that is on for any value but an empty one and 0.
+/// Returns whether a setting is on: any value but an empty one and 0.
 pub fn flag(setting: &dyn Fn(&str) -> Option<OsString>, name: &str) -> bool {
     setting(name).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Compiles every `.cu` of `sources` into `out/libw4ax_kernels.a`.
-pub fn build(plan: &Plan, sources: &Path, out: &Path) -> Result<Built, Problem> {
+/// Compiles every `.cu` file below `sources` into `out/libw4ax_kernels.a`.
+///
+/// # Errors
+/// `Problem::Wrong` if a file cannot be read or compiled, or the archiver fails.
+pub fn build(plan: &BuildPlan, target: &str, sources: &Path, out: &Path) -> Result<Built, Problem> {
     let mut files = Vec::new();
     find_sources(sources, &mut files)
         .map_err(|error| Problem::Wrong(format!("{}: {error}", sources.display())))?;
     files.sort();
     let built = (plan.compiler).compile(sources, &files, &cache::folder(out))?;
-    compile::archive(&built.objects, &out.join(LIBRARY))?;
+    host::archive(target, &built.objects, out, LIBRARY)?;
     Ok(built)
 }
 
-/// Appends every `.cu` in a folder and the folders in it.
+/// Appends every `.cu` file of a folder and its subfolders.
 fn find_sources(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -189,5 +205,10 @@ fn find_sources(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> 
     Ok(())
 }
 
-/// The library's file name.
-pub const LIBRARY: &str = "libw4ax_kernels.a";
+/// The library's name for the linker.
+pub const LIBRARY: &str = "w4ax_kernels";
+
+/// Returns the path of the library in the folder `out`.
+pub fn library(out: &Path) -> PathBuf {
+    out.join(format!("lib{LIBRARY}.a"))
+}

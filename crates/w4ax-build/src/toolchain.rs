@@ -1,36 +1,39 @@
-//! Where nvcc, its runtime and CUTLASS are: explicit settings first, then `third_party`, then what the machine has.
+//! Discovery of nvcc, its runtime, CUTLASS and the host compiler: explicit settings first, then
+//! `third_party`, then the usual places of the machine.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::version::Version;
-use super::{Problem, REMEDY};
+use crate::version::Version;
+use crate::{Problem, REMEDY};
 
-/// The oldest toolkit that compiles the sources, and the oldest CUTLASS.
+/// The oldest toolkit that compiles the kernels.
 pub const OLDEST_TOOLKIT: Version = Version::new(12, 4);
-/// Older ones lack atoms and headers that the kernels include.
+/// The oldest CUTLASS that compiles the kernels: older ones lack atoms and headers.
 pub const OLDEST_CUTLASS: Version = Version::new(4, 2);
 
-/// What discovery looks at: a value, so that tests can show it trees and settings of their own.
+/// The settings and folders that discovery reads. Tests replace them by their own.
 pub struct Machine<'a> {
-    /// A setting; an empty one counts as unset.
+    /// Returns a setting. An empty one counts as unset.
     pub setting: &'a dyn Fn(&str) -> Option<OsString>,
     /// The folder that `third_party/fetch` fills.
     pub third_party: PathBuf,
-    /// Where toolkits usually are.
+    /// The usual folders of toolkits.
     pub usual_toolkits: Vec<PathBuf>,
-    /// Where CUTLASS's headers usually are.
+    /// The usual folders of CUTLASS's headers.
     pub usual_cutlass: Vec<PathBuf>,
+    /// The host compiler if `NVCC_CCBIN` is unset, as `cc` selects it.
+    pub default_host: PathBuf,
 }
 
-/// A tool that was found, and what led there.
+/// A tool, and where it was found.
 #[derive(Debug, PartialEq)]
 pub struct Found {
-    /// nvcc, or the folder that holds `cutlass/cutlass.h`.
+    /// Path of nvcc, or of the folder that contains `cutlass/cutlass.h`.
     pub path: PathBuf,
-    /// The setting or the place, for messages.
+    /// The setting or the folder that led to it, for messages.
     pub by: String,
-    /// A setting asked for this very one.
+    /// Whether a setting requests this tool.
     pub explicit: bool,
 }
 
@@ -51,7 +54,7 @@ impl Found {
         }
     }
 
-    /// What is wrong with this tool: the build's end if it was asked for, else the same as if there were none.
+    /// Returns a problem with this tool. It is `Wrong` if a setting requests the tool, otherwise `Missing`.
     pub fn problem(&self, sentence: String) -> Problem {
         if self.explicit {
             Problem::Wrong(sentence)
@@ -62,10 +65,11 @@ impl Found {
 }
 
 impl Machine<'_> {
-    /// The machine that the build runs on.
+    /// Returns the machine that the build runs on.
     pub fn here<'a>(
         setting: &'a dyn Fn(&str) -> Option<OsString>,
         crate_root: &Path,
+        default_host: PathBuf,
     ) -> Machine<'a> {
         Machine {
             setting,
@@ -74,6 +78,7 @@ impl Machine<'_> {
             usual_cutlass: ["/usr/local/cutlass", "/opt/cutlass", "/usr/local", "/usr"]
                 .map(PathBuf::from)
                 .into(),
+            default_host,
         }
     }
 
@@ -83,7 +88,7 @@ impl Machine<'_> {
             .map(PathBuf::from)
     }
 
-    /// A program of that name in PATH.
+    /// Finds a program in PATH.
     fn in_path(&self, program: &Path) -> Option<PathBuf> {
         let path = (self.setting)("PATH")?;
         std::env::split_paths(&path)
@@ -91,10 +96,10 @@ impl Machine<'_> {
             .find(|file| is_program(file))
     }
 
-    /// nvcc: `NVCC`, `CUDA_HOME`, `CUDA_PATH`, `third_party/cuda`, PATH, the usual places.
+    /// Finds nvcc: `NVCC`, `CUDA_HOME`, `CUDA_PATH`, `third_party/cuda`, PATH, the usual places.
     pub fn nvcc(&self) -> Result<Found, Problem> {
         if let Some(nvcc) = self.path("NVCC") {
-            // As a shell reads it: a bare name is looked up in PATH.
+            // As in a shell, a bare name is looked up in PATH.
             let found = if nvcc.components().count() > 1 {
                 Some(nvcc.clone())
             } else {
@@ -102,7 +107,7 @@ impl Machine<'_> {
             };
             return found.filter(|file| is_program(file)).map(|file| Found::setting(file, "NVCC")).ok_or_else(|| {
                 Problem::Wrong(format!(
-                    "NVCC is set to {}, which is no program: point it to nvcc, or unset it and {REMEDY}",
+                    "NVCC is {}, which is not a program: set it to nvcc, or unset it and {REMEDY}",
                     nvcc.display()
                 ))
             });
@@ -114,7 +119,7 @@ impl Machine<'_> {
                     Ok(Found::setting(nvcc, name))
                 } else {
                     Err(Problem::Wrong(format!(
-                        "{name} is set to {}, which holds no bin/nvcc: point it to a CUDA toolkit, or unset it and {REMEDY}",
+                        "{name} is {}, which has no bin/nvcc: set it to a CUDA toolkit, or unset it and {REMEDY}",
                         root.display()
                     )))
                 };
@@ -133,13 +138,13 @@ impl Machine<'_> {
             .find(|found| is_program(&found.path))
             .ok_or_else(|| {
                 Problem::Missing(format!(
-                    "there is no nvcc in third_party/cuda, in PATH or in the usual places: {REMEDY}, or set CUDA_HOME"
+                    "no nvcc was found in third_party/cuda, PATH or the usual folders: {REMEDY}, or set CUDA_HOME"
                 ))
             })
     }
 
-    /// The folder that holds `libcudart_static.a` of that nvcc's toolkit. `CUDA_HOME` helps where `NVCC` is a wrapper that
-    /// stands outside of it.
+    /// Finds the folder of `libcudart_static.a` in nvcc's toolkit. If `NVCC` is a wrapper outside of the
+    /// toolkit, `CUDA_HOME` leads to it.
     pub fn runtime(&self, nvcc: &Found) -> Result<PathBuf, Problem> {
         let real = nvcc
             .path
@@ -164,22 +169,21 @@ impl Machine<'_> {
             .find(|folder| folder.join("libcudart_static.a").is_file())
             .ok_or_else(|| {
                 nvcc.problem(format!(
-                    "{} (from {}) has no libcudart_static.a in its toolkit: install the toolkit's runtime library, or {REMEDY}",
+                    "the toolkit of {} (from {}) has no libcudart_static.a: install its runtime library, or {REMEDY}",
                     nvcc.path.display(),
                     nvcc.by
                 ))
             })
     }
 
-    /// The folder that holds `cutlass/cutlass.h`: `W4AX_CUTLASS_DIR`, `third_party/cutlass`, `CUTLASS_DIR`,
+    /// Finds the folder of `cutlass/cutlass.h`: `W4AX_CUTLASS_DIR`, `third_party/cutlass`, `CUTLASS_DIR`,
     /// `CUTLASS_PATH`, the usual places.
     pub fn cutlass(&self) -> Result<Found, Problem> {
         let explicit = |name: &str| {
             self.path(name).map(|root| {
                 headers(&root).map(|path| Found::setting(path, name)).ok_or_else(|| {
                     Problem::Wrong(format!(
-                        "{name} is set to {}, which holds no include/cutlass/cutlass.h: point it to CUTLASS, or unset it and \
-                         {REMEDY}",
+                        "{name} is {}, which has no include/cutlass/cutlass.h: set it to CUTLASS, or unset it and {REMEDY}",
                         root.display()
                     ))
                 })
@@ -199,36 +203,38 @@ impl Machine<'_> {
             .find_map(|root| Some(Found::place(headers(root)?, root.display().to_string())))
             .ok_or_else(|| {
                 Problem::Missing(format!(
-                    "there are no CUTLASS headers in third_party/cutlass or in the usual places: {REMEDY}, or set \
+                    "no CUTLASS headers were found in third_party/cutlass or the usual folders: {REMEDY}, or set \
                      W4AX_CUTLASS_DIR"
                 ))
             })
     }
 
-    /// The C++ compiler that nvcc calls: `NVCC_CCBIN`, else `g++` in PATH.
+    /// Finds the C++ compiler that nvcc calls: `NVCC_CCBIN`, otherwise the default of `cc`.
     pub fn host_compiler(&self) -> Result<PathBuf, Problem> {
         let set = self.path("NVCC_CCBIN");
-        let asked = set.clone().unwrap_or_else(|| "g++".into());
-        let found = if asked.is_dir() {
-            Some(asked.join("g++"))
-        } else if asked.components().count() > 1 {
-            Some(asked.clone())
+        let requested = set.clone().unwrap_or_else(|| self.default_host.clone());
+        let found = if requested.is_dir() {
+            Some(requested.join("g++"))
+        } else if requested.components().count() > 1 {
+            Some(requested.clone())
         } else {
-            self.in_path(&asked)
+            self.in_path(&requested)
         };
         found.filter(|file| is_program(file)).ok_or_else(|| match set {
             Some(_) => Problem::Wrong(format!(
-                "NVCC_CCBIN is set to {}, which is no program: point it to a C++ compiler that nvcc takes",
-                asked.display()
+                "NVCC_CCBIN is {}, which is not a program: set it to a C++ compiler that nvcc supports",
+                requested.display()
             )),
-            None => Problem::Missing(
-                "there is no g++ in PATH, which nvcc needs: install it (Debian: apt-get install g++), or set NVCC_CCBIN".into(),
-            ),
+            None => Problem::Missing(format!(
+                "no C++ compiler {} was found in PATH, which nvcc needs: install it (Debian: apt-get install \
+                 g++), or set NVCC_CCBIN",
+                requested.display()
+            )),
         })
     }
 }
 
-/// Where a CUTLASS tree keeps its headers.
+/// Returns the folder of headers in a CUTLASS tree.
 fn headers(root: &Path) -> Option<PathBuf> {
     [root.join("include"), root.to_path_buf()]
         .into_iter()
@@ -247,11 +253,11 @@ fn is_program(file: &Path) -> bool {
     file.is_file()
 }
 
-/// The oldest GCC whose C++17 is complete.
+/// The oldest GCC with complete C++17.
 pub const OLDEST_GCC: u32 = 9;
 
-/// Checks a host compiler's major version against the newest that the toolkit takes; none for another compiler than GCC,
-/// which nvcc judges itself.
+/// Checks the major version of a GCC against the newest one that the toolkit supports. `gcc` is `None` for
+/// other compilers, which nvcc checks itself.
 pub fn check_gcc(
     gcc: Option<u32>,
     newest: Option<u32>,
@@ -261,10 +267,11 @@ pub fn check_gcc(
     let name = compiler.display();
     match (gcc, newest) {
         (Some(gcc), _) if gcc < OLDEST_GCC => Err(Problem::Wrong(format!(
-            "{name} is GCC {gcc}, too old for the kernels' C++17: set NVCC_CCBIN to GCC {OLDEST_GCC} or newer"
+            "{name} is GCC {gcc}, too old for C++17: set NVCC_CCBIN to GCC {OLDEST_GCC} or newer"
         ))),
         (Some(gcc), Some(newest)) if gcc > newest => Err(Problem::Wrong(format!(
-            "{name} is GCC {gcc}, too new for nvcc {nvcc}: set NVCC_CCBIN to GCC {newest} or older, such as g++-{newest}"
+            "{name} is GCC {gcc}, too new for nvcc {nvcc}: set NVCC_CCBIN to GCC {newest} or older, such as \
+             g++-{newest}"
         ))),
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! nvcc's part: its options, and one process a file, as many side by side as the machine bears.
+//! Compilation by nvcc: its options, and one process per file, as many at a time as the machine allows.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -8,45 +8,52 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use super::archs::Arch;
-use super::cache::{Hashes, Slot};
-use super::version::Version;
-use super::{Problem, depfile};
+use crate::archs::Arch;
+use crate::cache::{Hashes, Slot};
+use crate::version::Version;
+use crate::{Problem, depfile};
 
-/// The first nvcc that can be told how to compress.
+/// The first nvcc with the option that compresses machine code.
 const COMPRESSES: Version = Version::new(12, 8);
 
-/// How a file is compiled.
+/// How files are compiled.
 pub struct Compiler {
-    /// The compiler.
+    /// Path of nvcc.
     pub nvcc: PathBuf,
-    /// The C++ compiler that it calls.
+    /// Path of the C++ compiler that nvcc calls.
     pub host: PathBuf,
-    /// Whatever else decides what comes out: the tools' versions, options from the environment.
+    /// What else affects the objects: the versions of the tools, options from the environment.
     pub identity: String,
     /// Options of every file.
     pub options: Vec<OsString>,
-    /// Compilations at the same time.
+    /// Compilations that run at the same time.
     pub slots: usize,
 }
 
-/// What came of it.
+/// The result of a compilation.
 pub struct Built {
-    /// One a source, in their order.
+    /// One object per source, in the order of the sources.
     pub objects: Vec<PathBuf>,
-    /// Every file that went in.
+    /// Every file that the objects were made from.
     pub files: BTreeSet<PathBuf>,
-    /// Sources that had to be compiled.
+    /// The sources that had to be compiled.
     pub compiled: Vec<PathBuf>,
-    /// What nvcc said about them.
+    /// nvcc's messages about them.
     pub warnings: Vec<String>,
 }
 
-/// The options of every file. None of them depends on the cargo profile: a debug build of the Rust side wants fast kernels
-/// too, and `-G` would change their arithmetic.
-pub fn options(cutlass: &Path, archs: &[Arch], nvcc: &Version, line_info: bool) -> Vec<OsString> {
+/// Returns the options of every file. None of them depends on the cargo profile: a debug build of the
+/// Rust side needs fast kernels too, and `-G` would change their arithmetic.
+pub fn options(
+    cutlass: &Path,
+    archs: &[Arch],
+    nvcc: &Version,
+    host_flags: &[OsString],
+    line_info: bool,
+) -> Vec<OsString> {
     let mut options: Vec<OsString> = ["-std=c++17", "-O3"].map(Into::into).into();
-    // The numerics are bit-exact: nothing contracted, no denormal flushed, division and root rounded to nearest.
+    // The numerics are bit-exact: no contraction, no flushing of denormals, division and square root
+    // rounded to nearest.
     options.extend(
         [
             "-fmad=false",
@@ -58,17 +65,17 @@ pub fn options(cutlass: &Path, archs: &[Arch], nvcc: &Version, line_info: bool) 
     );
     // CuTe calls constexpr host functions from device code.
     options.push("--expt-relaxed-constexpr".into());
-    // Rust links position-independent executables.
-    options.extend(["-Xcompiler", "-fPIC,-Wall,-Wextra"].map(Into::into));
-    // -isystem: CUTLASS's own warnings are not ours to mend.
+    options.extend((host_flags.iter()).flat_map(|flag| ["-Xcompiler".into(), flag.clone()]));
+    // -isystem suppresses the warnings of CUTLASS's own headers.
     options.extend(["-isystem".into(), cutlass.into()]);
     options.extend(archs.iter().map(|arch| arch.gencode().into()));
     if archs.iter().any(Arch::is_sm90a) {
-        // The host side may launch what only this code has.
+        // Lets the host side launch the kernels that only this code contains.
         options.push("-DW4AX_SM90A".into());
     }
     if *nvcc >= COMPRESSES {
-        // Drivers older than CUDA 12.4 cannot unpack it, though they run the rest of a 12.x toolkit: context.cu refuses them.
+        // Drivers before CUDA 12.4 cannot decompress it, although they run the rest of a 12.x toolkit.
+        // context.cu rejects them.
         options.extend(["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"].map(Into::into));
     }
     if line_info {
@@ -77,7 +84,7 @@ pub fn options(cutlass: &Path, archs: &[Arch], nvcc: &Version, line_info: bool) 
     options
 }
 
-/// What one file needs.
+/// The outcome of one file.
 enum Outcome {
     Fresh(Vec<PathBuf>),
     Compiled(Vec<PathBuf>, Vec<String>),
@@ -85,8 +92,11 @@ enum Outcome {
 }
 
 impl Compiler {
-    /// Compiles the sources that are not in the cache as they are now.
-    /// Includes are relative to the folder `root`.
+    /// Compiles the sources whose objects in the cache are missing or outdated. Includes are relative to
+    /// the folder `root`.
+    ///
+    /// # Errors
+    /// `Problem::Wrong` with the messages of nvcc if a file does not compile.
     pub fn compile(
         &self,
         root: &Path,
@@ -108,7 +118,7 @@ impl Compiler {
             .collect();
         if !stale.is_empty() {
             let workers = self.slots.min(stale.len());
-            // What is left over when there are fewer files than slots goes to the architectures within a file.
+            // With fewer files than slots, the other slots compile the architectures of a file in parallel.
             let threads = self.slots / workers;
             let next = AtomicUsize::new(0);
             let done = Mutex::new(&mut outcomes);
@@ -120,7 +130,7 @@ impl Compiler {
                                 .compile_one(root, &sources[i], &slots[i], threads, &hashes)
                                 .unwrap_or_else(Outcome::Failed);
                             if matches!(outcome, Outcome::Failed(_)) {
-                                // Nothing more is begun after a failure.
+                                // A failure stops the other workers before their next file.
                                 next.store(stale.len(), Ordering::Relaxed);
                             }
                             done.lock().expect("no worker panics")[i] = Some(outcome);
@@ -167,7 +177,7 @@ impl Compiler {
         hashes: &Hashes,
     ) -> Result<Outcome, String> {
         let io = |error: std::io::Error| format!("{}: {error}", source.display());
-        // Of this process alone: another profile's build may be compiling the same file.
+        // Named after this process: the build of another profile may compile the same file.
         let process = std::process::id();
         let object = slot.object().with_extension(format!("{process}.o"));
         let dependencies = slot.object().with_extension(format!("{process}.d"));
@@ -186,14 +196,14 @@ impl Compiler {
             .arg("-o")
             .arg(&object)
             .output()
-            .map_err(|error| format!("{} cannot be run: {error}", self.nvcc.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            .map_err(|error| format!("cannot run {}: {error}", self.nvcc.display()))?;
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned()
             + &String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             let _ = std::fs::remove_file(&object);
             let _ = std::fs::remove_file(&dependencies);
             return Err(format!(
-                "{said}nvcc cannot compile {} ({})",
+                "{messages}nvcc cannot compile {} ({})",
                 source.display(),
                 output.status
             ));
@@ -203,28 +213,7 @@ impl Compiler {
         slot.keep(&object, &files, start, hashes).map_err(io)?;
         Ok(Outcome::Compiled(
             files,
-            said.lines().map(str::to_owned).collect(),
+            messages.lines().map(str::to_owned).collect(),
         ))
-    }
-}
-
-/// Puts the objects into a static library, made anew.
-pub fn archive(objects: &[PathBuf], library: &Path) -> Result<(), Problem> {
-    let _ = std::fs::remove_file(library);
-    // D leaves times and owners out, so that the same objects make the same library.
-    let status = Command::new("ar")
-        .arg("rcsD")
-        .arg(library)
-        .args(objects)
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Problem::Wrong(format!(
-            "ar cannot write {} ({status})",
-            library.display()
-        ))),
-        Err(error) => Err(Problem::Missing(format!(
-            "ar cannot be run: {error}: install binutils"
-        ))),
     }
 }

@@ -1,8 +1,9 @@
-//! Objects that were compiled before, each with the contents of the files that it was made from.
+//! The cache of compiled objects, each recorded with the contents of the files that it was made from.
 //!
-//! An object is kept in a folder named after its source and a key of all else that shapes it (tools, options), beside a
-//! list of its files and their hashes. Hashes and not times: a checkout or a fetch that writes the same bytes again
-//! compiles nothing. The folder is shared by all profiles and feature sets of a target folder, whose kernels are the same.
+//! The folder of an object is named after its source and a key of the tools and options. It also
+//! contains a list of the source files and their hashes. Hashes are used instead of times, so that a
+//! checkout or a fetch that writes the same bytes again compiles nothing. All profiles and feature sets
+//! of a target folder share the cache, because their kernels are the same.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-/// The place of one object.
+/// The place of one object in the cache.
 pub struct Slot {
     folder: PathBuf,
     object: PathBuf,
 }
 
-/// Hashes of files' contents, each read once in a run: the files of a toolkit are shared by all sources.
+/// Hashes of files, each read once per run: most headers are shared by all sources.
 #[derive(Default)]
 pub struct Hashes(Mutex<HashMap<PathBuf, Option<u64>>>);
 
 impl Hashes {
-    /// The hash of a file's bytes; none if it cannot be read.
+    /// Returns the hash of a file's bytes; `None` if it cannot be read.
     fn of(&self, file: &Path) -> Option<u64> {
         let mut known = self.0.lock().expect("no holder of the lock panics");
         *known
@@ -38,7 +39,7 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
 }
 
 impl Slot {
-    /// The place of `source` compiled by what `key` describes.
+    /// Returns the place of the object of `source`. `key` describes the tools and options.
     pub fn new(cache: &Path, source: &Path, key: &(impl Hash + ?Sized)) -> Self {
         let stem = source.file_stem().unwrap_or_default().to_string_lossy();
         let folder = cache.join(format!("{stem}-{:016x}", hash(&(source, hash(key)))));
@@ -48,12 +49,12 @@ impl Slot {
         }
     }
 
-    /// Where the object and what belongs to it are.
+    /// Returns the folder of the object.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The object.
+    /// Returns the path of the object.
     pub fn object(&self) -> &Path {
         &self.object
     }
@@ -62,7 +63,7 @@ impl Slot {
         self.folder.join("files")
     }
 
-    /// The files that the object was made from, if it is there and all of them are as they were.
+    /// Returns the files that the object was made from, if it exists and none of them has changed.
     pub fn fresh(&self, hashes: &Hashes) -> Option<Vec<PathBuf>> {
         let list = std::fs::read_to_string(self.list()).ok()?;
         let unchanged = |line: &str| {
@@ -74,8 +75,8 @@ impl Slot {
         self.object.is_file().then_some(files)
     }
 
-    /// Takes an object that was compiled from `files`, from `start` on. A file that was written since may not be what was
-    /// compiled: then the object is used once and not recorded.
+    /// Stores an object that was compiled from `files`, beginning at `start`. If a file was written
+    /// after that, it may differ from what was compiled: the object is used once and not recorded.
     pub fn keep(
         &self,
         object: &Path,
@@ -84,7 +85,7 @@ impl Slot {
         hashes: &Hashes,
     ) -> io::Result<()> {
         std::fs::create_dir_all(&self.folder)?;
-        // In this order: the list is what makes the object count.
+        // The list is removed first and written last: without it the object is not used.
         let _ = std::fs::remove_file(self.list());
         std::fs::rename(object, &self.object)?;
         let mut list = String::new();
@@ -103,8 +104,8 @@ impl Slot {
     }
 }
 
-/// Where objects are kept: in the target folder, which `cargo clean` empties, or in the build script's own folder if cargo
-/// lays its folders out in an unknown way.
+/// Returns the folder of the cache: in the target folder, which `cargo clean` removes, or in the build
+/// script's own folder if cargo's layout is unknown.
 pub fn folder(out_dir: &Path) -> PathBuf {
     let profile = out_dir
         .ancestors()
