@@ -1,9 +1,10 @@
-// What device code is compiled by: nvcc for a GPU, or a host compiler with the emulator in kernels/emulate/. Every file that
-// holds device code includes this one first; nothing else in this folder but ptx.cuh and launch.cuh knows the difference.
+// Selects the compiler of device code: nvcc for a GPU, or a host compiler with the emulator of kernels/emulate/.
+// Every file with device code includes this file first.
+// Apart from this file, only ptx.cuh, sm90.cuh, launch.cuh and context.cu distinguish the two.
 #pragma once
 
 #ifdef W4AX_EMULATE
-// Declares threadIdx and its like, the collectives, CuTe's leaf operations, and w4ax_emulate::dynamic_shared(alignment).
+// Declares threadIdx and the other built-ins, the collectives, CuTe's leaf operations and w4ax_emulate::dynamic_shared.
 #include "emulate/device.h"
 #else
 #include <cuda_bf16.h>
@@ -16,7 +17,8 @@
 
 #include <cstdint>
 
-// The architecture that this pass compiles for, as __CUDA_ARCH__ has it. The emulator chooses it, and so tests both.
+// The architecture of this compilation pass, in the units of __CUDA_ARCH__. The emulator selects it by a macro, so that
+// both code paths are tested.
 #if defined(W4AX_EMULATE)
 #ifndef W4AX_EMULATE_ARCH
 #define W4AX_EMULATE_ARCH 800
@@ -28,14 +30,16 @@
 #define W4AX_ARCH 0  // nvcc's host pass: kernels are declared, not compiled
 #endif
 
-// The dynamic shared memory of a block.
+// Declares the dynamic shared memory of a block.
 #ifdef W4AX_EMULATE
 #define W4AX_DYNAMIC_SHARED(name, alignment) \
     unsigned char* name = static_cast<unsigned char*>(::w4ax_emulate::dynamic_shared(alignment))
 #define W4AX_GRID_CONSTANT
 #else
-#define W4AX_DYNAMIC_SHARED(name, alignment) extern __shared__ __align__(alignment) unsigned char name[]
-// Parameters stay in constant memory instead of being copied to each thread's stack when their address is taken.
+#define W4AX_DYNAMIC_SHARED(name, alignment) \
+    extern __shared__ __align__(alignment)   \
+    unsigned char name[]
+// Keeps parameters in constant memory. Without it, each thread copies them to its stack when their address is taken.
 #define W4AX_GRID_CONSTANT __grid_constant__
 #endif
 
@@ -43,9 +47,9 @@
 
 namespace w4ax {
 
-constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
+constexpr uint32_t kAllLanes = 0xFFFFFFFFu;  // mask of the warp-wide collectives
 
-// s4 tensor instructions exist up to sm_89; from sm_90 on the assembler would emulate them, so s8 does their work.
+// s4 tensor-core instructions exist up to sm_89. From sm_90 on the assembler would emulate them, so s8 replaces them.
 constexpr bool kHasS4 = W4AX_ARCH >= 800 && W4AX_ARCH < 900;
 
 W4AX_DEVICE int warp_index() { return int(threadIdx.x) / 32; }

@@ -1,23 +1,26 @@
-// Where everything lies: weight tiles, what stands beside them, and packed activations.
+// Memory layouts that host and device share: weight tiles, their parameters, and quantized activations.
 //
-// Lane 4g + t of a warp: g in 0..8, t in 0..4, as in every mma fragment of 16x8 outputs.
+// Lanes are written 4g + t (g = 0..7, t = 0..3), as in the fragments of mma.m16n8:
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#warp-level-matrix-fragment-mma-16864
 //
-// Weights: tiles of 16 output channels x 64 k, 512 bytes, [ceil(N/16)][ceil(K/64)]; lane 4g + t owns 16 bytes of a tile, its
-// fragment of the A operand (src/weights/layout.rs has the order of the nibbles).
+// Weights: [ceil(N/16)][ceil(K/64)] tiles of 16 output channels x 64 k, 512 bytes each. Lane 4g + t owns 16 bytes of a
+// tile: its fragment of the A operand. src/weights/layout.rs defines the order of the nibbles.
 //
-// Packed activations: tiles of 8 tokens x 64 k, [ceil(M/8)][ceil(K/64)], as the B operand takes them. Lane 4g + t owns the
-// codes of token g for k = 32h + 16c + 8odd + 2t + e (h, c, odd, e in 0..2), "octets" of 8 codes for each h:
-//   8 bits: 16 bytes; byte 8h + 4odd + 2e + c. Registers (2h, 2h+1) are the B fragment of mma m16n8k32 number h.
-//   4 bits: 8 bytes; nibble 2(2e + c) + odd of word h. The words are the B fragment of m16n8k64, as they are.
-//   2 bits: 4 bytes; the 4-bit words w0 | w1 << 2.
-// After the tiles, from the next multiple of 128 bytes: a TokenGroup for [ceil(M/8)][groups][8 tokens].
-// Codes of k beyond K and of tokens beyond M are 0, their TokenGroups are 0.
+// Quantized activations: [ceil(M/8)][ceil(K/64)] tiles of 8 tokens x 64 k, in the order of the B operand. Lane 4g + t
+// owns the codes of token g for k = 32h + 16c + 8odd + 2t + e (h, c, odd, e = 0..1). The 8 codes of one h are an
+// "octet".
+//   8 bits: 16 bytes. Byte 8h + 4odd + 2e + c. Registers (2h, 2h+1) are the B fragment of mma.m16n8k32 number h.
+//   4 bits:  8 bytes. Nibble 2(2e + c) + odd of word h. The two words are the B fragment of mma.m16n8k64.
+//   2 bits:  4 bytes. The two 4-bit words combined: w0 | w1 << 2.
+// TokenParams [ceil(M/8)][groups][8 tokens] follow the tiles at the next multiple of 128 bytes. The codes and
+// parameters of k beyond K and of tokens beyond M are 0.
 //
-// For the wgmma family, which reads its B operand from shared memory, the same codes lie as core matrices ("cores"): whatever the
-// width, a code is a byte, and a tile is four matrices of 8 tokens x 16 bytes, number 2h + odd; byte 4t + 2e + c of token g
-// there is byte 2e + c of register 2h + odd above. The tiles are [ceil(K/64)][ceil(M/8)], so that what a block reads of a tile of
-// k is in one piece, however many tokens it has. After them stands for each group, as f32 (TokenFactors),
-// [groups][ceil(M/8)][scale, minus zero, minus sum][8 tokens]; per channel the TokenGroups as they are.
+// The wgmma family reads its B operand from shared memory, so it uses core matrices of 8 tokens x 16 bytes:
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#asynchronous-warpgroup-level-matrix-shared-memory-layout
+// A code is one byte at every width. A tile is four core matrices, number 2h + odd; byte 4t + 2e + c of row g is byte
+// 2e + c of register 2h + odd above. The tiles are [ceil(K/64)][ceil(M/8)]: the tiles of one block are contiguous for
+// each k-tile. With groups, f32 TokenFactors [groups][ceil(M/8)][scale, minus zero, minus sum][8 tokens] follow the
+// tiles; per channel, TokenParams follow them.
 #pragma once
 
 #include <cstdint>
@@ -30,64 +33,64 @@
 
 namespace w4ax {
 
-constexpr int kTileN = 16;         // output channels of a weight tile
-constexpr int kTileM = 8;          // tokens of an activation tile
-constexpr int kTileK = 64;         // k of either
-constexpr int kWeightTileBytes = kTileN * kTileK / 2;
-constexpr int kOctetsPerTile = 8;  // octets of one token in a tile: number 2t + h
+constexpr int kTileN = 16;                             // output channels of a weight tile
+constexpr int kTileM = 8;                              // tokens of an activation tile
+constexpr int kTileK = 64;                             // k of a weight tile and of an activation tile
+constexpr int kWeightTileBytes = kTileN * kTileK / 2;  // 4-bit weights
+constexpr int kOctetsPerTile = 8;                      // octets of one token in a tile, number 2t + h
 
 W4AX_HOST_DEVICE constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// Bytes of an activation tile.
+// Returns the size of an activation tile in bytes.
 W4AX_HOST_DEVICE constexpr int activation_tile_bytes(int bits) { return kTileM * kTileK * bits / 8; }
 
-// k of the first code of an octet in its tile; the others are at +1 and at +8, +16, +24 of both.
+// Returns the k of an octet's first code in its tile. Its other codes are at +1, and at +8, +16 and +24 of both.
 W4AX_HOST_DEVICE constexpr int octet_k(int octet) { return 32 * (octet & 1) + 2 * (octet >> 1); }
 
-// The groups of K; group 0 stands for per channel.
+// Returns the number of groups of K. Group size 0 means per channel: one group.
 W4AX_HOST_DEVICE constexpr int group_count(int k, int group) { return group ? ceil_div(k, group) : 1; }
 
-// Row `row` of 16 and group `group` in the arrays beside the weight tiles, [ceil(N/16)][groups][16].
-W4AX_HOST_DEVICE int64_t row_group_index(int tile, int group, int groups, int row) {
+// Returns the index into the weight parameters [ceil(N/16)][groups][16].
+W4AX_HOST_DEVICE int64_t group_params_index(int tile, int group, int groups, int row) {
     return (int64_t(tile) * groups + group) * kTileN + row;
 }
 
-// What packed activations carry for each token and group beside the codes.
-struct alignas(8) TokenGroup {
-    float scale;             // 0 if the group counts as all zero, NaN if it holds a NaN or an infinity
-    uint32_t zero_and_sum;   // the code of zero in the low 8 bits, the sum of the codes (at most 255 * 65536) above
+// The parameters of one token and group of quantized activations.
+struct alignas(8) TokenParams {
+    float scale;            // 0 if the group counts as all zero, NaN if it holds a NaN or an infinity
+    uint32_t zero_and_sum;  // bits 7..0: the code of zero; bits 31..8: the sum of the codes, at most 255 * 65536
 };
 
 W4AX_HOST_DEVICE constexpr uint32_t zero_and_sum(int zero, int sum) { return uint32_t(zero) | uint32_t(sum) << 8; }
-W4AX_HOST_DEVICE constexpr int zero_of(TokenGroup const& t) { return int(t.zero_and_sum & 0xFF); }
-W4AX_HOST_DEVICE constexpr int sum_of(TokenGroup const& t) { return int(t.zero_and_sum >> 8); }
+W4AX_HOST_DEVICE constexpr int zero_of(TokenParams const& t) { return int(t.zero_and_sum & 0xFF); }
+W4AX_HOST_DEVICE constexpr int sum_of(TokenParams const& t) { return int(t.zero_and_sum >> 8); }
 
-// The two parts of packed activations, in bytes from their start.
+// Byte offsets of quantized activations, from their start.
 struct ActivationLayout {
-    uint64_t token_groups;
-    uint64_t bytes;
+    uint64_t token_params;  // where the token parameters begin
+    uint64_t bytes;         // the size of everything
 };
 
-W4AX_HOST_DEVICE constexpr uint64_t packed_token_groups(uint64_t m_tiles, uint64_t k_tiles, uint64_t bits) {
+W4AX_HOST_DEVICE constexpr uint64_t token_params_offset(uint64_t m_tiles, uint64_t k_tiles, uint64_t bits) {
     return (m_tiles * k_tiles * (kTileM * kTileK / 8) * bits + 127) / 128 * 128;
 }
 
-// Of the TokenFactors of a tile's 8 tokens and one group.
-constexpr int kFactorBytes = 3 * kTileM * 4;
+constexpr int kFactorBytes = 3 * kTileM * 4;  // TokenFactors of 8 tokens and one group
 
-// Packed as core matrices.
-inline ActivationLayout cores_layout(uint64_t m, uint64_t k, uint64_t group) {
+// Returns the layout as core matrices, for the wgmma family.
+inline ActivationLayout core_matrix_layout(uint64_t m, uint64_t k, uint64_t group) {
     uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
-    uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, 8);
-    uint64_t const beside = group ? (k + group - 1) / group * kFactorBytes : kTileM * sizeof(TokenGroup);
-    return {token_groups, token_groups + m_tiles * beside};
+    uint64_t const token_params = token_params_offset(m_tiles, k_tiles, 8);
+    uint64_t const params_bytes = group ? (k + group - 1) / group * kFactorBytes : kTileM * sizeof(TokenParams);
+    return {token_params, token_params + m_tiles * params_bytes};
 }
 
+// Returns the layout as fragments, for the decode and prefill families.
 inline ActivationLayout packed_layout(uint64_t m, uint64_t k, uint64_t bits, uint64_t group) {
     uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
     uint64_t const groups = group ? (k + group - 1) / group : 1;
-    uint64_t const token_groups = packed_token_groups(m_tiles, k_tiles, bits);
-    return {token_groups, token_groups + m_tiles * groups * kTileM * sizeof(TokenGroup)};
+    uint64_t const token_params = token_params_offset(m_tiles, k_tiles, bits);
+    return {token_params, token_params + m_tiles * groups * kTileM * sizeof(TokenParams)};
 }
 
 }  // namespace w4ax

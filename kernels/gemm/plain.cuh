@@ -1,33 +1,45 @@
-// The oracle: one thread an output, the formulas of src/numerics.rs as they are printed. Shares only the tile's layout with
-// the fast kernels, no quantizer, no corrections, no fragment.
+// The reference kernel: the formulas of src/numerics.rs as written, in scalar code.
+//
+// Grid: ceil(M * N / kPlainThreads) blocks, one thread per output, channels fastest. Shared memory: none.
+// Preconditions: rows of x aligned to 2 bytes. It shares only the weight layout with the fast kernels: no quantizer, no
+// corrections, no fragments.
 #pragma once
 
 #include "common/device.cuh"
-#include "gemm/epilogue.cuh"
-#include "ops/latch.cuh"
+#include "common/kernel.cuh"
 #include "common/params.cuh"
 #include "common/ptx.cuh"
+#include "gemm/epilogue.cuh"
+#include "ops/latch.cuh"
 
 namespace w4ax {
 
-constexpr int kPlainThreads = 128;
+constexpr int kPlainThreads = 128;  // of a block
+
+struct PlainConfig : KernelConfig {
+    static constexpr Role kRole = Role::Gemm;
+    static constexpr w4axk_family kFamily = W4AXK_PLAIN;
+    static constexpr int kRows = 1, kTokens = 1, kLaunchThreads = kPlainThreads;
+};
 
 W4AX_DEVICE float plain_x(GemmParams const& p, int token, int k) {
     return __uint_as_float(uint32_t(static_cast<uint16_t const*>(p.x)[token * p.x_stride + k]) << 16);
 }
 
-// qw[channel][k]: the inverse of the formula in layout.cuh.
+// Returns qw[channel][k]: the inverse of the formula in layout.cuh.
 W4AX_DEVICE int plain_weight(GemmParams const& p, int channel, int k) {
     int const row = channel % kTileN, g = row % 8, half = k % 64 / 32, t = k % 8 / 2;
     int const word = 4 * (4 * g + t) + 2 * half + row / 8;
     int const nibble = 4 * (k % 2) + 2 * (k % 32 / 16) + k % 16 / 8;
-    auto const* gTile = static_cast<uint32_t const*>(p.tiles) + (int64_t(channel / kTileN) * p.k_tiles + k / kTileK) * 128;
+    int64_t const tile = int64_t(channel / kTileN) * p.k_tiles + k / kTileK;
+    auto const* gTile = static_cast<uint32_t const*>(p.tiles) + tile * (kWeightTileBytes / 4);
     int const q = int(gTile[word] >> (4 * nibble) & 15);
     return q < 8 ? q : q - 16;
 }
 
-__global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT RoutedParams const params) {
-    ptx::wait_for_previous_grid();
+template <class C>
+__global__ void __launch_bounds__(C::kLaunchThreads) plain_kernel(W4AX_GRID_CONSTANT RoutedParams const params) {
+    ptx::wait_on_dependent_grids();
     GemmParams p = params.gemm;
     if (params.latched) p.bits = latched_bits(params.latched);
     int64_t const output = int64_t(blockIdx.x) * kPlainThreads + threadIdx.x;
@@ -38,9 +50,9 @@ __global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT
     float acc = 0.0f;
     for (int group = 0; group < p.groups; ++group) {
         int const begin = group * length, end = begin + length < p.k ? begin + length : p.k;
-        int64_t const beside = row_group_index(channel / kTileN, group, p.groups, channel % kTileN);
-        float const sw = load_scale(p.scales, p.scale_type, beside);
-        int const zw = p.zeros ? p.zeros[beside] : 0;
+        int64_t const params = group_params_index(channel / kTileN, group, p.groups, channel % kTileN);
+        float const sw = load_scale(p.scales, p.scale_type, params);
+        int const zw = p.zeros ? p.zeros[params] : 0;
         if (p.bits == 16) {
             float sum = 0.0f;
             for (int k = begin; k < end; ++k)
@@ -72,7 +84,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_kernel(W4AX_GRID_CONSTANT
         }
         acc = __fmaf_rn(float(d), __fmul_rn(sa, sw), acc);
     }
-    p.y[token * p.y_stride + channel] = finish(acc, p.bias, channel);
+    p.y[token * p.y_stride + channel] = add_bias_and_round(acc, p.bias, channel);
 }
 
 }  // namespace w4ax

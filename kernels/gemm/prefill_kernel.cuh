@@ -1,37 +1,41 @@
-// The kernel of the prefill family, over the steps of prefill.cuh.
+// Prefill family, kernel: prologue, mainloop and epilogue over the steps of prefill.cuh.
+//
+// Grid, shared memory and preconditions: see prefill.cuh.
 #pragma once
 
 #include "gemm/prefill.cuh"
 
 namespace w4ax {
 
-// Runs `consume(s, k_block)` on each stage of K, at shared address s, with the later ones on their way.
+// Calls `consume(s, k_block)` for each stage of K, at shared address s, while later stages are being copied.
 template <class C, class Consume>
 W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
     int const k_blocks = ceil_div(b.p.k_tiles, C::kStageTiles);
     StageCopies<C> copies(b.p, b.tile_n, b.tile_m, b.thread);
-    // Weights first: until the wait, x and y belong to the launch before.
+    // Prologue. Weights first: until the wait, x and y belong to the previous launch.
     for (int i = 0; i < C::kStages - 1; ++i)
         if (i < k_blocks) copies.copy_weights(b.stage(i), i);
-    ptx::wait_for_previous_grid();
-    ptx::let_next_grid_start();
+    ptx::wait_on_dependent_grids();
+    ptx::launch_dependent_grids();
     if constexpr (C::kQuantizes && C::kGroup == 0) b.scan_rows();
-    // The weights of all first stages count as the first group's: it waits a little longer, the order stays simple.
+    // The weights of all prologue stages belong to the first commit group. Its wait takes a little longer, but the
+    // order of the groups stays simple.
     for (int i = 0; i < C::kStages - 1; ++i) {
         if (i < k_blocks) copies.copy_x(b.stage(i), i);
         cp_async_fence();
     }
+    // Mainloop.
     int read = 0, write = C::kStages - 1;
     for (int k_block = 0; k_block < k_blocks; ++k_block) {
-        // This thread's part of the stage has landed, and with the barrier everybody's; and nobody still reads the stage
-        // before, whose place is filled next, nor the codes made of it.
+        // This thread's copies of the stage have landed. The barrier extends that to all threads. It also means that no
+        // thread still reads the previous stage, which is overwritten next, or the codes made of it.
         cp_async_wait<C::kStages - 2>();
         __syncthreads();
         if (k_block + C::kStages - 1 < k_blocks) {
             copies.copy_weights(b.stage(write), k_block + C::kStages - 1);
             copies.copy_x(b.stage(write), k_block + C::kStages - 1);
         }
-        // Empty groups at the end keep the count of the wait right.
+        // Empty groups at the end keep the count of the wait correct.
         cp_async_fence();
         unsigned char* const s = b.stage(read);
         if constexpr (C::kQuantizes) {
@@ -39,7 +43,7 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
                 b.quantize_groups(s, k_block);
             else
                 b.quantize_rows(s, k_block);
-            // Every warp multiplies codes that all have made.
+            // Every warp multiplies codes that all warps have stored.
             __syncthreads();
         }
         consume(s, k_block);
@@ -49,74 +53,68 @@ W4AX_DEVICE void for_stages(Prefill<C> const& b, Consume consume) {
     cp_async_wait<0>();
 }
 
-// Stages are over: their place is the outputs'.
-template <class C, class Beside, class Output>
-W4AX_DEVICE void write_outputs(Prefill<C> const& b, Beside beside, Output output) {
-    turn_outputs(b, beside, output);
+// Epilogue: writes the outputs through the shared memory of the stages, after a barrier that ends their use.
+template <class C, class ParamsOf, class Output>
+W4AX_DEVICE void write_outputs(Prefill<C> const& b, ParamsOf params_of, Output output) {
+    transpose_outputs(b, params_of, output);
     // The block's outputs are complete.
     __syncthreads();
     store_outputs(b);
 }
 
-// Groups, and BF16 whole rows in runs of 128.
+// Groups, and BF16 whole rows in segments of 128.
 template <class C>
-W4AX_DEVICE void prefill_runs(GemmParams const& p, unsigned char* shared) {
+W4AX_DEVICE void prefill_segments(GemmParams const& p, unsigned char* shared) {
     Prefill<C> const b(p, shared);
     Tensor acc = make_tensor<float>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(acc);
     b.with_code_bits([&](auto bits) {
         for_stages(b, [&](unsigned char* s, int k_block) {
-            // BF16 weights have their zero points in them.
+            // BF16 weights already include their zero points.
             if (C::kQuantized && p.zeros)
                 b.template add_stage<true, bits>(s, k_block, acc);
             else
                 b.template add_stage<false, bits>(s, k_block, acc);
         });
     });
-    // The outputs go where stages are still read.
+    // The outputs overwrite stages that other warps may still read.
     __syncthreads();
-    // A BF16 row's sum of all of K takes its scale here.
-    constexpr bool kScalesHere = !C::kQuantized && C::kGroup == 0;
-    write_outputs(
-        b,
-        [&](int channel) { return kScalesHere ? channel_scale(p, channel) : 0.0f; },
-        [&](float scale, int i, int n, int m) { return kScalesHere ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m); });
+    scale_accumulators<C>(p, acc, [&](auto params_of, auto output) { write_outputs(b, params_of, output); });
 }
 
-// Quantized activations and weights with one scale a channel: integer sums of whole rows.
+// Quantized activations and weights with one scale per channel: integer sums of whole rows.
 template <class C>
 W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) {
     Prefill<C> const b(p, shared);
     using Engine = typename Prefill<C>::Engine;
     Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(rC);
-    b.with_code_bits([&](auto bits) {
-        for_stages(b, [&](unsigned char* s, int) { b.template multiply_stage<bits>(s, rC); });
-    });
+    b.with_code_bits(
+        [&](auto bits) { for_stages(b, [&](unsigned char* s, int) { b.template multiply_stage<bits>(s, rC); }); });
 
-    // What goes with the lane's tokens, before shared memory is taken for the outputs.
-    TokenGroup tokens[C::kMT][2];
+    // The parameters of the lane's tokens are read before the outputs overwrite shared memory.
+    TokenParams tokens[C::kMT][2];
     CUTE_UNROLL
     for (int m = 0; m < C::kMT; ++m) {
         CUTE_UNROLL
         for (int i = 0; i < 2; ++i) {
             int const token = (b.warp_m * C::kMT + m) * kTileM + 2 * (b.lane % 4) + i;
-            tokens[m][i] = TokenGroup{0.0f, 0};
+            tokens[m][i] = TokenParams{0.0f, 0};
             if (b.tile_m * kTileM + token >= p.m) continue;
             if constexpr (C::kFused)
-                tokens[m][i] = TokenGroup{b.shared_quantizers()[token].scale,
-                                          zero_and_sum(b.shared_quantizers()[token].zero, b.shared_code_sums()[token])};
+                tokens[m][i] = TokenParams{
+                    b.shared_quantizers()[token].scale,
+                    zero_and_sum(b.shared_quantizers()[token].zero, b.shared_code_sums()[token])};
             else
-                tokens[m][i] = p.tokens[b.tile_m * kTileM + token];  // [tile of 8 tokens][one group][8]
+                tokens[m][i] = p.tokens[b.tile_m * kTileM + token];  // [ceil(M/8)][1][8]
         }
     }
-    // The outputs go where stages, and quantizers, are still read.
+    // The outputs overwrite stages and quantizers that other warps may still read.
     __syncthreads();
     write_outputs(
-        b,
-        [&](int channel) { return channel_factors(p, channel); },
-        [&](ChannelFactors const& row, int i, int n, int m) {
-            return channel_product(rC(i, n, m) >> Engine::kShift, row, tokens[m][i % 2]);
+        b, [&](int channel) { return channel_params(p, channel); },
+        [&](ChannelParams const& channel, int i, int n, int m) {
+            return channel_product(rC(i, n, m) >> Engine::kShift, channel, tokens[m][i % 2]);
         });
 }
 
@@ -125,10 +123,10 @@ W4AX_DEVICE void prefill(GemmParams const& p, unsigned char* shared) {
     if constexpr (C::kWholeRow)
         prefill_whole_rows<C>(p, shared);
     else
-        prefill_runs<C>(p, shared);
+        prefill_segments<C>(p, shared);
 }
 
-// One block a multiprocessor is enough to ask for: without the word the assembler rounds registers down for the sake of more
+// The bound of one block per multiprocessor is needed: without it the assembler reduces registers in favor of more
 // blocks, and spills.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) prefill_kernel(W4AX_GRID_CONSTANT GemmParams const p) {

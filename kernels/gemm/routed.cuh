@@ -1,57 +1,67 @@
-// Kernels that have the code of every width and branch on the latched one: one launch, whatever the step's width.
+// Routed kernels: one launch with the code of every width, which branches on the latched width.
 //
-// The branch is the same for the whole grid, so it costs a load that all blocks share and one jump. What it does cost: the
-// kernel takes the registers and the shared memory of its hungriest branch.
+// Grid: that of the family; a prefill branch with larger blocks leaves the surplus blocks idle. Shared memory: that of
+// the branch that needs the most. Preconditions: those of every branch; the latch has run before in the stream's order.
+// The branch is uniform over the grid, so it costs one load, which all blocks share, and one jump. Its real cost: the
+// kernel needs the registers and the shared memory of its most demanding branch.
 #pragma once
 
 #include "gemm/decode_kernel.cuh"
-#include "ops/latch.cuh"
 #include "gemm/prefill_kernel.cuh"
+#include "ops/latch.cuh"
 
 namespace w4ax {
 
-// The parameters of a branch.
+// Returns the parameters of a branch for quantized activations.
 W4AX_DEVICE GemmParams quantized_params(RoutedParams const& p, int bits, bool packed) {
     GemmParams q = p.gemm;
     q.bits = bits;
     if (packed) {
         q.x = p.codes;
-        q.tokens = reinterpret_cast<TokenGroup const*>(
-            static_cast<unsigned char const*>(p.codes) +
-            packed_token_groups(uint64_t(ceil_div(q.m, kTileM)), uint64_t(q.k_tiles), uint64_t(bits)));
+        uint64_t const m_tiles = uint64_t(ceil_div(q.m, kTileM));
+        q.tokens =
+            reinterpret_cast<TokenParams const*>(static_cast<unsigned char const*>(p.codes) +
+                                                 token_params_offset(m_tiles, uint64_t(q.k_tiles), uint64_t(bits)));
     }
     return q;
 }
 
+constexpr int max_of(int a, int b, int c) { return a > b ? (a > c ? a : c) : (b > c ? b : c); }
+
+// One tile variant of the decode family.
 template <int kGroup_, bool kFused_, int kNT, int kMT>
-struct RoutedDecode {
+struct RoutedDecode : KernelConfig {
+    static constexpr Role kRole = Role::RoutedGemm;
+    static constexpr w4axk_family kFamily = W4AXK_DECODE;
     static constexpr int kGroup = kGroup_;
     static constexpr bool kFused = kFused_;
+    static constexpr w4axk_mode kMode = kFused ? W4AXK_FUSED : W4AXK_PACKED;
     using A4 = DecodeConfig<4, kGroup, kFused, kNT, kMT>;
     using A8 = DecodeConfig<8, kGroup, kFused, kNT, kMT>;
     using Bf16 = DecodeConfig<16, kGroup, true, kNT, kMT>;
-    static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens, kThreads = Bf16::kThreads;
-    // All branches split K alike, so the first weights may be on their way before the width is known.
+    static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens;
+    static constexpr int kThreads = Bf16::kThreads, kLaunchThreads = kThreads;
+    // All branches split K alike, so the first weights can be loaded before the width is known.
     static_assert(A4::kTiles == Bf16::kTiles && A8::kTiles == Bf16::kTiles, "a branch loads other weights");
     static_assert(A4::kThreads == kThreads && A8::kThreads == kThreads, "a branch has other threads");
 
     static constexpr int shared_bytes(int m) {
-        int const a4 = typename A4::Shared(m).total, a8 = typename A8::Shared(m).total, bf16 = typename Bf16::Shared(m).total;
-        return a4 > a8 ? (a4 > bf16 ? a4 : bf16) : (a8 > bf16 ? a8 : bf16);
+        return max_of(A4::shared_bytes(m), A8::shared_bytes(m), Bf16::shared_bytes(m));
     }
 };
 
-// All widths' addresses and the weights of four k-tiles want a few registers more than two blocks on a multiprocessor leave, on
-// sm_90: one block there has as many bytes in flight as its memory takes.
+// On sm_90, the addresses of all widths and the weights of four k-tiles need a few registers more than two blocks per
+// multiprocessor leave. One block has as many bytes in flight as the memory of sm_90 can serve.
 template <class R>
-constexpr int kRoutedBlocks = W4AX_ARCH >= 900 && R::kFused && R::kRows == 32 && R::kGroup >= 64 ? 1 : 2;
+constexpr int kRoutedMinBlocks = W4AX_ARCH >= 900 && R::kFused && R::kRows == 32 && R::kGroup >= 64 ? 1 : 2;
 
 template <class R>
-__global__ void __launch_bounds__(R::kThreads, kRoutedBlocks<R>) routed_decode_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
+__global__ void __launch_bounds__(R::kThreads, kRoutedMinBlocks<R>)
+    routed_decode_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
     W4AX_DYNAMIC_SHARED(shared, 128);
-    Tensor rW = first_weights(Decode<typename R::Bf16>(p.gemm, shared));  // (4,NT,tiles)
-    // The latch may be the launch before this one.
-    ptx::wait_for_previous_grid();
+    Tensor rW = load_first_weights(Decode<typename R::Bf16>(p.gemm, shared));  // (4,NT,tiles)
+    // The previous launch may be the latch, which writes the width.
+    ptx::wait_on_dependent_grids();
     int const bits = latched_bits(p.latched);
     if (bits == 16) {
         decode(Decode<typename R::Bf16>(p.gemm, shared), rW);
@@ -64,36 +74,37 @@ __global__ void __launch_bounds__(R::kThreads, kRoutedBlocks<R>) routed_decode_k
     }
 }
 
-// One tile variant of the prefill family: for activations that are packed, and for BF16.
+// One tile variant of the prefill family, for BF16 activations and for activations that were quantized ahead.
 template <int kGroup_, int kNT, int kQuantizedMT, int kBf16MT, int kWarpsM, int kStages>
-struct RoutedPrefill {
+struct RoutedPrefill : KernelConfig {
+    static constexpr Role kRole = Role::RoutedGemm;
+    static constexpr w4axk_family kFamily = W4AXK_PREFILL;
     static constexpr int kGroup = kGroup_;
-    static constexpr bool kFused = false;
+    static constexpr w4axk_mode kMode = W4AXK_PACKED;
     using A4 = PrefillConfig<4, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
     using A8 = PrefillConfig<8, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
     using Bf16 = PrefillConfig<16, kGroup, true, kNT, kBf16MT, kWarpsM, kStages>;
-    // Of the smallest block: the grid is that of the branch with the most.
-    static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens, kThreads = Bf16::kThreads;
+    // The smallest block: the grid is that of the branch with the most blocks.
+    static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens;
+    static constexpr int kThreads = Bf16::kThreads, kLaunchThreads = kThreads;
     static_assert(A4::kRows == kRows && A8::kRows == kRows && A4::kThreads == kThreads && A8::kThreads == kThreads,
                   "a branch has other blocks");
     static_assert(A4::kTokens >= kTokens && A8::kTokens >= kTokens, "a branch has more blocks than the grid");
 
-    static constexpr int shared_bytes() {
-        return A4::kShared > A8::kShared ? (A4::kShared > Bf16::kShared ? A4::kShared : Bf16::kShared)
-                                         : (A8::kShared > Bf16::kShared ? A8::kShared : Bf16::kShared);
-    }
+    static constexpr int shared_bytes(int) { return max_of(A4::kShared, A8::kShared, Bf16::kShared); }
 };
 
 template <class C>
 W4AX_DEVICE void prefill_branch(GemmParams const& p, unsigned char* shared) {
-    // Whole blocks leave, before any barrier.
+    // Surplus blocks exit as a whole, before any barrier.
     if (int(blockIdx.x) < ceil_div(p.n, C::kRows) * ceil_div(p.m, C::kTokens)) prefill<C>(p, shared);
 }
 
 template <class R>
 __global__ void __launch_bounds__(R::kThreads, 1) routed_prefill_kernel(W4AX_GRID_CONSTANT RoutedParams const p) {
     W4AX_DYNAMIC_SHARED(shared, 128);
-    ptx::wait_for_previous_grid();
+    // The previous launch may be the latch, which writes the width.
+    ptx::wait_on_dependent_grids();
     int const bits = latched_bits(p.latched);
     if (bits == 16) {
         prefill_branch<typename R::Bf16>(p.gemm, shared);

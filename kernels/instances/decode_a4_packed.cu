@@ -1,5 +1,4 @@
-#include "instances/decode_list.cuh"
+#include "gemm/decode_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList decode_a4_packed() { return decode_list<4, false>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(decode_a4_packed)

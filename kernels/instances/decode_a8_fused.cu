@@ -1,5 +1,4 @@
-#include "instances/decode_list.cuh"
+#include "gemm/decode_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList decode_a8_fused() { return decode_list<8, true>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(decode_a8_fused)

@@ -1,5 +1,4 @@
-#include "instances/decode_list.cuh"
+#include "gemm/decode_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList decode_bf16() { return decode_list<16, true>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(decode_bf16)

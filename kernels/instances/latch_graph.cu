@@ -1,15 +1,5 @@
-// A file of its own: a driver that knows no conditional nodes cannot load it.
+// A file of its own: drivers without conditional nodes cannot load it.
 #include "ops/latch.cuh"
+#include "instances/instantiate.cuh"
 
-#include "runtime/registry.cuh"
-
-namespace w4ax {
-
-KernelList graph_latch_kernels() {
-    static Kernel const kernels[] = {
-        {reinterpret_cast<void const*>(&latch_kernel<true>), Role::GraphLatch, W4AXK_AUTO, 0, 0, true, 1, 0, 0, kLatchThreads, [](int) { return 0; }, 0},
-    };
-    return {kernels, 1};
-}
-
-}  // namespace w4ax
+W4AX_INSTANTIATE(latch_graph)

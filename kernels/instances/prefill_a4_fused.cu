@@ -1,5 +1,4 @@
-#include "instances/prefill_list.cuh"
+#include "gemm/prefill_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList prefill_a4_fused() { return prefill_list<4, true>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(prefill_a4_fused)

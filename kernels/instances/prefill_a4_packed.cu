@@ -1,5 +1,4 @@
-#include "instances/prefill_list.cuh"
+#include "gemm/prefill_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList prefill_a4_packed() { return prefill_list<4, false>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(prefill_a4_packed)

@@ -1,5 +1,4 @@
-#include "instances/prefill_list.cuh"
+#include "gemm/prefill_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList prefill_a8_packed() { return prefill_list<8, false>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(prefill_a8_packed)

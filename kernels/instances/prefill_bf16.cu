@@ -1,5 +1,4 @@
-#include "instances/prefill_list.cuh"
+#include "gemm/prefill_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList prefill_bf16() { return prefill_list<16, true>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(prefill_bf16)

@@ -1,7 +1,6 @@
 // 64 x 80 is one of CuTe's extended shapes.
 #define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED
-#include "instances/wgmma_list.cuh"
+#include "gemm/wgmma_kernel.cuh"
+#include "instances/instantiate.cuh"
 
-namespace w4ax {
-KernelList wgmma_a8() { return wgmma_list<8>(); }
-}  // namespace w4ax
+W4AX_INSTANTIATE(wgmma_a8)

@@ -1,10 +1,13 @@
-// The three tensor-core paths behind one interface. Weights are the A operand (16 output channels), tokens the B operand (8).
+// The tensor-core engines of the activation widths, behind one interface. A: weights, 16 output channels; B: 8 tokens.
 //
-// An engine multiplies a weight tile (16 x 64 k) by an activation tile (8 x 64 k) in kSteps mma, k ascending:
-//   Words           what a lane holds of an activation tile as it is packed: 4, 2 or 8 words
+// An engine multiplies a weight tile (16 x 64 k) by an activation tile (8 x 64 k) in kSteps mma instructions, k
+// ascending.
+//   kWords          words per lane of an activation tile as it is stored: 2, 4 or 8
 //   unpack(...)     a lane's 16 bytes of weights -> A fragments
 //   expand(...)     a lane's words of activations -> B fragments
-//   kStart, sum(c)  what an accumulator starts from, and the exact group sum that it then holds
+//   kStart, sum(c)  the initial value of an accumulator, and the exact group sum of its final value
+// Fragment layouts: PTX ISA, sections "Matrix Fragments for mma.m16n8k16 (floating point), .m16n8k32 and .m16n8k64":
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#warp-level-matrix-fragment-mma-16864
 #pragma once
 
 #include "common/device.cuh"
@@ -22,54 +25,56 @@ template <class Op_, class Accumulator_, int kSteps_>
 struct EngineBase {
     using Op = Op_;
     using Accumulator = Accumulator_;
-    static constexpr int kSteps = kSteps_;
+    static constexpr int kSteps = kSteps_;  // mma per tile of 64 k
     static constexpr int kRegistersA = std::extent_v<typename Op::ARegisters>;
     static constexpr int kRegistersB = std::extent_v<typename Op::BRegisters>;
 
     template <class TensorD, class TensorA, class TensorB>
-    static W4AX_DEVICE void multiply(TensorD& rD, TensorA const& rA, TensorB const& rB) {
+    static W4AX_DEVICE void multiply(TensorD& rD, TensorA const& rA, TensorB const& rB) {  // (4) (A) (B)
         MMA_Atom<Op>{}.call(rD, rA, rB, rD);
     }
 
-    // Where a lane's four accumulators are: (channel of 16, token of 8).
+    // Returns the coordinates of a lane's four accumulators: (channel of 16, token of 8).
     static W4AX_DEVICE auto coordinates() {
-        return make_tiled_mma(Op{}).get_slice(lane_index()).partition_C(make_identity_tensor(Shape<_16, _8>{}))(_, 0, 0);  // (4)
+        auto const thread = make_tiled_mma(Op{}).get_slice(lane_index());
+        return thread.partition_C(make_identity_tensor(Shape<_16, _8>{}))(_, 0, 0);  // (4)
     }
 };
 
-// s4 x u4. A group of 32 is half a tile and takes the mma of half its k.
+// The mma of s4 x u4. A group of 32 is half a tile, so it takes the mma of half the k.
 template <int kGroup>
-struct EngineS4 : EngineBase<conditional_t<kGroup == 32, SM80_16x8x32_S32S4U4S32_TN, SM80_16x8x64_S32S4U4S32_TN>, int32_t,
-                             kGroup == 32 ? 2 : 1> {
-    using Base = EngineBase<conditional_t<kGroup == 32, SM80_16x8x32_S32S4U4S32_TN, SM80_16x8x64_S32S4U4S32_TN>, int32_t,
-                            kGroup == 32 ? 2 : 1>;
+using OpS4 = conditional_t<kGroup == 32, SM80_16x8x32_S32S4U4S32_TN, SM80_16x8x64_S32S4U4S32_TN>;
+
+// s4 x u4 -> s32: mma.m16n8k64, or mma.m16n8k32 for groups of 32.
+template <int kGroup>
+struct EngineS4 : EngineBase<OpS4<kGroup>, int32_t, kGroup == 32 ? 2 : 1> {
     static constexpr int kWords = 2;
     static constexpr int32_t kStart = int32_t(kRoundBits);
-    static constexpr int kShift = 0;
+    static constexpr int kShift = 0;  // the accumulators are sum << kShift
 
     template <class TensorW, class TensorA>
-    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {
+    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {  // (4) (A,step)
         CUTE_UNROLL
         for (int i = 0; i < 4; ++i) rA(i) = rW(i);
     }
     template <class TensorB>
-    static W4AX_DEVICE void expand(uint32_t const (&words)[2], TensorB&& rB) {
+    static W4AX_DEVICE void expand(uint32_t const (&words)[2], TensorB&& rB) {  // (B,step)
         CUTE_UNROLL
         for (int i = 0; i < 2; ++i) rB(i) = words[i];
     }
-    // |sum| <= 128 * 15 * 8: it fits the mantissa's low bits.
+    // |sum| <= 128 * 15 * 8, which fits the low bits of the mantissa.
     static W4AX_DEVICE float sum(int32_t c) { return __fsub_rn(__int_as_float(c), kRound); }
 };
 
-// s8 x u8 on 16 * qw; the activations have 8 bits, or 4 bits and are expanded.
+// s8 x u8 -> s32: mma.m16n8k32 on 16 * qw. The activations have 8 bits, or 4 bits that are expanded.
 template <int kBits>
 struct EngineS8 : EngineBase<SM80_16x8x32_S32S8U8S32_TN, int32_t, 2> {
     static constexpr int kWords = kBits / 2;
     static constexpr int32_t kStart = int32_t(kRoundBits);
-    static constexpr int kShift = 4;
+    static constexpr int kShift = 4;  // the accumulators are sum << kShift
 
     template <class TensorW, class TensorA>
-    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {
+    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {  // (4) (A,step)
         CUTE_UNROLL
         for (int h = 0; h < 2; ++h) {
             uint32_t a[4];
@@ -79,7 +84,7 @@ struct EngineS8 : EngineBase<SM80_16x8x32_S32S8U8S32_TN, int32_t, 2> {
         }
     }
     template <class TensorB>
-    static W4AX_DEVICE void expand(uint32_t const (&words)[kWords], TensorB&& rB) {
+    static W4AX_DEVICE void expand(uint32_t const (&words)[kWords], TensorB&& rB) {  // (B,step)
         CUTE_UNROLL
         for (int h = 0; h < 2; ++h) {
             uint32_t b[2];
@@ -97,30 +102,32 @@ struct EngineS8 : EngineBase<SM80_16x8x32_S32S8U8S32_TN, int32_t, 2> {
     static W4AX_DEVICE float sum(int32_t c) { return __fmaf_rn(__int_as_float(c), 0.0625f, -kRound * 0.0625f); }
 };
 
-// bf16 x bf16: number s of four takes k = 16s.. of the tile in natural order.
+// bf16 x bf16 -> f32: mma.m16n8k16 number s of four takes k = 16s.. of the tile in natural order.
 struct EngineBf16 : EngineBase<SM80_16x8x16_F32BF16BF16F32_TN, float, 4> {
-    static constexpr int kWords = 8;  // pairs: word 2s + j is k = 16s + 8j + 2t and the next
+    static constexpr int kWords = 8;  // pairs: word 2s + j holds k = 16s + 8j + 2t and the next
     static constexpr float kStart = 0.0f;
 
     // `offset`: bf16_offset of the lane's rows g and g + 8.
     template <class TensorW, class TensorA>
-    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&offset)[2], TensorA&& rA) {
+    static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&offset)[2], TensorA&& rA) {  // (4) (A,step)
         CUTE_UNROLL
         for (int s = 0; s < 4; ++s) {
             CUTE_UNROLL
-            for (int i = 0; i < 4; ++i) rA(i, s) = unpack_bf16(rW(2 * (s / 2) + i % 2), 2 * (s % 2) + i / 2, offset[i % 2]);
+            for (int i = 0; i < 4; ++i)
+                rA(i, s) = unpack_bf16(rW(2 * (s / 2) + i % 2), 2 * (s % 2) + i / 2, offset[i % 2]);
         }
     }
     template <class TensorB>
-    static W4AX_DEVICE void expand(uint32_t const (&words)[8], TensorB&& rB) {
+    static W4AX_DEVICE void expand(uint32_t const (&words)[8], TensorB&& rB) {  // (B,step)
         CUTE_UNROLL
         for (int i = 0; i < 8; ++i) rB(i) = words[i];
     }
     static W4AX_DEVICE float sum(float c) { return c; }
 };
 
-// The engine of an activation width on the architecture that is compiled for: the same integers either way.
+// The engine of an activation width on the architecture that is compiled for. Both integer engines give the same sums.
 template <int kBits, int kGroup>
-using Engine = conditional_t<kBits == 16, EngineBf16, conditional_t<kBits == 4 && kHasS4, EngineS4<kGroup>, EngineS8<kBits>>>;
+using Engine =
+    conditional_t<kBits == 16, EngineBf16, conditional_t<kBits == 4 && kHasS4, EngineS4<kGroup>, EngineS8<kBits>>>;
 
 }  // namespace w4ax

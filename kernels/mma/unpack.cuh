@@ -1,4 +1,4 @@
-// From the packed nibbles of a weight tile, and the packed codes of an activation tile, to mma fragments.
+// Unpacks the nibbles of weight tiles and the codes of activation tiles into mma fragments.
 #pragma once
 
 #include "common/device.cuh"
@@ -7,7 +7,17 @@
 
 namespace w4ax {
 
-// A of mma m16n8k32 number h, 16 * qw as s8, of the lane's words 2h and 2h + 1: three instructions for eight weights.
+// Copies the four words of a 16-byte load to registers or to a tensor (4).
+template <class Words>
+W4AX_DEVICE void set_words(Words&& words, uint4 v) {
+    words[0] = v.x;
+    words[1] = v.y;
+    words[2] = v.z;
+    words[3] = v.w;
+}
+
+// Returns the A fragment of mma.m16n8k32 number h, 16 * qw as s8, from the lane's words 2h and 2h + 1. Takes three
+// instructions for eight weights.
 W4AX_DEVICE void unpack_s8(uint32_t word0, uint32_t word1, uint32_t (&a)[4]) {
     a[0] = (word0 << 4) & 0xF0F0F0F0u;
     a[1] = (word1 << 4) & 0xF0F0F0F0u;
@@ -15,11 +25,12 @@ W4AX_DEVICE void unpack_s8(uint32_t word0, uint32_t word1, uint32_t (&a)[4]) {
     a[3] = word1 & 0xF0F0F0F0u;
 }
 
-// bf16(136 + zw) twice: what unpack_bf16 takes away from 136 + qw.
+// Returns bf16(136 + zw) in both halves: unpack_bf16 subtracts it from 136 + qw.
 W4AX_DEVICE uint32_t bf16_offset(int zero) { return (0x4308u + uint32_t(zero)) * 0x00010001u; }
 
-// Two of a word's eight weights, nibbles j and j + 4, as bf16(qw - zw). With the sign bit turned, a nibble is qw + 8; as the
-// low mantissa bits of bf16 128 it is 136 + qw. One shift (none for j = 0), one lop3, one subtraction, all exact.
+// Returns two of a word's eight weights, nibbles j and j + 4, as bf16(qw - zw). A nibble with its sign bit flipped is
+// qw + 8. As the low mantissa bits of bf16 128 it makes 136 + qw. Takes one shift (none for j = 0), one lop3 and one
+// subtraction, all exact.
 W4AX_DEVICE uint32_t unpack_bf16(uint32_t word, int j, uint32_t offset) {
     uint32_t const biased = ptx::flip_nibbles(word >> (4 * j), 0x43084308u);
     __nv_bfloat162 v, o;
@@ -31,16 +42,31 @@ W4AX_DEVICE uint32_t unpack_bf16(uint32_t word, int j, uint32_t offset) {
     return r;
 }
 
-// The 4-bit words (h = 0, 1) of 2-bit codes.
+// Expands the word of 2-bit codes to the 4-bit words h = 0, 1.
 W4AX_DEVICE void expand_2bit(uint32_t codes, uint32_t (&words)[2]) {
     words[0] = codes & 0x33333333u;
     words[1] = (codes >> 2) & 0x33333333u;
 }
 
-// B of mma m16n8k32 from the 4-bit word of its half.
+// Expands a 4-bit word to the B fragment of mma.m16n8k32 number h.
 W4AX_DEVICE void expand_4bit(uint32_t word, uint32_t (&b)[2]) {
     b[0] = word & 0x0F0F0F0Fu;
     b[1] = (word >> 4) & 0x0F0F0F0Fu;
+}
+
+// Loads the codes of one lane of an activation tile as the words of the kBits engine. kCodeBits is their width in
+// memory.
+template <int kBits, int kCodeBits = kBits>
+W4AX_DEVICE void load_code_words(void const* tile, int lane, uint32_t (&words)[kBits / 2]) {
+    if constexpr (kBits == 8) {
+        set_words(words, static_cast<uint4 const*>(tile)[lane]);
+    } else if constexpr (kCodeBits == 4) {
+        uint2 const v = static_cast<uint2 const*>(tile)[lane];
+        words[0] = v.x;
+        words[1] = v.y;
+    } else {
+        expand_2bit(static_cast<uint32_t const*>(tile)[lane], words);
+    }
 }
 
 }  // namespace w4ax

@@ -1,50 +1,55 @@
-// Activations in the order of a weight's k (GPTQ's desc_act): y[m, i] = x[m, order[i]], ahead of the GEMM or of quantize_pack.
-// The width does not matter to it.
+// Gathers activations into the order of a weight's k (desc_act of GPTQ): y[m, i] = x[m, order[i]], ahead of a GEMM or
+// of quantize_pack, at any width.
+//
+// Grid: (ceil(K/512), ceil(M/8)) blocks, two neighboring k of 8 tokens per thread. The reference kernel: ceil(M*K/256)
+// blocks, one value per thread. Shared memory: none.
+// Preconditions: order[i] < K, aligned to 8 bytes; y overlaps neither x nor order.
 #pragma once
 
 #include "common/device.cuh"
+#include "common/kernel.cuh"
+#include "common/params.cuh"
 #include "common/ptx.cuh"
 
 namespace w4ax {
 
-struct GatherParams {
-    uint16_t const* x;      // BF16 [m, k]
-    int64_t x_stride;       // elements
-    uint32_t const* order;  // [k]
-    uint16_t* y;            // BF16 [m, k]
-    int64_t y_stride;       // elements
-    int m, k;
-    bool y_pairs;           // rows of y are aligned to 4 bytes
+struct GatherConfig : KernelConfig {
+    static constexpr Role kRole = Role::Gather;
+    static constexpr int kTokens = kGatherTokens, kLaunchThreads = kGatherThreads;
 };
 
-constexpr int kGatherThreads = 256;
-constexpr int kGatherTokens = 8;  // a thread's: its part of the order is read once for them
+struct GatherPlainConfig : KernelConfig {
+    static constexpr Role kRole = Role::Gather;
+    static constexpr int kTokens = 1, kLaunchThreads = kGatherThreads;
+};
 
-W4AX_DEVICE auto gather_source(GatherParams const& p) {
-    return cute::make_tensor(cute::make_gmem_ptr(p.x), cute::make_shape(p.m, p.k), cute::make_stride(p.x_stride, cute::Int<1>{}));
-}
-W4AX_DEVICE auto gather_target(GatherParams const& p) {
-    return cute::make_tensor(cute::make_gmem_ptr(p.y), cute::make_shape(p.m, p.k), cute::make_stride(p.y_stride, cute::Int<1>{}));
+// A row-major matrix in global memory.
+template <class T>
+W4AX_DEVICE auto gather_matrix(T* g, int rows, int columns, int64_t stride) {
+    using namespace cute;
+    return make_tensor(make_gmem_ptr(g), make_shape(rows, columns), make_stride(stride, Int<1>{}));
 }
 
-// Two neighboring k a thread, so that a warp writes 128 bytes of a row in one go; what it reads of the row lies anywhere in it,
-// and comes from L1 and L2 after the first. Grid: (ceil(K/512), ceil(M/8)).
+// A thread takes two neighboring k, so that a warp writes 128 contiguous bytes of a row. Its reads are scattered over
+// the row, which L1 and L2 serve after the first access.
+template <class C>
 __global__ void __launch_bounds__(kGatherThreads) gather_kernel(W4AX_GRID_CONSTANT GatherParams const p) {
     using namespace cute;
     int const k = 2 * (int(blockIdx.x) * kGatherThreads + int(threadIdx.x));
-    // As a weight, the order is written by no launch: it may be read while the launch before still runs.
-    uint2 from = {};  // which k of x
+    // No launch writes the order, so it may be read while the previous launch still runs.
+    uint2 from = {};  // the k of x
     if (k + 1 < p.k)
         from = *reinterpret_cast<uint2 const*>(p.order + k);
     else if (k < p.k)
         from.x = p.order[k];
-    // x is the launch before's, and so may be what it reads of ours: wait before both. All threads do, those beyond K too.
-    ptx::wait_for_previous_grid();
-    // The next launch waits for all of this grid before it reads y.
-    ptx::let_next_grid_start();
+    // The previous launch may write x, and may read y: this wait comes before both accesses. All threads wait,
+    // including those beyond K.
+    ptx::wait_on_dependent_grids();
+    // The next launch waits for this whole grid before it reads y.
+    ptx::launch_dependent_grids();
     if (k >= p.k) return;
-    Tensor const gX = gather_source(p);  // (M,K)
-    Tensor gY = gather_target(p);        // (M,K)
+    Tensor const gX = gather_matrix(p.x, p.m, p.k, p.x_stride);  // (M,K)
+    Tensor gY = gather_matrix(p.y, p.m, p.k, p.y_stride);        // (M,K)
     int const begin = int(blockIdx.y) * kGatherTokens;
     CUTE_UNROLL
     for (int i = 0; i < kGatherTokens; ++i) {
@@ -65,9 +70,10 @@ __global__ void __launch_bounds__(kGatherThreads) gather_kernel(W4AX_GRID_CONSTA
     }
 }
 
-// The oracle: a thread a value. Grid: ceil(M*K/256).
+// The reference kernel.
+template <class C>
 __global__ void __launch_bounds__(kGatherThreads) gather_plain_kernel(W4AX_GRID_CONSTANT GatherParams const p) {
-    ptx::wait_for_previous_grid();
+    ptx::wait_on_dependent_grids();
     int64_t const value = int64_t(blockIdx.x) * kGatherThreads + threadIdx.x;
     if (value >= int64_t(p.m) * p.k) return;
     int64_t const token = value / p.k, i = value % p.k;

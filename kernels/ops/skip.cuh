@@ -1,44 +1,61 @@
-// Layers that a step leaves out (DySL-VLA, arXiv 2602.22896, section III): the step's one look at the allow-points, and a
-// decision for each dynamic layer. w4ax_skip.h has the order in a graph, and the words.
+// Skips layers of a step (DySL-VLA, arXiv 2602.22896, section III): reads the allow-points once per step, then decides
+// for each dynamic layer. w4ax_skip.h describes the graph and the words.
+//
+// Grid: one block of one warp. Shared memory: none.
+// Preconditions: the state is initialized; the conditional handles belong to the graph that the launch is captured
+// into.
 #pragma once
 
-#include "common/device.cuh"
-#include "common/ptx.cuh"
 #include "api/w4ax_skip.h"
+#include "common/device.cuh"
+#include "common/kernel.cuh"
+#include "common/ptx.cuh"
 
 namespace w4ax {
 
-constexpr int kSkipThreads = 32;  // a warp
+constexpr int kSkipThreads = 32;  // of a block: one warp
 
-// Sequences and layers of the words that the host stores: sequence << 32 | layer + 1, so that no such word is 0.
+struct SkipBeginConfig : KernelConfig {
+    static constexpr Role kRole = Role::SkipBegin;
+    static constexpr int kLaunchThreads = kSkipThreads;
+};
+
+struct SkipDecideConfig : KernelConfig {
+    static constexpr Role kRole = Role::SkipDecide;
+    static constexpr int kLaunchThreads = kSkipThreads;
+};
+
+// Returns the state of a gap, given the word that the host has stored: sequence << 32 | layer + 1, which is never 0.
 W4AX_DEVICE w4axk_skip_gap open_gap(uint64_t word, uint32_t sequence, uint32_t first, uint32_t end) {
     uint32_t const layer = uint32_t(word) - 1;
     bool const own = uint32_t(word) != 0 && uint32_t(word >> 32) == sequence && layer >= first && layer <= end;
-    // Whatever is not this step's: no controller is asked, so nothing is skipped.
+    // With a word of another step no controller runs, so no layer is skipped.
     return own ? w4axk_skip_gap{layer, 0, 0, 0} : w4axk_skip_gap{end, 0, 1, 0};
 }
 
-// A gap a lane: what the host stores while it runs counts for each gap from here on or not at all.
+// Begins a step, one gap per lane. A word that the host stores meanwhile takes effect for this step or not at all.
+template <class C>
 __global__ void __launch_bounds__(kSkipThreads) skip_begin_kernel(W4AX_GRID_CONSTANT w4axk_skip_begin_args const p) {
-    // The decisions of the step before may still read the gaps that are overwritten here.
-    ptx::wait_for_previous_grid();
-    // What comes next waits for all of this grid before it reads them.
-    ptx::let_next_grid_start();
+    // The decisions of the previous step may still read the gaps that are overwritten here.
+    ptx::wait_on_dependent_grids();
+    // The next launch waits for this whole grid before it reads the gaps.
+    ptx::launch_dependent_grids();
     uint32_t const sequence = p.state->next;
     for (uint32_t i = threadIdx.x; i < p.gap_count; i += kSkipThreads) {
-        w4axk_skip_gap const gap = open_gap(ptx::load_acquire_system(p.allow + i), sequence, p.first[i], p.end[i]);
-        p.gaps[i] = gap;
+        p.gaps[i] = open_gap(ptx::load_acquire_sys(p.allow + i), sequence, p.first[i], p.end[i]);
     }
-    // All lanes have read the number that is counted on, and written the gaps that lane 0 reads.
+    // All lanes have read the sequence, which lane 0 advances, and written the gaps, which lane 0 reads.
     __syncwarp();
     if (threadIdx.x != 0) return;
-    // By one thread: CUDA leaves concurrent calls undefined, and does not say that other handles are another matter.
-    for (uint32_t i = 0; i < p.gap_count; ++i) ptx::set_graph_conditional(p.controllers[i], p.gaps[i].allow == p.first[i]);
+    // One thread sets all conditionals: CUDA leaves concurrent calls undefined, and does not exempt different handles.
+    for (uint32_t i = 0; i < p.gap_count; ++i)
+        ptx::set_graph_conditional(p.controllers[i], p.gaps[i].allow == p.first[i]);
     p.state->sequence = sequence;
     p.state->next = sequence + 1;
 }
 
-// The controller's last layer, by a warp: lane l adds j = l, l + 32, ..; then the lanes are added by halves. All lanes get it.
+// Computes the controller's last layer by one warp: lane l adds j = l, l + 32, ..., then a butterfly adds the lanes.
+// All lanes return the result.
 W4AX_DEVICE float skip_probability(w4axk_skip_decide_args const& p) {
     auto const* const hidden = static_cast<uint16_t const*>(p.hidden);
     float sum = 0.0f;
@@ -51,35 +68,37 @@ W4AX_DEVICE float skip_probability(w4axk_skip_decide_args const& p) {
     return 1.0f / (1.0f + expf(-(sum + p.bias)));
 }
 
+// Decides about one dynamic layer.
+template <class C>
 __global__ void __launch_bounds__(kSkipThreads) skip_decide_kernel(W4AX_GRID_CONSTANT w4axk_skip_decide_args const p) {
-    // The hidden vector and the gap are what the launches before have written.
-    ptx::wait_for_previous_grid();
-    // What comes next waits for all of this grid before it reads the gap.
-    ptx::let_next_grid_start();
-    // The same for all lanes.
-    bool const passed = p.gap->skipped != 0, asked = !passed && p.layer >= p.gap->allow;
-    float const probability = asked ? skip_probability(p) : 0.0f;
-    // All lanes have read the gap, which may change below.
+    // Previous launches write the hidden vector and the gap.
+    ptx::wait_on_dependent_grids();
+    // The next launch waits for this whole grid before it reads the gap.
+    ptx::launch_dependent_grids();
+    // Uniform over the warp.
+    bool const passed = p.gap->skipped != 0, controlled = !passed && p.layer >= p.gap->allow;
+    float const probability = controlled ? skip_probability(p) : 0.0f;
+    // All lanes have read the gap, which lane 0 may change below.
     __syncwarp();
     if (threadIdx.x != 0) return;
     uint32_t reason;
     if (passed)
         reason = W4AXK_SKIP_PASSED;
-    else if (!asked)
+    else if (!controlled)
         reason = p.gap->stale ? W4AXK_SKIP_STALE : W4AXK_SKIP_FORCED;
     else if (probability > p.threshold)
         reason = W4AXK_SKIP_SKIPPED;
     else
-        // A comparison with a NaN is false: the layer runs.
+        // A comparison with NaN is false, so the layer runs.
         reason = probability == probability ? W4AXK_SKIP_KEPT : W4AXK_SKIP_NAN;
     bool const skips = reason == W4AXK_SKIP_SKIPPED, runs = !skips && !passed;
     if (skips) p.gap->skipped = 1;
     ptx::set_graph_conditional(p.run_layer, runs);
     ptx::set_graph_conditional(p.run_adapter, skips);
     if (p.has_next) ptx::set_graph_conditional(p.next_controller, runs && p.layer + 1 >= p.gap->allow);
-    // Released, as the latch's word is.
-    ptx::store_release_system(p.report, uint64_t(__float_as_uint(probability)) << 32 |
-                                            uint64_t(p.state->sequence & 0xFFFFFFu) << 8 | reason);
+    // Release: a host that reads this word also sees what earlier kernels have written to mapped memory.
+    uint64_t const sequence = p.state->sequence & 0xFFFFFFu;
+    ptx::store_release_sys(p.report, uint64_t(__float_as_uint(probability)) << 32 | sequence << 8 | reason);
 }
 
 }  // namespace w4ax

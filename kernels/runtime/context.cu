@@ -1,5 +1,4 @@
 #include "runtime/context.cuh"
-#include "runtime/roles.cuh"
 
 #include <cuda.h>
 
@@ -19,30 +18,31 @@ namespace w4ax {
 namespace {
 
 constexpr int kMaxDevices = 64;
-// CUDA 12.4: conditional nodes of graphs. What sets one calls a function that older drivers do not have.
+// CUDA 12.4 introduced conditional nodes. A kernel that sets one calls a function that older drivers do not have.
 constexpr int kConditionalNodesDriver = 12040;
 
-// Code for sm_90a is in the build: build.rs says so. Without it the kernels of the wgmma family are empty on sm_90.
+// The build script defines W4AX_SM90A if the build has code for sm_90a. Without it the wgmma kernels are empty on
+// sm_90.
 #if defined(W4AX_SM90A) || (defined(W4AX_EMULATE) && W4AX_EMULATE_ARCH == 900)
 constexpr bool kBuiltForWgmma = true;
 #else
 constexpr bool kBuiltForWgmma = false;
 #endif
 
-// Of a thread when a kernel of the wgmma family starts, before warps give some to others (wgmma_kernel.cuh).
+// Registers per thread at the start of a wgmma kernel, before warpgroups exchange them (wgmma_kernel.cuh).
 constexpr int kWgmmaRegisters = 168;
-// CUDA 12.5: before it, nobody says whose a stream is that is being captured.
+// Drivers before CUDA 12.5 do not report the context of a stream that is being captured.
 constexpr int kCapturedContextDriver = 12050;
 
 thread_local char const* last_error_text = "no error";
-// Streams that are captured into bodies: a few at most, and none nearly always.
+// Streams that are captured into bodies: few at any time, and nearly always none.
 std::mutex bodies_mutex;
 std::vector<cudaStream_t> bodies;
 std::atomic<int> body_count{0};
 
 #ifndef W4AX_EMULATE
 
-// The driver's functions for contexts, which the runtime has no words for. Looked up through the runtime, so that a machine
+// Driver functions without a counterpart in the runtime. They are looked up through the runtime, so that a machine
 // without a driver can still load the library.
 struct Driver {
     int version;
@@ -61,7 +61,7 @@ cudaError_t look_up(char const* name, Function& function) {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult result;
 #if CUDART_VERSION >= 12050
-    // The signatures above are those of 12.0: newer variants of the same name take more arguments.
+    // The signatures above are those of CUDA 12.0. Newer variants of the same name take more arguments.
     cudaError_t const error = cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
 #else
     cudaError_t const error = cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result);
@@ -87,25 +87,25 @@ cudaError_t look_up_driver() {
 
 #endif
 
-struct Slot {
-    std::atomic<bool> ready{false};  // written last: what follows is constant from then on
+struct DeviceSlot {
+    std::atomic<bool> ready{false};  // set last: the other fields are constant from then on
     Device device;
     std::unique_ptr<LoadedKernel[]> kernels;
 #ifndef W4AX_EMULATE
     CUcontext primary;
 #endif
 };
-Slot slots[kMaxDevices];
+DeviceSlot slots[kMaxDevices];
 std::mutex preload_mutex;
 
-// Loads all kernels in the context that is current.
-w4axk_status load_kernels(Slot& slot, int ordinal) {
+// Loads all kernels in the current context.
+w4axk_status load_kernels(DeviceSlot& slot, int ordinal) {
     slot.device.ordinal = ordinal;
     int major = 0, minor = 0;
     cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
     if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&slot.device.largest_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+        error = cudaDeviceGetAttribute(&slot.device.max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
     if (error != cudaSuccess) return status_of(error);
     slot.device.has_pdl = major >= 9;
     slot.device.has_wgmma = kBuiltForWgmma && major == 9 && minor == 0;
@@ -116,17 +116,17 @@ w4axk_status load_kernels(Slot& slot, int ordinal) {
     if (error != cudaSuccess) return status_of(error);
     for (int i = 0; i < kernel_count(); ++i) {
         Kernel const& kernel = *kernel_at(i);
-        slot.kernels[i].there = !sets_conditionals(kernel.role) || driver_version >= kConditionalNodesDriver;
-        if (!slot.kernels[i].there) continue;
-        // Asking for the attributes loads the kernel.
+        slot.kernels[i].supported = !sets_conditionals(kernel.role) || driver_version >= kConditionalNodesDriver;
+        if (!slot.kernels[i].supported) continue;
+        // This call loads the kernel.
         error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
         if (error != cudaSuccess) return status_of(error);
 #ifndef W4AX_EMULATE
-        // The empty code of other architectures, where the driver is made to take it (CUDA_FORCE_PTX_JIT).
-        if (kernel.family == W4AXK_WGMMA && slot.kernels[i].attributes.numRegs < kWgmmaRegisters) slot.device.has_wgmma = false;
+        // With CUDA_FORCE_PTX_JIT, the driver loads the empty code of other architectures.
+        bool const is_empty = slot.kernels[i].attributes.numRegs < kWgmmaRegisters;
+        if (kernel.family == W4AXK_WGMMA && is_empty) slot.device.has_wgmma = false;
 #endif
-        int const shared = kernel.largest_shared_bytes < slot.device.largest_shared_bytes ? kernel.largest_shared_bytes
-                                                                                         : slot.device.largest_shared_bytes;
+        int const shared = std::min(kernel.max_shared_bytes, slot.device.max_shared_bytes);
         error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
         if (error != cudaSuccess) return status_of(error);
     }
@@ -137,18 +137,19 @@ w4axk_status count_devices(int* count) {
     *count = 0;
     cudaError_t const error = cudaGetDeviceCount(count);
 #ifdef W4AX_OLDEST_DRIVER
-    // Newer than what the runtime asks for: the kernels are compressed in a way that older drivers do not know.
+    // Older drivers than this cannot decompress the kernels, although the runtime itself would accept them.
     int driver_version = 0;
-    if (error == cudaSuccess && cudaDriverGetVersion(&driver_version) == cudaSuccess && driver_version < W4AX_OLDEST_DRIVER) {
+    if (error == cudaSuccess && cudaDriverGetVersion(&driver_version) == cudaSuccess &&
+        driver_version < W4AX_OLDEST_DRIVER) {
         *count = 0;
         return W4AXK_DRIVER_TOO_OLD;
     }
 #endif
     if (error == cudaSuccess) return *count > 0 ? W4AXK_OK : W4AXK_NO_DEVICE;
-    cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+    cudaGetLastError();  // the status reports the error; it must not surface at a later launch
     *count = 0;
     if (error == cudaErrorInsufficientDriver) {
-        // The same error stands for no driver at all, whose version is 0.
+        // The runtime reports this error without any driver too; then the version is 0.
         int version = 0;
         if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return W4AXK_NO_DEVICE;
     }
@@ -175,18 +176,18 @@ Device const* find_device(int ordinal) {
     return &slots[ordinal].device;
 }
 
-bool captures_body(cudaStream_t stream) {
-    // Whoever launches into a body was told of the capture by the thread that began it.
+bool is_capturing_body(cudaStream_t stream) {
+    // A relaxed load suffices: a thread that launches into a body is ordered after the thread that began the capture.
     if (body_count.load(std::memory_order_relaxed) == 0) return false;
     std::lock_guard<std::mutex> const lock(bodies_mutex);
     return std::find(bodies.begin(), bodies.end(), stream) != bodies.end();
 }
-void begins_body(cudaStream_t stream) {
+void register_body(cudaStream_t stream) {
     std::lock_guard<std::mutex> const lock(bodies_mutex);
     bodies.push_back(stream);
     body_count.store(int(bodies.size()), std::memory_order_relaxed);
 }
-void ends_body(cudaStream_t stream) {
+void unregister_body(cudaStream_t stream) {
     std::lock_guard<std::mutex> const lock(bodies_mutex);
     auto const at = std::find(bodies.begin(), bodies.end(), stream);
     if (at != bodies.end()) bodies.erase(at);
@@ -218,7 +219,7 @@ w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
     CUcontext const primary = slots[device.ordinal].primary;
     if (driver.push(primary) != CUDA_SUCCESS) return W4AXK_WRONG_CONTEXT;
     entered_ = true;
-    // The default streams are of whatever context is current, so they are of this one now.
+    // The default streams belong to the current context, which is this one now.
     if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return W4AXK_OK;
     if (driver.version < kCapturedContextDriver) {
         cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
@@ -226,26 +227,28 @@ w4axk_status ContextGuard::enter(Device const& device, cudaStream_t stream) {
         if (capture != cudaStreamCaptureStatusNone) return W4AXK_OK;
     }
     CUcontext context = nullptr;
-    return driver.stream_context(stream, &context) == CUDA_SUCCESS && context == primary ? W4AXK_OK : W4AXK_WRONG_CONTEXT;
+    return driver.stream_context(stream, &context) == CUDA_SUCCESS && context == primary ? W4AXK_OK
+                                                                                         : W4AXK_WRONG_CONTEXT;
 }
 
 w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
-    static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap), "as opaque as the driver's");
+    static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap),
+                  "TensorMap must hold a CUtensorMap");
     cuuint64_t const extents[] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[] = {cuuint64_t(stride) * 2};
     cuuint32_t const box[] = {kTileK, cuuint32_t(box_rows)}, steps[] = {1, 1};
-    CUresult const result = driver.encode_map(
-        reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), extents, strides, box, steps,
-        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        // Beyond the matrix come zeros.
-        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    // Elements beyond the matrix are filled with zeros.
+    CUresult const result = driver.encode_map(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+                                              const_cast<void*>(x), extents, strides, box, steps,
+                                              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? W4AXK_OK : status_of(cudaErrorInvalidValue);
 }
 
-w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is) {
+w4axk_status belongs_to_device(Device const& device, cudaGraphNode_t node, bool* belongs) {
     CUDA_KERNEL_NODE_PARAMS params = {};
     if (driver.kernel_node(node, &params) != CUDA_SUCCESS) return status_of(cudaErrorInvalidValue);
-    // No context: a kernel that is loaded wherever it runs.
-    *is = !params.ctx || params.ctx == slots[device.ordinal].primary;
+    // A kernel without a context is loaded in the context where it runs.
+    *belongs = !params.ctx || params.ctx == slots[device.ordinal].primary;
     return W4AXK_OK;
 }
 
@@ -271,7 +274,7 @@ extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
     if (status != W4AXK_OK) return status;
     if (ordinal < 0 || ordinal >= count || ordinal >= kMaxDevices) return W4AXK_BAD_DEVICE;
     std::lock_guard<std::mutex> const lock(preload_mutex);
-    Slot& slot = slots[ordinal];
+    DeviceSlot& slot = slots[ordinal];
     if (slot.ready.load(std::memory_order_acquire)) return W4AXK_OK;
 #ifdef W4AX_EMULATE
     status = load_kernels(slot, ordinal);
@@ -280,7 +283,7 @@ extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
     if (error != cudaSuccess) return status_of(error);
     CUdevice device;
     if (driver.device(&device, ordinal) != CUDA_SUCCESS) return W4AXK_BAD_DEVICE;
-    // Kept for good: launches compare streams with it.
+    // Never released: launches compare the contexts of streams with it.
     if (driver.retain_primary(&slot.primary, device) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
     if (driver.push(slot.primary) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
     status = load_kernels(slot, ordinal);
@@ -290,6 +293,6 @@ extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
     if (status == W4AXK_OK)
         slot.ready.store(true, std::memory_order_release);
     else
-        cudaGetLastError();  // it is told here, and must not come up again at somebody's launch
+        cudaGetLastError();  // the status reports the error; it must not surface at a later launch
     return status;
 }

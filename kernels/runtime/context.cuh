@@ -1,47 +1,48 @@
-// Devices: what is loaded where, and whose context a launch runs in.
+// Devices: the kernels that are loaded on them, and the context that a launch runs in.
 #pragma once
 
+#include "common/params.cuh"
 #include "runtime/registry.cuh"
 
 #include <cuda_runtime.h>
 
 namespace w4ax {
 
-// A status for an error of the runtime; keeps its text for w4axk_last_cuda_error.
+// Returns the status of a runtime error, and keeps its text for w4axk_last_cuda_error.
 w4axk_status status_of(cudaError_t error);
 
 struct LoadedKernel {
-    bool there;  // false: the driver is too old for this one
+    bool supported;  // false if the driver is too old for the kernel
     cudaFuncAttributes attributes;
 };
 
 struct Device {
     int ordinal;
-    bool has_pdl;             // sm_90 and later
-    bool has_wgmma;           // sm_90, and the build has code for sm_90a
-    int largest_shared_bytes; // of a block
+    bool has_pdl;          // programmatic dependent launch: sm_90 and later
+    bool has_wgmma;        // sm_90, and the build has code for sm_90a
+    int max_shared_bytes;  // of a block
 };
 
-// Null if the device is not preloaded.
+// Returns null if the device is not preloaded.
 Device const* find_device(int ordinal);
-// Whatever was preloaded, `there` or not.
+// Returns null if the device is not preloaded or the index is out of range.
 LoadedKernel const* find_loaded(int ordinal, int kernel);
 
-// How tensor copies see a BF16 matrix [rows, columns]: boxes of box_rows x 64 elements, swizzled over 128 bytes. Its address and
-// the stride in bytes are multiples of 16.
+// Describes a BF16 matrix [rows, columns] for TMA: boxes of box_rows x 64 elements with a 128-byte swizzle. Its address
+// and its stride in bytes are multiples of 16.
 w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows);
 
 #ifndef W4AX_EMULATE
-// Whether a kernel node of a graph runs in the device's primary context.
-w4axk_status is_kernel_of(Device const& device, cudaGraphNode_t node, bool* is);
+// Sets `belongs` to whether a kernel node of a graph runs in the device's primary context.
+w4axk_status belongs_to_device(Device const& device, cudaGraphNode_t node, bool* belongs);
 #endif
 
-// Whether a stream is being captured into the body of a conditional node (kernels/runtime/graph.cu says so).
-bool captures_body(cudaStream_t stream);
-void begins_body(cudaStream_t stream);
-void ends_body(cudaStream_t stream);
+// Streams that are captured into the body of a conditional node; graph.cu maintains the list.
+bool is_capturing_body(cudaStream_t stream);
+void register_body(cudaStream_t stream);
+void unregister_body(cudaStream_t stream);
 
-// Makes a device's primary context current while it lives, after it has checked that a stream belongs to it.
+// Makes a device's primary context current for its lifetime, after checking that a stream belongs to it.
 class ContextGuard {
 public:
     ContextGuard() = default;
@@ -51,7 +52,7 @@ public:
     w4axk_status enter(Device const& device, cudaStream_t stream);
 
 private:
-    bool entered_ = false;
+    [[maybe_unused]] bool entered_ = false;  // the emulator has no contexts
 };
 
 }  // namespace w4ax

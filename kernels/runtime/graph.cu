@@ -1,9 +1,9 @@
-// Graphs that route themselves: what the runtime has for conditional nodes, behind a few calls that a capture goes between.
-// Host code only; the emulator has no graphs.
+// Graphs that route themselves: the runtime's conditional nodes, behind a few calls that enclose captures.
+// Host code only. The emulator has no graphs.
 #ifndef W4AX_EMULATE
 
-#include "runtime/context.cuh"
 #include "api/w4ax_skip.h"
+#include "runtime/context.cuh"
 
 #include <cuda_runtime.h>
 
@@ -16,17 +16,18 @@ using namespace w4ax;
 
 namespace {
 
-// A graph with all the bodies in it: destroyed when the last of them has gone.
-struct Whole {
+// A graph with all its bodies. It is destroyed when no handle to it or to a body of it is left.
+struct OwnedGraph {
     cudaGraph_t graph;
-    // A capture into it, or into a body, was invalidated. The driver destroys what was captured then, and what it says of the
-    // graph itself is not clear (NVIDIA/cuda-python #2834 and #2918: destroying it again ends the process): left alone instead.
+    // A capture into the graph or a body of it was invalidated. The driver then destroys the captured part, and the
+    // state of the graph itself is undocumented. Destroying it again can end the process (NVIDIA/cuda-python #2834 and
+    // #2918), so it is leaked instead.
     bool lost = false;
 
-    explicit Whole(cudaGraph_t graph) : graph(graph) {}
-    Whole(Whole const&) = delete;
-    Whole& operator=(Whole const&) = delete;
-    ~Whole() {
+    explicit OwnedGraph(cudaGraph_t graph) : graph(graph) {}
+    OwnedGraph(OwnedGraph const&) = delete;
+    OwnedGraph& operator=(OwnedGraph const&) = delete;
+    ~OwnedGraph() {
         if (!lost) cudaGraphDestroy(graph);
     }
 };
@@ -34,17 +35,17 @@ struct Whole {
 }  // namespace
 
 struct w4axk_graph {
-    std::shared_ptr<Whole> whole;
-    cudaGraph_t graph;                  // the whole, or a body of it
+    std::shared_ptr<OwnedGraph> owner;
+    cudaGraph_t graph;  // the whole graph, or a body of it
     int device;
-    std::vector<cudaGraphNode_t> tail;  // what the next capture, or node, comes after
+    std::vector<cudaGraphNode_t> tail;  // the nodes that the next capture or node depends on
 
-    bool is_body() const { return graph != whole->graph; }
+    bool is_body() const { return graph != owner->graph; }
 };
 
 namespace {
 
-// The driver's version decides, not only the toolkit's.
+// Conditional nodes depend on the version of the driver as well as on the toolkit's.
 int driver_version() {
     int version = 0;
     return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
@@ -74,8 +75,8 @@ cudaError_t capture_tail(cudaStream_t stream, std::vector<cudaGraphNode_t>& tail
     return cudaSuccess;
 }
 
-// What a conditional node's body may hold, by CUDA's word: kernel, empty, child graph, memset, memcpy and conditional nodes.
-bool may_stand_in_a_body(cudaGraphNodeType type) {
+// Returns whether CUDA allows a node in the body of a conditional node.
+bool is_allowed_in_body(cudaGraphNodeType type) {
     switch (type) {
         case cudaGraphNodeTypeKernel:
         case cudaGraphNodeTypeEmpty:
@@ -87,7 +88,7 @@ bool may_stand_in_a_body(cudaGraphNodeType type) {
     }
 }
 
-// W4AXK_BAD_NODE, and its type, for the first node that may not; or that is another context's.
+// Returns W4AXK_BAD_NODE and the type of the first node that is not allowed or belongs to another context.
 w4axk_status check_nodes(Device const& device, cudaGraph_t graph, uint32_t* bad_type) {
     size_t count = 0;
     cudaError_t error = cudaGraphGetNodes(graph, nullptr, &count);
@@ -99,13 +100,13 @@ w4axk_status check_nodes(Device const& device, cudaGraph_t graph, uint32_t* bad_
         cudaGraphNodeType type;
         error = cudaGraphNodeGetType(node, &type);
         if (error != cudaSuccess) return status_of(error);
-        if (!may_stand_in_a_body(type)) {
+        if (!is_allowed_in_body(type)) {
             *bad_type = uint32_t(type);
             return W4AXK_BAD_NODE;
         }
         if (type == cudaGraphNodeTypeKernel) {
             bool ours = true;
-            w4axk_status const status = is_kernel_of(device, node, &ours);
+            w4axk_status const status = belongs_to_device(device, node, &ours);
             if (status != W4AXK_OK) return status;
             if (!ours) {
                 *bad_type = uint32_t(type) | W4AXK_OF_ANOTHER_CONTEXT;
@@ -123,12 +124,12 @@ w4axk_status check_nodes(Device const& device, cudaGraph_t graph, uint32_t* bad_
     return W4AXK_OK;
 }
 
-w4axk_status make(std::shared_ptr<Whole> whole, cudaGraph_t graph, int device, w4axk_graph** made) {
-    *made = new (std::nothrow) w4axk_graph{std::move(whole), graph, device, {}};
+w4axk_status make_graph(std::shared_ptr<OwnedGraph> owner, cudaGraph_t graph, int device, w4axk_graph** made) {
+    *made = new (std::nothrow) w4axk_graph{std::move(owner), graph, device, {}};
     return *made ? W4AXK_OK : status_of(cudaErrorMemoryAllocation);
 }
 
-// A stream of the graph's device, and that device current.
+// Makes the graph's device current, after checking that the stream belongs to it.
 w4axk_status enter(w4axk_graph const& g, void* stream, ContextGuard& guard) {
     Device const* device = find_device(g.device);
     return device ? guard.enter(*device, static_cast<cudaStream_t>(stream)) : W4AXK_NOT_PRELOADED;
@@ -156,7 +157,8 @@ w4axk_status w4axk_graph_create(int32_t device, w4axk_graph** graph) {
     if (status != W4AXK_OK) return status;
     cudaGraph_t made;
     cudaError_t const error = cudaGraphCreate(&made, 0);
-    return error == cudaSuccess ? make(std::make_shared<Whole>(made), made, device, graph) : status_of(error);
+    return error == cudaSuccess ? make_graph(std::make_shared<OwnedGraph>(made), made, device, graph)
+                                : status_of(error);
 }
 
 void w4axk_graph_destroy(w4axk_graph* graph) { delete graph; }
@@ -170,9 +172,10 @@ w4axk_status w4axk_graph_conditionals(w4axk_graph* graph, uint32_t nodes, uint64
     if (status != W4AXK_OK) return status;
     for (uint32_t i = 0; i < count; ++i) {
         cudaGraphConditionalHandle handle;
-        // At each launch BF16, the last of the widths, until the latch says otherwise.
+        // The default at each launch is BF16, the last width, until the latch sets another one.
         unsigned const initial = count == 1 ? 3 : i == 3;
-        cudaError_t const error = cudaGraphConditionalHandleCreate(&handle, graph->graph, initial, cudaGraphCondAssignDefault);
+        cudaError_t const error = cudaGraphConditionalHandleCreate(&handle, graph->graph, initial,
+                                                                   cudaGraphCondAssignDefault);
         if (error != cudaSuccess) return status_of(error);
         handles[i] = handle;
     }
@@ -184,24 +187,25 @@ w4axk_status w4axk_graph_capture(w4axk_graph* graph, void* stream) {
     ContextGuard guard;
     w4axk_status const status = enter(*graph, stream, guard);
     if (status != W4AXK_OK) return status;
-    // Thread-local: other threads of the program go on as they like.
-    cudaError_t const error = cudaStreamBeginCaptureToGraph(static_cast<cudaStream_t>(stream), graph->graph, graph->tail.data(), nullptr,
+    // Thread-local mode does not restrict the CUDA calls of other threads.
+    auto const on = static_cast<cudaStream_t>(stream);
+    cudaError_t const error = cudaStreamBeginCaptureToGraph(on, graph->graph, graph->tail.data(), nullptr,
                                                             graph->tail.size(), cudaStreamCaptureModeThreadLocal);
-    if (error == cudaSuccess && graph->is_body()) begins_body(static_cast<cudaStream_t>(stream));
+    if (error == cudaSuccess && graph->is_body()) register_body(on);
     return status_of(error);
 }
 
 w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
     if (!graph) return W4AXK_NULL_POINTER;
     auto const on = static_cast<cudaStream_t>(stream);
-    if (graph->is_body()) ends_body(on);
+    if (graph->is_body()) unregister_body(on);
     ContextGuard guard;
     w4axk_status const status = enter(*graph, stream, guard);
     cudaError_t error = status == W4AXK_OK ? capture_tail(on, graph->tail) : cudaSuccess;
-    // Ended whatever was said before: a stream that is left capturing is of no more use to anybody.
+    // The capture ends in any case, because a stream that is left capturing cannot be used again.
     cudaGraph_t captured = nullptr;
     cudaError_t const ended = cudaStreamEndCapture(on, &captured);
-    if (status != W4AXK_OK || ended != cudaSuccess || !captured) graph->whole->lost = true;
+    if (status != W4AXK_OK || ended != cudaSuccess || !captured) graph->owner->lost = true;
     if (status != W4AXK_OK) {
         if (ended != cudaSuccess) cudaGetLastError();
         return status;
@@ -216,7 +220,8 @@ w4axk_status w4axk_graph_end_capture(w4axk_graph* graph, void* stream) {
     return status_of(error);
 }
 
-w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, const uint64_t handles[4], w4axk_graph* bodies[4]) {
+w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, const uint64_t handles[4],
+                                          w4axk_graph* bodies[4]) {
     if (!graph || !handles || !bodies) return W4AXK_NULL_POINTER;
     for (int i = 0; i < 4; ++i) bodies[i] = nullptr;
     bool const is_switch = nodes == W4AXK_NODES_SWITCH;
@@ -224,7 +229,7 @@ w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, co
     ContextGuard guard;
     w4axk_status status = enter(*graph, nullptr, guard);
     if (status != W4AXK_OK) return status;
-    // IF nodes stand one after the other: each step runs one of the bodies, and passes the other three.
+    // IF nodes follow one another: each step runs one of the bodies and skips the other three.
     for (int i = 0; i < (is_switch ? 1 : 4); ++i) {
         cudaGraphNodeParams params = {};
         params.type = cudaGraphNodeTypeConditional;
@@ -241,7 +246,8 @@ w4axk_status w4axk_graph_add_conditionals(w4axk_graph* graph, uint32_t nodes, co
         if (error != cudaSuccess) return status_of(error);
         graph->tail.assign(1, node);
         for (unsigned body = 0; body < params.conditional.size; ++body) {
-            status = make(graph->whole, params.conditional.phGraph_out[body], graph->device, &bodies[is_switch ? body : unsigned(i)]);
+            status = make_graph(graph->owner, params.conditional.phGraph_out[body], graph->device,
+                                &bodies[is_switch ? body : unsigned(i)]);
             if (status != W4AXK_OK) return status;
         }
     }
@@ -255,7 +261,8 @@ w4axk_status w4axk_graph_if_handle(w4axk_graph* graph, uint32_t initial, uint64_
     w4axk_status const status = enter(*graph, nullptr, guard);
     if (status != W4AXK_OK) return status;
     cudaGraphConditionalHandle made;
-    cudaError_t const error = cudaGraphConditionalHandleCreate(&made, graph->graph, initial, cudaGraphCondAssignDefault);
+    cudaError_t const error = cudaGraphConditionalHandleCreate(&made, graph->graph, initial,
+                                                               cudaGraphCondAssignDefault);
     if (error == cudaSuccess) *handle = made;
     return status_of(error);
 }
@@ -275,7 +282,7 @@ w4axk_status w4axk_graph_add_if(w4axk_graph* graph, uint64_t handle, w4axk_graph
     cudaError_t const error = add_node(&node, *graph, &params);
     if (error != cudaSuccess) return status_of(error);
     graph->tail.assign(1, node);
-    return make(graph->whole, params.conditional.phGraph_out[0], graph->device, body);
+    return make_graph(graph->owner, params.conditional.phGraph_out[0], graph->device, body);
 }
 
 w4axk_status w4axk_graph_check_body(const w4axk_graph* body, uint32_t* bad_type) {
@@ -308,7 +315,8 @@ w4axk_status w4axk_graph_launch(int32_t device, void* executable, void* stream) 
     ContextGuard guard;
     w4axk_status const status = guard.enter(*found, static_cast<cudaStream_t>(stream));
     if (status != W4AXK_OK) return status;
-    cudaError_t const error = cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), static_cast<cudaStream_t>(stream));
+    auto const on = static_cast<cudaStream_t>(stream);
+    cudaError_t const error = cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), on);
     if (error != cudaSuccess) cudaGetLastError();
     return status_of(error);
 }

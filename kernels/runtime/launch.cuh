@@ -1,7 +1,7 @@
-// The one place where a kernel is launched.
+// Launches kernels: the only place that does.
 #pragma once
 
-#include "runtime/registry.cuh"
+#include "common/kernel.cuh"
 
 #ifdef W4AX_EMULATE
 #include "emulate/device.h"
@@ -14,12 +14,12 @@ namespace w4ax {
 struct Launch {
     Kernel const* kernel;
     dim3 grid;
-    int shared_bytes;
-    bool pdl;  // may start before the launch before it has ended
+    int shared_bytes;  // dynamic shared memory of a block
+    bool pdl;          // programmatic dependent launch: may start before the previous launch has ended
     cudaStream_t stream;
 };
 
-// `Params` must be what the kernel takes. Under the emulator the launch is complete when this returns.
+// `Params` is the parameter type of the kernel's role. Under the emulator the launch is complete on return.
 template <class Params>
 cudaError_t launch(Launch const& l, Params const& params) {
     auto const function = reinterpret_cast<void (*)(Params)>(const_cast<void*>(l.kernel->function));
@@ -32,18 +32,19 @@ cudaError_t launch(Launch const& l, Params const& params) {
     grid.kernel = l.kernel->function;
     return w4ax_emulate::launch(grid, [function, params] { function(params); });
 #else
-    cudaLaunchAttribute attribute;
+    cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = l.grid;
-    config.blockDim = dim3(unsigned(l.kernel->threads));
-    config.dynamicSmemBytes = size_t(l.shared_bytes);
-    config.stream = l.stream;
-    config.attrs = &attribute;
-    config.numAttrs = l.pdl ? 1 : 0;
+    cudaLaunchConfig_t const config = {
+        .gridDim = l.grid,
+        .blockDim = dim3(unsigned(l.kernel->threads)),
+        .dynamicSmemBytes = size_t(l.shared_bytes),
+        .stream = l.stream,
+        .attrs = &attribute,
+        .numAttrs = l.pdl ? 1u : 0u,
+    };
     cudaError_t const error = cudaLaunchKernelEx(&config, function, params);
-    // It is told by the status, and must not come up again at somebody's next call.
+    // The returned status reports the error. Clearing it here keeps it from surfacing at a later call.
     if (error != cudaSuccess) cudaGetLastError();
     return error;
 #endif

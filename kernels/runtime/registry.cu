@@ -1,4 +1,4 @@
-#include "runtime/roles.cuh"
+#include "runtime/registry.cuh"
 
 #include <string>
 #include <vector>
@@ -7,23 +7,41 @@ namespace w4ax {
 
 namespace {
 
+char const* family_name(w4axk_family family) {
+    switch (family) {
+        case W4AXK_DECODE: return "decode";
+        case W4AXK_PREFILL: return "prefill";
+        case W4AXK_WGMMA: return "wgmma";
+        default: return "";
+    }
+}
+
+// Returns a GEMM's name, such as "decode_a4_g128_fused_16x8".
+std::string gemm_name(Kernel const& kernel, std::string const& group) {
+    if (kernel.family == W4AXK_PLAIN) return "plain";
+    bool const routed = kernel.role == Role::RoutedGemm;
+    std::string name = family_name(kernel.family);
+    name += routed ? "_routed" : kernel.bits == W4AXK_BF16 ? "_bf16" : "_a" + std::to_string(kernel.bits);
+    name += group;
+    // The other kernels have a single mode.
+    if (kernel.bits != W4AXK_BF16 && kernel.family != W4AXK_WGMMA)
+        name += kernel.mode == W4AXK_FUSED ? "_fused" : "_packed";
+    return name + "_" + std::to_string(kernel.rows) + "x" + std::to_string(kernel.tokens);
+}
+
 std::string name_of(Kernel const& kernel) {
     std::string const group = kernel.group ? "_g" + std::to_string(kernel.group) : "_channel";
-    if (kernel.family == W4AXK_PLAIN) return "plain";
-    if (kernel.role == kGatherRole) return kernel.tile == 1 ? "gather" : "gather_plain";
-    if (kernel.role == kSkipBeginRole) return "skip_begin";
-    if (kernel.role == kSkipDecideRole) return "skip_decide";
     switch (kernel.role) {
+        case Role::Gemm:
+        case Role::RoutedGemm: return gemm_name(kernel, group);
         case Role::QuantizePack: return "quantize_pack" + group;
         case Role::Latch: return "latch";
         case Role::GraphLatch: return "latch_graph";
-        default: break;
+        case Role::Gather: return kernel.tile == 1 ? "gather" : "gather_plain";
+        case Role::SkipBegin: return "skip_begin";
+        case Role::SkipDecide: return "skip_decide";
     }
-    std::string name = kernel.family == W4AXK_DECODE ? "decode_" : kernel.family == W4AXK_WGMMA ? "wgmma_" : "prefill_";
-    name += kernel.role == Role::RoutedGemm ? "routed" : kernel.bits == 16 ? "bf16" : "a" + std::to_string(kernel.bits);
-    name += group;
-    if (kernel.bits != 16 && kernel.family != W4AXK_WGMMA) name += kernel.fused ? "_fused" : "_packed";
-    return name + "_" + std::to_string(kernel.rows) + "x" + std::to_string(kernel.tokens);
+    return "";
 }
 
 struct Registry {
@@ -31,15 +49,15 @@ struct Registry {
     std::vector<std::string> names;
 
     Registry() {
-        for (KernelList const& list :
-             {decode_a4_fused(), decode_a4_packed(), decode_a8_fused(), decode_a8_packed(), decode_bf16(), prefill_a4_fused(),
-              prefill_a4_packed(), prefill_a8_fused(), prefill_a8_packed(), prefill_bf16(), quantize_pack_kernels(),
-              plain_kernels(), wgmma_a8(), wgmma_bf16(), routed_decode_fused(), routed_decode_packed(), routed_prefill(), latch_kernels(),
-              graph_latch_kernels(), gather_kernels(), skip_kernels()}) {
-            for (int i = 0; i < list.count; ++i) {
-                kernels.push_back(list.first + i);
-                names.push_back(name_of(list.first[i]));
-            }
+#define W4AX_ADD_KERNELS(file) add(file##_kernels());
+        W4AX_KERNEL_FILES(W4AX_ADD_KERNELS)
+#undef W4AX_ADD_KERNELS
+    }
+
+    void add(KernelList list) {
+        for (int i = 0; i < list.count; ++i) {
+            kernels.push_back(list.first + i);
+            names.push_back(name_of(list.first[i]));
         }
     }
 };
@@ -53,17 +71,20 @@ Registry const& registry() {
 
 int kernel_count() { return int(registry().kernels.size()); }
 
-Kernel const* kernel_at(int index) { return index >= 0 && index < kernel_count() ? registry().kernels[index] : nullptr; }
+Kernel const* kernel_at(int index) {
+    return index >= 0 && index < kernel_count() ? registry().kernels[index] : nullptr;
+}
 
-int find_kernel(Role role, w4axk_family family, int bits, int group, bool fused, int tile) {
-    // The plain kernel is no other where it is routed.
+int find_kernel(Role role, w4axk_family family, int bits, int group, w4axk_mode mode, int tile) {
+    // The plain kernel reads the latched width itself, so there is no routed variant.
     if (family == W4AXK_PLAIN) role = Role::Gemm;
-    // Two bits go with the kernels of four; the wgmma family has codes in bytes only.
-    if (bits < 8) bits = family == W4AXK_WGMMA ? 8 : 4;
+    // 4-bit kernels take 2-bit activations too. The wgmma family stores a code in a byte at every width.
+    if (bits < W4AXK_A8) bits = family == W4AXK_WGMMA ? W4AXK_A8 : W4AXK_A4;
     for (int i = 0; i < kernel_count(); ++i) {
         Kernel const& k = *registry().kernels[i];
-        if (k.role == role && k.family == family && (k.bits == 0 || k.bits == bits) &&
-            (k.group == group || family == W4AXK_PLAIN) && k.fused == fused && k.tile == tile)
+        bool const any_width = k.bits == 0, any_group = family == W4AXK_PLAIN;
+        if (k.role == role && k.family == family && (any_width || k.bits == bits) && (any_group || k.group == group) &&
+            k.mode == mode && k.tile == tile)
             return i;
     }
     return -1;

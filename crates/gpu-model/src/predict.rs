@@ -270,9 +270,9 @@ fn quantize_pack_us(
     const WARPS: f64 = 8.0;
     let group = group_size(case.grouping());
     let symbol = if group == 0 {
-        "::quantize_pack_rows(".to_owned()
+        "::quantize_pack_rows<".to_owned()
     } else {
-        format!("::quantize_pack_groups<{group}>")
+        format!("::quantize_pack_groups<w4ax::QuantizeGroupsConfig<{group}>")
     };
     let code = kernels.code(arch, &symbol, false)?;
     let (blocks, passes) = if group == 0 {

@@ -12,38 +12,38 @@
 
 namespace w4ax::ptx {
 
-inline uint4 load_once(uint4 const* global) {
+inline uint4 global_load(uint4 const* global) {
   if (reinterpret_cast<std::uintptr_t>(global) % 16) {
-    w4ax_emulate::fail("load_once: address %p is not aligned to 16 bytes", static_cast<void const*>(global));
+    w4ax_emulate::fail("global_load: address %p is not aligned to 16 bytes", static_cast<void const*>(global));
   }
   w4ax_emulate::count_global_read(16);
   return *global;
 }
 
-inline std::uint64_t read_once_policy() { return 0; }
+inline std::uint64_t evict_first_policy() { return 0; }
 
-inline std::uint32_t pack_bytes(int a, int b, int c, int d) {
+inline std::uint32_t pack_u8x4(int a, int b, int c, int d) {
   auto const byte = [](int v) { return static_cast<std::uint32_t>(v < 0 ? 0 : v > 255 ? 255 : v); };
   return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
 }
 
 inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x000F000Fu) ^ flip; }
 
-inline void wait_for_previous_grid() { w4ax_emulate::wait_for_previous_grid(); }
-inline void let_next_grid_start() {}  // the next grid starts as early as it may in any case, as far as TSan is concerned
+inline void wait_on_dependent_grids() { w4ax_emulate::wait_for_previous_grid(); }
+inline void launch_dependent_grids() {}  // the next grid starts as early as it may in any case, as far as TSan is concerned
 
 // Words that the host reads and writes meanwhile.
-inline std::uint64_t load_acquire_system(std::uint64_t const* word) {
+inline std::uint64_t load_acquire_sys(std::uint64_t const* word) {
   std::uint64_t const value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
   w4ax_emulate::count_flag_load();
   return value;
 }
-inline void store_release_system(std::uint64_t* word, std::uint64_t value) {
+inline void store_release_sys(std::uint64_t* word, std::uint64_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 inline std::uint64_t nanoseconds() { return w4ax_emulate::nanoseconds(); }
-inline void pause() {}
+inline void nanosleep() {}
 inline void set_graph_conditional(std::uint64_t handle, std::uint32_t value) {
   w4ax_emulate::set_graph_conditional(handle, value);
 }

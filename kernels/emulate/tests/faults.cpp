@@ -97,7 +97,7 @@ std::string run_dependent_case(int argument, std::uint64_t) {
   w4ax_emulate::launch(grid, [how, made = made.data, used = used.data] {
     int const at = blockIdx.x * 32 + threadIdx.x;
     int early = how == Dependence::reads_too_early ? made[at] : 0;
-    if (how != Dependence::never_waits) w4ax::ptx::wait_for_previous_grid();
+    if (how != Dependence::never_waits) w4ax::ptx::wait_on_dependent_grids();
     used[at] = how == Dependence::reads_too_early ? early : how == Dependence::right ? made[at] : 0;
   });
   w4ax_emulate::synchronize();

@@ -191,11 +191,11 @@ pub(crate) const fn scale_code(scale_type: ScaleType) -> u32 {
 
 /// The numbers of [`Outcome`], which also exists in a build without CUDA, are those of the header.
 const _: () = {
-    assert!(Outcome::OnTime as u32 == abi::W4AXK_AS_ASKED);
+    assert!(Outcome::OnTime as u32 == abi::W4AXK_ON_TIME);
     assert!(Outcome::Unwritten as u32 == abi::W4AXK_UNWRITTEN);
     assert!(Outcome::Invalid as u32 == abi::W4AXK_INVALID);
-    assert!(Outcome::Stale as u32 == abi::W4AXK_EARLIER);
-    assert!(Outcome::Future as u32 == abi::W4AXK_LATER);
+    assert!(Outcome::Stale as u32 == abi::W4AXK_STALE);
+    assert!(Outcome::Future as u32 == abi::W4AXK_FUTURE);
     assert!(Outcome::ByHost as u32 == abi::W4AXK_BY_HOST);
 };
 

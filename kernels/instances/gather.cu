@@ -1,0 +1,4 @@
+#include "ops/gather.cuh"
+#include "instances/instantiate.cuh"
+
+W4AX_INSTANTIATE(gather)
