@@ -1,4 +1,5 @@
-//! The dispatcher against recorded vectors and episodes, a literal Algorithm 1 and Eq. 4, and its invariants.
+//! The dispatcher against recorded vectors and episodes, against literal versions of Algorithm 1 and Eq. 4, and
+//! its invariants.
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/robot")).join(name)
 }
 
-/// The rows of a CSV file; each gives a column by name.
+/// Returns the rows of a CSV file. Each row returns a column by name.
 fn rows(name: &str) -> Vec<impl Fn(&str) -> String + use<>> {
     let mut reader = csv::Reader::from_path(data(name)).unwrap();
     let header = reader.headers().unwrap().clone();
@@ -36,7 +37,7 @@ fn width(bits: &str) -> Width {
 }
 
 #[test]
-fn every_row_of_the_vectors() {
+fn matches_the_recorded_vectors() {
     let (mut steps, mut cases) = (0, 0);
     let mut seen = [0; 4];
     let mut pair: Option<(Dispatcher, Dispatcher)> = None;
@@ -90,7 +91,7 @@ fn every_row_of_the_vectors() {
 }
 
 #[test]
-fn the_closed_loop_replays() {
+fn matches_the_recorded_closed_loop() {
     let calibration = Calibration::load(data("calibration.json")).unwrap();
     let mut episode = (String::new(), String::new());
     let mut dispatcher = None;
@@ -127,7 +128,7 @@ fn the_closed_loop_replays() {
     assert_eq!((steps, episodes), (1434, 9));
 }
 
-/// Algorithm 1 as pseudo code has it: plain numbers, one variable a letter, no early exit.
+/// Algorithm 1 as in the paper's pseudocode: plain numbers, single-letter variables, no early exit.
 #[derive(Clone)]
 struct Literal {
     b: u32,
@@ -155,7 +156,7 @@ impl Literal {
     }
 }
 
-/// Eq. 4 over slices of all targets so far; gives the active width after each.
+/// Eq. 4 over slices of all targets so far. Returns the active width after each target.
 fn eq_4(targets: &[u32], k: usize) -> Vec<u32> {
     let mut b = vec![16];
     for t in 0..targets.len() {
@@ -167,7 +168,7 @@ fn eq_4(targets: &[u32], k: usize) -> Vec<u32> {
     b.split_off(1)
 }
 
-/// The counter against the literal one and the invariants, the window against the slices.
+/// Checks the counter against the literal version and the invariants, and the window against the slices.
 fn check(targets: &[Width], k: u32) {
     let bits: Vec<u32> = targets.iter().map(|h| h.bits()).collect();
     let by_slices = eq_4(&bits, k as usize);
@@ -201,13 +202,13 @@ fn check(targets: &[Width], k: u32) {
 }
 
 #[test]
-fn all_short_sequences() {
+fn short_target_sequences_match_the_literal_algorithms() {
     for length in 0..=8_u32 {
         for code in 0..4_usize.pow(length) {
             let targets: Vec<Width> = (0..length)
                 .map(|i| Width::ALL[code >> (2 * i) & 3])
                 .collect();
-            // A sequence holds all its prefixes: the shorter ones are there for K alone.
+            // A sequence covers its prefixes. Shorter lengths are needed only for K.
             for k in 1..=4 {
                 check(&targets, k);
             }
@@ -215,9 +216,9 @@ fn all_short_sequences() {
     }
 }
 
-/// The two differ both ways, as the docs say.
+/// The documentation of `TargetWindow` states both directions.
 #[test]
-fn the_counter_and_the_window_differ() {
+fn counter_and_window_differ_in_both_directions() {
     let run = |targets: &[u32], k| {
         let (mut counter, mut window) = (SaturatingCounter::new(k), TargetWindow::new(k));
         let step = |&h: &u32| {
@@ -252,11 +253,11 @@ fn config(k: u32, algorithm: Algorithm) -> DispatchConfig {
 
 /// Fast, straight motion: S = 0.05, target 2.
 const FAST: Action = [0.81, 0.0, 0.0, 0.1, 0.0, 0.0, 1.0];
-/// Hardly any motion: S = 0.5 (1 - 0.09 / 0.9) = 0.45, target 8.
+/// Little motion: S = 0.5 (1 - 0.09 / 0.9) = 0.45, target 8.
 const SLOW: Action = [0.09, 0.0, 0.0, 0.1, 0.0, 0.0, 1.0];
 
 #[test]
-fn every_reason() {
+fn decisions_return_every_reason() {
     let mut d = Dispatcher::new(&config(2, Algorithm::default()).with_window_macro(1)).unwrap();
     let mut next = |action: Option<&Action>| {
         if let Some(action) = action {
@@ -287,9 +288,9 @@ fn every_reason() {
     );
 }
 
-/// No history means BF16 even where S = 1 would not.
+/// Without history the width is BF16, even if the thresholds map S = 1 to another width.
 #[test]
-fn a_start_is_bf16_for_any_thresholds() {
+fn first_decision_is_bf16_for_any_thresholds() {
     let thresholds = Thresholds {
         theta_24: 2.0,
         theta_48: 2.0,
@@ -308,7 +309,7 @@ fn a_start_is_bf16_for_any_thresholds() {
 }
 
 #[test]
-fn a_bad_action_is_an_error_that_names_it_then_bf16() {
+fn invalid_action_is_an_error_and_then_bf16() {
     let with = |index: usize, value: f64| {
         let mut action = FAST.to_vec();
         action[index] = value;
@@ -333,7 +334,7 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
         (with(1, 1e200), "finite motion"),
     ];
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        for (action, says) in &bad {
+        for (action, expected) in &bad {
             let mut d = Dispatcher::new(&config(1, algorithm)).unwrap();
             d.observe(&FAST).unwrap();
             assert_eq!(d.decide().active, Width::A2);
@@ -345,10 +346,10 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
             };
 
             let error = d.observe(action).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-            assert_eq!(d.active(), Width::Bf16, "at once");
-            assert_eq!([d.decide(), d.decide()], [fault; 2], "until a good action");
-            // A good action ends it, and begins a history: no jerk from the rotation before the fault.
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(d.active(), Width::Bf16, "BF16 at once");
+            assert_eq!([d.decide(), d.decide()], [fault; 2], "until a valid action");
+            // A valid action starts a new history: the rotation before the fault causes no jerk.
             d.observe(&[0.81, 0.0, 0.0, -1.0, 1.0, 1.0, 1.0]).unwrap();
             let after = d.decide();
             assert!((after.sensitivity - 0.05).abs() < 1e-12, "{after:?}");
@@ -361,7 +362,7 @@ fn a_bad_action_is_an_error_that_names_it_then_bf16() {
 }
 
 #[test]
-fn a_good_action_does_not_hide_a_fault() {
+fn valid_action_does_not_hide_a_fault() {
     let mut d = Dispatcher::new(&config(1, Algorithm::default())).unwrap();
     for _ in 0..20 {
         d.observe(&FAST).unwrap();
@@ -375,9 +376,9 @@ fn a_good_action_does_not_hide_a_fault() {
     assert_eq!(d.decide().reason, Reason::Start);
 }
 
-/// After a fault the counter needs its K steps anew.
+/// After a fault the counter needs K steps again.
 #[test]
-fn a_fault_restarts_the_hysteresis() {
+fn fault_resets_the_hysteresis() {
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
         let mut d = Dispatcher::new(&config(3, algorithm)).unwrap();
         let mut fresh = Dispatcher::new(&config(3, algorithm)).unwrap();
@@ -400,7 +401,7 @@ fn a_fault_restarts_the_hysteresis() {
 }
 
 #[test]
-fn a_chunk_is_its_actions_one_by_one() {
+fn chunk_equals_its_actions_one_by_one() {
     let mut chunked = Dispatcher::new(&config(1, Algorithm::default())).unwrap();
     let mut single = chunked.clone();
     let chunk: Vec<f32> = (0..5 * 7).map(|i| (i as f32 * 0.37).sin()).collect();
@@ -429,7 +430,7 @@ fn a_chunk_is_its_actions_one_by_one() {
 }
 
 #[test]
-fn a_dispatcher_checks_its_configuration_and_is_small() {
+fn rejects_invalid_configuration_and_has_bounded_size() {
     let good = config(4, Algorithm::default());
     let bad = good.with_lambda(f64::NAN);
     assert!(matches!(
@@ -451,7 +452,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn random_sequences(
+    fn random_target_sequences_match_the_literal_algorithms(
         targets in prop::collection::vec(0..4_usize, 0..200),
         k in prop_oneof![1..=8_u32, 1..=100_u32],
     ) {
@@ -459,9 +460,9 @@ proptest! {
         check(&targets, k);
     }
 
-    /// Long calm stretches, so that large K are reached.
+    /// Long constant segments, so that large K are reached.
     #[test]
-    fn random_runs(runs in prop::collection::vec((0..4_usize, 1..30_usize), 0..20), k in 1..=40_u32) {
+    fn random_target_segments_match_the_literal_algorithms(runs in prop::collection::vec((0..4_usize, 1..30_usize), 0..20), k in 1..=40_u32) {
         let run = |(i, n)| std::iter::repeat_n(Width::ALL[i], n);
         let targets: Vec<Width> = runs.into_iter().flat_map(run).collect();
         check(&targets, k);
@@ -469,10 +470,10 @@ proptest! {
 }
 
 proptest! {
-    /// Any f64 bits as actions, good and bad mixed: no panic, the active width covers the target, S is at least 0, an
-    /// error is followed by BF16, and without one S is the formula over slices.
+    /// Valid and invalid actions mixed: the active width is at least the target, an error is followed by BF16, and S
+    /// otherwise equals the formula over slices.
     #[test]
-    fn any_actions(
+    fn random_actions_keep_the_invariants(
         actions in prop::collection::vec(
             prop_oneof![
                 20 => prop::array::uniform7(-1.0..=1.0_f64).prop_map(|a| a.to_vec()),

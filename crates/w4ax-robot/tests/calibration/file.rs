@@ -1,4 +1,4 @@
-//! The calibration's file: it comes back bit for bit, is written whole or not at all, and is refused by field.
+//! The calibration file: bit-exact round trips, atomic writes, and errors that name the field.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::data;
 use w4ax_robot::rollouts::{Rollouts, TASKS};
 
 #[test]
-fn the_files_load_and_come_back_bit_for_bit() {
+fn recorded_files_round_trip_to_the_same_bits() {
     let expected = Calibration::load(data("calibration_expected.json")).unwrap();
     let calibration = Calibration::load(data("calibration.json")).unwrap();
     for c in [&expected, &calibration] {
@@ -22,7 +22,7 @@ fn the_files_load_and_come_back_bit_for_bit() {
             *c
         );
     }
-    // Literals of this test, as the compiler rounds them: decimal and binary agree to the last bit.
+    // The literals are rounded by the compiler, so equality compares all bits.
     assert_eq!(expected.thresholds.theta_24, 0.47500000000000003);
     let config = calibration.dispatch_config("Stack").unwrap();
     assert_eq!(
@@ -54,7 +54,7 @@ fn the_files_load_and_come_back_bit_for_bit() {
 }
 
 #[test]
-fn saving_replaces_the_file_and_leaves_nothing_beside_it() {
+fn save_replaces_the_file_and_leaves_no_temporary_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.json");
     let calibration = Calibration::load(data("calibration.json")).unwrap();
@@ -72,7 +72,7 @@ fn saving_replaces_the_file_and_leaves_nothing_beside_it() {
     assert_eq!(
         Calibration::load(&path).unwrap(),
         calibration,
-        "the file is as it was"
+        "a failed save leaves the file unchanged"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     for unwritable in [
@@ -91,7 +91,7 @@ fn saving_replaces_the_file_and_leaves_nothing_beside_it() {
     ));
 }
 
-/// A valid file with one replacement.
+/// Parses a valid file with one replacement.
 fn with(from: &str, to: &str) -> Result<Calibration, String> {
     let json = std::fs::read_to_string(data("calibration.json")).unwrap();
     assert!(json.contains(from), "{from}");
@@ -106,12 +106,12 @@ fn with(from: &str, to: &str) -> Result<Calibration, String> {
 }
 
 #[test]
-fn a_file_that_is_wrong_is_refused_by_field() {
-    for (from, to, says) in [
+fn rejects_invalid_files_by_field() {
+    for (from, to, expected) in [
         (
             "\"format\": 1",
             "\"format\": 2",
-            "`format` is 2, this version reads 1",
+            "`format` is 2: expected 1",
         ),
         (
             "\"format\": 1",
@@ -144,7 +144,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"window_macro\": 10",
             "\"window_macro\": 257",
-            "`window_macro` is 257, it must be in 1..=256",
+            "`window_macro` is 257: expected 1 to 256",
         ),
         (
             "\"window_micro\": 5",
@@ -170,7 +170,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         (
             "\"theta_24\": 0.275",
             "\"theta_24\": 0.6",
-            "`theta_48` is 0.5, it must be at least theta_24 (0.6)",
+            "`theta_48` is 0.5: expected at least theta_24 (0.6)",
         ),
         (
             "\"theta_24\": 0.275",
@@ -200,11 +200,11 @@ fn a_file_that_is_wrong_is_refused_by_field() {
             "\"mu\"",
             "`tasks.Lift`: missing field `mu_max`",
         ),
-        ("\"Stack\"", "\"Lift\"", "`tasks` hold `Lift` twice"),
+        ("\"Stack\"", "\"Lift\"", "`tasks` has `Lift` twice"),
         (
             "\"tasks\": {",
             "\"tasks\": {}, \"was\": {",
-            "`tasks` are none",
+            "`tasks` is empty",
         ),
         (
             "\"tasks\": {",
@@ -214,7 +214,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
         ("\n}", "\n}}", "trailing characters"),
     ] {
         let reason = with(from, to).expect_err(to);
-        assert!(reason.contains(says), "{to}: {reason}");
+        assert!(reason.contains(expected), "{to}: {reason}");
     }
     assert!(
         with(
@@ -241,7 +241,7 @@ fn a_file_that_is_wrong_is_refused_by_field() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
-    /// Bytes changed, cut off or put in: an error or a calibration that is valid and writes itself.
+    /// Changed, removed and inserted bytes give an error, or a valid calibration that round-trips.
     #[test]
     fn mutated_json_never_panics(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<u8>()), 1..6),
@@ -250,7 +250,7 @@ proptest! {
         let mut json = std::fs::read(data("calibration.json")).unwrap();
         for (at, edit, byte) in edits {
             let at = at.index(json.len());
-            // Digits and signs keep it JSON more often than any byte does.
+            // Digits and punctuation keep the text valid JSON more often than random bytes.
             let byte = if printable { b"0123456789-+.eE\"{},:"[byte as usize % 20] } else { byte };
             match edit {
                 0 => json[at] = byte,
@@ -276,14 +276,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Calibration::from_json(&bytes, "x").is_err());
         prop_assert!(Rollouts::parse(&bytes, "x").is_err());
     }
 
-    /// Every finite number survives the file.
     #[test]
-    fn numbers_come_back_bit_for_bit(mu_max in 1e-300..1e300_f64, nu_max in 0.0001..2.0_f64, thetas in prop::array::uniform3(0.0..1.0_f64)) {
+    fn finite_numbers_round_trip_to_the_same_bits(mu_max in 1e-300..1e300_f64, nu_max in 0.0001..2.0_f64, thetas in prop::array::uniform3(0.0..1.0_f64)) {
         let mut thetas = thetas;
         thetas.sort_by(f64::total_cmp);
         let [theta_24, theta_48, theta_fp] = thetas;

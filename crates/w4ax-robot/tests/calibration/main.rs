@@ -1,4 +1,4 @@
-//! Calibration: the rule on the recorded tokens, its file, and the recording that it reads.
+//! Calibration: recorded tokens, the calibration file, and the recording.
 
 mod file;
 mod rollouts;

@@ -1,4 +1,4 @@
-//! The recording: what its README says of it, and what is refused by tensor.
+//! The recording: the figures of its README, and errors that name the tensor.
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -8,7 +8,7 @@ use crate::data;
 use w4ax_robot::rollouts::{self, RECORDED, Rollouts};
 
 #[test]
-fn the_rollouts_are_what_their_readme_says() {
+fn recorded_rollouts_match_their_readme() {
     let r = Rollouts::load(RECORDED).unwrap();
     assert_eq!((r.len(), r.episodes().len()), (1519, 12));
     assert_eq!(
@@ -29,7 +29,7 @@ fn the_rollouts_are_what_their_readme_says() {
     );
     r.check_tasks(6).unwrap();
     assert!(matches!(r.check_tasks(5), Err(Error::Range { .. })));
-    // Mean L2 error of the action against BF16, as the data's README gives it.
+    // The mean L2 error of the actions against BF16, as in the README of the data.
     for (width, mean) in [
         (Width::A2, 0.303),
         (Width::A4, 0.0454),
@@ -104,7 +104,7 @@ fn small(name: &str, change: Option<(Dtype, Vec<usize>, Vec<u8>)>) -> Result<Rol
 }
 
 #[test]
-fn wrong_rollouts_are_refused_by_tensor() {
+fn rejects_invalid_rollouts_by_tensor() {
     let i32s = |shape: &[usize], x: &[i32]| {
         Some((
             Dtype::I32,
@@ -147,7 +147,7 @@ fn wrong_rollouts_are_refused_by_tensor() {
         .chain([f32::NAN])
         .flat_map(f32::to_le_bytes)
         .collect();
-    for (name, change, says) in [
+    for (name, change, expected) in [
         (
             "tok_w4a2",
             i32s(&[2, 6], &[0; 12]),
@@ -180,7 +180,7 @@ fn wrong_rollouts_are_refused_by_tensor() {
         ),
     ] {
         let error = small(name, change).unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
     assert!(matches!(
         Rollouts::load("no such file"),
@@ -199,7 +199,7 @@ fn wrong_rollouts_are_refused_by_tensor() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// The recorded file with bytes of its header or data changed, or cut short.
+    /// The recorded file with changed bytes in the header or the data, or truncated.
     #[test]
     fn mutated_rollouts_never_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..4),
