@@ -1,4 +1,4 @@
-//! The control step over ordinary memory: what runs when, at which width, and what is told about it.
+//! Control steps on the host: order, widths and reports.
 
 use test_support as support;
 
@@ -12,9 +12,9 @@ use w4ax::step::{
 };
 use w4ax::{Error, FlagWord, Result, Width};
 
-/// Fast and steady: the dispatcher goes down from BF16 after some of these.
+/// Fast, steady motion: the width goes down from BF16 after some of these.
 const SWING: [f64; 7] = [0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
-/// Slow and twisting: BF16 at once.
+/// Slow motion with rotation: BF16 at once.
 const GRASP: [f64; 7] = [0.01, 0.0, 0.0, 0.2, -0.2, 0.1, 1.0];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ enum Event {
     Decode(u64, Width),
 }
 
-/// Tells what it runs, and waits at the end of each prefill for a permission, if it has someone to ask.
+/// Sends an event for each part. If gated, waits for a permission at the end of each prefill.
 struct Recorder {
     events: Sender<Event>,
     permission: Option<Receiver<()>>,
@@ -62,11 +62,11 @@ struct Bench {
 }
 
 fn bench(decide: Decide, spin: Duration, gated: bool) -> Bench {
-    let (events, told) = channel();
-    let (permission, asked) = channel();
+    let (events, received) = channel();
+    let (permission, permissions) = channel();
     let recorder = Recorder {
         events,
-        permission: gated.then_some(asked),
+        permission: gated.then_some(permissions),
         fails: |_| false,
     };
     let engine = HostEngine::new(
@@ -76,7 +76,7 @@ fn bench(decide: Decide, spin: Duration, gated: bool) -> Bench {
     .unwrap();
     Bench {
         pipeline: StepPipeline::new(engine, dispatcher()),
-        events: told,
+        events: received,
         permission,
     }
 }
@@ -85,12 +85,12 @@ const NONE: [[f64; 7]; 0] = [];
 const LONG: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_decision_before_the_step_routes_prefill_and_decode() {
+fn decision_before_the_step_applies_to_prefill_and_decode() {
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
     let mut widths = std::collections::HashSet::new();
     for step in 0..40u64 {
         let action = if step % 20 < 16 { SWING } else { GRASP };
-        // With the actions given, or, in the first step, left to `begin`.
+        // The first step leaves the decision to `begin`.
         let decided = (step > 0).then(|| b.pipeline.decide(&[action]).unwrap());
         b.pipeline.begin(&step).unwrap();
         let report = b.pipeline.finish().unwrap();
@@ -109,9 +109,9 @@ fn a_decision_before_the_step_routes_prefill_and_decode() {
     assert!(widths.len() >= 3, "{widths:?}");
 }
 
-/// The prefill runs, at the width that it has whatever is decided; then the flag is stored; then the decode runs at it.
+/// The prefill runs at its own width, then the flag is stored, then the decode runs at the decided width.
 #[test]
-fn a_decision_during_the_prefill_routes_the_decode() {
+fn decision_during_the_prefill_applies_to_the_decode() {
     for prefill in [PrefillWidth::Fixed(Width::A8), PrefillWidth::LastLatched] {
         let mut b = bench(Decide::DuringPrefill(prefill), LONG, true);
         let mut last = Width::Bf16;
@@ -122,7 +122,7 @@ fn a_decision_during_the_prefill_routes_the_decode() {
                 PrefillWidth::LastLatched => last,
             };
             assert_eq!(b.events.recv().unwrap(), Event::Prefill(step, before));
-            // The prefill is under way, and stays so: nothing is latched until it ends.
+            // The prefill is still running, so the step is not latched yet.
             let decision = b.pipeline.decide(&[SWING]).unwrap();
             let latched = b.pipeline.engine().words().executed();
             assert_eq!(latched.map(|e| u64::from(e.sequence)), step.checked_sub(1));
@@ -141,12 +141,12 @@ fn a_decision_during_the_prefill_routes_the_decode() {
     }
 }
 
-/// A decision that comes after the latch has read: BF16, told as such; and it is not taken for the next step's.
+/// A decision after the latch has read the flag: the step runs at BF16, and the next step ignores the decision.
 #[test]
-fn a_late_decision_is_never_run_on() {
+fn late_decision_is_never_used() {
     let fixed = Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4));
     let mut b = bench(fixed, Duration::ZERO, true);
-    // Down to a width other than BF16 first.
+    // First, go down to a width other than BF16.
     let mut step = 0u64;
     let mut run = |b: &mut Bench, late: bool| {
         b.pipeline.begin(&step).unwrap();
@@ -157,7 +157,7 @@ fn a_late_decision_is_never_run_on() {
         }
         b.permission.send(()).unwrap();
         if late {
-            // The decode runs, so the latch has read.
+            // The decode is running, so the latch has read the flag.
             while !matches!(b.events.recv().unwrap(), Event::Decode(..)) {}
             decide(b);
         }
@@ -174,7 +174,7 @@ fn a_late_decision_is_never_run_on() {
     assert_eq!(late.decode.width, Width::Bf16);
     assert_eq!(late.decode.outcome, Outcome::Stale);
     assert!(!late.as_decided());
-    // No decision at all: the late one is not this step's.
+    // No decision for this step: the late decision does not apply to it.
     b.pipeline.begin(&1000).unwrap();
     b.permission.send(()).unwrap();
     let none = b.pipeline.finish().unwrap();
@@ -184,9 +184,8 @@ fn a_late_decision_is_never_run_on() {
     );
 }
 
-/// With a spin, a decision that comes while the latch waits counts.
 #[test]
-fn a_spinning_latch_takes_a_decision_that_comes_in_time() {
+fn spinning_latch_accepts_a_decision_that_arrives_in_time() {
     let decide = Decide::DuringPrefill(PrefillWidth::Fixed(Width::A8));
     let mut b = bench(decide, LONG, false);
     for step in 0..20 {
@@ -200,9 +199,9 @@ fn a_spinning_latch_takes_a_decision_that_comes_in_time() {
     }
 }
 
-/// An action that cannot be: the error is told, and BF16 is what runs.
+/// An invalid action is an error of `decide`, and the step runs at BF16.
 #[test]
-fn a_refused_action_is_bf16() {
+fn step_after_an_invalid_action_runs_at_bf16() {
     for decide in [
         Decide::BeforeStep,
         Decide::DuringPrefill(PrefillWidth::LastLatched),
@@ -221,7 +220,7 @@ fn a_refused_action_is_bf16() {
         let mut broken = SWING;
         broken[1] = f64::NAN;
         if decide == Decide::BeforeStep {
-            // One is decided for the next step already.
+            // The width of the next step is already decided.
             b.pipeline.begin(&30).unwrap();
             assert_ne!(b.pipeline.finish().unwrap().decode.width, Width::Bf16);
             assert!(b.pipeline.decide(&[SWING, broken, SWING]).is_err());
@@ -232,24 +231,24 @@ fn a_refused_action_is_bf16() {
         }
         let report = b.pipeline.finish().unwrap();
         assert_eq!(report.decode.width, Width::Bf16);
-        assert_eq!(report.decode.outcome, Outcome::OnTime, "it was decided so");
+        assert_eq!(report.decode.outcome, Outcome::OnTime, "BF16 was decided");
     }
 }
 
 #[test]
-fn calls_out_of_order_are_errors() {
-    let order = |result: Result<()>, call: &str| match result {
+fn rejects_calls_out_of_order() {
+    let rejected = |result: Result<()>, call: &str| match result {
         Err(Error::InvalidState { call: got, .. }) => assert_eq!(got, call),
         other => panic!("{call}: {other:?}"),
     };
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
-    order(b.pipeline.finish().map(drop), "finish");
+    rejected(b.pipeline.finish().map(drop), "finish");
     b.pipeline.decide(&[SWING]).unwrap();
-    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    rejected(b.pipeline.decide(&[SWING]).map(drop), "decide");
     b.pipeline.begin(&0).unwrap();
-    order(b.pipeline.begin(&0), "begin");
-    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
-    order(b.pipeline.reset(), "reset");
+    rejected(b.pipeline.begin(&0), "begin");
+    rejected(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    rejected(b.pipeline.reset(), "reset");
     b.pipeline.finish().unwrap();
 
     let mut b = bench(
@@ -257,10 +256,10 @@ fn calls_out_of_order_are_errors() {
         LONG,
         false,
     );
-    // Before the step is early enough, too.
+    // A decision before the step is valid as well.
     b.pipeline.decide(&NONE).unwrap();
     b.pipeline.begin(&0).unwrap();
-    order(b.pipeline.decide(&[SWING]).map(drop), "decide");
+    rejected(b.pipeline.decide(&[SWING]).map(drop), "decide");
     assert!(b.pipeline.finish().unwrap().as_decided());
 
     let spin = StepOptions::default().with_spin(LONG + Duration::from_micros(1));
@@ -278,14 +277,14 @@ fn recorder() -> Recorder {
     }
 }
 
-/// A step that fails is told by its `finish`; the next one counts on.
+/// `finish` returns the error of the step, and the sequence number advances.
 #[test]
-fn a_failed_step_counts() {
+fn failed_step_advances_the_sequence() {
     for decide in [
         Decide::BeforeStep,
         Decide::DuringPrefill(PrefillWidth::LastLatched),
     ] {
-        let (events, _told) = channel();
+        let (events, _received) = channel();
         let recorder = Recorder {
             events,
             permission: None,
@@ -306,10 +305,10 @@ fn a_failed_step_counts() {
     }
 }
 
-/// A step that failed was latched: what comes next may run at its width, and the report says so.
+/// A failed step was latched, so the next prefill may run at its width.
 #[test]
-fn the_prefill_after_a_failed_step_is_told_as_it_ran() {
-    let (events, told) = channel();
+fn reports_the_width_of_the_prefill_after_a_failed_step() {
+    let (events, received) = channel();
     let recorder = Recorder {
         events,
         permission: None,
@@ -321,30 +320,29 @@ fn the_prefill_after_a_failed_step_is_told_as_it_ran() {
     let mut pipeline = StepPipeline::new(HostEngine::new(recorder, options).unwrap(), dispatcher());
     let mut widths = Vec::new();
     for step in 0..60u64 {
-        // Down, and up again at once.
+        // The width goes down, and up again at once.
         let action = if step % 20 < 16 { SWING } else { GRASP };
         pipeline.begin(&step).unwrap();
         pipeline.decide(&[action]).unwrap();
         let ended = pipeline.finish();
-        let ran = (told.try_iter()).find_map(|event| match event {
+        let width = (received.try_iter()).find_map(|event| match event {
             Event::Prefill(of, width) if of == step => Some(width),
             _ => None,
         });
-        let ran = ran.expect("it ran");
+        let width = width.expect("the prefill ran");
         match ended {
-            Ok(report) => assert_eq!(report.prefill, ran, "step {step}"),
+            Ok(report) => assert_eq!(report.prefill, width, "step {step}"),
             Err(_) => assert_eq!(step % 3, 1),
         }
-        widths.push(ran);
+        widths.push(width);
     }
-    // Among them steps that come after a failed one whose width was new.
+    // Some steps follow a failed step that changed the width.
     let follows = |at: usize| at % 3 == 2 && widths[at] != widths[at - 1];
     assert!((1..60).any(follows), "{widths:?}");
 }
 
-/// A panic of the step comes out where its end is waited for.
 #[test]
-fn a_panic_of_the_step_is_not_lost() {
+fn finish_propagates_a_panic_of_the_step() {
     struct Panics;
     impl HostStep for Panics {
         type Observation = ();
@@ -365,9 +363,8 @@ fn a_panic_of_the_step_is_not_lost() {
     assert_eq!(text, "the prefill is broken");
 }
 
-/// Somebody else's word in the flag is no decision, and is seen.
 #[test]
-fn a_skipped_and_a_repeated_sequence_are_visible() {
+fn reports_skipped_repeated_and_invalid_words() {
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
     let flag = |b: &Bench, word| b.pipeline.engine().words().requested().store_word(word);
     let step = |b: &mut Bench, word: FlagWord| {
@@ -396,9 +393,9 @@ fn a_skipped_and_a_repeated_sequence_are_visible() {
     assert_eq!(step(&mut b, FlagWord::UNWRITTEN), Outcome::Unwritten);
 }
 
-/// A new episode does not run on the motion, or the decision, of the one before.
+/// A new episode uses neither the motion nor the decision of the previous episode.
 #[test]
-fn a_reset_forgets() {
+fn reset_clears_motion_and_decision() {
     let mut b = bench(Decide::BeforeStep, Duration::ZERO, false);
     for step in 0..30 {
         b.pipeline.decide(&[SWING]).unwrap();
@@ -417,9 +414,9 @@ fn a_reset_forgets() {
 }
 
 proptest! {
-    /// Whenever the decision comes, or not at all: what ran is what was decided, or BF16; what is told is what ran.
+    /// For a decision at any time, or none: the step runs at the decided width or at BF16, and reports its width.
     #[test]
-    fn never_an_old_decision(
+    fn old_decisions_are_never_used(
         steps in proptest::collection::vec((0usize..4, any::<bool>()), 1..40),
         before in any::<bool>(),
         last in any::<bool>(),
@@ -440,14 +437,14 @@ proptest! {
             }
             b.pipeline.begin(&step).unwrap();
             let Event::Prefill(_, prefill) = b.events.recv().unwrap() else {
-                panic!("a step begins with its prefill");
+                panic!("expected the prefill first");
             };
             if when == 1 && !before {
                 decided = Some(b.pipeline.decide(&actions).unwrap().active);
             }
             b.permission.send(()).unwrap();
             let Event::Decode(_, decode) = b.events.recv().unwrap() else {
-                panic!("a step ends with its decode");
+                panic!("expected the decode last");
             };
             let mut late = None;
             if when == 2 && !before {
@@ -466,7 +463,7 @@ proptest! {
                     prop_assert_eq!(decode, decided);
                     prop_assert_eq!(report.decode.outcome, Outcome::OnTime);
                 }
-                // `begin` has decided.
+                // `begin` decided.
                 (None, _) if before => prop_assert!(report.as_decided()),
                 (None, late) => {
                     prop_assert_eq!(decode, Width::Bf16);
@@ -479,10 +476,10 @@ proptest! {
     }
 }
 
-/// Pipelines one after the other on one engine count its steps on; a requested width needs no dispatcher.
+/// Several pipelines on one engine continue its sequence numbers.
 #[test]
 fn requested_widths_run_without_a_dispatcher() {
-    let (events, _told) = channel();
+    let (events, _received) = channel();
     let recorder = Recorder {
         events,
         permission: None,
@@ -492,7 +489,10 @@ fn requested_widths_run_without_a_dispatcher() {
     let mut pipeline = StepPipeline::new(&mut engine, None);
     for (step, width) in Width::ALL.into_iter().enumerate() {
         pipeline.request(width).unwrap();
-        assert!(pipeline.request(width).is_err(), "it is stored already");
+        assert!(
+            pipeline.request(width).is_err(),
+            "a width is already stored"
+        );
         let report = pipeline.run(&0).unwrap();
         assert_eq!(report.sequence as usize, step);
         assert_eq!(
@@ -519,6 +519,6 @@ fn requested_widths_run_without_a_dispatcher() {
     let decided = pipeline.decide(&[SWING]).unwrap();
     assert_ne!(decided.active, Width::Bf16, "the stored width was dropped");
     pipeline.begin(&0).unwrap();
-    assert!(pipeline.set_dispatcher(None).is_err(), "a step runs");
+    assert!(pipeline.set_dispatcher(None).is_err(), "a step is running");
     assert_eq!(pipeline.finish().unwrap().decode.width, decided.active);
 }

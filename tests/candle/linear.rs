@@ -1,4 +1,4 @@
-//! Linear layers: every width, views, the flag's width, another order of k.
+//! Linear layers: widths, views, the width of a step, and weights with an order of k.
 
 use candle_core::{D, DType, IndexOp, Module, Tensor};
 use half::bf16;
@@ -23,9 +23,9 @@ fn bits_of(y: &[bf16]) -> Vec<u16> {
     y.iter().copied().map(bf16::to_bits).collect()
 }
 
-/// Every width, odd shapes, a bias, leading dimensions, rows that are part of wider ones.
+/// Every width, odd shapes, a bias, leading dimensions, and rows that are part of wider rows.
 #[test]
-fn the_bits_are_the_mirrors() {
+fn matches_the_reference_bit_for_bit() {
     let rng = &mut rng(1);
     let backend = Backend::new(CPU).unwrap();
     for ((n, k), grouping) in [
@@ -58,7 +58,7 @@ fn the_bits_are_the_mirrors() {
                     "{width} {dims:?}"
                 );
             }
-            // Columns 8.. of wider rows, and every second of them.
+            // Columns 8.. of wider rows, and of every second row.
             let wide = Tensor::from_vec(random(rng, &[6, k + 24]), (6, k + 24), CPU).unwrap();
             let part = wide.narrow(1, 8, k).unwrap();
             let alternate = wide
@@ -84,9 +84,9 @@ fn the_bits_are_the_mirrors() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever view of a tensor: the same as of its contiguous copy, or an error that says so.
+    /// A view gives the result of its contiguous copy, or an error that asks for one.
     #[test]
-    fn a_view_is_read_as_its_copy(seed: u64, a in 1usize..4, b in 1usize..4, c in 1usize..4, swap in 0usize..4, at in 0usize..3) {
+    fn views_match_their_contiguous_copies(seed: u64, a in 1usize..4, b in 1usize..4, c in 1usize..4, swap in 0usize..4, at in 0usize..3) {
         let rng = &mut rng(seed);
         let weight = packed(rng, (20, 64), Grouping::G32);
         let linear = Backend::new(CPU).unwrap().linear(weight, None).unwrap();
@@ -110,26 +110,26 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error() {
+fn rejects_other_types_and_shapes() {
     let rng = &mut rng(2);
     let backend = Backend::new(CPU).unwrap();
     let linear = backend
         .linear(packed(rng, (20, 64), Grouping::G32), None)
         .unwrap();
-    let says = |x: Tensor, what: &str| {
-        let error = linear.forward(&x).expect_err(what).to_string();
-        assert!(error.contains(what), "{error}");
+    let rejected = |x: Tensor, expected: &str| {
+        let error = linear.forward(&x).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
     };
-    says(
+    rejected(
         Tensor::zeros((2, 64), DType::F32, CPU).unwrap(),
         "expected BF16, got F32",
     );
-    says(
+    rejected(
         Tensor::zeros((2, 65), DType::BF16, CPU).unwrap(),
         "expected [.., 64], got [2, 65]",
     );
-    says(Tensor::zeros((), DType::BF16, CPU).unwrap(), "got a scalar");
-    says(
+    rejected(Tensor::zeros((), DType::BF16, CPU).unwrap(), "got a scalar");
+    rejected(
         Tensor::zeros((64, 64), DType::BF16, CPU)
             .unwrap()
             .t()
@@ -146,9 +146,9 @@ fn what_does_not_fit_is_an_error() {
     );
 }
 
-/// The flag's word decides for all layers of a step; a missing one is BF16.
+/// All layers run at the width of the latched step, which is BF16 without a decision.
 #[test]
-fn a_step_runs_at_the_flags_width() {
+fn layers_run_at_the_width_of_the_latched_step() {
     let rng = &mut rng(3);
     let weight = packed(rng, (40, 128), Grouping::G64);
     let flag = Arc::new(StepFlag::new());
@@ -187,9 +187,9 @@ fn a_step_runs_at_the_flags_width() {
     }
 }
 
-/// GPTQ's desc_act: x in the matrix's order, the mirror's bits for x in the weight's.
+/// The weights of GPTQ's desc_act have an order of k.
 #[test]
-fn a_weight_in_another_order_gathers_x() {
+fn weight_with_an_order_of_k_gathers_x() {
     let checkpoint = Checkpoint::open("tests/data/checkpoints/gptq_v2_desc_act").unwrap();
     let backend = Backend::new(CPU).unwrap();
     let rng = &mut rng(5);
@@ -213,7 +213,7 @@ fn a_weight_in_another_order_gathers_x() {
     assert!(permuted > 0);
 }
 
-/// Takes up another call while it should run the pieces of one, as rayon's threads do while they wait for each other.
+/// A pool that runs another layer before the tasks of a call, as rayon's threads do while they wait for each other.
 struct Distracted(Arc<Mutex<Option<(Linear, Tensor)>>>);
 
 impl Pool for Distracted {
@@ -230,9 +230,9 @@ impl Pool for Distracted {
     }
 }
 
-/// A call within a call, on the same thread and the same backend: neither waits for the other.
+/// A call within a call, on the same thread and the same backend, does not deadlock.
 #[test]
-fn a_call_may_begin_within_another_one() {
+fn nested_calls_do_not_wait_for_each_other() {
     let rng = &mut rng(6);
     let (m, n, k) = (4, 64, 128);
     let other = Arc::new(Mutex::new(None));

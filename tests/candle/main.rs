@@ -27,7 +27,7 @@ fn random(rng: &mut ChaCha8Rng, dims: &[usize]) -> Vec<bf16> {
         .collect()
 }
 
-/// Normally distributed, by Box and Muller.
+/// Returns a normally distributed value by the Box-Muller transform.
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let (u, v): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()

@@ -1,4 +1,4 @@
-//! Broken tensors, files and indices: what is wrong is named, and nothing panics.
+//! Invalid tensors, files and indices: errors name the tensor or the file, and nothing panics.
 
 use proptest::prelude::*;
 use safetensors::tensor::Dtype;
@@ -7,9 +7,9 @@ use w4ax::checkpoint::Checkpoint;
 
 use crate::case::{Copy, folder};
 
-/// Tensors that are missing, of another type or shape, or hold what cannot be: file and tensor are named.
+/// Tensors that are missing, have another type or shape, or hold invalid values.
 #[test]
-fn broken_tensors_are_named() {
+fn rejects_invalid_tensors_by_file_and_name() {
     type Change = fn(&mut test_support::TensorFile);
     fn i32s(values: impl IntoIterator<Item = i32>) -> Vec<u8> {
         values.into_iter().flat_map(i32::to_le_bytes).collect()
@@ -156,7 +156,7 @@ fn broken_tensors_are_named() {
             "`{reason}`: {text}"
         );
     }
-    // Without an order, groups are runs: it may be missing where it says no more, not where it counts.
+    // `g_idx` is optional if the groups are contiguous, and required otherwise.
     let without = |copy: Copy| copy.tensors(|t| t.remove("model.a.g_idx"));
     let loaded = without(Copy::of("gptq_v1_sym"))
         .open()
@@ -173,7 +173,7 @@ fn broken_tensors_are_named() {
         .unwrap()
         .weight("model.a");
     assert!(matches!(error, Err(Error::MissingTensor { .. })));
-    // compressed-tensors writes -1 where there is no order.
+    // compressed-tensors writes -1 for contiguous groups.
     let none = |t: &mut test_support::TensorFile| {
         t.set("model.a.weight_g_idx", Dtype::I32, &[256], i32s([-1; 256]));
     };
@@ -188,9 +188,8 @@ fn broken_tensors_are_named() {
     assert!(matches!(error, Err(Error::MissingTensor { name, .. }) if name == "model.c.qweight"));
 }
 
-/// Files, shards and indices that are not what they must be.
 #[test]
-fn broken_files_are_named() {
+fn rejects_invalid_files_shards_and_indices_by_name() {
     let copy = Copy::of("awq_gemm");
     let path = copy.path("model.safetensors");
     let whole = std::fs::read(&path).unwrap();
@@ -237,7 +236,7 @@ fn broken_files_are_named() {
         let error = copy.open().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    // By the index itself, and a folder without it: which of two files is meant, nobody says.
+    // Opens the index itself, but not a folder of two files without an index.
     std::fs::write(&index, &text).unwrap();
     let by_index = Checkpoint::open(&index).unwrap();
     assert_eq!(by_index.quantized().count(), 2);
@@ -248,7 +247,7 @@ fn broken_files_are_named() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// A file with bytes changed or cut off is refused, or gives weights; it never panics.
+    /// A file with changed or missing bytes gives an error or weights.
     #[test]
     fn mutated_checkpoints_never_panic(
         case in proptest::sample::select(vec!["awq_gemm", "gptq_v1_asym", "compressed_tensors_act_order"]),

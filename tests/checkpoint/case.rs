@@ -1,4 +1,4 @@
-//! The checkpoints of `tests/data/checkpoints`, and copies of them to break.
+//! The checkpoints of `tests/data/checkpoints`, and copies for tests that change them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub fn folder(case: &str) -> PathBuf {
         .join(case)
 }
 
-/// A copy of a case, to break.
+/// A copy of a case that a test may change.
 pub struct Copy {
     folder: TempDir,
 }
@@ -34,7 +34,7 @@ impl Copy {
         self.folder.path().join(name)
     }
 
-    /// Changes the quantization's configuration, wherever it stands.
+    /// Changes the quantization configuration in each file that has one.
     pub fn config(self, change: impl Fn(&mut Value)) -> Self {
         for (name, nested) in [("config.json", true), ("quantize_config.json", false)] {
             let Ok(text) = std::fs::read(self.path(name)) else {
@@ -51,7 +51,7 @@ impl Copy {
         self
     }
 
-    /// Changes the tensors of the one file.
+    /// Changes the tensors of the checkpoint's only file.
     pub fn tensors(self, change: impl FnOnce(&mut test_support::TensorFile)) -> Self {
         let path = self.path("model.safetensors");
         let mut file = test_support::TensorFile::read(path.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! Configurations: what is not read is refused by its name, what makes no sense too.
+//! Configurations: unsupported and invalid values are errors that name the field.
 
 use serde_json::{Value, json};
 use w4ax::Error;
@@ -6,9 +6,8 @@ use w4ax::checkpoint::{GptqZeros, Scheme};
 
 use crate::case::Copy;
 
-/// What the configuration says that this crate cannot read is refused by its name, in the file that says so.
 #[test]
-fn unsupported_formats_are_refused_by_name() {
+fn rejects_unsupported_values_by_name() {
     type Change = fn(&mut Value);
     fn weights(c: &mut Value) -> &mut Value {
         &mut c["config_groups"]["group_0"]["weights"]
@@ -161,9 +160,8 @@ fn unsupported_formats_are_refused_by_name() {
     }
 }
 
-/// A configuration that lacks something, or says something of another type.
 #[test]
-fn configurations_that_make_no_sense_are_named() {
+fn rejects_missing_fields_and_wrong_types_by_name() {
     type Change = fn(&mut Value);
     let cases: Vec<(&str, Change, &str)> = vec![
         (
@@ -230,18 +228,17 @@ fn configurations_that_make_no_sense_are_named() {
     assert!(matches!(copy.open(), Err(Error::Format { .. })));
 }
 
-/// Configurations that other writers leave: they mean the same.
 #[test]
-fn configurations_may_stand_elsewhere() {
+fn reads_configurations_of_other_writers_and_places() {
     let scheme = |copy: &Copy| copy.open().unwrap().config().scheme;
     let awq = Scheme::Awq { group: Some(64) };
-    // Old AutoAWQ and llm-awq.
+    // The format of old AutoAWQ and llm-awq.
     let copy = Copy::of("awq_gemm");
     std::fs::remove_file(copy.path("config.json")).unwrap();
     let old = r#"{"zero_point": true, "q_group_size": 64, "w_bit": 4, "version": "GEMM"}"#;
     std::fs::write(copy.path("quant_config.json"), old).unwrap();
     assert_eq!(scheme(&copy), awq);
-    // A model of vision and language that keeps it with its language model.
+    // A vision-language model with the configuration in its language model.
     let copy = Copy::of("awq_gemm");
     let text = std::fs::read_to_string(copy.path("config.json")).unwrap();
     std::fs::write(
@@ -250,7 +247,7 @@ fn configurations_may_stand_elsewhere() {
     )
     .unwrap();
     assert_eq!(scheme(&copy), awq);
-    // A model's configuration without a word of it: the next file is asked.
+    // A model configuration without quantization: the next file is read.
     let copy = Copy::of("gptq_v1_sym");
     std::fs::write(copy.path("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let gptq = |zeros| Scheme::Gptq {
@@ -262,10 +259,10 @@ fn configurations_may_stand_elsewhere() {
     let by_gptqmodel = |c: &mut Value| c["meta"] = json!({"quantizer": "gptqmodel:1.0"});
     let copy = Copy::of("gptq_v1_sym").config(by_gptqmodel);
     assert_eq!(scheme(&copy), gptq(GptqZeros::V1Words));
-    // Modules that `dynamic` leaves out are plain.
+    // Modules that `dynamic` excludes are plain.
     let out = |c: &mut Value| c["dynamic"] = json!({"-:.*head.*": {}});
     assert!(Copy::of("gptq_v2_asym").config(out).open().is_ok());
-    // Activation order at calibration only.
+    // Activation order only during calibration.
     let calibrated = |c: &mut Value| {
         c["config_groups"]["group_0"]["weights"]["actorder"] = json!("weight");
     };
@@ -277,9 +274,9 @@ fn configurations_may_stand_elsewhere() {
     );
 }
 
-/// The configuration alone says what a file is: packed tensors without one, or with another's, are refused.
+/// Only the configuration selects the format.
 #[test]
-fn tensors_do_not_stand_in_for_a_configuration() {
+fn rejects_packed_tensors_without_a_matching_configuration() {
     let copy = Copy::of("gptq_v1_sym");
     std::fs::remove_file(copy.path("quantize_config.json")).unwrap();
     let error = copy.open().unwrap_err();
@@ -298,7 +295,7 @@ fn tensors_do_not_stand_in_for_a_configuration() {
         matches!(&error, Error::Tensor { tensor, .. } if tensor == "model.a"),
         "{error}"
     );
-    // `a` is no part of these names.
+    // `a` is not a dotted part of these names.
     let unlisted = |c: &mut Value| c["modules_to_not_convert"] = json!(["mode", "re:.*a"]);
     assert!(Copy::of("awq_gemm").config(unlisted).open().is_ok());
 }

@@ -1,4 +1,4 @@
-//! Other tools' checkpoints: the values that those tools read from them, bit for bit; what is refused, and how it is named.
+//! Checkpoints of other tools: values equal to those of the tools bit for bit, and errors that name what is invalid.
 
 use test_support as support;
 

@@ -1,4 +1,4 @@
-//! The values that other tools read from their checkpoints, bit for bit.
+//! Weights of other tools' checkpoints against the values of those tools, bit for bit.
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -9,7 +9,7 @@ use w4ax::{Error, Gemm, Grouping, KOrder, MatMut, MatRef, ScaleType, Width, refe
 use crate::case::folder;
 use crate::support::{Kind, bits, rng};
 
-/// Every case and what is special about it: scheme, the first module's N and K, grouping, type of scales, activation order.
+/// Case, N and K of its first module, grouping, type of scales, activation order.
 const CASES: [(&str, [usize; 2], Grouping, ScaleType, bool); 13] = [
     ("awq_gemm", [32, 192], Grouping::G64, ScaleType::F16, false),
     (
@@ -98,7 +98,7 @@ const CASES: [(&str, [usize; 2], Grouping, ScaleType, bool); 13] = [
     ),
 ];
 
-/// The tool's own values of each module: rounded products, in the type in which it multiplies.
+/// The tool's own values of each module, in the type in which the tool multiplies.
 fn expected(case: &str) -> Vec<(String, Dtype, Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(folder(case).join("expected.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -113,7 +113,7 @@ fn expected(case: &str) -> Vec<(String, Dtype, Vec<usize>, Vec<u8>)> {
     tensors.tensors().into_iter().map(owned).collect()
 }
 
-/// Our f32 products in another type.
+/// Rounds f32 products to another type.
 fn rounded(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
         Dtype::F16 => values
@@ -130,7 +130,7 @@ fn rounded(values: &[f32], dtype: Dtype) -> Vec<u8> {
 }
 
 #[test]
-fn values_are_the_tools_own() {
+fn matches_the_values_of_the_tools() {
     for (case, [n, k], grouping, scale_type, act_order) in CASES {
         let checkpoint = Checkpoint::open(folder(case)).unwrap();
         let expected = expected(case);
@@ -163,9 +163,8 @@ fn values_are_the_tools_own() {
     assert_eq!(cases, CASES.len(), "each folder of fixtures is read");
 }
 
-/// Zero points at the ends of their range, and which schemes they come from.
 #[test]
-fn zero_points_reach_both_ends() {
+fn reads_zero_points_at_both_ends_of_their_range() {
     let zeros = |case: &str| {
         let checkpoint = Checkpoint::open(folder(case)).unwrap();
         let loaded = checkpoint.weight("model.a").unwrap();
@@ -181,10 +180,10 @@ fn zero_points_reach_both_ends() {
         zeros,
         desc_act,
     };
-    // AutoGPTQ's writer spoils a word with a zero point of 0: 15 is stored, which its unpacker reads as 16.
+    // AutoGPTQ stores a zero point of 0 as 15, which its unpacker reads as 16.
     let (scheme, _, highest) = zeros("gptq_v1_autogptq");
     assert_eq!((scheme, highest), (gptq(GptqZeros::V1Nibbles, true), 8));
-    // GPTQModel's borrows from the next column, and its reader gives it back.
+    // GPTQModel's writer borrows from the next column, and its reader reverses that.
     let (scheme, lowest, _) = zeros("gptq_v1_asym");
     assert_eq!((scheme, lowest), (gptq(GptqZeros::V1Words, false), -8));
     for symmetric in ["gptq_v1_sym", "gptq_v2_g256", "compressed_tensors_sym"] {
@@ -275,9 +274,8 @@ fn an_order_is_a_permutation() {
     );
 }
 
-/// The tensors that are no weights are listed, those of weights are not.
 #[test]
-fn plain_tensors_are_listed() {
+fn plain_lists_the_tensors_that_are_not_packed() {
     let checkpoint = Checkpoint::open(folder("awq_gemm")).unwrap();
     let plain: Vec<&str> = checkpoint.plain().collect();
     let expected = [

@@ -1,4 +1,4 @@
-//! Files of adapters and controllers: what was saved is loaded, what is corrupt or of another stack is refused by name.
+//! Files of adapters and controllers: round trips, and errors that name the tensor or the field.
 
 use half::bf16;
 use safetensors::SafeTensors;
@@ -17,7 +17,7 @@ fn adapter(seed: usize, d: usize, ha: usize) -> Adapter {
     }
 }
 
-/// Five layers of width 6, 0 and 3 static.
+/// A file for five layers of width 6, with static layers 0 and 3.
 fn file() -> SkipFile {
     let (d, ha, hc) = (6, 4, 3);
     let controller = |seed: usize| Controller {
@@ -47,7 +47,7 @@ fn file() -> SkipFile {
 }
 
 #[test]
-fn what_is_saved_is_loaded() {
+fn load_returns_what_was_saved() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("skip.safetensors");
     let mut saved = file();
@@ -60,42 +60,42 @@ fn what_is_saved_is_loaded() {
 }
 
 #[test]
-fn networks_that_are_not_the_configurations_are_not_saved() {
+fn save_rejects_networks_that_do_not_match_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("skip.safetensors");
-    let refused = |change: &dyn Fn(&mut SkipFile), words: &str| {
+    let rejected = |change: &dyn Fn(&mut SkipFile), words: &str| {
         let mut file = file();
         change(&mut file);
         let error = file.save(&path).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
         assert!(!path.exists());
     };
-    refused(&|f| drop(f.adapters.remove(&2)), "`adapters.2`");
-    refused(&|f| drop(f.controllers.remove(&4)), "`controllers.4`");
-    refused(&|f| drop(f.adapters.insert(3, adapter(1, 6, 4))), "layer 3");
-    refused(
+    rejected(&|f| drop(f.adapters.remove(&2)), "`adapters.2`");
+    rejected(&|f| drop(f.controllers.remove(&4)), "`controllers.4`");
+    rejected(&|f| drop(f.adapters.insert(3, adapter(1, 6, 4))), "layer 3");
+    rejected(
         &|f| drop(f.adapters.insert(2, adapter(1, 6, 3))),
         "`adapters.2.up.weight`",
     );
-    refused(&|f| f.exit = None, "`exit`");
-    refused(&|f| f.config.exit = Some(5), "`exit` is 5");
-    refused(&|f| f.config.static_layers = vec![5], "static layers");
-    refused(&|f| f.config.similarity.truncate(4), "`similarity`");
-    refused(&|f| f.config.width = 0, "`width`");
+    rejected(&|f| f.exit = None, "`exit`");
+    rejected(&|f| f.config.exit = Some(5), "`exit` is 5");
+    rejected(&|f| f.config.static_layers = vec![5], "static layers");
+    rejected(&|f| f.config.similarity.truncate(4), "`similarity`");
+    rejected(&|f| f.config.width = 0, "`width`");
 }
 
 #[test]
-fn numbers_that_are_not_finite_are_not_saved() {
+fn save_rejects_non_finite_values() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("skip.safetensors");
-    let refused = |change: &dyn Fn(&mut SkipFile)| {
+    let rejected = |change: &dyn Fn(&mut SkipFile)| {
         let mut file = file();
         change(&mut file);
         let error = file.save(&path).unwrap_err();
         assert!(!path.exists());
         error
     };
-    let of_tensor = |change: &dyn Fn(&mut SkipFile), tensor: &str, at: usize| match refused(change)
+    let of_tensor = |change: &dyn Fn(&mut SkipFile), tensor: &str, at: usize| match rejected(change)
     {
         Error::Tensor {
             tensor: name,
@@ -145,13 +145,13 @@ fn numbers_that_are_not_finite_are_not_saved() {
         "exit.norm",
         1,
     );
-    let of_config = |change: &dyn Fn(&mut SkipFile), field: &str| match refused(change) {
+    let of_config = |change: &dyn Fn(&mut SkipFile), field: &str| match rejected(change) {
         Error::Format { reason, .. } => assert!(reason.contains(field), "{reason}"),
         other => panic!("{field}: {other:?}"),
     };
     of_config(&|f| f.config.similarity[2] = f64::NAN, "`similarity`");
     of_config(&|f| f.config.lambda = f64::INFINITY, "`lambda`");
-    // It would be loaded as none.
+    // JSON would store NaN as null, which loads as `None`.
     of_config(
         &|f| f.config.static_ratio = Some(f64::NAN),
         "`static_ratio`",
@@ -179,7 +179,7 @@ fn parts(path: &Path) -> Parts {
 }
 
 #[test]
-fn what_is_not_such_a_file_is_refused_by_name() {
+fn load_rejects_invalid_files_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
     file().save(&good).unwrap();
@@ -194,7 +194,7 @@ fn what_is_not_such_a_file_is_refused_by_name() {
         SkipFile::load(&bad)
     };
     assert_eq!(load(&|_| ()).unwrap(), file());
-    let refused = |change: &dyn Fn(&mut Parts), words: &str| {
+    let rejected = |change: &dyn Fn(&mut Parts), words: &str| {
         let error = load(change).unwrap_err();
         let known = matches!(
             error,
@@ -207,58 +207,58 @@ fn what_is_not_such_a_file_is_refused_by_name() {
         );
     };
     for field in ["format", "version", "config", "metrics"] {
-        refused(&|p| drop(p.0.remove(field)), field);
+        rejected(&|p| drop(p.0.remove(field)), field);
     }
     let set = |p: &mut Parts, field: &str, value: &str| {
         p.0.insert(field.into(), value.into());
     };
-    refused(&|p| set(p, "format", "w4ax"), "`w4ax`");
-    refused(&|p| set(p, "version", "2"), "version `2`");
-    refused(&|p| set(p, "version", "x"), "version");
-    refused(&|p| set(p, "config", "{"), "`config`");
-    refused(&|p| set(p, "metrics", "[]"), "`metrics`");
+    rejected(&|p| set(p, "format", "w4ax"), "`w4ax`");
+    rejected(&|p| set(p, "version", "2"), "version `2`");
+    rejected(&|p| set(p, "version", "x"), "version");
+    rejected(&|p| set(p, "config", "{"), "`config`");
+    rejected(&|p| set(p, "metrics", "[]"), "`metrics`");
     let config = |p: &mut Parts, from: &str, to: &str| {
         let changed = p.0["config"].replace(from, to);
         assert_ne!(changed, p.0["config"]);
         set(p, "config", &changed);
     };
-    refused(
+    rejected(
         &|p| config(p, "\"layers\":5", "\"layers\":6"),
         "`similarity`",
     );
-    // No memory is taken for what only a number says is there.
-    refused(
+    // The number of layers is checked before memory is allocated for it.
+    rejected(
         &|p| config(p, "\"layers\":5", "\"layers\":18446744073709551615"),
         "`similarity`",
     );
-    refused(
+    rejected(
         &|p| config(p, "\"width\":6", "\"width\":9223372036854775808"),
         "`adapters.1.norm`",
     );
-    refused(
+    rejected(
         &|p| config(p, "\"width\":6", "\"width\":8"),
         "`adapters.1.norm`",
     );
-    refused(&|p| config(p, "[0,3]", "[0]"), "`adapters.3.norm`");
-    refused(&|p| config(p, "[0,3]", "[0,2,3]"), "`adapters.2.");
-    refused(&|p| config(p, "\"seed\"", "\"sead\""), "sead");
+    rejected(&|p| config(p, "[0,3]", "[0]"), "`adapters.3.norm`");
+    rejected(&|p| config(p, "[0,3]", "[0,2,3]"), "`adapters.2.");
+    rejected(&|p| config(p, "\"seed\"", "\"sead\""), "sead");
     fn tensor<'a>(p: &'a mut Parts, name: &str) -> &'a mut (String, Dtype, Vec<usize>, Vec<u8>) {
         p.1.iter_mut().find(|t| t.0 == name).unwrap()
     }
-    refused(
+    rejected(
         &|p| p.1.retain(|t| t.0 != "controllers.4.bias"),
         "`controllers.4.bias`",
     );
-    refused(
+    rejected(
         &|p| tensor(p, "adapters.2.up.weight").1 = Dtype::F16,
         "`adapters.2.up.weight`",
     );
-    refused(
+    rejected(
         &|p| tensor(p, "adapters.2.up.weight").2 = vec![6, 4],
         "`adapters.2.up.weight`",
     );
     let nan = f32::NAN.to_le_bytes();
-    refused(
+    rejected(
         &|p| tensor(p, "controllers.1.out.weight").3[4..8].copy_from_slice(&nan),
         "element 1",
     );

@@ -1,11 +1,11 @@
-//! Continuity, allow-points, verification.
+//! Continuity, allow-points and verification.
 
 use proptest::prelude::*;
 use w4ax::Error;
 use w4ax::dispatch::{ACTION_DIM, Action};
 use w4ax::skip::{Continuity, Guide, Layers, SkipConfig, Verify};
 
-/// An action that is `x` along one axis and nothing else.
+/// Returns an action of `x` along one axis.
 fn along(x: f64) -> Action {
     [x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 }
@@ -45,13 +45,13 @@ fn rejects_each_field_out_of_range_by_name() {
 
 /// k = 2, one axis: C_t = -(|A_t - A_{t-1}| + |A_{t-1} - A_{t-2}|) / 2.
 #[test]
-fn continuity_by_hand() {
+fn continuity_matches_hand_computed_values() {
     let config = SkipConfig::default().with_window(2);
     let mut continuity = Continuity::new(&config).unwrap();
     let steps = [
-        // The action, C, delta.
+        // Action, C, delta.
         (0.0, 0.0, 0.0),
-        (0.5, -0.5, -0.5), // One change: the mean is over what there is.
+        (0.5, -0.5, -0.5), // The window holds one change.
         (0.5, -0.25, 0.25),
         (0.5, 0.0, 0.25), // The change has left the window.
         (-0.5, -0.5, -0.5),
@@ -61,23 +61,23 @@ fn continuity_by_hand() {
         continuity.push(&along(x)).unwrap();
         assert_eq!((continuity.value(), continuity.delta()), (value, delta));
     }
-    // Weights: only the gripper counts, and half.
+    // Only the gripper has a weight, of one half.
     let mut weights = [0.0; ACTION_DIM];
     weights[6] = 0.5;
     let mut gripper = Continuity::new(&config.with_weights(weights)).unwrap();
     gripper.push(&[0.9; 7]).unwrap();
     gripper.push(&[-0.1; 7]).unwrap();
     assert_eq!(gripper.value(), -0.5);
-    // A refused action leaves the history.
+    // A rejected action leaves the history unchanged.
     for bad in [along(f64::NAN), along(f64::INFINITY), along(1e200)] {
         assert!(continuity.push(&bad).is_err());
         assert_eq!(continuity.value(), -0.75);
     }
 }
 
-/// eta1 = .1, eta2 = .05, k = 1 (so delta is the fall of the change), gaps 2..7 and 8..16.
+/// eta1 = .125, eta2 = .0625, k = 1, so delta is the decrease of the change. Gaps 2..7 and 8..16.
 #[test]
-fn allow_points_by_hand() {
+fn allow_points_match_hand_computed_values() {
     let mut guide = guide(
         SkipConfig::default()
             .with_window(1)
@@ -86,16 +86,16 @@ fn allow_points_by_hand() {
     );
     assert_eq!(guide.allow_points(), [2, 8]);
     let steps = [
-        // The action, delta, the points.
+        // Action, delta, allow-points.
         (0.0, 0.0, [2, 8]),
         (0.125, -0.125, [2, 8]), // Not below -eta1.
-        (0.5, -0.25, [4, 10]),   // C from -.125 to -.375; ceil(2) layers.
+        (0.5, -0.25, [4, 10]),   // C from -.125 to -.375: ceil(2) layers.
         (0.890625, -0.015625, [4, 10]),
-        (1.0, 0.28125, [3, 9]),     // Back by one, however large the rise is.
+        (1.0, 0.28125, [3, 9]), // Back by one layer for a rise of any size.
         (1.0625, 0.046875, [3, 9]), // Not above eta2.
         (1.0625, 0.0625, [3, 9]),
         (1.359375, -0.296875, [6, 12]), // ceil(2.375)
-        (2.359375, -0.703125, [7, 16]), // ceil(5.625) = 6: each at its gap's end at most.
+        (2.359375, -0.703125, [7, 16]), // ceil(5.625) = 6, at most to the end of the gap.
         (2.359375, 1.0, [6, 15]),
     ];
     for (x, delta, points) in steps {
@@ -108,7 +108,7 @@ fn allow_points_by_hand() {
         );
         assert_eq!(judged, seen);
     }
-    // A stride beyond any integer.
+    // A stride beyond the range of integers.
     guide.observe(&along(1e150)).unwrap();
     assert_eq!(guide.allow_points(), [7, 16]);
     guide.reset();
@@ -116,7 +116,7 @@ fn allow_points_by_hand() {
 }
 
 #[test]
-fn without_pre_skip_the_points_stay() {
+fn allow_points_stay_without_pre_skip() {
     let mut guide = guide(SkipConfig::default().with_pre_skip(false));
     for x in [0.0, 1.0, -1.0, 1.0] {
         guide.observe(&along(x)).unwrap();
@@ -124,9 +124,9 @@ fn without_pre_skip_the_points_stay() {
     }
 }
 
-/// k = 1, eta = .0625: a rise, a drop, a second drop, as each rule sees them.
+/// k = 1, eta = .0625: a rise, a drop and a second drop, by each rule.
 #[test]
-fn verification_by_hand() {
+fn verification_matches_hand_computed_values() {
     let drops = |verify| -> Vec<bool> {
         let mut guide = guide(
             SkipConfig::default()
@@ -146,14 +146,14 @@ fn verification_by_hand() {
     assert_eq!(drops(Verify::Off), [false; 7]);
 }
 
-/// k = 1, eta = .25: deltas of exactly -eta, and of exactly eta and -eta before one that is below.
+/// k = 1, eta = .25: deltas of exactly -eta, and deltas of exactly eta and -eta before a drop.
 #[test]
-fn the_edges_of_verification_by_hand() {
+fn verification_matches_hand_computed_values_at_its_edges() {
     let steps = [
-        // The action; by its delta and the one before it: the paper's rule, the first drop.
+        // Action, drop by the paper's rule, drop by the default rule.
         (0.0, false, false),
         (0.25, false, false), // -.25 after 0: -eta is not below -eta.
-        (1.0, false, true),   // -.5 after -.25: the drop before was none.
+        (1.0, false, true),   // -.5 after -.25, which was not a drop.
         (1.5, false, false),  // .25.
         (2.5, false, true),   // -.5 after .25: eta is not above eta.
         (3.0, false, false),  // .5.
@@ -177,23 +177,23 @@ fn the_edges_of_verification_by_hand() {
 }
 
 #[test]
-fn a_chunk_is_one_step() {
+fn chunk_moves_allow_points_once() {
     let config = SkipConfig::default()
         .with_window(1)
         .with_eta1(0.125)
         .with_eta2(0.0625);
     let (mut chunked, mut single) = (guide(config), guide(config));
-    // Changes 0, 1, 1, 0: delta 0, -1, 0, 1. The drop decides, though the chunk ends in a rise.
+    // Changes 0, 1, 1, 0: delta 0, -1, 0, 1. The drop decides although the chunk ends with a rise.
     let chunk = [0.0, 0.0, 1.0, 2.0, 2.0].map(along);
     let seen = chunked.observe(chunk.as_flattened()).unwrap();
     assert_eq!((seen.delta, seen.drops, seen.continuity), (-1.0, true, 0.0));
     assert_eq!(chunked.allow_points(), [7, 16]);
-    // A rise of .25, then none: back by one for the whole chunk.
+    // A rise of .25 in the chunk: back by one layer.
     chunked.observe(&along(2.25)).unwrap();
     let seen = chunked.observe([2.25, 2.25].map(along).as_flattened());
     assert_eq!(seen.unwrap().delta, 0.25);
     assert_eq!(chunked.allow_points(), [6, 15]);
-    // The history is the actions', however they came.
+    // The history does not depend on the chunks.
     for x in [0.0, 0.0, 1.0, 2.0, 2.0, 2.25, 2.25, 2.25] {
         single.observe(&along(x)).unwrap();
     }
@@ -207,7 +207,7 @@ fn a_chunk_is_one_step() {
 }
 
 #[test]
-fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
+fn invalid_action_disables_skipping_until_the_window_is_full() {
     let mut guide = guide(SkipConfig::default());
     guide.observe(&[0.0; 7]).unwrap();
     let mut chunk = [0.0; 14];
@@ -218,7 +218,7 @@ fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
     }
     assert!(!guide.in_fault());
     guide.observe(&chunk).unwrap_err();
-    // k = 5 changes are 6 actions.
+    // k = 5 changes need 6 actions.
     for t in 0..6 {
         assert_eq!(guide.allow_points(), [7, 16], "{t}");
         assert!(guide.in_fault());
@@ -236,20 +236,20 @@ fn after_a_bad_action_nothing_is_skipped_until_the_window_is_full() {
     );
 }
 
-/// k = 2, eta1 = .125: what ends a fault may itself be a drop, and forces layers as it would without the fault.
+/// k = 2, eta1 = .125: the action that ends a fault may be a drop, which forces layers as without the fault.
 #[test]
-fn the_action_that_ends_a_fault_moves_the_points() {
+fn action_that_ends_a_fault_moves_allow_points() {
     let config = SkipConfig::default()
         .with_window(2)
         .with_eta1(0.125)
         .with_eta2(0.0625);
     let traces = [
-        // The good actions, the last one's delta, the points; those of the actions as one chunk.
-        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25; ceil(2) layers.
+        // Valid actions, delta of the last one, allow-points, allow-points if the actions are one chunk.
+        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25: ceil(2) layers.
         ([0.0, 0.25, 1.0], -0.25, [4, 10], [4, 10]), // .25, .75: from -.25 to -.5.
         ([0.0, 0.0, 8.0], -4.0, [7, 16], [7, 16]),
-        ([0.0, 0.25, 0.5], 0.0, [2, 8], [4, 10]), // In the chunk the drop before it counts.
-        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise: they are at the start as it is.
+        ([0.0, 0.25, 0.5], 0.0, [2, 8], [4, 10]), // In the chunk the earlier drop counts.
+        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise, but the points are at the start already.
     ];
     for (actions, delta, points, of_chunk) in traces {
         let actions = actions.map(along);
@@ -263,13 +263,13 @@ fn the_action_that_ends_a_fault_moves_the_points() {
         let seen = guide.observe(&actions[2]).unwrap();
         assert!(!guide.in_fault());
         assert_eq!((seen.delta, guide.allow_points()), (delta, &points[..]));
-        // What came before a fault is forgotten.
+        // The history before a fault has no effect.
         chunked.observe(&along(3.0)).unwrap();
         chunked.observe(&[f64::NAN; 7]).unwrap_err();
         chunked.observe(actions.as_flattened()).unwrap();
         assert_eq!(chunked.allow_points(), of_chunk);
     }
-    // Without pre-skip they stay.
+    // Without pre-skip the points stay.
     let mut guide = guide(config.with_pre_skip(false));
     guide.fail();
     for x in [0.0, 0.0, 8.0] {
@@ -282,9 +282,9 @@ fn the_action_that_ends_a_fault_moves_the_points() {
 }
 
 proptest! {
-    /// Points stay in their gaps and move as written; C is the mean over what there is, also for short histories.
+    /// C, delta, drops and allow-points equal their definitions on the whole history, also for short histories.
     #[test]
-    fn points_move_as_written(
+    fn random_actions_match_the_definitions(
         actions in prop::collection::vec(prop::array::uniform7(-1.0..1.0f64), 1..60),
         n in 1usize..24,
         statics in prop::collection::btree_set(0usize..24, 0..6),
@@ -295,7 +295,7 @@ proptest! {
     ) {
         let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
         let layers = Layers::new(n, &statics).unwrap();
-        // Every dynamic layer lies in exactly one gap, no static one does, gaps do not touch.
+        // Every dynamic layer is in exactly one gap, no static layer is in a gap, and gaps do not touch.
         for layer in 0..n {
             let of: Vec<usize> = (0..layers.gaps().len())
                 .filter(|&g| (layers.gaps()[g].start..layers.gaps()[g].end).contains(&layer))

@@ -1,4 +1,4 @@
-//! Skipping layers: each rule by hand, and what must hold whatever the robot does.
+//! Skipping layers: hand-computed cases and invariants.
 
 mod failed;
 mod file;

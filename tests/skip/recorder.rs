@@ -1,29 +1,29 @@
-//! A stack that writes down what it is asked for, and fails where it is told to.
+//! A stack that records its calls and fails on request.
 
 use w4ax::Error;
 use w4ax::skip::{LayerStack, Layers, SkipConfig, Skipper};
 
-/// What was called.
+/// A call of the stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Call {
     Embed,
     Run(usize),
-    Ask(usize),
+    Probability(usize),
     Adapt(usize, usize),
     Actions,
 }
 
-/// A stack that mixes its state by every layer, and writes down what it is asked for.
+/// A stack whose layers mix its state, and which records its calls.
 pub struct Recorder {
     n: usize,
     pub input: f64,
     state: f64,
-    /// By layer.
+    /// `[layers]`: the probabilities of the controllers.
     pub p: Vec<f32>,
     pub calls: Vec<Call>,
-    /// What comes out, in place of the state.
-    pub say: Option<f64>,
-    /// The call that fails, and how many such calls of those written down do not.
+    /// The output in place of the state.
+    pub output: Option<f64>,
+    /// The call that fails, and how many recorded calls of this kind succeed before it.
     pub fail: Option<(Call, usize)>,
 }
 
@@ -35,7 +35,7 @@ impl Recorder {
             state: f64::NAN,
             p: vec![0.0; n],
             calls: Vec::new(),
-            say: None,
+            output: None,
             fail: None,
         }
     }
@@ -92,7 +92,7 @@ impl LayerStack for Recorder {
     }
 
     fn skip_probability(&mut self, layer: usize) -> Result<f32, Broken> {
-        self.called(Call::Ask(layer))?;
+        self.called(Call::Probability(layer))?;
         Ok(self.p[layer])
     }
 
@@ -102,7 +102,7 @@ impl LayerStack for Recorder {
     }
 
     fn actions(&mut self, actions: &mut [f64]) -> Result<(), Broken> {
-        actions.fill(self.say.unwrap_or(self.state));
+        actions.fill(self.output.unwrap_or(self.state));
         self.called(Call::Actions)
     }
 }

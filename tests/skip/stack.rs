@@ -1,4 +1,4 @@
-//! A step over a stack: which layers run, and why.
+//! Steps over a stack: the layers that run, and the reasons.
 
 use proptest::prelude::*;
 use w4ax::Error;
@@ -8,23 +8,23 @@ use crate::recorder::{Broken, Call, Recorder, layer, skipper};
 
 /// Six layers, 0 and 3 static: gaps 1..3 and 4..6.
 #[test]
-fn a_step_by_hand() {
+fn step_matches_hand_computed_calls() {
     let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
     let mut stack = Recorder::new(6);
     stack.p = vec![0.0, 0.5, 0.51, 0.0, 0.9, 0.9];
     let mut action = [0.0; 7];
     let report = skipper.step(&mut stack, &mut action).unwrap();
     use Call::*;
-    // .5 is not above .5. Controllers of static and covered layers are not asked.
+    // .5 is not above the threshold .5. Controllers of static and covered layers are not evaluated.
     let calls = [
         Embed,
         Run(0),
-        Ask(1),
+        Probability(1),
         Run(1),
-        Ask(2),
+        Probability(2),
         Adapt(2, 3),
         Run(3),
-        Ask(4),
+        Probability(4),
         Adapt(4, 6),
         Actions,
     ];
@@ -41,9 +41,9 @@ fn a_step_by_hand() {
     assert_eq!((report.layers_run, report.verdict), (3, Verdict::Passed));
     assert_eq!(report.allow_points, [1, 4]);
 
-    // A jump of 2 in all numbers: a first drop, |(2, 2, ..)| = 5.29. The step runs again, whole.
+    // A jump of 2 in all numbers is a first drop: |(2, 2, ..)| = 5.29. The step runs again with all layers.
     stack.calls.clear();
-    stack.say = Some(2.0 + action[0]);
+    stack.output = Some(2.0 + action[0]);
     let report = skipper.step(&mut stack, &mut action).unwrap();
     assert_eq!(report.verdict, Verdict::RanAgain);
     assert_eq!(report.layers_run, 3 + 6);
@@ -60,24 +60,30 @@ fn a_step_by_hand() {
     assert_eq!(stack.calls[10..], again);
     assert_eq!(report.fates, fates);
 
-    // The points are at their gaps' ends now: all runs, no controller is asked. A second drop is no first one.
+    // The allow-points are at the ends of their gaps: all layers run without their controllers. The second drop in
+    // a row is not a first drop.
     stack.calls.clear();
-    stack.say = Some(action[0] - 2.5);
+    stack.output = Some(action[0] - 2.5);
     let report = skipper.step(&mut stack, &mut action).unwrap();
     assert_eq!(report.allow_points, [3, 6]);
     assert_eq!(stack.ran(), [0, 1, 2, 3, 4, 5]);
-    assert!(!stack.calls.iter().any(|call| matches!(call, Ask(_))));
+    assert!(
+        !stack
+            .calls
+            .iter()
+            .any(|call| matches!(call, Probability(_)))
+    );
     assert_eq!(report.fates[1], Fate::Forced);
     assert_eq!(report.verdict, Verdict::Passed);
 }
 
 #[test]
-fn what_would_come_out_again_does_not_run_again() {
+fn drop_without_skipped_layers_does_not_run_again() {
     let mut skipper = skipper(4, &[0], SkipConfig::default());
     let mut stack = Recorder::new(4);
     let mut action = [0.0; 7];
     skipper.step(&mut stack, &mut action).unwrap();
-    stack.say = Some(5.0);
+    stack.output = Some(5.0);
     let report = skipper.step(&mut stack, &mut action).unwrap();
     assert_eq!(
         (report.verdict, report.layers_run),
@@ -86,8 +92,8 @@ fn what_would_come_out_again_does_not_run_again() {
 }
 
 #[test]
-fn the_action_of_the_second_pass_enters_the_history() {
-    // The adapter's path gives another action than the layers.
+fn action_of_the_second_pass_enters_the_history() {
+    // The path through the adapter gives another action than the layers.
     let mut skipper = skipper(3, &[0], SkipConfig::default().with_window(1));
     let mut stack = Recorder::new(3);
     stack.p.fill(1.0);
@@ -107,35 +113,35 @@ fn the_action_of_the_second_pass_enters_the_history() {
 }
 
 #[test]
-fn an_action_that_is_not_finite_is_an_error_and_then_nothing_is_skipped() {
+fn non_finite_action_is_an_error_and_disables_skipping() {
     let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
     let mut stack = Recorder::new(6);
     stack.p.fill(1.0);
     let mut action = [0.0; 7];
     skipper.step(&mut stack, &mut action).unwrap();
-    stack.say = Some(f64::NAN);
+    stack.output = Some(f64::NAN);
     match skipper.step(&mut stack, &mut action) {
         Err(Broken::Crate(Error::NotFinite { what: "action", .. })) => (),
         other => panic!("{other:?}"),
     }
-    stack.say = None;
+    stack.output = None;
     for _ in 0..6 {
         let report = skipper.step(&mut stack, &mut action).unwrap();
         assert_eq!(report.layers_run, 6);
     }
     let report = skipper.step(&mut stack, &mut action).unwrap();
     assert_eq!(report.layers_run, 2);
-    // Nor does a probability that is none skip.
+    // A probability of NaN does not skip.
     stack.p.fill(f32::NAN);
     assert_eq!(skipper.step(&mut stack, &mut action).unwrap().layers_run, 6);
 }
 
 #[test]
-fn after_a_stack_has_failed_nothing_is_skipped() {
+fn failed_stack_disables_skipping() {
     for call in [
         Call::Embed,
         Call::Run(2),
-        Call::Ask(1),
+        Call::Probability(1),
         Call::Adapt(3, 4),
         Call::Actions,
     ] {
@@ -161,7 +167,7 @@ fn after_a_stack_has_failed_nothing_is_skipped() {
 }
 
 #[test]
-fn what_does_not_fit_changes_nothing() {
+fn mismatched_shapes_are_errors_without_effect() {
     let mut skipper = skipper(4, &[0], SkipConfig::default());
     let mut stack = Recorder::new(4);
     skipper.step(&mut stack, &mut [0.0; 7]).unwrap();
@@ -188,7 +194,7 @@ fn what_does_not_fit_changes_nothing() {
 
 proptest! {
     #[test]
-    fn whatever_the_controllers_say(
+    fn random_controllers_keep_the_invariants(
         n in 1usize..20,
         statics in prop::collection::btree_set(0usize..20, 0..6),
         steps in prop::collection::vec((-3.0..3.0f64, prop::collection::vec(0.0..1.0f32, 20)), 1..30),
@@ -236,9 +242,9 @@ proptest! {
         }
     }
 
-    /// With all controllers at "no" the result is that of the layers, one after the other, bit for bit.
+    /// The result equals that of the layers in order, bit for bit.
     #[test]
-    fn all_controllers_at_no_is_the_whole_stack(n in 1usize..20, inputs in prop::collection::vec(-3.0..3.0f64, 1..20)) {
+    fn step_without_skips_equals_the_whole_stack(n in 1usize..20, inputs in prop::collection::vec(-3.0..3.0f64, 1..20)) {
         let mut skipper = skipper(n, &[0], SkipConfig::default());
         let mut stack = Recorder::new(n);
         let mut action = [0.0; 7];
