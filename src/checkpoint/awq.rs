@@ -12,7 +12,7 @@
 use super::fields::Fields;
 use super::scheme::Scheme;
 use super::shards::Shards;
-use super::stored::{self, Stored, exact, groups, nibble, scales, transposed};
+use super::stored::{self, UnpackedWeight, exact, groups, nibble, scales, transposed};
 use crate::Result;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -43,7 +43,7 @@ pub(super) fn scheme(fields: &Fields<'_>) -> Result<Scheme> {
 }
 
 /// Reads the weight of a module.
-pub(super) fn read(shards: &Shards, module: &str, group: Option<usize>) -> Result<Stored> {
+pub(super) fn read(shards: &Shards, module: &str, group: Option<usize>) -> Result<UnpackedWeight> {
     let [qweight, qzeros, scales_name] = TENSORS.map(|part| format!("{module}.{part}"));
     let [k, words] = stored::words(shards, &qweight)?;
     let (n, groups) = (8 * words, groups(group, k));
@@ -70,7 +70,7 @@ pub(super) fn read(shards: &Shards, module: &str, group: Option<usize>) -> Resul
                 }
             }
         });
-    Ok(Stored {
+    Ok(UnpackedWeight {
         n,
         k,
         group,

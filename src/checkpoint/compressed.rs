@@ -14,7 +14,7 @@
 use super::fields::{CHANGES_MODEL, Fields, OWN_ACTIVATIONS};
 use super::scheme::Scheme;
 use super::shards::Shards;
-use super::stored::{self, Stored, exact, groups, nibble, scales};
+use super::stored::{self, UnpackedWeight, exact, groups, nibble, scales};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -151,7 +151,7 @@ pub(super) fn read(
     group: Option<usize>,
     symmetric: bool,
     act_order: bool,
-) -> Result<Stored> {
+) -> Result<UnpackedWeight> {
     let [packed, zero_point, scale, shape, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
     let [rows, words] = stored::words(shards, &packed)?;
     let [n, k] = match shards.expect(&shape)?.dtype {
@@ -204,7 +204,7 @@ pub(super) fn read(
                 }
             }
         });
-    Ok(Stored {
+    Ok(UnpackedWeight {
         n,
         k,
         group,

@@ -14,7 +14,7 @@
 use super::fields::Fields;
 use super::scheme::{GptqZeros, Scheme};
 use super::shards::Shards;
-use super::stored::{self, ROWS, Stored, exact, groups, nibble, scales, transposed};
+use super::stored::{self, ROWS, UnpackedWeight, exact, groups, nibble, scales, transposed};
 use crate::Result;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -65,7 +65,7 @@ pub(super) fn read(
     group: Option<usize>,
     zeros: GptqZeros,
     desc_act: bool,
-) -> Result<Stored> {
+) -> Result<UnpackedWeight> {
     let [qweight, qzeros, scales_name, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
     let [word_rows, n] = stored::words(shards, &qweight)?;
     let g_idx = match shards.info(&g_idx) {
@@ -107,7 +107,7 @@ pub(super) fn read(
                 }
             }
         });
-    Ok(Stored {
+    Ok(UnpackedWeight {
         n,
         k,
         group,

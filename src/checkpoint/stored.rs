@@ -11,7 +11,7 @@ use safetensors::tensor::Dtype;
 pub(super) const ROWS: usize = 16;
 
 /// The weight of any format, unpacked.
-pub(super) struct Stored {
+pub(super) struct UnpackedWeight {
     pub n: usize,
     pub k: usize,
     /// Number of k per group, or `None` for one group over all of K.
@@ -32,7 +32,7 @@ pub(super) fn groups(group: Option<usize>, k: usize) -> usize {
     group.map_or(1, |size| k.div_ceil(size))
 }
 
-impl Stored {
+impl UnpackedWeight {
     /// Packs the weight without rounding. A group that is larger than this crate's groups becomes several groups
     /// with the same scale.
     pub fn pack(mut self, shards: &Shards, module: &str) -> Result<PackedWeight> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use super::engine::StepEngine;
 use super::latch::HostLatch;
-use super::pipeline::{Decide, PrefillWidth, StepEngine, StepOptions};
+use super::options::{Decide, PrefillWidth, StepOptions};
 use super::words::StepFlag;
 use crate::{Error, Result, Width};
 

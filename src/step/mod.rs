@@ -31,12 +31,16 @@
 //! A latch is one Acquire load and one Release store. The thread of a [`HostEngine`] receives each step through a
 //! channel.
 
+mod engine;
 mod host;
 mod latch;
+mod options;
 mod pipeline;
 mod words;
 
+pub use engine::StepEngine;
 pub use host::{HostEngine, HostStep};
 pub use latch::HostLatch;
-pub use pipeline::{Decide, PrefillWidth, StepEngine, StepOptions, StepPipeline, StepReport};
+pub use options::{Decide, PrefillWidth, StepOptions};
+pub use pipeline::{StepPipeline, StepReport};
 pub use words::{Executed, Outcome, StepFlag};

@@ -1,153 +1,10 @@
 //! The control step: a dispatcher, an engine, and the flag between them.
 
-use std::time::Duration;
-
-use super::words::{Executed, StepFlag};
+use super::engine::StepEngine;
+use super::options::{Decide, PrefillWidth};
+use super::words::Executed;
 use crate::dispatch::{Decision, Dispatcher};
 use crate::{Error, Result, Width};
-
-/// When the width of a step is decided, and which part of the step it applies to.
-///
-/// The enum is exhaustive, because a [`StepEngine`] must implement every variant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Decide {
-    /// Before the step. The width applies to the prefill and the decode. The decision needs only earlier actions
-    /// and takes less than a microsecond.
-    #[default]
-    BeforeStep,
-    /// While the prefill runs, as in DyQ-VLA, section V-B. The width applies to the decode.
-    DuringPrefill(PrefillWidth),
-}
-
-/// The width of a prefill that runs before the width of the step is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrefillWidth {
-    /// The same width in every step.
-    Fixed(Width),
-    /// The width of the previous step, and BF16 in the first step.
-    LastLatched,
-}
-
-/// Options of a step engine.
-///
-/// ```
-/// use std::time::Duration;
-/// use w4ax::step::{Decide, StepOptions};
-/// let options = StepOptions::default().with_spin(Duration::from_millis(5));
-/// assert_eq!(options.decide(), Decide::BeforeStep);
-/// assert!(options.with_spin(Duration::from_secs(2)).validate().is_err());
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepOptions {
-    decide: Decide,
-    spin: Duration,
-}
-
-impl StepOptions {
-    /// The longest time that a latch may wait.
-    pub const MAX_SPIN: Duration = Duration::from_secs(1);
-
-    /// Sets when the width is decided. The default is [`Decide::BeforeStep`].
-    #[must_use]
-    pub const fn with_decide(mut self, decide: Decide) -> Self {
-        self.decide = decide;
-        self
-    }
-
-    /// Sets how long the latch waits for the word of its step before it selects BF16, at most
-    /// [`MAX_SPIN`](Self::MAX_SPIN). With zero, the default, it reads the flag once.
-    #[must_use]
-    pub const fn with_spin(mut self, spin: Duration) -> Self {
-        self.spin = spin;
-        self
-    }
-
-    /// Returns when the width is decided.
-    pub const fn decide(&self) -> Decide {
-        self.decide
-    }
-
-    /// Returns how long the latch waits for the word of its step.
-    pub const fn spin(&self) -> Duration {
-        self.spin
-    }
-
-    /// Checks the options.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if the spin is longer than [`MAX_SPIN`](Self::MAX_SPIN).
-    pub fn validate(&self) -> Result<()> {
-        if self.spin > Self::MAX_SPIN {
-            return Err(Error::Config {
-                field: "spin",
-                reason: format!("is {:?}: expected at most {:?}", self.spin, Self::MAX_SPIN),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// Runs the steps of a [`StepPipeline`]: on a thread of the host ([`super::HostEngine`]) or on a GPU
-/// (`cuda::CudaEngine`).
-///
-/// `begin` enqueues a step and `finish` waits for it. With [`Decide::BeforeStep`] a step is: load the observation,
-/// latch, prefill, decode. With [`Decide::DuringPrefill`] it is: load, prefill, latch, decode. Only the latch reads
-/// the flag.
-pub trait StepEngine {
-    /// The input of a step.
-    type Observation: ?Sized;
-
-    /// Returns the options of the engine.
-    fn options(&self) -> &StepOptions;
-
-    /// Returns the words that the latch reads and writes.
-    fn words(&self) -> &StepFlag;
-
-    /// Enqueues step `sequence` without waiting for it. An engine without a thread or a device runs the step here.
-    ///
-    /// # Errors
-    /// If the step cannot be enqueued. Errors after the latch are those of `finish`.
-    fn begin(&mut self, sequence: u32, observation: &Self::Observation) -> Result<()>;
-
-    /// Notifies the engine that the flag of the running step has been stored. The default does nothing.
-    ///
-    /// # Errors
-    /// If the step cannot continue.
-    fn decided(&mut self, sequence: u32) -> Result<()> {
-        let _ = sequence;
-        Ok(())
-    }
-
-    /// Waits for the end of the step.
-    ///
-    /// # Errors
-    /// If the step failed.
-    fn finish(&mut self) -> Result<()>;
-}
-
-impl<E: StepEngine> StepEngine for &mut E {
-    type Observation = E::Observation;
-
-    fn options(&self) -> &StepOptions {
-        (**self).options()
-    }
-
-    fn words(&self) -> &StepFlag {
-        (**self).words()
-    }
-
-    fn begin(&mut self, sequence: u32, observation: &Self::Observation) -> Result<()> {
-        (**self).begin(sequence, observation)
-    }
-
-    fn decided(&mut self, sequence: u32) -> Result<()> {
-        (**self).decided(sequence)
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        (**self).finish()
-    }
-}
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,14 +30,14 @@ impl StepReport {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PipelineState {
     /// Between two steps, with the source of the next step's width if that is stored.
-    Between(Option<Stored>),
+    Between(Option<WidthOrigin>),
     /// In a step, with the source of its width.
-    Running(Option<Stored>),
+    Running(Option<WidthOrigin>),
 }
 
 /// The source of a width that is stored in the flag.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stored {
+enum WidthOrigin {
     /// The dispatcher.
     Decided(Decision),
     /// The caller.
@@ -326,8 +183,8 @@ impl<E: StepEngine> StepPipeline<E> {
         let PipelineState::Between(stored) = self.state else {
             return Err(invalid_state("begin", "the previous step is not finished"));
         };
-        let stored = match (stored, self.engine.options().decide) {
-            (None, Decide::BeforeStep) => Some(Stored::Decided(self.store_decision("begin")?)),
+        let stored = match (stored, self.engine.options().decide()) {
+            (None, Decide::BeforeStep) => Some(WidthOrigin::Decided(self.store_decision("begin")?)),
             (stored, _) => stored,
         };
         self.state = PipelineState::Between(stored);
@@ -367,7 +224,7 @@ impl<E: StepEngine> StepPipeline<E> {
             .iter()
             .try_for_each(|action| dispatcher.observe(action.as_ref()));
         let decision = self.store_decision("decide")?;
-        self.set_stored(Stored::Decided(decision))?;
+        self.set_stored(WidthOrigin::Decided(decision))?;
         observed.map(|()| decision)
     }
 
@@ -379,11 +236,11 @@ impl<E: StepEngine> StepPipeline<E> {
     pub fn request(&mut self, width: Width) -> Result<()> {
         self.check_undecided("request")?;
         self.store(width);
-        self.set_stored(Stored::Requested)
+        self.set_stored(WidthOrigin::Requested)
     }
 
     fn check_undecided(&self, call: &'static str) -> Result<()> {
-        match (self.state, self.engine.options().decide) {
+        match (self.state, self.engine.options().decide()) {
             (PipelineState::Between(Some(_)) | PipelineState::Running(Some(_)), _) => {
                 let reason = "the width of this step is already decided";
                 Err(invalid_state(call, reason))
@@ -396,7 +253,7 @@ impl<E: StepEngine> StepPipeline<E> {
     }
 
     /// Records that the flag holds the width of the step.
-    fn set_stored(&mut self, source: Stored) -> Result<()> {
+    fn set_stored(&mut self, source: WidthOrigin) -> Result<()> {
         match &mut self.state {
             PipelineState::Between(stored) => *stored = Some(source),
             PipelineState::Running(stored) => {
@@ -456,7 +313,7 @@ impl<E: StepEngine> StepPipeline<E> {
                 });
             }
         };
-        let prefill = match self.engine.options().decide {
+        let prefill = match self.engine.options().decide() {
             Decide::BeforeStep => decode.width,
             Decide::DuringPrefill(PrefillWidth::Fixed(width)) => width,
             Decide::DuringPrefill(PrefillWidth::LastLatched) => last,
@@ -464,8 +321,8 @@ impl<E: StepEngine> StepPipeline<E> {
         Ok(StepReport {
             sequence,
             decision: match stored {
-                Some(Stored::Decided(decision)) => Some(decision),
-                Some(Stored::Requested) | None => None,
+                Some(WidthOrigin::Decided(decision)) => Some(decision),
+                Some(WidthOrigin::Requested) | None => None,
             },
             prefill,
             decode,

@@ -193,9 +193,9 @@ fn reads_zero_points_at_both_ends_of_their_range() {
     }
 }
 
-/// A weight in activation order multiplies as the matrix does: gathered by the call, or by hand.
+/// Gathering in the call and in advance give the same bits, which match the reference.
 #[test]
-fn act_order_gathers_the_activations() {
+fn weights_in_activation_order_gather_x() {
     for case in ["gptq_v2_desc_act", "compressed_tensors_act_order"] {
         let w = Checkpoint::open(folder(case))
             .unwrap()
@@ -211,7 +211,7 @@ fn act_order_gathers_the_activations() {
         let out = MatMut::new(&mut y, m, n).unwrap();
         cpu.run(&Gemm::new(x, &w, Width::Bf16), out, &mut workspace)
             .unwrap();
-        // The plain matrix in f64: the order of k does not matter to it.
+        // The plain product in f64 is independent of the order of k.
         let dense = w.dequantize();
         for row in 0..m {
             for column in 0..n {
@@ -255,7 +255,7 @@ fn act_order_gathers_the_activations() {
 }
 
 #[test]
-fn an_order_is_a_permutation() {
+fn order_of_k_must_be_a_permutation() {
     for bad in [vec![0, 0], vec![1, 2], vec![2, 0, 3]] {
         assert!(matches!(KOrder::new(bad), Err(Error::Range { .. })));
     }
