@@ -41,8 +41,8 @@ impl Episode {
         if self.task >= tasks {
             return Err(Error::Range {
                 what: "task of an episode",
-                value: format!("index {} of {tasks} tasks", self.task),
-                range: "the list of tasks",
+                value: format!("{} of {tasks} tasks", self.task),
+                range: "an index into the list of tasks",
             });
         }
         let steps = self.len();

@@ -124,7 +124,7 @@ impl Kinematics {
             return Err(Error::Range {
                 what: "action",
                 value: format!("{action:?}"),
-                range: "the range of finite motion",
+                range: "an action of finite motion",
             });
         }
         self.macro_motion.push(m);

@@ -66,7 +66,7 @@ impl Continuity {
             return Err(Error::Range {
                 what: "action",
                 value: format!("{action:?}"),
-                range: "the range of finite continuity",
+                range: "an action of finite continuity",
             });
         }
         (self.delta, self.value) = (value - self.value, value);

@@ -42,9 +42,9 @@ impl Layers {
     pub fn new(n: usize, static_layers: &[usize]) -> Result<Self> {
         if n == 0 {
             return Err(Error::Range {
-                what: "layers",
+                what: "number of layers",
                 value: "0".into(),
-                range: "1 or more",
+                range: "at least 1",
             });
         }
         let mut is_static = vec![false; n];
@@ -55,7 +55,7 @@ impl Layers {
                     return Err(Error::Range {
                         what: "static layers",
                         value: format!("{static_layers:?} of {n} layers"),
-                        range: "the set of distinct layers of the stack",
+                        range: "distinct layers of the stack",
                     });
                 }
             }
@@ -95,7 +95,7 @@ impl Layers {
             return Err(Error::Range {
                 what: "static ratio",
                 value: ratio.to_string(),
-                range: "[0, 1]",
+                range: "a value in [0, 1]",
             });
         }
         let n = similarity.len();

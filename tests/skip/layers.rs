@@ -59,10 +59,10 @@ fn rejects_invalid_layers_and_ratios() {
         Err(Error::Range { what, .. } | Error::NotFinite { what, .. }) => assert_eq!(what, name),
         other => panic!("{other:?}"),
     };
-    rejected(Layers::new(0, &[]), "layers");
+    rejected(Layers::new(0, &[]), "number of layers");
     rejected(Layers::new(4, &[4]), "static layers");
     rejected(Layers::new(4, &[1, 1]), "static layers");
-    rejected(Layers::by_similarity(&[], 0.2), "layers");
+    rejected(Layers::by_similarity(&[], 0.2), "number of layers");
     rejected(Layers::by_similarity(&[0.5, f64::NAN], 0.2), "similarity");
     for ratio in [-0.1, 1.1, f64::NAN] {
         rejected(Layers::by_similarity(&[0.5], ratio), "static ratio");

@@ -122,7 +122,7 @@ fn rejects_degenerate_input() {
     assert_eq!(run(&["a", "b"], &good(), &settings), Ok(()));
     rejected(&|e| e.clear(), "episodes has no episode of task `a`");
     rejected(&|e| drop(e.pop()), "episodes has no episode of task `b`");
-    rejected(&|e| e[1].task = 2, "index 2 of 2 tasks");
+    rejected(&|e| e[1].task = 2, "2 of 2 tasks");
     rejected(
         &|e| e[0].at_width[1].clear(),
         "W4A4 actions of an episode has shape [0]: expected [200]",
