@@ -5,7 +5,7 @@ use w4ax_robot::paths;
 
 /// The example, from the recorded tokens and from the policy itself: a file that loads, with nearly the same motion.
 #[test]
-fn the_example_calibrates_from_tokens_and_from_the_policy() {
+fn calibrates_from_tokens_and_from_the_policy() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let out = folder.path().join("c.json");

@@ -78,7 +78,7 @@ fn written(folder: &Path, file: &TensorFile) -> PathBuf {
 
 /// The command: what it prints of each layer, and that what it writes loads.
 #[test]
-fn the_command_says_what_it_did() {
+fn prints_each_layer_and_writes_a_file_that_loads() {
     let folder = tempfile::tempdir().unwrap();
     let run = |input: &Path, output: &Path, more: &[&str]| {
         let run = Command::new(W4AX)
@@ -137,7 +137,7 @@ fn the_command_says_what_it_did() {
 
 /// Nobody who reads its lines: it goes on.
 #[test]
-fn the_command_outlives_its_reader() {
+fn continues_after_stdout_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let input = written(folder.path(), &plain(512, 512, 9));
     let output = folder.path().join("out.safetensors");
@@ -157,7 +157,7 @@ fn the_command_outlives_its_reader() {
 
 /// A killed run leaves the file whole or not at all.
 #[test]
-fn a_killed_run_leaves_no_half_file() {
+fn killed_run_leaves_no_partial_file() {
     let folder = tempfile::tempdir().unwrap();
     let input = written(folder.path(), &plain(512, 512, 60));
     let output = folder.path().join("out.safetensors");

@@ -118,7 +118,7 @@ fn curve(file: &SkipFile) -> Vec<[f64; 3]> {
 }
 
 #[test]
-fn two_stages_are_trained_and_the_same_again_with_other_threads() {
+fn trains_two_stages_identically_for_any_thread_count() {
     let bench = Bench::new();
     let file = bench.trained("skip", &[]);
     let (config, metrics) = (&file.config, &file.metrics);
@@ -157,7 +157,7 @@ fn two_stages_are_trained_and_the_same_again_with_other_threads() {
 }
 
 #[test]
-fn options_do_what_they_say() {
+fn options_reach_the_training_plan() {
     let bench = Bench::new();
     let joint = bench.trained("joint", &["--joint"]).metrics;
     assert_eq!(joint["plan"]["steps"], json!([0, 4]));
@@ -184,7 +184,7 @@ fn options_do_what_they_say() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_nothing_is_written() {
+fn rejects_invalid_options_without_writing() {
     let bench = Bench::new();
     let conflict = "cannot be used with";
     for option in [

@@ -72,7 +72,7 @@ fn dynamic_run() -> ([f64; 4], f64) {
 }
 
 #[test]
-fn the_whole_job() {
+fn reports_all_runs_and_draws_the_picture() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("a.json");
     let run = |json: &Path, more: &[&str]| {
@@ -175,7 +175,7 @@ fn the_whole_job() {
 }
 
 #[test]
-fn a_bad_file_is_named_and_the_exit_code_is_1() {
+fn bad_file_is_named_with_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<String> = (std::fs::read_to_string(CLOSED_LOOP).unwrap().lines())
         .map(str::to_owned)
@@ -256,7 +256,7 @@ fn a_bad_file_is_named_and_the_exit_code_is_1() {
 
 /// What was asked for is what runs, or an error that says why not.
 #[test]
-fn a_gpu_that_is_not_there_is_named() {
+fn missing_gpu_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let failed = |arguments: &[&str]| {
         let output = episode(folder.path(), arguments);
@@ -286,7 +286,7 @@ fn a_gpu_that_is_not_there_is_named() {
 }
 
 #[test]
-fn the_closed_loop_is_repeated() {
+fn replay_reproduces_the_recorded_closed_loop() {
     let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
     let mut episodes = closed_loop::load(CLOSED_LOOP).unwrap();
     assert_eq!(episodes.len(), 9);
@@ -311,7 +311,7 @@ fn the_closed_loop_is_repeated() {
 }
 
 #[test]
-fn a_shuffle_keeps_the_shares_of_each_task() {
+fn shuffle_keeps_the_width_shares_of_each_task() {
     let task: Vec<usize> = (0..1000).map(|i| i * i % 7 % 3).collect();
     let widths: Vec<usize> = (0..1000).map(|i| i / 300).collect();
     let shuffled = |seed| {
@@ -336,7 +336,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn no_spoiled_csv_panics(
+    fn corrupted_csv_never_panics(
         changes in proptest::collection::vec((0usize..3000, any::<u8>()), 0..5),
         end in 0usize..6000,
     ) {

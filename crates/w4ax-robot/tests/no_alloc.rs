@@ -48,7 +48,7 @@ fn allocations_of(call: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn the_allocator_counts() {
+fn allocator_counts() {
     let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
     assert!(counted > 0);
 }
@@ -68,7 +68,7 @@ fn dispatcher() -> Dispatcher {
 
 /// Skipping, a second pass among the steps: the policy with networks beside its blocks.
 #[test]
-fn a_step_that_skips_allocates_nothing() {
+fn skipping_step_does_not_allocate() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     for weights in [AdapterWeights::Bf16, AdapterWeights::Packed] {
         let cpu = Cpu::new().unwrap().with_pool(Serial);
@@ -103,7 +103,7 @@ fn a_step_that_skips_allocates_nothing() {
 
 /// The policy of the examples, from the input to the tokens.
 #[test]
-fn a_policy_step_allocates_nothing() {
+fn policy_step_does_not_allocate() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let cpu = Cpu::new().unwrap().with_pool(Serial);
     let mut policy = Policy::new(&checkpoint, QUANTIZE, cpu, 1).unwrap();

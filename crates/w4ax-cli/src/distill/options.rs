@@ -35,13 +35,13 @@ pub struct Args {
     /// Share of layers that always run: those of the least similarity
     #[arg(long, default_value_t = Layers::STATIC_RATIO, conflicts_with = "no_static")]
     pub static_ratio: f64,
-    /// No layer always runs (FlexiDepth's way)
+    /// No layer always runs
     #[arg(long)]
     pub no_static: bool,
     /// Stage 2 from the start, for the steps of both stages
     #[arg(long)]
     pub joint: bool,
-    /// One adapter from this layer's input to the head instead (early exit, DeeR's way)
+    /// One adapter from this layer's input to the head instead: a fixed early exit
     #[arg(long, value_name = "LAYER", conflicts_with_all = WITHOUT_GAPS)]
     pub exit: Option<usize>,
     /// What a layer that runs costs in the loss of stage 2

@@ -153,10 +153,10 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
         blind("random skip of dynamic layers", Pattern::RandomDynamic),
         blind("uniform skip", Pattern::Uniform),
         at_its_share(
-            "controllers alone (FlexiDepth)",
+            "DySL's networks without guidance",
             &files.no_static,
             guided(unguided),
         ),
-        method("early exit (DeeR)", &files.exit, Rule::Exit),
+        method("fixed exit, DySL's adapter", &files.exit, Rule::Exit),
     ]
 }

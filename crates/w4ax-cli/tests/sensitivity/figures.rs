@@ -106,7 +106,7 @@ const SCIPY: [Known; 8] = [
 ];
 
 #[test]
-fn the_figures_are_those_of_the_readmes_and_of_another_implementation() {
+fn figures_match_the_readmes_and_another_implementation() {
     let folder = tempfile::tempdir().unwrap();
     let (printed, text) = report(folder.path(), &[]);
     let report: Value = serde_json::from_str(&text).unwrap();
@@ -219,7 +219,7 @@ fn the_figures_are_those_of_the_readmes_and_of_another_implementation() {
 }
 
 #[test]
-fn what_is_written() {
+fn json_and_picture_are_complete() {
     let folder = tempfile::tempdir().unwrap();
     let (_, text) = report(folder.path(), &["--draws", "20"]);
     let report_: Value = serde_json::from_str(&text).unwrap();

@@ -8,7 +8,7 @@ use crate::{data, sensitivity};
 use w4ax_robot::sensitivity::{expert, perturb};
 
 #[test]
-fn a_bad_file_is_named_with_its_line_and_column() {
+fn bad_file_is_named_with_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
     let replace = |name: &str, line: usize, from: &str, to: &str| {
         let mut lines: Vec<String> = data(name).lines().map(str::to_owned).collect();
@@ -157,7 +157,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_spoiled_csv_panics(
+    fn corrupted_csv_never_panics(
         from in any::<prop::sample::Index>(),
         fields in proptest::collection::vec((0usize..12, 0usize..12, prop::sample::select(vec!["", "-1", "0", "9999", "1e999", "NaN", "x", "\""])), 0..4),
         bytes in proptest::collection::vec((0usize..2000, any::<u8>()), 0..3),

@@ -25,7 +25,7 @@ fn answers(change: impl FnOnce(String) -> String) -> Vec<Answer> {
 }
 
 #[test]
-fn no_error_has_no_sensitivity_and_no_deviation_has_no_logarithm() {
+fn zero_error_has_no_sensitivity_and_zero_deviation_no_logarithm() {
     // The two rows of a first step: nothing was perturbed in one, nothing came of the other.
     let rows = answers(|text| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -61,7 +61,7 @@ fn no_error_has_no_sensitivity_and_no_deviation_has_no_logarithm() {
 }
 
 #[test]
-fn motion_by_hand() {
+fn motion_matches_hand_computed_values() {
     let motion = MotionScale {
         mu_max: 0.5,
         nu_max: 0.25,
@@ -97,7 +97,7 @@ fn motion_by_hand() {
 }
 
 #[test]
-fn correlations_by_hand() {
+fn correlations_match_hand_computed_values() {
     let one = [1.0; 4];
     let line = [1.0, 2.0, 3.0, 4.0];
     assert_eq!(pearson(&line, &[-2.0, -4.0, -6.0, -8.0], &one), Some(-1.0));
@@ -121,7 +121,7 @@ fn correlations_by_hand() {
 }
 
 #[test]
-fn draws_are_of_whole_episodes() {
+fn bootstrap_draws_whole_episodes() {
     let cluster: Vec<usize> = (0..60).map(|row| row * row % 7).collect();
     let different = Bootstrap::new(&cluster, 1, 0).clusters();
     assert!(different < MIN_CLUSTERS);
@@ -167,7 +167,7 @@ fn draws_are_of_whole_episodes() {
 }
 
 #[test]
-fn continuity_by_hand() {
+fn continuity_matches_hand_computed_values() {
     let rest = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0];
     let (moved, mut closed) = ([0.3, 0.4, 0.0, 0.0, 0.0, 0.0, -1.0], rest);
     closed[6] = 1.0;
@@ -233,7 +233,7 @@ proptest! {
 
     /// A weight is how often a pair is there.
     #[test]
-    fn weights_count(pairs in proptest::collection::vec((0u8..6, 0u8..9, 0u8..4), 1..40)) {
+    fn correlations_use_weights(pairs in proptest::collection::vec((0u8..6, 0u8..9, 0u8..4), 1..40)) {
         let column = |of: fn(&(u8, u8, u8)) -> u8| -> Vec<f64> { pairs.iter().map(|p| of(p).into()).collect() };
         let (x, y, weights) = (column(|p| p.0), column(|p| p.1), column(|p| p.2));
         let spread = |v: &[f64]| -> Vec<f64> {

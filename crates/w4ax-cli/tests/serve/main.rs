@@ -140,7 +140,7 @@ fn bad_lines() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_fixed_width_stays() {
+fn fixed_width_is_used_for_every_step() {
     let rollouts = rollouts();
     for (name, bits) in [("a2", 2), ("a4", 4), ("a8", 8), ("bf16", 16)] {
         let mut server = Server::start(name);
@@ -158,7 +158,7 @@ fn a_fixed_width_stays() {
 
 /// The server's answers are those of the dispatcher and the policy in this process.
 #[test]
-fn the_dynamic_width_follows_its_own_actions() {
+fn dynamic_width_follows_the_served_actions() {
     let rollouts = rollouts();
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
@@ -192,7 +192,7 @@ fn the_dynamic_width_follows_its_own_actions() {
 
 /// Every bad line gets one error, and what comes between gets the answers that it gets without them.
 #[test]
-fn a_bad_line_changes_nothing() {
+fn bad_line_changes_no_state() {
     let rollouts = rollouts();
     let bad = bad_lines();
     let mut clean = Server::start("dynamic");
@@ -228,7 +228,7 @@ fn a_bad_line_changes_nothing() {
 }
 
 #[test]
-fn the_end_of_the_input_and_of_the_output_are_no_errors() {
+fn closed_input_or_output_ends_without_error() {
     Server::start("a8").end();
 
     // The last line counts without its end.
@@ -260,7 +260,7 @@ fn the_end_of_the_input_and_of_the_output_are_no_errors() {
 }
 
 #[test]
-fn a_bad_file_is_named() {
+fn bad_file_is_named() {
     for option in ["--policy", "--calibration", "--skip"] {
         let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
             .arg("serve")

@@ -107,7 +107,7 @@ impl Twin {
 /// The server's answers are those of the same networks in this process, guided and verified as the options say; a reset is the
 /// start of an episode for skipping too.
 #[test]
-fn skipping_follows_its_own_actions() {
+fn skipping_follows_the_served_actions() {
     let rollouts = rollouts();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("skip.safetensors");
@@ -151,7 +151,7 @@ fn skipping_follows_its_own_actions() {
 
 /// At the dispatcher's widths, with random networks and as the README starts it.
 #[test]
-fn what_is_not_skipped_runs_at_the_dispatchers_width() {
+fn layers_that_run_have_the_dispatchers_width() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("skip.safetensors");
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
@@ -178,7 +178,7 @@ fn what_is_not_skipped_runs_at_the_dispatchers_width() {
 }
 
 #[test]
-fn a_bad_setting_is_named() {
+fn bad_setting_is_named() {
     for (arguments, words) in [
         (["--guide", "0.2,0.02"], "expected three numbers"),
         (["--guide", "0.2,x,0.5"], "eta2 is `x`"),

@@ -56,7 +56,7 @@ fn run(arguments: &[&str]) -> Vec<Value> {
 
 /// Of all recorded steps: what the method is for.
 #[test]
-fn the_targets_of_half_and_of_three_tenths_of_the_layers() {
+fn errors_at_half_and_three_tenths_of_the_layers_meet_their_targets() {
     let rows = run(&[
         "--widths",
         "bf16",
@@ -80,7 +80,7 @@ fn the_targets_of_half_and_of_three_tenths_of_the_layers() {
 /// Two episodes, as each share takes eleven runs. What is held to DySL's share comes to it by its threshold, as near as its
 /// steps allow.
 #[test]
-fn adapters_are_better_than_nothing_in_their_place() {
+fn adapters_beat_the_identity() {
     let rows = run(&[
         "--widths",
         "bf16",
@@ -108,7 +108,7 @@ fn adapters_are_better_than_nothing_in_their_place() {
 
 /// DySL as `--verify` says; two episodes have a step that runs again by default.
 #[test]
-fn verification_is_an_option() {
+fn verification_option_selects_the_rule() {
     let dysl = |verify: &[&str]| {
         let short = [
             "--widths",
@@ -133,7 +133,7 @@ fn verification_is_an_option() {
 
 /// An episode, once, through everything.
 #[test]
-fn every_method_at_every_width() {
+fn reports_every_method_at_every_width() {
     let rows = run(&["--episodes", "1"]);
     let exit = SkipFile::load(deep("skip_exit.safetensors")).unwrap();
     let exit = exit.config.exit.unwrap() as f64 / 16.0;
@@ -184,7 +184,10 @@ fn every_method_at_every_width() {
             of_identity > 1.1 * error
         };
         assert!(more, "{identity} and {dysl}");
-        assert_eq!(number(of("early exit (DeeR)"), "layers_share"), exit);
+        assert_eq!(
+            number(of("fixed exit, DySL's adapter"), "layers_share"),
+            exit
+        );
         for (blind, off) in [
             ("random skip", 0.25),
             ("random skip of dynamic layers", 0.25),
@@ -207,7 +210,7 @@ fn every_method_at_every_width() {
 }
 
 #[test]
-fn what_cannot_be_run_is_named() {
+fn rejects_unusable_options_and_files() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, skip: &SkipFile| {
         let path = folder.path().join(name);

@@ -36,7 +36,7 @@ fn skipping(
 /// The recorded tokens are f32 on BF16 weights; here activations are rounded to BF16 between the layers. Bounds with room: 1,779
 /// tokens are equal, most others are neighbors.
 #[test]
-fn the_unquantized_policy_is_the_recorded_one() {
+fn unquantized_policy_reproduces_the_recorded_tokens() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
     let mut policy = Policy::unquantized(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
     let (mut equal, mut near) = (0, 0);
@@ -65,7 +65,7 @@ fn step(policy: &mut Policy, layers: impl RunLayers, input: &[f32; INPUT], width
 
 /// With all controllers at "no" a step is the policy's, bit for bit; with all at "yes" only static layers run.
 #[test]
-fn controllers_decide() {
+fn controllers_decide_which_layers_run() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
     let cpu = Cpu::new().unwrap();
     let mut policies = [
@@ -97,7 +97,7 @@ fn controllers_decide() {
 }
 
 #[test]
-fn networks_of_another_stack_are_refused() {
+fn rejects_networks_of_another_stack() {
     let policy = Policy::new(&checkpoint(), QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     for (layers, width) in [(4, 192), (16, 256)] {
         let file = random_skip_file(layers, width, &[0], 0.0);

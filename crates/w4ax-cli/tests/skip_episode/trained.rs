@@ -61,7 +61,7 @@ fn off(before: &[f32], after: &[f32], added: &[f64]) -> f64 {
 
 /// Each layer's, and the exit, on the hidden states of recorded steps. BF16 weights come within rounding; packed ones are INT4.
 #[test]
-fn the_networks_are_the_trained_ones() {
+fn loaded_networks_match_plain_loops() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
     let mut policy = Policy::unquantized(&checkpoint, Cpu::new().unwrap(), 1).unwrap();
     let shape = (policy.blocks(), policy.width());

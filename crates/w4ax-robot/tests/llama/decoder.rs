@@ -60,7 +60,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 
 /// OpenVLA's backbone, a sixteenth as wide, four layers. (11008 / 16 is no multiple of 128: groups with tails.)
 #[test]
-fn a_decoder_agrees_with_candles_own_products() {
+fn decoder_matches_dense_products() {
     let rng = &mut rng(4);
     let sizes = Sizes {
         hidden: 256,

@@ -16,7 +16,7 @@ const SIZES: Sizes = Sizes {
 
 /// OpenVLA's names, a layer whose number begins like another's, and one projection in another order of k.
 #[test]
-fn a_layers_weights_are_found_by_their_names() {
+fn finds_the_weights_of_a_layer_by_name() {
     let rng = &mut rng(11);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("packed.safetensors");

@@ -82,7 +82,7 @@ fn controllers_decide_at_every_width() -> Result<()> {
 
 /// The actions of random weights jump: a first drop in the chunk, for which the step runs again, whole.
 #[test]
-fn a_step_that_is_verified_is_the_whole_decoder() -> Result<()> {
+fn verified_step_equals_the_whole_decoder() -> Result<()> {
     let mut stack = Stack::new(12, YES, Width::A4)?;
     let mut skipper = skipper(SkipConfig::default());
     let made = step(&mut skipper, &mut stack)?;
@@ -93,7 +93,7 @@ fn a_step_that_is_verified_is_the_whole_decoder() -> Result<()> {
 }
 
 #[test]
-fn an_error_of_candles_is_the_steps_and_then_nothing_is_skipped() -> Result<()> {
+fn candle_error_fails_the_step_and_disables_skipping() -> Result<()> {
     let mut stack = Stack::new(13, YES, Width::A8)?;
     let mut skipper = skipper(BLIND);
     step(&mut skipper, &mut stack)?;

@@ -27,7 +27,7 @@ fn rms(x: &[f32], factors: &[f32]) -> Vec<bf16> {
 
 /// Outputs in whole parts of what is summed at a time, and not; the sums go up in k.
 #[test]
-fn an_input_is_embedded_as_it_is_summed_up() {
+fn embedding_matches_a_plain_sum() {
     for d in [64, 100, 7] {
         let file = TensorFile::policy(1, d, 32);
         let checkpoint = Checkpoint::parse(&file.bytes(), "policy").unwrap();
@@ -54,7 +54,7 @@ fn an_input_is_embedded_as_it_is_summed_up() {
 
 /// It is computed again whenever the state has changed, and only for the rows that there are.
 #[test]
-fn rms_is_that_of_the_state_as_it_is() {
+fn rms_uses_the_whole_state() {
     let factors = [1.0, -2.0, 0.5];
     let mut hidden = Hidden::new(2, 3);
     let mut out = [bf16::ZERO; 6];
@@ -87,7 +87,7 @@ fn rms_is_that_of_the_state_as_it_is() {
 
 /// With x normed to exactly 1 the factors themselves are rounded: every finite BF16 number, and what lies up to the next.
 #[test]
-fn of_two_numbers_as_near_the_even_one_is_rounded_to() {
+fn rounds_ties_to_even() {
     let mut hidden = Hidden::new(1, 4);
     hidden.begin(1).fill(1024.0);
     let mut out = [bf16::ZERO; 4];
@@ -145,7 +145,7 @@ fn tokens(logits: &[bf16]) -> Result<Tokens, usize> {
 }
 
 #[test]
-fn of_equal_logits_the_first_counts() {
+fn first_of_equal_logits_wins() {
     let row = |change: &dyn Fn(&mut [bf16])| {
         let mut logits = vec![bf16::from_f32(-3.0); 7 * BINS];
         change(&mut logits);
@@ -178,7 +178,7 @@ fn of_equal_logits_the_first_counts() {
 
 proptest! {
     #[test]
-    fn a_normed_state_is_that_of_the_plain_loop(
+    fn normed_state_matches_a_plain_loop(
         x in prop::collection::vec(number(), 1..70),
         factor in -3.0..3.0f32,
     ) {
@@ -196,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn tokens_are_those_of_the_plain_loop(
+    fn tokens_match_a_plain_loop(
         row in prop::collection::vec(0u16.., 7 * BINS),
         finite: bool,
         coarse: bool,

@@ -14,7 +14,7 @@ use crate::plain_policy::PlainPolicy;
 /// The robot's policy, W4A16, each step judged with weights that were calibrated on other episodes: of the two episodes of each
 /// task one calibrates what the other judges, and the other way round.
 #[test]
-fn the_policys_actions_are_nearer() {
+fn gptq_lowers_the_action_error() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let rollouts = Rollouts::load(RECORDED).unwrap();
     let plain = PlainPolicy::new(&checkpoint);

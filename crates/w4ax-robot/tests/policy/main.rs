@@ -46,7 +46,7 @@ fn mean_error(a: &[Tokens], b: &[Tokens]) -> f64 {
 
 /// The figures of the data's README (where they were taken with other roundings) are met within 10 %.
 #[test]
-fn errors_at_each_width_are_the_recorded_ones() {
+fn action_errors_match_the_recorded_ones() {
     let mut policy = policy(ROLLOUTS.len());
     let mut tokens = vec![Tokens::default(); ROLLOUTS.len()];
     for (width, recorded) in Width::ALL.into_iter().zip([0.303, 0.0454, 0.0384, 0.0380]) {
@@ -72,7 +72,7 @@ fn errors_at_each_width_are_the_recorded_ones() {
 }
 
 #[test]
-fn the_unquantized_policy_gives_the_recorded_tokens() {
+fn unquantized_policy_gives_the_recorded_tokens() {
     let plain = plain_policy::PlainPolicy::new(&CHECKPOINT);
     let tokens: Vec<Tokens> = ROLLOUTS
         .input
@@ -84,7 +84,7 @@ fn the_unquantized_policy_gives_the_recorded_tokens() {
 }
 
 #[test]
-fn the_input_is_made_from_the_raw_observation() {
+fn input_is_made_from_the_raw_observation() {
     let policy = policy(1);
     for (row, recorded) in ROLLOUTS.input.iter().enumerate() {
         let input = policy
@@ -115,7 +115,7 @@ fn the_input_is_made_from_the_raw_observation() {
 
 /// A row's tokens do not depend on the rows beside it, on the instruction set or on the threads.
 #[test]
-fn a_row_alone_gives_the_same_logits() {
+fn logits_do_not_depend_on_the_batch() {
     let inputs = &ROLLOUTS.input[..70];
     let mut together = policy(inputs.len());
     let alone = |isa: Isa| {
@@ -151,7 +151,7 @@ fn shapes_come_from_the_file() {
 }
 
 #[test]
-fn the_bytes_of_the_layers_are_counted() {
+fn counts_the_bytes_of_the_layers() {
     // 13 layers: 4 x (2 x [512, 256] + [256, 512]) + [1792, 256], half a byte a weight, a scale for 64.
     let weights = 4 * 3 * 512 * 256 + 1792 * 256;
     assert_eq!(CHECKPOINT.bf16_bytes(), 2 * weights);
@@ -167,7 +167,7 @@ fn the_bytes_of_the_layers_are_counted() {
 
 /// Weights so large that f32 overflows: there is no action, and it is said.
 #[test]
-fn an_overflow_is_an_error() {
+fn overflow_is_an_error() {
     let mut file = TensorFile::policy(1, 64, 64);
     file.fill("head.weight", bf16::MAX);
     let checkpoint = Checkpoint::parse(&file.bytes(), "huge").unwrap();
@@ -182,7 +182,7 @@ fn an_overflow_is_an_error() {
 }
 
 #[test]
-fn what_is_wrong_with_a_policy_is_named() {
+fn rejects_wrong_policies_by_name() {
     type Spoil = fn(&mut TensorFile);
     let cases: [(Spoil, &[&str]); 12] = [
         (|f| f.remove("blocks.1.up.weight"), &["blocks.1.up.weight"]),
@@ -258,7 +258,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_spoiled_policy_panics(bytes in spoiled(&SMALL_POLICY)) {
+    fn corrupted_policy_never_panics(bytes in spoiled(&SMALL_POLICY)) {
         if let Some(checkpoint) = read_or_refused(Checkpoint::parse(&bytes, "some.file"))? {
             let cpu = Cpu::new().unwrap();
             if let Ok(mut policy) = Policy::new(&checkpoint, QUANTIZE, cpu, 1) {
@@ -268,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn no_spoiled_recording_panics(bytes in spoiled(&ROLLOUTS_FILE)) {
+    fn corrupted_recording_never_panics(bytes in spoiled(&ROLLOUTS_FILE)) {
         if let Some(rollouts) = read_or_refused(Rollouts::parse(&bytes, "some.file"))? {
             prop_assert_eq!(rollouts.len(), ROLLOUTS.len());
         }

@@ -57,7 +57,7 @@ fn on_candle(file: &SkipFile) -> Networks {
 
 /// Rounding to BF16 moves a probability across the threshold now and then, and a token to its neighbor.
 #[test]
-fn what_is_judged_is_what_runs() {
+fn evaluation_matches_inference() {
     let file = SkipFile::load(w4ax_robot::paths::SKIP).unwrap();
     let networks = on_candle(&file);
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();

@@ -10,7 +10,7 @@ use w4ax_robot::training::networks::Networks;
 use w4ax_robot::training::optimizer::scalar;
 
 #[test]
-fn gradients_of_stage_1_are_those_of_finite_differences() {
+fn stage_1_gradients_match_finite_differences() {
     let bench = Bench::new(5, &[0, 3], false);
     let exit = Bench::new(4, &[0, 1, 2, 3], true);
     for (bench, from, adapters) in [(&bench, None, 3), (&exit, Some(2), 1)] {
@@ -26,7 +26,7 @@ fn gradients_of_stage_1_are_those_of_finite_differences() {
 }
 
 #[test]
-fn gradients_of_stage_2_are_those_of_finite_differences() {
+fn stage_2_gradients_match_finite_differences() {
     let bench = Bench::new(6, &[0, 3], false);
     let networks = 2 * (42 + 6 + 24 + 4 + 1);
     for drawn in [[1, 4], [2, 5], [1, 5]] {
@@ -62,7 +62,7 @@ fn gradients_of_stage_2_are_those_of_finite_differences() {
 
 /// With p at 0 the full stack's output remains and every layer is paid for; with p at 1 the adapters', and none is.
 #[test]
-fn stage_2_at_its_ends_is_what_can_be_written_down() {
+fn stage_2_matches_plain_formulas_at_p_0_and_1() {
     let bench = Bench::new(6, &[0, 3], false);
     bench.decide(-40.0);
     let loss = scalar(&bench.stage_2(&[1, 4], PAPER)).unwrap();
@@ -98,7 +98,7 @@ fn stage_2_at_its_ends_is_what_can_be_written_down() {
 
 /// With p in between the two states are mixed by p itself, and what does not run is paid for by 1 - p.
 #[test]
-fn stage_2_in_between_mixes_by_p() {
+fn stage_2_mixes_by_p() {
     let bench = Bench::new(6, &[0, 3], false);
     let (frozen, teacher) = (&bench.frozen, &bench.teacher);
     let networks = Networks::of(&bench.vars);
@@ -137,7 +137,7 @@ fn stage_2_in_between_mixes_by_p() {
 
 /// Two tokens' distributions of two values each: by hand.
 #[test]
-fn risk_is_the_distance_of_actions_that_are_drawn() {
+fn risk_is_the_expected_distance_of_drawn_actions() {
     let logits = |p: f64| {
         let mut logits = [[0f64, -80.0]; 7];
         logits[6] = [p.ln(), (1.0 - p).ln()];

@@ -7,7 +7,7 @@ use w4ax_robot::training::Failure;
 use w4ax_robot::training::optimizer::Optimizer;
 
 #[test]
-fn the_optimizer_is_candles_adamw() {
+fn optimizer_matches_candles_adamw() {
     let value = Tensor::new(&[0.3f32, -1.2, 2.0], &Device::Cpu).unwrap();
     let (ours, theirs) = (
         Var::from_tensor(&value).unwrap(),
@@ -54,7 +54,7 @@ fn the_optimizer_is_candles_adamw() {
 
 /// Not in the last step either: its networks are what is written.
 #[test]
-fn gradients_that_are_no_numbers_are_refused_and_nothing_moves() {
+fn rejects_nan_gradients_without_moving() {
     let value = Tensor::new(&[0.3f32, -1.2], &Device::Cpu).unwrap();
     let var = Var::from_tensor(&value).unwrap();
     let mut optimizer = Optimizer::new([("a".to_owned(), var)].into()).unwrap();

@@ -18,7 +18,7 @@ use w4ax_robot::training::similarity;
 
 /// The data's README has these figures.
 #[test]
-fn layers_change_their_input_as_recorded() {
+fn similarities_match_the_recorded_ones() {
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
     let inputs = batches::inputs(&POLICY, &ROWS, &ROWS.rows(false));
     let similarity = similarity::of(&frozen, &inputs).unwrap();
@@ -48,7 +48,7 @@ fn layers_change_their_input_as_recorded() {
 
 /// One cosine and one input for both programs: what trains, and what runs.
 #[test]
-fn similarities_and_inputs_are_those_that_the_library_and_the_policy_have() {
+fn similarities_and_inputs_match_the_library_and_the_policy() {
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
     let policy = Policy::unquantized(&POLICY, Cpu::new().unwrap(), 1).unwrap();
     let some: Vec<usize> = (0..ROWS.len()).step_by(501).collect();
@@ -76,7 +76,7 @@ fn similarities_and_inputs_are_those_that_the_library_and_the_policy_have() {
 }
 
 #[test]
-fn rows_are_disturbed_as_far_as_asked() {
+fn rows_are_disturbed_by_the_requested_amount() {
     let pool = Pool::new(&POLICY, &ROWS);
     assert_eq!(pool.len(), 30_234 - 1_594);
     let still = Disturb {
@@ -120,7 +120,7 @@ fn rows_are_disturbed_as_far_as_asked() {
 }
 
 #[test]
-fn plans_that_make_no_sense_are_refused() {
+fn rejects_invalid_plans() {
     let refused = |change: &dyn Fn(&mut Plan)| {
         let mut plan = plan(0);
         change(&mut plan);
@@ -149,7 +149,7 @@ fn plans_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn the_dataset_is_the_recorded_one_and_spoiled_ones_are_refused() {
+fn dataset_matches_its_readme_and_corrupted_ones_are_rejected() {
     assert_eq!((ROWS.len(), ROWS.rows(true).len()), (30_234, 1_594));
     ROWS.check_tasks(6).unwrap();
     assert!(matches!(ROWS.check_tasks(5), Err(Error::Range { .. })));

@@ -62,7 +62,7 @@ fn bits(trained: &Trained) -> Vec<(String, Vec<u32>)> {
 }
 
 #[test]
-fn a_run_is_the_same_again_with_any_threads_and_however_often_it_stops() {
+fn run_is_the_same_for_any_threads_and_interruptions() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let whole = train(&plan(7), 2, None, &at("whole")).unwrap();
@@ -89,7 +89,7 @@ fn a_run_is_the_same_again_with_any_threads_and_however_often_it_stops() {
 }
 
 #[test]
-fn a_checkpoint_that_is_not_the_runs_own_is_refused() {
+fn rejects_a_checkpoint_of_another_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     let start = |plan: &Plan| {
@@ -235,7 +235,7 @@ pub fn tokens(frozen: &Frozen, x: &Tensor) -> Tokens {
 
 /// What is evaluated is what the file holds, and a row alone, layer by layer, goes the way that the batch says.
 #[test]
-fn shares_and_errors_are_those_of_rows_run_one_by_one() {
+fn shares_and_errors_match_single_rows() {
     let folder = tempfile::tempdir().unwrap();
     let trained = train(&plan(7), 2, None, &folder.path().join("run")).unwrap();
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();

@@ -107,7 +107,7 @@ fn moved(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 #[test]
-fn stage_1_teaches_the_adapters_and_leaves_the_controllers() {
+fn stage_1_trains_adapters_only() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("run");
     let plan = Plan {
@@ -142,7 +142,7 @@ fn stage_1_teaches_the_adapters_and_leaves_the_controllers() {
 
 /// Two stages, one from the start, and an exit's two: the first loss of each is that of the networks as they are then. What comes out are the averages.
 #[test]
-fn each_stage_goes_by_its_loss() {
+fn each_stage_follows_its_loss() {
     let folder = tempfile::tempdir().unwrap();
     for (name, steps, exit) in [
         ("two", [1, 2], None),

@@ -102,7 +102,7 @@ fn stage_1_is_the_mean_of_relative_distances() {
 
 /// The divergence of the tokens' distributions, and the distance by its weight.
 #[test]
-fn the_loss_of_an_exit_is_its_tokens_and_its_distance() {
+fn exit_loss_is_tokens_plus_distance() {
     let bench = Bench::new(4, &[0, 1, 2, 3], true);
     let (policy, states) = (tiny::checkpoint(4), &bench.teacher.states);
     let head: Vec<f64> = policy.head.data.iter().map(|x| x.to_f64()).collect();
@@ -137,7 +137,7 @@ fn the_loss_of_an_exit_is_its_tokens_and_its_distance() {
 }
 
 #[test]
-fn a_controller_is_a_sigmoid_of_what_can_be_written_down() {
+fn controller_matches_its_formula() {
     let bench = Bench::new(5, &[0, 3], false);
     let networks = Networks::of(&bench.vars);
     for layer in [1, 2, 4] {
