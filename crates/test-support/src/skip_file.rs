@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::skip::{Adapter, Controller, NetworkConfig, SkipFile};
 
-/// For a stack of so many layers and that width; small enough that an action stays one. Every controller's logit is about `bias`.
+/// Random networks for a stack of `layers` layers of this width, small enough that actions stay
+/// valid. Every controller's logit is about `bias`.
 pub fn random_skip_file(
     layers: usize,
     width: usize,

@@ -1,4 +1,4 @@
-//! Safetensors files that are made up, and spoiled.
+//! Safetensors files for tests, with deliberate errors.
 #![allow(dead_code)] // Each test binary takes its part.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,7 +7,7 @@ use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-/// A safetensors file in pieces.
+/// The tensors and the metadata of a safetensors file.
 #[derive(Default)]
 pub struct TensorFile {
     metadata: HashMap<String, String>,
@@ -27,10 +27,10 @@ impl TensorFile {
         Self::default()
     }
 
-    /// The tensors of a file.
+    /// Reads the tensors of a file.
     pub fn read(path: &str) -> Self {
-        let bytes = std::fs::read(path).expect("the file is there");
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is sound");
+        let bytes = std::fs::read(path).expect("the file exists");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("the file is valid");
         let mut file = Self::new();
         for (name, view) in tensors.tensors() {
             file.set(&name, view.dtype(), view.shape(), view.data().to_vec());
@@ -38,14 +38,14 @@ impl TensorFile {
         file
     }
 
-    /// With a tensor.
+    /// Adds or replaces a tensor.
     pub fn set(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) {
         let shape = shape.to_vec();
         self.tensors
             .insert(name.into(), Tensor { dtype, shape, data });
     }
 
-    /// A policy with weights of no meaning, but finite and of a sensible size.
+    /// A policy with arbitrary weights, finite and of a sensible size.
     pub fn policy(layers: usize, d: usize, h: usize) -> Self {
         let metadata = [
             (
@@ -93,7 +93,7 @@ impl TensorFile {
             .insert(name.into(), Tensor { dtype, shape, data });
     }
 
-    /// The file.
+    /// Returns the bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, t)| {
             let view = TensorView::new(t.dtype, t.shape.clone(), &t.data);
@@ -102,29 +102,29 @@ impl TensorFile {
         safetensors::serialize(views, Some(self.metadata.clone())).expect("names are short")
     }
 
-    /// Without a tensor.
+    /// Removes a tensor.
     pub fn remove(&mut self, name: &str) {
         self.tensors.remove(name).unwrap();
     }
 
-    /// With a tensor under another name.
+    /// Renames a tensor.
     pub fn rename(&mut self, from: &str, to: &str) {
         let tensor = self.tensors.remove(from).unwrap();
         self.tensors.insert(to.into(), tensor);
     }
 
-    /// With a tensor under another name too.
+    /// Copies a tensor to another name.
     pub fn copy(&mut self, from: &str, to: &str) {
         let tensor = self.tensors[from].clone();
         self.tensors.insert(to.into(), tensor);
     }
 
-    /// With a tensor of another shape.
+    /// Changes the shape of a tensor.
     pub fn reshape(&mut self, name: &str, shape: &[usize]) {
         self.tensors.get_mut(name).unwrap().shape = shape.to_vec();
     }
 
-    /// With a BF16 tensor full of one value.
+    /// Fills a BF16 tensor with one value.
     pub fn fill(&mut self, name: &str, value: bf16) {
         let data = &mut self.tensors.get_mut(name).unwrap().data;
         for place in data.as_chunks_mut().0 {
@@ -132,17 +132,17 @@ impl TensorFile {
         }
     }
 
-    /// With a tensor of zeros.
+    /// Fills a tensor with zeros.
     pub fn zero(&mut self, name: &str) {
         self.tensors.get_mut(name).unwrap().data.fill(0);
     }
 
-    /// With other metadata.
+    /// Sets a field of the metadata.
     pub fn describe(&mut self, field: &str, value: &str) {
         self.metadata.insert(field.into(), value.into());
     }
 
-    /// Without a piece of metadata.
+    /// Removes a field of the metadata.
     pub fn forget(&mut self, field: &str) {
         self.metadata.remove(field).unwrap();
     }

@@ -1,8 +1,6 @@
-//! Calibrates the dispatcher on recorded episodes: motion scales, thresholds, and what they rest on.
+//! `w4ax calibrate`: motion scales and thresholds of the dispatcher from recorded episodes.
 //!
-//! `cargo run --release --example calibrate -- --rollouts FILE --d-acc 0.07 --eta 0.05 --out FILE`
-//!
-//! With `--validation`, on the episodes of a dataset that the policy was not trained on.
+//! With `--validation` it uses the episodes of a dataset that the policy was not trained on.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +23,7 @@ pub struct Args {
     /// Recorded episodes
     #[arg(long, default_value = RECORDED)]
     rollouts: PathBuf,
-    /// Where the actions at each width come from
+    /// Source of the actions at each width
     #[arg(long, value_enum, default_value_t = Source::Tokens)]
     from: Source,
     /// Run the policy on the validation episodes of this dataset instead
@@ -45,7 +43,7 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// Where the actions at each width come from.
+/// The source of the actions at each width.
 #[derive(Clone, Copy, ValueEnum)]
 enum Source {
     /// The tokens recorded in the rollouts
@@ -57,7 +55,7 @@ enum Source {
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(args: &Args) -> Result<()> {
     let rollouts = match &args.validation {
         None => Rollouts::load(&args.rollouts)?,
@@ -85,7 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// `[width][steps]`: the actions of the recorded tokens.
+/// Returns the actions of the recorded tokens, `[width][steps]`.
 fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
     let mut at_width = [const { Vec::new() }; 4];
     for (to, width) in at_width.iter_mut().zip(Width::ALL) {
@@ -98,7 +96,7 @@ fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
     Ok(at_width)
 }
 
-/// The policy's tasks, and `[width][steps]`: its actions.
+/// Returns the policy's tasks, and its actions, `[width][steps]`.
 fn computed(rollouts: &Rollouts, policy: &Path) -> Result<(Vec<String>, [Vec<Action>; 4])> {
     let checkpoint = Checkpoint::load(policy)?;
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, rollouts.len())?;

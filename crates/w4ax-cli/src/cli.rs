@@ -24,8 +24,9 @@ struct Cli {
 enum Command {
     /// Replay recorded robot episodes through the quantized policy: the main job
     ///
-    /// At every control step the dispatcher turns the robot's motion into a width. The policy's layers run at that width,
-    /// and an action results. Compared with fixed widths, with random ones, and with the unquantized policy.
+    /// At every control step the dispatcher turns the robot's motion into a width. The policy's
+    /// layers run at that width, and an action results. Compared with fixed widths, with random
+    /// ones, and with the unquantized policy.
     #[command(after_help = "Examples:
   w4ax episode
   w4ax episode --replay tests/data/robot/closed_loop_steps.csv --json episode.json
@@ -34,7 +35,8 @@ enum Command {
 
     /// Convert a checkpoint to packed weights
     ///
-    /// AutoAWQ, GPTQ and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized.
+    /// AutoAWQ, GPTQ and compressed-tensors checkpoints are packed without loss. Plain checkpoints
+    /// are quantized.
     #[command(after_help = "Examples:
   w4ax convert openvla-7b packed.safetensors
   w4ax convert model.safetensors packed.safetensors --group 64 --asymmetric --keep lm_head")]
@@ -71,8 +73,9 @@ enum Command {
 
     /// Serve the quantized policy over standard input and output, JSON lines
     ///
-    /// {"reset": true, "task": 0} starts an episode. {"obs": [25 numbers]} is a control step: the answer has the action, the
-    /// width that ran, the sensitivity and the microseconds. A bad line gets {"error": ".."} and changes nothing.
+    /// {"reset": true, "task": 0} starts an episode. {"obs": [25 numbers]} is a control step: the
+    /// reply has the action, the width that ran, the sensitivity and the microseconds. A bad line
+    /// gets {"error": ".."} and changes nothing.
     #[command(after_help = "Examples:
   w4ax serve --width dynamic
   w4ax serve --policy deep_policy.safetensors --skip skip.safetensors --guide 0.2,0.02,0.5")]
@@ -91,8 +94,9 @@ enum Command {
 
     /// Check every kernel of this machine against the scalar reference
     ///
-    /// Runs every width, grouping and symmetry of every instruction set, and of every family of kernels on each GPU. Run it
-    /// before you trust a robot to this build. The exit code is 1 if a result differs.
+    /// Runs every width, grouping and symmetry of every instruction set, and of every family of
+    /// kernels on each GPU. Run it before you trust a robot to this build. The exit code is 1 if a
+    /// result differs.
     #[command(after_help = "Examples:
   w4ax doctor
   w4ax doctor --json doctor.json")]
@@ -108,7 +112,8 @@ enum Command {
     },
 }
 
-/// A subcommand that this build does not have. Its options are accepted, so that the error names the feature.
+/// A subcommand that this build does not have. Its options are accepted, so that the error names
+/// the feature.
 #[cfg(not(all(feature = "train", feature = "candle")))]
 #[derive(clap::Args)]
 struct LeftOut {
@@ -160,7 +165,8 @@ impl Command {
 
 /// Runs the command line.
 ///
-/// The exit code is 0, 1 after an error, which standard error names in one line, and 2 for options that are not valid.
+/// The exit code is 0, 1 after an error, which standard error names in one line, and 2 for options
+/// that are not valid.
 pub fn main() -> ExitCode {
     match Cli::parse().command.run() {
         Ok(code) => code,

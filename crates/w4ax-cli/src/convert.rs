@@ -1,7 +1,7 @@
-//! Converts a checkpoint to this crate's packed safetensors.
+//! `w4ax convert`: a checkpoint to packed safetensors.
 //!
-//! `cargo run --release --example convert -- IN OUT`: IN is a safetensors file, an index of shards, or a folder with one of
-//! them; AutoAWQ, GPTQ and compressed-tensors checkpoints are packed as they are, plain ones are quantized.
+//! The input is a safetensors file, an index of shards, or a folder with one of them. AutoAWQ, GPTQ
+//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -19,16 +19,16 @@ pub struct Args {
     input: PathBuf,
     /// The packed file, written whole or not at all
     output: PathBuf,
-    /// k that share a scale, for plain weights
+    /// Group size of plain weights: weights along k that share a scale
     #[arg(long, value_enum, default_value_t = Group::G128)]
     group: Group,
-    /// Zero points, for plain weights
+    /// Quantize plain weights with zero points
     #[arg(long)]
     asymmetric: bool,
-    /// The type of the scales, for plain weights
+    /// Type of the scales of plain weights
     #[arg(long, value_enum, default_value_t = Scale::Bf16)]
     scales: Scale,
-    /// A module that stays plain: its whole name, or some of its dotted parts
+    /// A module that is not quantized: its whole name, or some of its dotted parts
     #[arg(long, value_name = "MODULE")]
     keep: Vec<String>,
 }
@@ -75,26 +75,26 @@ impl Args {
     }
 }
 
-/// Prints a line. That nobody reads them (a closed pipe) does not end a conversion.
-fn say(line: impl Display) {
+/// Prints a line. A conversion continues after its standard output is closed.
+fn print_line(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.input)?;
     let config = checkpoint.config();
     match config.scheme {
-        Scheme::Plain => say(format_args!(
+        Scheme::Plain => print_line(format_args!(
             "{}: plain, {:?}",
             args.input.display(),
             args.quantize()
         )),
-        scheme => say(format_args!(
-            "{}: {scheme:?}, says {}",
+        scheme => print_line(format_args!(
+            "{}: {scheme:?}, by {}",
             args.input.display(),
             config.file
         )),
@@ -108,11 +108,11 @@ pub fn run(args: &Args) -> Result<()> {
         bar.set_length(step.total);
         bar.set_position(step.done);
         let line = format!("{}: {}", step.name, describe(&step.outcome));
-        bar.suspend(|| say(line));
+        bar.suspend(|| print_line(line));
     })?;
     bar.finish_and_clear();
-    say(format_args!(
-        "{}: {} weights packed as they were, {} quantized, {} other tensors carried over",
+    print_line(format_args!(
+        "{}: {} weights repacked, {} quantized, {} other tensors copied",
         args.output.display(),
         summary.repacked,
         summary.quantized,
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn describe(outcome: &ConvertOutcome) -> String {
     match outcome {
         ConvertOutcome::Repacked(w) => format!(
-            "[{}, {}] packed as it was, {}, {}, {:?} scales{}",
+            "[{}, {}] repacked, {}, {}, {:?} scales{}",
             w.n,
             w.k,
             w.grouping,
@@ -147,7 +147,7 @@ fn describe(outcome: &ConvertOutcome) -> String {
             100.0 * w.relative_error,
             w.largest_error
         ),
-        ConvertOutcome::Copied(bytes) => format!("carried over, {bytes} bytes"),
+        ConvertOutcome::Copied(bytes) => format!("copied, {bytes} bytes"),
         other => format!("{other:?}"),
     }
 }

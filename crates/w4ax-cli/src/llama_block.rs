@@ -1,13 +1,14 @@
-//! One decoder layer of OpenVLA's size on candle, its projections packed: control steps of a recorded episode, each a prefill of 290
-//! tokens and 7 decode steps, at the widths that the dispatcher chose there.
+//! `w4ax llama-block`: one decoder layer of OpenVLA's size on candle, its projections packed. It
+//! runs control steps of a recorded episode, each a prefill of 290 tokens and 7 decode steps, at
+//! the widths of the episode.
 //!
 //! ```sh
-//! cargo run --release --features candle --example llama_block
-//! cargo run --release --features candle-cuda --example llama_block -- --device cuda
+//! cargo run --release -p w4ax-cli --features candle -- llama-block
+//! cargo run --release -p w4ax-cli --features candle-cuda -- llama-block --device cuda
 //! ```
 //!
-//! Weights are random, or a layer's of a file that `convert` made of OpenVLA or another model with Llama's names, `desc_act` too
-//! (`--weights FILE --layer 0`).
+//! Weights are random, or those of a layer in a file that `w4ax convert` made of a model with
+//! Llama's names, `desc_act` included (`--weights FILE --layer 0`).
 
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
@@ -31,31 +32,32 @@ enum On {
 /// A decoder layer on candle under a recorded episode's widths
 #[derive(clap::Args)]
 pub struct Options {
-    /// Where it runs.
+    /// Device of the layer
     #[arg(long, value_enum, default_value = "cpu")]
     device: On,
-    /// A file of packed weights, as `convert` makes it, with a layer's projections (Llama's names, whatever stands before `layers`);
-    /// random ones else. The norms' factors are ones: they cost the same.
+    /// A file of packed weights, as `convert` writes it, with the projections of a layer (Llama's
+    /// names, with any prefix before `layers`) [default: random weights]. The factors of the norms
+    /// are ones
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The layer of that file.
+    /// The layer in that file
     #[arg(long, default_value_t = 0)]
     layer: usize,
-    /// Recorded steps: a CSV with the columns task, seed, t and bits.
+    /// Recorded steps: a CSV with the columns task, seed, t and bits
     #[arg(long, value_name = "FILE", default_value = w4ax_robot::paths::CLOSED_LOOP)]
     episode: PathBuf,
-    /// Control steps, evenly drawn from the first episode of the file; 0: all of it.
+    /// Control steps, evenly spaced in the first episode of the file; 0 for all
     #[arg(long, default_value_t = 8)]
     steps: usize,
-    /// Tokens of a prefill.
+    /// Tokens of a prefill
     #[arg(long, default_value_t = 290)]
     prefill: usize,
-    /// Tokens that are decoded one by one after it.
+    /// Tokens that are decoded one by one after the prefill
     #[arg(long, default_value_t = 7)]
     decode: usize,
 }
 
-/// Sums the parts' times. On a GPU each part ends with the device's work.
+/// Sums the times of the parts. On a GPU each part waits for the device.
 struct PartClock {
     device: Device,
     parts: BTreeMap<&'static str, Duration>,
@@ -75,7 +77,7 @@ impl Clock for PartClock {
     }
 }
 
-/// Times of the parts of all steps of one width.
+/// The times of the parts, summed over the steps of one width.
 #[derive(Default)]
 struct Sums {
     steps: u32,
@@ -91,7 +93,7 @@ fn device(on: On) -> Result<Device> {
     }
 }
 
-/// Random BF16 activations, the same in each run.
+/// Returns random BF16 activations, the same in each run.
 fn activations(tokens: usize, hidden: usize, seed: u64, device: &Device) -> Result<Tensor> {
     let x = weights::normal(tokens * hidden, 1.0, seed);
     Ok(Tensor::from_vec(x, (tokens, hidden), device)?.to_dtype(DType::BF16)?)
@@ -100,7 +102,7 @@ fn activations(tokens: usize, hidden: usize, seed: u64, device: &Device) -> Resu
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     let device = device(options.device)?;
     let sizes = Sizes {
@@ -142,7 +144,7 @@ pub fn run(options: &Options) -> Result<()> {
         .map(|i| activations(1, sizes.hidden, 2 + i as u64, &device))
         .collect::<Result<_>>()?;
     let mut sums: BTreeMap<Width, Sums> = BTreeMap::new();
-    // The first step, which fills caches and makes workspaces, is run once more and not counted.
+    // The first step fills caches and allocates workspaces: it runs twice and counts once.
     for (i, width) in steps.first().into_iter().chain(&steps).enumerate() {
         flag.record_by_host(i as u32, *width);
         let mut cache = Cache::default();
@@ -172,7 +174,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds a step, by part and width.
+/// Prints the milliseconds per step, by part and width.
 fn print(sums: &BTreeMap<Width, Sums>, options: &Options) {
     type Parts = fn(&Sums) -> &BTreeMap<&'static str, Duration>;
     let kinds: [(String, Parts); 2] = [

@@ -3,7 +3,7 @@
 use w4ax::calibrate::Calibration;
 use w4ax_robot::paths;
 
-/// The example, from the recorded tokens and from the policy itself: a file that loads, with nearly the same motion.
+/// Calibrations from the recorded tokens and from the policy load, with nearly the same motion.
 #[test]
 fn calibrates_from_tokens_and_from_the_policy() {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,8 @@ fn calibrates_from_tokens_and_from_the_policy() {
             "{ours:?} {recorded:?}"
         );
     }
-    // The deeper policy's, as it is beside it. (The exponentials are the system's: motion may differ a little.)
+    // The deeper policy's calibration equals the stored one. Motion may differ a little, because
+    // the system computes the exponentials.
     let deep = paths::DEEP;
     let policy = format!("{deep}/deep_policy.safetensors");
     let ours = run(&["--validation", "--policy", &policy]).unwrap();

@@ -1,4 +1,4 @@
-//! What all subcommands have in common: help, completions, exit codes.
+//! Help, completions and exit codes of all subcommands.
 
 use std::process::{Command, Output};
 
@@ -66,7 +66,7 @@ fn bad_options_exit_with_2() {
     }
 }
 
-/// A command that needs a feature says which one, whatever its options are.
+/// The error names the feature whatever the options are.
 #[test]
 fn missing_feature_is_named() {
     for (command, feature, present) in [

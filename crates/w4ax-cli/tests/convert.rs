@@ -1,4 +1,4 @@
-//! `w4ax convert`: what it prints, what it writes, and how it ends.
+//! `w4ax convert`: its output and its exit.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ fn fixtures() -> PathBuf {
     Path::new(w4ax_robot::paths::CHECKPOINTS).into()
 }
 
-/// A plain checkpoint in all three types, with what stays plain.
+/// A plain checkpoint in all three types, with tensors that are not quantized.
 fn plain(n: usize, k: usize, layers: usize) -> TensorFile {
     let rng = &mut ChaCha8Rng::seed_from_u64(7);
     let mut values = |len: usize| {
@@ -76,7 +76,7 @@ fn written(folder: &Path, file: &TensorFile) -> PathBuf {
     path
 }
 
-/// The command: what it prints of each layer, and that what it writes loads.
+/// The command prints each layer, and its file loads.
 #[test]
 fn prints_each_layer_and_writes_a_file_that_loads() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,9 +94,9 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
     let (ok, out, err) = run(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
     assert!(ok, "{err}");
     for expected in [
-        "model.a: [20, 136] packed as it was, g32, with zero points, F16 scales, activation order",
-        "lm_head.weight: carried over, 256 bytes",
-        "2 weights packed as they were, 0 quantized, 5 other tensors",
+        "model.a: [20, 136] repacked, g32, with zero points, F16 scales, activation order",
+        "lm_head.weight: copied, 256 bytes",
+        "2 weights repacked, 0 quantized, 5 other tensors",
     ] {
         assert!(out.contains(expected), "`{expected}` is not in: {out}");
     }
@@ -124,7 +124,7 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
     assert_eq!(weight.grouping(), Grouping::G32);
     assert!(!weight.is_symmetric());
     assert_eq!(weight.tiled_scales().scale_type(), w4ax::ScaleType::F16);
-    // Refused: the name of what is wrong, and no file.
+    // A rejected checkpoint is named, and no file is written.
     std::fs::remove_file(&output).unwrap();
     let quantized = fixtures().join("gptq_v2_asym/model.safetensors");
     std::fs::copy(quantized, folder.path().join("model.safetensors")).unwrap();
@@ -135,7 +135,7 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
     );
 }
 
-/// Nobody who reads its lines: it goes on.
+/// A closed standard output does not end the conversion.
 #[test]
 fn continues_after_stdout_is_closed() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn continues_after_stdout_is_closed() {
     assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 10);
 }
 
-/// A killed run leaves the file whole or not at all.
+/// A killed run leaves a whole file or none.
 #[test]
 fn killed_run_leaves_no_partial_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,7 +176,7 @@ fn killed_run_leaves_no_partial_file() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // It has come so far when it says so.
+        // The number of lines shows the progress.
         let stdout = run.stdout.take().unwrap();
         let mut reader = std::io::BufReader::new(stdout);
         for _ in 0..lines {

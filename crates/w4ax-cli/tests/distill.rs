@@ -1,4 +1,4 @@
-//! The program: its files, what its options do, what it refuses.
+//! `w4ax distill`: its files, its options, and what it rejects.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use w4ax::skip::{Layers, SkipFile};
 use test_support::TensorFile;
 use w4ax_robot::rollouts::OBS;
 
-/// A folder with a policy of 16 blocks and 64 rows, a quarter of them kept from the training.
+/// A folder with a policy of 16 blocks and 64 rows, of which a quarter is for validation.
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -49,7 +49,7 @@ impl Bench {
         self.0.path().join(name)
     }
 
-    /// Two steps of each stage, with a checkpoint at each.
+    /// Two steps of each stage, with a checkpoint at each step.
     fn distill(&self, out: &str, options: &[&str]) -> Output {
         let usual = [
             ["--policy", "policy"],
@@ -72,7 +72,7 @@ impl Bench {
             .unwrap()
     }
 
-    /// What it has trained and written, and nothing else.
+    /// Returns the networks that were written. There is no other file.
     fn trained(&self, out: &str, options: &[&str]) -> SkipFile {
         let output = self.distill(out, options);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -106,7 +106,7 @@ fn numbers(value: &Value) -> Vec<Option<f64>> {
         .collect()
 }
 
-/// The thresholds, shares and errors of the curve.
+/// Returns the thresholds, shares and errors of the curve.
 fn curve(file: &SkipFile) -> Vec<[f64; 3]> {
     let point = |point: &Value| ["threshold", "share", "error"].map(|x| point[x].as_f64().unwrap());
     file.metrics["val"]
@@ -203,7 +203,7 @@ fn rejects_invalid_options_without_writing() {
     bench.refused(&["--batch", "7"], 1, "batch");
     bench.refused(&["--checkpoint-every", "0"], 1, "checkpoint-every");
     bench.refused(&["--policy", "rows"], 1, "rows");
-    // A training under way that is another's is neither gone on with nor lost.
+    // The checkpoint of another training is neither used nor lost.
     let kept: &Path = &bench.at("refused.training");
     std::fs::write(kept, "no training").unwrap();
     bench.refused(&[], 1, "refused.training");

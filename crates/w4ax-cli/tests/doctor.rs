@@ -1,4 +1,4 @@
-//! `w4ax doctor`: what it checks, and that it finds a planted fault.
+//! `w4ax doctor`: its checks, and a planted fault.
 
 use std::process::{Command, Output};
 
@@ -91,7 +91,7 @@ fn planted_fault_is_found() {
     assert!(difference.contains("y[0, 0] is"), "{difference}");
     assert!(found("no such check").is_empty());
 
-    // The exit code is 1, and the check is named.
+    // The exit code is 1, and the output names the check.
     let output = doctor(&["--plant-fault", "cpu scalar/16/channel/sym"]);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{printed}");

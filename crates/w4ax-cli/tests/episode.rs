@@ -1,4 +1,4 @@
-//! The `episode` example: the built program on the recorded data, and its parts.
+//! `w4ax episode`: the built program on the recorded data, and its parts.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,9 +17,9 @@ use w4ax_robot::episode::shuffle::shuffle_within_tasks;
 use w4ax_robot::paths::CLOSED_LOOP;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
-use w4ax_robot::setup::{QUANTIZE, calibration_beside};
+use w4ax_robot::setup::{QUANTIZE, default_calibration};
 
-/// Runs the program in a folder that is not the crate's.
+/// Runs the program in a folder outside the workspace.
 fn episode(folder: &Path, arguments: &[&str]) -> Output {
     let plot = folder.join("episode.svg");
     Command::new(env!("CARGO_BIN_EXE_w4ax"))
@@ -31,7 +31,7 @@ fn episode(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Paths of all numbers and what else has no fields, in order.
+/// Collects the paths of all values without fields, in order.
 fn leaves(value: &Value, path: &str, to: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -47,11 +47,12 @@ fn number(report: &Value, path: &str) -> f64 {
     report.pointer(path).and_then(Value::as_f64).unwrap()
 }
 
-/// The dynamic run written down plainly, with a new dispatcher for each episode: shares of the widths, mean error.
+/// The dynamic run as a plain loop with a new dispatcher for each episode. Returns the shares of
+/// the widths and the mean error.
 fn dynamic_run() -> ([f64; 4], f64) {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     let rollouts = Rollouts::load(RECORDED).unwrap();
-    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
+    let calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let (mut steps, mut error) = ([0; 4], 0.0);
     for episode in rollouts.episodes() {
@@ -154,7 +155,7 @@ fn reports_all_runs_and_draws_the_picture() {
         assert!(svg.contains(label), "the picture does not say {label}");
     }
 
-    // The same again, without the replay; then other random widths.
+    // A second run without the replay is the same. Another seed changes the random widths only.
     let (_, again, without) = run(&folder.path().join("b.json"), &["--threads", "2"]);
     assert!(without.get("replay").is_none());
     let mut with = report.clone();
@@ -165,7 +166,7 @@ fn reports_all_runs_and_draws_the_picture() {
     assert_eq!(other["dynamic"], report["dynamic"]);
     assert_ne!(other["random"], report["random"]);
 
-    // Nothing but what was asked for is left.
+    // No other file is left.
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -186,7 +187,7 @@ fn bad_file_is_named_with_exit_code_1() {
         lines[line - 1] = lines[line - 1].replacen(from, to, 1);
         lines.join("\n")
     };
-    let calibration = std::fs::read_to_string(calibration_beside(TRAINED)).unwrap();
+    let calibration = std::fs::read_to_string(default_calibration(TRAINED)).unwrap();
     let cases: [(&str, String, &[&str]); 12] = [
         ("--replay", String::new(), &["column `task`"]),
         ("--replay", lines[0].clone(), &["no steps"]),
@@ -254,7 +255,7 @@ fn bad_file_is_named_with_exit_code_1() {
     );
 }
 
-/// What was asked for is what runs, or an error that says why not.
+/// The requested backend runs, or an error names the reason.
 #[test]
 fn missing_gpu_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -273,7 +274,7 @@ fn missing_gpu_is_named() {
     };
     for routing in ["kernel", "graph", "host"] {
         match failed(&["--backend", "cuda", "--routing", routing]) {
-            // A build with feature `cuda`, on a machine with a GPU.
+            // A build with feature `cuda` on a machine with a GPU.
             Ok(out) => assert!(
                 out.to_lowercase().contains(&format!("routed by {routing}")),
                 "{out}"
@@ -287,7 +288,7 @@ fn missing_gpu_is_named() {
 
 #[test]
 fn replay_reproduces_the_recorded_closed_loop() {
-    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
+    let calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
     let mut episodes = closed_loop::load(CLOSED_LOOP).unwrap();
     assert_eq!(episodes.len(), 9);
     let exact = replay::replay_file(CLOSED_LOOP.as_ref(), &calibration).unwrap();
@@ -297,7 +298,7 @@ fn replay_reproduces_the_recorded_closed_loop() {
     };
     assert_eq!(exact, none);
 
-    // The counters count: a step each.
+    // Each change is counted once.
     episodes[0].steps[5].sensitivity += 3e-5;
     episodes[1].steps[7].sensitivity -= 3e-5;
     episodes[2].steps[9].target = w4ax::Width::A8;

@@ -1,7 +1,8 @@
-//! `policy.safetensors`: the policy as it was trained, BF16.
+//! The trained policy's file, `policy.safetensors`, in BF16.
 //!
-//! Shapes, with d the width and h the inner width of a block, are read from the tensors and must agree with each other
-//! and with the metadata; there is nothing in the file that is not read.
+//! The shapes are read from the tensors: d is the width of the residual stream, h the inner width
+//! of a block. The shapes must agree with each other and with the metadata. A file with other
+//! tensors is rejected.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -13,13 +14,13 @@ use w4ax::{Error, MatRef, Result};
 
 use super::rollouts::{INPUT, OBS};
 
-/// The policy that comes with the repository.
+/// The trained policy of this repository.
 pub const TRAINED: &str = crate::paths::POLICY;
 
-/// Values of a token: one of 256 steps of an action's [-1, 1].
+/// The number of values of an action token: steps of [-1, 1].
 pub const BINS: usize = 256;
 
-/// The one kind of block that this code computes, as the metadata names it.
+/// The one supported kind of block, as the metadata names it.
 const BLOCK: &str = "x+down(silu(gate(rms(x)))*up(rms(x))), rms eps 1e-5";
 
 /// A weight `[n, k]`, row-major, like `nn.Linear`.
@@ -34,7 +35,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A view of it.
+    /// Returns a view of the matrix.
     pub fn view(&self) -> MatRef<'_, bf16> {
         MatRef::new(&self.data, self.n, self.k).expect("n * k values were read")
     }
@@ -54,13 +55,13 @@ pub struct Block<W> {
 }
 
 impl<W> Block<W> {
-    /// Gate, up, down.
+    /// Returns gate, up and down.
     pub fn weights(&self) -> [&W; 3] {
         [&self.gate, &self.up, &self.down]
     }
 }
 
-/// The trained policy: `inp`, the blocks, rms, `head`. Everything in it is finite.
+/// The trained policy: `inp`, the blocks, rms, `head`. All values are finite.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// Names of the tasks, by index.
@@ -92,11 +93,12 @@ impl Checkpoint {
         }
     }
 
-    /// Reads bytes; `file` is what errors call them.
+    /// Reads a policy from bytes. `file` is its name in errors.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] for bytes that are no safetensors, a tensor of another type or shape,
-    /// one that the policy has no place for, a value that is not finite, metadata that is missing or disagrees.
+    /// [`Error::MissingTensor`]. [`Error::Format`] for bytes that are not safetensors, a tensor of
+    /// another type or shape, an unknown tensor, a value that is not finite, and metadata that is
+    /// missing or disagrees.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
         let refuse = |reason: String| Error::Format {
             file: file.into(),
@@ -135,10 +137,12 @@ impl Checkpoint {
             head: read.matrix("head.weight", ACTION_DIM * BINS, d)?,
         };
         if let Some(name) = read.unread.first() {
-            return Err(refuse(format!("the policy has no tensor `{name}`")));
+            return Err(refuse(format!("unexpected tensor `{name}`")));
         }
         if let Some(std) = checkpoint.obs_std.iter().find(|std| **std <= 0.0) {
-            return Err(refuse(format!("`obs_std` holds {std}, it must be above 0")));
+            return Err(refuse(format!(
+                "`obs_std` has the value {std}: expected values above 0"
+            )));
         }
 
         let expected = [
@@ -154,18 +158,18 @@ impl Checkpoint {
             match metadata.get(field) {
                 Some(got) if *got == value => (),
                 Some(got) => {
-                    let reason = format!("metadata `{field}` must be `{value}`, it is `{got}`");
+                    let reason = format!("metadata `{field}` is `{got}`: expected `{value}`");
                     return Err(refuse(reason));
                 }
-                None => return Err(refuse(format!("there is no metadata `{field}`"))),
+                None => return Err(refuse(format!("missing metadata `{field}`"))),
             }
         }
         let tasks: Vec<String> = match metadata.get("tasks") {
             Some(tasks) => tasks.split(',').map(str::to_owned).collect(),
-            None => return Err(refuse("there is no metadata `tasks`".into())),
+            None => return Err(refuse("missing metadata `tasks`".into())),
         };
         if tasks.len() > INPUT - OBS {
-            let reason = format!("{} tasks do not fit a policy's input", tasks.len());
+            let reason = format!("{} tasks do not fit the policy's input", tasks.len());
             return Err(refuse(reason));
         }
         Ok(Self {
@@ -184,7 +188,8 @@ impl Checkpoint {
         self.blocks[0].gate.n
     }
 
-    /// The matrices that a quantized policy quantizes: gate, up and down of each block, and head.
+    /// Returns the matrices that a quantized policy quantizes: gate, up and down of each block, and
+    /// head.
     pub fn quantized_layers(&self) -> impl Iterator<Item = &Matrix> {
         self.blocks
             .iter()
@@ -192,7 +197,7 @@ impl Checkpoint {
             .chain([&self.head])
     }
 
-    /// Bytes of [`Checkpoint::quantized_layers`] as they are here.
+    /// Returns the bytes of [`Checkpoint::quantized_layers`] in BF16.
     pub fn bf16_bytes(&self) -> usize {
         let bytes = |matrix: &Matrix| size_of_val(matrix.data.as_slice());
         self.quantized_layers().map(bytes).sum()
@@ -213,7 +218,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether there are unread tensors whose names begin with `prefix`.
+    /// Returns whether an unread tensor has a name that begins with `prefix`.
     fn has(&self, prefix: &str) -> bool {
         self.unread.iter().any(|name| name.starts_with(prefix))
     }
@@ -225,25 +230,25 @@ impl Reader<'_> {
         }
     }
 
-    /// The shape of a matrix with at least one element.
+    /// Returns the shape of a matrix with at least one element.
     fn shape(&self, name: &str) -> Result<[usize; 2]> {
         let tensor = self.tensors.tensor(name).map_err(|_| self.missing(name))?;
         match *tensor.shape() {
             [n, k] if n > 0 && k > 0 => Ok([n, k]),
             _ => {
                 let shape = tensor.shape();
-                Err(self.refuse(format!("`{name}` must be a matrix, its shape is {shape:?}")))
+                Err(self.refuse(format!("`{name}` has shape {shape:?}: expected a matrix")))
             }
         }
     }
 
-    /// The bytes of a tensor of that type and shape.
+    /// Returns the bytes of a tensor of this type and shape.
     fn bytes(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         let tensor = self.tensors.tensor(name).map_err(|_| self.missing(name))?;
         if tensor.dtype() != dtype || tensor.shape() != shape {
             let (got, of) = (tensor.dtype(), tensor.shape());
             return Err(self.refuse(format!(
-                "`{name}` must be {dtype:?} {shape:?}, it is {got:?} {of:?}"
+                "`{name}` is {got:?} {of:?}: expected {dtype:?} {shape:?}"
             )));
         }
         self.unread.remove(name);
@@ -253,7 +258,9 @@ impl Reader<'_> {
     fn finite(&self, name: &str, values: impl IntoIterator<Item = f32>) -> Result<()> {
         match values.into_iter().enumerate().find(|(_, x)| !x.is_finite()) {
             None => Ok(()),
-            Some((i, x)) => Err(self.refuse(format!("`{name}` is {x} at {i}, it must be finite"))),
+            Some((i, x)) => {
+                Err(self.refuse(format!("`{name}` is {x} at {i}: expected a finite value")))
+            }
         }
     }
 

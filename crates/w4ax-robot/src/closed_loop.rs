@@ -1,4 +1,4 @@
-//! `closed_loop_steps.csv`: episodes that ran under a dynamic rule, with what it decided at each step.
+//! Episodes that ran under a dynamic rule, with its decision at each step: `closed_loop_steps.csv`.
 
 use std::path::Path;
 
@@ -8,31 +8,31 @@ use w4ax::{Error, Result, Width};
 use super::rollouts::Tokens;
 use super::rows::{self, Read, Recorded, Row};
 
-/// The columns that are read; others are passed over.
+/// The columns that are read. Others are ignored.
 const COLUMNS: [&str; 13] = [
     "task", "seed", "t", "S_t", "S_cond", "bits", "k_x", "k_y", "k_z", "k_rx", "k_ry", "k_rz",
     "k_grip",
 ];
 
-/// An episode: the steps of a (task, seed).
+/// An episode: the steps of one task and seed.
 #[derive(Clone, Debug)]
 pub struct Episode {
     /// The task's name.
     pub task: String,
-    /// What the simulator was seeded with.
+    /// The seed of the simulator.
     pub seed: i64,
-    /// The line of the file that it begins at.
+    /// The line of the file where the episode begins.
     pub line: u64,
-    /// In order.
+    /// The control steps in order.
     pub steps: Vec<Step>,
 }
 
-/// A control step: what was decided from the actions before it, then its own action.
+/// A control step: the decision from the actions before it, and its own action.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// S.
+    /// The sensitivity S.
     pub sensitivity: f64,
-    /// The width that S asks for.
+    /// The target width of S.
     pub target: Width,
     /// The width that ran.
     pub active: Width,
@@ -49,11 +49,11 @@ pub fn load(path: impl AsRef<Path>) -> Result<Vec<Episode>> {
     parse(&rows::contents(path)?, &path.display().to_string())
 }
 
-/// Reads bytes; `file` is what errors call them.
+/// Reads episodes from bytes. `file` is their name in errors.
 ///
 /// # Errors
-/// [`Error::Format`], with the line and the column, for bytes that are no CSV, a column that is missing, a field that
-/// is no such value, steps that do not count up from 0 in each episode, or no steps.
+/// [`Error::Format`], with the line and the column, for bytes that are not CSV, a missing column,
+/// an invalid field, steps that do not count up from 0 in each episode, or no steps.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Vec<Episode>> {
     let mut episodes: Vec<Recorded<(String, i64), Step>> = Vec::new();
     rows::read(bytes, file, &COLUMNS, |row| {
@@ -63,7 +63,7 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Vec<Episode>> {
     if episodes.is_empty() {
         return Err(Error::Format {
             file: file.into(),
-            reason: "there are no steps".into(),
+            reason: "the file has no steps".into(),
         });
     }
     let named = episodes.into_iter().map(|episode| Episode {

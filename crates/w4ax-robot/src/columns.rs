@@ -1,11 +1,11 @@
-//! Tensors of one entry a row, out of a safetensors file: how recordings and datasets are read.
+//! Safetensors files whose tensors have one entry per row: recordings and datasets.
 
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use w4ax::{Error, Result};
 
-/// Reads a whole file; the bytes and what errors call it go to `parse`.
+/// Reads a whole file and passes its bytes and its name to `parse`.
 ///
 /// # Errors
 /// [`Error::Io`], and those of `parse`.
@@ -17,7 +17,7 @@ pub fn load<T>(path: &Path, parse: impl FnOnce(&[u8], &str) -> Result<T>) -> Res
     }
 }
 
-/// The tensors of a file whose first dimension is its rows.
+/// The tensors of a file, `[rows, ..]` each.
 pub struct Columns<'a> {
     tensors: SafeTensors<'a>,
     file: &'a str,
@@ -25,10 +25,12 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Bytes of a file with as many rows as the tensor `counted` has; `file` is what errors call it.
+    /// Opens the bytes of a file with as many rows as the tensor `counted`. `file` is its name in
+    /// errors.
     ///
     /// # Errors
-    /// [`Error::Format`] for bytes that are no safetensors, [`Error::MissingTensor`] if that tensor is not there.
+    /// [`Error::Format`] for bytes that are not safetensors, [`Error::MissingTensor`] if `counted`
+    /// is missing.
     pub fn new(bytes: &'a [u8], file: &'a str, counted: &str) -> Result<Self> {
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| refuse(file, e.to_string()))?;
         let rows = match tensors.tensor(counted) {
@@ -42,25 +44,25 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Whether there is such a tensor.
+    /// Returns whether the file has the tensor.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.tensor(name).is_ok()
     }
 
-    /// [`Error::Format`] of this file.
+    /// Returns an [`Error::Format`] that names this file.
     pub fn refuse(&self, reason: impl Into<String>) -> Error {
         refuse(self.file, reason)
     }
 
-    /// The bytes of a tensor, checked to be `[rows, row...]`.
+    /// Returns the bytes of a tensor `[rows, row...]`.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] for one of another type or shape.
+    /// [`Error::MissingTensor`]. [`Error::Format`] for a tensor of another type or shape.
     pub fn bytes(&self, name: &str, dtype: Dtype, row: &[usize]) -> Result<&[u8]> {
         let tensor = self
             .tensors
@@ -69,28 +71,27 @@ impl<'a> Columns<'a> {
         let expected = [&[self.rows], row].concat();
         if tensor.dtype() != dtype || tensor.shape() != expected {
             let (got, shape) = (tensor.dtype(), tensor.shape());
-            let reason =
-                format!("`{name}` must be {dtype:?} {expected:?}, it is {got:?} {shape:?}");
+            let reason = format!("`{name}` is {got:?} {shape:?}: expected {dtype:?} {expected:?}");
             return Err(self.refuse(reason));
         }
         Ok(tensor.data())
     }
 
-    /// F32 `[rows, W]`.
+    /// Reads an F32 tensor `[rows, W]`.
     ///
     /// # Errors
-    /// As [`Columns::bytes`]; [`Error::Format`] for a value that is not finite.
+    /// As [`Columns::bytes`]. [`Error::Format`] for a value that is not finite.
     pub fn floats<const W: usize>(&self, name: &str) -> Result<Vec<[f32; W]>> {
         let values = words(self.bytes(name, Dtype::F32, &[W])?, f32::from_le_bytes);
         if let Some(i) = values.iter().position(|x| !x.is_finite()) {
             let (value, row) = (values[i], i / W);
-            let reason = format!("`{name}` is {value} at row {row}, it must be finite");
+            let reason = format!("`{name}` is {value} at row {row}: expected a finite value");
             return Err(self.refuse(reason));
         }
         Ok(values.as_chunks().0.to_vec())
     }
 
-    /// I32 `[rows, row...]`.
+    /// Reads an I32 tensor `[rows, row...]`.
     ///
     /// # Errors
     /// As [`Columns::bytes`].

@@ -1,4 +1,4 @@
-//! What computes the quantized layers: the CPU or, with feature `cuda`, a GPU.
+//! The backend of the quantized layers: the CPU or, with feature `cuda`, a GPU.
 
 use half::bf16;
 use std::time::Duration;
@@ -8,34 +8,34 @@ use w4ax::{Error, Gemm, MatMut, MatRef, PackedWeight, Result, Width};
 
 use super::hidden::widen;
 
-/// Where layers are computed.
+/// The backend that computes layers.
 #[derive(Clone)]
 pub enum Compute {
     /// On the CPU.
     Cpu(Cpu),
-    /// On a GPU: weights stay there, activations come and go at every layer.
+    /// On a GPU. Weights stay on the device; activations are copied for each layer.
     #[cfg(feature = "cuda")]
     Cuda(w4ax::cuda::Gpu, Routing),
 }
 
-/// Who branches on the width of a step on a GPU.
+/// What selects the kernel of a step's width on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Routing {
-    /// Each kernel, by what the latch has read.
+    /// Each kernel reads the latched width.
     #[default]
     Kernel,
-    /// A graph for each layer, by its conditional nodes.
+    /// The conditional nodes of a graph for each layer.
     Graph,
-    /// The host: it reads the flag, and launches the kernels of that width.
+    /// The host reads the flag, and launches the kernels of that width.
     Host,
 }
 
 /// The width of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepWidth {
-    /// This one.
+    /// A fixed width.
     Fixed(Width),
-    /// What the step's latch has read.
+    /// The width of the step's latch.
     Latched,
 }
 
@@ -62,16 +62,16 @@ impl std::fmt::Debug for Compute {
 }
 
 impl Compute {
-    /// The first GPU.
+    /// Returns the first GPU.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if there is none, or the program was built without feature `cuda`.
+    /// [`Error::Unavailable`] if there is no GPU.
     #[cfg(feature = "cuda")]
     pub fn cuda(routing: Routing) -> Result<Self> {
         Ok(Self::Cuda(w4ax::cuda::Gpu::new(0)?, routing))
     }
 
-    /// The first GPU: an error in this build, which has no feature `cuda`.
+    /// Returns an error: this build does not have feature `cuda`.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -83,7 +83,7 @@ impl Compute {
         })
     }
 
-    /// A packed weight, where it will be read.
+    /// Places a packed weight on the backend's device.
     ///
     /// # Errors
     /// As `Gpu::upload`.
@@ -98,10 +98,10 @@ impl Compute {
         })
     }
 
-    /// All that layers of up to `widest` inputs and outputs need, for up to `rows` rows.
+    /// Allocates the buffers for layers of up to `widest` inputs and outputs and `rows` rows.
     ///
     /// # Errors
-    /// [`Error::Cuda`] if a GPU has no memory for it.
+    /// [`Error::Cuda`] if a GPU is out of memory.
     pub fn engine(self, rows: usize, widest: usize) -> Result<Engine> {
         match self {
             Self::Cpu(cpu) => {
@@ -116,7 +116,7 @@ impl Compute {
     }
 }
 
-/// A weight, where it is read.
+/// A weight on the device that reads it.
 pub struct Layer {
     weight: Weight,
     #[cfg(feature = "cuda")]
@@ -125,7 +125,7 @@ pub struct Layer {
 
 enum Weight {
     Packed(PackedWeight),
-    /// `[n][k]`: a BF16 weight's values, for the unquantized policy that others are compared with.
+    /// A BF16 weight's values, `[n, k]`, for the unquantized reference policy.
     Plain {
         n: usize,
         k: usize,
@@ -134,7 +134,7 @@ enum Weight {
 }
 
 impl Layer {
-    /// A weight that is not quantized: whatever the width is, it is multiplied as it is, on the host.
+    /// A weight that is not quantized. It is multiplied on the host at every width.
     pub fn plain(weight: MatRef<'_, bf16>) -> Self {
         let (n, k) = (weight.rows(), weight.cols());
         let data = (0..n).flat_map(|row| weight.row(row).iter().map(|w| w.to_f32()));
@@ -149,7 +149,7 @@ impl Layer {
         }
     }
 
-    /// N and K.
+    /// Returns N and K.
     pub fn shape(&self) -> (usize, usize) {
         match &self.weight {
             Weight::Packed(w) => (w.n(), w.k()),
@@ -157,7 +157,7 @@ impl Layer {
         }
     }
 
-    /// Bytes of the weight, scales included; of a plain one, in BF16.
+    /// Returns the bytes of the weight, scales included. A plain weight counts as BF16.
     pub fn bytes(&self) -> usize {
         match &self.weight {
             Weight::Packed(w) => w.packed_bytes(),
@@ -166,7 +166,7 @@ impl Layer {
     }
 }
 
-/// `x . w` in f32, by sixteen sums, which fit the vector registers.
+/// Returns `x . w` in f32. Sixteen partial sums fill the vector registers.
 fn dot(x: &[bf16], w: &[f32]) -> f32 {
     let f32 = |x: &bf16| widen(*x);
     let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<16>(), w.as_chunks::<16>());
@@ -180,7 +180,7 @@ fn dot(x: &[bf16], w: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
-/// Steps whose flag is read on the host.
+/// The flag and the latch of steps that the host routes.
 pub struct HostSteps {
     words: Box<StepFlag>,
     latch: HostLatch,
@@ -198,7 +198,7 @@ impl HostSteps {
         self.latch.latch(&self.words, Duration::ZERO);
     }
 
-    /// What a layer runs at.
+    /// Returns the width of a layer.
     fn width(&self, width: StepWidth) -> Width {
         match width {
             StepWidth::Fixed(width) => width,
@@ -207,7 +207,7 @@ impl HostSteps {
     }
 }
 
-/// Computes layers; nothing is allocated on the way.
+/// Computes layers without allocation.
 pub enum Engine {
     /// On the CPU.
     Cpu(Cpu, cpu::Workspace, HostSteps),
@@ -217,7 +217,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// What computes.
+    /// Returns the backend.
     pub fn compute(&self) -> Compute {
         match self {
             Self::Cpu(cpu, ..) => Compute::Cpu(cpu.clone()),
@@ -226,7 +226,7 @@ impl Engine {
         }
     }
 
-    /// The words of the control step: the requested width, and the one that was latched.
+    /// Returns the words of the control step: the requested width and the latched one.
     pub fn words(&self) -> &StepFlag {
         match self {
             Self::Cpu(_, _, steps) => &steps.words,
@@ -250,10 +250,10 @@ impl Engine {
         }
     }
 
-    /// `y[rows, N] = x[rows, K] * W^T` at a width.
+    /// Computes `y[rows, N] = x[rows, K] * W[N, K]^T`.
     ///
     /// # Errors
-    /// As [`Cpu::gemm`] or `Gpu::gemm`.
+    /// As [`Cpu::run`] or `Gpu::run`.
     pub fn gemm(
         &mut self,
         rows: usize,

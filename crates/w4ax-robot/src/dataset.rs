@@ -1,4 +1,4 @@
-//! `bc_dataset.safetensors`: the rows that the deep policy was trained on, and those kept from it.
+//! The deep policy's training and validation rows: `bc_dataset.safetensors`.
 
 use std::path::Path;
 
@@ -8,27 +8,28 @@ use w4ax::{Error, Result};
 use super::columns::{self, Columns};
 use super::rollouts::OBS;
 
-/// The rows that come with the repository.
+/// The dataset of this repository.
 pub const RECORDED: &str = crate::paths::DATASET;
 
-/// Phases of an episode: reach, descend, grasp, lift, transport, lower, release, retreat.
+/// The number of phases of an episode: reach, descend, grasp, lift, transport, lower, release,
+/// retreat.
 pub const PHASES: u8 = 8;
 
-/// Rows of scripted episodes; every array has one entry a row. The file has the expert's tokens too, and which episodes were
-/// disturbed: nothing here is trained or judged by them.
+/// Rows of scripted episodes; every array has one entry per row. The file's expert tokens and the
+/// flag of disturbed episodes are not read.
 #[derive(Debug)]
 pub struct Dataset {
     /// `[rows][25]`: raw observations.
     pub obs: Vec<[f32; OBS]>,
-    /// `[rows]`: the task's index.
+    /// `[rows]`: the index of the task.
     pub task: Vec<u8>,
-    /// `[rows]`: the episode of the task.
+    /// `[rows]`: the index of the episode in its task.
     pub episode: Vec<i32>,
-    /// `[rows]`: the step of the episode; it grows, with gaps.
+    /// `[rows]`: the control step in its episode. Steps increase, with gaps.
     pub t: Vec<i32>,
     /// `[rows]`: 0 to 7, see [`PHASES`].
     pub phase: Vec<u8>,
-    /// `[rows]`: whether the policy was not trained on the row.
+    /// `[rows]`: whether the row is for validation.
     pub val: Vec<bool>,
 }
 
@@ -41,12 +42,12 @@ impl Dataset {
         columns::load(path.as_ref(), Self::parse)
     }
 
-    /// Reads bytes; `file` is what errors call them.
+    /// Reads a dataset from bytes. `file` is its name in errors.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] for bytes that are no safetensors, a tensor of another type or shape, an
-    /// observation that is not finite, a phase or a flag that there is not, a step that does not come after the one before
-    /// it in its episode, or no rows of one of the two kinds.
+    /// [`Error::MissingTensor`]. [`Error::Format`] for bytes that are not safetensors, a tensor of
+    /// another type or shape, an observation that is not finite, a phase or a flag out of range,
+    /// steps that do not increase in an episode, or no training or no validation rows.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
         let read = Columns::new(bytes, file, "val")?;
         let dataset = Self {
@@ -61,27 +62,27 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Rows in all.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.obs.len()
     }
 
-    /// The rows that the policy was not trained on, or was.
+    /// Returns the validation rows, or the training rows.
     pub fn rows(&self, val: bool) -> Vec<usize> {
         (0..self.len())
             .filter(|&row| self.val[row] == val)
             .collect()
     }
 
-    /// Whether two rows are of one episode.
+    /// Returns whether two rows are of one episode.
     pub fn same_episode(&self, a: usize, b: usize) -> bool {
         self.task[a] == self.task[b] && self.episode[a] == self.episode[b]
     }
 
-    /// Checks that every row's task is one of `tasks`.
+    /// Checks that the task of each row is below `tasks`.
     ///
     /// # Errors
-    /// [`Error::Range`] with the task that is not.
+    /// [`Error::Range`] with the first other task.
     pub fn check_tasks(&self, tasks: usize) -> Result<()> {
         match self.task.iter().find(|&&task| usize::from(task) >= tasks) {
             None => Ok(()),
@@ -96,12 +97,12 @@ impl Dataset {
     fn check(&self) -> std::result::Result<(), String> {
         for val in [false, true] {
             if !self.val.contains(&val) {
-                return Err(format!("no row has a `val` of {}", u8::from(val)));
+                return Err(format!("no row has `val` {}", u8::from(val)));
             }
         }
         if let Some(row) = self.phase.iter().position(|&phase| phase >= PHASES) {
             return Err(format!(
-                "`phase` is {} at row {row}, there are {PHASES}",
+                "`phase` is {} at row {row}: expected less than {PHASES}",
                 self.phase[row]
             ));
         }
@@ -109,7 +110,7 @@ impl Dataset {
             if self.same_episode(row - 1, row) && self.t[row - 1] >= self.t[row] {
                 let (before, t) = (self.t[row - 1], self.t[row]);
                 return Err(format!(
-                    "`t` is {t} at row {row}, and {before} before it in the episode"
+                    "`t` is {t} at row {row}: expected more than {before}"
                 ));
             }
         }
@@ -123,9 +124,7 @@ fn flags(read: &Columns<'_>, name: &str) -> Result<Vec<bool>> {
         None => Ok(bytes.iter().map(|&flag| flag == 1).collect()),
         Some(row) => {
             let flag = bytes[row];
-            Err(read.refuse(format!(
-                "`{name}` is {flag} at row {row}, it must be 0 or 1"
-            )))
+            Err(read.refuse(format!("`{name}` is {flag} at row {row}: expected 0 or 1")))
         }
     }
 }

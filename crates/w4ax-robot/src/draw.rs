@@ -1,4 +1,4 @@
-//! What the pictures of the examples have in common.
+//! Helpers of all pictures.
 
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ pub const ORANGE: RGBColor = RGBColor(214, 105, 20);
 pub const GREY: RGBColor = RGBColor(120, 120, 120);
 const PALE: RGBColor = RGBColor(225, 225, 225);
 
-/// A part of a picture.
+/// An area of a picture.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
-/// What drawing comes to.
+/// The result of drawing.
 pub type Drawn = std::result::Result<(), Box<dyn StdError>>;
-/// What stands along an axis, and how its numbers are written.
+/// The title of an axis, and the format of its numbers.
 pub type Axis<'a> = (&'a str, &'a dyn Fn(&f64) -> String);
 
-/// Writes an SVG that `draw` makes to a file, whole or not at all.
+/// Draws an SVG and writes it to a file, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] if it cannot be drawn.
+/// [`Error::Io`]. [`Error::Format`] if drawing fails.
 pub fn write(path: &Path, draw: impl FnOnce(&mut String) -> Drawn) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg).map_err(|error| Error::Format {
@@ -41,12 +41,12 @@ pub fn write(path: &Path, draw: impl FnOnce(&mut String) -> Drawn) -> Result<()>
     w4ax::file::write_atomically(path, svg.as_bytes())
 }
 
-/// Where a picture goes: where it was `asked` for, else to `or`, whose folder is made.
+/// Returns the path of a picture: `requested`, or the default `or`, whose folder is created.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn place(asked: Option<&Path>, or: &str) -> Result<PathBuf> {
-    if let Some(path) = asked {
+pub fn place(requested: Option<&Path>, or: &str) -> Result<PathBuf> {
+    if let Some(path) = requested {
         return Ok(path.to_owned());
     }
     let path = PathBuf::from(or);
@@ -59,15 +59,15 @@ pub fn place(asked: Option<&Path>, or: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Control steps a second, in the recorded data.
+/// Control steps per second of the recorded data.
 pub const STEPS_A_SECOND: f64 = 20.0;
 
-/// When a step begins.
+/// Returns the time of a step in seconds.
 pub fn seconds(step: usize) -> f64 {
     step as f64 / STEPS_A_SECOND
 }
 
-/// A white picture with a title above it.
+/// Draws a white background and a title. Returns the area below.
 ///
 /// # Errors
 /// As the backend.
@@ -82,7 +82,7 @@ pub fn titled<'a>(
     Ok(root.titled(title, (FONT, 26).into_font())?)
 }
 
-/// A panel over time, with so much room at its right.
+/// Returns a chart over time with a margin at its right.
 pub fn panel<'a, 'b>(area: &'a Area<'b>, right: u32) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
     let mut builder = ChartBuilder::on(area);
     builder
@@ -93,13 +93,13 @@ pub fn panel<'a, 'b>(area: &'a Area<'b>, right: u32) -> ChartBuilder<'a, 'b, SVG
     builder
 }
 
-/// How an axis of widths names the place of one.
+/// Returns the label of a width at its position on an axis.
 pub fn width_name(at: &f64) -> String {
     let width = Width::ALL.get(at.round() as usize);
     width.map_or(String::new(), |width| width.bits().to_string())
 }
 
-/// The grid and the axes of a panel.
+/// Draws the grid and the axes of a panel.
 ///
 /// # Errors
 /// As the backend.
@@ -122,7 +122,7 @@ where
     Ok(())
 }
 
-/// A line above a panel with what its colors mean; gives what is left of the panel.
+/// Draws a legend above a panel. Returns the area below.
 ///
 /// # Errors
 /// As the backend.

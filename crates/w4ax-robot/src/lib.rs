@@ -1,7 +1,8 @@
 //! Robot policies on w4ax: recordings, networks for skipped layers, training, reports and plots.
 //!
-//! The `w4ax` command line runs this crate. A [`policy::Policy`] is a small transformer of a robot's controller, its
-//! weights packed. [`compute`] runs its layers on the CPU or, with feature `cuda`, on a GPU.
+//! The `w4ax` command line runs this crate. A [`policy::Policy`] is a small transformer of a
+//! robot's controller, its weights packed. [`compute`] runs its layers on the CPU or, with feature
+//! `cuda`, on a GPU.
 
 pub mod checkpoint;
 pub mod closed_loop;

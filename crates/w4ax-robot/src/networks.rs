@@ -1,9 +1,9 @@
-//! The adapters and controllers that stand beside the policy's blocks.
+//! The adapters and controllers of the policy's blocks.
 //!
 //! # Arithmetic
-//! As the policy's: inputs of a network are rms of the residual stream rounded to BF16, silu and sums are f32. The products of
-//! matrices go through the backend's GEMM, packed or not: an adapter's at the width of the step, a controller's at 8 bits, for what is
-//! skipped must not depend on how coarse the step is.
+//! As in the policy: the input of a network is rms of the residual stream, rounded to BF16. silu
+//! and sums are f32. Matrix products use the backend's GEMM, packed or plain. Adapters run at the
+//! width of the step. Controllers run at 8 bits, so that skips do not depend on the width.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::hidden::Hidden;
 use super::policy::silu;
 
-/// What an adapter's weights are.
+/// The type of an adapter's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AdapterWeights {
-    /// INT4, through the packed GEMMs at the width of the step.
+    /// INT4, by the packed GEMMs at the width of the step.
     Packed,
-    /// As they were trained.
+    /// BF16, as trained.
     Bf16,
 }
 
-/// The networks of a skip file, with all that a step needs: nothing is allocated in one. Clones have the weights in common.
+/// The networks of a skip file. A step does not allocate. Clones share the weights.
 #[derive(Clone)]
 pub struct Networks {
     weights: Arc<Weights>,
     /// `[d]`: rms(x).
     normed: Vec<bf16>,
-    /// `[ha]` or `[hc]`, whichever is more.
+    /// `[max(ha, hc)]`.
     inner: Vec<bf16>,
     /// `[d]`.
     out: Vec<bf16>,
@@ -41,7 +41,7 @@ struct Weights {
     /// By layer.
     adapters: Vec<Option<AdapterLayers>>,
     controllers: Vec<Option<ControllerLayers>>,
-    /// Where it leads from, and the adapter.
+    /// The layer of the exit, and its adapter.
     exit: Option<(usize, AdapterLayers)>,
 }
 
@@ -60,10 +60,12 @@ struct ControllerLayers {
 }
 
 impl Networks {
-    /// For a policy of so many blocks, and of that width. `name` is what errors call the file.
+    /// Prepares the networks for a policy of `shape` (blocks, width). `name` is the file's name in
+    /// errors.
     ///
     /// # Errors
-    /// [`Error::Format`] for networks of another stack; as [`Quantize::pack`] and [`Compute::layer`].
+    /// [`Error::Format`] for networks of another stack. As [`Quantize::pack`] and
+    /// [`Compute::layer`].
     pub fn new(
         file: &SkipFile,
         name: &str,
@@ -77,7 +79,8 @@ impl Networks {
             return Err(Error::Format {
                 file: name.into(),
                 reason: format!(
-                    "its networks are for {} layers of width {}, the policy has {blocks} of width {width}",
+                    "the networks are for {} layers of width {}: expected {blocks} of width \
+                     {width}",
                     c.layers, c.width
                 ),
             });
@@ -125,20 +128,20 @@ impl Networks {
         })
     }
 
-    /// The stack's static layers and gaps.
+    /// Returns the stack's static layers and gaps.
     pub fn layers(&self) -> &Layers {
         &self.weights.layers
     }
 
-    /// Where the early exit is, if there is one.
+    /// Returns the layer of the early exit, if there is one.
     pub fn exit(&self) -> Option<usize> {
         self.weights.exit.as_ref().map(|(from, _)| *from)
     }
 
-    /// The probability of a skip from `layer`, whose input `x` is.
+    /// Returns the probability of a skip from `layer` with the input `x`.
     ///
     /// # Errors
-    /// [`Error::Range`] for a layer without a controller; as [`Engine::gemm`].
+    /// [`Error::Range`] for a layer without a controller. As [`Engine::gemm`].
     pub fn skip_probability(
         &mut self,
         layer: usize,
@@ -157,10 +160,10 @@ impl Networks {
         Ok(1.0 / (1.0 + (-logit).exp()))
     }
 
-    /// Makes the input of the static layer behind the gap from that of `layer`.
+    /// Replaces `x`, the input of `layer`, by the input of the static layer after the gap.
     ///
     /// # Errors
-    /// [`Error::Range`] for a layer without an adapter; as [`Engine::gemm`].
+    /// [`Error::Range`] for a layer without an adapter. As [`Engine::gemm`].
     pub fn adapt(
         &mut self,
         layer: usize,
@@ -174,10 +177,10 @@ impl Networks {
         adapter.apply(engine, x, width, buffers)
     }
 
-    /// Makes the head's input from that of the exit's layer.
+    /// Replaces `x`, the input of the exit's layer, by the input of the head.
     ///
     /// # Errors
-    /// [`Error::Range`] for networks without an exit; as [`Engine::gemm`].
+    /// [`Error::Range`] for networks without an exit. As [`Engine::gemm`].
     pub fn leave(&mut self, engine: &mut Engine, x: &mut Hidden, width: StepWidth) -> Result<()> {
         let Some((_, exit)) = &self.weights.exit else {
             return Err(none("exit", self.weights.adapters.len()));
@@ -191,7 +194,7 @@ fn none(what: &'static str, layer: usize) -> Error {
     Error::Range {
         what,
         value: format!("layer {layer}"),
-        range: "the layers that the file has one for",
+        range: "the layers with such a network",
     }
 }
 

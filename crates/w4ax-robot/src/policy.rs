@@ -1,9 +1,10 @@
-//! The policy with INT4 weights: an observation in, 7 action tokens out, at a width that is free to change every step.
+//! The policy with INT4 weights: one observation in, 7 action tokens out, at a width that may
+//! change every step.
 //!
 //! # Arithmetic
-//! `inp` keeps its BF16 weights and runs in f32; so do rms, silu, the products of gate and up, and the residual sums.
-//! Inputs of the quantized layers are rounded to BF16 and go through the backend's GEMM, which gives BF16; so the logits
-//! are BF16 too. Of equal logits the first counts.
+//! `inp` keeps its BF16 weights and runs in f32. rms, silu, the products of gate and up, and the
+//! residual sums are f32 too. Inputs of the quantized layers are rounded to BF16. The backend's
+//! GEMM returns BF16, so the logits are BF16. The first of equal logits is the token.
 
 use std::array::from_fn;
 
@@ -20,41 +21,42 @@ use super::rollouts::{INPUT, OBS, Tokens};
 /// Outputs of `inp` that are summed at a time, in registers.
 const LANES: usize = 16;
 
-/// A quantized policy, with all that a step needs: nothing is allocated in one.
+/// A quantized policy with its buffers. A step does not allocate.
 pub struct Policy {
     tasks: Vec<String>,
     obs_mean: [f32; OBS],
     obs_std: [f32; OBS],
-    /// `[d / LANES][64][LANES]`: `inp`, transposed in parts; 0 beyond d.
+    /// `[d / LANES][64][LANES]`: `inp`, transposed in parts, 0 beyond d.
     inp: Vec<[[f32; LANES]; INPUT]>,
     blocks: Vec<Block<Layer>>,
     norm: Vec<f32>,
     head: Layer,
     engine: Engine,
-    /// Of the inputs that were embedded last.
+    /// The residual stream of the last inputs.
     hidden: Hidden,
     buffers: Buffers,
 }
 
-/// What lies between the layers, for up to `rows` inputs at once.
+/// The buffers between the layers, for up to `rows` inputs.
 struct Buffers {
-    /// `[rows][d]`: rms(x).
+    /// `[rows, d]`: rms(x).
     normed: Vec<bf16>,
-    /// `[rows][h]`.
+    /// `[rows, h]`.
     gate: Vec<bf16>,
-    /// `[rows][h]`: up(rms(x)), then its product with silu(gate).
+    /// `[rows, h]`: up(rms(x)), then its product with silu(gate).
     up: Vec<bf16>,
-    /// `[rows][d]`.
+    /// `[rows, d]`.
     down: Vec<bf16>,
-    /// `[rows][7][256]`.
+    /// `[rows, 7, 256]`.
     logits: Vec<bf16>,
 }
 
 impl Policy {
-    /// Quantizes a checkpoint. `rows` is how many inputs [`Policy::forward_rows`] takes at most, at least 1.
+    /// Quantizes a checkpoint. `rows` is the largest number of inputs of [`Policy::forward_rows`],
+    /// at least 1.
     ///
     /// # Errors
-    /// As [`Quantize::pack`]; as [`Compute::layer`] and [`Compute::engine`].
+    /// As [`Quantize::pack`], [`Compute::layer`] and [`Compute::engine`].
     pub fn new(
         checkpoint: &Checkpoint,
         quantize: Quantize,
@@ -65,11 +67,12 @@ impl Policy {
         Self::with_weights(checkpoint, compute, rows, nearest)
     }
 
-    /// As [`Policy::new`], quantized by `pack`, which is also told the number of the layer's input: `2i` for gate and up of
-    /// block `i`, `2i + 1` for its down, the next for the head.
+    /// As [`Policy::new`], with weights that `pack` quantizes. Its second argument is the index of
+    /// the layer's input: `2i` for gate and up of block `i`, `2i + 1` for its down, the next for
+    /// the head.
     ///
     /// # Errors
-    /// What `pack` answers; as [`Compute::layer`] and [`Compute::engine`].
+    /// Those of `pack`. As [`Compute::layer`] and [`Compute::engine`].
     pub fn with_weights(
         checkpoint: &Checkpoint,
         compute: impl Into<Compute>,
@@ -81,8 +84,7 @@ impl Policy {
         Self::with_layers(checkpoint, &compute, rows, layer)
     }
 
-    /// The policy as it was trained, its weights not quantized: what others are compared with. The width of a step means nothing
-    /// to it.
+    /// The policy as trained: the reference of the quantized ones. It ignores the width of a step.
     ///
     /// # Errors
     /// As [`Compute::engine`].
@@ -136,31 +138,33 @@ impl Policy {
         })
     }
 
-    /// Names of the tasks, by index.
+    /// Returns the names of the tasks, by index.
     pub fn tasks(&self) -> &[String] {
         &self.tasks
     }
 
-    /// What computes the layers.
+    /// Returns the backend.
     pub fn compute(&self) -> Compute {
         self.engine.compute()
     }
 
-    /// Quantized layers.
+    /// Returns the number of quantized layers.
     pub fn layers(&self) -> usize {
         3 * self.blocks.len() + 1
     }
 
-    /// Bytes of the quantized layers, scales included.
+    /// Returns the bytes of the quantized layers, scales included.
     pub fn packed_bytes(&self) -> usize {
         let layers = self.blocks.iter().flat_map(Block::weights);
         layers.chain([&self.head]).map(|layer| layer.bytes()).sum()
     }
 
-    /// The input for a raw observation: `clip((obs - mean) / std, -5, 5)`, the task one-hot behind it, zeros.
+    /// Returns the input of a raw observation: `clip((obs - mean) / std, -5, 5)`, the task one-hot,
+    /// zeros.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for an observation that is not finite, [`Error::Range`] for a task that there is not.
+    /// [`Error::NotFinite`] for an observation that is not finite, [`Error::Range`] for a task out
+    /// of range.
     pub fn input(&self, obs: &[f32; OBS], task: usize) -> Result<[f32; INPUT]> {
         if task >= self.tasks.len() {
             return Err(Error::Range {
@@ -184,22 +188,22 @@ impl Policy {
         Ok(input)
     }
 
-    /// The action tokens of one input.
+    /// Returns the action tokens of one input.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a logit is not: there is no action then.
+    /// [`Error::NotFinite`] if a logit is not finite: there is no action.
     pub fn forward(&mut self, input: &[f32; INPUT], width: impl Into<StepWidth>) -> Result<Tokens> {
         let mut tokens = [Tokens::default()];
         self.forward_rows(std::slice::from_ref(input), width, &mut tokens)?;
         Ok(tokens[0])
     }
 
-    /// The words of the control step: the requested width, and the one that was latched.
+    /// Returns the words of the control step: the requested width and the latched one.
     pub fn words(&self) -> &StepFlag {
         self.engine.words()
     }
 
-    /// Begins a control step: latches the width that the flag holds, for layers at [`StepWidth::Latched`].
+    /// Begins a control step: latches the width in the flag, for layers at [`StepWidth::Latched`].
     ///
     /// # Errors
     /// As [`Engine::latch`].
@@ -207,11 +211,11 @@ impl Policy {
         self.engine.latch()
     }
 
-    /// The action tokens of several inputs, each the same as if it came alone.
+    /// Computes the action tokens of several inputs. They do not depend on the batch.
     ///
     /// # Errors
-    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told, or not a place for each; as
-    /// [`Policy::forward`] else.
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] allocated, or fewer tokens than
+    /// inputs. As [`Policy::forward`].
     pub fn forward_rows(
         &mut self,
         inputs: &[[f32; INPUT]],
@@ -229,10 +233,10 @@ impl Policy {
         tokens_of(logits, tokens)
     }
 
-    /// The logits of several inputs, `[rows][7][256]`.
+    /// Returns the logits of several inputs, `[rows, 7, 256]`.
     ///
     /// # Errors
-    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told.
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] allocated.
     pub fn logits_rows(
         &mut self,
         inputs: &[[f32; INPUT]],
@@ -246,25 +250,25 @@ impl Policy {
         self.head(width)
     }
 
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Width of the residual stream.
+    /// Returns the width of the residual stream.
     pub fn width(&self) -> usize {
         self.norm.len()
     }
 
-    /// The engine and the residual stream, for networks that stand beside the blocks.
+    /// Returns the engine and the residual stream, for the networks of skipped layers.
     pub fn engine_and_hidden(&mut self) -> (&mut Engine, &mut Hidden) {
         (&mut self.engine, &mut self.hidden)
     }
 
-    /// Makes the residual stream of several inputs.
+    /// Embeds several inputs into the residual stream.
     ///
     /// # Errors
-    /// [`Error::Buffer`] for more inputs than [`Policy::new`] was told.
+    /// [`Error::Buffer`] for more inputs than [`Policy::new`] allocated.
     pub fn embed(&mut self, inputs: &[[f32; INPUT]]) -> Result<()> {
         let d = self.norm.len();
         if inputs.len() > self.hidden.most_rows() {
@@ -278,7 +282,8 @@ impl Policy {
         for (x, input) in x.chunks_mut(d).zip(inputs) {
             for (x, w) in x.chunks_mut(LANES).zip(&self.inp) {
                 let mut sums = [0.0; LANES];
-                // A weight is finite, and no sum is -0: what is 0, as half of an input is, changes nothing.
+                // Half of an input is 0. Weights are finite and no sum is -0, so zeros can be left
+                // out.
                 for (w, input) in w.iter().zip(input).filter(|(_, input)| **input != 0.0) {
                     for (sum, w) in sums.iter_mut().zip(w) {
                         *sum += input * w;
@@ -317,7 +322,7 @@ impl Policy {
         Ok(())
     }
 
-    /// The logits of the residual stream, `[rows][7][256]`.
+    /// Returns the logits of the residual stream, `[rows, 7, 256]`.
     ///
     /// # Errors
     /// As [`Engine::gemm`].
@@ -330,10 +335,10 @@ impl Policy {
     }
 }
 
-/// The tokens of logits `[rows][7][256]`.
+/// Writes the tokens of logits `[rows, 7, 256]`.
 ///
 /// # Errors
-/// [`Error::NotFinite`] if a logit is not: there is no action then.
+/// [`Error::NotFinite`] if a logit is not finite: there is no action.
 pub fn tokens_of(logits: &[bf16], tokens: &mut [Tokens]) -> Result<()> {
     let places = tokens.as_flattened_mut().iter_mut();
     for (at, (token, logits)) in places.zip(logits.chunks(BINS)).enumerate() {
@@ -351,9 +356,10 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
-/// The first position of the largest of 256 logits; that of a logit that is not finite, if there is one, as the error.
+/// Returns the first position of the largest of 256 logits, or the position of one that is not
+/// finite as the error.
 fn argmax(logits: &[bf16]) -> std::result::Result<u8, usize> {
-    // Ordered as the numbers are, the two zeros alike: integers, which vector instructions compare.
+    // Maps a BF16 to an integer of the same order, with equal zeros: integer comparisons vectorize.
     let ordered = |x: &bf16| {
         let (magnitude, sign) = (x.to_bits() as i16 & 0x7FFF, x.to_bits() as i16 >> 15);
         (magnitude ^ sign) - sign
@@ -372,9 +378,9 @@ fn argmax(logits: &[bf16]) -> std::result::Result<u8, usize> {
     let infinity = bf16::INFINITY.to_bits() as i16;
     if least <= -infinity || most >= infinity {
         let bad = logits.iter().position(|x| !x.is_finite());
-        return Err(bad.expect("its magnitude is infinity's or more"));
+        return Err(bad.expect("a logit is not finite"));
     }
     let behind = logits.iter().skip(part * PART);
     let at = behind.map(ordered).position(|x| x == most);
-    Ok((part * PART + at.expect("it is in this part")) as u8)
+    Ok((part * PART + at.expect("the part has the largest logit")) as u8)
 }

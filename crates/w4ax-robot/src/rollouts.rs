@@ -1,4 +1,4 @@
-//! `rollouts.safetensors`: recorded control steps, with the tokens of the same inputs at each precision.
+//! Recorded control steps, with the tokens of each input at each width: `rollouts.safetensors`.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::columns::{self, Columns};
 use super::dataset::Dataset;
 use super::policy::Policy;
 
-/// The tasks of the recorded data, by their index in it.
+/// The tasks of the recorded data, by index.
 pub const TASKS: [&str; 6] = [
     "Lift",
     "libero_spatial:0",
@@ -21,36 +21,36 @@ pub const TASKS: [&str; 6] = [
     "libero_object:0",
 ];
 
-/// The recording that comes with the repository.
+/// The recording of this repository.
 pub const RECORDED: &str = crate::paths::ROLLOUTS;
 
-/// Numbers in an observation.
+/// The length of an observation.
 pub const OBS: usize = 25;
 
-/// Numbers in the policy's input.
+/// The length of the policy's input.
 pub const INPUT: usize = 64;
 
 /// The 7 action tokens of a step.
 pub type Tokens = [u8; ACTION_DIM];
 
-/// Recorded control steps; every array has one entry a step, episode after episode.
+/// Recorded control steps, episode after episode; every array has one entry per step.
 #[derive(Debug)]
 pub struct Rollouts {
     /// `[steps][25]`: raw observations.
     pub obs: Vec<[f32; OBS]>,
     /// `[steps][64]`: the policy's input.
     pub input: Vec<[f32; INPUT]>,
-    /// `[steps]`: the task's index. See [`Rollouts::check_tasks`].
+    /// `[steps]`: the index of the task. See [`Rollouts::check_tasks`].
     pub task: Vec<usize>,
-    /// `[steps]`: the episode of the task.
+    /// `[steps]`: the index of the episode in its task.
     pub episode: Vec<i32>,
-    /// `[steps]`: the step of the episode.
+    /// `[steps]`: the control step in its episode.
     pub t: Vec<usize>,
-    /// `[steps]`: whether the episode succeeded; none where that is not recorded.
+    /// `[steps]`: whether the episode succeeded; `None` if it is not recorded.
     pub success: Option<Vec<bool>>,
     /// `[steps][7]`: tokens of the unquantized policy.
     pub bf16: Vec<Tokens>,
-    /// `[width][steps][7]`, by [`Width::index`]: tokens with INT4 weights, where they were recorded.
+    /// `[width][steps, 7]`, by [`Width::index`]: tokens with INT4 weights, if recorded.
     quantized: Option<[Vec<Tokens>; 4]>,
     episodes: Vec<Range<usize>>,
 }
@@ -64,16 +64,16 @@ impl Rollouts {
         columns::load(path.as_ref(), Self::parse)
     }
 
-    /// Reads bytes; `file` is what errors call them.
+    /// Reads a recording from bytes. `file` is its name in errors.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] for bytes that are no safetensors, a tensor of another type or
-    /// shape, a token outside 0..=255, a negative index, a value that is not finite, no steps, or steps that are not
-    /// whole episodes one after the other.
+    /// [`Error::MissingTensor`]. [`Error::Format`] for bytes that are not safetensors, a tensor of
+    /// another type or shape, a token outside 0..=255, a negative index, a value that is not
+    /// finite, no steps, or steps that are not whole episodes in order.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
         let read = Columns::new(bytes, file, "tok_bf16")?;
         if read.rows() == 0 {
-            return Err(read.refuse("`tok_bf16` holds no steps"));
+            return Err(read.refuse("`tok_bf16` has no steps"));
         }
         let success = read.integers("success", &[])?;
         let rollouts = Self {
@@ -90,11 +90,12 @@ impl Rollouts {
         rollouts.cut().map_err(|reason| read.refuse(reason))
     }
 
-    /// The validation rows of a dataset as episodes, their steps counted anew: a few of an episode's are missing. The tokens
-    /// are what the unquantized policy makes of them.
+    /// Makes episodes of a dataset's validation rows. The steps are numbered anew, because a few
+    /// are missing. The unquantized policy computes the tokens.
     ///
     /// # Errors
-    /// As [`Policy::input`] and [`Policy::forward`]; [`Error::Range`] if the rows are no episodes one after the other.
+    /// As [`Policy::input`] and [`Policy::forward`]. [`Error::Range`] if the rows are not whole
+    /// episodes in order.
     pub fn of_validation(dataset: &Dataset, policy: &mut Policy) -> Result<Self> {
         let rows = dataset.rows(true);
         let mut t = vec![0; rows.len()];
@@ -134,26 +135,27 @@ impl Rollouts {
         Ok(self)
     }
 
-    /// Steps in all.
+    /// Returns the number of steps.
     pub fn len(&self) -> usize {
         self.bf16.len()
     }
 
-    /// The steps of each episode.
+    /// Returns the steps of each episode.
     pub fn episodes(&self) -> &[Range<usize>] {
         &self.episodes
     }
 
-    /// `[steps][7]`: the recorded tokens with INT4 weights at an activation width (W4A16 for BF16); none if there are none.
+    /// Returns the recorded tokens with INT4 weights at a width (W4A16 for BF16), `[steps, 7]`, if
+    /// any.
     pub fn tokens(&self, width: Width) -> Option<&[Tokens]> {
         let quantized = self.quantized.as_ref()?;
         Some(&quantized[width.index()])
     }
 
-    /// Checks that every step's task is one of `tasks`.
+    /// Checks that the task of each step is below `tasks`.
     ///
     /// # Errors
-    /// [`Error::Range`] with the task that is not.
+    /// [`Error::Range`] with the first other task.
     pub fn check_tasks(&self, tasks: usize) -> Result<()> {
         match self.task.iter().find(|&&task| task >= tasks) {
             None => Ok(()),
@@ -165,8 +167,8 @@ impl Rollouts {
         }
     }
 
-    /// Cuts one action a step and width, `[width][steps]`, into the episodes that a calibration takes. The reference
-    /// is the unquantized policy's recorded tokens.
+    /// Cuts `[width][steps]` actions into the episodes of a calibration. The reference is the
+    /// recorded tokens of the unquantized policy.
     pub fn calibration_episodes(&self, at_width: &[Vec<Action>; 4]) -> Vec<Episode> {
         let cut = |steps: &Range<usize>| Episode {
             task: self.task[steps.start],
@@ -188,7 +190,8 @@ impl Rollouts {
                 _ => {
                     let (task, episode) = of(i);
                     return Err(format!(
-                        "`t` is {t} at row {i} (task {task}, episode {episode}), the rows are not whole episodes in order"
+                        "`t` is {t} at row {i} (task {task}, episode {episode}): \
+                         expected whole episodes in order"
                     ));
                 }
             }
@@ -197,7 +200,7 @@ impl Rollouts {
     }
 }
 
-/// The action of 7 tokens: -1 + 2k/255, in [-1, 1].
+/// Returns the action of 7 tokens: -1 + 2k/255, in [-1, 1].
 pub fn action(tokens: &Tokens) -> Action {
     tokens.map(|k| -1.0 + 2.0 * f64::from(k) / 255.0)
 }
@@ -205,7 +208,7 @@ pub fn action(tokens: &Tokens) -> Action {
 fn indices(read: &Columns<'_>, name: &str) -> Result<Vec<usize>> {
     let index = |x: i32| {
         usize::try_from(x)
-            .map_err(|_| read.refuse(format!("`{name}` holds {x}, it must not be negative")))
+            .map_err(|_| read.refuse(format!("`{name}` has the value {x}: expected 0 or more")))
     };
     read.integers(name, &[])?.into_iter().map(index).collect()
 }
@@ -213,14 +216,14 @@ fn indices(read: &Columns<'_>, name: &str) -> Result<Vec<usize>> {
 fn tokens(read: &Columns<'_>, name: &str) -> Result<Vec<Tokens>> {
     let token = |x: i32| {
         u8::try_from(x)
-            .map_err(|_| read.refuse(format!("`{name}` holds the token {x}, not in 0..=255")))
+            .map_err(|_| read.refuse(format!("`{name}` has the token {x}: expected 0..=255")))
     };
     let words = read.integers(name, &[ACTION_DIM])?.into_iter();
     let tokens: Vec<u8> = words.map(token).collect::<Result<_>>()?;
     Ok(tokens.as_chunks().0.to_vec())
 }
 
-/// All four, or none: a recording of the unquantized policy alone.
+/// All four widths, or none for a recording of the unquantized policy alone.
 fn quantized(read: &Columns<'_>) -> Result<Option<[Vec<Tokens>; 4]>> {
     let names = ["tok_w4a2", "tok_w4a4", "tok_w4a8", "tok_w4a16"];
     if !names.iter().any(|name| read.has(name)) {

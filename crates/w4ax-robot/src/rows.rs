@@ -1,4 +1,4 @@
-//! CSV files with named columns; what is wrong with one is said with its line and its column.
+//! CSV files with named columns. Errors name the line and the column.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use csv::StringRecord;
 use w4ax::{Error, Result};
 
-/// What is wrong in a row; [`read`] puts the file's name before it.
+/// The result of reading a row; [`read`] adds the file's name to the error.
 pub type Read<T> = std::result::Result<T, String>;
 
-/// The bytes of a file.
+/// Returns the bytes of a file.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -20,11 +20,12 @@ pub fn contents(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Calls `each` with every row below the header. `columns` are the ones that are read, others are passed over; `file`
-/// is what errors call the bytes.
+/// Calls `each` with every row below the header. Columns other than `columns` are ignored. `file`
+/// is the name in errors.
 ///
 /// # Errors
-/// [`Error::Format`], for bytes that are no CSV, a column that is missing or there twice, and for what `each` says.
+/// [`Error::Format`] for bytes that are not CSV, a missing or a repeated column, and the errors of
+/// `each`.
 pub fn read(
     bytes: &[u8],
     file: &str,
@@ -41,8 +42,8 @@ pub fn read(
         let mut found = header.iter().enumerate().filter(|(_, h)| h == name);
         match (found.next(), found.next()) {
             (Some((at, _)), None) => Ok(at),
-            (None, _) => Err(refuse(format!("line 1: there is no column `{name}`"))),
-            (Some(_), Some(_)) => Err(refuse(format!("line 1: `{name}` is there twice"))),
+            (None, _) => Err(refuse(format!("line 1: missing column `{name}`"))),
+            (Some(_), Some(_)) => Err(refuse(format!("line 1: repeated column `{name}`"))),
         }
     });
     let places = places.collect::<Result<Vec<usize>>>()?;
@@ -62,30 +63,30 @@ pub fn read(
 pub struct Row<'a> {
     record: &'a StringRecord,
     columns: &'a [&'a str],
-    /// `[columns]`: where each is in the record.
+    /// `[columns]`: the position of each column in the record.
     places: &'a [usize],
 }
 
 impl Row<'_> {
-    /// The line that it begins at, from 1 on.
+    /// Returns the row's first line, counted from 1.
     pub fn line(&self) -> u64 {
         self.record.position().map_or(0, csv::Position::line)
     }
 
-    /// A field, by one of the columns that are read.
+    /// Returns a field by the name of a column that is read.
     pub fn text(&self, name: &str) -> &str {
         let at = self.columns.iter().position(|column| *column == name);
         at.and_then(|at| self.record.get(self.places[at]))
             .unwrap_or_default()
     }
 
-    /// What to say of a field that is not what it must be.
+    /// Returns the error of a field: its value, and what is expected.
     pub fn wrong(&self, name: &str, must: &str) -> String {
         let (line, text) = (self.line(), self.text(name));
-        format!("line {line}: `{name}` must be {must}, it is `{text}`")
+        format!("line {line}: `{name}` is `{text}`: expected {must}")
     }
 
-    /// A number of any type.
+    /// Parses a number.
     pub fn parse<T: FromStr>(&self, name: &str) -> Read<T> {
         let kind = std::any::type_name::<T>();
         self.text(name)
@@ -93,7 +94,7 @@ impl Row<'_> {
             .map_err(|_| self.wrong(name, &format!("a number ({kind})")))
     }
 
-    /// A finite number.
+    /// Parses a finite number.
     pub fn finite(&self, name: &str) -> Read<f64> {
         let value: f64 = self.parse(name)?;
         if !value.is_finite() {
@@ -102,7 +103,7 @@ impl Row<'_> {
         Ok(value)
     }
 
-    /// Finite numbers, a column each.
+    /// Parses finite numbers, one per column.
     pub fn finites<const N: usize>(&self, names: &[&str; N]) -> Read<[f64; N]> {
         let mut values = [0.0; N];
         for (value, name) in values.iter_mut().zip(names) {
@@ -111,7 +112,7 @@ impl Row<'_> {
         Ok(values)
     }
 
-    /// A flag, 0 or 1.
+    /// Parses a flag, 0 or 1.
     pub fn flag(&self, name: &str) -> Read<bool> {
         match self.text(name) {
             "0" => Ok(false),
@@ -121,31 +122,31 @@ impl Row<'_> {
     }
 }
 
-/// Steps that follow each other and have what names their episode in common.
+/// Consecutive steps of one episode.
 #[derive(Clone, Debug)]
 pub struct Recorded<K, S> {
-    /// What names the episode.
+    /// The key of the episode.
     pub key: K,
-    /// The line of the file that it begins at.
+    /// The line of the file where the episode begins.
     pub line: u64,
-    /// In order.
+    /// The control steps in order.
     pub steps: Vec<S>,
 }
 
 impl<K, S> Recorded<K, S> {
-    /// Says of an error in its steps where they come from: `file`, and the line that the episode begins at.
+    /// Returns an error of the steps with the file and the line where the episode begins.
     pub fn refuse(&self, file: &str, error: &Error) -> Error {
         Error::Format {
             file: file.into(),
-            reason: format!("the episode from line {} on: {error}", self.line),
+            reason: format!("episode at line {}: {error}", self.line),
         }
     }
 }
 
-/// Takes in the step of a row, by its column `t`: it goes on with the last episode, or begins one at 0.
+/// Appends the step of a row to the last episode, or begins an episode if the column `t` is 0.
 ///
 /// # Errors
-/// A `t` that is no number, or does not count up from 0 in each episode.
+/// A `t` that is not a number, or does not count up from 0 in each episode.
 pub fn push_step<K: PartialEq, S>(
     episodes: &mut Vec<Recorded<K, S>>,
     row: &Row<'_>,
@@ -161,7 +162,7 @@ pub fn push_step<K: PartialEq, S>(
             steps: vec![step],
         }),
         _ => {
-            let reason = "the steps of an episode must follow each other from 0 on";
+            let reason = "expected steps that count up from 0 in each episode";
             return Err(format!("line {line}: `t` is {t}: {reason}"));
         }
     }

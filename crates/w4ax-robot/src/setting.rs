@@ -1,4 +1,4 @@
-//! What the guide and the controllers are told on a command line.
+//! Settings of the guide and the controllers on a command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,32 +6,32 @@ use std::str::FromStr;
 use w4ax::skip::{SkipConfig, Verify};
 use w4ax::{Error, Result};
 
-/// Three numbers with commas between them: `ETA,ETA2,P`.
+/// Three comma-separated numbers: `ETA,ETA2,P`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
     /// eta1, and the eta of verification.
     pub eta: f64,
     /// eta2.
     pub eta2: f64,
-    /// A controller's probability above this skips.
+    /// A controller skips if its probability is above this.
     pub threshold: f32,
 }
 
-/// For half of the layers: picked on the validation episodes of the training data, as CONTRIBUTING tells.
+/// The setting for half of the layers, chosen on the validation episodes of the training data.
 pub const HALF: Setting = Setting {
     eta: 0.2,
     eta2: 0.02,
     threshold: 0.5,
 };
 
-/// For 30 % of them: the same.
+/// The setting for 30 % of the layers, chosen on the same episodes.
 pub const FEW: Setting = Setting {
     eta: 0.2,
     eta2: 0.02,
     threshold: 0.28,
 };
 
-/// When a step runs again.
+/// The rule of verification: when a step runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Verification {
     /// Never
@@ -53,7 +53,7 @@ impl From<Verification> for Verify {
 }
 
 impl Setting {
-    /// The guide's configuration.
+    /// Returns the configuration of the guide.
     pub fn config(self, verification: Verification) -> SkipConfig {
         SkipConfig::default()
             .with_eta1(self.eta)
@@ -68,21 +68,21 @@ impl FromStr for Setting {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Range`] for a text that is not three parts, [`Error::Config`] with the part that is no number; as
-    /// [`SkipConfig::validate`].
+    /// [`Error::Range`] for a text that does not have three parts, [`Error::Config`] for a part
+    /// that is not a number. As [`SkipConfig::validate`].
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split(',').collect();
         let &[eta, eta2, threshold] = parts.as_slice() else {
             return Err(Error::Range {
                 what: "ETA,ETA2,P",
                 value: format!("`{text}`"),
-                range: "three numbers, with commas between them",
+                range: "three comma-separated numbers",
             });
         };
         let number = |field, part: &str| {
             part.parse::<f64>().map_err(|_| Error::Config {
                 field,
-                reason: format!("is `{part}`, it must be a number"),
+                reason: format!("is `{part}`: expected a number"),
             })
         };
         let (eta, eta2) = (number("eta", eta)?, number("eta2", eta2)?);

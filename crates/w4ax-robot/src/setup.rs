@@ -1,4 +1,4 @@
-//! Options that the robot examples share, and what they load.
+//! Options that several commands share, and the robot that they load.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use super::checkpoint::{Checkpoint, TRAINED};
 use super::compute::Compute;
 use super::policy::Policy;
 
-/// How the policy's weights are quantized: groups of 64, symmetric, BF16 scales.
+/// The quantization of the policy's weights: groups of 64, symmetric, BF16 scales.
 pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
-/// Which policy, which calibration, how many threads.
+/// The policy, its calibration, and the number of threads.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Setup {
     /// The trained policy, safetensors
     #[arg(long, value_name = "FILE", default_value = TRAINED)]
     pub policy: PathBuf,
-    /// The dispatcher's calibration, JSON [default: calibration.json beside the policy]
+    /// The dispatcher's calibration, JSON [default: calibration.json in the folder of the policy]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// Threads that share a layer, 0 for all
@@ -28,20 +28,20 @@ pub struct Setup {
     pub threads: u16,
 }
 
-/// A policy and a dispatcher for each of its tasks.
+/// A policy, and a dispatcher for each of its tasks.
 pub struct Robot {
-    /// Quantized.
+    /// The quantized policy.
     pub policy: Policy,
-    /// Bytes of the quantized layers before they were.
+    /// The bytes of the quantized layers in BF16.
     pub bf16_bytes: usize,
-    /// What the dispatchers were made from.
+    /// The calibration of the dispatchers.
     pub calibration: Calibration,
     /// By task, each at the start of an episode.
     pub dispatchers: Vec<Dispatcher>,
 }
 
 impl Setup {
-    /// As [`in_pool`], of `threads` threads.
+    /// Runs a job in a pool of `threads` threads, see [`in_pool`].
     ///
     /// # Errors
     /// As [`in_pool`].
@@ -49,7 +49,7 @@ impl Setup {
         in_pool(self.threads, job)
     }
 
-    /// Loads the files, for steps one at a time on the CPU, on the current pool.
+    /// Loads the robot for single steps on the CPU, in the current pool.
     ///
     /// # Errors
     /// As [`Setup::load_on`] and [`Cpu::new`].
@@ -57,7 +57,7 @@ impl Setup {
         self.load_on(Cpu::new()?)
     }
 
-    /// Loads the files, for steps one at a time.
+    /// Loads the robot for single steps.
     ///
     /// # Errors
     /// As [`Checkpoint::load`], [`dispatchers`] and [`Policy::new`].
@@ -74,10 +74,11 @@ impl Setup {
     }
 }
 
-/// Runs a job in a pool of so many threads, 0 for all: the GEMMs in it share that pool.
+/// Runs a job in a pool of `threads` threads, or of one per core for 0. GEMMs of the job use that
+/// pool.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the threads cannot be had; the job's own.
+/// [`Error::Unavailable`] if the threads cannot be started. Those of the job.
 pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.into())
@@ -91,23 +92,23 @@ pub fn in_pool<T: Send>(threads: u16, job: impl FnOnce() -> Result<T> + Send) ->
     pool.install(job)
 }
 
-/// The calibration that goes with a policy where none is asked for.
-pub fn calibration_beside(policy: impl AsRef<Path>) -> PathBuf {
+/// Returns the default calibration of a policy: `calibration.json` in its folder.
+pub fn default_calibration(policy: impl AsRef<Path>) -> PathBuf {
     policy.as_ref().with_file_name("calibration.json")
 }
 
-/// A calibration, and a dispatcher for each task, at the start of an episode. It is the file that was `asked` for, or
-/// `calibration.json` beside the policy's.
+/// Loads a calibration, and makes a dispatcher for each task at the start of an episode. The
+/// default file is [`default_calibration`].
 ///
 /// # Errors
-/// As [`Calibration::load`]; [`Error::Format`] for a calibration that lacks a task.
+/// As [`Calibration::load`]. [`Error::Format`] for a calibration without one of the tasks.
 pub fn dispatchers(
-    asked: Option<&Path>,
+    requested: Option<&Path>,
     policy: &Path,
     tasks: &[String],
 ) -> Result<(Calibration, Vec<Dispatcher>)> {
-    let beside = calibration_beside(policy);
-    let file = asked.unwrap_or(&beside);
+    let default = default_calibration(policy);
+    let file = requested.unwrap_or(&default);
     let calibration = Calibration::load(file)?;
     let dispatcher = |task: &String| {
         let config = calibration

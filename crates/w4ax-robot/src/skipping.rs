@@ -13,28 +13,28 @@ use super::rollouts::{INPUT, Tokens, action};
 use super::setup::QUANTIZE;
 use super::steps::RunLayers;
 
-/// What stands for skipped layers.
+/// The replacement of skipped layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Substitute {
     /// The trained adapters.
     #[default]
     Adapter,
-    /// Nothing: the residual stream goes on as it is.
+    /// The identity: the residual stream does not change.
     Identity,
 }
 
-/// What decides for a policy which of its blocks run, and what stands for the others.
+/// Decides which blocks of a policy run, and replaces the others.
 pub struct Skipping {
-    /// The trajectory's say, and the steps.
+    /// The guide and the steps.
     pub skipper: Skipper,
-    /// The networks beside the blocks.
+    /// The adapters and controllers.
     pub networks: Networks,
-    /// What stands for skipped layers.
+    /// The replacement of skipped layers.
     pub substitute: Substitute,
 }
 
 impl Skipping {
-    /// At the start of an episode.
+    /// Starts an episode.
     ///
     /// # Errors
     /// As [`SkipConfig::validate`].
@@ -46,7 +46,7 @@ impl Skipping {
         })
     }
 
-    /// The networks of a file, beside that policy.
+    /// Loads the networks of a policy from a file.
     ///
     /// # Errors
     /// As [`SkipFile::load`], [`Networks::new`] and [`SkipConfig::validate`].
@@ -81,19 +81,19 @@ impl RunLayers for Skipping {
     }
 }
 
-/// One control step of the policy, with networks beside its blocks.
+/// One control step of the policy with its networks.
 pub struct PolicyStack<'a> {
-    /// What runs.
+    /// The policy.
     pub policy: &'a mut Policy,
-    /// What stands beside it.
+    /// Its adapters and controllers.
     pub networks: &'a mut Networks,
-    /// What stands for skipped layers.
+    /// The replacement of skipped layers.
     pub substitute: Substitute,
-    /// The step's input.
+    /// The input of the step.
     pub input: &'a [f32; INPUT],
-    /// What runs, runs at this.
+    /// The width of the layers that run.
     pub width: StepWidth,
-    /// What came out last.
+    /// The tokens of the last pass.
     pub tokens: Tokens,
 }
 

@@ -1,7 +1,8 @@
 //! A policy's control steps, for [`StepPipeline`](w4ax::step::StepPipeline).
 //!
-//! The pipeline stores a step's width in the flag. [`PolicyEngine`] latches the flag, runs the policy's layers at the latched
-//! width, on the thread of the caller, and holds the action tokens until the next step.
+//! The pipeline stores a step's width in the flag. [`PolicyEngine`] latches the flag, runs the
+//! policy's layers at the latched width, on the thread of the caller, and holds the action tokens
+//! until the next step.
 
 use std::borrow::BorrowMut;
 
@@ -47,7 +48,8 @@ impl<L: RunLayers> RunLayers for &mut L {
     }
 }
 
-/// Runs the steps of a policy, owned or borrowed, on the thread of the caller. Nothing is allocated in a step.
+/// Runs the steps of a policy, owned or borrowed, on the thread of the caller. Nothing is allocated
+/// in a step.
 pub struct PolicyEngine<P, L> {
     /// The policy.
     pub policy: P,

@@ -1,8 +1,8 @@
-//! How the examples print tables.
+//! The look of all tables.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
-/// A table with a line under its header; all columns but the first are flush right.
+/// Makes a table with a line under its header. All columns but the first are right-aligned.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header);

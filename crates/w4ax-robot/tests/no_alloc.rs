@@ -1,4 +1,5 @@
-//! A policy's control step does not allocate: a global allocator that counts, in a test binary of its own.
+//! A policy's control step does not allocate. A counting global allocator needs its own test
+//! binary.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -18,22 +19,23 @@ use w4ax_robot::skipping::{Skipping, Substitute};
 use w4ax_robot::steps::PolicyEngine;
 
 thread_local! {
-    /// Allocations of this thread: the test harness has threads of its own.
+    /// Allocations of this thread: the test harness has other threads.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs no allocation.
+// SAFETY: every call is passed to the system allocator without a change. Counting uses a `Cell`
+// that does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantee about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
+        // SAFETY: the pointer is from `System` with this layout, as the caller guarantees.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -66,7 +68,7 @@ fn dispatcher() -> Dispatcher {
     Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
 }
 
-/// Skipping, a second pass among the steps: the policy with networks beside its blocks.
+/// The policy with its networks skips layers; some steps run again.
 #[test]
 fn skipping_step_does_not_allocate() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
@@ -101,7 +103,7 @@ fn skipping_step_does_not_allocate() {
     }
 }
 
-/// The policy of the examples, from the input to the tokens.
+/// The policy from the input to the tokens.
 #[test]
 fn policy_step_does_not_allocate() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();

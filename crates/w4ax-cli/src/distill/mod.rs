@@ -1,6 +1,5 @@
-//! Two-stage distillation of adapters and controllers that skip a policy's layers (DySL-VLA, arXiv 2602.22896).
-//!
-//! `cargo run --release --features train --example distill -- --out FILE`
+//! `w4ax distill`: two-stage distillation of adapters and controllers that skip a policy's layers
+//! (DySL-VLA, arXiv 2602.22896).
 
 use std::path::PathBuf;
 
@@ -24,17 +23,18 @@ use w4ax_robot::training::state::Progress;
 use w4ax_robot::training::train::{Trained, Trainer};
 use w4ax_robot::training::{Result, similarity};
 
-/// Shares of layers that the error is told for.
+/// Shares of layers whose error is printed.
 const SHARES: [f64; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.75];
 
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files. Those of the training.
 pub fn run(args: &Args) -> Result<()> {
-    // Parts of a batch run side by side: candle's own threads, which wait for each other in a loop after every operation, would only be in their way.
+    // Parts of a batch run in parallel. candle's own threads spin after every operation, and would
+    // compete.
     for variable in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        // SAFETY: nothing else runs yet that could read the environment.
+        // SAFETY: no other thread runs yet that could read the environment.
         unsafe { std::env::set_var(variable, "1") };
     }
     let read = |path: &PathBuf| {
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::Range {
             what: "checkpoint-every",
             value: "0".into(),
-            range: "1 and more",
+            range: "1 or more",
         }
         .into());
     }
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let bars = Bars::new(&plan);
     let trained = trainer.run(None, |progress| bars.show(progress))?;
-    let Trained { networks, progress } = trained.expect("there was no limit");
+    let Trained { networks, progress } = trained.expect("the run has no limit");
 
     let val = batches::inputs(&checkpoint, &dataset, &dataset.rows(true));
     let judge = Judge::new(&frozen, &batches::tensor(&val, DType::F32)?)?;
@@ -137,7 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the file says of its training, and prints it.
+/// Prints the evaluation, and returns the metrics of the file.
 fn metrics(plan: &Plan, progress: &Progress, points: &[Point], rows: usize) -> Map<String, Value> {
     let cells = |point: &Point| {
         [point.threshold, point.share, point.error]
@@ -173,11 +173,11 @@ fn metrics(plan: &Plan, progress: &Progress, points: &[Point], rows: usize) -> M
     });
     match metrics {
         Value::Object(metrics) => metrics,
-        _ => unreachable!("it is an object"),
+        _ => unreachable!("the value is an object"),
     }
 }
 
-/// A bar for each stage.
+/// A progress bar for each stage.
 struct Bars {
     bars: [ProgressBar; 2],
 }

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The options of `w4ax distill`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use w4ax_robot::training::batches::Disturb;
 use w4ax_robot::training::losses::Weights;
 use w4ax_robot::training::plan::Plan;
 
-/// What an early exit has no use for.
+/// Options that an early exit does not use.
 const WITHOUT_GAPS: [&str; 7] = [
     "static_ratio",
     "no_static",
@@ -20,37 +20,37 @@ const WITHOUT_GAPS: [&str; 7] = [
     "controller_hidden",
 ];
 
-/// Trains adapters and controllers that skip a policy's layers (DySL-VLA)
+/// Train adapters and controllers that skip a policy's layers (DySL-VLA)
 #[derive(clap::Args)]
 pub struct Args {
-    /// The trained networks, written whole or not at all; a training under way is kept beside it
+    /// The trained networks, written whole or not at all; the checkpoint is FILE.training
     #[arg(long)]
     pub out: PathBuf,
-    /// The policy, which stays as it is
+    /// The policy, which does not change
     #[arg(long, default_value = paths::DEEP_POLICY)]
     pub policy: PathBuf,
-    /// Rows of what the policy was trained on
+    /// Rows that the policy was trained on
     #[arg(long, default_value = paths::DATASET)]
     pub dataset: PathBuf,
-    /// Share of layers that always run: those of the least similarity
+    /// Share of layers that always run: those of the lowest similarity
     #[arg(long, default_value_t = Layers::STATIC_RATIO, conflicts_with = "no_static")]
     pub static_ratio: f64,
     /// No layer always runs
     #[arg(long)]
     pub no_static: bool,
-    /// Stage 2 from the start, for the steps of both stages
+    /// Begin with stage 2, for the steps of both stages
     #[arg(long)]
     pub joint: bool,
     /// One adapter from this layer's input to the head instead: a fixed early exit
     #[arg(long, value_name = "LAYER", conflicts_with_all = WITHOUT_GAPS)]
     pub exit: Option<usize>,
-    /// What a layer that runs costs in the loss of stage 2
+    /// Cost of a layer that runs in the loss of stage 2
     #[arg(long, default_value_t = 0.01)]
     pub lambda: f64,
     /// Weight of the risk of a skip; 0 as in the paper
     #[arg(long, default_value_t = 0.03)]
     pub risk: f64,
-    /// Weight of the task's loss with the drawn skips taken whole; 0 as in the paper
+    /// Weight of the task's loss with the drawn skips taken completely; 0 as in the paper
     #[arg(long, default_value_t = 1.0)]
     pub whole: f64,
     /// Weight of stage 1's distance in stage 2; 0 as in the paper
@@ -74,16 +74,16 @@ pub struct Args {
     /// Steps of stage 2
     #[arg(long, default_value_t = 1200)]
     pub steps_2: usize,
-    /// Rows a step
+    /// Rows per step
     #[arg(long, default_value_t = 256)]
     pub batch: usize,
     /// The largest learning rate
     #[arg(long, default_value_t = 4e-3)]
     pub rate: f64,
-    /// Of all random numbers
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Threads; the result is the same with any number
+    /// Threads; the result does not depend on their number
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
     /// Steps from one checkpoint to the next
@@ -92,7 +92,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// What the training depends on, with the fingerprint of its files.
+    /// Returns the plan, with the fingerprint of its files.
     pub fn plan(&self, inputs: String) -> Plan {
         let steps = match self.joint {
             true => [0, self.steps_1 + self.steps_2],

@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::{Grouping, KOrder, MatRef, PackedWeight, Result, ScaleType, Scales, Width, reference};
 
-/// `[M, N, K]` of each call: one token and more, one chunk of the CPU and more, with and without tails in N and K.
+/// `[M, N, K]` of each call: one token and more, one chunk of the CPU and more, with and without
+/// tails in N and K.
 const SHAPES: [[usize; 3]; 6] = [
     [1, 33, 136],
     [2, 70, 200],
@@ -117,7 +118,8 @@ impl Case {
         let (n, k) = (self.weight.n(), self.weight.k());
         let [got_bits, expected_bits] = [got, expected].map(bf16::to_bits);
         format!(
-            "[M, N, K] = [{}, {n}, {k}]: y[{}, {}] is {got} ({got_bits:#06x}), expected {expected} ({expected_bits:#06x})",
+            "[M, N, K] = [{}, {n}, {k}]: y[{}, {}] is {got} ({got_bits:#06x}), \
+             expected {expected} ({expected_bits:#06x})",
             self.m,
             at / n,
             at % n,
@@ -149,8 +151,8 @@ fn weight(
     )
 }
 
-/// The activations of a token: plain, with an outlier, of one sign, around the smallest step, zeros, with a NaN or an
-/// infinity.
+/// The activations of a token: plain, with an outlier, of one sign, around the smallest step,
+/// zeros, with a NaN or an infinity.
 fn activations(token: usize, k: usize, rng: &mut ChaCha8Rng) -> Vec<bf16> {
     let mut normal = || (0..4).map(|_| rng.random_range(-1f32..1.0)).sum::<f32>();
     let mut x: Vec<f32> = (0..k).map(|_| normal()).collect();

@@ -1,8 +1,8 @@
 //! `w4ax doctor`: every path of this machine against the scalar reference.
 //!
-//! Each instruction set and each family of kernels computes the same GEMMs at every width, grouping and symmetry. Results
-//! are compared with [`w4ax::reference::gemm`] bit for bit; those of BF16 activations on a GPU, which adds in another order,
-//! are held to the bound of [`w4ax::numerics`].
+//! Each instruction set and each family of kernels computes the same GEMMs at every width, grouping
+//! and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of BF16
+//! activations on a GPU, which adds in another order, are held to the bound of [`w4ax::numerics`].
 
 pub mod case;
 mod cpu;
@@ -27,7 +27,8 @@ pub struct Options {
     /// The results as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Flip a bit of the results of one check, such as `cpu scalar/4/g64/sym`: shows that a difference is found
+    /// Flip a bit of the results of one check, such as `cpu scalar/4/g64/sym`: shows that a
+    /// difference is found
     #[arg(long, value_name = "CHECK", hide = true)]
     pub plant_fault: Option<String>,
 }
@@ -73,8 +74,8 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// Checks a path on the cases that it takes. `compare` computes a case, applies the fault to the result, and returns
-    /// the first difference. A call that fails is a difference.
+    /// Checks a path on the cases that it takes. `compare` computes a case, applies the fault to
+    /// the result, and returns the first difference. A call that fails is a difference.
     fn path(
         &mut self,
         name: String,

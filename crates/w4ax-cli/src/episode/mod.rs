@@ -1,7 +1,6 @@
-//! Replays recorded robot episodes through the quantized policy: at every control step the dispatcher turns the
-//! robot's motion into a width, the width goes into the flag, the policy's layers run at it, and an action comes out.
-//!
-//! `cargo run --release --example episode`
+//! `w4ax episode`: recorded robot episodes through the quantized policy. At every control step the
+//! dispatcher turns the robot's motion into a width, the flag passes it to the policy, and the
+//! policy's layers run at it.
 
 mod options;
 
@@ -25,7 +24,7 @@ use w4ax_robot::setup::Robot;
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     options.setup.in_pool(|| episode(options))
 }
@@ -54,7 +53,7 @@ fn episode(options: &Options) -> Result<()> {
             range: "the recorded episodes",
         });
     }
-    // Cheap, and a bad file is better found before the runs than after them.
+    // A bad file is found before the runs, which take longer.
     let replay = match &options.replay {
         Some(path) => Some(replay::replay_file(path, &robot.calibration)?),
         None => None,
@@ -120,10 +119,11 @@ fn print_tables(tasks: &[Summary], all: &Summary, runs: &Runs) {
     println!("{}", table::times(runs));
 }
 
-/// How the dynamic rule compares with chance: what the errors say, and what they do not.
+/// Prints how the dynamic rule compares with random widths.
 fn print_finding(all: &Summary, (mean, deviation): (f64, f64)) {
     println!(
-        "\nmean action error: dynamic {:.4}; random with the same shares in each task {:.4}, over {SHUFFLES} shuffles {mean:.4} +- {deviation:.4}",
+        "\nmean action error: dynamic {:.4}; random with the same shares in each task {:.4}, \
+         over {SHUFFLES} shuffles {mean:.4} +- {deviation:.4}",
         all.dynamic.error, all.random.error
     );
     let above = (all.dynamic.error - mean) / deviation;

@@ -1,4 +1,4 @@
-//! The command line.
+//! The options of `w4ax episode`.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use w4ax_robot::compute::Routing;
 use w4ax_robot::rollouts::RECORDED;
 use w4ax_robot::setup::Setup;
 
-/// Where the picture goes if `--plot` does not say.
+/// The default of `--plot`.
 pub const PICTURE: &str = w4ax_robot::paths::EPISODE_PICTURE;
 
-/// Replays recorded robot episodes through the quantized policy, its width decided by the robot's motion
+/// Replay recorded robot episodes through the quantized policy, its width decided by the robot's
+/// motion
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     #[command(flatten)]
@@ -19,10 +20,10 @@ pub struct Options {
     /// Recorded episodes, safetensors
     #[arg(long, value_name = "FILE", default_value = RECORDED)]
     pub rollouts: PathBuf,
-    /// Closed-loop steps (CSV) whose decisions are to be repeated
+    /// Closed-loop steps (CSV) whose decisions are repeated
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
-    /// The picture of one episode, SVG [default: target/episode.svg in the crate]
+    /// The picture of one episode, SVG [default: target/episode.svg in the workspace]
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// The episode in the picture, counted from 0 [default: the one whose width changes most often]
@@ -31,10 +32,10 @@ pub struct Options {
     /// The results as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// What computes the layers
+    /// Backend of the layers
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub backend: Backend,
-    /// Who branches on a step's width, on a GPU [default: kernel]
+    /// What selects the kernel of a step's width on a GPU [default: kernel]
     #[arg(long, value_enum)]
     pub routing: Option<Routing>,
     /// Seed of the random widths
@@ -42,11 +43,11 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// What computes the layers.
+/// The backend of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// This machine's CPU, by the best of its instruction sets, or the one that W4AX_CPU names.
+    /// The CPU, with its best instruction set or the one that W4AX_CPU names
     Cpu,
-    /// The first GPU; in builds with feature `cuda`.
+    /// The first GPU, in builds with feature `cuda`
     Cuda,
 }

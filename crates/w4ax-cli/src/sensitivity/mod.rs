@@ -1,8 +1,7 @@
-//! How sensitive an episode's end is to the error of one step, against the motion of that step (DyQ-VLA, arXiv 2603.07904,
-//! section III); how continuous an expert's actions are in each phase (DySL-VLA, arXiv 2602.22896). On recorded episodes,
-//! beside what the paper and the data's READMEs say.
-//!
-//! `cargo run --release --example sensitivity`
+//! `w4ax sensitivity`: the sensitivity of an episode's end to the error of one step, against the
+//! motion of that step (DyQ-VLA, arXiv 2603.07904, section III), and the continuity of an expert's
+//! actions in each phase (DySL-VLA, arXiv 2602.22896), with the figures of the paper and of the
+//! data's READMEs.
 
 mod options;
 
@@ -12,35 +11,35 @@ use w4ax::{Error, Result};
 pub use options::Options;
 use options::{PICTURE, Scale};
 use w4ax_robot::draw;
-use w4ax_robot::sensitivity::answer::{self, Answer, Averaged, Correlation, Group};
 use w4ax_robot::sensitivity::continuity::{self, Firing, Phase};
 use w4ax_robot::sensitivity::json::{self, Report};
 use w4ax_robot::sensitivity::motion::{self, Predictor};
 use w4ax_robot::sensitivity::perturb::{self, Mode, Terminal};
 use w4ax_robot::sensitivity::plot::Picture;
+use w4ax_robot::sensitivity::response::{self, Averaged, Correlation, Group, Response};
 use w4ax_robot::sensitivity::{expected, expert, table};
 
-/// The D_T of the tables that show one: of the robot, as the paper has it.
+/// The D_T of tables that show only one: the end effector's, as in the paper.
 const SHOWN: Terminal = Terminal::Eef;
 
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
-    let answers = answers(options)?;
+    let responses = responses(options)?;
     let file = options.file(&options.expert, "trajectories_expert.csv");
     let expert = expert::load(&file)?;
     let steps = continuity::steps(&expert, &file.display().to_string())?;
-    let correlations = answer::correlations(&answers, options.draws as usize, options.seed);
-    let averages = answer::averages(&answers, SHOWN);
+    let correlations = response::correlations(&responses, options.draws as usize, options.seed);
+    let averages = response::averages(&responses, SHOWN);
     let (phases, firings) = (continuity::phases(&steps), continuity::firings(&steps));
 
-    print_sensitivity(&answers, &correlations, &averages, options);
+    print_sensitivity(&responses, &correlations, &averages, options);
     print_continuity(&phases, &firings, expert.len());
     let path = draw::place(options.plot.as_deref(), PICTURE)?;
     let picture = Picture {
-        answers: &answers,
+        responses: &responses,
         correlations: &correlations,
         terminal: SHOWN,
     };
@@ -48,7 +47,7 @@ pub fn run(options: &Options) -> Result<()> {
     println!("\npicture: {}", path.display());
     if let Some(path) = &options.json {
         let report = Report {
-            rows: answers.iter().map(json::Row::from).collect(),
+            rows: responses.iter().map(json::Row::from).collect(),
             correlations: &correlations,
             averages: &averages,
             steps: &steps,
@@ -61,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn answers(options: &Options) -> Result<Vec<Answer>> {
+fn responses(options: &Options) -> Result<Vec<Response>> {
     let calibration_file = options.file(&options.calibration, "calibration.json");
     let calibration = Calibration::load(&calibration_file)?;
     let file = options.file(&options.nominal, "nominal_actions.csv");
@@ -73,22 +72,23 @@ fn answers(options: &Options) -> Result<Vec<Answer>> {
         reason: error.to_string(),
     })?;
     let file = file.display().to_string();
-    answer::answers(&nominal, perturbed, &file, |task| &configs[task])
+    response::responses(&nominal, perturbed, &file, |task| &configs[task])
 }
 
 fn print_sensitivity(
-    answers: &[Answer],
+    responses: &[Response],
     correlations: &[Correlation],
     averages: &[Averaged],
     options: &Options,
 ) {
     println!("DyQ-VLA, section III: s_t = D_T / e_t of one perturbed step");
     println!(
-        "bc: the policy goes on; ol: the recorded actions; fb: the expert, by feedback; s in m an action unit, of D_eef"
+        "after the step: bc: the policy; ol: the recorded actions; fb: the expert, by feedback; \
+         s in m per action unit, of D_eef"
     );
-    println!("{}", table::rows(answers));
+    println!("{}", table::rows(responses));
     println!(
-        "rows with e_t = 0 have no s and are left out; D_T = 0 is s = 0, and left out where log s is asked for"
+        "rows with e_t = 0 have no s and are left out; D_T = 0 gives s = 0, which log s leaves out"
     );
     println!(
         "\nCorrelations with {}, all tasks together; [95 % over {} draws of whole episodes]:",
@@ -104,14 +104,14 @@ fn print_sensitivity(
     );
     println!("{}", table::tasks(correlations, SHOWN));
     println!(
-        "\nThe same rows, averaged over equal parts of their episodes' time before they are correlated:"
+        "\nThe same rows, averaged over equal parts of their episodes' time before the correlation:"
     );
     println!("{}", table::averages(averages));
-    println!("averaging alone makes a correlation large; it says nothing of a single step\n");
+    println!("averaging alone makes a correlation large; it shows nothing about a single step\n");
     print_finding(correlations);
 }
 
-/// The figures beside those of the paper and of the data's README.
+/// Prints the figures with those of the paper and of the data's README.
 fn print_finding(correlations: &[Correlation]) {
     let figure = |mode, predictor| {
         let group = Group { mode, task: None };
@@ -141,7 +141,8 @@ fn print_finding(correlations: &[Correlation]) {
         .flatten();
     let most = figures.map(|r| r.value.abs()).fold(0.0, f64::max);
     println!(
-        "the README's are those of fb; all tasks together, the largest of any mode, D_T, window and measure, of either sign: {most:.2}"
+        "the README has fb; the largest of any mode, D_T, window and measure, of either sign, \
+         all tasks together: {most:.2}"
     );
 }
 
@@ -153,6 +154,7 @@ fn print_continuity(phases: &[Phase], firings: &[Firing], episodes: usize) {
     );
     println!("{}", table::firings(firings));
     println!(
-        "the README leaves out each episode's second step, where C falls from 0, its value of a single action"
+        "the README leaves out each episode's second step, where C falls from 0, its value after one \
+         action"
     );
 }

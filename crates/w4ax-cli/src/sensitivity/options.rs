@@ -1,17 +1,17 @@
-//! The command line.
+//! The options of `w4ax sensitivity`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Where the picture goes if `--plot` does not say.
+/// The default of `--plot`.
 pub const PICTURE: &str = w4ax_robot::paths::SENSITIVITY_PICTURE;
 
-/// The data that comes with the repository.
+/// The default of `--data`.
 const DATA: &str = w4ax_robot::paths::ROBOT;
 
-/// How sensitive an episode's end is to one step's error, against the motion of that step (DyQ-VLA III); how continuous an
-/// expert's actions are, by phase (DySL-VLA)
+/// Correlate the effect of one perturbed step with the motion of that step (DyQ-VLA III), and
+/// measure the continuity of an expert's actions by phase (DySL-VLA)
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// A folder with the four files below
@@ -29,16 +29,16 @@ pub struct Options {
     /// The windows, mu_max and nu_max [default: calibration.json in DIR]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
-    /// Where mu_max and nu_max come from
+    /// Source of mu_max and nu_max
     #[arg(long, value_enum, default_value_t = Scale::Calibration)]
     pub scale: Scale,
-    /// Draws of episodes that the intervals are of
+    /// Draws of episodes for the intervals
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub draws: u32,
     /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// The picture, SVG [default: target/sensitivity.svg in the crate]
+    /// The picture, SVG [default: target/sensitivity.svg in the workspace]
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// All rows and figures as JSON
@@ -46,7 +46,7 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
-/// Where mu_max and nu_max come from.
+/// The source of mu_max and nu_max.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scale {
     /// The calibration file
@@ -56,8 +56,8 @@ pub enum Scale {
 }
 
 impl Options {
-    /// A file: the one that was asked for, else `name` in the folder.
-    pub fn file(&self, asked: &Option<PathBuf>, name: &str) -> PathBuf {
-        asked.clone().unwrap_or_else(|| self.data.join(name))
+    /// Returns the requested file, or `name` in the folder.
+    pub fn file(&self, requested: &Option<PathBuf>, name: &str) -> PathBuf {
+        requested.clone().unwrap_or_else(|| self.data.join(name))
     }
 }

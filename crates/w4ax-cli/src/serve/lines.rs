@@ -2,25 +2,25 @@
 
 use std::io::{BufRead, ErrorKind, Result};
 
-/// Bytes of a line at most. An observation has some 500.
+/// The largest length of a line in bytes. An observation has about 500.
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// A line without its end.
 pub enum Line<'a> {
     /// Any bytes.
     Text(&'a [u8]),
-    /// More than [`MAX_LINE`] bytes; they are gone.
+    /// More than [`MAX_LINE`] bytes, which are dropped.
     TooLong,
 }
 
-/// Reads line by line, whatever the bytes are, with a buffer that does not grow beyond [`MAX_LINE`].
+/// Reads lines of any bytes with a buffer that does not grow beyond [`MAX_LINE`].
 pub struct Lines<R> {
     input: R,
     line: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Of that input.
+    /// Reads from `input`.
     pub fn new(input: R) -> Self {
         Self {
             input,
@@ -28,10 +28,10 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line, the last one with or without an end; `None` at the end of the input.
+    /// Returns the next line, the last one with or without an end; `None` at the end of the input.
     ///
     /// # Errors
-    /// The input's own.
+    /// Those of the input.
     pub fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         self.line.clear();
         let (mut any, mut too_long) = (false, false);

@@ -1,17 +1,17 @@
-//! The policy for a live simulator or robot: JSON lines in, JSON lines out, one for one, unbuffered.
-//!
-//! `cargo run --release --example policy_server -- --width dynamic|a2|a4|a8|bf16`
+//! `w4ax serve`: the policy for a live simulator or robot, by JSON lines. Each line in has one line
+//! out, which is not buffered.
 //!
 //! | in | out |
 //! | --- | --- |
 //! | `{"reset": true, "task": 0}` | `{"ok": true}` |
 //! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
 //!
-//! With `--skip FILE`, guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`, an answer to an observation also has
-//! `"layers": 7, "reran": false`: how many layers ran, those of a second pass counted, and whether there was one.
+//! With `--skip FILE`, guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`, the
+//! reply to an observation also has `"layers": 7, "reran": false`: the number of layers that ran,
+//! those of a second pass included, and whether there was a second pass.
 //!
-//! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset, gets
-//! `{"error": ".."}` and changes nothing. The end of the input ends the server.
+//! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset,
+//! gets `{"error": ".."}` and changes nothing. The end of the input ends the server.
 
 mod lines;
 mod protocol;
@@ -31,20 +31,21 @@ use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::Setup;
 use w4ax_robot::skipping::Skipping;
 
-/// Serves the quantized policy over standard input and output, JSON lines
+/// Serve the quantized policy over standard input and output, JSON lines
 #[derive(clap::Args)]
 pub struct Options {
-    /// The width of a step: by the robot's motion, or always the same
+    /// Width of a step: decided by the robot's motion, or fixed
     #[arg(long, value_enum, default_value_t = WidthOption::Dynamic)]
     width: WidthOption,
-    /// Skip layers: adapters and controllers of the policy, safetensors, as `distill` writes them
+    /// Skip layers with the adapters and controllers of this file, safetensors, as `distill` writes
+    /// it
     #[arg(long, value_name = "FILE")]
     skip: Option<PathBuf>,
-    /// What the adapters' weights are
+    /// Type of the adapters' weights
     #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "skip")]
     adapters: AdapterWeights,
-    /// How skipping is guided: eta1 and eta, eta2, and the probability above which a controller skips. The default was picked for
-    /// the 16-block policy and `skip.safetensors`
+    /// Guide of the skips: eta1 and eta, eta2, and the probability above which a controller skips.
+    /// The default is for the 16-block policy and `skip.safetensors`
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = HALF, requires = "skip")]
     guide: Setting,
     /// When a step runs again with nothing skipped
@@ -78,7 +79,7 @@ impl WidthOption {
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files. Errors of standard input and output.
 pub fn run(options: &Options) -> Result<()> {
     options.setup.in_pool(|| serve(options))
 }
@@ -103,15 +104,18 @@ fn serve(options: &Options) -> Result<()> {
             Err(error) => return Err(io("standard input", error)),
         };
         let reply = match line {
-            Line::Text(line) => Request::parse(line).and_then(|r| session.answer(r)),
-            Line::TooLong => Err(format!("a line has more than {} bytes", lines::MAX_LINE)),
+            Line::Text(line) => Request::parse(line).and_then(|r| session.handle(r)),
+            Line::TooLong => Err(format!(
+                "the line is too long: expected at most {} bytes",
+                lines::MAX_LINE
+            )),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Error { error });
-        // One write for one line; standard output would split at newlines only, which is the same.
+        // A single write per line.
         let written = output.write_all(reply.to_line().as_bytes());
         match written.and_then(|()| output.flush()) {
             Ok(()) => (),
-            // Nobody listens any more.
+            // The reader has closed its end.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(io("standard output", error)),
         }

@@ -1,65 +1,65 @@
-//! What goes over the lines.
+//! Requests and replies.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use w4ax::dispatch::Action;
 
 use w4ax_robot::rollouts::OBS;
 
-/// A line in.
+/// A line of the input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Request {
-    /// An episode of that task begins.
+    /// Begins an episode.
     Reset {
-        /// Its index in the policy.
+        /// The index of the task in the policy.
         task: usize,
     },
     /// A control step.
     Step {
-        /// Raw; finite.
+        /// The raw observation, finite.
         obs: [f32; OBS],
     },
 }
 
-/// A line out.
+/// A line of the output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// To a reset.
+    /// The reply to a reset.
     Done {
-        /// True.
+        /// Always true.
         ok: bool,
     },
-    /// To an observation.
+    /// The reply to an observation.
     Step {
         /// 7 numbers in [-1, 1].
         action: Action,
-        /// Bits of the activations in this step.
+        /// The width of the activations in bits.
         width: u32,
-        /// S that the width was decided from; `None` at a fixed width.
+        /// The sensitivity S of the decision; `None` at a fixed width.
         sensitivity: Option<f64>,
-        /// What the step took, microseconds.
+        /// Duration of the step in microseconds.
         micros: u64,
-        /// Where layers are skipped.
+        /// The skipped layers, with `--skip`.
         #[serde(flatten)]
         skipped: Option<Skipped>,
     },
-    /// To anything else.
+    /// The reply to any other line.
     Error {
         /// What is wrong.
         error: String,
     },
 }
 
-/// What skipping did in a step.
+/// The layers of a step that skips.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Skipped {
-    /// Layers that ran, those of a second pass counted.
+    /// Layers that ran, those of a second pass included.
     pub layers: usize,
-    /// Whether there was one.
+    /// Whether there was a second pass.
     pub reran: bool,
 }
 
-/// The fields that there are. A null is not a missing field: it is of the wrong type.
+/// The fields of a request. A null is a field of the wrong type, not a missing one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -76,24 +76,24 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
 }
 
 impl Request {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// What is wrong with it: no JSON, no object, fields that make neither a reset nor a step, a field of the wrong type
-    /// or length, a number that is not finite in f32.
+    /// A message, for a line that is not a JSON object, fields that are neither a reset nor a step,
+    /// a field of the wrong type or length, or a number that is not finite in f32.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        // A list would do for serde, in the order of the fields.
+        // serde would also accept a list with the fields in order.
         match line.trim_ascii_start().first() {
             None => return Err("the line is empty".into()),
             Some(b'{') => (),
-            Some(_) => return Err("the line is no JSON object".into()),
+            Some(_) => return Err("the line is not a JSON object".into()),
         }
         let fields: Fields = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         match (fields.reset, fields.task, fields.obs) {
             (Some(true), Some(task), None) => Ok(Self::Reset { task }),
             (None, None, Some(obs)) => Self::step(&obs),
-            (Some(false), _, _) => Err("`reset` must be true".into()),
-            _ => Err("a line has `reset` and `task`, or `obs`".into()),
+            (Some(false), _, _) => Err("`reset` is false: expected true".into()),
+            _ => Err("unexpected fields: expected `reset` and `task`, or `obs`".into()),
         }
     }
 
@@ -101,18 +101,21 @@ impl Request {
         let got = obs.len();
         let obs: [f32; OBS] = obs
             .try_into()
-            .map_err(|_| format!("`obs` must be {OBS} numbers, it is {got}"))?;
+            .map_err(|_| format!("`obs` has {got} numbers: expected {OBS}"))?;
         match obs.iter().position(|x| !x.is_finite()) {
             None => Ok(Self::Step { obs }),
-            Some(at) => Err(format!("`obs` is {} at {at}, it must be finite", obs[at])),
+            Some(at) => Err(format!(
+                "`obs` is {} at {at}: expected a finite number",
+                obs[at]
+            )),
         }
     }
 }
 
 impl Reply {
-    /// As a line, with its end.
+    /// Returns the line with its end.
     pub fn to_line(&self) -> String {
-        // Plain data, no map: serializing cannot fail.
+        // Plain data whose map keys are strings: serializing cannot fail.
         serde_json::to_string(self).expect("a reply is plain data") + "\n"
     }
 }

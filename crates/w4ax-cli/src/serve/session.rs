@@ -1,4 +1,4 @@
-//! What the server knows between two lines.
+//! The state of the server between two lines.
 
 use std::time::Instant;
 
@@ -14,13 +14,13 @@ use w4ax_robot::setup::Robot;
 use w4ax_robot::skipping::Skipping;
 use w4ax_robot::steps::PolicyEngine;
 
-/// A robot at work.
+/// A robot, its policy and its episode.
 pub struct Session {
-    /// Without a dispatcher before the first reset, and at a fixed width.
+    /// Has a dispatcher after the first reset.
     pipeline: StepPipeline<PolicyEngine<Policy, Option<Skipping>>>,
     /// By task, each at the start of an episode.
     dispatchers: Vec<Dispatcher>,
-    /// The width of every step; `None` for the dispatcher's.
+    /// The fixed width; `None` for the dispatcher's.
     fixed: Option<Width>,
     /// `None` before the first reset.
     episode: Option<Episode>,
@@ -29,12 +29,12 @@ pub struct Session {
 #[derive(Clone, Copy)]
 struct Episode {
     task: usize,
-    /// The action of the step before, which the dispatcher has not observed yet.
+    /// The previous action, which the dispatcher has not observed yet.
     last: Option<Action>,
 }
 
 impl Session {
-    /// Before the first reset.
+    /// Starts before the first reset.
     pub fn new(robot: Robot, fixed: Option<Width>, skipping: Option<Skipping>) -> Self {
         Self {
             pipeline: StepPipeline::new(PolicyEngine::new(robot.policy, skipping), None),
@@ -44,12 +44,13 @@ impl Session {
         }
     }
 
-    /// Does what a line asks for, or nothing.
+    /// Performs a request.
     ///
     /// # Errors
-    /// What is wrong: a task that there is not, a step before the first reset, a policy that gives no action. Nothing
-    /// has changed then; but after a policy that gave no action, no layers are skipped for a while.
-    pub fn answer(&mut self, request: Request) -> Result<Reply, String> {
+    /// A message, for a task out of range, a step before the first reset, or a step that fails. The
+    /// state does not change, except that a step that fails makes the skipper run all layers for a
+    /// while.
+    pub fn handle(&mut self, request: Request) -> Result<Reply, String> {
         match request {
             Request::Reset { task } => self.reset(task),
             Request::Step { obs } => self.step(&obs),
@@ -59,7 +60,7 @@ impl Session {
     fn reset(&mut self, task: usize) -> Result<Reply, String> {
         let Some(dispatcher) = self.dispatchers.get(task) else {
             let tasks = self.dispatchers.len();
-            return Err(format!("`task` is {task}, there are {tasks} tasks"));
+            return Err(format!("`task` is {task}: expected less than {tasks}"));
         };
         let pipeline = &mut self.pipeline;
         (pipeline.set_dispatcher(dispatcher.clone())).map_err(|error| error.to_string())?;
@@ -73,9 +74,9 @@ impl Session {
     fn step(&mut self, obs: &[f32; OBS]) -> Result<Reply, String> {
         let start = Instant::now();
         let Some(episode) = self.episode else {
-            return Err("no episode has begun: the first line must be a reset".into());
+            return Err("no episode has begun: expected a reset first".into());
         };
-        // A copy (a few KB): a step that fails leaves no trace in the motion.
+        // A copy of a few KB: a step that fails does not change the motion.
         let before = self.pipeline.dispatcher().cloned();
         let (sensitivity, width) = match self.run(obs, episode) {
             Ok(ran) => ran,
@@ -107,7 +108,7 @@ impl Session {
         })
     }
 
-    /// A control step: S if the dispatcher decided, and the width that ran.
+    /// Runs a control step. Returns S if the dispatcher decided, and the width that ran.
     fn run(&mut self, obs: &[f32; OBS], episode: Episode) -> w4ax::Result<(Option<f64>, Width)> {
         let pipeline = &mut self.pipeline;
         let input = pipeline.engine().policy.input(obs, episode.task)?;

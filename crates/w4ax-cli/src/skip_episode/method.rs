@@ -1,4 +1,4 @@
-//! What is run: skipping by the trajectory, its ablations, and what it is compared with.
+//! The methods of `w4ax skip-episode`: DySL-VLA, its ablations, and baselines.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -14,15 +14,15 @@ use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skip_episode::blind::Pattern;
 use w4ax_robot::skipping::Substitute;
 
-/// The files of networks, each with what errors call it.
+/// The files of networks.
 pub struct Files {
-    /// 20 % static.
+    /// With 20 % of the layers static.
     pub main: Networked,
-    /// 10 % static.
+    /// With 10 % of the layers static.
     pub ratio_10: Networked,
-    /// 30 % static.
+    /// With 30 % of the layers static.
     pub ratio_30: Networked,
-    /// No static layers.
+    /// With no static layers.
     pub no_static: Networked,
     /// Trained in one stage.
     pub joint: Networked,
@@ -30,13 +30,13 @@ pub struct Files {
     pub exit: Networked,
 }
 
-/// A file and its name.
+/// A file with its name.
 pub struct Networked {
-    /// As it was given.
+    /// The path on the command line, for errors.
     pub name: String,
-    /// What is in it.
+    /// The content of the file.
     pub file: SkipFile,
-    /// By what the weights are: made when they are first asked for.
+    /// By the type of the weights, made at the first use.
     networks: [OnceCell<Networks>; 2],
 }
 
@@ -49,7 +49,8 @@ impl Networked {
         })
     }
 
-    /// Networks beside that policy, with such weights, which all that are asked for have in common.
+    /// Returns the networks for a policy, with weights of that type. Weights are shared between
+    /// calls.
     ///
     /// # Errors
     /// As [`Networks::new`].
@@ -65,7 +66,7 @@ impl Networked {
 }
 
 impl Files {
-    /// Reads all.
+    /// Loads all files.
     ///
     /// # Errors
     /// As [`SkipFile::load`].
@@ -81,32 +82,33 @@ impl Files {
     }
 }
 
-/// How a step decides which layers run.
+/// The rule that selects the layers of a step.
 #[derive(Clone, Debug)]
 pub enum Rule {
-    /// All do.
+    /// All layers run.
     Full,
     /// By static layers, allow-points, controllers and verification.
     Guided(SkipConfig, Substitute),
-    /// At another method's share of layers, without looking: skipped layers are left out.
+    /// Runs another method's share of the layers without looking at the state. Skipped layers are
+    /// left out.
     Blind(Pattern),
-    /// Those before the exit.
+    /// Layers before the exit run.
     Exit,
 }
 
-/// A row of the table, but for its width.
+/// A method of the table.
 pub struct Method<'a> {
-    /// Its name.
+    /// The name of the row.
     pub name: &'static str,
-    /// Its networks; for a blind one, those whose static layers and whose share it takes.
+    /// The networks. A blind rule takes their static layers and the share of their method.
     pub networks: &'a Networked,
-    /// What it does.
+    /// The rule.
     pub rule: Rule,
-    /// Whether its threshold is set such that it runs the share of layers that the first guided method does.
+    /// Whether the threshold is set so that the method runs DySL's share of the layers.
     pub same_share: bool,
 }
 
-/// All of them. The first is [`Rule::Full`], the second DySL-VLA as it is.
+/// Returns all methods. The first is [`Rule::Full`], the second DySL-VLA.
 pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
     let dysl = options.half.config(options.verify);
     let fewer = options.few.config(options.verify);

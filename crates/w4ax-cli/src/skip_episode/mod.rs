@@ -1,7 +1,5 @@
-//! Runs recorded episodes through a policy that skips layers by the robot's motion (DySL-VLA), through that without each of its
-//! parts, and through what it is compared with, each unquantized and at the crate's widths.
-//!
-//! `cargo run --release --example skip_episode`
+//! `w4ax skip-episode`: recorded episodes through a policy that skips layers by the robot's motion
+//! (DySL-VLA), through its ablations and through baselines, unquantized and at the crate's widths.
 
 mod method;
 mod options;
@@ -33,7 +31,7 @@ use w4ax_robot::skipping::{Skipping, Substitute};
 /// Runs the command.
 ///
 /// # Errors
-/// Bad options and files.
+/// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     in_pool(options.threads, || skip_episode(options))
 }
@@ -45,8 +43,8 @@ fn skip_episode(options: &Options) -> Result<()> {
         None => Rollouts::load(&options.rollouts)?,
         Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
     };
-    let asked = options.calibration.as_deref();
-    let (_, dispatchers) = dispatchers(asked, &options.policy, &checkpoint.tasks)?;
+    let requested = options.calibration.as_deref();
+    let (_, dispatchers) = dispatchers(requested, &options.policy, &checkpoint.tasks)?;
     rollouts.check_tasks(dispatchers.len())?;
     let episodes = rollouts.episodes();
     let episodes = &episodes[..options
@@ -68,7 +66,7 @@ fn skip_episode(options: &Options) -> Result<()> {
     };
     let steps: usize = episodes.iter().map(Range::len).sum();
     println!(
-        "{} layers on {:?}; {steps} steps of {} episodes; beside quantized blocks the adapters are {:?}",
+        "{} layers on {:?}; {steps} steps of {} episodes; adapters of quantized blocks are {:?}",
         checkpoint.blocks.len(),
         bench.compute,
         episodes.len(),
@@ -106,7 +104,7 @@ fn skip_episode(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The policies, and what it takes to run a method on them.
+/// The policies that run the methods.
 struct Bench<'a> {
     options: &'a Options,
     compute: Compute,
@@ -132,7 +130,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// `share` is that of the layers that a blind rule runs.
+    /// Returns what selects the layers. `share` is the share of layers that a blind rule runs.
     fn runner(
         &mut self,
         rule: &Rule,
@@ -169,7 +167,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// All steps, once more: their times count where they are shorter than those of `steps`.
+    /// Runs all steps once more. A time replaces that in `steps` if it is shorter.
     fn steps(
         &mut self,
         rule: &Rule,
@@ -192,7 +190,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Each method at each width.
+    /// Runs each method at each width.
     fn all(
         &mut self,
         methods: &[Method<'_>],
@@ -211,9 +209,9 @@ impl<'a> Bench<'a> {
         for &width in widths {
             let mut rules: Vec<Rule> = methods.iter().map(|method| method.rule.clone()).collect();
             let mut steps = vec![Vec::new(); methods.len()];
-            // The share of layers that the others are held to.
+            // The share of layers of DySL, which other methods are set to.
             let mut share = 1.0;
-            // Round by round, so that a noisy minute of the machine is not one method's.
+            // In rounds, so that a disturbance of the machine is spread over the methods.
             for round in 0..self.options.repeats {
                 for (at, method) in methods.iter().enumerate() {
                     bar.set_message(format!("{} at {}", method.name, width.name()));
@@ -238,7 +236,8 @@ impl<'a> Bench<'a> {
         Ok(Report { rows })
     }
 
-    /// Sets the threshold such that the rule runs that share of the layers, as near as it can. The errors are not looked at.
+    /// Sets the threshold so that the rule runs nearly that share of the layers. Errors play no
+    /// part in it.
     fn meet(
         &mut self,
         rule: &mut Rule,
@@ -263,7 +262,7 @@ impl<'a> Bench<'a> {
             if (met - share).abs() < nearest.0 {
                 nearest = ((met - share).abs(), middle);
             }
-            // A higher threshold skips less.
+            // A higher threshold skips fewer layers.
             if met < share {
                 low = middle;
             } else {
@@ -276,7 +275,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// A method's steps of one episode, at the dispatcher's widths.
+    /// Runs a method on one episode at the dispatcher's widths, and returns its picture.
     fn picture(
         &mut self,
         method: &Method<'_>,
@@ -323,7 +322,7 @@ fn row(method: &Method<'_>, rule: &Rule, width: RunWidth, total: &Total, full: f
         Rule::Exit => file.exit.as_ref().map_or(0, Adapter::parameters),
     };
     let trained = parameters > 0;
-    // One number a stage.
+    // The file has one number per stage.
     let seconds = file.metrics.get("seconds").and_then(|s| s.as_array());
     let seconds = seconds.map(|stages| stages.iter().filter_map(|s| s.as_f64()).sum::<f64>());
     Row {

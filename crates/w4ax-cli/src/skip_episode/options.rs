@@ -1,4 +1,4 @@
-//! The command line.
+//! The options of `w4ax skip-episode`.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use w4ax_robot::paths;
 use w4ax_robot::setting::{FEW, HALF, Setting, Verification};
 use w4ax_robot::skip_episode::run::RunWidth;
 
-/// Where the picture goes if `--plot` does not say.
+/// The default of `--plot`.
 pub const PICTURE: &str = paths::SKIP_PICTURE;
 
-/// Runs recorded episodes through a policy that skips layers, and through what that is compared with
+/// Compare ways to skip a policy's layers on recorded episodes (DySL-VLA)
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The trained policy, safetensors
@@ -21,58 +21,60 @@ pub struct Options {
     /// Recorded episodes, safetensors
     #[arg(long, value_name = "FILE", default_value = paths::DEEP_ROLLOUTS)]
     pub rollouts: PathBuf,
-    /// Run the validation episodes of this dataset instead: what settings are picked on
+    /// Run the validation episodes of this dataset instead, on which settings are chosen
     #[arg(long, value_name = "FILE", conflicts_with = "rollouts", num_args = 0..=1, default_missing_value = paths::DATASET)]
     pub validation: Option<PathBuf>,
-    /// The dispatcher's calibration, JSON [default: calibration.json beside the policy]
+    /// The dispatcher's calibration, JSON [default: calibration.json in the folder of the policy]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// Adapters and controllers, safetensors, as `distill` writes them
     #[arg(long, value_name = "FILE", default_value = paths::SKIP)]
     pub skip: PathBuf,
-    /// The same with 10 % of the layers static
+    /// Networks with 10 % of the layers static
     #[arg(long, value_name = "FILE", default_value = paths::SKIP_10)]
     pub skip_10: PathBuf,
-    /// The same with 30 % of the layers static
+    /// Networks with 30 % of the layers static
     #[arg(long, value_name = "FILE", default_value = paths::SKIP_30)]
     pub skip_30: PathBuf,
-    /// The same with no static layers
+    /// Networks with no static layers
     #[arg(long, value_name = "FILE", default_value = paths::SKIP_NO_STATIC)]
     pub skip_no_static: PathBuf,
-    /// The same, trained in one stage
+    /// Networks that were trained in one stage
     #[arg(long, value_name = "FILE", default_value = paths::SKIP_JOINT)]
     pub skip_joint: PathBuf,
     /// Networks with an early exit
     #[arg(long, value_name = "FILE", default_value = paths::SKIP_EXIT)]
     pub skip_exit: PathBuf,
-    /// What the adapters' weights are beside quantized blocks; beside unquantized ones they are BF16
+    /// Type of the adapters' weights for the quantized policy; the unquantized policy has BF16
+    /// adapters
     #[arg(long, value_enum, default_value_t = AdapterWeights::Packed)]
     pub adapters: AdapterWeights,
-    /// For half of the layers: eta1 and eta, eta2, and the probability above which a controller skips
+    /// Setting for half of the layers: eta1 and eta, eta2, and the probability above which a
+    /// controller skips
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = HALF)]
     pub half: Setting,
-    /// The same for 30 % of them
+    /// Setting for 30 % of the layers
     #[arg(long, value_name = "ETA,ETA2,P", default_value_t = FEW)]
     pub few: Setting,
-    /// When a step of DySL runs again; the rows that are named after a rule have theirs
+    /// When a step of DySL runs again; rows that name a rule use that rule
     #[arg(long, value_enum, default_value_t = Verification::FirstDrop)]
     pub verify: Verification,
-    /// Only the methods whose names these are, besides full and DySL
+    /// Run only these methods, besides full and DySL
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub only: Option<Vec<String>>,
-    /// Only these widths: bf16 (unquantized), w4a16, w4a8, w4ax
+    /// Run only these widths: bf16 (unquantized), w4a16, w4a8, w4ax
     #[arg(long, value_name = "WIDTH", value_delimiter = ',', value_parser = RunWidth::parse)]
     pub widths: Option<Vec<RunWidth>>,
-    /// The first so many episodes only
+    /// Run only the first N episodes
     #[arg(long, value_name = "N")]
     pub episodes: Option<usize>,
-    /// How often each step is timed: the shortest time counts
+    /// Repetitions of each step; the shortest time counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: u32,
     /// Threads that share a layer, 0 for all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
     pub threads: u16,
-    /// The picture of one episode, SVG [default: target/skip_episode.svg in the crate]
+    /// The picture of one episode, SVG [default: target/skip_episode.svg in the workspace]
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// The episode in the picture, counted from 0

@@ -1,11 +1,11 @@
-//! What it says of the recorded data, beside the READMEs' figures and another implementation.
+//! The figures of the recorded data against the READMEs and another implementation.
 
 use serde_json::Value;
 
 use crate::report;
 use w4ax_robot::sensitivity::correlation::MIN_CLUSTERS;
 
-/// A correlation by what it is of.
+/// The key of a correlation.
 fn find<'a>(
     report: &'a Value,
     (mode, task): (&str, &str),
@@ -36,7 +36,7 @@ fn fields(value: &Value) -> Vec<&str> {
     names
 }
 
-/// Mode, task, D_T, predictor; rows; Pearson's with s, with log s, Spearman's.
+/// Mode, task, D_T, predictor; rows; Pearson's correlation with s and with log s, Spearman's.
 type Known = (
     (&'static str, &'static str),
     &'static str,
@@ -45,7 +45,7 @@ type Known = (
     [f64; 3],
 );
 
-/// By SciPy 1.17.1, on M and J computed from the CSV files by NumPy.
+/// Computed by SciPy 1.17.1 from M and J of the CSV files by NumPy.
 const SCIPY: [Known; 8] = [
     (
         ("fb", "all"),
@@ -123,14 +123,15 @@ fn figures_match_the_readmes_and_another_implementation() {
         }
     }
 
-    // "Windowed M correlates at about .3 pooled with log s_t, J at about 0": to a twentieth, with feedback.
+    // README: "Windowed M correlates at about .3 pooled with log s_t, J at about 0". Within a
+    // twentieth, with feedback.
     let log = |mode, terminal, predictor| {
         let found = find(&report, (mode, "all"), terminal, predictor);
         found["pearson_log"]["value"].as_f64().unwrap()
     };
     assert!((log("fb", "eef", "m_window") - 0.3).abs() < 0.05);
     assert!(log("fb", "eef", "j_window").abs() < 0.05);
-    // The paper's .90 and .87 are nowhere.
+    // No correlation is near the paper's .90 and .87.
     for mode in ["bc", "ol", "fb", "all"] {
         for terminal in ["eef", "obj", "eef_own", "obj_own"] {
             for predictor in ["m", "m_window", "m_before", "j", "j_window", "j_before"] {
@@ -142,7 +143,7 @@ fn figures_match_the_readmes_and_another_implementation() {
         }
     }
 
-    // Half of the last digit that the README has.
+    // Half of the last digit in the README.
     let phases = [
         -0.044, -0.033, -0.267, -0.020, -0.042, -0.037, -0.319, -0.013,
     ];
@@ -185,7 +186,8 @@ fn figures_match_the_readmes_and_another_implementation() {
             "{found}"
         );
     }
-    // Of all steps, 4.3 % and 3.0 % without the second step of each of the 72 episodes; all of those fire.
+    // Of all steps: 4.3 % and 3.0 % without the second step of each of the 72 episodes, at which
+    // the rules always fire.
     for (eta, known) in [(1e-2, 4.3), (0.05, 3.0)] {
         let found = firing("first drop", eta);
         assert_eq!(found["starts"], serde_json::json!({"fired": 72, "of": 72}));
@@ -263,7 +265,7 @@ fn json_and_picture_are_complete() {
         fields(&report_["rows"][0]["s_t"]),
         ["eef", "eef_own", "obj", "obj_own"]
     );
-    // Three modes and all; four tasks and all; four D_T; seven predictors.
+    // Three modes and all, four tasks and all, four D_T, seven predictors.
     let correlation = [
         "episodes",
         "left_out",
@@ -309,7 +311,7 @@ fn json_and_picture_are_complete() {
         &["closings", "eta", "openings", "rule", "starts", "steps"],
     );
 
-    // Intervals hold their values; a task has too few episodes for one.
+    // Intervals contain their values. A task has too few episodes for an interval.
     for c in report_["correlations"].as_array().unwrap() {
         let r = &c["pearson_log"];
         match r["interval"].as_array() {
@@ -321,7 +323,7 @@ fn json_and_picture_are_complete() {
         }
     }
 
-    // The same draws by the same seed; others move the intervals alone; other scales move M.
+    // The same seed gives the same draws. Another seed changes the intervals only, another scale M.
     assert_eq!(report(folder.path(), &["--draws", "20"]).1, text);
     let seeded: Value =
         serde_json::from_str(&report(folder.path(), &["--draws", "20", "--seed", "1"]).1).unwrap();

@@ -1,4 +1,4 @@
-//! Files that are none.
+//! Invalid files.
 
 use std::process::Output;
 
@@ -33,7 +33,7 @@ fn bad_file_is_named_with_line_and_column() {
         (
             "--perturb",
             replace(perturb, 1, "draw", "e_t"),
-            &["line 1", "`e_t` is there twice"],
+            &["line 1", "repeated column `e_t`"],
         ),
         (
             "--perturb",
@@ -167,7 +167,7 @@ proptest! {
         for name in ["perturb.csv", "nominal_actions.csv", "trajectories_expert.csv"] {
             let text = data(name);
             let lines: Vec<&str> = text.lines().collect();
-            // The rows of the others must begin with an episode.
+            // The rows of the other files must begin with an episode.
             let from = if name == "perturb.csv" { 1 + from.index(lines.len() - 12) } else { 1 };
             let rows = lines[..1].iter().chain(&lines[from..from + 11]);
             let mut rows: Vec<Vec<&str>> = rows.map(|line| line.split(',').collect()).collect();

@@ -1,4 +1,5 @@
-//! The `sensitivity` example: the built program on the recorded data beside what the data's READMEs say, and its parts.
+//! `w4ax sensitivity`: the built program on the recorded data, with the figures of the data's
+//! READMEs, and its parts.
 
 mod figures;
 mod files;
@@ -13,7 +14,7 @@ fn data(name: &str) -> String {
     std::fs::read_to_string(Path::new(DATA).join(name)).unwrap()
 }
 
-/// Runs the program in a folder that is not the crate's.
+/// Runs the program in a folder outside the workspace.
 fn sensitivity(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_w4ax"))
         .arg("sensitivity")
@@ -24,7 +25,7 @@ fn sensitivity(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What it prints and what it writes.
+/// Returns the standard output and the JSON.
 fn report(folder: &Path, arguments: &[&str]) -> (String, String) {
     let arguments = [&["--json", "report.json"], arguments].concat();
     let output = sensitivity(folder, &arguments);

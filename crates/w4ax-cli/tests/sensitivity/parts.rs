@@ -1,4 +1,4 @@
-//! Its parts, by hand.
+//! The parts against hand-computed values.
 
 use std::path::Path;
 
@@ -7,27 +7,27 @@ use w4ax::calibrate::Calibration;
 use w4ax::dispatch::{DispatchConfig, MotionScale, Thresholds};
 
 use crate::{DATA, data};
-use w4ax_robot::sensitivity::answer::{self, Answer, correlations};
 use w4ax_robot::sensitivity::continuity::{self, Flip, Share};
 use w4ax_robot::sensitivity::correlation::{Bootstrap, MIN_CLUSTERS, Sorted, pearson, spearman};
 use w4ax_robot::sensitivity::motion::{self, Predictor};
 use w4ax_robot::sensitivity::perturb::{self, Mode, Terminal};
+use w4ax_robot::sensitivity::response::{self, Response, correlations};
 
-/// The rows of the repository's data after a change of `perturb.csv`.
-fn answers(change: impl FnOnce(String) -> String) -> Vec<Answer> {
+/// Returns the rows of the repository's data after a change of `perturb.csv`.
+fn responses(change: impl FnOnce(String) -> String) -> Vec<Response> {
     let nominal =
         perturb::parse_nominal(data("nominal_actions.csv").as_bytes(), "nominal").unwrap();
     let text = change(data("perturb.csv"));
     let perturbed = perturb::parse(text.as_bytes(), "perturbed", &nominal).unwrap();
     let calibration = Calibration::load(Path::new(DATA).join("calibration.json")).unwrap();
     let configs = motion::configs(&calibration, &nominal, false).unwrap();
-    answer::answers(&nominal, perturbed, "nominal", |task| &configs[task]).unwrap()
+    response::responses(&nominal, perturbed, "nominal", |task| &configs[task]).unwrap()
 }
 
 #[test]
 fn zero_error_has_no_sensitivity_and_zero_deviation_no_logarithm() {
-    // The two rows of a first step: nothing was perturbed in one, nothing came of the other.
-    let rows = answers(|text| {
+    // Two rows of a first step: one without a perturbation, one without an effect.
+    let rows = responses(|text| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         for (line, column) in [(1, "e_t"), (2, "D_eef")] {
             let at = lines[0].split(',').position(|name| name == column).unwrap();
@@ -54,7 +54,7 @@ fn zero_error_has_no_sensitivity_and_zero_deviation_no_logarithm() {
     };
     assert_eq!(counts(Terminal::Eef, Predictor::M), (341, 1, 1));
     assert_eq!(counts(Terminal::Obj, Predictor::M), (341, 1, 0));
-    // Both rows are of t = 0, as 18 others: there is no motion before.
+    // Both rows have t = 0, like 18 others: there is no motion before.
     assert_eq!(counts(Terminal::Eef, Predictor::MBefore), (322, 20, 0));
     let log = of(Terminal::Eef, Predictor::M).pearson_log.unwrap();
     assert!(log.value.is_finite());
@@ -207,7 +207,8 @@ fn continuity_matches_hand_computed_values() {
         (phases[0].all, phases[2].all, phases[3].all),
         (Some(-0.25), Some(-0.875), None)
     );
-    // A rise then a drop: the opening alone. First drops: the second step, the closing, the opening.
+    // A rise then a drop: the opening alone. First drops: the second step, the closing, the
+    // opening.
     let (one, none) = (Share { fired: 1, of: 1 }, Share { fired: 0, of: 1 });
     for firing in continuity::firings(&found) {
         let expected = match firing.rule {
@@ -231,7 +232,7 @@ fn continuity_matches_hand_computed_values() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A weight is how often a pair is there.
+    /// A weight is the number of repetitions of a pair.
     #[test]
     fn correlations_use_weights(pairs in proptest::collection::vec((0u8..6, 0u8..9, 0u8..4), 1..40)) {
         let column = |of: fn(&(u8, u8, u8)) -> u8| -> Vec<f64> { pairs.iter().map(|p| of(p).into()).collect() };

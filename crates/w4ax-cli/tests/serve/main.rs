@@ -1,4 +1,4 @@
-//! The `policy_server` example over real pipes.
+//! `w4ax serve` over real pipes.
 
 mod skipping;
 
@@ -13,7 +13,7 @@ use w4ax::dispatch::Dispatcher;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
-use w4ax_robot::setup::{QUANTIZE, calibration_beside};
+use w4ax_robot::setup::{QUANTIZE, default_calibration};
 
 struct Server {
     process: Child,
@@ -41,7 +41,7 @@ impl Server {
         }
     }
 
-    /// A line in, the line out: the next line goes in only after the answer has come.
+    /// Writes a line and returns the reply. The next line is written after the reply has arrived.
     fn ask(&mut self, line: &[u8]) -> Value {
         self.input.write_all(line).unwrap();
         self.input.write_all(b"\n").unwrap();
@@ -56,12 +56,12 @@ impl Server {
         assert_eq!(self.ask(line.as_bytes()), json!({"ok": true}));
     }
 
-    /// An answer without its time, which must be there.
+    /// Returns a reply without its time, which must be present.
     fn step(&mut self, obs: &[f32]) -> Value {
         self.step_of(obs, 4)
     }
 
-    /// An answer of so many fields.
+    /// Returns a reply of this many fields.
     fn step_of(&mut self, obs: &[f32], count: usize) -> Value {
         let mut answer = self.ask(json!({"obs": obs}).to_string().as_bytes());
         let fields = answer.as_object_mut().unwrap();
@@ -70,7 +70,7 @@ impl Server {
         answer
     }
 
-    /// Nothing more comes, and the exit code is 0.
+    /// The output has ended, and the exit code is 0.
     fn end(self) {
         let Self {
             mut process,
@@ -89,7 +89,7 @@ fn rollouts() -> Rollouts {
     Rollouts::load(RECORDED).unwrap()
 }
 
-/// What must be refused.
+/// Lines that must be rejected.
 fn bad_lines() -> Vec<Vec<u8>> {
     let obs = |first: &str, numbers: usize| {
         let rest = ",0".repeat(numbers - 1);
@@ -156,12 +156,12 @@ fn fixed_width_is_used_for_every_step() {
     }
 }
 
-/// The server's answers are those of the dispatcher and the policy in this process.
+/// The server's replies equal those of a dispatcher and a policy in this process.
 #[test]
 fn dynamic_width_follows_the_served_actions() {
     let rollouts = rollouts();
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
-    let calibration = Calibration::load(calibration_beside(TRAINED)).unwrap();
+    let calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let mut server = Server::start("dynamic");
     let mut widths = std::collections::BTreeSet::new();
@@ -190,7 +190,8 @@ fn dynamic_width_follows_the_served_actions() {
     server.end();
 }
 
-/// Every bad line gets one error, and what comes between gets the answers that it gets without them.
+/// Every bad line gets one error. The other lines get the replies that they get without the bad
+/// ones.
 #[test]
 fn bad_line_changes_no_state() {
     let rollouts = rollouts();
@@ -231,7 +232,7 @@ fn bad_line_changes_no_state() {
 fn closed_input_or_output_ends_without_error() {
     Server::start("a8").end();
 
-    // The last line counts without its end.
+    // The last line may have no end.
     let mut server = Server::start("a8");
     server
         .input
@@ -248,7 +249,7 @@ fn closed_input_or_output_ends_without_error() {
     assert_eq!(line, "{\"ok\":true}\n");
     assert_eq!(process.wait().unwrap().code(), Some(0));
 
-    // Nobody reads.
+    // The reader has closed its end.
     let Server {
         mut process,
         mut input,
@@ -272,7 +273,7 @@ fn bad_file_is_named() {
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains("rollouts.safetensors"), "{error}");
     }
-    // No other policy's calibration takes the place of one that is not there.
+    // A missing calibration is not replaced by that of another policy.
     let folder = tempfile::tempdir().unwrap();
     let policy = folder.path().join("policy.safetensors");
     std::fs::copy(TRAINED, &policy).unwrap();

@@ -1,4 +1,4 @@
-//! The server skips layers as its options say.
+//! The server skips layers by its options.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,17 +25,17 @@ use w4ax_robot::steps::PolicyEngine;
 
 const DEEP: &str = w4ax_robot::paths::DEEP;
 
-/// A server that skips, and the same in this process.
+/// A server that skips, and the same policy in this process.
 struct Twin {
     server: Server,
     policy: Policy,
     skipping: Skipping,
-    /// By task; none at 8 bits.
+    /// By task; `None` at 8 bits.
     dispatchers: Option<Vec<Dispatcher>>,
 }
 
 impl Twin {
-    /// A server with these options, and what they ask for.
+    /// Starts a server with these options, and the policy with the same configuration.
     fn start(
         (policy, skip): (&Path, &Path),
         options: &[&str],
@@ -46,7 +46,7 @@ impl Twin {
         let files = [policy, skip].map(|path| path.to_str().unwrap());
         let files = ["--policy", files[0], "--skip", files[1]];
         let width = ["--width", if dynamic { "dynamic" } else { "a8" }];
-        // Whose thresholds and scales they are is checked here: those beside the policy.
+        // The thresholds and scales are those in the folder of the policy.
         let beside = policy.with_file_name("calibration.json");
         let dispatchers = dynamic.then(|| {
             let calibration = Calibration::load(beside).unwrap();
@@ -69,7 +69,8 @@ impl Twin {
         }
     }
 
-    /// So many steps of two episodes: both answer the same. What was seen: layers that ran, whether again, at which width.
+    /// Runs `steps` steps of two episodes: both give the same replies. Returns the layers that ran,
+    /// whether a second pass ran, and the width of each step.
     fn agree(&mut self, rollouts: &Rollouts, steps: usize) -> Vec<(usize, bool, u32)> {
         let mut seen = Vec::new();
         for episode in [&rollouts.episodes()[0], &rollouts.episodes()[7]] {
@@ -104,8 +105,8 @@ impl Twin {
     }
 }
 
-/// The server's answers are those of the same networks in this process, guided and verified as the options say; a reset is the
-/// start of an episode for skipping too.
+/// The server's replies equal those of the same networks in this process, guided and verified by
+/// the options. A reset also begins an episode for skipping.
 #[test]
 fn skipping_follows_the_served_actions() {
     let rollouts = rollouts();
@@ -149,7 +150,7 @@ fn skipping_follows_the_served_actions() {
     }
 }
 
-/// At the dispatcher's widths, with random networks and as the README starts it.
+/// With random networks, and with the files of the README.
 #[test]
 fn layers_that_run_have_the_dispatchers_width() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +213,7 @@ fn bad_setting_is_named() {
     );
     let error = "0.2".parse::<Setting>().unwrap_err();
     assert!(matches!(error, Error::Shape { .. }), "{error}");
-    // Without networks there is nothing to guide.
+    // A guide without networks is rejected.
     let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
         .arg("serve")
         .args(["--guide", "0.2,0.02,0.5"])

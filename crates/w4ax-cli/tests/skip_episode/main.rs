@@ -1,4 +1,4 @@
-//! Skipping on the robot's policy: the policy as a stack, the networks that were trained, and the `skip_episode` example.
+//! `w4ax skip-episode`: the policy as a stack, the trained networks, and the built program.
 
 mod program;
 mod stack;

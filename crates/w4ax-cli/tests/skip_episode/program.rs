@@ -1,4 +1,4 @@
-//! The `skip_episode` example.
+//! The built program.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use w4ax::skip::{Controller, SkipFile};
 
 use crate::deep;
 
-/// Runs the program in a folder, with its picture there.
+/// Runs the program in a folder that also gets its picture.
 fn skip_episode(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_w4ax"))
         .arg("skip-episode")
@@ -31,13 +31,13 @@ fn number(row: &Value, field: &str) -> f64 {
         .unwrap_or_else(|| panic!("{field} of {row}"))
 }
 
-/// The row of a method.
+/// Returns the row of a method.
 fn of<'a>(rows: &'a [Value], method: &str) -> &'a Value {
     let row = rows.iter().find(|row| row["method"] == method);
     row.unwrap_or_else(|| panic!("no {method}"))
 }
 
-/// The rows of a run that must succeed.
+/// Returns the rows of a successful run.
 fn run(arguments: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("rows.json");
@@ -54,7 +54,7 @@ fn run(arguments: &[&str]) -> Vec<Value> {
     rows(&json)
 }
 
-/// Of all recorded steps: what the method is for.
+/// All recorded steps.
 #[test]
 fn errors_at_half_and_three_tenths_of_the_layers_meet_their_targets() {
     let rows = run(&[
@@ -77,8 +77,8 @@ fn errors_at_half_and_three_tenths_of_the_layers_meet_their_targets() {
     }
 }
 
-/// Two episodes, as each share takes eleven runs. What is held to DySL's share comes to it by its threshold, as near as its
-/// steps allow.
+/// Two episodes, as each share takes eleven runs. Methods that are set to DySL's share reach it by
+/// their threshold, as nearly as its steps allow.
 #[test]
 fn adapters_beat_the_identity() {
     let rows = run(&[
@@ -106,7 +106,7 @@ fn adapters_beat_the_identity() {
     assert!(error < 0.5 * of_identity, "{dysl} and {identity}");
 }
 
-/// DySL as `--verify` says; two episodes have a step that runs again by default.
+/// DySL with each `--verify`. Two episodes have a step that runs again by default.
 #[test]
 fn verification_option_selects_the_rule() {
     let dysl = |verify: &[&str]| {
@@ -131,7 +131,7 @@ fn verification_option_selects_the_rule() {
     assert_eq!(dysl(&["--verify", "off"]).0, off);
 }
 
-/// An episode, once, through everything.
+/// One episode, once, with every method and width.
 #[test]
 fn reports_every_method_at_every_width() {
     let rows = run(&["--episodes", "1"]);
@@ -177,7 +177,8 @@ fn reports_every_method_at_every_width() {
             assert_eq!(of(method)["training_seconds"], Value::Null, "{method}");
         }
         let [error, of_identity] = [dysl, identity].map(|row| number(row, "action_error"));
-        // At the dispatcher's widths one episode says nothing: an action changes the widths behind it.
+        // One episode shows nothing at the dispatcher's widths: an action changes the widths after
+        // it.
         let more = if width == "w4ax" {
             of_identity != error
         } else {

@@ -1,4 +1,4 @@
-//! The policy as a stack.
+//! The policy as a stack of layers.
 
 use test_support::random_skip_file;
 use w4ax::Width;
@@ -33,8 +33,8 @@ fn skipping(
     Skipping::new(&config, networks, Substitute::Adapter).unwrap()
 }
 
-/// The recorded tokens are f32 on BF16 weights; here activations are rounded to BF16 between the layers. Bounds with room: 1,779
-/// tokens are equal, most others are neighbors.
+/// The recorded tokens are f32 on BF16 weights. Here activations are rounded to BF16 between the
+/// layers. The bounds have room: 1,779 tokens are equal, and most others are neighbors.
 #[test]
 fn unquantized_policy_reproduces_the_recorded_tokens() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());
@@ -49,13 +49,13 @@ fn unquantized_policy_reproduces_the_recorded_tokens() {
         }
     }
     assert!(equal >= 1700 && near >= 2050, "{equal} and {near} of 2100");
-    // The width is nothing to it.
+    // The width has no effect.
     let a2 = policy.forward(&rollouts.input[0], Width::A2).unwrap();
     assert_eq!(a2, policy.forward(&rollouts.input[0], Width::Bf16).unwrap());
     assert!(rollouts.tokens(Width::A8).is_none());
 }
 
-/// The tokens of one step, which ran at that width.
+/// Returns the tokens of one step, which ran at `width`.
 fn step(policy: &mut Policy, layers: impl RunLayers, input: &[f32; INPUT], width: Width) -> Tokens {
     let mut pipeline = StepPipeline::new(PolicyEngine::new(policy, layers), None);
     pipeline.request(width).unwrap();
@@ -63,7 +63,8 @@ fn step(policy: &mut Policy, layers: impl RunLayers, input: &[f32; INPUT], width
     pipeline.engine().tokens()
 }
 
-/// With all controllers at "no" a step is the policy's, bit for bit; with all at "yes" only static layers run.
+/// If no controller skips, a step equals the policy's, bit for bit. If all skip, only static layers
+/// run.
 #[test]
 fn controllers_decide_which_layers_run() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());

@@ -1,4 +1,4 @@
-//! The networks of a step are those that were trained: beside their formulas in f64.
+//! The networks of a step against their formulas in f64.
 
 use half::bf16;
 use w4ax::cpu::Cpu;
@@ -31,14 +31,14 @@ fn times(w: &[bf16], x: &[f64]) -> Vec<f64> {
     w.chunks(x.len()).map(row).collect()
 }
 
-/// What it adds: `down(silu(up(rms(x) * norm)))`.
+/// Returns what an adapter adds: `down(silu(up(rms(x) * norm)))`.
 fn added(adapter: &Adapter, x: &[f32]) -> Vec<f64> {
     let inner = times(&adapter.up, &rms(x, &adapter.norm));
     let inner: Vec<f64> = inner.into_iter().map(silu).collect();
     times(&adapter.down, &inner)
 }
 
-/// `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`.
+/// Returns `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`.
 fn probability(controller: &Controller, x: &[f32]) -> f64 {
     let hidden = times(&controller.hidden, &rms(x, &controller.norm));
     let terms = hidden.into_iter().zip(&controller.out);
@@ -50,7 +50,7 @@ fn norm(x: impl IntoIterator<Item = f64>) -> f64 {
     x.into_iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// How far `after - before` is from `added`, of its length.
+/// Returns the distance of `after - before` to `added`, relative to its length.
 fn off(before: &[f32], after: &[f32], added: &[f64]) -> f64 {
     let got = before
         .iter()
@@ -59,7 +59,8 @@ fn off(before: &[f32], after: &[f32], added: &[f64]) -> f64 {
     norm(got.zip(added).map(|(got, added)| got - added)) / norm(added.iter().copied())
 }
 
-/// Each layer's, and the exit, on the hidden states of recorded steps. BF16 weights come within rounding; packed ones are INT4.
+/// Each layer's networks and the exit on the hidden states of recorded steps. BF16 weights agree
+/// within rounding; packed weights are INT4.
 #[test]
 fn loaded_networks_match_plain_loops() {
     let (checkpoint, rollouts) = (checkpoint(), rollouts());

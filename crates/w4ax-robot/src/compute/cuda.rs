@@ -1,4 +1,4 @@
-//! The GPU's engine: one stream, x and y on the device, and who branches on a step's width.
+//! The engine on a GPU: one stream, and x and y on the device.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,18 +15,19 @@ use w4ax::{Error, Result, Width, WidthSource};
 
 use super::{HostSteps, Routing, StepWidth};
 
-/// A stream of a GPU with its memory.
+/// A stream of a GPU with its buffers.
 pub struct Engine {
     pub(super) gpu: Gpu,
     pub(super) routing: Routing,
-    /// Of so many rows through a weight, by where that is; with the weight. Dropped before what else they hold the addresses of.
+    /// By the address of the weight and the number of rows; the weight stays alive with its graph.
+    /// Dropped before the buffers whose addresses the graphs hold.
     graphs: HashMap<(usize, usize), (RoutedGraph, Arc<DeviceWeight>)>,
     stream: Arc<CudaStream>,
     x: CudaSlice<bf16>,
     y: CudaSlice<bf16>,
     workspace: Workspace,
     latch: Latch,
-    /// Routed by the host.
+    /// For [`Routing::Host`].
     steps: HostSteps,
 }
 
@@ -107,8 +108,8 @@ impl Engine {
                         Entry::Occupied(there) => there.into_mut(),
                         Entry::Vacant(new) => {
                             let enqueue = |width: Width| launch(width.into());
-                            // SAFETY: the weight is kept beside the graph; x, y, workspace and latch are the engine's, made
-                            // once, and dropped after the graphs.
+                            // SAFETY: the map keeps the weight. The engine owns x, y, workspace and
+                            // latch, and drops them after the graphs.
                             let graph =
                                 unsafe { RoutedGraph::capture(gpu, stream, &self.latch, enqueue)? };
                             new.insert((graph, Arc::clone(weight)))

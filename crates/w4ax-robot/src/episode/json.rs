@@ -1,4 +1,4 @@
-//! The results as JSON.
+//! The results of `w4ax episode` as JSON.
 
 use serde::Serialize;
 use w4ax::Width;
@@ -6,7 +6,7 @@ use w4ax::Width;
 use super::replay::Replay;
 use super::summary::{Score, Summary};
 
-/// What `--json` writes.
+/// The file of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     steps: usize,
@@ -39,7 +39,7 @@ struct Dynamic {
     mean_action_error: f64,
 }
 
-/// Parts of the steps; they sum to 1.
+/// Shares of the steps. They sum to 1.
 #[derive(Clone, Debug, Serialize)]
 struct Share {
     #[serde(rename = "2")]
@@ -58,7 +58,7 @@ struct Random {
 }
 
 impl Report {
-    /// Of all steps.
+    /// Makes the report of all steps.
     pub fn new(
         all: &Summary,
         replay: Option<Replay>,
@@ -90,9 +90,9 @@ impl Report {
         }
     }
 
-    /// Indented, with a newline at the end.
+    /// Returns indented JSON with a newline at its end.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serializing cannot fail.
+        // Plain data whose map keys are strings: serializing cannot fail.
         let json = serde_json::to_string_pretty(self);
         json.expect("a report is plain data") + "\n"
     }

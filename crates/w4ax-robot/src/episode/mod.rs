@@ -1,4 +1,5 @@
-//! The main job: recorded episodes through the quantized policy at fixed, dynamic and random widths.
+//! The main job: recorded episodes through the quantized policy at fixed, dynamic and random
+//! widths.
 
 pub mod json;
 pub mod plot;

@@ -1,4 +1,4 @@
-//! A picture of one episode: its sensitivity, its widths, its error, one above the other.
+//! A picture of one episode: sensitivity, widths and action error over time.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,27 +15,28 @@ use crate::draw::{
 };
 
 const SIZE: (u32, u32) = (1200, 1000);
-/// Room at the right of a panel.
+/// The right margin of a panel.
 const RIGHT: u32 = 135;
 
-/// The foot of the error's axis. The smallest error that is not 0 is a token off by one, 2/255; 0 is drawn at the foot.
+/// The lower end of the error axis. The smallest error above 0 is one token off by one, 2/255. An
+/// error of 0 is drawn at the lower end.
 const FLOOR: f64 = 0.005;
 
 /// An episode of the dynamic run.
 pub struct Picture<'a> {
-    /// What stands above it.
+    /// The title.
     pub title: String,
-    /// `[steps]`.
+    /// `[steps]`: the decisions.
     pub decisions: &'a [Decision],
-    /// `[steps]`.
+    /// `[steps]`: the dynamic run.
     pub dynamic: &'a [Step],
-    /// `[steps]`: the same steps at BF16 (W4A16), to compare the error with.
+    /// `[steps]`: the run at BF16 (W4A16), for comparison.
     pub widest: &'a [Step],
-    /// Where the target width changes.
+    /// The thresholds of the target width.
     pub thresholds: Thresholds,
 }
 
-/// The episode whose active width changes most often, the first of them.
+/// Returns the first episode whose active width changes most often.
 pub fn telling_episode(episodes: &[Range<usize>], decisions: &[Decision]) -> usize {
     let changes = |steps: &Range<usize>| {
         let pairs = decisions[steps.clone()].windows(2);
@@ -74,7 +75,7 @@ impl Picture<'_> {
         Ok(())
     }
 
-    /// The time axis.
+    /// Returns the range of the time axis.
     fn time(&self) -> Range<f64> {
         0.0..seconds(self.dynamic.len())
     }
@@ -104,7 +105,7 @@ impl Picture<'_> {
         Ok(())
     }
 
-    /// The thresholds and their names; equal ones share a line.
+    /// Returns the thresholds with their names. Equal ones share a line.
     fn threshold_lines(&self) -> Vec<(f64, String)> {
         let Thresholds {
             theta_24,

@@ -1,4 +1,5 @@
-//! Repeats the decisions of recorded closed-loop episodes from their actions, and counts where they differ.
+//! Repeats the decisions of recorded closed-loop episodes from their actions, and counts the
+//! differences.
 
 use std::path::Path;
 
@@ -9,15 +10,15 @@ use w4ax::{Error, Result};
 use crate::closed_loop::{self, Episode};
 use crate::rollouts::action;
 
-/// How far a sensitivity may be from the recorded one, which was written with 9 digits.
+/// The tolerance of S: the recorded one has 9 digits.
 pub const TOLERANCE: f64 = 1e-5;
 
-/// What a replay found.
+/// The differences of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Replay {
-    /// Steps in all.
+    /// The number of steps.
     pub steps: usize,
-    /// Steps whose S is further than [`TOLERANCE`] from the recorded one.
+    /// Steps whose S differs from the recorded one by more than [`TOLERANCE`].
     pub sensitivity_mismatches: usize,
     /// Steps whose target or active width differs.
     pub width_mismatches: usize,
@@ -26,16 +27,16 @@ pub struct Replay {
 /// Replays a file.
 ///
 /// # Errors
-/// As [`closed_loop::load`]; [`Error::Format`] for a task that the calibration has not.
+/// As [`closed_loop::load`]. [`Error::Format`] for a task that is not in the calibration.
 pub fn replay_file(path: &Path, calibration: &Calibration) -> Result<Replay> {
     let episodes = closed_loop::load(path)?;
     replay(&episodes, calibration, &path.display().to_string())
 }
 
-/// Replays episodes; `file` is what errors call their origin.
+/// Replays episodes. `file` is their name in errors.
 ///
 /// # Errors
-/// [`Error::Format`] for a task that the calibration has not.
+/// [`Error::Format`] for a task that is not in the calibration.
 pub fn replay(episodes: &[Episode], calibration: &Calibration, file: &str) -> Result<Replay> {
     let mut replay = Replay::default();
     for episode in episodes {

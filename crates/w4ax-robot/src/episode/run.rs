@@ -1,6 +1,8 @@
-//! The runs over the recorded steps: each width fixed, the dynamic rule, and its control.
+//! The runs over the recorded steps: each fixed width, the dynamic rule, and random widths as its
+//! control.
 //!
-//! The observations are the recorded ones in every run. What differs is the width of each step, and with it the action.
+//! Every run has the recorded observations. Only the widths of the steps differ, and so the
+//! actions.
 
 use std::time::{Duration, Instant};
 
@@ -17,39 +19,40 @@ use crate::rollouts::{Rollouts, Tokens, action};
 use crate::setup::Robot;
 use crate::steps::{AllLayers, PolicyEngine};
 
-/// How many runs there are: four fixed, dynamic, random.
+/// The number of runs: four fixed, dynamic, random.
 pub const RUNS: usize = 6;
 
-/// A control step as it ran.
+/// The result of a control step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// The width that it ran at, as its latch wrote it.
+    /// The width that the latch recorded.
     pub width: Width,
-    /// What came out.
+    /// The action tokens.
     pub tokens: Tokens,
-    /// L2 distance of the action to that of the unquantized policy, all 7 numbers.
+    /// L2 distance of the action to that of the unquantized policy, over all 7 numbers.
     pub error: f64,
-    /// From the flag to the tokens.
+    /// Time from the latch to the tokens.
     pub time: Duration,
 }
 
-/// All runs; each has one step for each recorded step, in their order.
+/// All runs, each with the recorded steps in order.
 #[derive(Clone, Debug)]
 pub struct Runs {
     /// By [`Width::index`].
     pub fixed: [Vec<Step>; 4],
-    /// The dispatcher's widths, its motion being the run's own actions.
+    /// The dispatcher's widths, from the actions of this run.
     pub dynamic: Vec<Step>,
-    /// What the dispatcher said at each step of `dynamic`.
+    /// The decision at each step of `dynamic`.
     pub decisions: Vec<Decision>,
     /// The widths of `dynamic`, shuffled within each task.
     pub random: Vec<Step>,
 }
 
-/// Runs all; `tick` is called after each step.
+/// Runs all. `tick` is called after each step.
 ///
 /// # Errors
-/// As [`Policy::forward`]; [`w4ax::Error::Range`] for a recorded task that the policy has not.
+/// As [`Policy::forward`]. [`w4ax::Error::Range`] for a recorded task that the policy does not
+/// have.
 pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -> Result<Runs> {
     rollouts.check_tasks(robot.policy.tasks().len())?;
     let engine = PolicyEngine::new(&mut robot.policy, AllLayers);
@@ -88,7 +91,7 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     })
 }
 
-/// The robot's control loop from the stored width on: flag, policy, action.
+/// The control loop after the width is stored: flag, policy, action.
 struct ControlLoop<'a> {
     pipeline: StepPipeline<PolicyEngine<&'a mut Policy, AllLayers>>,
     rollouts: &'a Rollouts,
@@ -96,7 +99,7 @@ struct ControlLoop<'a> {
 }
 
 impl ControlLoop<'_> {
-    /// A step at the width that was decided or requested.
+    /// Runs a step at the width that was decided or requested.
     fn step(&mut self, row: usize) -> Result<Step> {
         let start = Instant::now();
         let report = self.pipeline.run(&self.rollouts.input[row])?;
@@ -111,7 +114,7 @@ impl ControlLoop<'_> {
         })
     }
 
-    /// Every recorded step, at widths that the dispatchers have no part in.
+    /// Runs every recorded step at requested widths.
     fn steps_at(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
         (0..self.rollouts.len())
             .map(|row| {

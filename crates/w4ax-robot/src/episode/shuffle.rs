@@ -1,9 +1,9 @@
-//! The control's widths: the dynamic run's, in a random order.
+//! The widths of the control run: those of the dynamic run in a random order.
 
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// The same widths in a random order in each task, so that every task keeps its shares.
+/// Shuffles the widths within each task, so that every task keeps its shares.
 pub fn shuffle_within_tasks<T: Copy>(widths: &[T], task: &[usize], rng: &mut ChaCha8Rng) -> Vec<T> {
     let mut shuffled = widths.to_vec();
     for of in 0..task.iter().max().map_or(0, |last| last + 1) {

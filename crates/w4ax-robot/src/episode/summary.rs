@@ -1,4 +1,4 @@
-//! What the runs come to, for each task and in all.
+//! Scores of the runs, for each task and in all.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -8,37 +8,37 @@ use super::run::{Runs, Step};
 use super::shuffle::shuffle_within_tasks;
 use crate::rollouts::Rollouts;
 
-/// Shuffles that the spread of the control is taken from.
+/// The number of shuffles for the spread of the control.
 pub const SHUFFLES: usize = 1000;
 
-/// How near a run's actions are to the unquantized policy's.
+/// The distance of a run's actions to those of the unquantized policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Mean L2 distance, action units.
+    /// Mean L2 distance in action units.
     pub error: f64,
-    /// Equal tokens, of 7 a step.
+    /// The share of equal tokens, of 7 per step.
     pub agreement: f64,
 }
 
 /// The scores of a set of steps.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// The task, or what else the steps have in common.
+    /// The task, or `all`.
     pub name: String,
-    /// How many.
+    /// The number of steps.
     pub steps: usize,
     /// Steps of the dynamic run at each width, by [`Width::index`].
     pub at_width: [usize; 4],
-    /// Each width fixed, by [`Width::index`].
+    /// The fixed widths, by [`Width::index`].
     pub fixed: [Score; 4],
     /// The dispatcher's widths.
     pub dynamic: Score,
-    /// The same widths shuffled.
+    /// The same widths, shuffled.
     pub random: Score,
 }
 
 impl Summary {
-    /// Of the steps of each task that there are steps of; then of all.
+    /// Returns the summary of each task that has steps, and that of all steps.
     pub fn of_tasks(runs: &Runs, rollouts: &Rollouts, tasks: &[String]) -> (Vec<Self>, Self) {
         let all: Vec<usize> = (0..rollouts.len()).collect();
         let of_task = |(task, name): (usize, &String)| {
@@ -80,15 +80,16 @@ impl Summary {
         }
     }
 
-    /// The part of the dynamic run's steps at a width.
+    /// Returns the share of the dynamic run's steps at a width.
     pub fn share(&self, width: Width) -> f64 {
         self.at_width[width.index()] as f64 / self.steps as f64
     }
 }
 
-/// Mean and standard deviation of the random control's error over [`SHUFFLES`] shuffles.
+/// Returns mean and standard deviation of the control's error over [`SHUFFLES`] shuffles.
 ///
-/// A recorded step's action depends on nothing but its width, so the errors are those of the fixed runs.
+/// The action of a recorded step depends on its width only, so the errors are those of the fixed
+/// runs.
 pub fn control_spread(runs: &Runs, rollouts: &Rollouts, seed: u64) -> (f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths: Vec<Width> = runs.dynamic.iter().map(|step| step.width).collect();
@@ -106,7 +107,7 @@ pub fn control_spread(runs: &Runs, rollouts: &Rollouts, seed: u64) -> (f64, f64)
     (mean, (squares.sum::<f64>() / SHUFFLES as f64).sqrt())
 }
 
-/// The median time of a step, in microseconds; the runs are not empty.
+/// Returns the median time of a step in microseconds. The runs are not empty.
 pub fn median_micros<'a>(steps: impl IntoIterator<Item = &'a Step>) -> f64 {
     let mut times: Vec<_> = steps.into_iter().map(|step| step.time).collect();
     times.sort_unstable();

@@ -1,4 +1,4 @@
-//! The tables.
+//! The tables of `w4ax episode`.
 
 use comfy_table::Table;
 use w4ax::Width;
@@ -17,7 +17,7 @@ pub fn widths(tasks: &[Summary], all: &Summary) -> Table {
     table(&header, tasks.iter().chain([all]).map(row))
 }
 
-/// The equal tokens of each run.
+/// The share of equal tokens of each run.
 pub fn agreement(tasks: &[Summary], all: &Summary) -> Table {
     scores(tasks, all, |score| {
         format!("{:.1} %", 100.0 * score.agreement)

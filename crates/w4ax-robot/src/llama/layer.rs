@@ -1,4 +1,5 @@
-//! A decoder layer of Llama's on candle: norm, attention with a cache, norm, gated MLP. Its projections are any candle modules.
+//! A decoder layer of Llama's shape on candle: norm, attention with a cache, norm, gated MLP. Its
+//! projections are any candle modules.
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
@@ -12,7 +13,7 @@ pub struct Sizes {
     pub intermediate: usize,
     /// Attention heads.
     pub heads: usize,
-    /// The most tokens of a sequence.
+    /// The largest number of tokens of a sequence.
     pub max_tokens: usize,
 }
 
@@ -25,7 +26,7 @@ pub const OPENVLA: Sizes = Sizes {
 };
 
 impl Sizes {
-    /// Name and `[N, K]` of each projection, under the names that Llama's checkpoints have.
+    /// Returns the name in Llama's checkpoints and `[N, K]` of each projection.
     pub fn projections(&self) -> [(&'static str, usize, usize); 7] {
         let (hidden, inner) = (self.hidden, self.intermediate);
         [
@@ -82,7 +83,8 @@ pub struct Layer<P> {
 impl<P: Module> Layer<P> {
     const EPS: f32 = 1e-5;
 
-    /// `projections` as [`Sizes::projections`] has them; `norms`: before attention and before the MLP, `[hidden]`.
+    /// Makes a layer. `projections` are in the order of [`Sizes::projections`]; `norms` are those
+    /// before attention and before the MLP, `[hidden]` each.
     pub fn new(
         sizes: Sizes,
         projections: [P; 7],
@@ -108,7 +110,7 @@ impl<P: Module> Layer<P> {
         })
     }
 
-    /// `[tokens, hidden]` BF16 -> the same, of tokens that follow those in the cache.
+    /// Computes the layer, `[tokens, hidden]` BF16, for tokens that follow those in the cache.
     pub fn forward(&self, x: &Tensor, cache: &mut Cache, clock: &mut impl Clock) -> Result<Tensor> {
         let [q, k, v, o, gate, up, down] = &self.projections;
         let normed = clock.part("norms", || ops::rms_norm(x, &self.norms[0], Self::EPS))?;
@@ -129,7 +131,7 @@ impl<P: Module> Layer<P> {
         clock.part("down", || x + down.forward(&inner)?)
     }
 
-    /// Causal attention of `[tokens, hidden]` each, in f32.
+    /// Causal attention in f32: q, k and v are `[tokens, hidden]`.
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let (tokens, past) = (q.dims()[0], cache.tokens());
         let head = self.sizes.hidden / self.sizes.heads;
@@ -139,16 +141,17 @@ impl<P: Module> Layer<P> {
                 .transpose(1, 2)?
                 .contiguous()
         };
-        let turned = |x: &Tensor| {
+        let rotated = |x: &Tensor| {
             let [cos, sin] = [&self.cos, &self.sin].map(|t| t.narrow(0, past, tokens));
             rotary_emb::rope(&heads(x)?, &cos?, &sin?)
         };
-        let (q, mut k, mut v) = (turned(q)?, turned(k)?, heads(v)?); // [1, heads, tokens, head]
+        let (q, mut k, mut v) = (rotated(q)?, rotated(k)?, heads(v)?); // [1, heads, tokens, head]
         if let Some((past_k, past_v)) = cache.0.take() {
             k = Tensor::cat(&[past_k, k], 2)?;
             v = Tensor::cat(&[past_v, v], 2)?;
         }
-        let scores = (q.matmul(&k.transpose(2, 3)?)? / (head as f64).sqrt())?; // [1, heads, tokens, all]
+        // [1, heads, tokens, all]
+        let scores = (q.matmul(&k.transpose(2, 3)?)? / (head as f64).sqrt())?;
         let masked = if tokens > 1 {
             let all = past + tokens;
             let hidden = (0..tokens * all).map(|i| {

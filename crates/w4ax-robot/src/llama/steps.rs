@@ -10,7 +10,7 @@ struct Step {
     bits: u32,
 }
 
-/// `count` steps of the file's first episode, evenly apart; all of them for 0.
+/// Returns the widths of `count` evenly spaced steps of the file's first episode, or of all for 0.
 pub fn read(path: &Path, count: usize) -> super::Result<Vec<Width>> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut reader = csv::Reader::from_path(path).map_err(|e| wrong(&e))?;
@@ -25,7 +25,7 @@ pub fn read(path: &Path, count: usize) -> super::Result<Vec<Width>> {
         widths.push(Width::try_from(step.bits).map_err(|e| wrong(&e))?);
     }
     if widths.is_empty() {
-        return Err(wrong(&"no step").into());
+        return Err(wrong(&"the file has no steps").into());
     }
     let count = if count == 0 { widths.len() } else { count };
     Ok((0..count)
@@ -33,7 +33,7 @@ pub fn read(path: &Path, count: usize) -> super::Result<Vec<Width>> {
         .collect())
 }
 
-/// How it is called in a sentence.
+/// Returns the file's name without its folder.
 pub fn name(path: &Path) -> String {
     path.file_name().map_or_else(
         || path.display().to_string(),

@@ -1,4 +1,4 @@
-//! A layer's weights: random ones, or those of a file.
+//! The weights of a layer, random or from a file.
 
 use super::layer::Sizes;
 use rand::{Rng, SeedableRng};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::path::Path;
 use w4ax::{Grouping, MatRef, PackedFile, PackedWeight, Quantize};
 
-/// Normally distributed numbers (Box-Muller), the same for the same seed whatever the threads.
+/// Returns normally distributed numbers (Box-Muller). They depend on the seed only.
 pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
     const CHUNK: usize = 1 << 16;
     let mut all = vec![0.0; count];
@@ -33,7 +33,7 @@ pub fn normal(count: usize, deviation: f32, seed: u64) -> Vec<f32> {
     all
 }
 
-/// Random projections in groups of 128.
+/// Returns random projections in groups of 128.
 pub fn random(sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
     let pack = |(i, (_, n, k)): (usize, (&str, usize, usize))| {
         let plain = normal(n * k, (k as f32).sqrt().recip(), 1000 + i as u64);
@@ -47,8 +47,8 @@ pub fn random(sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
         .collect()
 }
 
-/// Those of a layer in a file of packed weights, whatever stands before `layers` in their names: OpenVLA's begin with
-/// `language_model.model`, Llama's own with `model`.
+/// Loads the projections of a layer from a file of packed weights. Any prefix before `layers` is
+/// accepted: OpenVLA has `language_model.model`, Llama `model`.
 pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<PackedWeight>> {
     let of_layer = format!(".layers.{layer}.");
     let mut file = PackedFile::load_only(path, |name| format!(".{name}").contains(&of_layer))?;
@@ -58,7 +58,7 @@ pub fn of_file(path: &Path, layer: usize, sizes: &Sizes) -> super::Result<Vec<Pa
         let names: Vec<String> = file.weights.keys().filter(called).cloned().collect();
         let [full] = names.as_slice() else {
             let count = names.len();
-            let reason = format!("{count} weights are called `{}`, expected one", &end[1..]);
+            let reason = format!("{count} weights are named `{}`: expected one", &end[1..]);
             return Err(format!("{}: {reason}", path.display()).into());
         };
         let weight = (file.weights.remove(full)).expect("one of the file's names");

@@ -1,4 +1,5 @@
-//! DySL-VLA's continuity of a scripted expert's actions: by phase, and where the two rules of verification fire.
+//! DySL-VLA's continuity of a scripted expert's actions: by phase, and where the two rules of
+//! verification fire.
 
 use serde::Serialize;
 use w4ax::Result;
@@ -7,10 +8,10 @@ use w4ax::skip::{Continuity, SkipConfig, Verify};
 
 use super::expert::{PHASES, Trajectory};
 
-/// What a drop must exceed.
+/// The values of eta: a rule fires on a larger drop.
 pub const ETAS: [f64; 3] = [1e-3, 1e-2, 0.05];
 
-/// The rules, with their names.
+/// The rules with their names.
 pub const RULES: [(Verify, &str); 2] = [
     (Verify::RiseThenDrop, "rise then drop"),
     (Verify::FirstDrop, "first drop"),
@@ -25,7 +26,7 @@ pub struct Change {
     pub delta: f64,
 }
 
-/// The continuity along an episode.
+/// Returns the continuity along an episode.
 ///
 /// # Errors
 /// As [`Continuity::push`].
@@ -41,7 +42,7 @@ pub fn trace(config: &SkipConfig, steps: &[(usize, Action)]) -> Result<Vec<Chang
     steps.iter().map(change).collect()
 }
 
-/// What a step does to the gripper.
+/// A change of the gripper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flip {
@@ -56,13 +57,13 @@ pub enum Flip {
 pub struct Step {
     /// The task's name.
     pub task: String,
-    /// The episode of the task.
+    /// The index of the episode in its task.
     pub episode: i64,
-    /// The step of the episode.
+    /// The control step in its episode.
     pub t: usize,
-    /// By [`PHASES`].
+    /// The index in [`PHASES`].
     pub phase: usize,
-    /// C_t of all 7 numbers, action units.
+    /// C_t of all 7 numbers, in action units.
     pub continuity: f64,
     /// delta_t of all 7 numbers.
     pub delta: f64,
@@ -70,11 +71,11 @@ pub struct Step {
     pub delta_before: f64,
     /// C_t without the gripper's number.
     pub continuity_arm: f64,
-    /// Of the gripper, against the step before.
+    /// The change of the gripper since the previous step.
     pub flip: Option<Flip>,
 }
 
-/// All steps of all episodes; `file` is what errors call their origin.
+/// Computes all steps of all episodes. `file` is their name in errors.
 ///
 /// # Errors
 /// [`Error::Format`](w4ax::Error::Format) for an episode whose continuity is not finite.
@@ -115,17 +116,17 @@ pub fn steps(episodes: &[Trajectory], file: &str) -> Result<Vec<Step>> {
 /// The mean continuity of a phase.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
-    /// By [`PHASES`].
+    /// The name, from [`PHASES`].
     pub phase: &'static str,
-    /// How many there are.
+    /// The number of steps.
     pub steps: usize,
-    /// Mean C_t of all 7 numbers; `None` of no steps.
+    /// Mean C_t of all 7 numbers; `None` without steps.
     pub all: Option<f64>,
-    /// Mean C_t without the gripper's.
+    /// Mean C_t without the gripper's number.
     pub without_gripper: Option<f64>,
 }
 
-/// Each phase.
+/// Averages the steps of each phase.
 pub fn phases(steps: &[Step]) -> Vec<Phase> {
     let phase = |(number, name): (usize, &&'static str)| {
         let here: Vec<&Step> = steps.iter().filter(|step| step.phase == number).collect();
@@ -143,12 +144,12 @@ pub fn phases(steps: &[Step]) -> Vec<Phase> {
     PHASES.iter().enumerate().map(phase).collect()
 }
 
-/// How many of some steps a rule fires at.
+/// The steps at which a rule fires, of a set of steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// At these it fires.
+    /// Steps at which the rule fires.
     pub fired: usize,
-    /// Of these.
+    /// Steps of the set.
     pub of: usize,
 }
 
@@ -162,30 +163,30 @@ impl Share {
         share
     }
 
-    /// In percent; NaN of none.
+    /// Returns the share in percent; NaN for an empty set.
     pub fn percent(self) -> f64 {
         100.0 * self.fired as f64 / self.of as f64
     }
 }
 
-/// Where a rule fires.
+/// The steps at which a rule fires.
 #[derive(Clone, Debug, Serialize)]
 pub struct Firing {
-    /// By [`RULES`].
+    /// The name, from [`RULES`].
     pub rule: &'static str,
-    /// Of [`ETAS`].
+    /// From [`ETAS`].
     pub eta: f64,
     /// Steps at which the gripper closes.
     pub closings: Share,
-    /// Steps at which it opens.
+    /// Steps at which the gripper opens.
     pub openings: Share,
     /// All steps.
     pub steps: Share,
-    /// Second steps of an episode: C falls from 0, its value of a single action, to the first change.
+    /// Second steps of an episode: C falls from 0, its value after one action, to the first change.
     pub starts: Share,
 }
 
-/// Each rule at each eta.
+/// Counts the steps of each rule at each eta.
 pub fn firings(steps: &[Step]) -> Vec<Firing> {
     let firing = |(rule, name): (Verify, &'static str), eta: f64| {
         let fires = |step: &Step| rule.drops(step.delta_before, step.delta, eta);

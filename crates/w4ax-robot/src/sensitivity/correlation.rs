@@ -1,4 +1,4 @@
-//! Correlations of weighted pairs, and how far they move when whole episodes are drawn anew.
+//! Correlations of weighted pairs, with bootstrap intervals over whole episodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use w4ax::calibrate::percentile;
 
-/// Fewer episodes than this give no interval: too few different draws.
+/// With fewer episodes there is no interval: there are too few different draws.
 pub const MIN_CLUSTERS: usize = 5;
 
-/// The part of the draws that an interval leaves out on each side, percent.
+/// The percentage of draws outside the interval on each side.
 const TAIL: f64 = 2.5;
 
-/// Pearson's correlation of pairs `x`, `y`, `[pairs]` each, a pair counting `weights` times. `None` where a side does not
-/// vary or is not finite.
+/// Returns Pearson's correlation of the pairs `x`, `y`, `[pairs]` each, with `weights`. `None` if
+/// one side does not vary or is not finite.
 pub fn pearson(x: &[f64], y: &[f64], weights: &[f64]) -> Option<f64> {
-    // Asked of the values, not of their squares: a mean of equal values may be off by a rounding.
+    // Compares the values: the mean of equal values may be off by a rounding.
     let varies = |v: &[f64]| {
         let mut there = v
             .iter()
@@ -43,21 +43,21 @@ pub fn pearson(x: &[f64], y: &[f64], weights: &[f64]) -> Option<f64> {
     r.is_finite().then(|| r.clamp(-1.0, 1.0))
 }
 
-/// Spearman's correlation: Pearson's of the ranks.
+/// Returns Spearman's correlation: Pearson's of the ranks.
 pub fn spearman(x: &Sorted, y: &Sorted, weights: &[f64]) -> Option<f64> {
     pearson(&x.ranks(weights), &y.ranks(weights), weights)
 }
 
-/// The order of values, sorted once for any number of weights.
+/// The order of values, sorted once for all weights.
 #[derive(Clone, Debug)]
 pub struct Sorted {
-    /// Groups of equal values, in rising order, each with the places of its members.
+    /// Groups of equal values in ascending order, each with the positions of its members.
     groups: Vec<Vec<usize>>,
     len: usize,
 }
 
 impl Sorted {
-    /// Of finite values.
+    /// Sorts finite values.
     pub fn new(values: &[f64]) -> Self {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -68,7 +68,8 @@ impl Sorted {
         }
     }
 
-    /// The rank of each value from 1 on where each is there `weights` times; equal ones share the mean of their ranks.
+    /// Returns the rank of each value, from 1 on, if each is repeated `weights` times. Equal values
+    /// share the mean of their ranks.
     pub fn ranks(&self, weights: &[f64]) -> Vec<f64> {
         let (mut ranks, mut below) = (vec![0.0; self.len], 0.0);
         for group in &self.groups {
@@ -82,26 +83,28 @@ impl Sorted {
     }
 }
 
-/// A figure with the interval that the middle 95 % of the draws fall in.
+/// A figure, and the interval of the middle 95 % of the draws.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Of all rows.
+    /// The figure of all rows.
     pub value: f64,
-    /// `None` of fewer than [`MIN_CLUSTERS`] episodes.
+    /// `None` for fewer than [`MIN_CLUSTERS`] episodes.
     pub interval: Option<[f64; 2]>,
 }
 
-/// Draws of whole clusters (episodes), with replacement.
+/// Bootstrap draws of whole clusters (episodes), with replacement.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
-    /// `[draws][rows]`: how often each row is drawn. None of fewer than [`MIN_CLUSTERS`] clusters.
+    /// `[draws][rows]`: how often each row is drawn. Empty for fewer than [`MIN_CLUSTERS`]
+    /// clusters.
     weights: Vec<Vec<f64>>,
     rows: usize,
     clusters: usize,
 }
 
 impl Bootstrap {
-    /// `cluster` names the cluster of each row. The same seed gives the same draws.
+    /// Draws the clusters. `cluster` has the cluster of each row. The same seed gives the same
+    /// draws.
     pub fn new<C: Ord>(cluster: &[C], draws: usize, seed: u64) -> Self {
         let names: BTreeSet<&C> = cluster.iter().collect();
         let numbers: BTreeMap<&C, usize> = names.into_iter().zip(0..).collect();
@@ -123,13 +126,13 @@ impl Bootstrap {
         }
     }
 
-    /// How many clusters the rows are of.
+    /// Returns the number of clusters.
     pub fn clusters(&self) -> usize {
         self.clusters
     }
 
-    /// A figure of weighted rows, for all rows and for each draw; a draw that it has no value for is passed over. `None`
-    /// if all rows give none.
+    /// Returns a figure of weighted rows for all rows and the interval over the draws. Draws
+    /// without a value are left out. `None` if all rows have no value.
     pub fn estimate(&self, figure: impl Fn(&[f64]) -> Option<f64>) -> Option<Estimate> {
         let value = figure(&vec![1.0; self.rows])?;
         let mut drawn: Vec<f64> = self.weights.iter().filter_map(|w| figure(w)).collect();

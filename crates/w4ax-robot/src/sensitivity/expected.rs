@@ -1,9 +1,9 @@
-//! What the papers and the data's READMEs have, to be printed beside the figures.
+//! The figures of the papers and of the data's READMEs, for comparison.
 
-/// DyQ-VLA's correlations of the sensitivity with M and with J.
+/// DyQ-VLA's correlations of the sensitivity with M and J.
 pub const PAPER: [f64; 2] = [0.90, 0.87];
 
-/// About what the README has for log s with windowed M and J, pooled.
+/// The README's approximate correlations of log s with windowed M and J, pooled.
 pub const README: [f64; 2] = [0.3, 0.0];
 
 /// Mean C_t by phase.
@@ -11,7 +11,7 @@ pub const PHASES: [f64; 8] = [
     -0.044, -0.033, -0.267, -0.020, -0.042, -0.037, -0.319, -0.013,
 ];
 
-/// The same without the gripper's number, where the README has it.
+/// Mean C_t without the gripper's number, where the README has it.
 pub const WITHOUT_GRIPPER: [Option<f64>; 8] = [
     None,
     None,
@@ -23,18 +23,18 @@ pub const WITHOUT_GRIPPER: [Option<f64>; 8] = [
     None,
 ];
 
-/// Percent of steps at which a rule fires, where the README has them.
+/// The percentage of steps at which a rule fires, where the README has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fired {
-    /// Of the closings.
+    /// Of steps at which the gripper closes.
     pub closings: Option<f64>,
-    /// Of the openings.
+    /// Of steps at which the gripper opens.
     pub openings: Option<f64>,
     /// Of all steps.
     pub steps: Option<f64>,
 }
 
-/// Of a rule by its name, at an eta.
+/// Returns the README's figures of a rule at an eta.
 pub fn firing(rule: &str, eta: f64) -> Fired {
     let fired = |closings, openings, steps| Fired {
         closings: Some(closings),

@@ -1,4 +1,4 @@
-//! `trajectories_expert.csv`: episodes of a scripted expert, with the phase of each step.
+//! Episodes of a scripted expert, with the phase of each step: `trajectories_expert.csv`.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use w4ax::{Error, Result};
 
 use crate::rows::{self, Recorded};
 
-/// The columns that are read; others are passed over.
+/// The columns that are read. Others are ignored.
 const COLUMNS: [&str; 11] = [
     "task", "episode", "t", "phase", "a_x", "a_y", "a_z", "a_rx", "a_ry", "a_rz", "a_grip",
 ];
 
-/// What the expert does, by the number that the file has.
+/// The phases, by their number in the file.
 pub const PHASES: [&str; 8] = [
     "reach",
     "descend",
@@ -24,22 +24,22 @@ pub const PHASES: [&str; 8] = [
     "retreat",
 ];
 
-/// An episode: its task and its number, and of each step the phase and the action.
+/// An episode: its task and number, and the phase and the action of each step.
 pub type Trajectory = Recorded<(String, i64), (usize, Action)>;
 
 /// Reads a file.
 ///
 /// # Errors
-/// As [`parse`]; [`Error::Io`].
+/// [`Error::Io`], and as [`parse`].
 pub fn load(path: &Path) -> Result<Vec<Trajectory>> {
     parse(&rows::contents(path)?, &path.display().to_string())
 }
 
-/// Reads bytes; `file` is what errors call them.
+/// Reads episodes from bytes. `file` is their name in errors.
 ///
 /// # Errors
-/// [`Error::Format`], with the line and the column, for a field that is no such value, steps that do not count up from 0
-/// in each episode, or no steps.
+/// [`Error::Format`], with the line and the column, for an invalid field, steps that do not count
+/// up from 0 in each episode, or no steps.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Vec<Trajectory>> {
     let mut episodes: Vec<Trajectory> = Vec::new();
     rows::read(bytes, file, &COLUMNS, |row| {
@@ -54,7 +54,7 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Vec<Trajectory>> {
     if episodes.is_empty() {
         return Err(Error::Format {
             file: file.into(),
-            reason: "there are no steps".into(),
+            reason: "the file has no steps".into(),
         });
     }
     Ok(episodes)

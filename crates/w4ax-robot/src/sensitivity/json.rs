@@ -1,26 +1,26 @@
-//! The rows and the figures as JSON.
+//! The rows and figures as JSON.
 
 use serde::Serialize;
 
-use super::answer::{Answer, Averaged, Correlation};
 use super::continuity::{Firing, Phase, Step};
 use super::motion::Motion;
 use super::perturb::{Mode, Terminal};
+use super::response::{Averaged, Correlation, Response};
 
-/// What `--json` writes.
+/// The file of `--json`.
 #[derive(Serialize)]
 pub struct Report<'a> {
-    /// A perturbed step each.
+    /// One per perturbed step.
     pub rows: Vec<Row<'a>>,
-    /// Of the rows.
+    /// The correlations of the rows.
     pub correlations: &'a [Correlation],
-    /// Of the rows, averaged first.
+    /// The correlations of averaged rows.
     pub averages: &'a [Averaged],
-    /// A step of the expert each.
+    /// One per step of the expert.
     pub steps: &'a [Step],
-    /// Of the steps.
+    /// The mean continuity of the phases.
     pub phases: &'a [Phase],
-    /// Of the steps.
+    /// The steps at which the rules fire.
     pub firings: &'a [Firing],
 }
 
@@ -62,27 +62,27 @@ impl<T> ByTerminal<T> {
     }
 }
 
-impl<'a> From<&'a Answer> for Row<'a> {
-    fn from(answer: &'a Answer) -> Self {
+impl<'a> From<&'a Response> for Row<'a> {
+    fn from(response: &'a Response) -> Self {
         Self {
-            task: &answer.key.task,
-            episode: answer.key.episode,
-            mode: answer.key.mode,
-            t: answer.step.t,
-            steps_left: answer.step.left,
-            e_t: answer.step.error,
-            deviation: ByTerminal::new(|terminal| answer.step.deviation[terminal as usize]),
-            s_t: ByTerminal::new(|terminal| answer.sensitivity(terminal)),
-            motion: answer.motion,
-            success: answer.step.success,
+            task: &response.key.task,
+            episode: response.key.episode,
+            mode: response.key.mode,
+            t: response.step.t,
+            steps_left: response.step.left,
+            e_t: response.step.error,
+            deviation: ByTerminal::new(|terminal| response.step.deviation[terminal as usize]),
+            s_t: ByTerminal::new(|terminal| response.sensitivity(terminal)),
+            motion: response.motion,
+            success: response.step.success,
         }
     }
 }
 
 impl Report<'_> {
-    /// On one line, with a newline at the end: the rows are many.
+    /// Returns JSON on one line, with a newline at its end: there are many rows.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serializing cannot fail.
+        // Plain data whose map keys are strings: serializing cannot fail.
         let json = serde_json::to_string(self);
         json.expect("a report is plain data") + "\n"
     }

@@ -1,7 +1,7 @@
-//! How sensitive an episode's end is to the error of one step, against the motion of that step (DyQ-VLA, arXiv 2603.07904,
-//! section III), and how continuous an expert's actions are in each phase (DySL-VLA, arXiv 2602.22896).
+//! How sensitive an episode's end is to the error of one step, against the motion of that step
+//! (DyQ-VLA, arXiv 2603.07904, section III), and how continuous an expert's actions are in each
+//! phase (DySL-VLA, arXiv 2602.22896).
 
-pub mod answer;
 pub mod continuity;
 pub mod correlation;
 pub mod expected;
@@ -10,4 +10,5 @@ pub mod json;
 pub mod motion;
 pub mod perturb;
 pub mod plot;
+pub mod response;
 pub mod table;

@@ -1,4 +1,4 @@
-//! M and J of recorded steps, by the dispatcher's own kinematics.
+//! M and J of recorded steps, from the dispatcher's kinematics.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use w4ax::dispatch::{Action, DispatchConfig, Kinematics};
 
 use super::perturb::Nominal;
 
-/// What a sensitivity is compared with.
+/// A quantity that is compared with the sensitivity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predictor {
@@ -17,20 +17,21 @@ pub enum Predictor {
     M,
     /// The mean of M over the macro window that ends with the step.
     MWindow,
-    /// The same, ending before the step: what a dispatcher knows when it decides the step's width.
+    /// The mean of M over the window that ends before the step: the dispatcher's value when it
+    /// decides the step.
     MBefore,
     /// J of the step.
     J,
     /// The mean of J over the micro window that ends with the step.
     JWindow,
-    /// The same, ending before the step.
+    /// The mean of J over the window that ends before the step.
     JBefore,
-    /// Steps to the undisturbed episode's end: no motion at all, to compare with.
+    /// Steps to the end of the undisturbed episode: not a motion, for comparison.
     StepsLeft,
 }
 
 impl Predictor {
-    /// In the order of the report.
+    /// All, in the order of the report.
     pub const ALL: [Self; 7] = [
         Self::M,
         Self::MWindow,
@@ -41,7 +42,7 @@ impl Predictor {
         Self::StepsLeft,
     ];
 
-    /// As tables have it.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         [
             "M",
@@ -55,24 +56,24 @@ impl Predictor {
     }
 }
 
-/// The motion of a step; none before the first.
+/// The motion of a step; `None` before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Motion {
     /// M of the step.
     pub m: f64,
-    /// Its mean over the window that ends with the step.
+    /// The mean of M over the window that ends with the step.
     pub m_window: f64,
-    /// Its mean over the window that ends before the step.
+    /// The mean of M over the window that ends before the step.
     pub m_before: Option<f64>,
     /// J of the step.
     pub j: f64,
-    /// As `m_window`.
+    /// The mean of J over the window that ends with the step.
     pub j_window: f64,
-    /// As `m_before`.
+    /// The mean of J over the window that ends before the step.
     pub j_before: Option<f64>,
 }
 
-/// The motion of each step of an episode.
+/// Computes the motion of each step of an episode.
 ///
 /// # Errors
 /// As [`Kinematics::new`] and [`Kinematics::push`].
@@ -83,7 +84,7 @@ pub fn of_episode(config: &DispatchConfig, actions: &[Action]) -> Result<Vec<Mot
         let before = (windows.macro_motion(), windows.micro_motion());
         windows.push(action)?;
         single.push(action)?;
-        // There is a history now.
+        // The next step has a history.
         let some = |mean: Option<f64>| mean.unwrap_or(f64::NAN);
         Ok(Motion {
             m: some(single.macro_motion()),
@@ -97,11 +98,11 @@ pub fn of_episode(config: &DispatchConfig, actions: &[Action]) -> Result<Vec<Mot
     actions.iter().map(motion).collect()
 }
 
-/// A dispatcher's configuration for each task of the episodes: windows and, unless they are to be `own`, mu_max and
-/// nu_max of the calibration; `own` ones are the 95th percentiles of these episodes' actions.
+/// Returns the configuration of each task: the windows of the calibration, and its mu_max and
+/// nu_max. If `own` is set, they are the 95th percentiles of these episodes' actions.
 ///
 /// # Errors
-/// As [`Calibration::dispatch_config`] for a task that it has not, and [`motion_scales`].
+/// As [`Calibration::dispatch_config`] for a missing task, and [`motion_scales`].
 pub fn configs(
     calibration: &Calibration,
     episodes: &[Nominal],

@@ -1,4 +1,5 @@
-//! `nominal_actions.csv` and `perturb.csv`: episodes that ran undisturbed, and what one perturbed step did to their end.
+//! Undisturbed episodes (`nominal_actions.csv`), and the effect of one perturbed step on their end
+//! (`perturb.csv`).
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ const NOMINAL: [&str; 11] = [
     "task", "episode", "mode", "t", "a0", "a1", "a2", "a3", "a4", "a5", "a6",
 ];
 
-/// The columns of `perturb.csv` that are read; others are passed over.
+/// The columns of `perturb.csv` that are read. Others are ignored.
 const PERTURBED: [&str; 18] = [
     "task",
     "episode",
@@ -38,26 +39,26 @@ const PERTURBED: [&str; 18] = [
     "a6",
 ];
 
-/// `perturb.csv` repeats the undisturbed action with four digits.
+/// The tolerance of the undisturbed action in `perturb.csv`, which has four digits.
 const DIGITS: f64 = 1e-4;
 
-/// What goes on after the perturbed step.
+/// The source of the actions after the perturbed step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The policy.
     Bc,
-    /// The recorded actions: nothing answers the perturbation.
+    /// The recorded actions: open loop.
     Ol,
-    /// The scripted expert, which answers by feedback.
+    /// The scripted expert, with feedback.
     Fb,
 }
 
 impl Mode {
-    /// In the order of the report.
+    /// All, in the order of the report.
     pub const ALL: [Self; 3] = [Self::Bc, Self::Ol, Self::Fb];
 
-    /// As the files have it.
+    /// Returns the name in the files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bc => "bc",
@@ -72,8 +73,9 @@ impl Mode {
     }
 }
 
-/// A terminal deviation D_T: how far the end of a perturbed episode is from the undisturbed one's, in meters. The data's
-/// README does not say what `own` is; in the rows both are the same wherever both episodes are as long.
+/// A terminal deviation D_T: the distance between the ends of the perturbed and the undisturbed
+/// episode, in meters. The data's README does not define `own`. In the rows both values are equal
+/// if both episodes have the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Terminal {
@@ -88,23 +90,23 @@ pub enum Terminal {
 }
 
 impl Terminal {
-    /// In the order of the columns.
+    /// All, in the order of the columns.
     pub const ALL: [Self; 4] = [Self::Eef, Self::Obj, Self::EefOwn, Self::ObjOwn];
 
-    /// The column of the file.
+    /// Returns the name of the column.
     pub fn column(self) -> &'static str {
         ["D_eef", "D_obj", "D_eef_own", "D_obj_own"][self as usize]
     }
 }
 
-/// What an episode is called.
+/// The key of an episode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The task's name.
     pub task: String,
-    /// The episode of the task.
+    /// The index of the episode in its task.
     pub episode: i64,
-    /// Who went on.
+    /// The source of the actions after the perturbed step.
     pub mode: Mode,
 }
 
@@ -121,18 +123,18 @@ impl Key {
 /// An undisturbed episode.
 pub type Nominal = Recorded<Key, Action>;
 
-/// A perturbed step, and the end that its episode came to.
+/// A perturbed step, and its effect.
 #[derive(Clone, Debug)]
 pub struct Perturbation {
-    /// The undisturbed episode, by its place in [`Nominal`]'s list.
+    /// The index of the undisturbed episode in the list of [`Nominal`].
     pub nominal: usize,
-    /// The step that was perturbed.
+    /// The perturbed step.
     pub t: usize,
-    /// Steps from there to the undisturbed episode's end.
+    /// Steps to the end of the undisturbed episode.
     pub left: usize,
-    /// e_t: the L2 distance of the perturbed action to the undisturbed one, all 7 numbers.
+    /// e_t: the L2 distance of the perturbed action to the undisturbed one, over all 7 numbers.
     pub error: f64,
-    /// D_T by [`Terminal`], m.
+    /// D_T by [`Terminal`], in meters.
     pub deviation: [f64; 4],
     /// Whether the perturbed episode succeeded.
     pub success: bool,
@@ -141,26 +143,23 @@ pub struct Perturbation {
 /// Reads the undisturbed episodes.
 ///
 /// # Errors
-/// As [`parse_nominal`]; [`Error::Io`].
+/// [`Error::Io`], and as [`parse_nominal`].
 pub fn load_nominal(path: &Path) -> Result<Vec<Nominal>> {
     parse_nominal(&rows::contents(path)?, &path.display().to_string())
 }
 
-/// Reads bytes; `file` is what errors call them.
+/// Reads undisturbed episodes from bytes. `file` is their name in errors.
 ///
 /// # Errors
-/// [`Error::Format`], with the line and the column, for a field that is no such value, steps that do not count up from 0
-/// in each episode, an episode that is there twice, or no steps.
+/// [`Error::Format`], with the line and the column, for an invalid field, steps that do not count
+/// up from 0 in each episode, a repeated episode, or no steps.
 pub fn parse_nominal(bytes: &[u8], file: &str) -> Result<Vec<Nominal>> {
     let mut episodes: Vec<Nominal> = Vec::new();
     rows::read(bytes, file, &NOMINAL, |row| {
         let key = Key::of(row)?;
         let begins = episodes.last().is_none_or(|last| last.key != key);
         if begins && episodes.iter().any(|e| e.key == key) {
-            return Err(format!(
-                "line {}: its `episode` was there before",
-                row.line()
-            ));
+            return Err(format!("line {}: repeated `episode`", row.line()));
         }
         rows::push_step(&mut episodes, row, key, row.finites(&ACTION)?)
     })?;
@@ -170,16 +169,16 @@ pub fn parse_nominal(bytes: &[u8], file: &str) -> Result<Vec<Nominal>> {
 /// Reads the perturbed steps of undisturbed episodes.
 ///
 /// # Errors
-/// As [`parse`]; [`Error::Io`].
+/// [`Error::Io`], and as [`parse`].
 pub fn load(path: &Path, nominal: &[Nominal]) -> Result<Vec<Perturbation>> {
     parse(&rows::contents(path)?, &path.display().to_string(), nominal)
 }
 
-/// Reads bytes; `file` is what errors call them.
+/// Reads perturbed steps from bytes. `file` is their name in errors.
 ///
 /// # Errors
-/// [`Error::Format`], with the line and the column, for a field that is no such value, an episode or a step that
-/// `nominal` has not, an action that is not `nominal`'s, or no rows.
+/// [`Error::Format`], with the line and the column, for an invalid field, an episode, a step or an
+/// action that is not in `nominal`, or no rows.
 pub fn parse(bytes: &[u8], file: &str, nominal: &[Nominal]) -> Result<Vec<Perturbation>> {
     let mut perturbed = Vec::new();
     rows::read(bytes, file, &PERTURBED, |row| {
@@ -221,7 +220,7 @@ fn perturbation(row: &Row<'_>, nominal: &[Nominal]) -> Read<Perturbation> {
     })
 }
 
-/// A distance.
+/// Reads a distance.
 fn magnitude(row: &Row<'_>, name: &str) -> Read<f64> {
     let value = row.finite(name)?;
     if value < 0.0 {
@@ -230,12 +229,12 @@ fn magnitude(row: &Row<'_>, name: &str) -> Read<f64> {
     Ok(value)
 }
 
-/// What was read, if that is anything.
+/// Returns the rows, or an error if there are none.
 fn filled<T>(rows: Vec<T>, file: &str) -> Result<Vec<T>> {
     if rows.is_empty() {
         return Err(Error::Format {
             file: file.into(),
-            reason: "there are no steps".into(),
+            reason: "the file has no steps".into(),
         });
     }
     Ok(rows)

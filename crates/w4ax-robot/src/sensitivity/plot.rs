@@ -1,4 +1,5 @@
-//! A picture of the sensitivities over the motion: a row of panels for each mode, windowed M and J beside each other.
+//! A picture of the sensitivities over motion: a row of panels for each mode, windowed M and J in
+//! columns.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,9 +7,9 @@ use std::path::Path;
 use plotters::prelude::*;
 use w4ax::Result;
 
-use super::answer::{Answer, Correlation, Group};
 use super::motion::Predictor;
 use super::perturb::{Mode, Terminal};
+use super::response::{Correlation, Group, Response};
 use super::table::{estimate, find};
 use crate::draw::{self, Area, BLUE, Drawn, FONT, GREY, ORANGE, axes, legend, titled};
 
@@ -22,13 +23,13 @@ const COLOURS: [RGBColor; 6] = [
     GREY,
 ];
 
-/// What is drawn.
+/// The content of the picture.
 pub struct Picture<'a> {
     /// The points.
-    pub answers: &'a [Answer],
-    /// What stands in the panels.
+    pub responses: &'a [Response],
+    /// The correlations in the captions.
     pub correlations: &'a [Correlation],
-    /// Which D_T.
+    /// The terminal deviation D_T.
     pub terminal: Terminal,
 }
 
@@ -66,9 +67,9 @@ impl Picture<'_> {
 
     fn tasks(&self) -> Vec<&str> {
         let mut tasks: Vec<&str> = Vec::new();
-        for answer in self.answers {
-            if !tasks.contains(&answer.key.task.as_str()) {
-                tasks.push(&answer.key.task);
+        for response in self.responses {
+            if !tasks.contains(&response.key.task.as_str()) {
+                tasks.push(&response.key.task);
             }
         }
         tasks
@@ -79,14 +80,14 @@ impl Picture<'_> {
             mode: Some(mode),
             task: None,
         };
-        // A logarithm has no place for D_T = 0.
-        let point = |row: &Answer| {
+        // `D_T = 0` has no logarithm.
+        let point = |row: &Response| {
             let task = tasks.iter().position(|task| *task == row.key.task)?;
             let s = row.sensitivity(self.terminal).filter(|s| *s > 0.0)?;
             Some((task, (row.predictor(predictor)?, s)))
         };
         let points: Vec<_> = group
-            .of(self.answers)
+            .of(self.responses)
             .into_iter()
             .filter_map(point)
             .collect();
@@ -120,7 +121,7 @@ impl Picture<'_> {
     }
 }
 
-/// What holds the values and 0, with a margin.
+/// Returns the range of the values and 0, with a margin.
 fn range(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
     let low = values.clone().fold(0.0, f64::min);
     let high = values.fold(low, f64::max);

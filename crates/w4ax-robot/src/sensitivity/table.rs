@@ -1,22 +1,22 @@
-//! The tables.
+//! The tables of `w4ax sensitivity`.
 
 use comfy_table::Table;
 
-use super::answer::{Answer, Averaged, Correlation, Group, PARTS};
 use super::continuity::{Firing, Phase, Share};
 use super::correlation::Estimate;
 use super::expected;
 use super::motion::Predictor;
 use super::perturb::{Mode, Terminal};
+use super::response::{Averaged, Correlation, Group, PARTS, Response};
 use crate::table::table;
 
-/// What there is of each mode, and what is left out.
-pub fn rows(answers: &[Answer]) -> Table {
+/// The rows of each mode, and those that are left out.
+pub fn rows(responses: &[Response]) -> Table {
     let modes = Mode::ALL.into_iter().map(Some).chain([None]);
     let row = |mode: Option<Mode>| {
-        let rows = Group { mode, task: None }.of(answers);
-        let count = |this: &dyn Fn(&&&Answer) -> bool| rows.iter().filter(this).count();
-        let still = |row: &&&Answer| row.step.deviation.contains(&0.0);
+        let rows = Group { mode, task: None }.of(responses);
+        let count = |this: &dyn Fn(&&&Response) -> bool| rows.iter().filter(this).count();
+        let still = |row: &&&Response| row.step.deviation.contains(&0.0);
         let mut s: Vec<f64> = (rows.iter())
             .filter_map(|row| row.sensitivity(Terminal::Eef))
             .collect();
@@ -49,7 +49,7 @@ pub fn rows(answers: &[Answer]) -> Table {
     table(&header, modes.map(row))
 }
 
-/// Each predictor, all tasks together, for one terminal deviation.
+/// Each predictor for one terminal deviation, all tasks together.
 pub fn predictors(correlations: &[Correlation], terminal: Terminal) -> Table {
     let pooled = correlations
         .iter()
@@ -77,7 +77,8 @@ pub fn predictors(correlations: &[Correlation], terminal: Terminal) -> Table {
     table(&header, pooled.map(row))
 }
 
-/// The windowed motion and each terminal deviation, all tasks together: Pearson's with log s.
+/// Pearson's correlation of the windowed motion with log s for each terminal deviation, all tasks
+/// together.
 pub fn terminals(correlations: &[Correlation]) -> Table {
     let modes = Mode::ALL.into_iter().map(Some).chain([None]);
     let rows = modes.flat_map(|mode| Terminal::ALL.map(|terminal| (mode, terminal)));
@@ -99,7 +100,7 @@ pub fn terminals(correlations: &[Correlation]) -> Table {
     )
 }
 
-/// Each task alone: Pearson's with log s.
+/// Pearson's correlation with log s for each task.
 pub fn tasks(correlations: &[Correlation], terminal: Terminal) -> Table {
     let shown = [
         Predictor::M,
@@ -152,7 +153,7 @@ pub fn averages(averages: &[Averaged]) -> Table {
     table(&header, averages.chunks_exact(PARTS.len()).map(row))
 }
 
-/// Mean C_t of each phase, beside what the data's README has.
+/// Mean C_t of each phase, with the figures of the data's README.
 pub fn phases(phases: &[Phase]) -> Table {
     let row = |(at, phase): (usize, &Phase)| {
         let mean = |mean: Option<f64>| mean.map_or("-".into(), |c| format!("{c:.4}"));
@@ -177,11 +178,11 @@ pub fn phases(phases: &[Phase]) -> Table {
     table(&header, phases.iter().enumerate().map(row))
 }
 
-/// Where each rule fires, beside what the data's README has.
+/// The steps at which each rule fires, with the figures of the data's README.
 pub fn firings(firings: &[Firing]) -> Table {
     let row = |firing: &Firing| {
         let known = expected::firing(firing.rule, firing.eta);
-        let beside = |share: Share, known: Option<f64>| {
+        let with_known = |share: Share, known: Option<f64>| {
             let known = known.map_or(String::new(), |known| format!(" ({known})"));
             format!("{:.1} %{known}", share.percent())
         };
@@ -192,10 +193,10 @@ pub fn firings(firings: &[Firing]) -> Table {
         vec![
             firing.rule.into(),
             firing.eta.to_string(),
-            beside(firing.closings, known.closings),
-            beside(firing.openings, known.openings),
-            beside(firing.steps, None),
-            beside(later, known.steps),
+            with_known(firing.closings, known.closings),
+            with_known(firing.openings, known.openings),
+            with_known(firing.steps, None),
+            with_known(later, known.steps),
         ]
     };
     let header = [
@@ -209,7 +210,7 @@ pub fn firings(firings: &[Firing]) -> Table {
     table(&header, firings.iter().map(row))
 }
 
-/// The correlation of a group, if there is one.
+/// Returns the correlation of a group, if there is one.
 pub fn find<'a>(
     correlations: &'a [Correlation],
     group: &Group,
@@ -220,7 +221,7 @@ pub fn find<'a>(
     correlations.iter().find(is)
 }
 
-/// A figure with its interval.
+/// Formats a figure with its interval.
 pub fn estimate(estimate: Option<Estimate>) -> String {
     match estimate {
         None => "-".into(),

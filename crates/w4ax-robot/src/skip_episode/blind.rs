@@ -1,37 +1,37 @@
-//! Which layers run at a share of them, without looking.
+//! Baselines that run a share of the layers without looking at the state.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::skip::Layers;
 
-/// Which layers run at a share of them.
+/// The layers that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Drawn anew at every step, from all.
+    /// Drawn at every step from all layers.
     Random,
-    /// Drawn anew at every step, from those that are not static.
+    /// Drawn at every step from the dynamic layers. Static layers run.
     RandomDynamic,
-    /// The same at every step, evenly spaced, the first one among them: every second one at a half. As many as come nearest to
+    /// The same at every step: evenly spaced from the first layer on, as many as come nearest to
     /// the share.
     Uniform,
 }
 
-/// Says which layers a step runs; nothing is allocated in one.
+/// Selects the layers of each step. A step does not allocate.
 pub struct Blind {
     pattern: Pattern,
     share: f64,
-    /// By layer: those that are not drawn.
+    /// By layer: whether it is not drawn.
     is_static: Vec<bool>,
     rng: ChaCha8Rng,
-    /// By layer, in this step.
+    /// By layer: whether it runs in this step.
     runs: Vec<bool>,
-    /// Those that are drawn from, in the order of the draw.
+    /// The layers to draw from, in the order of the draw.
     rest: Vec<usize>,
 }
 
 impl Blind {
-    /// For such layers, at that share of them.
+    /// Selects from `layers` so that `share` of them run.
     pub fn new(pattern: Pattern, layers: &Layers, share: f64, seed: u64) -> Self {
         let n = layers.len();
         let mut is_static = vec![false; n];
@@ -52,13 +52,13 @@ impl Blind {
         }
     }
 
-    /// The next step.
+    /// Draws the layers of the next step.
     pub fn draw(&mut self) {
         if self.pattern == Pattern::Uniform {
             return;
         }
         let n = self.runs.len();
-        // As many as it takes for the mean to be the share.
+        // One more in some steps, so that the mean is the share.
         let mean = self.share * n as f64;
         let more = usize::from(self.rng.random::<f64>() < mean.fract());
         let count = mean.floor() as usize + more;
@@ -73,7 +73,7 @@ impl Blind {
         }
     }
 
-    /// Whether a layer runs in this step.
+    /// Returns whether a layer runs in this step.
     pub fn runs(&self, layer: usize) -> bool {
         self.runs[layer]
     }

@@ -1,4 +1,5 @@
-//! Recorded episodes through a policy that skips layers, its ablations, and the methods it is compared with.
+//! Recorded episodes through a policy that skips layers, its ablations, and the methods it is
+//! compared with.
 
 pub mod blind;
 pub mod plot;

@@ -1,4 +1,4 @@
-//! A picture of one episode: its continuity, which layers ran and why, its widths, one above the other.
+//! A picture of one episode: continuity, the layers that ran and why, and widths over time.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::draw::{
 };
 
 const SIZE: (u32, u32) = (1200, 1000);
-/// Room at the right of a panel.
+/// The right margin of a panel.
 const RIGHT: u32 = 30;
 const LIGHT_BLUE: RGBColor = RGBColor(152, 190, 228);
 const SKIPPED: RGBColor = RGBColor(238, 238, 238);
@@ -21,17 +21,17 @@ const RED: RGBColor = RGBColor(190, 30, 45);
 
 /// A control step.
 pub struct Seen {
-    /// What it did.
+    /// The fates of the layers.
     pub report: SkipReport,
-    /// What ran, ran at this.
+    /// The width of the layers that ran.
     pub width: Width,
 }
 
 /// An episode.
 pub struct Picture {
-    /// What stands above it.
+    /// The title.
     pub title: String,
-    /// Static ones and gaps.
+    /// Static layers and gaps.
     pub layers: Layers,
     /// `[steps]`.
     pub seen: Vec<Seen>,
@@ -57,7 +57,7 @@ impl Picture {
         Ok(())
     }
 
-    /// The time axis.
+    /// Returns the range of the time axis.
     fn time(&self) -> Range<f64> {
         0.0..seconds(self.seen.len())
     }

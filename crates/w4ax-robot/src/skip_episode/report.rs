@@ -1,4 +1,4 @@
-//! The rows, as a table and as JSON.
+//! The rows of `w4ax skip-episode`, as a table and as JSON.
 
 use comfy_table::Table;
 use serde::Serialize;
@@ -6,55 +6,55 @@ use serde::Serialize;
 use super::run::Step;
 use crate::table::table;
 
-/// What `--json` writes.
+/// The file of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// A method at a width.
+    /// One per method and width.
     pub rows: Vec<Row>,
 }
 
-/// A method at a width, over all steps.
+/// The result of a method at a width over all steps.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// The name of the method.
     pub method: String,
     /// `bf16` (unquantized), `w4a16`, `w4a8`, `w4ax`.
     pub width: String,
-    /// The share of layers that were picked to be static; none where they were not picked.
+    /// The share of static layers in the training; `None` if no layer is static.
     pub static_ratio: Option<f64>,
-    /// A controller's probability above this skips; none without controllers.
+    /// A controller skips if its probability is above this; `None` without controllers.
     pub threshold: Option<f32>,
-    /// Mean L2 distance to the full, unquantized policy's actions.
+    /// Mean L2 distance to the actions of the full, unquantized policy.
     pub action_error: f64,
-    /// Layers that ran, of those of a full pass; re-runs counted.
+    /// Layers that ran, re-runs included, as a share of a full pass.
     pub layers_share: f64,
     /// Steps that ran again.
     pub reruns: usize,
-    /// Numbers that were trained beside the policy, and are used.
+    /// Parameters of the networks that the method uses.
     pub trainable_parameters: usize,
-    /// How long the file's training took; none where nothing was trained, or the file does not say. Controllers without their adapters
-    /// have it whole: they were trained beside them.
+    /// Duration of the training; `None` if nothing was trained, or the file does not have it.
+    /// Controllers without their adapters have the whole duration: they were trained together.
     pub training_seconds: Option<f64>,
-    /// Mean time of a step, the shortest of its repetitions.
+    /// Mean time of a step in microseconds, the shortest of its repetitions.
     pub micros: f64,
-    /// The full policy's time at this width over this one.
+    /// The full policy's time at this width divided by this time.
     pub speedup: f64,
 }
 
-/// What the steps of a run come to.
+/// The totals of a run.
 pub struct Total {
-    /// Mean.
+    /// Mean action error.
     pub error: f64,
-    /// Of `n` layers a step.
+    /// Mean share of layers that ran.
     pub layers_share: f64,
     /// Steps that ran again.
     pub reruns: usize,
-    /// Mean.
+    /// Mean time in microseconds.
     pub micros: f64,
 }
 
 impl Total {
-    /// Of the steps of a stack of `n` layers.
+    /// Averages the steps of a stack of `n` layers.
     pub fn of(steps: &[Step], n: usize) -> Self {
         let mean = |of: &dyn Fn(&Step) -> f64| {
             steps.iter().map(of).sum::<f64>() / steps.len().max(1) as f64
@@ -69,7 +69,7 @@ impl Total {
 }
 
 impl Report {
-    /// The rows of a width.
+    /// Returns the table of a width.
     pub fn table(&self, width: &str) -> Table {
         let rows = self.rows.iter().filter(|row| row.width == width);
         let row = |row: &Row| {
@@ -95,9 +95,9 @@ impl Report {
         table(&header, rows.map(row))
     }
 
-    /// Indented, with a newline at the end.
+    /// Returns indented JSON with a newline at its end.
     pub fn to_json(&self) -> String {
-        // No map keys but strings, no writer: serializing cannot fail.
+        // Plain data whose map keys are strings: serializing cannot fail.
         let json = serde_json::to_string_pretty(self);
         json.expect("a report is plain data") + "\n"
     }

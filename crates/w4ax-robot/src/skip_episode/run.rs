@@ -1,6 +1,6 @@
 //! A method over the recorded steps.
 //!
-//! The observations are the recorded ones in every run. What differs is which layers run, and with it the action.
+//! Every run has the recorded observations. Only the layers that run differ, and so the actions.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -19,19 +19,19 @@ use crate::rollouts::{INPUT, Rollouts, Tokens, action};
 use crate::skipping::Skipping;
 use crate::steps::{PolicyEngine, RunLayers};
 
-/// The width of a run's steps.
+/// The width of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunWidth {
     /// The unquantized policy.
     Bf16,
-    /// INT4 weights, activations of one width.
+    /// INT4 weights with activations of one width.
     W4(Width),
-    /// INT4 weights, the dispatcher's width.
+    /// INT4 weights with the dispatcher's width.
     W4Ax,
 }
 
 impl RunWidth {
-    /// All that are run.
+    /// All, in the order of the tables.
     pub const ALL: [Self; 4] = [
         Self::Bf16,
         Self::W4(Width::Bf16),
@@ -39,16 +39,16 @@ impl RunWidth {
         Self::W4Ax,
     ];
 
-    /// One of them by its name.
+    /// Parses a name.
     ///
     /// # Errors
-    /// The names that there are.
+    /// A message with the known names, for another name.
     pub fn parse(name: &str) -> std::result::Result<Self, String> {
         let found = Self::ALL.into_iter().find(|width| width.name() == name);
-        found.ok_or_else(|| format!("the widths are {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::name).join(", ")))
     }
 
-    /// As tables have it.
+    /// Returns the name in tables.
     pub fn name(self) -> String {
         match self {
             Self::Bf16 => "bf16".into(),
@@ -58,35 +58,35 @@ impl RunWidth {
     }
 }
 
-/// A control step as it ran.
+/// The result of a control step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// L2 distance of the action to that of the full, unquantized policy.
     pub error: f64,
-    /// Layers, those of a second pass counted.
+    /// Layers that ran, those of a second pass included.
     pub layers_run: usize,
     /// Whether it ran again.
     pub reran: bool,
-    /// From the flag to the tokens.
+    /// Time from the latch to the tokens.
     pub time: Duration,
-    /// What ran, ran at this.
+    /// The width that the latch recorded.
     pub width: Width,
 }
 
-/// Decides, runs and looks.
+/// Selects and runs the layers of a step.
 pub enum Runner {
     /// All layers.
     Full,
-    /// By the trajectory.
+    /// The layers that the guide and the controllers select.
     Guided(Box<Skipping>),
-    /// At a share of the layers, without looking.
+    /// A share of the layers, without looking at the state.
     Blind(Box<Blind>),
-    /// Those before the exit.
+    /// The layers before the exit.
     Exit(Box<Networks>),
 }
 
 impl Runner {
-    /// What the last step of a guided one did.
+    /// Returns the fates of the layers in the last step, if it was guided.
     pub fn report(&self) -> Option<&SkipReport> {
         match self {
             Self::Guided(skipping) => Some(skipping.skipper.report()),
@@ -100,7 +100,7 @@ impl Runner {
         }
     }
 
-    /// How many layers of `n` the last step ran, and whether it ran again.
+    /// Returns how many of `n` layers the last step ran, and whether it ran again.
     fn ran(&self, n: usize) -> (usize, bool) {
         match self.report() {
             Some(report) => (report.layers_run, report.verdict == Verdict::RanAgain),
@@ -139,7 +139,7 @@ impl RunLayers for Runner {
     }
 }
 
-/// The recorded episodes, and what decides the width of a step in each task.
+/// Recorded episodes, and the dispatchers of their tasks.
 pub struct Recorded<'a> {
     /// The steps.
     pub rollouts: &'a Rollouts,
@@ -150,10 +150,10 @@ pub struct Recorded<'a> {
 }
 
 impl Recorded<'_> {
-    /// All steps once. `see` is shown each step's row, what it did, and the runner behind it.
+    /// Runs all steps once. `see` gets the row of each step, its result, and the runner.
     ///
     /// # Errors
-    /// As the policy's and the skipper's steps.
+    /// Those of the policy's steps.
     pub fn run(
         &self,
         runner: &mut Runner,

@@ -1,4 +1,5 @@
-//! The rows of a training step: taken at random from the policy's training rows, and disturbed. The frozen stack says what is right for them.
+//! The rows of a training step: drawn from the policy's training rows, and disturbed. The frozen
+//! stack computes their targets.
 
 use candle_core::{DType, Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
@@ -9,31 +10,33 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
 use crate::rollouts::{INPUT, OBS};
 
-/// How a row is disturbed.
+/// The disturbance of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Disturb {
-    /// The median standard deviation of the noise on normalized observations; a row's own is this times exp(.7 N(0, 1)).
+    /// The median standard deviation of the noise on normalized observations. That of a row is this
+    /// times exp(.7 N(0, 1)).
     pub noise: f64,
-    /// The share of rows that are moved towards the next step of their episode, by a uniform share of the way.
+    /// The share of rows that are moved towards the next step of their episode, by a uniform share
+    /// of the distance.
     pub between: f64,
 }
 
-/// Rows that steps are drawn from, as the policy's input.
+/// The rows that steps draw from, as the policy's input.
 pub struct Pool {
-    /// `[rows][64]`.
+    /// `[rows, 64]`.
     inputs: Vec<[f32; INPUT]>,
-    /// The row of the next step in the episode, or the row itself at its end.
+    /// The row of the next step in the episode; at the end of an episode the row itself.
     next: Vec<usize>,
 }
 
-/// Generator of a step's random numbers: any step's can be had without those before it.
+/// Returns the generator of a step's random numbers. It does not depend on earlier steps.
 pub fn generator(seed: u64, stage: usize, step: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(((stage as u64) << 48) | step as u64);
     rng
 }
 
-/// The policy's input of rows: normalized observations within +-5, and the task.
+/// Returns the policy's input of rows: normalized observations within +-5, and the task.
 pub fn inputs(checkpoint: &Checkpoint, dataset: &Dataset, rows: &[usize]) -> Vec<[f32; INPUT]> {
     let input = |&row: &usize| {
         let mut input = [0.0; INPUT];
@@ -47,17 +50,17 @@ pub fn inputs(checkpoint: &Checkpoint, dataset: &Dataset, rows: &[usize]) -> Vec
     rows.iter().map(input).collect()
 }
 
-/// `[rows, 64]`.
+/// Returns a tensor `[rows, 64]`.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn tensor(inputs: &[[f32; INPUT]], dtype: DType) -> Result<Tensor> {
     let shape = (inputs.len(), INPUT);
     Tensor::from_slice(inputs.as_flattened(), shape, &Device::Cpu)?.to_dtype(dtype)
 }
 
 impl Pool {
-    /// The rows that the policy was trained on.
+    /// Collects the rows that the policy was trained on.
     pub fn new(checkpoint: &Checkpoint, dataset: &Dataset) -> Self {
         let rows = dataset.rows(false);
         let follows = |i: usize| i + 1 < rows.len() && dataset.same_episode(rows[i], rows[i + 1]);
@@ -69,12 +72,12 @@ impl Pool {
         }
     }
 
-    /// Rows in all.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.inputs.len()
     }
 
-    /// `count` rows, disturbed.
+    /// Draws `count` rows and disturbs them.
     pub fn draw(&self, count: usize, how: Disturb, rng: &mut impl Rng) -> Vec<[f32; INPUT]> {
         let one = |_| {
             let row = rng.random_range(0..self.len());
@@ -85,7 +88,7 @@ impl Pool {
                     *x += way * (to - *x);
                 }
             }
-            // Nothing takes it: with it, the files in `tests/data` come out again.
+            // An unused draw, which keeps the files in `tests/data` reproducible.
             let _: u64 = rng.random();
             let std = how.noise * (0.7 * rng.sample::<f64, _>(StandardNormal)).exp();
             for x in &mut input[..OBS] {

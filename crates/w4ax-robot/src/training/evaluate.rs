@@ -1,4 +1,4 @@
-//! How well skips do: the error of the action against the full stack's, and the share of layers that ran.
+//! Evaluation of skips: the action error against the full stack, and the share of layers that ran.
 
 use candle_core::{DType, Result, Tensor};
 use serde::Serialize;
@@ -9,21 +9,21 @@ use super::frozen::Frozen;
 use super::networks::Networks;
 use crate::rollouts::{Tokens, action};
 
-/// Rows that are run at a time.
+/// The number of rows per batch.
 const ROWS: usize = 512;
 
-/// What a threshold gives.
+/// The result of a threshold.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Point {
-    /// Above it a controller skips.
+    /// A controller skips if its probability is above this.
     pub threshold: f64,
     /// The mean share of layers that ran.
     pub share: f64,
-    /// Mean L2 distance of the action to the full stack's.
+    /// Mean L2 distance of the action to that of the full stack.
     pub error: f64,
 }
 
-/// Rows, with the full stack's tokens.
+/// Rows with the full stack's tokens.
 pub struct Judge {
     parts: Vec<(Tensor, Vec<Tokens>)>,
     rows: usize,
@@ -33,7 +33,7 @@ impl Judge {
     /// Runs the full stack on `input [rows, 64]`.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn new(frozen: &Frozen, input: &Tensor) -> Result<Self> {
         let rows = input.dims()[0];
         let part = |start: usize| {
@@ -46,10 +46,10 @@ impl Judge {
         Ok(Self { parts, rows })
     }
 
-    /// With every layer that lies behind a controller above `threshold` skipped.
+    /// Evaluates skips of every layer after a controller above `threshold`.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn skipping(
         &self,
         frozen: &Frozen,
@@ -70,10 +70,10 @@ impl Judge {
         })
     }
 
-    /// With an exit at layer `exit`.
+    /// Evaluates an exit at layer `exit`.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn exiting(&self, frozen: &Frozen, networks: &Networks, exit: usize) -> Result<Point> {
         let mut error = 0.0;
         for (input, wanted) in &self.parts {
@@ -87,10 +87,10 @@ impl Judge {
         })
     }
 
-    /// A curve of points over thresholds that cover the shares evenly, from all skipped to nothing skipped.
+    /// Evaluates thresholds that cover the shares of layers evenly, from all skipped to none.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn curve(
         &self,
         frozen: &Frozen,
@@ -110,13 +110,13 @@ impl Judge {
     }
 }
 
-/// The least error at a share of at most `share`, and its threshold.
+/// Returns the point of least error with a share of at most `share`.
 pub fn best_within(points: &[Point], share: f64) -> Option<Point> {
     let within = points.iter().filter(|point| point.share <= share);
     within.min_by(|a, b| a.error.total_cmp(&b.error)).copied()
 }
 
-/// The last state, `[B, d]`, and the layers that ran, over all rows.
+/// Returns the last state, `[B, d]`, and the number of layers that ran, over all rows.
 fn skipping(
     frozen: &Frozen,
     networks: &Networks,
@@ -131,7 +131,7 @@ fn skipping(
     for gap in layers.gaps() {
         x = frozen.run(at..gap.start, &x)?;
         ran += (rows * (gap.start - at)) as f64;
-        // 1 for a row that has skipped to the gap's end, and where it is then.
+        // 1 for a row that has skipped to the end of the gap, and its state there.
         let mut done = Tensor::zeros((rows, 1), DType::F32, input.device())?;
         let mut landed = x.zeros_like()?;
         for layer in gap.start..gap.end {
@@ -155,7 +155,7 @@ fn tokens(frozen: &Frozen, x: &Tensor) -> Result<Vec<Tokens>> {
     Ok(tokens.to_vec1::<u8>()?.as_chunks().0.to_vec())
 }
 
-/// The sum over rows of the actions' L2 distance.
+/// Returns the sum over rows of the L2 distance of the actions.
 fn sum_of_errors(got: &[Tokens], wanted: &[Tokens]) -> f64 {
     let pairs = got.iter().zip(wanted);
     pairs.map(|(a, b)| distance(&action(a), &action(b))).sum()

@@ -1,7 +1,7 @@
-//! The policy whose layers are to be skipped, on candle: frozen, but differentiable in its hidden state.
+//! The policy whose layers are skipped, on candle: frozen, but differentiable in its hidden state.
 //!
-//! candle's own gradient of a product is that of both factors; here one of them never changes, so a block and the task's
-//! loss bring their gradients themselves. They are checked against finite differences.
+//! candle differentiates a product in both factors, but the weights here never change. So a block
+//! and the loss of the task have their own gradients, which tests check against finite differences.
 
 use std::ops::Range;
 
@@ -20,17 +20,17 @@ pub struct Frozen {
     /// `[d, 64]`.
     inp: Tensor,
     blocks: Vec<Block<Tensor>>,
-    /// By block and last the stack's own: the factors of rms, `[d]`.
+    /// The factors of rms, `[d]`: of each block, and last of the stack.
     norms: Vec<Tensor>,
     /// `[7 * bins, d]`.
     head: Tensor,
 }
 
 impl Frozen {
-    /// The policy's weights as `dtype` (F32; F64 for checks).
+    /// Converts the policy's weights to `dtype` (F32, or F64 for checks).
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn new(checkpoint: &Checkpoint, dtype: DType) -> Result<Self> {
         let matrix = |m: &Matrix| {
             let values: Vec<f32> = m.data.iter().copied().map(bf16::to_f32).collect();
@@ -57,20 +57,21 @@ impl Frozen {
         })
     }
 
-    /// n: how many blocks there are.
+    /// Returns the number of blocks n.
     pub fn layers(&self) -> usize {
         self.blocks.len()
     }
 
-    /// d: width of the hidden state.
+    /// Returns the width of the hidden state d.
     pub fn width(&self) -> usize {
         self.head.dims()[1]
     }
 
-    /// `[B, 64]` -> `[n + 1][B, d]`: the input of each block, and the last one's output.
+    /// Computes the states `[n + 1][B, d]` of `[B, 64]`: the input of each block, and the last
+    /// output.
     ///
     /// # Errors
-    /// candle's, as everywhere here.
+    /// Those of candle.
     pub fn states(&self, input: &Tensor) -> Result<Vec<Tensor>> {
         let mut states = vec![self.embed(input)?];
         for layer in 0..self.layers() {
@@ -79,28 +80,28 @@ impl Frozen {
         Ok(states)
     }
 
-    /// `[B, 64]` -> `[B, d]`: the first block's input.
+    /// Computes the input of the first block, `[B, d]`, of `[B, 64]`.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn embed(&self, input: &Tensor) -> Result<Tensor> {
         input.matmul(&self.inp.t()?)
     }
 
-    /// Blocks `layers` on `x [B, d]`, with a gradient.
+    /// Runs the blocks `layers` on `x [B, d]`, with a gradient.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn run(&self, layers: Range<usize>, x: &Tensor) -> Result<Tensor> {
         layers
             .into_iter()
             .try_fold(x.clone(), |x, layer| self.block(layer, &x))
     }
 
-    /// Block `layer` on `x [B, d]`, with a gradient.
+    /// Runs block `layer` on `x [B, d]`, with a gradient.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn block(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
         let (value, gate, up) = self.forward(layer, &x.detach())?;
         let (norm, weights) = (self.norms[layer].clone(), self.blocks[layer].clone());
@@ -118,10 +119,10 @@ impl Frozen {
         known(x, value, backward)
     }
 
-    /// `[B, d]` behind the last block -> `[B, 7, bins]`; no gradient.
+    /// Computes the logits `[B, 7, bins]` of the last state `[B, d]`, without a gradient.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let normed = rms(x)?.broadcast_mul(&self.norms[self.layers()])?;
         let bins = self.head.dims()[0] / ACTION_DIM;
@@ -130,19 +131,20 @@ impl Frozen {
             .reshape((x.dims()[0], ACTION_DIM, bins))
     }
 
-    /// `[B, 7]` U32: the most likely tokens.
+    /// Returns the most likely tokens, `[B, 7]` U32.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn tokens(&self, x: &Tensor) -> Result<Tensor> {
         self.logits(x)?.argmax(D::Minus1)
     }
 
-    /// The loss of the task, with a gradient in `x [B, d]`: the mean over rows and tokens of the cross entropy, less its
-    /// least value, of the state's token distribution against that of `teacher [B, 7, bins]`.
+    /// Returns the loss of the task, with a gradient in `x [B, d]`: the mean over rows and tokens
+    /// of the cross entropy of the token distribution of `x` with that of `teacher [B, 7, bins]`,
+    /// less its least value.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn task_loss(&self, x: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         let log = |logits: &Tensor| ops::log_softmax(logits, D::Minus1);
         let (wanted, got) = (log(teacher)?, log(&self.logits(&x.detach())?)?);
@@ -158,7 +160,7 @@ impl Frozen {
         known(x, value, backward)
     }
 
-    /// A block's value, and what its gate and up made of it, `[B, h]`.
+    /// Returns the output of a block, and its gate and up, `[B, h]`.
     fn forward(&self, layer: usize, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let block = &self.blocks[layer];
         let normed = rms(x)?.broadcast_mul(&self.norms[layer])?;
@@ -169,10 +171,10 @@ impl Frozen {
     }
 }
 
-/// `x` over the root of its mean square, `[B, d]`; candle knows its gradient.
+/// Returns `x` divided by its root mean square, `[B, d]`, with candle's gradient.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn rms(x: &Tensor) -> Result<Tensor> {
     x.broadcast_mul(&inverse_rms(x)?)
 }
@@ -184,14 +186,14 @@ fn inverse_rms(x: &Tensor) -> Result<Tensor> {
         .recip()
 }
 
-/// The gradient in x of `rms(x)`, for that of its value.
+/// Returns the gradient of `rms(x)` in x, from the gradient of its value.
 fn rms_backward(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let r = inverse_rms(x)?;
     let along = ((x * grad)?.mean_keepdim(D::Minus1)? * r.sqr()?)?;
     (grad - x.broadcast_mul(&along)?)?.broadcast_mul(&r)
 }
 
-/// `value` as a function of `x` whose gradient is `backward(x, gradient of value)`.
+/// Returns `value` as a function of `x` with the gradient `backward(x, gradient of value)`.
 fn known(
     x: &Tensor,
     value: Tensor,

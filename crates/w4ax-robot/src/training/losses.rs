@@ -1,4 +1,4 @@
-//! The two losses of the distillation, and the draw of the layers that stage 2 skips from.
+//! The two losses of the distillation, and the draw of stage 2's skips.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops;
@@ -9,9 +9,9 @@ use w4ax::skip::{Gap, Layers};
 use super::frozen::Frozen;
 use super::networks::Networks;
 
-/// What the frozen stack gives for a batch.
+/// The frozen stack's results for a batch.
 pub struct Teacher {
-    /// `[n + 1][B, d]`: the input of each layer, and the last one's output.
+    /// `[n + 1][B, d]`: the input of each layer, and the last output.
     pub states: Vec<Tensor>,
     /// `[B, 7, bins]`.
     pub logits: Tensor,
@@ -21,7 +21,7 @@ impl Teacher {
     /// Runs the stack on `input [B, 64]`.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn of(frozen: &Frozen, input: &Tensor) -> Result<Self> {
         let states = frozen.states(input)?;
         let logits = frozen.logits(&states[frozen.layers()])?;
@@ -29,24 +29,26 @@ impl Teacher {
     }
 }
 
-/// What stage 2 weighs its terms by. The last three are no part of the paper's loss, and may be 0.
+/// The weights of stage 2's terms. The last three are not in the paper, and may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Weights {
-    /// What a layer that runs costs.
+    /// The cost of a layer that runs.
     pub lambda: f64,
-    /// Of the task's loss with every drawn skip taken whole.
+    /// The weight of the task's loss with every drawn skip taken completely.
     pub whole: f64,
-    /// Of stage 1's distance, for the drawn skips.
+    /// The weight of stage 1's distance for the drawn skips.
     pub distance: f64,
-    /// Of what a controller's p squared costs where a skip is a [`risk`], for each layer of the gap.
+    /// The cost of p squared for each layer of the gap where a skip is a [`risk`]; p is the
+    /// controller's probability.
     pub risk: f64,
 }
 
-/// Stage 1, every skip forced: the mean over the skips of [`distance`] from the adapter's state to the stack's own where
-/// the skip leads to. `exit` is the layer that an exit's adapter starts from.
+/// The loss of stage 1, which forces every skip: the mean over the skips of the [`distance`]
+/// between the adapter's state and the stack's own state at the end of the skip. `exit` is the
+/// layer whose input an exit's adapter takes.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn stage_1(
     networks: &Networks,
     layers: &Layers,
@@ -68,11 +70,12 @@ pub fn stage_1(
     sum / skips.len() as f64
 }
 
-/// Stage 2: `drawn` holds one layer of each gap, where `p * adapter + (1 - p) * full` goes on, p the controller's. The loss
-/// is the task's, plus lambda * (1 - p) * the layers that the skip saves, plus what [`Weights`] adds.
+/// The loss of stage 2. `drawn` is one layer of each gap, where the state becomes `p * adapter + (1
+/// - p) * full`; p is the controller's. The loss is that of the task, plus lambda * (1 - p) * the
+/// layers that the skip saves, plus the terms of [`Weights`].
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn stage_2(
     frozen: &Frozen,
     networks: &Networks,
@@ -112,15 +115,17 @@ pub fn stage_2(
     Ok(loss)
 }
 
-/// How many of the layers that a skip from `layer` saves still run: the mean over rows of 1 - p, times them.
+/// Returns how many layers that a skip from `layer` saves still run: the mean of 1 - p over the
+/// rows, times them.
 fn runs(p: &Tensor, gap: &Gap, layer: usize) -> Result<Tensor> {
     p.affine(-1.0, 1.0)?.mean_all()? * (gap.end - layer) as f64
 }
 
-/// What makes every controller, the drawn ones or not, tell a risky step from a safe one: the mean over rows of lambda *
-/// (1 - p) * the layers that a skip saves + w * p^2 * risk * the layers of the gap, summed over the dynamic layers, each on
-/// the stack's own state. It is least at p = lambda / (2 w risk) * the share of the gap that the skip saves: a late skip
-/// risks as much as an early one, and gains less.
+/// The term that teaches every controller to tell a risky step from a safe one. It is the mean over
+/// rows of lambda * (1 - p) * the layers that a skip saves + w * p^2 * risk * the layers of the
+/// gap, summed over the dynamic layers, each on the stack's own state. Its minimum is at p = lambda
+/// / (2 w risk) * the share of the gap that the skip saves: a late skip has the risk of an early
+/// one, and saves less.
 fn caution(
     networks: &Networks,
     layers: &Layers,
@@ -140,11 +145,11 @@ fn caution(
     Ok(sum)
 }
 
-/// Stage 2 of an exit, which always leaves: the task's loss of what its adapter makes of the input of layer `exit`, and as much of its distance as a drawn
-/// skip's.
+/// The loss of stage 2 for an exit, which every row takes: the task's loss of the adapter's output
+/// for the input of layer `exit`, plus the distance term of a drawn skip.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn exit(
     frozen: &Frozen,
     networks: &Networks,
@@ -157,8 +162,9 @@ pub fn exit(
     frozen.task_loss(&state, &teacher.logits)? + (far * weights.distance)?
 }
 
-/// The stack's last state with every drawn skip taken whole, `[B, d]`, and the layers that the controllers behind a skip
-/// would still have run: what that skip risks is risked already, so that there only the layers count.
+/// Returns the last state with every drawn skip taken completely, `[B, d]`, and the layers that
+/// controllers after a skip would still have run. The risk after a skip is not counted again, only
+/// the layers are.
 fn whole(
     frozen: &Frozen,
     networks: &Networks,
@@ -182,7 +188,7 @@ fn whole(
     Ok((x.to(frozen, layers.len())?, ran))
 }
 
-/// A state on its way through the stack: the teacher's own until it is set, computed from then on.
+/// A state on its way through the stack: the teacher's until it is set, and computed from there on.
 struct Way<'a> {
     teacher: &'a Teacher,
     own: Option<(usize, Tensor)>,
@@ -193,7 +199,7 @@ impl<'a> Way<'a> {
         Self { teacher, own: None }
     }
 
-    /// The input of `layer`.
+    /// Returns the input of `layer`.
     fn to(&mut self, frozen: &Frozen, layer: usize) -> Result<Tensor> {
         match &self.own {
             None => Ok(self.teacher.states[layer].clone()),
@@ -210,22 +216,23 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The Frobenius norm of `got - wanted`, `[B, d]`, as a share of `wanted`'s.
+/// Returns the Frobenius norm of `got - wanted`, `[B, d]`, divided by that of `wanted`.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn distance(got: &Tensor, wanted: &Tensor) -> Result<Tensor> {
     let norm = |x: &Tensor| x.sqr()?.sum_all()?.sqrt();
     norm(&(got - wanted)?)? / norm(wanted)?
 }
 
-/// `[B, 1]`: the root mean square distance of an action drawn by `teacher`'s logits, `[B, 7, bins]`, to one drawn by `skipped`'s; no gradient.
+/// Returns the root mean square distance, `[B, 1]`, between an action drawn from `teacher`'s
+/// logits, `[B, 7, bins]`, and one drawn from `skipped`'s, without a gradient.
 ///
-/// How far an action may be off where the stack wavers between actions far apart: an adapter that has learnt its training rows shows none of it on
-/// them, but does on others.
+/// It shows how far an action may be off where the stack is undecided between distant actions. An
+/// adapter that has learned its training rows does not show that on them, but does on other rows.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn risk(teacher: &Tensor, skipped: &Tensor) -> Result<Tensor> {
     let bins = teacher.dim(D::Minus1)?;
     let values: Vec<f64> = (0..bins)
@@ -244,7 +251,7 @@ pub fn risk(teacher: &Tensor, skipped: &Tensor) -> Result<Tensor> {
     squares.sum_keepdim(D::Minus1)?.sqrt()
 }
 
-/// One layer of each gap, the gap's k-th one with a weight of 1/k.
+/// Draws one layer of each gap. The k-th layer of a gap has the weight 1/k.
 pub fn draw(layers: &Layers, rng: &mut impl Rng) -> Vec<usize> {
     let one = |gap: &Gap| {
         let weights = (1..=gap.end - gap.start).map(|k| 1.0 / k as f64);

@@ -1,4 +1,5 @@
-//! Distilling adapters and controllers from a frozen stack (DySL-VLA, section on two-stage distillation).
+//! Distilling adapters and controllers from a frozen stack (DySL-VLA, section on two-stage
+//! distillation).
 
 // The example and its tests use a part of it each.
 #![allow(dead_code)]
@@ -14,16 +15,16 @@ pub mod similarity;
 pub mod state;
 pub mod train;
 
-/// Why a training stopped.
+/// The reasons for which a training stops.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A file, a range, a shape.
+    /// An error of a file, a range or a shape.
     #[error(transparent)]
     W4ax(#[from] w4ax::Error),
-    /// candle's arithmetic.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-    /// A loss that is no number: nothing trained from here on would be of use.
+    /// A loss that is not finite.
     #[error("the loss is {loss} at step {step} of stage {stage}")]
     Diverged {
         /// 1 or 2.
@@ -33,15 +34,15 @@ pub enum Failure {
         /// NaN or infinite.
         loss: f64,
     },
-    /// Gradients that are no numbers, though the loss is one.
+    /// Gradients that are not finite, though the loss is.
     #[error("the norm of the gradients is {norm} at step {step}")]
     Gradients {
-        /// From 0, of the stage.
+        /// From 0, within the stage.
         step: usize,
         /// NaN or infinite.
         norm: f64,
     },
 }
 
-/// `Result` of a training.
+/// A result of the training.
 pub type Result<T> = std::result::Result<T, Failure>;

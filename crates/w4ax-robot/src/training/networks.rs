@@ -1,4 +1,4 @@
-//! Adapters and controllers on candle, by the names that their file has.
+//! Adapters and controllers on candle, with the names of their file.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use w4ax::skip::{Adapter, Controller, Layers, NetworkConfig, SkipFile};
 
 use super::frozen::rms;
 
-/// A network's first output weights, as a share of what keeps the variance: a controller begins undecided.
+/// The scale of a network's first output weights, relative to one that keeps the variance: a
+/// controller begins undecided.
 const TIMID: f64 = 0.1;
 
-/// Parameters by name: `adapters.2.up.weight` and so on.
+/// Parameters by name, such as `adapters.2.up.weight`.
 pub type Parameters = BTreeMap<String, Tensor>;
 
 /// Inner widths.
@@ -28,10 +29,11 @@ pub struct Sizes {
     pub controller: usize,
 }
 
-/// What a file's dynamic layers need, and its exit: adapters that begin as the identity, controllers near .5.
+/// Returns initial networks for the dynamic layers or the exit: adapters begin near the identity,
+/// controllers near p = .5.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn initial(
     layers: &Layers,
     exit: bool,
@@ -82,30 +84,31 @@ pub fn initial(
     Ok(all)
 }
 
-/// The networks' functions, of parameters that are trained, averaged or rounded.
+/// The functions of the networks, on parameters that are trained, averaged or rounded.
 pub struct Networks(pub Parameters);
 
 impl Networks {
-    /// Of variables: candle finds their gradients.
+    /// Uses variables, so that candle computes their gradients.
     pub fn of(vars: &BTreeMap<String, Var>) -> Self {
         let tensor = |(name, var): (&String, &Var)| (name.clone(), var.as_tensor().clone());
         Self(vars.iter().map(tensor).collect())
     }
 
-    /// `adapters.{layer}`, or `exit`: `x + down(silu(up(rms(x) * norm)))`, `[B, d]`.
+    /// Returns `x + down(silu(up(rms(x) * norm)))`, `[B, d]`, of the adapter `adapters.{layer}` or
+    /// `exit`.
     ///
     /// # Errors
-    /// candle's; a network that there is not.
+    /// Those of candle. A network that does not exist.
     pub fn adapter(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let normed = rms(x)?.broadcast_mul(self.get(name, "norm")?)?;
         let inner = normed.matmul(&self.get(name, "up.weight")?.t()?)?.silu()?;
         x + inner.matmul(&self.get(name, "down.weight")?.t()?)?
     }
 
-    /// A dynamic layer's `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`: `[B, 1]`.
+    /// Returns a dynamic layer's `sigmoid(out . silu(hidden(rms(x) * norm)) + bias)`, `[B, 1]`.
     ///
     /// # Errors
-    /// candle's; a network that there is not.
+    /// Those of candle. A network that does not exist.
     pub fn controller(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
         let name = format!("controllers.{layer}");
         let normed = rms(x)?.broadcast_mul(self.get(&name, "norm")?)?;
@@ -116,10 +119,10 @@ impl Networks {
         ops::sigmoid(&out.broadcast_add(self.get(&name, "bias")?)?)
     }
 
-    /// What their file will hold: the matrices rounded to BF16.
+    /// Returns the networks as their file stores them: matrices rounded to BF16.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn rounded(&self) -> Result<Self> {
         let round = |(name, value): (&String, &Tensor)| {
             let matrix = value.rank() == 2;
@@ -132,10 +135,10 @@ impl Networks {
         Ok(Self(self.0.iter().map(round).collect::<Result<_>>()?))
     }
 
-    /// The file of them, without metrics; an exit's adapter goes in if the configuration has one.
+    /// Returns the file without metrics. It has an exit's adapter if the configuration has an exit.
     ///
     /// # Errors
-    /// candle's; a network that there is not.
+    /// Those of candle. A network that does not exist.
     pub fn file(&self, config: NetworkConfig, layers: &Layers) -> Result<SkipFile> {
         let mut file = SkipFile {
             adapters: BTreeMap::new(),
@@ -174,7 +177,7 @@ impl Networks {
         let name = format!("{network}.{name}");
         match self.0.get(&name) {
             Some(value) => Ok(value),
-            None => candle_core::bail!("there is no parameter `{name}`"),
+            None => candle_core::bail!("missing parameter `{name}`"),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Adam, whose moments can be kept in a file: candle-nn's AdamW keeps them to itself, and a run that resumes needs them. Without decay the arithmetic is the
-//! same, bit for bit.
+//! Adam with moments that can be saved: a run that resumes needs them, and candle-nn's AdamW does
+//! not give access to them. Without weight decay the arithmetic is the same, bit for bit.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use super::networks::Parameters;
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const EPS: f64 = 1e-8;
-/// How much of an average of the weights a step keeps, in the long run.
+/// The decay of the running average of the weights, after many steps.
 const KEEP: f64 = 0.998;
 
 /// Variables with their moments and their running average.
 pub struct Optimizer {
     /// By name.
     pub vars: BTreeMap<String, Var>,
-    /// Of the gradients.
+    /// First moments, of the gradients.
     pub first: Parameters,
-    /// Of their squares.
+    /// Second moments, of their squares.
     pub second: Parameters,
-    /// Of the values: what is evaluated and written.
+    /// Running average of the values, which is evaluated and written.
     pub average: Parameters,
-    /// Steps done.
+    /// The number of steps.
     pub steps: usize,
 }
 
 impl Optimizer {
-    /// No steps done.
+    /// Starts with no steps.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn new(vars: BTreeMap<String, Var>) -> Result<Self> {
         let zeros = || {
             let zeros = |(name, var): (&String, &Var)| Ok((name.clone(), var.zeros_like()?));
@@ -49,10 +49,10 @@ impl Optimizer {
         })
     }
 
-    /// Goes on from the average with no steps done.
+    /// Restarts from the average with no steps.
     ///
     /// # Errors
-    /// candle's.
+    /// Those of candle.
     pub fn restart(&mut self) -> Result<()> {
         for (name, var) in &self.vars {
             var.set(&self.average[name])?;
@@ -63,10 +63,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// One step down `gradients`, scaled to a norm of at most `clip`. A variable without a gradient stays as it is.
+    /// Takes a step along `gradients`, scaled to a norm of at most `clip`. A variable without a
+    /// gradient does not change.
     ///
     /// # Errors
-    /// [`Failure::Gradients`] for a norm that is not finite: nothing has changed then; candle's.
+    /// [`Failure::Gradients`] for a norm that is not finite: nothing changes. Those of candle.
     pub fn step(&mut self, gradients: &Parameters, rate: f64, clip: f64) -> super::Result<()> {
         let mut squares = 0.0;
         for gradient in gradients.values() {
@@ -102,10 +103,10 @@ impl Optimizer {
     }
 }
 
-/// The value of a scalar, of any float type.
+/// Returns the value of a scalar of any float type.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn scalar(x: &Tensor) -> Result<f64> {
     x.to_dtype(candle_core::DType::F64)?.to_scalar()
 }

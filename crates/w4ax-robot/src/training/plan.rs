@@ -1,4 +1,4 @@
-//! What a training is to do; a run that resumes must be asked for the same.
+//! The plan of a training. A run that resumes must have the same plan.
 
 use w4ax::Error;
 use w4ax::skip::Layers;
@@ -6,34 +6,35 @@ use w4ax::skip::Layers;
 use super::batches::Disturb;
 use super::losses::Weights;
 
-/// Everything that the trained networks depend on, beside the machine's arithmetic.
+/// Everything that the trained networks depend on, except for the arithmetic of the machine.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
-    /// [`fingerprint`] of the policy's file and the dataset's.
+    /// The [`fingerprint`] of the policy's and the dataset's files.
     pub inputs: String,
-    /// Share of layers that are static, by similarity; without one there are none.
+    /// The share of static layers, selected by similarity; `None` for no static layers.
     pub static_ratio: Option<f64>,
-    /// Early exit instead: an adapter from this layer's input to the head, and no gaps.
+    /// The layer of an early exit: one adapter from its input to the head, and no gaps.
     pub exit: Option<usize>,
     /// ha.
     pub adapter_hidden: usize,
     /// hc.
     pub controller_hidden: usize,
-    /// Of the losses.
+    /// The weights of the losses.
     pub weights: Weights,
-    /// Of the rows.
+    /// The disturbance of the rows.
     pub disturb: Disturb,
     /// Steps of stage 1 and stage 2.
     pub steps: [usize; 2],
-    /// Rows a step.
+    /// Rows per step.
     pub batch: usize,
-    /// Parts of a batch, each on a thread.
+    /// Parts of a batch, one per thread.
     pub parts: usize,
-    /// The largest learning rate; it rises linearly over the first steps and falls to 0 along a cosine.
+    /// The largest learning rate; it rises linearly over the first steps and falls to 0 along a
+    /// cosine.
     pub rate: f64,
-    /// The largest norm of a step's gradients.
+    /// The largest norm of the gradients of a step.
     pub clip: f64,
-    /// Of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
@@ -42,7 +43,7 @@ const RISE: usize = 100;
 
 impl Plan {
     /// # Errors
-    /// [`Error::Range`] for a number that makes no sense.
+    /// [`Error::Range`] for an invalid number.
     pub fn check(&self) -> w4ax::Result<()> {
         let counts = [
             ("adapter-hidden", self.adapter_hidden),
@@ -82,10 +83,10 @@ impl Plan {
         }
     }
 
-    /// The layers for these similarities. An exit has no gaps.
+    /// Selects the layers by these similarities. An exit has no gaps.
     ///
     /// # Errors
-    /// As [`Layers::by_similarity`]; [`Error::Range`] for an exit that is no layer.
+    /// As [`Layers::by_similarity`]. [`Error::Range`] for an exit that is not a layer.
     pub fn layers(&self, similarity: &[f64]) -> w4ax::Result<Layers> {
         let n = similarity.len();
         match (self.exit, self.static_ratio) {
@@ -96,7 +97,7 @@ impl Plan {
         }
     }
 
-    /// The learning rate of a step, from 0, of a stage of `steps`.
+    /// Returns the learning rate of a step of a stage of `steps`. Steps count from 0.
     pub fn rate_at(&self, step: usize, steps: usize) -> f64 {
         let rise = ((step + 1) as f64 / RISE.min(steps) as f64).min(1.0);
         let fall = (std::f64::consts::PI * step as f64 / steps as f64).cos();
@@ -104,7 +105,7 @@ impl Plan {
     }
 }
 
-/// A 64-bit FNV-1a hash of files' bytes, for telling them apart.
+/// Returns a 64-bit FNV-1a hash of each file, to tell files apart.
 pub fn fingerprint(files: &[&[u8]]) -> String {
     let hash = |bytes: &[u8]| {
         let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);

@@ -1,4 +1,4 @@
-//! How much each layer changes its input: what static layers are picked by.
+//! How much each layer changes its input, by which static layers are selected.
 
 use candle_core::{D, DType, Result};
 
@@ -6,14 +6,15 @@ use super::batches;
 use super::frozen::Frozen;
 use crate::rollouts::INPUT;
 
-/// One row in so many is enough for a mean.
+/// One row in this many is enough for a mean.
 const EVERY: usize = 8;
 
-/// `[n]`: each layer's mean cosine similarity of input and output, over some of the rows. As
-/// [`Layers::cosine_similarity`](w4ax::skip::Layers::cosine_similarity), in f32: the files in `tests/data` hold these figures.
+/// Returns each layer's mean cosine similarity of input and output over some of the rows, `[n]`. It
+/// is [`Layers::cosine_similarity`](w4ax::skip::Layers::cosine_similarity) in f32: the files in
+/// `tests/data` have these figures.
 ///
 /// # Errors
-/// candle's.
+/// Those of candle.
 pub fn of(frozen: &Frozen, inputs: &[[f32; INPUT]]) -> Result<Vec<f64>> {
     let some: Vec<_> = inputs.iter().copied().step_by(EVERY).collect();
     let states = frozen.states(&batches::tensor(&some, DType::F32)?)?;

@@ -1,7 +1,7 @@
-//! A training half done, in a file: from it a run goes on as if it had not stopped.
+//! The checkpoint of a training, from which a run resumes without a difference.
 //!
-//! Safetensors with the metadata `format` `w4ax-distill`, `plan` (a [`Plan`] as JSON) and `progress` (a [`Progress`]), and
-//! for each parameter `{value,first,second,average}.{name}`.
+//! Safetensors with the metadata `format` `w4ax-distill`, `plan` (a [`Plan`] as JSON) and
+//! `progress` (a [`Progress`]), and for each parameter `{value,first,second,average}.{name}`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,25 +17,25 @@ use super::plan::Plan;
 
 const FORMAT: &str = "w4ax-distill";
 
-/// How far a training is.
+/// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
-    /// 0 or 1: in stage 1 or 2.
+    /// 0 in stage 1, 1 in stage 2.
     pub stage: usize,
-    /// Steps of the stage that are done.
+    /// Finished steps of the stage.
     pub step: usize,
-    /// Steps that the optimizer has done.
+    /// Steps of the optimizer.
     pub optimizer_steps: usize,
-    /// By stage: the mean loss of the last steps.
+    /// By stage: the running mean of the loss.
     pub losses: [Option<f64>; 2],
-    /// By stage: time taken, over all runs.
+    /// By stage: duration over all runs.
     pub seconds: [f64; 2],
 }
 
-/// Writes a training, whole or not at all.
+/// Writes a checkpoint, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`]; candle's.
+/// [`Error::Io`]. Those of candle.
 pub fn save(path: &Path, plan: &Plan, progress: &Progress, optimizer: &Optimizer) -> Result<()> {
     let values: Parameters = (optimizer.vars.iter())
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
@@ -70,11 +70,12 @@ pub fn save(path: &Path, plan: &Plan, progress: &Progress, optimizer: &Optimizer
     Ok(file::write_atomically(path, &bytes)?)
 }
 
-/// Reads a training into `optimizer`, which has the plan's parameters.
+/// Reads a checkpoint into `optimizer`, which has the plan's parameters.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] for a truncated or foreign file, one of another plan, progress beyond the plan's, a tensor of another type or shape, one
-/// too many, a value that is not finite; [`Error::MissingTensor`].
+/// [`Error::Io`]. [`Error::MissingTensor`]. [`Error::Format`] for a truncated or foreign file,
+/// another plan, progress beyond the plan, a tensor of another type or shape, an unexpected tensor,
+/// or a value that is not finite.
 pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progress> {
     let name = path.display().to_string();
     let bad = |reason: String| Error::Format {
@@ -91,15 +92,16 @@ pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progr
     let metadata = header.1.metadata().as_ref().unwrap_or(&none);
     let field = |field: &str| {
         let value = metadata.get(field);
-        value.ok_or_else(|| bad(format!("there is no metadata `{field}`")))
+        value.ok_or_else(|| bad(format!("missing metadata `{field}`")))
     };
     if field("format")? != FORMAT {
-        return Err(bad(format!("the format is not `{FORMAT}`")).into());
+        return Err(bad(format!("unknown format: expected `{FORMAT}`")).into());
     }
     let of: Plan = serde_json::from_str(field("plan")?).map_err(|e| bad(format!("`plan`: {e}")))?;
     if of != *plan {
         return Err(bad(format!(
-            "it is of another training: {of:?}, not {plan:?}; remove it to begin anew"
+            "checkpoint of another training {of:?}: expected {plan:?}; \
+             remove the file to start again"
         ))
         .into());
     }
@@ -122,13 +124,13 @@ pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progr
         })?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != like.dims() {
             let (got, shape, wanted) = (tensor.dtype(), tensor.shape(), like.dims());
-            let reason = format!("`{name}` must be F32 {wanted:?}, it is {got:?} {shape:?}");
+            let reason = format!("`{name}` is {got:?} {shape:?}: expected F32 {wanted:?}");
             return Err(bad(reason).into());
         }
         let words = tensor.data().as_chunks().0;
         let values: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
         if values.iter().any(|x| !x.is_finite()) {
-            return Err(bad(format!("`{name}` holds a value that is not finite")).into());
+            return Err(bad(format!("`{name}` has a value that is not finite")).into());
         }
         unread.retain(|other| *other != name);
         Ok(Tensor::from_vec(values, like.dims(), &Device::Cpu)?)
@@ -148,7 +150,7 @@ pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progr
             .insert(name.clone(), read("average", name, like)?);
     }
     if let Some(name) = unread.first() {
-        return Err(bad(format!("the training has no tensor `{name}`")).into());
+        return Err(bad(format!("unexpected tensor `{name}`")).into());
     }
     for (name, value) in values {
         let var: &Var = &optimizer.vars[&name];

@@ -1,4 +1,4 @@
-//! The two stages, step by step.
+//! The steps of both stages.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,42 +18,44 @@ use super::state::{self, Progress};
 use super::{Failure, Result};
 use crate::rollouts::INPUT;
 
-/// Number of the generator's stream that the first weights come from; the stages have 0 and 1.
+/// The generator's stream for the first weights. The stages use 0 and 1.
 const FIRST_WEIGHTS: usize = 2;
-/// How much of the mean loss that is shown a step keeps.
+/// The decay of the displayed mean loss.
 const KEEP: f64 = 0.98;
 
-/// What a training works with.
+/// The inputs of a training.
 pub struct Trainer<'a> {
-    /// The stack, F32.
+    /// The frozen stack, F32.
     pub frozen: &'a Frozen,
-    /// Where the rows come from.
+    /// The rows to draw from.
     pub pool: &'a Pool,
-    /// What to do.
+    /// The plan.
     pub plan: &'a Plan,
-    /// The plan's layers.
+    /// The layers of the plan.
     pub layers: &'a Layers,
-    /// Where the parts of a batch run.
+    /// The threads of a batch's parts.
     pub threads: &'a ThreadPool,
-    /// Where the training is kept while it is under way; what is there is gone on with.
+    /// The checkpoint's file. A run resumes from it if it exists.
     pub checkpoint: &'a Path,
     /// Steps from one checkpoint to the next.
     pub every: usize,
 }
 
-/// Networks at the end of a training.
+/// The result of a training.
 pub struct Trained {
-    /// The average over the last steps, rounded as in a file.
+    /// The running average, rounded as in a file.
     pub networks: Networks,
-    /// Losses and time.
+    /// Losses and durations.
     pub progress: Progress,
 }
 
 impl Trainer<'_> {
-    /// Trains to the end, or for `limit` steps: then there is nothing yet, but a checkpoint. `report` is told of every step, once it is done.
+    /// Trains to the end, or for `limit` steps; after these it writes a checkpoint and returns
+    /// `None`. `report` is called after every step.
     ///
     /// # Errors
-    /// As [`state::load`], [`state::save`], [`Optimizer::step`]; [`Failure::Diverged`]; candle's.
+    /// As [`state::load`], [`state::save`], [`Optimizer::step`]. [`Failure::Diverged`]. Those of
+    /// candle.
     pub fn run(
         &self,
         limit: Option<usize>,
@@ -109,7 +111,7 @@ impl Trainer<'_> {
         }))
     }
 
-    /// One step; its loss.
+    /// Runs one step. Returns its loss.
     fn step(&self, stage: usize, step: usize, optimizer: &mut Optimizer) -> Result<f64> {
         let plan = self.plan;
         let mut rng = generator(plan.seed, stage, step);
@@ -121,7 +123,7 @@ impl Trainer<'_> {
                 .map(|rows| self.gradients(stage, rows, &drawn, optimizer))
                 .collect()
         });
-        // In order, so that the sum is the same with any number of threads.
+        // In order, so that the sum does not depend on the number of threads.
         let mut loss = 0.0;
         let mut sum = Parameters::new();
         for part in parts {
@@ -145,7 +147,7 @@ impl Trainer<'_> {
         Ok(loss)
     }
 
-    /// The loss of some rows, and its gradients.
+    /// Returns the loss of some rows, and its gradients.
     fn gradients(
         &self,
         stage: usize,

@@ -138,7 +138,7 @@ fn rejects_invalid_rollouts_by_tensor() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains(&format!("`tok_w4a4` holds the token {bad}, not in 0..=255")),
+            error.contains(&format!("`tok_w4a4` has the token {bad}: expected 0..=255")),
             "{error}"
         );
     }
@@ -151,27 +151,27 @@ fn rejects_invalid_rollouts_by_tensor() {
         (
             "tok_w4a2",
             i32s(&[2, 6], &[0; 12]),
-            "`tok_w4a2` must be I32 [2, 7], it is I32 [2, 6]",
+            "`tok_w4a2` is I32 [2, 6]: expected I32 [2, 7]",
         ),
         (
             "tok_w4a2",
             i32s(&[3, 7], &[0; 21]),
-            "`tok_w4a2` must be I32 [2, 7], it is I32 [3, 7]",
+            "`tok_w4a2` is I32 [3, 7]: expected I32 [2, 7]",
         ),
-        ("tok_bf16", i32s(&[0, 7], &[]), "`tok_bf16` holds no steps"),
-        ("tok_bf16", i32s(&[], &[1]), "`tok_bf16` holds no steps"),
-        ("task", i32s(&[2], &[0, -1]), "`task` holds -1"),
+        ("tok_bf16", i32s(&[0, 7], &[]), "`tok_bf16` has no steps"),
+        ("tok_bf16", i32s(&[], &[1]), "`tok_bf16` has no steps"),
+        ("task", i32s(&[2], &[0, -1]), "`task` has the value -1"),
         (
             "task",
             i32s(&[2], &[0, 1]),
-            "rows are not whole episodes in order",
+            "expected whole episodes in order",
         ),
         ("t", i32s(&[2], &[1, 2]), "`t` is 1 at row 0"),
         ("t", i32s(&[2], &[0, 2]), "`t` is 2 at row 1"),
         (
             "t",
             Some((Dtype::F32, vec![2], vec![0; 8])),
-            "`t` must be I32 [2], it is F32 [2]",
+            "`t` is F32 [2]: expected I32 [2]",
         ),
         (
             "obs",

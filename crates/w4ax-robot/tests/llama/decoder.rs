@@ -1,4 +1,4 @@
-//! A decoder of packed projections beside one of dense ones.
+//! A decoder of packed projections against one of dense projections.
 
 use candle_core::{DType, Module, Result, Tensor};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::rng;
 use crate::{CPU, norms, packed, random};
 use w4ax_robot::llama::layer::{Cache, Layer, NoClock, Sizes};
 
-/// candle's own product with the dequantized weight, in f32.
+/// candle's product with the dequantized weight, in f32.
 struct Dense(Tensor);
 
 impl Module for Dense {
@@ -24,7 +24,7 @@ impl Module for Dense {
 struct Decoder<P>(Vec<Layer<P>>);
 
 impl<P: Module> Decoder<P> {
-    /// A prefill, then one token after the other: all outputs, `[tokens, hidden]`.
+    /// Runs a prefill, then one token after the other. Returns all outputs, `[tokens, hidden]`.
     fn run(&self, x: &Tensor, prefill: usize) -> Vec<f32> {
         let mut caches: Vec<Cache> = self.0.iter().map(|_| Cache::default()).collect();
         let tokens = x.dim(0).unwrap();
@@ -58,7 +58,8 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (apart / b.iter().copied().map(square).sum::<f64>()).sqrt()
 }
 
-/// OpenVLA's backbone, a sixteenth as wide, four layers. (11008 / 16 is no multiple of 128: groups with tails.)
+/// OpenVLA's backbone at a sixteenth of its width, with four layers. 11008 / 16 is not a multiple
+/// of 128: the groups have tails.
 #[test]
 fn decoder_matches_dense_products() {
     let rng = &mut rng(4);
@@ -90,7 +91,7 @@ fn decoder_matches_dense_products() {
     }
     let x = Tensor::from_vec(random(rng, &[36, sizes.hidden]), (36, sizes.hidden), CPU).unwrap();
     let (ours, expected) = (Decoder(ours), Decoder(dense).run(&x, 29));
-    // All at once, and token by token: the cache is what it must be.
+    // All tokens at once and one by one give the same result through the cache.
     flag.record_by_host(0, Width::Bf16);
     let split = ours.run(&x, 29);
     let whole = ours.run(&x, 36);
@@ -99,7 +100,7 @@ fn decoder_matches_dense_products() {
         "{}",
         distance(&split, &whole)
     );
-    // BF16's roundings differ where sums do; below it, what quantizing the activations costs.
+    // BF16 roundings differ where sums do. The rest is the error of quantized activations.
     let mut last = 0.0;
     for (width, most) in [
         (Width::Bf16, 1e-2),

@@ -1,4 +1,4 @@
-//! Given weights of a decoder layer, as `llama_block` finds them in a packed file.
+//! The weights of a decoder layer in a packed file, as `w4ax llama-block` finds them.
 
 use w4ax::{Grouping, KOrder, PackedFile};
 
@@ -14,7 +14,7 @@ const SIZES: Sizes = Sizes {
     max_tokens: 8,
 };
 
-/// OpenVLA's names, a layer whose number begins like another's, and one projection in another order of k.
+/// OpenVLA's names, two layers whose numbers begin alike, and one projection in another order of k.
 #[test]
 fn finds_the_weights_of_a_layer_by_name() {
     let rng = &mut rng(11);
@@ -54,7 +54,7 @@ fn finds_the_weights_of_a_layer_by_name() {
         ..SIZES
     };
     says(1, &wide, "gate_proj: expected [128, 64], got [96, 64]");
-    // Two models in one file: which of them is meant, nobody says.
+    // Two models in one file are ambiguous.
     let name = "language_model.model.layers.1.self_attn.q_proj";
     let weight = file.weights[name].clone();
     let other = name.replace("language_model", "draft_model");

@@ -1,5 +1,5 @@
-//! The decoder layer against candle's own products of the dequantized weights, as a stack whose layers are skipped, and
-//! with the weights of a file.
+//! The decoder layer against candle's own products of the dequantized weights, as a stack whose
+//! layers are skipped, and with the weights of a file.
 
 mod decoder;
 mod given;
@@ -34,13 +34,13 @@ fn random(rng: &mut ChaCha8Rng, dims: &[usize]) -> Vec<bf16> {
         .collect()
 }
 
-/// A normally distributed number, by Box and Muller.
+/// Returns a normally distributed number, by Box and Muller.
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let (u, v): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
-/// Factors of rms, around 1.
+/// Returns factors of rms, around 1.
 fn norms(rng: &mut ChaCha8Rng, hidden: usize) -> Tensor {
     let scales: Vec<f32> = (0..hidden).map(|_| 1.0 + 0.1 * normal(rng)).collect();
     let scales = Tensor::from_vec(scales, hidden, CPU).expect("one scale per element");

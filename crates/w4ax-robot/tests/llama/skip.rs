@@ -1,4 +1,4 @@
-//! Control steps over the decoder, some of its layers skipped: what comes out, bit for bit, against the layers called by hand.
+//! Control steps of a decoder that skips layers, bit for bit against calls of its layers.
 
 use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::{CPU, bits};
 const NO: f32 = -30.0;
 const YES: f32 = 30.0;
 
-/// Layers 0 and 3 are static: gaps 1..3 and 4..6.
+/// Layers 0 and 3 are static: the gaps are 1..3 and 4..6.
 fn skipper(config: SkipConfig) -> Skipper {
     Skipper::new(&config, Layers::new(LAYERS, &[0, 3]).unwrap()).unwrap()
 }
@@ -24,14 +24,14 @@ const BLIND: SkipConfig = SkipConfig::new()
     .with_pre_skip(false)
     .with_verify(Verify::Off);
 
-/// One step; its hidden state and its chunk.
+/// Runs one step. Returns its hidden state and its chunk.
 fn step(skipper: &mut Skipper, stack: &mut Stack) -> Result<(Vec<u16>, Vec<f64>)> {
     let mut actions = vec![f64::NAN; ACTIONS * ACTION_DIM];
     skipper.step(stack, &mut actions)?;
     Ok((bits(&stack.hidden), actions))
 }
 
-/// The decoder, nothing beside it.
+/// Runs the decoder without networks.
 fn plainly(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
     let mut x = stack.input.clone();
     for layer in 0..LAYERS {
@@ -40,7 +40,7 @@ fn plainly(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
     Ok((bits(&x), stack.head(&x)?))
 }
 
-/// Static layers, and an adapter for each gap.
+/// Runs the static layers, and an adapter for each gap.
 fn around_the_gaps(stack: &Stack) -> Result<(Vec<u16>, Vec<f64>)> {
     let x = stack.through(0, &stack.input)?;
     let x = stack.around(1, &x)?;
@@ -75,12 +75,12 @@ fn controllers_decide_at_every_width() -> Result<()> {
         assert_ne!(shortened, whole);
         seen.push(whole);
     }
-    // The same input comes out otherwise at each.
+    // The same input gives another result at each width.
     assert!(seen.windows(2).all(|pair| pair[0] != pair[1]));
     Ok(())
 }
 
-/// The actions of random weights jump: a first drop in the chunk, for which the step runs again, whole.
+/// The actions of random weights jump: the chunk has a first drop, and the whole step runs again.
 #[test]
 fn verified_step_equals_the_whole_decoder() -> Result<()> {
     let mut stack = Stack::new(12, YES, Width::A4)?;
@@ -102,7 +102,7 @@ fn candle_error_fails_the_step_and_disables_skipping() -> Result<()> {
     for (bad, says) in [
         (good.to_dtype(DType::F32)?, "dtype"),
         (short, "shape"),
-        // All tokens NaN: an error of this crate's own, as one of candle's.
+        // All tokens are NaN: an error of this crate, as a candle error.
         (
             Tensor::full(f32::NAN, good.dims(), CPU)?.to_dtype(DType::BF16)?,
             "NaN",

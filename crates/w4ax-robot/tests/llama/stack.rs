@@ -1,4 +1,5 @@
-//! The decoder as a stack of layers: one pass over all tokens, as OpenVLA-OFT decodes, a chunk of actions from the last of them.
+//! The decoder as a stack of layers: one pass over all tokens, as OpenVLA-OFT decodes, whose last
+//! tokens give a chunk of actions.
 
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::ops;
@@ -12,9 +13,9 @@ use crate::rng;
 use crate::{CPU, norms, packed, random};
 use w4ax_robot::llama::layer::{Cache, Layer, NoClock, Sizes};
 
-/// Of a chunk.
+/// Actions of a chunk.
 pub const ACTIONS: usize = 8;
-/// A token for each of their numbers, behind those of the prompt.
+/// One token for each number of the actions, after the prompt.
 const ACTION_TOKENS: usize = ACTIONS * ACTION_DIM;
 const PROMPT: usize = 10;
 pub const LAYERS: usize = 6;
@@ -28,7 +29,7 @@ const SIZES: Sizes = Sizes {
 
 pub struct Stack {
     layers: Vec<Layer<Linear>>,
-    /// By layer: static ones have them too, and never use them.
+    /// By layer. Static layers do not use theirs.
     adapters: Vec<Adapter>,
     controllers: Vec<Controller>,
     norm: Tensor,
@@ -54,7 +55,8 @@ struct Controller {
 }
 
 impl Stack {
-    /// The same for the same seed, but for the width at which it runs and the bias of its controllers.
+    /// Makes the same stack for the same seed, except for the width and the bias of the
+    /// controllers.
     pub fn new(seed: u64, bias: f32, width: impl Into<LayerWidth>) -> Result<Self> {
         let (rng, backend, width) = (&mut rng(seed), Backend::new(CPU)?, width.into());
         let linear = |rng: &mut ChaCha8Rng, n, k| -> Result<Linear> {
@@ -78,7 +80,7 @@ impl Stack {
                 up: linear(rng, 32, hidden)?,
                 down: linear(rng, hidden, 32)?,
             });
-            // What is skipped does not depend on how coarse the step is.
+            // Skips must not depend on the width.
             let out = packed(rng, (1, 16), Grouping::G32);
             controllers.push(Controller {
                 norm: norms(rng, hidden),
@@ -101,12 +103,12 @@ impl Stack {
         })
     }
 
-    /// What layer `at` makes of `x`.
+    /// Returns the output of layer `at` for `x`.
     pub fn through(&self, at: usize, x: &Tensor) -> Result<Tensor> {
         self.layers[at].forward(x, &mut Cache::default(), &mut NoClock)
     }
 
-    /// What the adapter beside it makes of `x`.
+    /// Returns the output of the adapter of layer `at` for `x`.
     pub fn around(&self, at: usize, x: &Tensor) -> Result<Tensor> {
         let adapter = &self.adapters[at];
         let normed = ops::rms_norm(x, &adapter.norm, EPS)?;
@@ -115,7 +117,7 @@ impl Stack {
             .forward(&adapter.up.forward(&normed)?.silu()?)?
     }
 
-    /// The chunk of `x`.
+    /// Returns the chunk of `x`.
     pub fn head(&self, x: &Tensor) -> Result<Vec<f64>> {
         let normed = ops::rms_norm(x, &self.norm, EPS)?;
         let of_actions = normed.narrow(0, PROMPT, ACTION_TOKENS)?;

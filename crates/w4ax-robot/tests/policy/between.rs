@@ -1,4 +1,4 @@
-//! What a step computes between the GEMMs is, bit for bit, what the plain loops give.
+//! The computations between the GEMMs equal plain loops, bit for bit.
 
 use half::bf16;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn bits(x: &[bf16]) -> Vec<u16> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// `x / sqrt(mean(x^2) + eps) * factors` of one row.
+/// Returns `x / sqrt(mean(x^2) + eps) * factors` of one row.
 fn rms(x: &[f32], factors: &[f32]) -> Vec<bf16> {
     let mean = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
     let scale = 1.0 / (mean + EPS).sqrt();
@@ -25,7 +25,8 @@ fn rms(x: &[f32], factors: &[f32]) -> Vec<bf16> {
     products.map(bf16::from_f32).collect()
 }
 
-/// Outputs in whole parts of what is summed at a time, and not; the sums go up in k.
+/// Numbers of outputs that are a multiple of the lanes, and others. Sums run over k in ascending
+/// order.
 #[test]
 fn embedding_matches_a_plain_sum() {
     for d in [64, 100, 7] {
@@ -45,14 +46,14 @@ fn embedding_matches_a_plain_sum() {
         assert_eq!((hidden.rows(), hidden.most_rows()), (3, 3));
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(hidden.values()), bits(&wanted), "width {d}");
-        // Fewer rows: the others are no longer there.
+        // Fewer rows than before.
         policy.embed(&ROLLOUTS.input[1..2]).unwrap();
         let (_, hidden) = policy.engine_and_hidden();
         assert_eq!(hidden.values(), &wanted[d..2 * d]);
     }
 }
 
-/// It is computed again whenever the state has changed, and only for the rows that there are.
+/// rms is computed again whenever the state changes, for the current rows only.
 #[test]
 fn rms_uses_the_whole_state() {
     let factors = [1.0, -2.0, 0.5];
@@ -65,7 +66,7 @@ fn rms_uses_the_whole_state() {
         hidden.rms(&factors, &mut out);
         assert_eq!(out[..], of(&x));
     }
-    // By other factors: a controller's, then the block's.
+    // With other factors: a controller's, then the block's.
     hidden.rms(&[3.0; 3], &mut out);
     assert_eq!(out[..3], rms(&x[..3], &[3.0; 3]));
 
@@ -85,7 +86,8 @@ fn rms_uses_the_whole_state() {
     assert_eq!(before.values(), x);
 }
 
-/// With x normed to exactly 1 the factors themselves are rounded: every finite BF16 number, and what lies up to the next.
+/// With x normed to exactly 1, the factors themselves are rounded: every finite BF16 number, and
+/// values between it and the next.
 #[test]
 fn rounds_ties_to_even() {
     let mut hidden = Hidden::new(1, 4);
@@ -102,7 +104,7 @@ fn rounds_ties_to_even() {
     }
 }
 
-/// Values with a few that are as large or as small as they can be, or none.
+/// Values, some of them extreme.
 fn number() -> impl Strategy<Value = f32> {
     let extremes = vec![
         0.0,
@@ -120,7 +122,7 @@ fn number() -> impl Strategy<Value = f32> {
     ]
 }
 
-/// The first of the largest; the first that is not finite.
+/// The first of the largest logits, or the first that is not finite.
 fn token(logits: &[bf16]) -> Result<u8, usize> {
     if let Some(bad) = logits.iter().position(|x| !x.is_finite()) {
         return Err(bad);
@@ -156,7 +158,7 @@ fn first_of_equal_logits_wins() {
         logits[BINS - 1] = bf16::from_f32(-2.984375);
         logits[BINS + 9] = bf16::MAX;
         logits[BINS + 200] = bf16::MAX;
-        // The zeros are equal, whichever is first.
+        // The two zeros are equal, in either order.
         logits[2 * BINS + 5] = bf16::NEG_ZERO;
         logits[2 * BINS + 6] = bf16::ZERO;
         logits[3 * BINS + 5] = bf16::ZERO;
@@ -203,7 +205,7 @@ proptest! {
         below_zero: bool,
     ) {
         let logit = |bits: u16| {
-            // Many alike, zeros among them; without infinities and NaN; none above zero.
+            // Many equal values, zeros among them, without infinities and NaN, none above zero.
             let bits = if coarse { bits & 0xC003 } else { bits };
             let bits = if finite { bits & 0xBFFF } else { bits };
             let above = below_zero && bits & 0x7FFF != 0;

@@ -11,8 +11,8 @@ use w4ax_robot::setup::QUANTIZE;
 
 use crate::plain_policy::PlainPolicy;
 
-/// The robot's policy, W4A16, each step judged with weights that were calibrated on other episodes: of the two episodes of each
-/// task one calibrates what the other judges, and the other way round.
+/// The policy at W4A16. The weights that run on an episode were calibrated on the other episode of
+/// its task.
 #[test]
 fn gptq_lowers_the_action_error() {
     let checkpoint = Checkpoint::load(TRAINED).unwrap();

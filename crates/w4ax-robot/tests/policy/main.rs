@@ -1,4 +1,4 @@
-//! The examples' policy: its tokens, its errors, its file.
+//! The policy: its tokens, its errors, its file.
 
 mod between;
 mod gptq;
@@ -25,7 +25,7 @@ fn policy(rows: usize) -> Policy {
     Policy::new(&CHECKPOINT, QUANTIZE, Cpu::new().unwrap(), rows).unwrap()
 }
 
-/// Equal tokens, of 7 a row.
+/// Returns the share of equal tokens.
 fn agreement(a: &[Tokens], b: &[Tokens]) -> f64 {
     assert_eq!(a.len(), b.len());
     let pairs = a.as_flattened().iter().zip(b.as_flattened());
@@ -44,7 +44,7 @@ fn mean_error(a: &[Tokens], b: &[Tokens]) -> f64 {
     a.iter().zip(b).map(distance).sum::<f64>() / a.len() as f64
 }
 
-/// The figures of the data's README (where they were taken with other roundings) are met within 10 %.
+/// Within 10 % of the figures in the data's README, which had other roundings.
 #[test]
 fn action_errors_match_the_recorded_ones() {
     let mut policy = policy(ROLLOUTS.len());
@@ -58,7 +58,7 @@ fn action_errors_match_the_recorded_ones() {
             (error / recorded - 1.0).abs() < 0.1,
             "{width}: {error} for {recorded}"
         );
-        // Of a quantized policy's tokens many are off by one; with the same widths fewer are.
+        // Many tokens of a quantized policy are off by one; fewer are at the same width.
         let of_recorded = agreement(&tokens, ROLLOUTS.tokens(width).unwrap());
         assert!(
             of_recorded > 0.6 || width == Width::A2,
@@ -113,7 +113,7 @@ fn input_is_made_from_the_raw_observation() {
     );
 }
 
-/// A row's tokens do not depend on the rows beside it, on the instruction set or on the threads.
+/// A row's tokens do not depend on other rows, the instruction set or the threads.
 #[test]
 fn logits_do_not_depend_on_the_batch() {
     let inputs = &ROLLOUTS.input[..70];
@@ -152,7 +152,8 @@ fn shapes_come_from_the_file() {
 
 #[test]
 fn counts_the_bytes_of_the_layers() {
-    // 13 layers: 4 x (2 x [512, 256] + [256, 512]) + [1792, 256], half a byte a weight, a scale for 64.
+    // 13 layers: 4 x (2 x [512, 256] + [256, 512]) + [1792, 256], with half a byte per weight and a
+    // scale for 64 weights.
     let weights = 4 * 3 * 512 * 256 + 1792 * 256;
     assert_eq!(CHECKPOINT.bf16_bytes(), 2 * weights);
     let policy = policy(1);
@@ -165,7 +166,7 @@ fn counts_the_bytes_of_the_layers() {
     assert_eq!(policy.packed_bytes(), weights / 2 + weights / 64 * 4);
 }
 
-/// Weights so large that f32 overflows: there is no action, and it is said.
+/// Weights that overflow f32: the error names the logits.
 #[test]
 fn overflow_is_an_error() {
     let mut file = TensorFile::policy(1, 64, 64);
@@ -194,7 +195,7 @@ fn rejects_wrong_policies_by_name() {
         ),
         (
             |f| f.copy("norm.weight", "lora.weight"),
-            &["no tensor `lora.weight`"],
+            &["unexpected tensor `lora.weight`"],
         ),
         (
             |f| f.reshape("blocks.0.down.weight", &[20, 36]),
@@ -242,7 +243,7 @@ fn spoiled(bytes: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Either it is read, or the error names the file.
+/// The file is read, or the error names it.
 fn read_or_refused<T>(read: w4ax::Result<T>) -> Result<Option<T>, TestCaseError> {
     if let Err(error) = &read {
         let error = error.to_string();

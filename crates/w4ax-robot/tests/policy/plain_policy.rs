@@ -1,11 +1,11 @@
-//! The policy unquantized: BF16 weights, f32 arithmetic, loops as the data's README describes it.
+//! The unquantized policy as plain loops: BF16 weights and f32 arithmetic, as in the data's README.
 
 use w4ax_robot::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use w4ax_robot::hidden::EPS;
 use w4ax_robot::policy::silu;
 use w4ax_robot::rollouts::{INPUT, Tokens};
 
-/// `[n][k]` in f32.
+/// `[n, k]` in f32.
 struct Plain {
     k: usize,
     data: Vec<f32>,
@@ -20,7 +20,7 @@ pub struct PlainPolicy {
 }
 
 impl PlainPolicy {
-    /// With the checkpoint's weights as they are.
+    /// Uses the checkpoint's weights.
     pub fn new(checkpoint: &Checkpoint) -> Self {
         let plain = |matrix: &Matrix| Plain {
             k: matrix.k,
@@ -40,12 +40,13 @@ impl PlainPolicy {
         }
     }
 
-    /// The action tokens of one input.
+    /// Returns the action tokens of one input.
     pub fn forward(&self, input: &[f32; INPUT]) -> Tokens {
         self.observed(input, |_, _| ())
     }
 
-    /// As [`PlainPolicy::forward`]; `see` is shown each layer's input, with the number that `Policy::with_weights` gives it.
+    /// As [`PlainPolicy::forward`]. `see` gets each layer's input, with its index in
+    /// `Policy::with_weights`.
     pub fn observed(&self, input: &[f32; INPUT], mut see: impl FnMut(usize, &[f32])) -> Tokens {
         let mut x = self.inp.times(input);
         for (i, block) in self.blocks.iter().enumerate() {

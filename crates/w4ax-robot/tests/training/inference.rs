@@ -1,4 +1,5 @@
-//! Trained networks where they are judged and where they run: in f32 on candle, and on the crate's GEMMs with activations in BF16.
+//! Trained networks in evaluation and in inference: in f32 on candle, and on the crate's GEMMs with
+//! BF16 activations.
 
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
@@ -21,7 +22,7 @@ use w4ax_robot::training::evaluate::Judge;
 use w4ax_robot::training::frozen::Frozen;
 use w4ax_robot::training::networks::{Networks, Parameters};
 
-/// The networks of a file, on candle.
+/// Converts the networks of a file to candle.
 fn on_candle(file: &SkipFile) -> Networks {
     let (d, ha, hc) = (
         file.config.width,
@@ -55,7 +56,7 @@ fn on_candle(file: &SkipFile) -> Networks {
     Networks(all)
 }
 
-/// Rounding to BF16 moves a probability across the threshold now and then, and a token to its neighbor.
+/// Rounding to BF16 may move a probability across the threshold, or a token to its neighbor.
 #[test]
 fn evaluation_matches_inference() {
     let file = SkipFile::load(w4ax_robot::paths::SKIP).unwrap();

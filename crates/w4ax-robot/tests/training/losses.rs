@@ -19,7 +19,7 @@ fn stage_1_gradients_match_finite_differences() {
             losses::stage_1(&networks, &bench.layers, from, &bench.teacher).unwrap()
         };
         let moved = bench.check(|_| true, loss);
-        // norm, up, down of each; controllers have no part in it.
+        // norm, up and down of each adapter; controllers have no gradient.
         assert!(moved > adapters * 36, "{moved}");
         assert!(moved <= adapters * (6 + 18 + 18), "{moved}");
     }
@@ -39,7 +39,7 @@ fn stage_2_gradients_match_finite_differences() {
         };
         bench.check(|_| true, || bench.stage_2(&drawn, whole));
     }
-    // Where a skip leads to and what it risks are targets, not to be moved: their gradient is left out.
+    // The end of a skip and its risk are targets: their gradient is left out.
     let one_gap = Bench::new(4, &[0], false);
     let distance = Weights {
         distance: 0.3,
@@ -60,7 +60,8 @@ fn stage_2_gradients_match_finite_differences() {
     assert!(moved > 36, "{moved}");
 }
 
-/// With p at 0 the full stack's output remains and every layer is paid for; with p at 1 the adapters', and none is.
+/// With p = 0 the full stack's output remains, and every layer costs. With p = 1 the adapters'
+/// output remains, and no layer costs.
 #[test]
 fn stage_2_matches_plain_formulas_at_p_0_and_1() {
     let bench = Bench::new(6, &[0, 3], false);
@@ -68,7 +69,8 @@ fn stage_2_matches_plain_formulas_at_p_0_and_1() {
     let loss = scalar(&bench.stage_2(&[1, 4], PAPER)).unwrap();
     // Two layers saved from 1 to 3, two from 4 to 6.
     assert!((loss - 0.01 * 4.0).abs() < 1e-12, "{loss}");
-    // With a risk every controller pays: 2 + 1 in each gap; and the drawn one of the second gap for its 2 behind a skip.
+    // With a risk every controller costs 2 + 1 in each gap, and the drawn one of the second gap its
+    // 2 after a skip.
     let risk = Weights { risk: 0.1, ..PAPER };
     let loss = scalar(&bench.stage_2(&[1, 4], risk)).unwrap();
     assert!((loss - 0.01 * 12.0).abs() < 1e-12, "{loss}");
@@ -86,7 +88,8 @@ fn stage_2_matches_plain_formulas_at_p_0_and_1() {
         task > 0.01 && (skipped - task).abs() < 1e-12,
         "{skipped} {task}"
     );
-    // A risky skip costs p^2 times the distance of actions, for each layer of the gap, from each dynamic layer: 1, 2, 4 and 5.
+    // A risky skip costs p^2 times the distance of actions, for each layer of the gap and from each
+    // dynamic layer: 1, 2, 4 and 5.
     let risky = scalar(&bench.stage_2(&[1, 4], risk)).unwrap();
     let distance = losses::risk(&bench.teacher.logits, &bench.frozen.logits(&x).unwrap()).unwrap();
     let distance = scalar(&distance.mean_all().unwrap()).unwrap();
@@ -96,7 +99,7 @@ fn stage_2_matches_plain_formulas_at_p_0_and_1() {
     );
 }
 
-/// With p in between the two states are mixed by p itself, and what does not run is paid for by 1 - p.
+/// With p in between the two states are mixed by p, and the layers cost by 1 - p.
 #[test]
 fn stage_2_mixes_by_p() {
     let bench = Bench::new(6, &[0, 3], false);
@@ -106,7 +109,7 @@ fn stage_2_mixes_by_p() {
     let risk = Weights { risk: 0.1, ..PAPER };
     for p in [0.5f64, 0.25] {
         bench.decide((p / (1.0 - p)).ln());
-        // The skip of `layer` to `end`, by its share `p`.
+        // The skip from `layer` to `end`, by its share `p`.
         let mix = |x: &Tensor, layer: usize, end: usize, p: f64| {
             let adapted = networks.adapter(&format!("adapters.{layer}"), x).unwrap();
             let full = frozen.run(layer..end, x).unwrap();
@@ -124,8 +127,9 @@ fn stage_2_mixes_by_p() {
         assert!((loss - expected).abs() < 1e-12, "{p}: {loss} {expected}");
         assert!((mixed - task(&through(p * p))).abs() > 1e-3);
 
-        // With a risk every controller pays, 2 + 1 in each gap, and the drawn one of the second gap for its 1 behind a skip;
-        // p^2 of the risk of whole skips, for 2 layers of each gap from 2 layers each.
+        // With a risk every controller costs 2 + 1 in each gap, and the drawn one of the second gap
+        // its 1 after a skip. The risk of whole skips costs p^2 for 2 layers of each gap from 2
+        // layers each.
         let logits = frozen.logits(&through(1.0)).unwrap();
         let distance = losses::risk(&teacher.logits, &logits).unwrap();
         let distance = scalar(&distance.mean_all().unwrap()).unwrap();
@@ -135,7 +139,7 @@ fn stage_2_mixes_by_p() {
     }
 }
 
-/// Two tokens' distributions of two values each: by hand.
+/// Distributions of two values for two tokens, by hand.
 #[test]
 fn risk_is_the_expected_distance_of_drawn_actions() {
     let logits = |p: f64| {
@@ -143,7 +147,8 @@ fn risk_is_the_expected_distance_of_drawn_actions() {
         logits[6] = [p.ln(), (1.0 - p).ln()];
         Tensor::new(&[logits], &Device::Cpu).unwrap()
     };
-    // -1 with p and 1 else: the mean square distance is 4 times the probability of not being the same.
+    // -1 with probability p and 1 otherwise: the mean square distance is 4 times the probability
+    // that they differ.
     let (a, b): (f64, f64) = (0.9, 0.6);
     let got = losses::risk(&logits(a), &logits(b)).unwrap();
     let expected = (4.0 * (a * (1.0 - b) + (1.0 - a) * b)).sqrt();

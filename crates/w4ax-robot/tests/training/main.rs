@@ -1,4 +1,4 @@
-//! The distillation: its gradients, what it draws, that a run can stop and go on, what it says of files that are not its own.
+//! The distillation: gradients, draws, interrupted runs, and foreign files.
 
 mod inference;
 mod losses;

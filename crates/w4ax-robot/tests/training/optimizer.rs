@@ -1,4 +1,4 @@
-//! The optimizer: its arithmetic, and what it refuses.
+//! The optimizer: its arithmetic, and what it rejects.
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
@@ -36,7 +36,8 @@ fn optimizer_matches_candles_adamw() {
             theirs.to_vec1::<f32>().unwrap()
         );
     }
-    // Clipped: the direction of a first step is the gradient's sign, its moment tells its size.
+    // The first step follows the gradient's sign whatever its size. The moment shows the clipped
+    // size.
     let mut clipped = Optimizer::new([("a".to_owned(), ours)].into()).unwrap();
     let gradient = Tensor::new(&[3f32, 0.0, 4.0], &Device::Cpu).unwrap();
     clipped
@@ -52,7 +53,7 @@ fn optimizer_matches_candles_adamw() {
     );
 }
 
-/// Not in the last step either: its networks are what is written.
+/// Also in the last step, whose networks are written.
 #[test]
 fn rejects_nan_gradients_without_moving() {
     let value = Tensor::new(&[0.3f32, -1.2], &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! What a run is made of: the dataset's rows, how they are disturbed, layers by similarity, plans.
+//! The inputs of a run: the dataset's rows, their disturbance, layers by similarity, plans.
 
 use candle_core::DType;
 use safetensors::Dtype;
@@ -16,7 +16,7 @@ use w4ax_robot::training::frozen::Frozen;
 use w4ax_robot::training::plan::{Plan, fingerprint};
 use w4ax_robot::training::similarity;
 
-/// The data's README has these figures.
+/// The figures are in the data's README.
 #[test]
 fn similarities_match_the_recorded_ones() {
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
@@ -46,7 +46,7 @@ fn similarities_match_the_recorded_ones() {
     }
 }
 
-/// One cosine and one input for both programs: what trains, and what runs.
+/// Training and inference have the same cosine and the same input.
 #[test]
 fn similarities_and_inputs_match_the_library_and_the_policy() {
     let frozen = Frozen::new(&POLICY, DType::F32).unwrap();
@@ -57,7 +57,7 @@ fn similarities_and_inputs_match_the_library_and_the_policy() {
         let theirs = policy.input(&ROWS.obs[row], ROWS.task[row].into()).unwrap();
         assert_eq!(*input, theirs, "{row}");
     }
-    // One row in eight counts; one of zeros stays zeros in every layer.
+    // One row in eight counts. A row of zeros stays zero in every layer.
     for rows in [&inputs[..], &inputs[..1], &[[0.0; INPUT]]] {
         let counted: Vec<_> = rows.iter().copied().step_by(8).collect();
         let states = frozen.states(&batches::tensor(&counted, DType::F32).unwrap());
@@ -92,7 +92,7 @@ fn rows_are_disturbed_by_the_requested_amount() {
                 .is_ok()
         );
     }
-    // The same rows, with noise: of the spread asked for, and the task is left alone.
+    // The same rows with noise of the requested spread. The task does not change.
     let noisy = Disturb {
         noise: 0.1,
         ..still
@@ -186,7 +186,7 @@ fn dataset_matches_its_readme_and_corrupted_ones_are_rejected() {
         }
     };
     refused(&|_| (), "");
-    // What is not read may be anything.
+    // Tensors that are not read may be missing.
     refused(&|file| file.remove("noisy"), "");
     refused(&|file| file.remove("val"), "val");
     refused(
@@ -203,7 +203,7 @@ fn dataset_matches_its_readme_and_corrupted_ones_are_rejected() {
     );
     refused(
         &|file| file.set("task", Dtype::I32, &[2], vec![0; 8]),
-        "`task` must be",
+        "`task` is I32 [2]",
     );
     refused(
         &|file| file.set("t", Dtype::I32, &[2], vec![0; 8]),
@@ -215,7 +215,7 @@ fn dataset_matches_its_readme_and_corrupted_ones_are_rejected() {
         .collect();
     refused(
         &|file| file.set("obs", Dtype::F32, &[2, OBS], infinite.clone()),
-        "must be finite",
+        "expected a finite value",
     );
     assert!(matches!(
         Dataset::parse(b"no", "rows"),

@@ -1,4 +1,4 @@
-//! Whole runs on the deep policy: stopped and gone on with, checkpoints that are refused, what is evaluated and written.
+//! Whole runs on the deep policy: interrupted runs, rejected checkpoints, evaluation and the file.
 
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn run_is_the_same_for_any_threads_and_interruptions() {
         bits(&train(&plan(8), 2, None, &at("other seed")).unwrap())
     );
 
-    // A run that was killed has the last checkpoint before: of step 4 of stage 2, with steps of 5 and 6.
+    // A killed run has an earlier checkpoint: of step 4 of stage 2, with stages of 5 and 6 steps.
     assert!(at("whole").is_file());
     let killed = train(&plan(7), 2, None, &at("whole")).unwrap();
     assert_eq!(bits(&whole), bits(&killed));
@@ -162,7 +162,7 @@ fn rejects_a_checkpoint_of_another_run() {
     spoil(&|file| file.remove("first.adapters.2.norm"));
     refused(&plan(7), "first.adapters.2.norm");
     spoil(&|file| file.copy("first.adapters.2.norm", "first.adapters.7.norm"));
-    refused(&plan(7), "no tensor `first.adapters.7.norm`");
+    refused(&plan(7), "unexpected tensor `first.adapters.7.norm`");
     let floats = |x: f32, count: usize| {
         vec![x; count]
             .into_iter()
@@ -177,7 +177,7 @@ fn rejects_a_checkpoint_of_another_run() {
             floats(1.0, 191),
         )
     });
-    refused(&plan(7), "must be F32 [192]");
+    refused(&plan(7), "expected F32 [192]");
     spoil(&|file| {
         file.set(
             "second.adapters.2.norm",
@@ -199,7 +199,7 @@ fn rejects_a_checkpoint_of_another_run() {
     }
 }
 
-/// One row, layer by layer: which layers ran, and the tokens.
+/// Runs one row layer by layer. Returns the layers that ran, and the tokens.
 pub fn alone(
     frozen: &Frozen,
     networks: &Networks,
@@ -226,14 +226,15 @@ pub fn alone(
     (ran, tokens(frozen, &x))
 }
 
-/// Of one row's last state.
+/// Returns the tokens of one row's last state.
 pub fn tokens(frozen: &Frozen, x: &Tensor) -> Tokens {
     let tokens = frozen.tokens(x).unwrap().squeeze(0).unwrap();
     let tokens = tokens.to_vec1::<u32>().unwrap();
     std::array::from_fn(|i| u8::try_from(tokens[i]).unwrap())
 }
 
-/// What is evaluated is what the file holds, and a row alone, layer by layer, goes the way that the batch says.
+/// The evaluation uses the networks of the file. A row that runs alone, layer by layer, takes the
+/// path of the batch.
 #[test]
 fn shares_and_errors_match_single_rows() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What each stage trains, and by which loss.
+//! The parameters and the loss of each stage.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use w4ax_robot::training::plan::Plan;
 use w4ax_robot::training::state::{self, Progress};
 use w4ax_robot::training::train::Trainer;
 
-/// What a training needs beside its plan.
+/// The inputs of a training, except for its plan.
 struct Course {
     frozen: Frozen,
     pool: Pool,
@@ -52,7 +52,7 @@ impl Course {
         }
     }
 
-    /// The first networks.
+    /// Returns the first networks.
     fn initial(&self, plan: &Plan) -> BTreeMap<String, Var> {
         let sizes = Sizes {
             width: 192,
@@ -63,7 +63,7 @@ impl Course {
         networks::initial(&self.layers, exit, sizes, DType::F32, rng).unwrap()
     }
 
-    /// What the checkpoint holds.
+    /// Returns the content of the checkpoint.
     fn kept(&self, plan: &Plan, checkpoint: &Path) -> (Optimizer, Progress) {
         let mut optimizer = Optimizer::new(self.initial(plan)).unwrap();
         let progress = state::load(checkpoint, plan, &mut optimizer).unwrap();
@@ -76,7 +76,7 @@ impl Course {
         scalar(&loss.unwrap()).unwrap()
     }
 
-    /// The loss of a stage's first step, of the rows and layers that are drawn for it.
+    /// Returns the loss of a stage's first step, for its drawn rows and layers.
     fn first_loss(&self, plan: &Plan, stage: usize, vars: &BTreeMap<String, Var>) -> f64 {
         let mut rng = generator(plan.seed, stage, 0);
         let drawn = losses::draw(&self.layers, &mut rng);
@@ -100,7 +100,7 @@ impl Course {
     }
 }
 
-/// The largest difference of two tensors.
+/// Returns the largest difference of two tensors.
 fn moved(a: &Tensor, b: &Tensor) -> f64 {
     let off = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
     scalar(&off.max(0).unwrap()).unwrap()
@@ -140,7 +140,8 @@ fn stage_1_trains_adapters_only() {
     assert!(after < 0.95 * before, "{before} {after}");
 }
 
-/// Two stages, one from the start, and an exit's two: the first loss of each is that of the networks as they are then. What comes out are the averages.
+/// Two stages, stage 2 alone, and an exit's two: the first loss of each is that of the networks at
+/// that time. The result is the averages.
 #[test]
 fn each_stage_follows_its_loss() {
     let folder = tempfile::tempdir().unwrap();
@@ -191,7 +192,8 @@ fn each_stage_follows_its_loss() {
         for (parameter, value) in &trained.networks.0 {
             assert_eq!(moved(value, &average.0[parameter]), 0.0, "{parameter}");
         }
-        // Adapters of drawn layers move, and every controller: each weighs the risk.
+        // Adapters of drawn layers change, and so does every controller, because each weighs the
+        // risk.
         let drawn: Vec<usize> = (0..steps[1])
             .flat_map(|step| losses::draw(&course.layers, &mut generator(plan.seed, 1, step)))
             .collect();

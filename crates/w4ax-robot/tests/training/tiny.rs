@@ -1,4 +1,4 @@
-//! A tiny stack in f64, with networks beside it.
+//! A tiny stack in f64 with networks.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub fn checkpoint(layers: usize) -> Checkpoint {
     }
 }
 
-/// The tiny stack in f64 with networks that do something, and what it gives for 5 rows.
+/// The tiny stack in f64, networks that are not the identity, and the stack's results for 5 rows.
 pub struct Bench {
     pub frozen: Frozen,
     pub layers: Layers,
@@ -89,7 +89,7 @@ impl Bench {
         losses::stage_2(frozen, &networks, layers, &self.teacher, drawn, weights).unwrap()
     }
 
-    /// Makes every controller say `sigmoid(logit)`, whatever it sees.
+    /// Makes every controller return `sigmoid(logit)` for any state.
     pub fn decide(&self, logit: f64) {
         for (name, var) in &self.vars {
             if name.starts_with("controllers") {
@@ -100,7 +100,8 @@ impl Bench {
         }
     }
 
-    /// Compares each gradient of `loss` with its central difference, and says of how many numbers it is not 0.
+    /// Compares each gradient of `loss` with its central difference. Returns how many of them are
+    /// not 0.
     pub fn check(&self, concerned: impl Fn(&str) -> bool, loss: impl Fn() -> Tensor) -> usize {
         const STEP: f64 = 1e-5;
         let gradients = loss().backward().unwrap();

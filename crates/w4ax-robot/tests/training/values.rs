@@ -1,4 +1,4 @@
-//! What networks and losses give, worked out number by number.
+//! Networks and losses against hand-computed values.
 
 use candle_core::{DType, Tensor, Var};
 
@@ -18,7 +18,7 @@ fn near(got: f64, wanted: f64) {
     assert!((got - wanted).abs() < 1e-9, "{got}, by hand {wanted}");
 }
 
-/// `x` over its root mean square, times the factors.
+/// Returns `x` over its root mean square, times the factors.
 fn rms(x: &[f64], factors: &[f64]) -> Vec<f64> {
     let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
     let pairs = x.iter().zip(factors);
@@ -39,7 +39,7 @@ impl Bench {
         self.vars[name].to_vec1().unwrap()
     }
 
-    /// `x + down(silu(up(rms(x) * norm)))`.
+    /// Returns `x + down(silu(up(rms(x) * norm)))`.
     fn adapted(&self, name: &str, x: &Tensor) -> Rows {
         let matrix = |part: &str| rows(&self.vars[&format!("{name}.{part}.weight")]);
         let (up, down) = (matrix("up"), matrix("down"));
@@ -52,7 +52,7 @@ impl Bench {
     }
 }
 
-/// `||got - wanted|| / ||wanted||`, over all rows.
+/// Returns `||got - wanted|| / ||wanted||`, over all rows.
 fn far(got: &Rows, wanted: &Tensor) -> f64 {
     let wanted = rows(wanted);
     let pairs = || got.iter().flatten().zip(wanted.iter().flatten());
@@ -65,7 +65,7 @@ fn zero(var: &Var) {
     var.set(&var.zeros_like().unwrap()).unwrap();
 }
 
-/// Adapters that do nothing are off by what the layers do, known ones by what is left of it.
+/// Identity adapters miss what the layers do. Known adapters miss the rest of it.
 #[test]
 fn stage_1_is_the_mean_of_relative_distances() {
     let gaps = Bench::new(5, &[0, 3], false);
@@ -100,7 +100,7 @@ fn stage_1_is_the_mean_of_relative_distances() {
     }
 }
 
-/// The divergence of the tokens' distributions, and the distance by its weight.
+/// The divergence of the token distributions, plus the weighted distance.
 #[test]
 fn exit_loss_is_tokens_plus_distance() {
     let bench = Bench::new(4, &[0, 1, 2, 3], true);
@@ -109,7 +109,7 @@ fn exit_loss_is_tokens_plus_distance() {
     let head: Rows = head.chunks(policy.head.k).map(<[f64]>::to_vec).collect();
     let norm: Vec<f64> = policy.norm.iter().copied().map(f64::from).collect();
     let left = bench.adapted("exit", &states[2]);
-    // By row and token: the logarithms of 4 values' probabilities.
+    // By row and token: the logarithms of the probabilities of 4 values.
     let logs = |x: &Rows| -> Rows {
         let logits = x.iter().flat_map(|x| times(&head, &rms(x, &norm)));
         let logits: Vec<f64> = logits.collect();

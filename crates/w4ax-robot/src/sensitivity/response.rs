@@ -1,4 +1,4 @@
-//! Sensitivities s_t = D_T / e_t (DyQ-VLA section III), and their correlations with motion.
+//! Sensitivities s_t = D_T / e_t (DyQ-VLA, section III), and their correlations with motion.
 
 use serde::Serialize;
 use w4ax::Result;
@@ -10,22 +10,23 @@ use super::perturb::{Key, Mode, Nominal, Perturbation, Terminal};
 
 /// A perturbed step with its motion.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The episode.
     pub key: Key,
-    /// What was done, and what came of it.
+    /// The perturbation and its effect.
     pub step: Perturbation,
-    /// Of the undisturbed step.
+    /// The motion of the undisturbed step.
     pub motion: Motion,
 }
 
-impl Answer {
-    /// `s_t = D_T / e_t`, in meters an action unit; `None` where nothing was perturbed (`e_t = 0`).
+impl Response {
+    /// Returns `s_t = D_T / e_t` in meters per action unit; `None` if nothing was perturbed (`e_t =
+    /// 0`).
     pub fn sensitivity(&self, terminal: Terminal) -> Option<f64> {
         (self.step.error > 0.0).then(|| self.step.deviation[terminal as usize] / self.step.error)
     }
 
-    /// `None` where there is no such value: before the first step.
+    /// Returns the value of a predictor; `None` before the first step.
     pub fn predictor(&self, predictor: Predictor) -> Option<f64> {
         match predictor {
             Predictor::M => Some(self.motion.m),
@@ -39,44 +40,46 @@ impl Answer {
     }
 }
 
-/// Each perturbed step with its motion; `config` is a task's, `file` is what errors call the origin of `nominal`.
+/// Joins each perturbed step with its motion. `config` returns the configuration of a task, `file`
+/// is the name of `nominal` in errors.
 ///
 /// # Errors
 /// [`Error::Format`] for an episode whose motion is not finite.
-pub fn answers<'a>(
+pub fn responses<'a>(
     nominal: &[Nominal],
     perturbed: Vec<Perturbation>,
     file: &str,
     config: impl Fn(&str) -> &'a DispatchConfig,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Response>> {
     let motion = |episode: &Nominal| {
         let motion = motion::of_episode(config(&episode.key.task), &episode.steps);
         motion.map_err(|error| episode.refuse(file, &error))
     };
     let motions = nominal.iter().map(motion).collect::<Result<Vec<_>>>()?;
-    let answer = |step: Perturbation| Answer {
+    let response = |step: Perturbation| Response {
         key: nominal[step.nominal].key.clone(),
         motion: motions[step.nominal][step.t],
         step,
     };
-    Ok(perturbed.into_iter().map(answer).collect())
+    Ok(perturbed.into_iter().map(response).collect())
 }
 
-/// Rows that are correlated with each other: of a mode or of all, of a task or of all.
+/// The rows of one correlation: of one mode or all, of one task or all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
-    /// `None`: all.
+    /// `None`: all modes.
     pub mode: Option<Mode>,
-    /// `None`: all.
+    /// `None`: all tasks.
     pub task: Option<String>,
 }
 
 impl Group {
-    /// Each mode, then all modes; in each, all tasks, then each task in the order of the rows.
-    pub fn all(answers: &[Answer]) -> Vec<Self> {
+    /// Returns each mode, then all modes; in each, all tasks, then each task in the order of the
+    /// rows.
+    pub fn all(responses: &[Response]) -> Vec<Self> {
         let mut tasks: Vec<Option<String>> = vec![None];
-        for answer in answers {
-            let task = Some(answer.key.task.clone());
+        for response in responses {
+            let task = Some(response.key.task.clone());
             if !tasks.contains(&task) {
                 tasks.push(task);
             }
@@ -87,48 +90,49 @@ impl Group {
             .collect()
     }
 
-    /// The rows in it.
-    pub fn of<'a>(&self, answers: &'a [Answer]) -> Vec<&'a Answer> {
-        let here = |answer: &&Answer| {
-            let key = &answer.key;
+    /// Returns the rows of the group.
+    pub fn of<'a>(&self, responses: &'a [Response]) -> Vec<&'a Response> {
+        let here = |response: &&Response| {
+            let key = &response.key;
             self.mode.is_none_or(|mode| key.mode == mode)
                 && self.task.as_ref().is_none_or(|task| key.task == *task)
         };
-        answers.iter().filter(here).collect()
+        responses.iter().filter(here).collect()
     }
 }
 
-/// How one predictor and the sensitivity to one terminal deviation go together in one group.
+/// The correlation of one predictor with the sensitivity to one terminal deviation in one group.
 #[derive(Clone, Debug, Serialize)]
 pub struct Correlation {
     /// The rows.
     #[serde(flatten)]
     pub group: Group,
-    /// Which D_T.
+    /// The terminal deviation D_T.
     pub terminal: Terminal,
-    /// Which motion.
+    /// The motion.
     pub predictor: Predictor,
-    /// Rows that have both.
+    /// Rows with both values.
     pub rows: usize,
-    /// Their (task, episode): what the intervals draw from.
+    /// The (task, episode) pairs of the rows: the intervals draw from them.
     pub episodes: usize,
-    /// Rows of the group that have not both: `e_t` is 0, or there is no step before theirs.
+    /// Rows of the group without one of the values: `e_t` is 0, or the step is the first.
     pub left_out: usize,
-    /// Rows with `D_T = 0`: s is 0 and counts, but log s is none and they are left out of `pearson_log`.
+    /// Rows with `D_T = 0`: their s is 0, but they have no log s, and `pearson_log` leaves them
+    /// out.
     pub still: usize,
-    /// With s.
+    /// Pearson's correlation with s.
     pub pearson: Option<Estimate>,
-    /// With log s.
+    /// Pearson's correlation with log s.
     pub pearson_log: Option<Estimate>,
-    /// With s; log s has the same ranks.
+    /// Spearman's correlation with s, and so with log s.
     pub spearman: Option<Estimate>,
 }
 
-/// Every group, terminal deviation and predictor, in that order.
-pub fn correlations(answers: &[Answer], draws: usize, seed: u64) -> Vec<Correlation> {
+/// Correlates every group, terminal deviation and predictor, in that order.
+pub fn correlations(responses: &[Response], draws: usize, seed: u64) -> Vec<Correlation> {
     let mut correlations = Vec::new();
-    for group in Group::all(answers) {
-        let rows = group.of(answers);
+    for group in Group::all(responses) {
+        let rows = group.of(responses);
         for terminal in Terminal::ALL {
             for predictor in Predictor::ALL {
                 let (mut both, mut moved) = (Columns::default(), Columns::default());
@@ -163,52 +167,52 @@ pub fn correlations(answers: &[Answer], draws: usize, seed: u64) -> Vec<Correlat
     correlations
 }
 
-/// What is correlated, an entry a row.
+/// The values of a correlation, one per row.
 #[derive(Default)]
 struct Columns<'a> {
     x: Vec<f64>,
     y: Vec<f64>,
-    /// The modes of a (task, episode) began alike, and are drawn together.
+    /// The modes of a (task, episode) share a beginning, and are drawn together.
     episode: Vec<(&'a str, i64)>,
 }
 
 impl<'a> Columns<'a> {
-    fn push(&mut self, row: &'a Answer, x: f64, y: f64) {
+    fn push(&mut self, row: &'a Response, x: f64, y: f64) {
         self.x.push(x);
         self.y.push(y);
         self.episode.push((&row.key.task, row.key.episode));
     }
 }
 
-/// Parts of an episode's time that [`averages`] takes.
+/// The numbers of parts of [`averages`].
 pub const PARTS: [usize; 3] = [5, 10, 20];
 
-/// What becomes of a correlation with log s when rows are averaged first.
+/// The correlation with log s of rows that are averaged first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Averaged {
     /// The rows.
     #[serde(flatten)]
     pub group: Group,
-    /// Which D_T.
+    /// The terminal deviation D_T.
     pub terminal: Terminal,
-    /// Which motion.
+    /// The motion.
     pub predictor: Predictor,
-    /// Equal parts of each episode's time.
+    /// The number of equal parts of each episode's time.
     pub parts: usize,
-    /// Pearson's of the parts' means, of all episodes together.
+    /// Pearson's correlation of the means of the parts, over all episodes.
     pub pearson_log: Option<f64>,
 }
 
-/// Each mode's rows, averaged over the part of the episode that they lie in, by windowed M and J. Means of many rows vary
-/// less than rows, and go together where rows hardly do.
-pub fn averages(answers: &[Answer], terminal: Terminal) -> Vec<Averaged> {
+/// Averages the rows of each mode over parts of their episodes' time, and correlates the means with
+/// windowed M and J. Means of many rows vary less than rows, and correlate where rows hardly do.
+pub fn averages(responses: &[Response], terminal: Terminal) -> Vec<Averaged> {
     let mut averages = Vec::new();
     for mode in Mode::ALL {
         let group = Group {
             mode: Some(mode),
             task: None,
         };
-        let rows = group.of(answers);
+        let rows = group.of(responses);
         for predictor in [Predictor::MWindow, Predictor::JWindow] {
             for parts in PARTS {
                 let mut sums = vec![(0.0, 0.0, 0.0); parts];
