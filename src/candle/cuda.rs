@@ -83,11 +83,6 @@ impl Place {
             let bias = (of.bias.as_ref())
                 .map(|bias| DeviceVecRef::new(bias.as_view(), n))
                 .transpose()?;
-            let width: crate::WidthSource<'_'> = match width {
-                WidthSource::Fixed(width) => (*width).into(),
-                WidthSource::Step(step) => step.get().into(),
-                WidthSource::Latched(latch) => (&**latch).into(),
-            };
             let gemm = Gemm::new(&x, &of.weight, width).bias(bias.as_ref());
             let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
             self.gpu.run(&self.stream, &gemm, &mut y, workspace)?;

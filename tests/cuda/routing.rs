@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use w4ax::cuda::{
     ConditionalNodes, CudaEngine, CudaStep, Family, LatchOptions, MappedFlag, Routed, RoutedGraph,
-    Routing, cudarc,
+    Routing,
 };
 use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepOptions, StepPipeline};
 use w4ax::{Error, Grouping, Width, WidthSource};
