@@ -1,5 +1,5 @@
-//! `src/cuda/sys/bindings.rs` is what bindgen makes of the headers of `kernels/`. It is checked in, so that who builds the crate
-//! needs no libclang; this test makes it anew and compares. `W4AX_BLESS=1` writes it.
+//! Checks that `src/cuda/sys/bindings.rs` is what bindgen generates from the headers of `kernels/api`. The
+//! file is checked in, so that building the crate needs no libclang. `W4AX_BLESS=1` writes it.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ const HEADERS: [&str; 3] = [
 const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/sys/bindings.rs");
 
 #[test]
-fn bindings_are_those_of_the_headers() {
+fn bindings_match_the_headers() {
     let fresh = generate();
     if std::env::var_os("W4AX_BLESS").is_some_and(|value| value == "1") {
         std::fs::write(BINDINGS, &fresh).expect("the bindings can be written");
@@ -24,29 +24,31 @@ fn bindings_are_those_of_the_headers() {
         .position(|(fresh, kept)| fresh != kept);
     assert!(
         kept == fresh,
-        "src/cuda/sys/bindings.rs is not what bindgen makes of the headers of kernels/, from line {} on: \
-         W4AX_BLESS=1 cargo test --features cuda --test bindings writes it anew",
+        "src/cuda/sys/bindings.rs differs from what bindgen generates, from line {} on: \
+         W4AX_BLESS=1 cargo test --features cuda --test bindings writes it",
         changed.unwrap_or_else(|| fresh.lines().count().min(kept.lines().count())) + 1
     );
 }
 
 fn generate() -> String {
-    // bindgen panics without a libclang, with a text that does not know this project's remedy.
+    // Without libclang bindgen panics, with a message that lacks this project's remedy.
     std::panic::catch_unwind(bindgen::clang_version).unwrap_or_else(|_| {
-        panic!("bindgen finds no libclang: run `third_party/fetch libclang`, or set LIBCLANG_PATH")
+        panic!(
+            "bindgen did not find libclang: run `third_party/fetch libclang`, or set LIBCLANG_PATH"
+        )
     });
     let bindings = bindgen::Builder::default()
         .headers(HEADERS)
-        // A libclang alone has no stdint.h.
+        // The wheel of libclang has no stdint.h.
         .clang_arg(format!("-I{}", compiler_headers()))
         .allowlist_item("[Ww]4[Aa][Xx][Kk]_.*")
-        // A status or width that this crate does not know must be a number, not undefined behavior.
+        // Constants, so that an unknown status or width is a number and not undefined behavior.
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(true)
         .merge_extern_blocks(true)
         .use_core()
-        // C's trailing comments would be taken for the next field's.
+        // bindgen would attach C's trailing comments to the next field.
         .generate_comments(false)
         .disable_header_comment()
         .rust_edition(bindgen::RustEdition::Edition2024)
@@ -59,7 +61,7 @@ fn generate() -> String {
     bindings.to_string()
 }
 
-/// GCC's own header folder.
+/// Returns GCC's own header folder.
 fn compiler_headers() -> String {
     let output = Command::new("gcc")
         .arg("-print-file-name=include")
@@ -73,7 +75,7 @@ fn compiler_headers() -> String {
         .to_owned();
     assert!(
         Path::new(&folder).is_dir(),
-        "gcc names {folder} as its header folder, which is none"
+        "gcc reports the header folder {folder}, which does not exist"
     );
     folder
 }

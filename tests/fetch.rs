@@ -1,4 +1,5 @@
-//! `third_party/fetch` on wheels made here: what it says, and that no fault leaves a tree that counts as whole.
+//! Runs `third_party/fetch` on wheels made here: its messages, and that no failure leaves an incomplete
+//! tree that counts as complete.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,7 +16,7 @@ with zipfile.ZipFile(path, "w") as wheel:
     wheel.writestr(info + "/RECORD", "")
 "#;
 
-/// A copy of the script beside pins of one wheel, which pip finds in a folder and nowhere else.
+/// A copy of the script with pins of one wheel, which pip finds in a local folder only.
 struct Copy {
     folder: tempfile::TempDir,
 }
@@ -49,7 +50,7 @@ impl Copy {
         std::fs::read_to_string(self.at("third_party/libclang/lib/libclang.so")).ok()
     }
 
-    /// Puts a wheel with that content into the index, and pins it.
+    /// Publishes a wheel with this content in the index, and pins it.
     fn publish(&self, text: &str) {
         let made = Command::new("python3")
             .args(["-c", MAKE_WHEEL])
@@ -101,7 +102,7 @@ impl Copy {
 }
 
 #[test]
-fn once_fetched_it_is_present_until_its_pin_changes() {
+fn fetches_again_only_if_the_pin_changes() {
     let copy = Copy::new();
     assert_eq!(
         copy.succeeds(),
@@ -110,7 +111,7 @@ fn once_fetched_it_is_present_until_its_pin_changes() {
     assert_eq!(copy.library().as_deref(), Some("first"));
     assert!(
         !copy.at("third_party/libclang/clang/cindex.py").exists(),
-        "only what is wanted is unpacked"
+        "only the selected files are unpacked"
     );
     // Present needs neither pip nor the index.
     std::fs::remove_file(copy.wheel()).unwrap();
@@ -130,7 +131,7 @@ fn once_fetched_it_is_present_until_its_pin_changes() {
 }
 
 #[test]
-fn what_a_killed_run_left_does_not_count() {
+fn ignores_the_remains_of_a_killed_run() {
     let copy = Copy::new();
     // Killed while pip wrote the wheel, and while the tree was unpacked.
     std::fs::create_dir_all(copy.at("third_party/.wheels")).unwrap();
@@ -142,7 +143,7 @@ fn what_a_killed_run_left_does_not_count() {
     .unwrap();
     std::fs::create_dir_all(copy.at("third_party/.unpacking-libclang/lib")).unwrap();
     std::fs::write(copy.at("third_party/.unpacking-libclang/lib/half"), "half").unwrap();
-    // Somebody's tree without a stamp.
+    // A tree without a stamp, from another source.
     std::fs::create_dir_all(copy.at("third_party/libclang/lib")).unwrap();
     std::fs::write(copy.at("third_party/libclang/lib/foreign"), "").unwrap();
     assert!(copy.succeeds().contains("fetched"));
@@ -161,7 +162,7 @@ fn what_a_killed_run_left_does_not_count() {
 }
 
 #[test]
-fn a_wheel_that_came_whole_is_not_asked_for_again() {
+fn reuses_a_complete_wheel() {
     let copy = Copy::new();
     std::fs::create_dir_all(copy.at("third_party/.wheels")).unwrap();
     std::fs::rename(
@@ -173,46 +174,46 @@ fn a_wheel_that_came_whole_is_not_asked_for_again() {
 }
 
 #[test]
-fn another_hash_is_refused_and_the_old_tree_stays() {
+fn rejects_a_wrong_hash_and_keeps_the_old_tree() {
     let copy = Copy::new();
     copy.succeeds();
     copy.pin(&"0".repeat(64));
-    let said = copy.fails(&[]);
+    let message = copy.fails(&[]);
     assert!(
-        said.contains("libclang 1.0") && said.contains("HASHES"),
-        "{said}"
+        message.contains("libclang 1.0") && message.contains("HASHES"),
+        "{message}"
     );
     assert_eq!(copy.library().as_deref(), Some("first"));
 }
 
 #[test]
-fn failures_name_the_remedy() {
+fn failures_contain_the_remedy() {
     let copy = Copy::new();
     std::fs::remove_file(copy.wheel()).unwrap();
-    let said = copy.fails(&["libclang"]);
+    let message = copy.fails(&["libclang"]);
     assert!(
-        said.contains("check the network") && said.contains("run this again"),
-        "{said}"
+        message.contains("check the network") && message.contains("run this again"),
+        "{message}"
     );
-    let said = copy.fails(&["cude"]);
+    let message = copy.fails(&["cude"]);
     assert!(
-        said.contains("no component cude") && said.contains("libclang"),
-        "{said}"
+        message.contains("unknown component cude") && message.contains("libclang"),
+        "{message}"
     );
     std::fs::write(
         copy.at("third_party/wheels.txt"),
         "# [libclang]\nlibclang==1.0\n",
     )
     .unwrap();
-    let said = copy.fails(&[]);
-    assert!(said.contains("no pinned, hashed wheel"), "{said}");
+    let message = copy.fails(&[]);
+    assert!(message.contains("not a pinned, hashed wheel"), "{message}");
     let output = Command::new(copy.at("third_party/fetch"))
-        .env("PYTHON", "python-that-is-not-there")
+        .env("PYTHON", "python-that-does-not-exist")
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
     assert!(
-        !output.status.success() && said.contains("install Python"),
-        "{said}"
+        !output.status.success() && message.contains("install Python"),
+        "{message}"
     );
 }

@@ -1,8 +1,8 @@
-"""Gets the wheels that wheels.txt pins and unpacks them beside this file, one folder a component.
+"""Downloads the wheels that wheels.txt pins and unpacks them next to this file, one folder per component.
 
-A component counts as there only if every one of its wheels has a stamp, third_party/NAME/.stamps/WHEEL, with a hash that
-wheels.txt still pins. Stamps are written into a scratch folder that becomes the component's folder by one rename, so
-that a run killed at any moment leaves either the whole tree or none; the next run goes on from the wheels already got.
+A component counts as present only if each of its wheels has a stamp, third_party/NAME/.stamps/WHEEL, with a hash that
+wheels.txt still pins. Stamps are written into a scratch folder, which becomes the component's folder by one rename. So a
+run that is killed at any moment leaves either the whole tree or none. The next run reuses the complete wheels.
 """
 
 import argparse
@@ -18,10 +18,10 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Whole wheels that still wait to be unpacked.
+# Complete wheels that are not unpacked yet.
 WHEELS = HERE / ".wheels"
 
-# What is taken out of a component's wheels: a pattern of the path in the wheel, and where that goes.
+# The files of each component's wheels: patterns of paths in the wheel, and their targets.
 CUDA_TREE = (re.compile(r"nvidia/cu\d+/(.+)"), r"\1")
 LICENCES = (re.compile(r"([^/]+)\.dist-info/(?:licenses/)?(LICENSE.*|License.*)"), r"licenses/\1/\2")
 TAKEN = {
@@ -33,11 +33,11 @@ TAKEN = {
 
 
 class Failure(Exception):
-    """What went wrong and what to do about it, in one sentence."""
+    """What went wrong and how to fix it, in one sentence."""
 
 
 class Wheel:
-    """One pinned wheel: a name, a version, the hashes that are accepted."""
+    """One pinned wheel: its name, version and accepted hashes."""
 
     def __init__(self, component, name, version, hashes):
         self.component = component
@@ -52,7 +52,7 @@ class Wheel:
         return " ".join([f"{self.name}=={self.version}"] + [f"--hash=sha256:{h}" for h in self.hashes])
 
     def present(self):
-        """Whether the unpacked tree holds this very wheel."""
+        """Returns whether the unpacked tree was made from this wheel."""
         try:
             stamp = (HERE / self.component / ".stamps" / self.name).read_text().strip()
         except OSError:
@@ -60,7 +60,7 @@ class Wheel:
         return stamp in self.hashes
 
     def downloaded(self):
-        """The wheel in WHEELS and its hash; a file with another hash (cut short, say) is deleted."""
+        """Returns the wheel in WHEELS and its hash. A file with another hash, such as a truncated one, is deleted."""
         for path in WHEELS.glob(f"{self.name.replace('-', '_')}-{self.version}-*.whl"):
             digest = sha256(path)
             if digest in self.hashes:
@@ -78,7 +78,7 @@ def sha256(path):
 
 
 def read_pins():
-    """The wheels of wheels.txt, by component."""
+    """Returns the wheels of wheels.txt by component."""
     components = {name: [] for name in TAKEN}
     component = None
     text = (HERE / "wheels.txt").read_text().replace("\\\n", " ")
@@ -90,14 +90,14 @@ def read_pins():
         if pin:
             components[component].append(Wheel(component, pin.group(1), pin.group(2), re.findall(r"sha256:(\w+)", pin.group(3))))
         elif line.strip() and not line.startswith("#"):
-            raise Failure(f"wheels.txt: this is no pinned, hashed wheel: {line.strip()}")
+            raise Failure(f"wheels.txt: not a pinned, hashed wheel: {line.strip()}")
     return components
 
 
 def check_machine():
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         raise Failure(
-            f"there are no pinned wheels for {sys.platform} on {platform.machine()}: install a CUDA toolkit and CUTLASS"
+            f"no wheels are pinned for {sys.platform} on {platform.machine()}: install a CUDA toolkit and CUTLASS"
             " yourself, and set CUDA_HOME and W4AX_CUTLASS_DIR"
         )
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
@@ -105,7 +105,7 @@ def check_machine():
 
 
 def download(wheels):
-    """Leaves each of the wheels in WHEELS, with the right hash."""
+    """Downloads the wheels to WHEELS and checks their hashes."""
     missing = [wheel for wheel in wheels if not wheel.downloaded()]
     if not missing:
         return
@@ -119,13 +119,13 @@ def download(wheels):
     lost = [str(wheel) for wheel in missing if not wheel.downloaded()]
     if done.returncode != 0 or lost:
         raise Failure(
-            f"pip could not get {', '.join(lost)} (its own words are above): check the network and `pip config list` and"
-            " run this again, it goes on where it stopped; or set CUDA_HOME and W4AX_CUTLASS_DIR to what is installed"
+            f"pip could not download {', '.join(lost)} (see its output above): check the network and `pip config list` and"
+            " run this again, which continues; or set CUDA_HOME and W4AX_CUTLASS_DIR to installed tools"
         )
 
 
 def unpack(component, wheels):
-    """Makes the component's folder anew from its wheels, and stamps it."""
+    """Replaces the component's folder by the contents of its wheels, and stamps it."""
     scratch = HERE / f".unpacking-{component}"
     shutil.rmtree(scratch, ignore_errors=True)
     stamps = scratch / ".stamps"
@@ -141,7 +141,7 @@ def unpack(component, wheels):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, open(target, "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-                # zipfile drops the modes, and the compiler's files are executable for their owner only.
+                # zipfile does not restore modes, and the compiler's files are executable for their owner only.
                 target.chmod(0o755 if (entry.external_attr >> 16) & 0o100 else 0o644)
         (stamps / wheel.name).write_text(digest + "\n")
     tree, old = HERE / component, HERE / f".old-{component}"
@@ -153,9 +153,9 @@ def unpack(component, wheels):
 
 
 def place(component, name):
-    """Where a file of a wheel goes, or None if it is not wanted."""
+    """Returns the target of a file of a wheel, or None if it is not needed."""
     if ".." in name.split("/"):
-        raise Failure(f"a wheel of {component} holds the path {name}, which leads out of its folder")
+        raise Failure(f"a wheel of {component} contains the path {name}, which is outside of its folder")
     for pattern, target in TAKEN[component]:
         match = pattern.fullmatch(name)
         if match:
@@ -169,7 +169,7 @@ def fetch(component, wheels):
             print(f"{component}: {wheel} present")
         return
     check_machine()
-    # All wheels of a component go into one tree, so that they are unpacked together even if one alone has changed.
+    # All wheels of a component share one tree, so they are unpacked together even if only one has changed.
     download(wheels)
     unpack(component, wheels)
     for wheel in wheels:
@@ -179,21 +179,21 @@ def fetch(component, wheels):
 def main():
     parser = argparse.ArgumentParser(
         prog="third_party/fetch",
-        description="Gets the pinned, hashed wheels of third_party/wheels.txt and unpacks them in third_party/. Says"
-        " 'present' for what is there already.",
+        description="Downloads the pinned, hashed wheels of third_party/wheels.txt and unpacks them in third_party/."
+        " Prints 'present' for wheels that are unpacked already.",
     )
     parser.add_argument("components", nargs="*", metavar="COMPONENT", help=f"{', '.join(TAKEN)} or all (the default)")
-    asked = parser.parse_args().components or ["all"]
-    for name in asked:
+    requested = parser.parse_args().components or ["all"]
+    for name in requested:
         if name != "all" and name not in TAKEN:
-            parser.error(f"there is no component {name}: it is one of {', '.join(TAKEN)} and all")
+            parser.error(f"unknown component {name}: expected {', '.join(TAKEN)} or all")
     try:
         with open(HERE / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for component, wheels in read_pins().items():
-                if "all" in asked or component in asked:
+                if "all" in requested or component in requested:
                     fetch(component, wheels)
-            # All that was asked for is unpacked: what is left are wheels, and trees that a killed run had replaced.
+            # Everything requested is unpacked. What remains are wheels, and trees that a killed run had replaced.
             for leftover in [WHEELS, *HERE.glob(".old-*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
     except (Failure, OSError, zipfile.BadZipFile) as failure:

@@ -1,22 +1,23 @@
-//! Follows values through a kernel's machine code: what stands between a load of weights and the multiplications.
+//! Follows values through a kernel's machine code: the instructions between a load of weights and the
+//! multiplications.
 //!
-//! The listing is read upwards as if nothing jumped. That is exact where a load and all that is made of it stand in one
-//! unrolled piece; a fragment whose load is not found is an error, never a guess.
+//! The listing is read upwards as if there were no jumps. That is exact if a load and its uses are in one
+//! unrolled piece of code. A fragment whose load is not found is an error, not a guess.
 
 use gpu_model::sass::Kernel;
 use std::collections::{BTreeSet, HashMap};
 
-/// The general registers that an instruction writes, and the place of the first among its operands.
+/// The general registers that an instruction writes, and the index of the first one among its operands.
 struct Written {
     first: u32,
     count: u32,
     operand: usize,
 }
 
-/// The instructions that something is made by, by their numbers; none for what is not made of weights.
+/// The indices of the instructions that compute a value; `None` if it does not depend on weights.
 type Made = Option<BTreeSet<usize>>;
 
-/// The number of a general register: 5 of `-R5.reuse`.
+/// Returns the number of a general register: 5 for `-R5.reuse`.
 fn register(operand: &str) -> Option<u32> {
     let name = operand
         .trim_start_matches(['-', '~', '|', '!'])

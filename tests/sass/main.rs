@@ -1,7 +1,6 @@
-//! The machine code of the compiled kernels holds what the design says: the tensor-core instructions that are meant, weight
-//! loads of 128 bits, no registers spilled. Prints registers and shared memory of each kernel (`--nocapture`).
+//! Checks the machine code of the compiled kernels: the expected tensor-core instructions, weight loads
+//! of 128 bits, no spilled registers. Prints registers and shared memory of each kernel (`--nocapture`).
 
-#[path = "support/flow.rs"]
 mod flow;
 
 use gpu_model::sass::{self, Kernel};
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// The kernels of this build, every architecture.
+/// Returns the kernels of this build for all architectures.
 fn kernels() -> &'static [Kernel] {
     static KERNELS: OnceLock<Vec<Kernel>> = OnceLock::new();
     KERNELS.get_or_init(|| {
@@ -22,17 +21,18 @@ fn kernels() -> &'static [Kernel] {
     })
 }
 
-/// A GEMM kernel and what its name says: `w4ax::decode_kernel<w4ax::DecodeConfig<4, 128, true, 2, 1> >(..)`.
+/// A GEMM kernel and the template arguments in its name:
+/// `w4ax::decode_kernel<w4ax::DecodeConfig<4, 128, true, 2, 1> >(..)`.
 struct Gemm {
     kernel: &'static Kernel,
     decode: bool,
     bits: u32,
     group: u32,
-    /// The template's numbers behind bits, group and fused: row tiles and token tiles first.
+    /// The template arguments after bits, group and fused: row tiles and token tiles first.
     tiles: Vec<u32>,
 }
 
-/// Every decode and prefill kernel.
+/// Returns every decode and prefill kernel.
 fn gemms() -> Vec<Gemm> {
     let gemm = |kernel: &'static Kernel| {
         let decode = kernel.name.contains("::decode_kernel<");
@@ -61,7 +61,7 @@ fn what(gemm: &Gemm) -> String {
 
 /// 5 engines x 4 groupings x 3 tiles for both families, for each architecture.
 #[test]
-fn every_kernel_is_there() {
+fn has_every_kernel() {
     let mut archs: Vec<&str> = kernels().iter().map(|k| k.arch.as_str()).collect();
     archs.sort_unstable();
     archs.dedup();
@@ -74,9 +74,9 @@ fn every_kernel_is_there() {
     }
 }
 
-/// s4 only where it is native, s8 and BF16 where they are meant; nothing else multiplies.
+/// s4 only where it is native, otherwise s8; BF16 for BF16. No other instruction multiplies.
 #[test]
-fn the_tensor_cores_do_what_is_meant() {
+fn multiplies_by_the_expected_instructions() {
     for gemm in gemms() {
         let k = gemm.kernel;
         let native_s4 = k.arch.starts_with("sm_8");
@@ -92,9 +92,9 @@ fn the_tensor_cores_do_what_is_meant() {
     }
 }
 
-/// Weights come 16 bytes a lane: to registers when decoding, to shared memory when prefilling.
+/// Each lane loads 16 bytes of weights at a time: to registers (decode) or to shared memory (prefill).
 #[test]
-fn weights_are_loaded_by_128_bits() {
+fn loads_weights_by_128_bits() {
     for gemm in gemms() {
         let load = if gemm.decode { "LDG" } else { "LDGSTS" };
         assert!(
@@ -106,10 +106,10 @@ fn weights_are_loaded_by_128_bits() {
     }
 }
 
-/// A routed kernel has the multiplications of every width in it, and starts weights on their way before it branches. 2 decode
-/// tiles that quantize, 3 that do not, 3 prefill tiles; for 4 groupings each.
+/// A routed kernel contains the multiplications of every width, and loads weights before it branches. There
+/// are 2 fused and 3 packed decode tiles and 3 prefill tiles, for 4 groupings each.
 #[test]
-fn routed_kernels_hold_all_widths() {
+fn routed_kernels_contain_all_widths() {
     let routed =
         |k: &&&Kernel, family: &str| k.name.contains(&format!("::routed_{family}_kernel<"));
     let mut archs: Vec<&str> = kernels().iter().map(|k| k.arch.as_str()).collect();
@@ -144,10 +144,11 @@ fn routed_kernels_hold_all_widths() {
     }
 }
 
-/// The wgmma family: 2 engines x 4 groupings x 2 tiles, with code on sm_90a alone. Its products are warpgroup mma and nothing
-/// else; weights and codes come by bulk copies, BF16 activations by tensor copies; registers move to the warps that multiply.
+/// The wgmma family: 2 engines x 4 groupings x 2 tiles, with code for sm_90a only. It multiplies by
+/// warpgroup mma only; bulk copies load weights and codes, tensor copies load BF16 activations, and
+/// registers are reallocated to the consumer warps.
 #[test]
-fn wgmma_kernels_are_what_they_should() {
+fn wgmma_kernels_use_tma_and_warpgroup_mma_only() {
     let wgmma = |k: &&Kernel| k.name.contains("::wgmma_kernel<");
     for k in kernels().iter().filter(wgmma) {
         let what = format!("{} {}: {:?}", k.arch, k.name, k.histogram());
@@ -173,9 +174,9 @@ fn wgmma_kernels_are_what_they_should() {
         assert!(k.count(&["UBLKCP"]) > 0, "{what}");
         assert_eq!(k.count(&["UTMALDG", "2D"]) > 0, bf16, "{what}");
         assert_eq!(k.count(&["USETMAXREG"]), 2, "{what}");
-        // What the warps that multiply take is what those that copy give away, and no more: else they would wait for ever.
+        // The consumer warps allocate what the producer warps deallocate. More would wait forever.
         assert_eq!(k.registers, 168, "{what}");
-        // Sums and fragments stay in registers: 16 bytes of weights a lane and tile.
+        // Each lane loads 16 bytes of weights per tile from shared memory.
         assert!(k.count(&["LDS", "128"]) > 0, "{what}");
     }
     let archs: std::collections::BTreeSet<&str> =
@@ -189,9 +190,10 @@ fn wgmma_kernels_are_what_they_should() {
     }
 }
 
-/// The latch reads and writes words that the host shares, at the system's scope: one look in the code, or two where it spins.
+/// The latch accesses the words that it shares with the host at system scope: one load in the code, or two
+/// with spinning.
 #[test]
-fn the_latch_shares_words_with_the_host() {
+fn latch_accesses_host_words_at_system_scope() {
     let latches: Vec<&Kernel> = (kernels().iter())
         .filter(|k| k.name.contains("::latch_kernel<"))
         .collect();
@@ -204,9 +206,9 @@ fn the_latch_shares_words_with_the_host() {
     }
 }
 
-/// No kernel touches local memory.
+/// No kernel accesses local memory.
 #[test]
-fn nothing_spills() {
+fn no_kernel_spills() {
     let spilling: Vec<String> = kernels()
         .iter()
         .filter(|k| k.spills() > 0 || k.stack > 0)
@@ -215,7 +217,7 @@ fn nothing_spills() {
     assert!(spilling.is_empty(), "{}", spilling.join("\n"));
 }
 
-/// Instructions by what they do, whatever the architecture calls it.
+/// Counts instructions by what they do, under names that are common to all architectures.
 fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for text in instructions {
@@ -232,15 +234,17 @@ fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// Between the load of weights and the multiplication stand, for an A fragment of a lane, and no instruction more:
-/// - s8, 16 weights: a lop3 for each register, and a shift for two of the four (three instructions for eight weights);
+/// Between the load of weights and the multiplication, an A fragment of a lane takes exactly these
+/// instructions:
+/// - s8, 16 weights: a lop3 for each register, and a shift for two of the four (three instructions for
+///   eight weights);
 /// - BF16, 8 weights: a lop3 and a subtraction for two weights, and a shift for three pairs of four;
-/// - s4: nothing.
+/// - s4: none.
 ///
-/// A fragment serves all token tiles of its warp. Groups of 32 are left out when prefilling: that code jumps between the
-/// halves of a tile, where reading the listing upwards goes astray.
+/// A fragment serves all token tiles of its warp. Prefill with groups of 32 is excluded: its code jumps
+/// between the halves of a tile, so reading the listing upwards does not find the loads.
 #[test]
-fn weights_are_unpacked_by_as_few_instructions_as_designed() {
+fn unpacks_weights_by_the_designed_instructions() {
     for gemm in gemms().iter().filter(|g| g.decode || g.group != 32) {
         let k = gemm.kernel;
         let fragments = k.opcodes().filter(|o| o.contains("MMA")).count() / gemm.tiles[1] as usize;
@@ -265,7 +269,7 @@ fn weights_are_unpacked_by_as_few_instructions_as_designed() {
     }
 }
 
-/// The table of what each kernel needs.
+/// Prints the table of each kernel's registers and shared memory.
 #[test]
 fn resources() {
     let mut rows: Vec<String> = kernels()
