@@ -1,8 +1,6 @@
-//! The flag's word and the latch's answer in every order that the memory model allows: what was written before a word is
-//! seen by who sees the word. x86 cannot show a store that is not released; loom can.
-//!
-//! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --manifest-path tests/loom/Cargo.toml`; empty without that
-//! flag.
+//! The flag and the latch under every order that the memory model allows: a thread that sees a word also sees what was
+//! written before it. x86 cannot show a missing Release store, loom can.
+
 #![cfg(loom)]
 
 use std::time::Duration;
@@ -10,27 +8,28 @@ use std::time::Duration;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
-use w4ax_loom::{HostLatch, Outcome, Width, StepFlag};
+use w4ax::Width;
+use w4ax::step::{HostLatch, Outcome, StepFlag};
 
 #[derive(Default)]
 struct Shared {
     words: StepFlag,
-    /// What the host writes before it stores a word: an observation, say.
-    asked: AtomicU32,
-    /// What a step writes before its latch answers.
-    ran: AtomicU32,
+    /// Written by the host before it stores a word.
+    observation: AtomicU32,
+    /// Written by a step before the latch reports the next step.
+    result: AtomicU32,
 }
 
-/// Two steps, whose words come when they come: each runs at its own word or at BF16, and sees what came before it.
+/// Two steps race with their words: each runs at the width of its own word or at BF16, and sees what preceded the word.
 #[test]
-fn a_step_that_sees_its_word_sees_what_came_before() {
+fn latched_word_publishes_earlier_writes() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
         let host = {
             let shared = shared.clone();
             thread::spawn(move || {
                 for (step, width) in [(0, Width::A4), (1, Width::A8)] {
-                    shared.asked.store(step + 1, Ordering::Relaxed);
+                    shared.observation.store(step + 1, Ordering::Relaxed);
                     shared.words.requested().store(step, width);
                 }
             })
@@ -41,7 +40,7 @@ fn a_step_that_sees_its_word_sees_what_came_before() {
             assert_eq!(ran.sequence, step);
             if ran.outcome == Outcome::OnTime {
                 assert_eq!(ran.width, width);
-                assert!(shared.asked.load(Ordering::Relaxed) > step);
+                assert!(shared.observation.load(Ordering::Relaxed) > step);
             } else {
                 assert_eq!(ran.width, Width::Bf16);
             }
@@ -50,9 +49,9 @@ fn a_step_that_sees_its_word_sees_what_came_before() {
     });
 }
 
-/// The host that sees an answer sees what the steps before it wrote.
+/// A host that reads the report of a step sees the results of the steps before it.
 #[test]
-fn a_host_that_sees_the_answer_sees_the_results_before_it() {
+fn step_report_publishes_earlier_results() {
     loom::model(|| {
         let shared = Arc::new(Shared::default());
         shared.words.requested().store(0, Width::A2);
@@ -62,13 +61,13 @@ fn a_host_that_sees_the_answer_sees_the_results_before_it() {
                 let mut latch = HostLatch::new(0);
                 for step in 0..2 {
                     latch.latch(&shared.words, Duration::ZERO);
-                    shared.ran.store(step + 1, Ordering::Relaxed);
+                    shared.result.store(step + 1, Ordering::Relaxed);
                 }
             })
         };
         if let Some(executed) = shared.words.executed() {
-            let ran = shared.ran.load(Ordering::Relaxed);
-            assert!(ran >= executed.sequence);
+            let result = shared.result.load(Ordering::Relaxed);
+            assert!(result >= executed.sequence);
             let expected = if executed.sequence == 0 {
                 (Width::A2, Outcome::OnTime)
             } else {
