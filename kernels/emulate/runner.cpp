@@ -1,31 +1,36 @@
-// Runs cases that come over standard input: one process for each sanitizer, since their runtimes must be first in a process.
+// Runs requests from standard input. Each sanitizer needs a process: its runtime must be loaded first.
 //
-// Protocol, lines of text with raw bytes between them. A request is
+// The protocol is lines of text, with raw bytes between them. A request is
 //
-//   case FUNCTION                  gemm, quantize_pack, gather, latch, plan_gemm or packed_bytes: w4axk_FUNCTION. `step` is a
-//                                  latch, with pdl as its flags, and then the gemm. `ordered` is a gather of x into `gathered`,
-//                                  and then the gemm of that. `skip` begins a step of gaps and decides about each of their
-//                                  layers, in order; handles 0 to 3 are the gaps' first controllers, 4 a layer's, 5 its
-//                                  adapter's, 6 the next layer's controller. While a latch runs, the host stores the word
-//                                  `late_word`, if there is one, after the latch's look number `late_after`
-//   set OPTION INTEGER             seed, cp_async, schedule, bf16_sum (emulate_api.h); all go back to default at each case
-//   arg NAME INTEGER               a field of the function's arguments, by its name; a field not named is 0
-//   in NAME BYTES ALIGN SHIFT      a buffer for the pointer of that name, then its bytes; one not named is null. It is as long
-//   io NAME BYTES ALIGN SHIFT      as it says, SHIFT bytes past a multiple of ALIGN. `in` may not be written; `io` comes back
+//   case FUNCTION               w4axk_FUNCTION: gemm, quantize_pack, gather, latch, plan_gemm or packed_bytes;
+//                               or a sequence:
+//                               step     a latch, then the gemm. The latch's flags are `latch_flags`.
+//                               ordered  a gather of x into `gathered`, then the gemm of `gathered`
+//                               skip     begins a step of gaps, then decides about each of their layers in order.
+//                                        Handles 0 to 3 are the gaps' first controllers, 4 the layer, 5 its adapter,
+//                                        6 the next layer's controller.
+//                               While a latch runs, the host stores the word `late_word`, if given, after the latch has
+//                               loaded the flag `late_after` times.
+//   set OPTION INTEGER          seed, cp_async, schedule or bf16_sum: see emulate_api.h. A case starts with defaults.
+//   arg NAME INTEGER            a field of the function's arguments. A field that is not given is 0.
+//   in NAME BYTES ALIGN SHIFT   a buffer for the pointer of that name, followed by its bytes. A pointer without a
+//   io NAME BYTES ALIGN SHIFT   buffer is null. The buffer has exactly that size and starts SHIFT bytes past a multiple
+//                               of ALIGN. `in` must not be written to; the reply contains `io`.
 //   run
 //
-// and the answer
+// The reply is
 //
-//   counter NAME INTEGER           several
-//   value NAME INTEGER             what the function returned by pointer (plan_gemm, packed_bytes), or did (latch, skip)
-//   io NAME BYTES                  for each `io`, then its bytes
-//   done STATUS                    the w4axk_status
+//   counter NAME INTEGER        several
+//   value NAME INTEGER          integers that the function returned by pointer (plan_gemm, packed_bytes), or what it
+//                               did (latch, skip)
+//   io NAME BYTES               for each `io`, followed by its bytes
+//   done STATUS                 the w4axk_status
 //
-// or, of the emulator's own errors and a written input, only
+// or, for an error of the emulator or an input that was written to, only
 //
 //   error TEXT
 //
-// A sanitizer's report ends the process, with the report on standard error. Anything that is not a request does so, too.
+// A sanitizer's report and an invalid request end the process, with the reason on standard error.
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -44,11 +49,13 @@
 
 namespace {
 
-/// A buffer of exactly its size: the bytes right before and after it are the sanitizer's.
+/// A buffer of exactly its size: ASan detects accesses right before and after it.
 class Buffer {
  public:
-  Buffer(std::size_t bytes, std::size_t align, std::size_t shift, bool input) : bytes_(bytes), shift_(shift), input_(input) {
-    if (posix_memalign(&base_, align < sizeof(void*) ? sizeof(void*) : align, shift + bytes ? shift + bytes : 1)) std::abort();
+  Buffer(std::size_t bytes, std::size_t align, std::size_t shift, bool input)
+      : bytes_(bytes), shift_(shift), input_(input) {
+    if (align < sizeof(void*)) align = sizeof(void*);
+    if (posix_memalign(&base_, align, shift + bytes ? shift + bytes : 1)) std::abort();
     w4ax_emulate::poison(base_, shift);
   }
   Buffer(Buffer const&) = delete;
@@ -98,10 +105,10 @@ void set_option(std::string const& name, long long value) {
   else if (name == "cp_async") w4ax_emulate_set_cp_async(static_cast<int>(value));
   else if (name == "schedule") w4ax_emulate_set_schedule(static_cast<int>(value));
   else if (name == "bf16_sum") w4ax_emulate_set_bf16_sum(static_cast<int>(value));
-  else refuse("no such option", name.c_str());
+  else refuse("unknown option", name.c_str());
 }
 
-/// False at the end of the input.
+/// Reads a request. Returns false at the end of the input.
 bool read_case(Case& one) {
   char line[256], name[128], kind[8];
   bool started = false;
@@ -112,7 +119,7 @@ bool read_case(Case& one) {
       started = true;
       one.function = name;
     } else if (!started) {
-      refuse("a request starts with `case`", line);
+      refuse("expected `case`", line);
     } else if (std::sscanf(line, "set %127s %lld", name, &value) == 2) {
       set_option(name, value);
     } else if (std::sscanf(line, "arg %127s %lld", name, &value) == 2) {
@@ -122,14 +129,14 @@ bool read_case(Case& one) {
       bool const input = !std::strcmp(kind, "in");
       auto const made = one.buffers.emplace(std::piecewise_construct, std::forward_as_tuple(name),
                                             std::forward_as_tuple(bytes, align, shift, input));
-      if (!made.second) refuse("the buffer is there already", line);
+      if (!made.second) refuse("repeated buffer", line);
       Buffer& buffer = made.first->second;
       if (std::fread(buffer.data(), 1, bytes, stdin) != bytes) refuse("the input ends inside a buffer", line);
       if (input) buffer.keep();
     } else if (!std::strcmp(line, "run\n")) {
       return true;
     } else {
-      refuse("not a line of a request", line);
+      refuse("invalid line of a request", line);
     }
   }
   if (started) refuse("the input ends inside a request", "");
@@ -222,7 +229,7 @@ int latch(Case& one) {
     auto const after = static_cast<std::uint64_t>(one.argument("late_after"));
     host = std::thread([=, &latched] {
       while (w4ax_emulate_flag_loads() < after && !latched) std::this_thread::yield();
-      // A latch that has ended does not see it any more.
+      // After the latch has ended, the word is not stored: nothing would read it.
       if (!latched) __atomic_store_n(flag, word, __ATOMIC_RELEASE);
     });
   }
@@ -235,7 +242,7 @@ int latch(Case& one) {
   return status;
 }
 
-/// Buffers by layer: hidden [layers, hidden_len], bias, report; by gap: allow, first, end, gaps.
+/// Buffers: hidden [layers, hidden_len], bias [layers], report [layers]; allow, first, end and gaps, each [gaps].
 int skip(Case& one) {
   auto const* const first = static_cast<std::uint32_t const*>(one.pointer("first"));
   auto const* const end = static_cast<std::uint32_t const*>(one.pointer("end"));
@@ -270,7 +277,8 @@ int skip(Case& one) {
       decide.run_layer = 4;
       decide.run_adapter = 5;
       decide.next_controller = 6;
-      decide.has_next = static_cast<std::uint32_t>(layer + 1 < end[i]) + static_cast<std::uint32_t>(one.argument("more_next"));
+      decide.has_next = static_cast<std::uint32_t>(layer + 1 < end[i]);
+      decide.has_next += static_cast<std::uint32_t>(one.argument("more_next"));
       decide.hidden_len = hidden_len;
       decide.layer = layer;
       decide.bias = static_cast<float const*>(one.pointer("bias"))[layer];
@@ -332,14 +340,13 @@ int call(Case& one) {
   }
   if (one.function == "packed_bytes") {
     std::uint64_t bytes = 0;
-    int const status = w4axk_packed_bytes(static_cast<std::uint32_t>(one.argument("m")), static_cast<std::uint32_t>(one.argument("k")),
-                                          static_cast<std::uint32_t>(one.argument("width")),
-                                          static_cast<std::uint32_t>(one.argument("group")),
-                                          static_cast<std::uint32_t>(one.argument("family")), &bytes);
+    auto const argument = [&](char const* name) { return static_cast<std::uint32_t>(one.argument(name)); };
+    int const status = w4axk_packed_bytes(argument("m"), argument("k"), argument("width"), argument("group"),
+                                          argument("family"), &bytes);
     put_value("bytes", bytes);
     return status;
   }
-  refuse("no such function", one.function.c_str());
+  refuse("unknown function", one.function.c_str());
 }
 
 void put_counters() {
@@ -358,7 +365,9 @@ void put_counters() {
 }  // namespace
 
 int main() {
-  if (w4axk_status const status = w4axk_preload(0); status != W4AXK_OK) refuse("w4axk_preload", w4axk_status_text(status));
+  if (w4axk_status const status = w4axk_preload(0); status != W4AXK_OK) {
+    refuse("w4axk_preload", w4axk_status_text(status));
+  }
   for (;;) {
     Case one;
     for (auto option : {"cp_async", "schedule"}) set_option(option, -1);

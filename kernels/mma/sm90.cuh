@@ -157,19 +157,19 @@ W4AX_DEVICE void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 *
 
 #else
 
-inline void initialize_barrier(uint64_t* barrier, int arrivals) { w4ax_emulate::barrier_init(barrier, arrivals); }
-inline void fence_barrier_init() { w4ax_emulate::barrier_publish(); }
-inline void arrive(uint64_t* barrier) { w4ax_emulate::barrier_arrive(barrier, 0); }
-inline void arrive_and_expect_tx(uint64_t* barrier, int bytes) { w4ax_emulate::barrier_arrive(barrier, bytes); }
-inline void wait(uint64_t* barrier, int parity) { w4ax_emulate::barrier_wait(barrier, parity); }
+inline void initialize_barrier(uint64_t* barrier, int arrivals) { w4ax_emulate::mbarrier_init(barrier, arrivals); }
+inline void fence_barrier_init() { w4ax_emulate::fence_mbarrier_init(); }
+inline void arrive(uint64_t* barrier) { w4ax_emulate::mbarrier_arrive(barrier, 0); }
+inline void arrive_and_expect_tx(uint64_t* barrier, int bytes) { w4ax_emulate::mbarrier_arrive(barrier, bytes); }
+inline void wait(uint64_t* barrier, int parity) { w4ax_emulate::mbarrier_wait(barrier, parity); }
 inline void bulk_copy(void* sTo, void const* gFrom, int bytes, uint64_t* barrier) {
     w4ax_emulate::bulk_copy(sTo, gFrom, bytes, barrier);
 }
 inline void tma_load_2d(void* sTo, TensorMap const& map, int k, int row, uint64_t* barrier) {
-    w4ax_emulate::box_copy(sTo, &map, k, row, barrier);
+    w4ax_emulate::tensor_copy(sTo, &map, k, row, barrier);
 }
 inline uint64_t make_descriptor(void const* sB, int k_stride, int token_stride, Order order) {
-    return w4ax_emulate::describe_matrix(sB, k_stride, token_stride, order == Order::Swizzled);
+    return w4ax_emulate::make_descriptor(sB, k_stride, token_stride, order == Order::Swizzled);
 }
 inline uint64_t advance(uint64_t descriptor, int bytes) { return descriptor + uint64_t(bytes >> 4); }
 template <int kRegisters>
@@ -182,16 +182,16 @@ void named_barrier_sync(char const* file = __builtin_FILE(), int line = __builti
 }
 template <class TensorC, class TensorA>
 void warpgroup_arrive(TensorC&, TensorA&) {
-    w4ax_emulate::warpgroup_begin();
+    w4ax_emulate::wgmma_fence();
 }
-inline void warpgroup_commit_batch() { w4ax_emulate::warpgroup_commit(); }
+inline void warpgroup_commit_batch() { w4ax_emulate::wgmma_commit_group(); }
 template <class TensorC>
 void warpgroup_wait(TensorC&) {
-    w4ax_emulate::warpgroup_wait();
+    w4ax_emulate::wgmma_wait_group();
 }
 template <bool kQuantized, int kTokens, class TensorC, class TensorA>
 void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
-    w4ax_emulate::warpgroup_mma(&rA(0), &rC(0), b, kTokens, !kQuantized);
+    w4ax_emulate::wgmma(&rA(0), &rC(0), b, kTokens, !kQuantized);
 }
 
 #endif

@@ -204,7 +204,7 @@ ContextGuard::~ContextGuard() {}
 w4axk_status ContextGuard::enter(Device const&, cudaStream_t) { return W4AXK_OK; }
 
 w4axk_status make_row_map(TensorMap& map, void const* x, int rows, int columns, int64_t stride, int box_rows) {
-    w4ax_emulate::encode_row_map(&map, x, rows, columns, stride, box_rows);
+    w4ax_emulate::encode_tensor_map(&map, x, rows, columns, stride, box_rows);
     return W4AXK_OK;
 }
 

@@ -1,11 +1,11 @@
-// CuTe with its leaves replaced: the operations that hold inline PTX become the emulator's, under their own names, before the
-// traits are declared. All of CuTe's traits, atoms, partitioning and copies stay as they are. What is not replaced fails in
-// an assert of CuTe's ("without ... ENABLED") when it is called.
+// CuTe with its leaves replaced: the operations that contain inline PTX become the emulator's, under their own names,
+// before the traits are declared. CuTe's traits, atoms, partitioning and copies stay NVIDIA's. An operation that is
+// not replaced fails in an assert of CuTe ("without ... ENABLED") when it is called.
 #pragma once
 
 #include <cute/config.hpp>
-// Loops stay loops: a CPU needs no registers for their arrays, the sanitizers watch an index that an unrolled loop has lost, and
-// a kernel compiles in a third of the time.
+// Loops are not unrolled: a CPU needs no registers for their arrays, the sanitizers can check the indices, and a kernel
+// compiles in a third of the time.
 #undef CUTE_UNROLL
 #define CUTE_UNROLL
 
@@ -14,7 +14,7 @@
 #include "emulate/memory/cp_async.h"
 #include "emulate/mma/tensor_core.h"
 
-// 1. NVIDIA's headers with the leaves renamed: the structs of register types are still of use.
+// 1. NVIDIA's headers with the leaves renamed: their register types are still used.
 #define SM80_16x8x64_S32S4U4S32_TN nvidia_SM80_16x8x64_S32S4U4S32_TN
 #define SM80_16x8x32_S32S4U4S32_TN nvidia_SM80_16x8x32_S32S4U4S32_TN
 #define SM80_16x8x64_S32S4S4S32_TN nvidia_SM80_16x8x64_S32S4S4S32_TN
@@ -68,11 +68,11 @@
 // 2. The emulator's leaves.
 namespace cute {
 
-// The registers come one by one: four of A and two of B, or half as many where a fragment is half as long.
+// CuTe passes registers one by one: four of A and two of B, or half as many.
 #define W4AX_EMULATE_MMA_42(NAME, A, B, K, SUM)                                                                        \
   struct NAME : nvidia_##NAME {                                                                                        \
     static void fma(SUM& d0, SUM& d1, SUM& d2, SUM& d3, std::uint32_t const& a0, std::uint32_t const& a1,              \
-                    std::uint32_t const& a2, std::uint32_t const& a3, std::uint32_t const& b0, std::uint32_t const& b1, \
+                    std::uint32_t const& a2, std::uint32_t const& a3, std::uint32_t const& b0, std::uint32_t const& b1,\
                     SUM const& c0, SUM const& c1, SUM const& c2, SUM const& c3) {                                      \
       std::uint32_t const a[] = {a0, a1, a2, a3}, b[] = {b0, b1};                                                      \
       SUM const c[] = {c0, c1, c2, c3};                                                                                \
@@ -176,7 +176,7 @@ struct SM80_CP_ASYNC_CACHEGLOBAL_ZFILL : nvidia_SM80_CP_ASYNC_CACHEGLOBAL_ZFILL<
 
 inline void cp_async_fence() { w4ax_emulate::commit_async_copies(); }
 
-/// As CuTe has it: 0 is cp.async.wait_all, which needs no fence before it.
+/// As in CuTe, 0 is cp.async.wait_all, which needs no preceding fence.
 template <int N>
 void cp_async_wait() {
   w4ax_emulate::cp_async_wait(N == 0 ? -1 : N);

@@ -1,4 +1,3 @@
-// What a latch tells and reads beside memory: conditional nodes of a graph, the clock, and looks at the flag.
 #include <atomic>
 #include <ctime>
 
@@ -11,7 +10,7 @@ namespace {
 constexpr int handles = 8;
 std::uint32_t values[handles];
 std::uint64_t set_count;
-std::uint64_t setting_block;  // who called last
+std::uint64_t setting_block;  // block and thread of the last call
 int setting_thread;
 std::atomic<std::uint64_t> flag_loads;
 
@@ -20,9 +19,15 @@ std::atomic<std::uint64_t> flag_loads;
 namespace w4ax_emulate {
 
 void set_graph_conditional(std::uint64_t handle, std::uint32_t value) {
-  if (handle >= handles) fail("cudaGraphSetConditional: there is no handle %llu", static_cast<unsigned long long>(handle));
-  // Undefined on a GPU as soon as two may run side by side. Another block of the grid could not be told from the next launch's.
-  if (setting_block == block.serial && setting_thread != self().linear) fail("cudaGraphSetConditional: called by two threads of a block");
+  if (handle >= handles) {
+    fail("cudaGraphSetConditional: handle %llu: expected less than %d", static_cast<unsigned long long>(handle),
+         handles);
+  }
+  // Undefined on a GPU if two threads call it concurrently. A call by another block of the grid cannot be
+  // distinguished from one by the next launch.
+  if (setting_block == block.serial && setting_thread != self().linear) {
+    fail("cudaGraphSetConditional: called by two threads of a block");
+  }
   setting_block = block.serial;
   setting_thread = self().linear;
   values[handle] = value;

@@ -1,11 +1,11 @@
-// What a latch tells and reads beside memory.
+// What a latch uses besides memory: conditional nodes, loads of the flag, the clock.
 #pragma once
 
 #include <cstdint>
 
 namespace w4ax_emulate {
 
-/// cudaGraphSetConditional. Handles are 0 to 7.
+/// cudaGraphSetConditional, for handles 0 to 7.
 void set_graph_conditional(std::uint64_t handle, std::uint32_t value);
 void count_flag_load();
 /// %globaltimer

@@ -1,5 +1,5 @@
-// CUDA's built-in variables and functions, as far as kernels here use them. Float arithmetic rounds as the device does: each
-// operation once, to nearest even, nothing contracted (the build says -ffp-contract=off), no denormal flushed.
+// The CUDA built-in variables and functions that the kernels use. Float arithmetic rounds as on the device: each
+// operation once, to nearest even, without contraction (-ffp-contract=off) and without flushing subnormals.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@
 
 constexpr int warpSize = 32;
 
-// ---- barriers. The default arguments are the caller's place, by which divergence is told.
+// ---- barriers. The default arguments are the caller's source line, which identifies the barrier.
 
 inline void __syncthreads(char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
   w4ax_emulate::barrier_sync(0, 0, file, line);
@@ -34,7 +34,7 @@ inline int __syncthreads_and(int value, char const* file = __builtin_FILE(), int
 inline void __syncwarp(std::uint32_t mask = w4ax_emulate::full_mask) {
   w4ax_emulate::meet("__syncwarp", w4ax_emulate::exchange_nothing, mask, nullptr, 0, true);
 }
-// Fences order nothing for another thread by themselves; one that relies on them needs a barrier here.
+// Fences alone order nothing for another thread: the emulator requires a barrier.
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
@@ -47,7 +47,7 @@ namespace w4ax_emulate {
 
 template <class T>
 T shuffle(char const* name, std::uint32_t mask, T value, int source) {
-  static_assert(std::is_trivially_copyable<T>::value && (sizeof(T) <= 4 || sizeof(T) == 8), "as CUDA's shuffles");
+  static_assert(std::is_trivially_copyable<T>::value && (sizeof(T) <= 4 || sizeof(T) == 8), "as in CUDA");
   constexpr int words = (sizeof(T) + 3) / 4;
   std::uint32_t bits[words] = {};
   std::memcpy(bits, &value, sizeof(T));
@@ -148,7 +148,7 @@ template <class T> void __stcg(T* global, T value) { *global = value; }
 template <class T> void __stcs(T* global, T value) { *global = value; }
 template <class T> void __stwt(T* global, T value) { *global = value; }
 
-// ---- atomics: of the device's scope, relaxed, as CUDA's
+// ---- atomics: relaxed, of device scope, as in CUDA
 
 template <class T> T atomicAdd(T* p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 template <class T> T atomicOr(T* p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
@@ -172,7 +172,7 @@ inline float __uint_as_float(std::uint32_t bits) { float v; std::memcpy(&v, &bit
 inline float __int_as_float(int bits) { float v; std::memcpy(&v, &bits, 4); return v; }
 
 namespace w4ax_emulate {
-/// cvt.s32.f32: a NaN becomes 0, what is too large the nearest value that there is.
+/// cvt.s32.f32: a NaN becomes 0, other values saturate.
 inline int to_int(float rounded) {
   if (rounded != rounded) return 0;
   if (rounded >= 2147483648.0f) return 2147483647;
@@ -192,7 +192,7 @@ inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 #if defined(__clang__)
-__attribute__((no_sanitize("float-divide-by-zero")))  // it is defined: an infinity, or a NaN
+__attribute__((no_sanitize("float-divide-by-zero")))  // defined by IEEE 754: an infinity or a NaN
 #endif
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __frcp_rn(float a) { return __fdiv_rn(1.0f, a); }
@@ -212,7 +212,8 @@ inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>((std::uint64_t(high) << 32 | low) >> (shift & 31));
 }
-/// prmt: byte i of the result is byte (selector nibble i) of b:a; with the nibble's top bit, its sign over the whole byte.
+/// prmt: byte i of the result is byte (selector nibble i) of b:a. If the nibble's top bit is set, its sign is
+/// replicated.
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   std::uint64_t const bytes = std::uint64_t(b) << 32 | a;
   unsigned result = 0;
@@ -235,7 +236,7 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   for (int i = 0; i < 4; ++i) c += (a >> (8 * i) & 255) * (b >> (8 * i) & 255);
   return c;
 }
-/// Four bytes at a time, each of which wraps.
+/// Adds or subtracts four bytes, each with wrapping.
 inline unsigned __vadd4(unsigned a, unsigned b) {
   return ((a & 0x7F7F7F7Fu) + (b & 0x7F7F7F7Fu)) ^ ((a ^ b) & 0x80808080u);
 }
@@ -243,7 +244,7 @@ inline unsigned __vsub4(unsigned a, unsigned b) {
   return ((a | 0x80808080u) - (b & 0x7F7F7F7Fu)) ^ ((a ^ ~b) & 0x80808080u);
 }
 
-// As CUDA has them outside of any namespace.
+// In the global namespace, as in CUDA.
 inline int min(int a, int b) { return b < a ? b : a; }
 inline int max(int a, int b) { return a < b ? b : a; }
 inline unsigned min(unsigned a, unsigned b) { return b < a ? b : a; }

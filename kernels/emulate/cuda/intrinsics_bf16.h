@@ -1,4 +1,4 @@
-// BF16 arithmetic that CUDA's own header leaves to the device.
+// BF16 arithmetic that CUDA's header implements on the device only.
 #pragma once
 
 #include <cmath>
@@ -7,8 +7,8 @@
 
 namespace w4ax_emulate {
 
-/// a * b + c, rounded once. The product is exact in double, the sum may not be: it is rounded to odd there, which no later
-/// rounding to fewer bits can tell from the exact sum.
+/// Returns a * b + c, rounded once. The product is exact in double. The sum is rounded to odd in double, so that the
+/// second rounding, to fewer bits, has the result of rounding the exact sum.
 inline __nv_bfloat16 fma_bf16(float a, float b, float c) {
   double const product = double(a) * double(b);
   double sum = product + double(c);

@@ -1,4 +1,4 @@
-// The functions that kernels/common/ptx.cuh declares for the emulator. Their meaning is written there.
+// The functions of kernels/common/ptx.cuh, where they are documented.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace w4ax::ptx {
 
 inline uint4 global_load(uint4 const* global) {
   if (reinterpret_cast<std::uintptr_t>(global) % 16) {
-    w4ax_emulate::fail("global_load: address %p is not aligned to 16 bytes", static_cast<void const*>(global));
+    w4ax_emulate::fail("global_load from %p: expected an address aligned to 16 bytes", static_cast<void const*>(global));
   }
   w4ax_emulate::count_global_read(16);
   return *global;
@@ -30,9 +30,9 @@ inline std::uint32_t pack_u8x4(int a, int b, int c, int d) {
 inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x000F000Fu) ^ flip; }
 
 inline void wait_on_dependent_grids() { w4ax_emulate::wait_for_previous_grid(); }
-inline void launch_dependent_grids() {}  // the next grid starts as early as it may in any case, as far as TSan is concerned
+inline void launch_dependent_grids() {}  // for TSan, the next grid starts as early as possible anyway
 
-// Words that the host reads and writes meanwhile.
+// Words that the host reads and writes concurrently.
 inline std::uint64_t load_acquire_sys(std::uint64_t const* word) {
   std::uint64_t const value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
   w4ax_emulate::count_flag_load();

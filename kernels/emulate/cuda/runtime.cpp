@@ -1,5 +1,5 @@
-// The part of CUDA's runtime that the launching code calls. Streams do not exist: a launch is complete when it returns (for
-// TSan only after a synchronizing call).
+// The part of CUDA's runtime that the host code calls. Streams do not exist: a launch is complete when it returns
+// (for TSan, after a synchronizing call).
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -11,7 +11,7 @@ namespace {
 
 cudaError_t last_error = cudaSuccess;
 
-cudaError_t note(cudaError_t error) {
+cudaError_t record(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
 }
@@ -33,11 +33,12 @@ char const* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    default: return "an error of the emulated runtime";
+    default: return "unknown error of the emulated runtime";
   }
 }
 char const* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorLaunchFailure ? "the emulator found an error: see w4ax_emulate_last_error" : cudaGetErrorName(error);
+  if (error == cudaErrorLaunchFailure) return "the emulator detected an error: see w4ax_emulate_last_error";
+  return cudaGetErrorName(error);
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -48,9 +49,9 @@ cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return note(device ? cudaErrorInvalidDevice : cudaSuccess); }
+cudaError_t cudaSetDevice(int device) { return record(device ? cudaErrorInvalidDevice : cudaSuccess); }
 cudaError_t cudaInitDevice(int device, unsigned, unsigned) { return cudaSetDevice(device); }
-cudaError_t cudaFree(void*) { return cudaSuccess; }  // cudaFree(0) is how one initializes a device
+cudaError_t cudaFree(void*) { return cudaSuccess; }  // cudaFree(0) initializes a device
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
@@ -58,7 +59,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device) return note(cudaErrorInvalidDevice);
+  if (device) return record(cudaErrorInvalidDevice);
   int const capability = w4ax_emulate::options.compute_capability;
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = capability / 10; break;
@@ -70,14 +71,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrReservedSharedMemoryPerBlock: *value = 1024; break;
     case cudaDevAttrMaxThreadsPerBlock: *value = w4ax_emulate::max_threads; break;
     case cudaDevAttrWarpSize: *value = 32; break;
-    default: return note(cudaErrorInvalidValue);
+    default: return record(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
 
 cudaError_t cudaFuncSetAttribute(void const* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  return note(value < 0 ? cudaErrorInvalidValue : w4ax_emulate::allow_dynamic_shared(kernel, value));
+  return record(value < 0 ? cudaErrorInvalidValue : w4ax_emulate::allow_dynamic_shared(kernel, value));
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const*) {
   std::memset(attributes, 0, sizeof *attributes);

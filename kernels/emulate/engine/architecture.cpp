@@ -1,8 +1,8 @@
-// The device claims to be what the kernels beside this object were compiled for.
+// Sets the compute capability of the device to the architecture that the kernels are compiled for.
 #include "emulate/engine/engine.h"
 
 namespace {
-struct Claim {
-  Claim() { w4ax_emulate::options.compute_capability = W4AX_EMULATE_ARCH / 10; }
-} claim;
+struct Setting {
+  Setting() { w4ax_emulate::options.compute_capability = W4AX_EMULATE_ARCH / 10; }
+} setting;
 }  // namespace

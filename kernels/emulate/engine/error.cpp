@@ -1,4 +1,4 @@
-// Errors: the first one ends the launch, and is kept as a text until it is cleared.
+// Errors: the first one ends the launch. Its text is kept until it is cleared.
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -21,11 +21,11 @@ struct Trace {
 };
 
 char text[1024];
-char failure_clock = 0;  // the host reads what the failed thread wrote: libc's functions tell TSan, even from here
+char failure_clock = 0;  // orders the host after the failed thread: TSan intercepts libc's functions
 Trace traces[2];
-std::string* last_error = nullptr;  // a pointer: outlives every static destructor
+std::string* last_error = nullptr;  // a pointer: must outlive all static destructors
 
-// MSan: return addresses are read from other threads' stacks, of which it knows nothing.
+// For MSan: it has no shadow of other threads' stacks.
 #if defined(__clang__)
 __attribute__((no_sanitize("memory")))
 #endif
@@ -44,22 +44,22 @@ void walk(Trace& trace, CudaThread const& thread, void** frame) {
   }
 }
 
-/// Is this a line of a kernel, and not of the emulator or of CuTe?
+/// Whether a source line is a kernel's, not the emulator's or CuTe's.
 bool is_kernel_line(char const* file) {
   if (std::strstr(file, "/cute/") || std::strstr(file, "/cutlass/") || std::strstr(file, "launch.cuh")) return false;
   char const* line = std::strrchr(file, ':');
-  if (file[0] == '?' || !line || line[1] < '1' || line[1] > '9') return false;  // code that stands for no line
+  if (file[0] == '?' || !line || line[1] < '1' || line[1] > '9') return false;  // code without a line
   char const* emulator = std::strstr(file, "emulate/");
   return !emulator || (std::strstr(emulator, "/tests/") && !std::strstr(emulator, "/../"));
 }
 
-/// "file:line" of the nearest kernel lines of a trace. Runs addr2line: an error is rare, and every build has it.
+/// Returns "file:line" of the innermost kernel lines of a trace. Runs addr2line, which is slow, but errors are rare.
 std::string lines_of(Trace const& trace, int most) {
   std::string lines;
   std::string previous;
   for (int i = 0; i < trace.depth && most > 0; ++i) {
     Dl_info object;
-    auto* const address = static_cast<char*>(trace.addresses[i]) - 1;  // inside of the call, not after it
+    auto* const address = static_cast<char*>(trace.addresses[i]) - 1;  // inside the call instruction, not after it
     if (!dladdr(address, &object) || !object.dli_fname) continue;
     char command[1200];
     std::snprintf(command, sizeof command, "addr2line -i -e '%s' %#zx 2>/dev/null", object.dli_fname,
@@ -80,16 +80,16 @@ std::string lines_of(Trace const& trace, int most) {
   return lines;
 }
 
-[[noreturn]] void give_up(CudaThread const* other, void** frame) {
+[[noreturn]] void abandon_launch(CudaThread const* other, void** frame) {
   walk(traces[0], self(), frame);
   traces[1].depth = 0;
   if (other && other != &self()) walk(traces[1], *other, other->fiber.frame());
   Fiber& here = self().fiber;
   release(&failure_clock);
-  self().state = State::ready;  // wherever it was: its stack is to be given up
+  self().state = State::ready;  // its stack is abandoned
   current = nullptr;
   host.enter_from(here);
-  std::abort();  // nothing switches back to a thread that has failed
+  std::abort();  // no switch returns to a failed thread
 }
 
 void set_error(std::string const& message) {
@@ -104,15 +104,15 @@ void fail(char const* format, ...) {
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  give_up(nullptr, static_cast<void**>(__builtin_frame_address(0)));
+  abandon_launch(nullptr, static_cast<void**>(__builtin_frame_address(0)));
 }
 
-void fail_beside(CudaThread const* other, char const* format, ...) {
+void fail_with(CudaThread const* other, char const* format, ...) {
   std::va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  give_up(other, static_cast<void**>(__builtin_frame_address(0)));
+  abandon_launch(other, static_cast<void**>(__builtin_frame_address(0)));
 }
 
 void report(char const* format, ...) {

@@ -9,12 +9,13 @@
 #include "emulate/engine/sanitizers.h"
 
 #if !defined(__x86_64__) && !defined(W4AX_EMULATE_UCONTEXT)
-#define W4AX_EMULATE_UCONTEXT  // slower (a system call a switch), but right on every architecture
+#define W4AX_EMULATE_UCONTEXT  // slower (one system call per switch), but portable
 #endif
 #ifdef W4AX_EMULATE_UCONTEXT
 #include <ucontext.h>
 #else
-// void emulate_switch(void** save, void* to): keeps the callee-saved registers on the old stack, takes those of the new.
+// void emulate_switch(void** save, void* to): pushes the callee-saved registers on the old stack, pops those of the
+// new one.
 extern "C" void emulate_switch(void** save, void* to);
 asm(R"(
 .text
@@ -52,10 +53,10 @@ void Fiber::create(void (*entry)(), char const* name) {
   void* map = mmap(nullptr, stack_bytes + guard_bytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED) {
-    std::perror("emulator: no memory for a thread's stack");
+    std::perror("emulator: cannot allocate a thread's stack");
     std::abort();
   }
-  mprotect(map, guard_bytes, PROT_NONE);  // an overflow faults instead of running into another thread's stack
+  mprotect(map, guard_bytes, PROT_NONE);  // an overflow faults instead of writing to another stack
   stack_ = static_cast<char*>(map) + guard_bytes;
   entry_ = entry;
   name_ = name;
@@ -63,13 +64,13 @@ void Fiber::create(void (*entry)(), char const* name) {
 }
 
 void Fiber::restart() {
-  unpoison(stack_, stack_bytes);  // the frames that are given up left their red zones
+  unpoison(stack_, stack_bytes);  // the abandoned frames left their red zones
   asan_fake_stack_ = nullptr;
 #ifdef W4AX_EMULATE_UCONTEXT
   delete static_cast<ucontext_t*>(stack_pointer_);
 #endif
 #ifdef W4AX_EMULATE_TSAN
-  __tsan_destroy_fiber(tsan_fiber_);  // its shadow call stack is as deep as where it was left
+  __tsan_destroy_fiber(tsan_fiber_);  // its shadow call stack still has the abandoned frames
 #endif
   prepare();
 }
@@ -85,7 +86,7 @@ void Fiber::prepare() {
   stack_pointer_ = context;
 #else
   void** top = reinterpret_cast<void**>(stack_ + stack_bytes);
-  *--top = nullptr;  // where entry's return address would be: ends a walk, and aligns the stack as after a call
+  *--top = nullptr;  // entry's return address: ends a stack walk, and aligns the stack as after a call
   *--top = reinterpret_cast<void*>(entry_);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
   stack_pointer_ = top;
@@ -125,7 +126,7 @@ void Fiber::enter_from(Fiber& from) {
                                  stack_ ? stack_bytes : asan_host_bytes_);
 #endif
 #ifdef W4AX_EMULATE_TSAN
-  // No synchronization: a switch orders nothing, only barriers do. So a race shows whatever the schedule was.
+  // No synchronization: barriers order accesses, switches do not. So a race is found in any schedule.
   __tsan_switch_to_fiber(tsan_fiber_, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef W4AX_EMULATE_UCONTEXT

@@ -1,4 +1,4 @@
-// A stack of its own and the switch to it; the sanitizers are told of each switch.
+// A stack and the switch to it. Each switch is reported to the sanitizers.
 #pragma once
 
 #include <cstddef>
@@ -7,29 +7,29 @@ namespace w4ax_emulate {
 
 class Fiber {
  public:
-  /// The fiber of the code that is running already (the host's).
+  /// The fiber of the code that already runs: the host's.
   Fiber() = default;
   Fiber(Fiber const&) = delete;
   Fiber& operator=(Fiber const&) = delete;
   ~Fiber();
 
-  /// Makes a stack; `entry` starts on it at the first switch and must never return.
+  /// Allocates a stack. `entry` starts on it at the first switch and must never return.
   void create(void (*entry)(), char const* name);
   bool created() const { return stack_ != nullptr; }
 
-  /// Forgets what runs on the stack, without unwinding it; the next switch starts `entry` afresh.
+  /// Abandons what runs on the stack without unwinding it. The next switch starts `entry` again.
   void restart();
 
-  /// Leaves the running fiber `from` for this one.
+  /// Switches from the running fiber `from` to this one.
   void enter_from(Fiber& from);
 
-  /// The first thing that `entry` has to call.
+  /// `entry` must call this first.
   static void entered();
 
-  /// Adopts the caller's thread: the host may call from another thread each time.
+  /// Makes this the caller's fiber: the host may call from a different thread each time.
   void adopt_host();
 
-  /// Frame pointer of a fiber that is not running, to walk its stack; null where it is not known.
+  /// Frame pointer of a fiber that is not running, to walk its stack. Null if unknown.
   void** frame() const;
   char const* stack_begin() const { return stack_; }
   char const* stack_end() const { return stack_ + stack_bytes; }
@@ -43,7 +43,7 @@ class Fiber {
   char* stack_ = nullptr;
   void (*entry_)() = nullptr;
   char const* name_ = nullptr;
-  // For the sanitizers; unused in a plain build.
+  // For the sanitizers, unused in a plain build.
   [[maybe_unused]] void* asan_fake_stack_ = nullptr;
   [[maybe_unused]] void const* asan_host_bottom_ = nullptr;
   [[maybe_unused]] std::size_t asan_host_bytes_ = 0;

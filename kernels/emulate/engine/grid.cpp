@@ -1,4 +1,4 @@
-// A launch: block after block, in an order by the seed.
+// Launches: one block after the other, in an order by the seed.
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -6,15 +6,17 @@
 #include "emulate/engine/block.h"
 #include "emulate/engine/launch.h"
 #include "emulate/engine/sanitizers.h"
-#include "emulate/sm90.h"
+#include "emulate/memory/bulk_copy.h"
+#include "emulate/mma/wgmma.h"
+#include "emulate/sync/mbarrier.h"
 
 namespace w4ax_emulate {
 
 namespace {
 
 #ifdef W4AX_EMULATE_TSAN
-// Two multiprocessors, for races between blocks; and two sets of them in turn, so that a grid that overlaps the previous
-// one is not ordered after it by running on the same fibers.
+// Two multiprocessors, to detect races between blocks; and two alternating sets, so that a grid that overlaps the
+// previous one does not run on its fibers, which would order the two.
 constexpr int sets = 2, per_set = 2;
 #else
 constexpr int sets = 1, per_set = 1;
@@ -55,7 +57,7 @@ void acquire_blocks_of(Set* set) {
   for (auto& processor : set->processors) acquire(&processor.block_clock);
 }
 
-/// What a fiber does for good: a CUDA thread of one block after the other.
+/// The body of a fiber: the same CUDA thread of one block after the other.
 void thread_main() {
   Fiber::entered();
   for (;;) {
@@ -64,9 +66,13 @@ void thread_main() {
     if (!running_grid.overlaps_previous) acquire_blocks_of(previous_set);
     run_thread(run_closure);
     check_no_copies(self());
-    check_async_proxy(block.exited + 1 == block.threads);
-    if (running_grid.overlaps_previous && block.exited + 1 == block.threads && !block.waited_for_previous_grid) {
-      fail("the block exits without griddepcontrol.wait, in a grid that overlaps the previous one");
+    check_no_wgmma_in_flight();
+    bool const last = block.exited + 1 == block.threads;
+    if (last && bulk_copies_in_flight()) {
+      fail("the block exits with %d bulk copies in flight", bulk_copies_in_flight());
+    }
+    if (last && running_grid.overlaps_previous && !block.waited_for_previous_grid) {
+      fail("the block exits without griddepcontrol.wait, but its grid overlaps the previous one");
     }
     release(&block.on->block_clock);
     leave_block();
@@ -78,12 +84,12 @@ bool can_run(Grid const& grid) {
   if (threads == 0 || threads > max_threads || grid.block.z > 64) {
     report("launch: a block of %zu threads", threads);
   } else if (threads % 32) {
-    report("launch: a block of %zu threads is not whole warps, which these kernels rely on", threads);
+    report("launch: a block of %zu threads is not whole warps", threads);
   } else if (!grid.grid.x || !grid.grid.y || !grid.grid.z || grid.grid.x > 0x7FFFFFFFu || grid.grid.y > 65535 ||
              grid.grid.z > 65535) {
     report("launch: a grid of %u x %u x %u blocks", grid.grid.x, grid.grid.y, grid.grid.z);
   } else if (grid.dynamic_shared_bytes > largest_shared_bytes()) {
-    report("launch: %zu bytes of shared memory, a block has at most %zu at compute capability %d",
+    report("launch: %zu bytes of shared memory: at most %zu at compute capability %d",
            grid.dynamic_shared_bytes, largest_shared_bytes(), options.compute_capability);
   } else {
     std::size_t allowed = 48 << 10;
@@ -91,7 +97,7 @@ bool can_run(Grid const& grid) {
       if (allowance.kernel == grid.kernel && allowance.bytes > allowed) allowed = allowance.bytes;
     }
     if (!grid.kernel || grid.dynamic_shared_bytes <= allowed) return true;
-    report("launch: %zu bytes of dynamic shared memory, but cudaFuncSetAttribute allowed the kernel %zu",
+    report("launch: %zu bytes of dynamic shared memory: cudaFuncSetAttribute allowed the kernel %zu",
            grid.dynamic_shared_bytes, allowed);
   }
   return false;
@@ -104,7 +110,7 @@ void start_threads() {
       auto* name = static_cast<char*>(std::malloc(32));  // TSan keeps the pointer
       std::snprintf(name, 32, "CUDA thread %d", i);
       thread.fiber.create(thread_main, name);
-      thread.copies.reserve(256);  // by the host: a fiber that replaces an abandoned one should not have to free the old one's
+      thread.copies.reserve(256);  // by the host: a fiber must not free what an abandoned fiber allocated
     }
     unsigned const x = blockDim.x, y = blockDim.y;
     thread.index = {i % x, i / x % y, i / (x * y)};
@@ -117,7 +123,7 @@ void start_threads() {
   }
 }
 
-/// After a failure: the threads stand anywhere in the kernel, and their stacks are given up.
+/// After a failure: abandons the stacks of the threads, which may be anywhere in the kernel.
 void abandon_threads() {
   for (int i = 0; i < block.threads; ++i) {
     CudaThread& thread = block.thread(i);
@@ -141,14 +147,16 @@ bool run_one_block(unsigned linear) {
   for (auto& barrier : block.on->barriers) barrier.arrived = 0;
   ++counters.blocks;
   block.on->shared.start_block(block.serial);
-  start_async_proxy();
+  reset_mbarriers();
+  reset_bulk_copies();
+  reset_wgmma();
   start_schedule();
   start_threads();
   run_block();
   if (block.exited == block.threads) {
     for (int id = 0; id < max_barriers; ++id) {
       if (block.on->barriers[id].arrived == 0) continue;
-      report("barrier %d: the block exited with %d of %d threads counted in", id, block.on->barriers[id].arrived,
+      report("barrier %d: the block exited after %d of %d arrivals", id, block.on->barriers[id].arrived,
              block.on->barriers[id].expected);
       return false;
     }
@@ -190,13 +198,13 @@ cudaError_t launch_erased(Grid const& grid, void (*run)(void*), void* closure, v
   blockDim = grid.block;
   gridDim = grid.grid;
   host.adopt_host();
-  // The set's last grid was not the previous one, or there is but one set: the host may touch its shared memory.
+  // The last grid on this set has ended: the host may touch its shared memory.
   if (sets > 1) acquire_blocks_of(running_set);
   for (auto& processor : running_set->processors) processor.shared.set_dynamic_size(grid.dynamic_shared_bytes);
   release(&running_set->started);
 
   std::uint64_t const blocks = std::uint64_t(grid.grid.x) * grid.grid.y * grid.grid.z;
-  // Each block once, in an order by the seed: multiply by a number that has no common divisor with the count.
+  // Each block once: the step has no common divisor with the count.
   auto divides = [&](std::uint64_t step) {
     std::uint64_t a = step, b = blocks;
     while (b) { std::uint64_t const rest = a % b; a = b; b = rest; }

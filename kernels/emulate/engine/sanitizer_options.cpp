@@ -1,9 +1,9 @@
-// What each sanitizer is told by default, for the executables of the emulator. The first report ends the process: what comes
-// after it would be its consequence.
+// Default options of the sanitizers for the emulator's programs. The first report ends the process: later ones would
+// follow from it.
 extern "C" {
 
 char const* __asan_default_options() {
-  // Leaks: fibers keep their stacks for the next launch. Use after return: fibers have stacks of their own.
+  // Leaks: fibers keep their stacks for the next launch. Use after return is not supported on the stacks of fibers.
   return "detect_leaks=0:detect_stack_use_after_return=0:exitcode=90:allocator_may_return_null=1";
 }
 char const* __ubsan_default_options() { return "print_stacktrace=1:halt_on_error=1"; }

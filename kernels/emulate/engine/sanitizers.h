@@ -1,7 +1,7 @@
-// Which sanitizer this translation unit is built for, and the few calls that tell it about fibers and memory.
+// The interface to the sanitizer that this translation unit is built for.
 //
-// The emulator's own .cpp files are compiled without instrumentation (their traffic between fibers would be reported
-// as races), so the build names the sanitizer in W4AX_EMULATE_ASAN, _TSAN or _MSAN for them and for the kernels alike.
+// The emulator's .cpp files are not instrumented: their accesses from different fibers would be reported as races. So
+// the build names the sanitizer by W4AX_EMULATE_ASAN, _TSAN or _MSAN, for them and for the kernels.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@
 
 namespace w4ax_emulate {
 
-/// From here on, a load or store of these bytes is an error (ASan), or a use of them is (MSan).
+/// Makes a load or store of these bytes an error (ASan), or a use of their values (MSan).
 inline void poison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_ASAN
   ASAN_POISON_MEMORY_REGION(bytes, count);
@@ -29,22 +29,22 @@ inline void poison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t co
 #endif
 }
 
-/// Loads and stores are allowed again. What MSan thinks of the contents stays as it is.
+/// Permits loads and stores again. For MSan the values stay as they are.
 inline void unpoison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_ASAN
   ASAN_UNPOISON_MEMORY_REGION(bytes, count);
 #endif
 }
 
-/// These bytes hold nothing that a kernel may use yet (MSan only: ASan cannot tell a first store from a first load).
+/// For MSan: the values must be stored before they are used.
 inline void mark_uninitialized([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_MSAN
   __msan_poison(bytes, count);
 #endif
 }
 
-/// What happens after `acquire(clock)` is ordered after everything that came before a `release(clock)`. Only TSan
-/// looks at this: it is how a barrier, and nothing else, orders the accesses of two fibers.
+/// For TSan: what follows `acquire(clock)` is ordered after what precedes a `release(clock)`. Nothing else orders the
+/// accesses of two fibers.
 inline void acquire([[maybe_unused]] void* clock) {
 #ifdef W4AX_EMULATE_TSAN
   __tsan_acquire(clock);

@@ -1,9 +1,9 @@
 // Which thread of the block runs next.
 #include "emulate/engine/block.h"
 #include "emulate/engine/sanitizers.h"
-#include "emulate/sm90.h"
+#include "emulate/memory/bulk_copy.h"
 
-// Plain variables, as kernels read them; set at every switch. Macros would break CUDA's own headers.
+// Plain variables, set at every switch. Macros would break CUDA's headers.
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
@@ -17,7 +17,7 @@ namespace {
 
 int ready[max_threads];  // linear indices, in no order
 int ready_count = 0;
-int last_linear = 0;     // where the walk of an ordered schedule stands
+int last_linear = 0;     // position of an ordered schedule
 int last_warp = 0;
 
 Schedule schedule() {
@@ -45,7 +45,7 @@ CudaThread* next_thread() {
   switch (schedule()) {
     case Schedule::random: return random_one();
     case Schedule::reversed: return walk(-1);
-    case Schedule::warp_by_warp: {  // a warp runs as far as it can, then any other
+    case Schedule::warp_by_warp: {  // a warp runs until all its threads wait, then any other
       std::uint32_t const start = random_bits();
       for (int i = 0; i < 32; ++i) {
         CudaThread& thread = block.thread(32 * last_warp + ((start + i) & 31));
@@ -57,10 +57,10 @@ CudaThread* next_thread() {
   }
 }
 
-/// Copies land where nobody could go on without them.
+/// If no thread is ready, completes copies until one is.
 CudaThread* next_thread_or_copy() {
   CudaThread* next = next_thread();
-  while (!next && land_a_copy()) next = next_thread();
+  while (!next && complete_bulk_copy()) next = next_thread();
   return next;
 }
 
@@ -75,40 +75,41 @@ void switch_to(CudaThread& to) {
   to.fiber.enter_from(from ? from->fiber : host);
 }
 
-[[noreturn]] void fail_stuck() {
+[[noreturn]] void fail_deadlock() {
   CudaThread* in_collective = nullptr;
   CudaThread* at_barrier = nullptr;
-  CudaThread* at_counting_barrier = nullptr;
+  CudaThread* at_mbarrier = nullptr;
   int waiting[3] = {};
   for (int i = 0; i < block.threads; ++i) {
     CudaThread& thread = block.thread(i);
     if (thread.state == State::in_collective) ++waiting[0], in_collective = in_collective ? in_collective : &thread;
     if (thread.state == State::at_barrier) ++waiting[1], at_barrier = at_barrier ? at_barrier : &thread;
-    if (thread.state == State::at_counting_barrier) {
-      ++waiting[2], at_counting_barrier = at_counting_barrier ? at_counting_barrier : &thread;
+    if (thread.state == State::at_mbarrier) {
+      ++waiting[2], at_mbarrier = at_mbarrier ? at_mbarrier : &thread;
     }
   }
-  if (at_counting_barrier) {
-    fail_beside(at_counting_barrier,
-                "stuck: %d threads wait at counting barriers (thread %d at the one of shared byte %td), %d in warp collectives, "
-                "%d at barriers, %d exited",
-                waiting[2], at_counting_barrier->linear,
-                static_cast<char const*>(at_counting_barrier->counting_barrier) - block.on->shared.dynamic.bytes, waiting[0],
+  if (at_mbarrier) {
+    fail_with(at_mbarrier,
+              "deadlock: %d threads wait at mbarriers (thread %d at the one of shared byte %td), %d in warp "
+              "collectives, %d at barriers, %d exited",
+                waiting[2], at_mbarrier->linear,
+                static_cast<char const*>(at_mbarrier->mbarrier) - block.on->shared.dynamic.bytes, waiting[0],
                 waiting[1], block.exited);
   }
   if (in_collective && at_barrier) {
-    fail_beside(in_collective,
-                "stuck: %d threads wait in warp collectives (thread %d in %s, mask %08x), %d at barriers (thread %d at "
-                "barrier %d, %s:%d), %d exited",
+    fail_with(in_collective,
+              "deadlock: %d threads wait in warp collectives (thread %d in %s, mask %08x), %d at barriers (thread %d "
+              "at barrier %d, %s:%d), %d exited",
                 waiting[0], in_collective->linear, in_collective->collective, in_collective->mask, waiting[1],
-                at_barrier->linear, at_barrier->barrier, at_barrier->barrier_file, at_barrier->barrier_line, block.exited);
+              at_barrier->linear, at_barrier->barrier, at_barrier->barrier_file, at_barrier->barrier_line,
+              block.exited);
   }
   if (in_collective) {
-    fail_beside(in_collective, "stuck: %d threads wait in warp collectives (thread %d in %s, mask %08x), %d exited",
+    fail_with(in_collective, "deadlock: %d threads wait in warp collectives (thread %d in %s, mask %08x), %d exited",
                 waiting[0], in_collective->linear, in_collective->collective, in_collective->mask, block.exited);
   }
-  fail_beside(at_barrier, "stuck: %d threads wait at barriers (thread %d at barrier %d, %s:%d), %d exited", waiting[1],
-              at_barrier->linear, at_barrier->barrier, at_barrier->barrier_file, at_barrier->barrier_line, block.exited);
+  fail_with(at_barrier, "deadlock: %d threads wait at barriers (thread %d at barrier %d, %s:%d), %d exited", waiting[1],
+            at_barrier->linear, at_barrier->barrier, at_barrier->barrier_file, at_barrier->barrier_line, block.exited);
 }
 
 }  // namespace
@@ -130,12 +131,12 @@ void wait_in(State state) {
   me.state = state;
   remove_from_ready(me);
   CudaThread* next = next_thread_or_copy();
-  if (!next) fail_stuck();
+  if (!next) fail_deadlock();
   switch_to(*next);
 }
 
 void maybe_yield() {
-  // In order, the last one in goes on: a second, different behavior than the others have.
+  // In order, the last thread to arrive continues: a behavior that the other schedules do not have.
   if (schedule() != Schedule::in_order) switch_to(*next_thread());
 }
 
@@ -149,7 +150,7 @@ void leave_block() {
     host.enter_from(me.fiber);
   } else {
     CudaThread* next = next_thread_or_copy();
-    if (!next) fail_stuck();
+    if (!next) fail_deadlock();
     switch_to(*next);
   }
 }

@@ -1,7 +1,7 @@
-// cp.async: bytes that arrive in shared memory some time between the issue and the wait.
+// cp.async: bytes arrive in shared memory at any time between the issue and the wait.
 //
-// The copies themselves are made in this header, which the kernel's translation unit compiles: so the sanitizers see
-// them as loads and stores of the thread that issued and waited, at its source line.
+// The bytes are copied in this header, in the kernel's translation unit: the sanitizers attribute the loads and
+// stores to the thread that issued the copy and waited, at its source line.
 #pragma once
 
 #include <cstddef>
@@ -14,21 +14,21 @@ namespace w4ax_emulate {
 
 enum class Arrival { now, at_the_wait };
 
-/// Checks the copy and notes it as under way. The addresses must be aligned to `bytes`, the destination must lie in the
-/// block's shared memory, and no other copy may be under way into it.
+/// Checks the copy and records it as in flight. The addresses must be aligned to `bytes`, the destination must be in
+/// the block's shared memory, and no other copy into it may be in flight.
 Arrival begin_async_copy(void* destination, void const* source, int bytes, int source_bytes);
 /// cp.async.commit_group
 void commit_async_copies();
-/// The next copy that has to be finished before a wait for all but `pending` groups returns; false if none is left.
-/// `pending < 0`: those that no group was committed for, too (cp.async.wait_all).
-struct LandingCopy {
+/// Returns the next copy that must complete before a wait for all but `pending` groups returns; false if none is left.
+/// `pending < 0` includes copies that were not committed (cp.async.wait_all).
+struct CompletingCopy {
   void* destination;
   void const* source;
   int bytes, source_bytes;
-  bool landed;
+  bool arrived;
 };
-bool next_landing_copy(int pending, LandingCopy& copy);
-/// A read of shared memory that is not a plain load of the kernel: must not meet a copy under way.
+bool next_completing_copy(int pending, CompletingCopy& copy);
+/// Checks a read of shared memory that is not a plain load, such as ldmatrix: no copy into it may be in flight.
 void check_not_in_flight(void const* pointer, std::size_t bytes, char const* reader);
 
 inline void copy_bytes(void* destination, void const* source, int bytes, int source_bytes) {
@@ -42,22 +42,23 @@ inline void cp_async(void* destination, void const* source, int bytes, int sourc
   if (arrival == Arrival::now) {
     copy_bytes(destination, source, bytes, source_bytes);
   } else {
-    // The source is read at the wait; but where it may not be read at all, that is to be seen here, at the issue.
+    // The source is read at the wait. It is also read here, so that a sanitizer reports an invalid address at the
+    // issue.
     for (int i = 0; i < source_bytes; ++i) (void)static_cast<char const volatile*>(source)[i];
     for (int i = 0; i < bytes; ++i) static_cast<char volatile*>(destination)[i] = static_cast<char>(0xCB);
     mark_uninitialized(destination, bytes);
   }
 #ifdef W4AX_EMULATE_ASAN
-  poison(destination, bytes);  // until the wait, even where the bytes have arrived
+  poison(destination, bytes);  // until the wait, even if the bytes have arrived
 #endif
 }
 
-/// Finishes all but the last `pending` groups; -1: everything.
+/// cp.async.wait_group: completes all but the last `pending` groups; -1: all copies.
 inline void cp_async_wait(int pending) {
-  LandingCopy copy;
-  while (next_landing_copy(pending, copy)) {
+  CompletingCopy copy;
+  while (next_completing_copy(pending, copy)) {
     unpoison(copy.destination, copy.bytes);
-    // Also written again where it had landed: it may have arrived as late as this, and TSan is to know.
+    // A copy that has arrived is written again: it could arrive as late as here, and TSan must see that.
     copy_bytes(copy.destination, copy.source, copy.bytes, copy.source_bytes);
   }
 }

@@ -9,9 +9,9 @@ namespace w4ax_emulate {
 
 namespace {
 
-// Never a memset: the sanitizers watch that one, and would take it for a store of the running thread.
+// No memset: the sanitizers intercept it, and would attribute it to the running thread.
 void fill_with_garbage(SharedRegion& region, std::uint64_t serial) {
-  unpoison(region.bytes, region.size);  // a block that was given up may have left copies in flight
+  unpoison(region.bytes, region.size);  // an abandoned block may have left copies in flight
   volatile char* bytes = region.bytes;
   std::uint32_t garbage = random_bits();
   for (std::size_t at = 0; at < region.size; ++at) {
@@ -27,7 +27,7 @@ void allocate(SharedRegion& region, std::size_t size) {
   std::free(region.bytes);
   region.bytes = nullptr;
   void* bytes = nullptr;
-  // 1024: as much as any swizzle or bulk copy asks for. No more than `size`: a red zone follows at once.
+  // Swizzled tensor copies need 1024. Exactly `size` bytes: the red zone follows immediately.
   if (posix_memalign(&bytes, 1024, size ? size : 1)) std::abort();
   region.bytes = static_cast<char*>(bytes);
   region.size = size;
@@ -43,7 +43,7 @@ void SharedMemory::set_dynamic_size(std::size_t size) {
 }
 
 void SharedMemory::start_block(std::uint64_t serial) {
-  fill_with_garbage(dynamic, serial);  // static memory is filled when the block first asks for it
+  fill_with_garbage(dynamic, serial);  // static memory is filled at its first use in the block
 }
 
 SharedRegion* SharedMemory::find(void const* pointer, std::size_t count) {
@@ -56,7 +56,7 @@ SharedRegion* SharedMemory::find(void const* pointer, std::size_t count) {
 
 void* dynamic_shared(std::size_t alignment) {
   auto& region = block.on->shared.dynamic;
-  if (alignment > 1024) fail("dynamic shared memory aligned to %zu bytes: 1024 is the most", alignment);
+  if (alignment > 1024) fail("dynamic shared memory aligned to %zu bytes: expected at most 1024", alignment);
   return region.bytes;
 }
 
@@ -64,7 +64,7 @@ void* static_shared(void const* site, std::size_t size, std::size_t) {
   auto& shared = block.on->shared;
   for (auto* region : shared.statics) {
     if (region->site != site) continue;
-    acquire(region);  // the allocation, by whichever thread came first
+    acquire(region);  // for TSan: after the allocation by the first thread
     if (region->filled_for != block.serial) fill_with_garbage(*region, block.serial);
     return region->bytes;
   }

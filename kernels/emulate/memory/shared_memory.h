@@ -1,4 +1,5 @@
-// The shared memory of a block: at its exact size, so that ASan sees one byte too far, full of garbage at the start.
+// The shared memory of a block. It has its exact size, so that ASan detects the first byte beyond, and starts as
+// garbage.
 #pragma once
 
 #include <cstddef>
@@ -7,15 +8,15 @@
 
 namespace w4ax_emulate {
 
-/// Its own type, so that its vector's code is never shared with (and instrumented like) a kernel's.
-enum class Flight : std::uint8_t { none, under_way };
+/// A type of its own: std::vector<char> could be shared with a kernel's translation unit, which is instrumented.
+enum class Flight : std::uint8_t { none, in_flight };
 
 struct SharedRegion {
   char* bytes = nullptr;
   std::size_t size = 0;
-  void const* site = nullptr;            // the declaration, of static shared memory
-  std::uint64_t filled_for = 0;          // the block (its serial) that it was filled for
-  std::vector<Flight> in_flight;         // per 4 bytes: is a cp.async under way into them?
+  void const* site = nullptr;            // identifies the declaration of static shared memory
+  std::uint64_t filled_for = 0;          // serial of the block that it was filled for
+  std::vector<Flight> in_flight;         // per 4 bytes: whether a copy into them is in flight
 
   bool holds(void const* pointer, std::size_t count) const {
     auto* first = static_cast<char const*>(pointer);
@@ -28,12 +29,12 @@ struct SharedMemory {
   std::vector<SharedRegion*> statics;
 
   void set_dynamic_size(std::size_t size);
-  /// Garbage into all of it, nothing in flight.
+  /// Fills the memory with garbage. Nothing is in flight.
   void start_block(std::uint64_t serial);
   SharedRegion* find(void const* pointer, std::size_t count);
 };
 
-/// `extern __shared__`: what the launch asked for.
+/// `extern __shared__`: the dynamic shared memory of the launch.
 void* dynamic_shared(std::size_t alignment);
 /// `__shared__ T name`: one object for each declaration and block.
 void* static_shared(void const* site, std::size_t size, std::size_t alignment);

@@ -11,11 +11,15 @@ namespace {
 
 template <Element E>
 auto element_of(std::uint32_t word, int i) {
-  if constexpr (E == Element::s8) return static_cast<std::int16_t>(static_cast<std::int8_t>(word >> (8 * i)));
-  else if constexpr (E == Element::u8) return static_cast<std::int16_t>(word >> (8 * i) & 255);
-  else if constexpr (E == Element::s4) return static_cast<std::int16_t>(static_cast<std::int32_t>(word << (28 - 4 * i)) >> 28);
-  else if constexpr (E == Element::u4) return static_cast<std::int16_t>(word >> (4 * i) & 15);
-  else {
+  if constexpr (E == Element::s8) {
+    return static_cast<std::int16_t>(static_cast<std::int8_t>(word >> (8 * i)));
+  } else if constexpr (E == Element::u8) {
+    return static_cast<std::int16_t>(word >> (8 * i) & 255);
+  } else if constexpr (E == Element::s4) {
+    return static_cast<std::int16_t>(static_cast<std::int32_t>(word << (28 - 4 * i)) >> 28);
+  } else if constexpr (E == Element::u4) {
+    return static_cast<std::int16_t>(word >> (4 * i) & 15);
+  } else {
     std::uint32_t const bits = (word >> (16 * i)) << 16;
     float value;
     __builtin_memcpy(&value, &bits, 4);
@@ -27,11 +31,11 @@ auto element_of(std::uint32_t word, int i) {
 
 float add_products(float const* a, float const* b, int count, float c) {
   if (options.bf16_sum == Bf16Sum::exact) {
-    long double sum = c;  // 64 bits of mantissa: exact for any sum that does not span more
+    long double sum = c;  // 64 bits of mantissa
     for (int k = 0; k < count; ++k) sum += static_cast<long double>(a[k]) * b[k];
     return static_cast<float>(sum);
   }
-  // A product of two BF16 values is exact in f32 unless it overflows or underflows: the fma says what is meant there, too.
+  // A product of two BF16 values is exact in f32 unless it overflows or underflows, where the fma is still exact.
   for (int k = 0; k < count; ++k) c = std::fma(a[k], b[k], c);
   return c;
 }
@@ -92,21 +96,21 @@ template void exchange_mma<Element::s8, Element::s8, 16>(WarpExchange&, std::uin
 template void exchange_mma<Element::bf16, Element::bf16, 16>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::bf16, Element::bf16, 8>(WarpExchange&, std::uint32_t);
 
-// PTX ISA, ldmatrix: matrix j's row addresses come from lanes 8j..8j+7. Lane l gets the two elements 2 * (l % 4) and
-// 2 * (l % 4) + 1 of row l / 4; with .trans, of column l / 4.
+// PTX ISA, "ldmatrix": lanes 8j..8j+7 hold the row addresses of matrix j. Lane l receives the two elements 2 * (l %
+// 4) and 2 * (l % 4) + 1 of row l / 4; with .trans, of column l / 4.
 template <int Matrices, bool Transposed>
 void exchange_ldmatrix(WarpExchange& lanes, std::uint32_t) {
   ++counters.ldmatrix;
   for (int matrix = 0; matrix < Matrices; ++matrix) {
     std::uint32_t const(*rows)[WarpExchange::words_in] = &lanes.in[8 * matrix];
 
-    // Eight rows of 16 bytes pass through the 32 banks at once if they touch eight different groups of four.
+    // Eight rows of 16 bytes are loaded in one pass if they are on eight different groups of four banks.
     int passes = 1;
     for (int row = 0; row < 8; ++row) {
       int in_this_group = 0;
       for (int other = 0; other <= row; ++other) {
         bool same_group = (rows[other][4] >> 4 & 7) == (rows[row][4] >> 4 & 7);
-        bool repeated = false;  // the same address twice is read once
+        bool repeated = false;  // a repeated address is read once
         for (int before = 0; before < other; ++before) repeated |= rows[before][4] == rows[other][4];
         in_this_group += same_group && !repeated;
       }

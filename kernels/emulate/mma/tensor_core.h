@@ -30,28 +30,28 @@ inline void mma(char const* name, T* d, std::uint32_t const* a, std::uint32_t co
   for (int i = 0; i < a_registers; ++i) in[i] = a[i];
   for (int i = 0; i < b_registers; ++i) in[4 + i] = b[i];
   std::memcpy(in + 8, c, 16);
-  // mma is .aligned: the whole warp, or it is undefined
+  // mma is .aligned: all lanes must execute it
   std::memcpy(d, meet(name, exchange_mma<A, B, K>, full_mask, in, 12), 16);
 }
 
-/// c and the products, k ascending or all at once by the options; for integers it wraps.
+/// Returns c plus the products: of floats by options.bf16_sum, of integers with wrapping.
 float add_products(float const* a, float const* b, int count, float c);
 std::uint32_t add_products(std::int16_t const* a, std::int16_t const* b, int count, std::uint32_t c);
 
 template <int Matrices, bool Transposed>
 void exchange_ldmatrix(WarpExchange&, std::uint32_t);
 
-/// `Matrices` 8 x 8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8, lanes from 8 * Matrices on are
-/// not looked at. Each lane reads its own row here, in the kernel's translation unit, so the sanitizers see the load.
+/// Loads `Matrices` 8 x 8 matrices of 16-bit elements. Lane l has the address of row l % 8 of matrix l / 8; lanes from
+/// 8 * Matrices on are ignored. Each lane reads its row here, in the kernel's translation unit, which is instrumented.
 template <int Matrices, bool Transposed>
 inline void ldmatrix(char const* name, void const* row, std::uint32_t* out) {
   std::uint32_t in[6] = {};
   if (current->lane < 8 * Matrices) {
     auto const address = reinterpret_cast<std::uintptr_t>(row);
-    if (address % 16) fail("%s: row address %p is not aligned to 16 bytes", name, row);
+    if (address % 16) fail("%s: row address %p: expected an address aligned to 16 bytes", name, row);
     check_not_in_flight(row, 16, name);
     std::memcpy(in, row, 16);
-    in[4] = static_cast<std::uint32_t>(address);  // the banks that it touches
+    in[4] = static_cast<std::uint32_t>(address);  // determines the banks
   }
   std::uint32_t const* result = meet(name, exchange_ldmatrix<Matrices, Transposed>, full_mask, in, 5);
   for (int i = 0; i < Matrices; ++i) out[i] = result[i];

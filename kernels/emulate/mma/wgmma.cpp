@@ -1,9 +1,7 @@
-// mma of a warpgroup, by warps: A in registers, B in shared memory, products that come late.
 #include "emulate/mma/wgmma.h"
 
 #include "emulate/engine/block.h"
 #include "emulate/memory/cp_async.h"
-#include "emulate/sm90.h"
 #include "emulate/mma/tensor_core.h"
 #include "emulate/sync/warp.h"
 
@@ -11,7 +9,8 @@ namespace w4ax_emulate {
 
 namespace {
 
-constexpr int max_words = 128;  // accumulators of a lane: 256 tokens
+constexpr int max_words = 128;  // accumulators of a lane for 256 tokens
+constexpr int max_queued = 32;  // wgmma in flight of a warp
 
 struct Call {
   std::uint32_t const* a;
@@ -21,9 +20,9 @@ struct Call {
   bool bf16;
 };
 
-/// The true accumulators, while the kernel's are garbage.
+/// The actual sums, while the accumulators that the kernel sees are garbage.
 struct Accumulators {
-  std::uint32_t* seen[32];
+  std::uint32_t* seen[32];  // the kernel's registers, by lane
   int words;
   std::uint32_t held[32][max_words];
 };
@@ -34,15 +33,16 @@ struct Mma {
   bool committed;
 };
 
-/// Fixed arrays: TSan takes memory that one fiber frees and another one allocates for a race.
+/// Fixed arrays: TSan would report a race for memory that one fiber frees and another one allocates.
 struct Warp {
   bool begun;
   int queued, held;
-  Mma queue[32];
+  Mma queue[max_queued];
   Accumulators accumulators[2];
 };
 Warp warps[max_threads / 32];
 
+/// B, as its descriptor locates it.
 struct Matrix {
   char const* base;
   std::uint64_t start, k_stride, token_stride;
@@ -55,16 +55,18 @@ struct Matrix {
         token_stride((d >> 32 & 0x3FFF) << 4),
         swizzled(d >> 62 == 1) {}
 
-  /// Where byte `byte` of a token's 32 is.
+  /// Returns the offset of byte `byte` of a token's 32.
   std::uint64_t at(int token, int byte) const {
     if (!swizzled) return start + token / 8 * token_stride + byte / 16 * k_stride + token % 8 * 16 + byte % 16;
     std::uint64_t const linear = start + token / 8 * token_stride + token % 8 * 128 + byte;
     return linear ^ (linear >> 7 & 7) << 4;
   }
-  unsigned char byte(int token, int k) const { return reinterpret_cast<unsigned char const volatile*>(base)[at(token, k)]; }
+  unsigned char byte(int token, int k) const {
+    return reinterpret_cast<unsigned char const volatile*>(base)[at(token, k)];
+  }
 };
 
-/// PTX ISA, "Register fragments for wgmma.mma_async.m64nNk*": a warp's are those of mma.m16n8.
+/// PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk*": the fragments of a warp are those of mma.m16n8.
 void execute(Mma const& mma) {
   ++counters.mma;
   Call const& one = mma.lane[0];
@@ -75,7 +77,8 @@ void execute(Mma const& mma) {
     float real[16];
     for (int k = 0; k < depth; ++k) {
       if (one.bf16) {
-        std::uint32_t const bits = std::uint32_t(b.byte(token, 2 * k)) << 16 | std::uint32_t(b.byte(token, 2 * k + 1)) << 24;
+        std::uint32_t const low = b.byte(token, 2 * k), high = b.byte(token, 2 * k + 1);
+        std::uint32_t const bits = low << 16 | high << 24;
         __builtin_memcpy(&real[k], &bits, 4);
       } else {
         quantized[k] = b.byte(token, k);
@@ -108,18 +111,19 @@ void execute(Mma const& mma) {
 }
 
 void execute_committed(Warp& warp) {
-  // Nothing is committed behind what is not.
+  // The committed ones are at the front.
   int done = 0;
   while (done < warp.queued && warp.queue[done].committed) execute(warp.queue[done++]);
   for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
   warp.queued -= done;
 }
 
-bool comes_early() { return options.seed / 12 % 2 == 0; }  // beside the 4 schedules and 3 kinds of copies
+// seed % 12 selects one of 4 schedules and 3 arrivals of copies.
+bool executes_at_commit() { return options.seed / 12 % 2 == 0; }
 
 void exchange_mma(WarpExchange& lanes, std::uint32_t) {
   Warp& warp = warps[self().warp];
-  if (warp.queued == 32) fail("wgmma: more than 32 on their way");
+  if (warp.queued == max_queued) fail("wgmma: more than %d in flight", max_queued);
   Mma& mma = warp.queue[warp.queued];
   mma.to = nullptr;
   mma.committed = false;
@@ -127,14 +131,16 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
     Call* call;
     __builtin_memcpy(&call, lanes.in[lane], sizeof call);
     mma.lane[lane] = *call;
-    if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) fail("wgmma: lane %d has another descriptor", lane);
+    if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) {
+      fail("wgmma: lane %d has a different descriptor than lane 0", lane);
+    }
   }
   Call const& one = mma.lane[0];
   for (int i = 0; i < warp.held; ++i) {
     if (warp.accumulators[i].seen[0] == one.c) mma.to = &warp.accumulators[i];
   }
   if (!mma.to) {
-    if (warp.held == 2) fail("wgmma: more than two sets of accumulators on their way");
+    if (warp.held == 2) fail("wgmma: more than two sets of accumulators in flight");
     mma.to = &warp.accumulators[warp.held++];
     mma.to->words = one.tokens / 2;
     for (int lane = 0; lane < 32; ++lane) {
@@ -148,19 +154,19 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
   ++warp.queued;
 }
 
-void exchange_begin(WarpExchange&, std::uint32_t) { warps[self().warp].begun = true; }
+void exchange_fence(WarpExchange&, std::uint32_t) { warps[self().warp].begun = true; }
 
 void exchange_commit(WarpExchange&, std::uint32_t) {
   Warp& warp = warps[self().warp];
   warp.begun = false;
   for (int i = 0; i < warp.queued; ++i) warp.queue[i].committed = true;
-  if (comes_early()) execute_committed(warp);
+  if (executes_at_commit()) execute_committed(warp);
 }
 
 void exchange_wait(WarpExchange&, std::uint32_t) {
   Warp& warp = warps[self().warp];
   execute_committed(warp);
-  if (warp.queued) fail("wgmma: a wait with %d mma that were not committed", warp.queued);
+  if (warp.queued) fail("wgmma.wait_group: %d wgmma were not committed", warp.queued);
   for (int set = 0; set < warp.held; ++set) {
     Accumulators& held = warp.accumulators[set];
     for (int lane = 0; lane < 32; ++lane) {
@@ -172,17 +178,19 @@ void exchange_wait(WarpExchange&, std::uint32_t) {
 
 }  // namespace
 
-std::uint64_t describe_matrix(void const* b, int k_stride, int token_stride, bool swizzled) {
+std::uint64_t make_descriptor(void const* b, int k_stride, int token_stride, bool swizzled) {
   std::uint64_t const start = static_cast<char const*>(b) - block.on->shared.dynamic.bytes;
   if (start % 16 || start >> 18 || k_stride % 16 || token_stride % 16 || k_stride >> 18 || token_stride >> 18) {
-    fail("a matrix at shared byte %llu with strides %d and %d cannot be described", static_cast<unsigned long long>(start), k_stride, token_stride);
+    fail("matrix descriptor: shared byte %llu with strides %d and %d: expected multiples of 16 below 2^18",
+         static_cast<unsigned long long>(start), k_stride, token_stride);
   }
-  return start >> 4 | std::uint64_t(k_stride >> 4) << 16 | std::uint64_t(token_stride >> 4) << 32 | std::uint64_t(swizzled) << 62;
+  return start >> 4 | std::uint64_t(k_stride >> 4) << 16 | std::uint64_t(token_stride >> 4) << 32 |
+         std::uint64_t(swizzled) << 62;
 }
 
-void warpgroup_mma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16) {
-  if (tokens % 8 || tokens > 256) fail("wgmma of %d tokens", tokens);
-  if (!warps[self().warp].begun) fail("wgmma without a wgmma.fence since the last commit");
+void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16) {
+  if (tokens % 8 || tokens > 256) fail("wgmma: N of %d: expected a multiple of 8, at most 256", tokens);
+  if (!warps[self().warp].begun) fail("wgmma: no wgmma.fence since the last commit");
   Matrix const matrix(b);
   for (int token = 0; token < tokens; ++token) {
     for (int unit = 0; unit < 32; unit += 16) check_not_in_flight(matrix.base + matrix.at(token, unit), 16, "wgmma");
@@ -194,11 +202,11 @@ void warpgroup_mma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens,
   meet("wgmma", exchange_mma, full_mask, in, 2);
 }
 
-void warpgroup_begin() { meet("wgmma.fence", exchange_begin, full_mask, nullptr, 0); }
-void warpgroup_commit() { meet("wgmma.commit_group", exchange_commit, full_mask, nullptr, 0); }
-void warpgroup_wait() { meet("wgmma.wait_group", exchange_wait, full_mask, nullptr, 0); }
+void wgmma_fence() { meet("wgmma.fence", exchange_fence, full_mask, nullptr, 0); }
+void wgmma_commit_group() { meet("wgmma.commit_group", exchange_commit, full_mask, nullptr, 0); }
+void wgmma_wait_group() { meet("wgmma.wait_group", exchange_wait, full_mask, nullptr, 0); }
 
-void check_not_multiplied(void const* to, std::size_t bytes) {
+void check_not_read_by_wgmma(void const* to, std::size_t bytes) {
   std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
   for (auto const& warp : warps) {
     for (int queued = 0; queued < warp.queued; ++queued) {
@@ -207,7 +215,8 @@ void check_not_multiplied(void const* to, std::size_t bytes) {
       for (int token = 0; token < call.tokens; ++token) {
         for (int unit = 0; unit < 32; unit += 16) {
           if (b.at(token, unit) + 16 > first && b.at(token, unit) < first + bytes) {
-            fail("a copy goes to shared byte %llu, which an mma may still read", static_cast<unsigned long long>(first));
+            fail("a copy writes shared byte %llu, which a wgmma in flight may still read",
+                 static_cast<unsigned long long>(first));
           }
         }
       }
@@ -215,11 +224,12 @@ void check_not_multiplied(void const* to, std::size_t bytes) {
   }
 }
 
-void check_no_mma() {
-  if (warps[self().warp].queued || warps[self().warp].held) fail("the warp exits with mma that it never waited for");
+void check_no_wgmma_in_flight() {
+  Warp const& warp = warps[self().warp];
+  if (warp.queued || warp.held) fail("the warp exits with wgmma in flight: wgmma.wait_group is missing");
 }
 
-void forget_mma() {
+void reset_wgmma() {
   for (auto& warp : warps) {
     warp.begun = false;
     warp.queued = warp.held = 0;

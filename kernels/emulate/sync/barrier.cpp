@@ -14,9 +14,9 @@ int last_count = 0;
 
 Barrier& arrive(int id, int threads, char const* file, int line) {
   CudaThread& me = self();
-  if (id < 0 || id >= max_barriers) fail("barrier %d: a block has %d", id, max_barriers);
+  if (id < 0 || id >= max_barriers) fail("barrier %d: expected less than %d", id, max_barriers);
   if (threads < 0 || threads % 32 || threads > block.threads) {
-    fail("barrier %d of %d threads: not whole warps of this block's %d threads", id, threads, block.threads);
+    fail("barrier %d of %d threads: expected whole warps of the block's %d threads", id, threads, block.threads);
   }
   Barrier& barrier = block.on->barriers[id];
   bool const whole_block = threads == 0;
@@ -28,23 +28,23 @@ Barrier& arrive(int id, int threads, char const* file, int line) {
     barrier.expected = expected;
     barrier.first = &me;
   } else if (barrier.expected != expected) {
-    fail_beside(barrier.first, "barrier %d: thread %d expects %d threads, thread %d expects %d", id, me.linear, expected,
+    fail_with(barrier.first, "barrier %d: thread %d expects %d threads, thread %d expects %d", id, me.linear, expected,
                 barrier.first->linear, barrier.expected);
   } else if (whole_block && (barrier.first->barrier_line != line || std::strcmp(barrier.first->barrier_file, file))) {
-    fail_beside(barrier.first, "divergent barrier: thread %d is at %s:%d, thread %d at %s:%d", me.linear, file, line,
+    fail_with(barrier.first, "divergent barrier: thread %d is at %s:%d, thread %d at %s:%d", me.linear, file, line,
                 barrier.first->linear, barrier.first->barrier_file, barrier.first->barrier_line);
   }
   if (whole_block && block.exited) {
-    fail("barrier at %s:%d: %d threads of the block have exited and will never come", file, line, block.exited);
+    fail("barrier at %s:%d: %d threads of the block have exited and will not arrive", file, line, block.exited);
   }
   ++counters.barriers;
-  // Everything before a barrier is ordered before everything after it, for those who take part: for TSan, too.
+  // For TSan: what precedes a barrier is ordered before what follows it, for the threads that take part.
   release(&barrier.clock[barrier.generation & 1]);
   ++barrier.arrived;
   return barrier;
 }
 
-/// All have come: wakes those who wait.
+/// All threads have arrived: makes those that wait ready.
 void open(Barrier& barrier, int id) {
   barrier.arrived = 0;
   ++barrier.generation;
@@ -80,7 +80,7 @@ void barrier_arrive(int id, int threads, char const* file, int line) {
 int barrier_count(int value, char const* file, int line) {
   running_count += value != 0;
   barrier_sync(0, 0, file, line);
-  return last_count;  // no other count can end before all threads have left this one: they all take part in it
+  return last_count;  // no other count can complete before all threads have left this one
 }
 
 }  // namespace w4ax_emulate

@@ -9,7 +9,7 @@ std::uint32_t const* meet(char const* name, WarpFunction function, std::uint32_t
                           int words, bool orders_memory) {
   CudaThread& me = self();
   WarpExchange& lanes = block.on->exchange[me.warp];
-  if (!(mask >> me.lane & 1)) fail("%s: lane %d calls it with mask %08x, which does not name it", name, me.lane, mask);
+  if (!(mask >> me.lane & 1)) fail("%s: lane %d is not in its own mask %08x", name, me.lane, mask);
   for (int word = 0; word < words; ++word) lanes.in[me.lane][word] = in[word];
   me.collective = name;
   me.function = function;
@@ -29,7 +29,7 @@ std::uint32_t const* meet(char const* name, WarpFunction function, std::uint32_t
       continue;
     }
     if (other.function != function || other.mask != mask) {
-      fail_beside(&other, "divergent warp collective in warp %d: lane %d is in %s (mask %08x), lane %d in %s (mask %08x)",
+      fail_with(&other, "divergent warp collective in warp %d: lane %d is in %s (mask %08x), lane %d in %s (mask %08x)",
                   me.warp, me.lane, name, mask, lane, other.collective, other.mask);
     }
   }

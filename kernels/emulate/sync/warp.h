@@ -1,4 +1,4 @@
-// Warp collectives: the lanes that a mask names meet, and the last one in computes for all of them.
+// Warp collectives: the lanes of a mask meet, and the last one to arrive computes for all of them.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@ namespace w4ax_emulate {
 
 constexpr std::uint32_t full_mask = 0xFFFFFFFFu;
 
-/// What the lanes of one warp bring to a meeting, and take from it.
+/// Inputs and results of a collective, by lane.
 struct WarpExchange {
   static constexpr int words_in = 16;
   static constexpr int words_out = 8;
@@ -16,15 +16,15 @@ struct WarpExchange {
 };
 using WarpFunction = void (*)(WarpExchange& lanes, std::uint32_t mask);
 
-/// Waits until every lane of `mask` has called this with the same function and mask; a lane that comes with another
-/// one, or not at all, ends the launch with an error that names both. Returns the caller's words of `out`.
+/// Waits until every lane of `mask` has called this with the same function and mask. A lane that calls with a
+/// different one, or exits, ends the launch with an error that names both lanes. Returns the caller's words of `out`.
 ///
-/// `orders_memory`: __syncwarp does; shuffles, votes, ldmatrix and mma do not, so TSan still reports what only they
-/// seem to order.
+/// `orders_memory`: true for __syncwarp. Shuffles, votes, ldmatrix and mma do not order memory, so TSan reports
+/// accesses that rely on them.
 std::uint32_t const* meet(char const* name, WarpFunction function, std::uint32_t mask, std::uint32_t const* in,
                           int words, bool orders_memory = false);
 
-// The functions (warp_functions.cpp). Word 0 is the value, word 1 the lane to read or a flag.
+// The functions, in warp_functions.cpp. Word 0 is the value, word 1 the source lane or a flag.
 void exchange_nothing(WarpExchange&, std::uint32_t);
 void exchange_shuffle(WarpExchange&, std::uint32_t);
 void exchange_ballot(WarpExchange&, std::uint32_t);

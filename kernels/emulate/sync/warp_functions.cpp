@@ -1,4 +1,4 @@
-// What the last lane into a shuffle, vote, match or reduction computes.
+// Shuffles, votes, matches and reductions, computed for all lanes by the last one to arrive.
 #include "emulate/engine/block.h"
 
 namespace w4ax_emulate {
@@ -32,7 +32,9 @@ void exchange_shuffle(WarpExchange& lanes, Word mask) {
   for (Word lane = 0; lane < 32; ++lane) {
     if (!(mask >> lane & 1)) continue;
     Word const source = lanes.in[lane][1];
-    if (!(mask >> source & 1)) fail("shuffle: lane %u reads lane %u, which mask %08x does not name", lane, source, mask);
+    if (!(mask >> source & 1)) {
+      fail("shuffle: lane %u reads lane %u, which is not in mask %08x", lane, source, mask);
+    }
     lanes.out[lane][0] = lanes.in[source][0];
   }
 }

@@ -1,5 +1,5 @@
-// The emulated fragment layouts against CuTe's traits, which NVIDIA wrote for the hardware: every mma through a TiledMMA's
-// partitioning against a plain product, every ldmatrix through a TiledCopy against the tile itself.
+// Checks the emulated fragment layouts against CuTe's traits: each mma, partitioned by a TiledMMA, against a scalar
+// product; each ldmatrix, partitioned by a TiledCopy, against the tile in shared memory.
 #include "test.h"
 
 using namespace cute;
@@ -19,17 +19,18 @@ struct Range {
                                                                 : 127;
 };
 
-// Which (n,k) a thread's values of B are.
+// Returns the coordinates (n,k) of a thread's values of B.
 template <class Operation, class Thread>
 auto b_coordinates(Thread const& thread) {
   using Traits = MMA_Traits<Operation>;
   constexpr int K = size<2>(typename Traits::Shape_MNK{});
   if constexpr (std::is_same<typename Traits::ValTypeA, int4b_t>::value && K == 32) {
-    // CUTLASS 4.2's BLayout of the s4 m16n8k32 has a stride of 32 where 64 is meant: lanes t and t + 1 would share k's, and
-    // k = 20..31 belong to nobody. The PTX ISA's layout instead: n = g, k = 8 * t + i.
-    static_assert(cosize(typename Traits::BLayout{}) == 8 * 20, "CuTe's trait is mended: take it");
+    // CUTLASS 4.2's BLayout of the s4 m16n8k32 has a stride of 32 in place of 64: lanes t and t + 1 would share
+    // values of k, and no lane would have k = 20..31. This is the PTX ISA's layout: n = g, k = 8 * t + i.
+    static_assert(cosize(typename Traits::BLayout{}) == 8 * 20, "CuTe's trait is fixed: use it");
     return make_tensor(make_inttuple_iter(make_tuple(int(threadIdx.x) / 4, 8 * (int(threadIdx.x) % 4))),
-                       make_layout(Shape<Shape<_8>, _1, _1>{}, make_stride(make_stride(ScaledBasis<_1, 1>{}), _0{}, _0{})));
+                       make_layout(Shape<Shape<_8>, _1, _1>{},
+                                   make_stride(make_stride(ScaledBasis<_1, 1>{}), _0{}, _0{})));
   } else {
     return thread.partition_B(make_identity_tensor(Shape<Int<8>, Int<K>>{}));
   }
@@ -74,18 +75,19 @@ void check_mma(char const* name) {
   test::expect(equal, name);
 }
 
-// A 16 x 16 (or smaller) tile of 16-bit values through ldmatrix into the fragment of an mma operand: .x4 into A of m16n8k16, .x2
-// into its B. Transposed ones read a tile that lies the other way round in shared memory.
+// Loads a tile of 16-bit values with ldmatrix into the fragment of an operand of m16n8k16: .x4 into A (16 x 16), .x2
+// into B (8 x 16). For transposed operations, the tile is transposed in shared memory.
 template <class Operation, bool Transposed, bool IsA>
 void check_ldmatrix(char const* name) {
   constexpr int rows = IsA ? 16 : 8, columns = 16;
   test::Verdicts verdicts;
   std::string const error = test::run(1, 32, sizeof(bfloat16_t) * rows * columns, [&verdicts] {
     auto* bytes = static_cast<bfloat16_t*>(w4ax_emulate::dynamic_shared(16));
-    using Tile = Layout<Shape<Int<rows>, Int<columns>>, Stride<Int<Transposed ? 1 : columns>, Int<Transposed ? rows : 1>>>;
+    using Strides = Stride<Int<Transposed ? 1 : columns>, Int<Transposed ? rows : 1>>;
+    using Tile = Layout<Shape<Int<rows>, Int<columns>>, Strides>;
     Tensor sT = make_tensor(make_smem_ptr(bytes), Tile{});  // (rows,columns)
     for (int i = threadIdx.x; i < rows * columns; i += 32) sT(i / columns, i % columns) = bfloat16_t(float(i));
-    __syncthreads();  // the tile is written by all lanes, and read by others
+    __syncthreads();  // the tile is written by all lanes, read by others
     TiledMMA tiled = make_tiled_mma(SM80_16x8x16_F32BF16BF16F32_TN{});
     auto thread = tiled.get_slice(threadIdx.x);
     auto check = [&](auto copier, auto const& coordinates, auto&& fragment) {
@@ -107,7 +109,7 @@ void check_ldmatrix(char const* name) {
   test::expect(verdicts.all(), name);
 }
 
-// .x1 by the definition: lane l gets elements 2 * (l % 4) and the next of row (transposed: column) l / 4.
+// .x1 by its definition: lane l receives elements 2 * (l % 4) and the next of row (transposed: column) l / 4.
 template <class Operation, bool Transposed>
 void check_ldmatrix_x1(char const* name) {
   test::Verdicts verdicts;
@@ -126,7 +128,7 @@ void check_ldmatrix_x1(char const* name) {
   test::expect(verdicts.all(), name);
 }
 
-// The BF16 sum in both modes, on numbers where they differ: 2^24 + 1 + 1 is 2^24 one by one, 2^24 + 2 at once.
+// Both modes of the BF16 sum, on numbers where they differ: 2^24 + 1 + 1 is 2^24 one by one, and 2^24 + 2 at once.
 void check_bf16_sums() {
   for (int mode = 0; mode < 2; ++mode) {
     w4ax_emulate_set_bf16_sum(mode);
@@ -140,7 +142,7 @@ void check_bf16_sums() {
       SM80_16x8x16_F32BF16BF16F32_TN::fma(r0, r1, r2, r3, a0, zero, zero, zero, ones, ones, c, c, c, c);
       if (threadIdx.x == 0) d[0] = r0, d[1] = r1, d[2] = r2, d[3] = r3;
     });
-    test::expect(d[0] == (mode ? 16777218.0f : 16777216.0f), "the order in which a BF16 mma adds");
+    test::expect(d[0] == (mode ? 16777218.0f : 16777216.0f), "order of summation of a BF16 mma");
     test::expect(d[2] == 16777216.0f, "a row of zeros leaves c");
   }
   w4ax_emulate_set_bf16_sum(0);

@@ -6,7 +6,7 @@ namespace {
 constexpr std::uint32_t all = 0xFFFFFFFFu;
 using Values = int[256];
 
-/// A block of one or more warps in which each thread says whether what it saw was right.
+/// Runs a block of one or more warps. `body` returns whether a thread's result is right.
 template <class Body>
 void check(char const* name, int threads, Body body) {
   test::Verdicts verdicts;
@@ -20,7 +20,7 @@ template <class Body>
 void check_error(char const* part, int threads, Body body) {
   std::string const error = test::run(1, threads, 0, body);
   if (test::contains(error, part)) return;
-  std::printf("wanted an error with \"%s\", got \"%s\"\n", part, error.c_str());
+  std::printf("expected an error that contains \"%s\", got \"%s\"\n", part, error.c_str());
   ++test::failures;
 }
 
@@ -32,7 +32,7 @@ void shuffles() {
   check("shfl.down", 32, [](int t) { return __shfl_down_sync(all, t, 3) == (t + 3 < 32 ? t + 3 : t); });
   check("shfl.up", 32, [](int t) { return __shfl_up_sync(all, t, 3, 16) == (t % 16 >= 3 ? t - 3 : t); });
   check("shfl of 8 bytes", 32, [](int t) { return __shfl_sync(all, 1ull << 40 | t, 7) == (1ull << 40 | 7); });
-  check("halves of a warp on their own", 64, [](int t) {
+  check("the halves of a warp separately", 64, [](int t) {
     std::uint32_t const half = t % 32 < 16 ? 0x0000FFFFu : 0xFFFF0000u;
     int sum = t;
     for (int d = 8; d; d /= 2) sum += __shfl_xor_sync(half, sum, d);
@@ -42,7 +42,9 @@ void shuffles() {
 
 void votes_and_reductions() {
   check("ballot", 32, [](int t) { return __ballot_sync(all, t % 3 == 0) == 0x49249249u; });
-  check("any, all", 32, [](int t) { return __any_sync(all, t == 9) && !__all_sync(all, t != 9) && __all_sync(all, 1); });
+  check("any, all", 32, [](int t) {
+    return __any_sync(all, t == 9) && !__all_sync(all, t != 9) && __all_sync(all, 1);
+  });
   check("match_any", 32, [](int t) { return __match_any_sync(all, t % 4) == 0x11111111u << (t % 4); });
   check("reduce_add", 32, [](int t) { return __reduce_add_sync(all, t) == 496; });
   check("reduce_min", 32, [](int t) { return __reduce_min_sync(all, t - 5) == -5; });
@@ -50,12 +52,12 @@ void votes_and_reductions() {
 }
 
 void barriers() {
-  check("a barrier orders, in every schedule", 256, [](int t) {
+  check("a barrier orders accesses in every schedule", 256, [](int t) {
     W4AX_STATIC_SHARED(Values, values);
     values[t] = t;
-    __syncthreads();  // every thread reads another's
+    __syncthreads();  // each thread reads another's value
     int const seen = values[255 - t];
-    __syncthreads();  // all have read before any writes again
+    __syncthreads();  // all threads have read
     values[t] = -1;
     return seen == 255 - t;
   });
@@ -76,8 +78,8 @@ void barriers() {
   check("arrive without waiting", 64, [](int t) {
     W4AX_STATIC_SHARED(int, value);
     if (t == 0) value = 42;
-    if (t < 32) w4ax_emulate::barrier_arrive(3, 64, __FILE__, __LINE__);  // the first warp has made it
-    else w4ax_emulate::barrier_sync(3, 64, __FILE__, __LINE__);           // the second one takes it
+    if (t < 32) w4ax_emulate::barrier_arrive(3, 64, __FILE__, __LINE__);  // the first warp has written the value
+    else w4ax_emulate::barrier_sync(3, 64, __FILE__, __LINE__);           // the second warp reads it
     return t < 32 || value == 42;
   });
 }
@@ -91,8 +93,8 @@ void errors() {
     if (threadIdx.x == 3) return;
     __syncwarp();
   });
-  check_error("which does not name it", 32, [] { __syncwarp(0x7FFFFFFFu); });
-  check_error("does not name", 32, [] {
+  check_error("is not in its own mask", 32, [] { __syncwarp(0x7FFFFFFFu); });
+  check_error("which is not in mask", 32, [] {
     if (threadIdx.x < 16) __shfl_xor_sync(0xFFFFu, 1, 16);
   });
   check_error("divergent barrier", 64, [] {
@@ -106,7 +108,7 @@ void errors() {
   check_error("misaligned", 32, [] { w4ax_emulate::fail("misaligned"); });
   check_error("not whole warps", 33, [] {});
   test::expect(test::contains(test::run(1, 32, 300 << 10, [] {}), "307200 bytes"), "too much shared memory");
-  // After all of these the emulator still works.
+  // The emulator still works after errors.
   check("after errors", 64, [](int t) { return __shfl_sync(all, t, 0) == t / 32 * 32; });
 }
 
@@ -117,7 +119,7 @@ void a_sticky_error_stops_later_launches() {
   bool const first = w4ax_emulate::launch({1, 32}, [] { __trap(); }) == cudaSuccess;
   bool const second = w4ax_emulate::launch({1, 32}, [] { ++ran; }) == cudaSuccess;
   w4ax_emulate::synchronize();
-  test::expect(!first && !second && ran == 0, "a failed launch stops the next ones");
+  test::expect(!first && !second && ran == 0, "launches after a failed launch do not run");
   w4ax_emulate_clear_error();
 }
 
@@ -133,7 +135,7 @@ void every_block_runs_once() {
 }
 
 void conflicts() {
-  for (int stride : {128, 144}) {  // rows of 128 bytes all start in one bank; of 144 in eight different groups
+  for (int stride : {128, 144}) {  // rows at 128 bytes share their banks; rows at 144 bytes do not
     w4ax_emulate_reset_counters();
     test::run(1, 32, 8 * 144, [=] {
       auto* rows = static_cast<char*>(w4ax_emulate::dynamic_shared(16));
@@ -158,11 +160,12 @@ void intrinsics() {
   test::expect(__vadd4(0xFF7F0180u, 0x01010180u) == 0x00800200u, "vadd4");
   test::expect(__vsub4(0x00800200u, 0x01010180u) == 0xFF7F0180u, "vsub4");
   test::expect(__funnelshift_r(0x89ABCDEFu, 0x01234567u, 8) == 0x6789ABCDu, "funnel shift");
-  // 136 + w from nibbles, and away again: exact.
+  // 136 + w - 136 is exact.
   __nv_bfloat162 const one = __float2bfloat162_rn(1.0f), big = __float2bfloat162_rn(143.0f);
   test::expect(__low2float(__hfma2(big, one, __float2bfloat162_rn(-136.0f))) == 7.0f, "bf16 fma");
-  // 1 + 2^-8 is a tie in BF16; anything more must round up, however small.
-  test::expect(__bfloat162float(w4ax_emulate::fma_bf16(1.0f, 1.00390625f, 1e-30f)) == 1.0078125f, "bf16 fma rounds once");
+  // 1 + 2^-8 is a tie in BF16: any larger value must round up.
+  float const above_tie = __bfloat162float(w4ax_emulate::fma_bf16(1.0f, 1.00390625f, 1e-30f));
+  test::expect(above_tie == 1.0078125f, "bf16 fma rounds once");
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
-// Planted faults, each of which has to be caught by the builds that can see it; and the same kernel without one, which has to
-// pass under every build and seed. Each run is a process of its own: a sanitizer's report ends it.
+// Planted faults. The builds that can detect a fault must detect it; the same kernel without a fault must pass in every
+// build with every seed. Each run is a process: a sanitizer's report ends it.
 //
-//   faults            all of them, with 8 seeds each; prints the table, fails if it is not as good as `expectations` says
-//   faults NAME SEED  one run, with everything it prints
+//   faults            runs all faults with 8 seeds each, prints a table, and fails if too few runs were caught
+//   faults NAME SEED  runs one fault and prints its output
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
@@ -15,11 +15,11 @@ constexpr int kSeeds = 8;
 
 enum class Outcome { right, wrong_result, emulator_error, sanitizer, crash };
 
-/// Exactly as large as it says, so that ASan sees the first byte beyond.
+/// A buffer of exactly its size, so that ASan detects the first byte beyond.
 template <class T>
 struct Buffer {
   explicit Buffer(std::size_t count) : data(static_cast<T*>(std::aligned_alloc(16, bytes(count)))) {
-    // aligned_alloc wants a multiple of 16: the sizes here are.
+    // aligned_alloc requires a multiple of 16.
     if (bytes(count) % 16) std::abort();
   }
   ~Buffer() { std::free(data); }
@@ -28,7 +28,7 @@ struct Buffer {
   T* data;
 };
 
-/// An error text of the emulator, or "wrong result", or "".
+/// Returns the emulator's error text, "wrong result" or "".
 std::string run_gemm_fault(int fault, std::uint64_t seed) {
   using namespace mini;
   test::Random numbers(seed);
@@ -84,7 +84,7 @@ std::string run_gemm_fault(int fault, std::uint64_t seed) {
   return "";
 }
 
-// Two grids, the second of which may start before the first has ended.
+// Two grids. The second may start before the first has ended.
 enum class Dependence { right, reads_too_early, never_waits };
 
 std::string run_dependent_case(int argument, std::uint64_t) {
@@ -108,7 +108,7 @@ std::string run_dependent_case(int argument, std::uint64_t) {
   return error;
 }
 
-// Two conditionals of a graph, set by one thread of a block or, wrongly, by two.
+// Sets two conditional nodes by one thread of a block or, wrongly, by two.
 std::string run_conditionals(int by_two, std::uint64_t) {
   return test::run(dim3(2), 64, 0, [=] {
     for (int i = 0; i < 2; ++i) {
@@ -121,7 +121,7 @@ struct Case {
   char const* name;
   std::string (*run)(int, std::uint64_t);
   int argument;
-  int plain, address, thread;  // of the 8 seeds, at least so many have to be caught
+  int plain, address, thread;  // least number of the 8 seeds that must be caught
 };
 
 Case const cases[] = {
@@ -201,11 +201,12 @@ int main(int count, char** values) {
       std::printf("%s\n", error.empty() ? "right" : error.c_str());
       return !error.empty();
     }
-    std::printf("no such fault\n");
+    std::printf("unknown fault\n");
     return 2;
   }
   std::string const build = w4ax_emulate_sanitizer();
-  std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitizer, result, crash)\n", "fault", kSeeds, build.c_str());
+  std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitizer, result, crash)\n", "fault", kSeeds,
+              build.c_str());
   for (Case const& one : cases) {
     int by[5] = {};
     std::string first;
@@ -219,7 +220,8 @@ int main(int count, char** values) {
     int const wanted = build == "address" ? one.address : build == "thread" ? one.thread : one.plain;
     bool const right = one.name == std::string("none") || one.argument == 0;
     bool const good = right ? caught == 0 : caught >= wanted;
-    std::printf("%-38s %d (%d, %d, %d, %d)%s\n", one.name, caught, by[2], by[3], by[1], by[4], good ? "" : "   <-- FAILED");
+    std::printf("%-38s %d (%d, %d, %d, %d)%s\n", one.name, caught, by[2], by[3], by[1], by[4],
+                good ? "" : "   <-- FAILED");
     if (!first.empty() && std::getenv("W4AX_VERBOSE")) std::printf("    %s\n", first.c_str());
     test::expect(good, one.name);
   }

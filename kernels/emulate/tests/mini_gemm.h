@@ -1,9 +1,8 @@
-// A small W4A8 GEMM in w4ax's tile layout, with a place for each planted fault: what a prefill kernel does (cp.async stages,
-// quantizing in shared memory, ldmatrix, mma, rescale) in the least code. With `none` it is right. It belongs to the tests: the
-// real kernels have no such places.
+// A small W4A8 GEMM in w4ax's tile layout with planted faults. It does what a prefill kernel does: cp.async stages,
+// quantize in shared memory, ldmatrix, mma, rescale. With `none` it is right.
 //
-// y[M,N] = dequantized(u8(x)[M,K]) * (s4 w)[N,K]^T; activations by group of 64 along K, weights symmetric.
-// A block makes 64 channels x 16 tokens with four warps; weights are the A operand, tokens the B operand.
+// y[M,N] = dequantized(u8(x)[M,K]) * (s4 w)[N,K]^T; activations by group of 64 along K, weights symmetric. A block of
+// four warps computes 64 channels x 16 tokens. Weights are the A operand, tokens the B operand.
 #pragma once
 
 #include "test.h"
@@ -62,7 +61,7 @@ struct Arguments {
   int m, n, k;
 };
 
-/// Where, in a token's 64 bytes of a k-tile, the mma wants code k: even and odd nibbles of a weight word meet these.
+/// The position of code k in a token's 64 bytes of a k tile. It matches the even and odd nibbles of a weight word.
 constexpr int slot_of(int k) {
   return 32 * (k >> 5) + 16 * ((k >> 3) & 1) + 4 * ((k >> 1) & 3) + 2 * (k & 1) + ((k >> 4) & 1);
 }
@@ -70,14 +69,16 @@ constexpr int slot_of(int k) {
 inline void gemm_kernel(Arguments const a, Fault const F) {
   auto& shared = *static_cast<Shared*>(w4ax_emulate::dynamic_shared(16));
   int const thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  int const m0 = blockIdx.y * kBlockM, n0 = (F == blocks_write_same_output ? 0 : blockIdx.x) * kBlockN, groups = a.k / kBlockK;
+  int const m0 = blockIdx.y * kBlockM, n0 = (F == blocks_write_same_output ? 0 : blockIdx.x) * kBlockN;
+  int const groups = a.k / kBlockK;
   if (F == warp_exits_early && warp == 3 && blockIdx.y == 1) return;
 
   TiledMMA tiled = make_tiled_mma(SM80_16x8x32_S32S8U8S32_TN{}, Layout<Shape<_4, _1, _1>>{},
-                                  Tile<_64, _16, _32>{});  // 4 warps along the channels; 16 tokens, so ldmatrix is a .x4
+                                  Tile<_64, _16, _32>{});  // 4 warps along the channels; ldmatrix.x4 for 16 tokens
   auto part = tiled.get_slice(thread);
   Tensor sQ = make_tensor(make_smem_ptr(shared.q), Layout<Shape<_16, _64>, Stride<_64, _1>>{});  // (token,slot)
-  Tensor cC = part.partition_C(make_identity_tensor(Shape<Int<kBlockN>, Int<kBlockM>>{}));      // (MMA,1,2) -> (channel,token)
+  // (MMA,1,2) -> (channel,token)
+  Tensor cC = part.partition_C(make_identity_tensor(Shape<Int<kBlockN>, Int<kBlockM>>{}));
   Tensor rC = make_tensor<int32_t>(shape(cC));                                                  // (MMA,1,2)
   Tensor rY = make_tensor<float>(shape(cC));                                                    // (MMA,1,2)
   Tensor rB = part.partition_fragment_B(sQ);                                                    // (MMA,2,2)
@@ -89,7 +90,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
   clear(rY);
 
   auto issue = [&](int group, int stage) {
-    // x: 16 rows of 128 bytes, 16 bytes a thread
+    // x: 16 rows of 128 bytes, 16 bytes per thread
     int const row = thread / 8, chunk = thread % 8;
     bool const valid = F == no_row_predicate || m0 + row < a.m;
     auto const* source = a.x + (valid ? int64_t(m0 + row) * a.k + group * kBlockK + chunk * 8 : 0);
@@ -97,7 +98,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
     if (F == misaligned_copy) source += 1;
     SM80_CP_ASYNC_CACHEGLOBAL_ZFILL<uint128_t>::copy(*reinterpret_cast<uint128_t const*>(source),
                                                     *reinterpret_cast<uint128_t*>(destination), valid);
-    // weights: 4 tiles of 512 bytes, 16 bytes a thread
+    // weights: 4 tiles of 512 bytes, 16 bytes per thread
     int const tile = n0 / 16 + warp;
     auto const* words = a.tiles + (int64_t(tile) * groups + group) * kTileWords + lane * 4;
     int const to = F == copies_past_the_stages ? stage + 1 : stage;
@@ -118,14 +119,15 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
     int const stage = group % kStages;
     if (F == wait_off_by_one) cp_async_wait<kStages - 1>();
     else if (F != no_wait) cp_async_wait<kStages - 2>();
-    // Each thread waited for its own copies: now all have landed. And all have read group - 1, whose stage comes next.
+    // Each thread has waited for its own copies: all have arrived. All threads have read group - 1, whose stage is
+    // reused.
     if (F != no_barrier_at_loop_top) __syncthreads();
     if (int const next = group + kStages - 1; next < groups) {
       issue(next, F == overwrites_stage_being_read ? stage : next % kStages);
     }
     if (F != no_commit) cp_async_fence();
 
-    // Quantize: 8 threads a token, 8 neighboring k each.
+    // Quantize: 8 threads per token, 8 consecutive k each.
     int const token = thread / 8, chunk = thread % 8;
     float v[8], low = 0, high = 0;
     for (int i = 0; i < 8; ++i) {
@@ -150,7 +152,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
       shared.scale[token] = step;
       shared.zero[token] = zero;
     }
-    // The codes and scales of all tokens are read by every warp.
+    // Every warp reads the codes and scales of all tokens.
     if (F == divergent_barrier) {
       if (thread < 120) __syncthreads();
     } else if (F == barrier_in_branch) {
@@ -160,7 +162,7 @@ inline void gemm_kernel(Arguments const a, Fault const F) {
       __syncthreads();
     }
 
-    // 16 bytes of s4 a lane -> 16 * w in s8: even nibbles, then odd ones.
+    // 16 bytes of s4 per lane -> 16 * w in s8: even nibbles, then odd ones.
     int const from = F == reads_wrong_stage ? (stage + 1) % kStages : stage;
     Tensor rA32 = recast<uint32_t>(rA);  // (4,1,2)
     for (int h = 0; h < 2; ++h) {

@@ -1,4 +1,4 @@
-// The little that the emulator's tests share.
+// Helpers of the emulator's tests.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace test {
 
-/// A sequence of numbers, the same for the same seed.
+/// A seeded random number generator.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed * 2 + 1) {}
@@ -34,7 +34,7 @@ inline void expect(bool condition, char const* what) {
   ++failures;
 }
 
-/// Runs one grid to its end; returns the emulator's error text, "" if there was none.
+/// Runs one grid. Returns the emulator's error text, "" if there was none.
 template <class Body>
 std::string run(dim3 grid, dim3 block, std::size_t dynamic_shared, Body body) {
   w4ax_emulate_clear_error();
@@ -45,7 +45,7 @@ std::string run(dim3 grid, dim3 block, std::size_t dynamic_shared, Body body) {
   return error;
 }
 
-/// What each thread of a block found: of its own each, so that TSan sees no race for one flag.
+/// One result for each thread of a block. A shared flag would be a race.
 struct Verdicts {
   bool right[1024];
   Verdicts() { std::memset(right, 1, sizeof right); }

@@ -1,5 +1,5 @@
-// The emulated wgmma against CuTe's traits, which NVIDIA wrote for the hardware: fragments by a TiledMMA's partitioning, B in
-// shared memory by CuTe's canonical layouts and the descriptor that CuTe makes of them; and the copies and barriers beside it.
+// Checks the emulated wgmma against CuTe's traits: fragments by a TiledMMA's partitioning, B in shared memory by CuTe's
+// canonical layouts and their descriptors. Also checks tensor copies, and planted faults in a ring of stages.
 #include "test.h"
 
 #include "emulate/sm90.h"
@@ -10,7 +10,7 @@ namespace {
 
 test::Random numbers(11);
 
-// One mma of a warpgroup. B lies as `Atom` tiles it, after `skip` bytes.
+// One wgmma. B is tiled by `Atom`, `skip` bytes from the start of shared memory.
 template <class Operation, class Atom>
 void check_wgmma(char const* name, int skip) {
   using Traits = MMA_Traits<Operation>;
@@ -23,19 +23,20 @@ void check_wgmma(char const* name, int skip) {
   for (auto& row : a) for (int& v : row) v = numbers.between(is_bf16 ? -16 : -128, is_bf16 ? 16 : 127);
   for (auto& row : b) for (int& v : row) v = numbers.between(is_bf16 ? -16 : 0, is_bf16 ? 16 : 255);
   for (auto& row : c) for (int& v : row) v = numbers.between(-500, 500);
-  // A swizzled atom is wider than the K of one mma: B is its first columns.
+  // A swizzled atom is wider than K of one wgmma: B is its first columns.
   constexpr int atom_k = size<1>(Atom{}) > K ? size<1>(Atom{}) : K;
   using LayoutB = decltype(tile_to_shape(Atom{}, Shape<Int<N>, Int<atom_k>>{}));
-  // Once, for CuTe says on every call that a host has no addresses of shared memory: strides and order are all that is asked.
+  // Only strides and layout type are used. Called once: on a host, each call prints that shared memory has no address.
   GmmaDescriptor const made = SM90::GMMA::make_gmma_desc<SM90::GMMA::Major::K>(
-      local_tile(make_tensor(make_smem_ptr(static_cast<B*>(nullptr)), LayoutB{}), Shape<Int<N>, Int<K>>{}, make_coord(0, 0)));
+      local_tile(make_tensor(make_smem_ptr(static_cast<B*>(nullptr)), LayoutB{}), Shape<Int<N>, Int<K>>{},
+                 make_coord(0, 0)));
   for (int seed = 0; seed < 24; seed += 5) {
     w4ax_emulate_set_seed(seed);
     std::string const error = test::run(1, 128, skip + N * atom_k * sizeof(B), [skip, made] {
       auto* bytes = static_cast<char*>(w4ax_emulate::dynamic_shared(1024)) + skip;
       Tensor sB = make_tensor(make_smem_ptr(reinterpret_cast<B*>(bytes)), LayoutB{});  // (token,k)
       for (int i = threadIdx.x; i < N * K; i += 128) sB(i / K, i % K) = B(b[i / K][i % K]);
-      __syncthreads();  // written by all threads, read for others
+      __syncthreads();  // written by all threads, read by others
       auto thread = make_tiled_mma(Operation{}).get_slice(threadIdx.x);
       Tensor cA = thread.partition_A(make_identity_tensor(Shape<Int<M>, Int<K>>{}));  // (MMA,1,1) -> (m,k)
       Tensor cC = thread.partition_C(make_identity_tensor(Shape<Int<M>, Int<N>>{}));  // (MMA,1,1) -> (m,n)
@@ -43,13 +44,13 @@ void check_wgmma(char const* name, int skip) {
       Tensor rC = make_tensor<typename Traits::ValTypeC>(shape(cC));                  // (MMA,1,1)
       for (int i = 0; i < size(rA); ++i) rA(i) = A(a[get<0>(cA(i))][get<1>(cA(i))]);
       for (int i = 0; i < size(rC); ++i) rC(i) = typename Traits::ValTypeC(c[get<0>(cC(i))][get<1>(cC(i))]);
-      std::uint64_t const described = w4ax_emulate::describe_matrix(
+      std::uint64_t const described = w4ax_emulate::make_descriptor(
           bytes, made.bitfield.leading_byte_offset_ * 16, made.bitfield.stride_byte_offset_ * 16,
           made.bitfield.layout_type_ == std::uint8_t(SM90::GMMA::LayoutType::B128));
-      w4ax_emulate::warpgroup_begin();
-      w4ax_emulate::warpgroup_mma(reinterpret_cast<std::uint32_t*>(&rA(0)), &rC(0), described, N, is_bf16);
-      w4ax_emulate::warpgroup_commit();
-      w4ax_emulate::warpgroup_wait();
+      w4ax_emulate::wgmma_fence();
+      w4ax_emulate::wgmma(reinterpret_cast<std::uint32_t*>(&rA(0)), &rC(0), described, N, is_bf16);
+      w4ax_emulate::wgmma_commit_group();
+      w4ax_emulate::wgmma_wait_group();
       for (int i = 0; i < size(rC); ++i) d[get<0>(cC(i))][get<1>(cC(i))] = static_cast<long>(rC(i));
     });
     test::expect(error.empty(), error.c_str());
@@ -66,26 +67,26 @@ void check_wgmma(char const* name, int skip) {
   w4ax_emulate_set_seed(0);
 }
 
-// A box copy puts each element where CuTe's swizzled layout has it, and zeros beyond the matrix.
-void check_box() {
+// A tensor copy places each element as CuTe's swizzled layout does, and zeros beyond the matrix.
+void check_tensor_copy() {
   constexpr int rows = 24, k = 64;
   static std::uint16_t x[20][80];
   for (auto& row : x) for (auto& v : row) v = static_cast<std::uint16_t>(numbers.bits() | 1);
   test::Verdicts verdicts;
   alignas(64) static std::uint64_t map[16];
-  // 20 rows of 75 that are 80 apart; the box starts at row 2 and column 16.
-  w4ax_emulate::encode_row_map(map, x, 20, 75, 80, rows);
+  // 20 rows of 75 elements with a stride of 80. The box starts at row 2 and column 16.
+  w4ax_emulate::encode_tensor_map(map, x, 20, 75, 80, rows);
   std::string const error = test::run(1, 32, rows * 128 + 8, [&verdicts] {
     auto* bytes = static_cast<char*>(w4ax_emulate::dynamic_shared(1024));
     auto* barrier = reinterpret_cast<std::uint64_t*>(bytes + rows * 128);
     if (threadIdx.x == 0) {
-      w4ax_emulate::barrier_init(barrier, 1);
-      w4ax_emulate::barrier_publish();
-      w4ax_emulate::barrier_arrive(barrier, rows * 128);
-      w4ax_emulate::box_copy(bytes, map, 16, 2, barrier);
+      w4ax_emulate::mbarrier_init(barrier, 1);
+      w4ax_emulate::fence_mbarrier_init();
+      w4ax_emulate::mbarrier_arrive(barrier, rows * 128);
+      w4ax_emulate::tensor_copy(bytes, map, 16, 2, barrier);
     }
-    __syncthreads();  // the barrier is there
-    w4ax_emulate::barrier_wait(barrier, 0);
+    __syncthreads();  // the barrier is initialized
+    w4ax_emulate::mbarrier_wait(barrier, 0);
     using Layout = decltype(tile_to_shape(SM90::GMMA::Layout_K_SW128_Atom<bfloat16_t>{}, Shape<Int<rows>, Int<k>>{}));
     Tensor sX = make_tensor(make_smem_ptr(reinterpret_cast<std::uint16_t*>(bytes)), Layout{});  // (row,k)
     for (int i = threadIdx.x; i < rows * k; i += 32) {
@@ -94,11 +95,21 @@ void check_box() {
     }
   });
   test::expect(error.empty(), error.c_str());
-  test::expect(verdicts.all(), "a swizzled box");
+  test::expect(verdicts.all(), "swizzled tensor copy");
 }
 
-// What a kernel may do wrong with barriers, copies and mma, in a ring of two stages of 1 KiB that one thread fills.
-enum class Fault { none, early_release, no_wait, too_few_bytes, wrong_parity, not_published, no_fence, sums_before_wait, nobody_releases };
+// Faults with barriers, copies and wgmma, in a ring of two stages of 1 KiB that one producer thread fills.
+enum class Fault {
+  none,
+  early_release,
+  no_wait,
+  too_few_bytes,
+  wrong_parity,
+  not_published,
+  no_fence,
+  sums_before_wait,
+  no_release
+};
 
 std::string ring(Fault fault, std::uint64_t seed, bool& right) {
   static unsigned char from[6][1024];
@@ -111,45 +122,45 @@ std::string ring(Fault fault, std::uint64_t seed, bool& right) {
     std::uint64_t* empty = full + 2;
     if (threadIdx.x == 0) {
       for (int i = 0; i < 2; ++i) {
-        w4ax_emulate::barrier_init(full + i, 1);
-        w4ax_emulate::barrier_init(empty + i, 4);
+        w4ax_emulate::mbarrier_init(full + i, 1);
+        w4ax_emulate::mbarrier_init(empty + i, 4);
       }
-      if (fault != Fault::not_published) w4ax_emulate::barrier_publish();
+      if (fault != Fault::not_published) w4ax_emulate::fence_mbarrier_init();
     }
-    __syncthreads();  // the barriers are there
+    __syncthreads();  // the barriers are initialized
     if (threadIdx.x >= 128) {
       if (threadIdx.x != 128) return;
       for (int i = 0; i < 6; ++i) {
-        if (i >= 2) w4ax_emulate::barrier_wait(empty + i % 2, (i / 2 - 1) % 2);
-        w4ax_emulate::barrier_arrive(full + i % 2, fault == Fault::too_few_bytes ? 512 : 1024);
+        if (i >= 2) w4ax_emulate::mbarrier_wait(empty + i % 2, (i / 2 - 1) % 2);
+        w4ax_emulate::mbarrier_arrive(full + i % 2, fault == Fault::too_few_bytes ? 512 : 1024);
         w4ax_emulate::bulk_copy(bytes + i % 2 * 1024, from[i], 1024, full + i % 2);
       }
       return;
     }
-    // 32 tokens x 32 k of bytes a stage, all weights 1.
+    // A stage is 32 tokens x 32 k of bytes. All weights are 1.
     std::uint32_t const ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
     std::uint32_t c[16] = {};
     for (int i = 0; i < 6; ++i) {
       if (fault != Fault::no_wait) {
-        w4ax_emulate::barrier_wait(full + i % 2, fault == Fault::wrong_parity ? 1 - i / 2 % 2 : i / 2 % 2);
+        w4ax_emulate::mbarrier_wait(full + i % 2, fault == Fault::wrong_parity ? 1 - i / 2 % 2 : i / 2 % 2);
       }
       auto release = [&] {
-        __syncwarp();  // all lanes are done
-        if (threadIdx.x % 32 == 0 && fault != Fault::nobody_releases) w4ax_emulate::barrier_arrive(empty + i % 2, 0);
+        __syncwarp();  // all lanes have read the stage
+        if (threadIdx.x % 32 == 0 && fault != Fault::no_release) w4ax_emulate::mbarrier_arrive(empty + i % 2, 0);
       };
-      if (fault != Fault::no_fence) w4ax_emulate::warpgroup_begin();
-      w4ax_emulate::warpgroup_mma(ones, c, w4ax_emulate::describe_matrix(bytes + i % 2 * 1024, 128, 256, false), 32, false);
-      w4ax_emulate::warpgroup_commit();
+      if (fault != Fault::no_fence) w4ax_emulate::wgmma_fence();
+      w4ax_emulate::wgmma(ones, c, w4ax_emulate::make_descriptor(bytes + i % 2 * 1024, 128, 256, false), 32, false);
+      w4ax_emulate::wgmma_commit_group();
       if (fault == Fault::early_release) release();
-      if (fault != Fault::sums_before_wait || i + 1 < 6) w4ax_emulate::warpgroup_wait();
+      if (fault != Fault::sums_before_wait || i + 1 < 6) w4ax_emulate::wgmma_wait_group();
       if (fault != Fault::early_release) release();
     }
     std::uint32_t sum = 0;
     for (int i = 0; i < 16; i += 4) sum += c[i] + c[i + 1];
-    if (fault == Fault::sums_before_wait) w4ax_emulate::warpgroup_wait();
+    if (fault == Fault::sums_before_wait) w4ax_emulate::wgmma_wait_group();
     sums[threadIdx.x] = sum;
   });
-  // Lane 4g + t of the first warp has tokens 8b + 2t and the next, whose sums over k are the same in every row.
+  // Lane 4g + t of the first warp has tokens 8b + 2t and 8b + 2t + 1. Their sums over k are equal in every row.
   right = error.empty();
   if (!right) return error;
   for (int lane = 0; lane < 32; ++lane) {
@@ -184,22 +195,23 @@ int main() {
   using namespace SM90::GMMA;
   check_wgmma<MMA_64x128x32_S32S8U8_RS_TN, Layout_K_INTER_Atom<std::uint8_t>>("m64n128k32 s8 u8, core matrices", 0);
   check_wgmma<MMA_64x32x32_S32S8U8_RS_TN, Layout_K_INTER_Atom<std::uint8_t>>("m64n32k32 s8 u8, core matrices", 128);
-  check_wgmma<MMA_64x128x16_F32BF16BF16_RS<Major::K, Major::K>, Layout_K_SW128_Atom<bfloat16_t>>("m64n128k16 bf16, swizzled", 0);
-  check_wgmma<MMA_64x64x16_F32BF16BF16_RS<Major::K, Major::K>, Layout_K_SW128_Atom<bfloat16_t>>("m64n64k16 bf16, swizzled", 1024);
-  check_box();
+  using Swizzled = Layout_K_SW128_Atom<bfloat16_t>;
+  check_wgmma<MMA_64x128x16_F32BF16BF16_RS<Major::K, Major::K>, Swizzled>("m64n128k16 bf16, swizzled", 0);
+  check_wgmma<MMA_64x64x16_F32BF16BF16_RS<Major::K, Major::K>, Swizzled>("m64n64k16 bf16, swizzled", 1024);
+  check_tensor_copy();
   check_ring(Fault::none, "none", 0);
 #ifdef W4AX_EMULATE_TSAN
-  // To TSan the threads that a failed launch gave up live on, and race with those of the next one.
-  std::printf("planted faults: left out, the other builds have them\n");
+  // For TSan, the abandoned threads of a failed launch race with those of the next one.
+  std::printf("planted faults: checked by the other builds only\n");
 #else
-  check_ring(Fault::early_release, "a stage released before its mma", 2);
-  check_ring(Fault::no_wait, "full stages not awaited", 8);
-  check_ring(Fault::too_few_bytes, "fewer bytes announced than copied", 24);
-  check_ring(Fault::wrong_parity, "the other parity", 24);
+  check_ring(Fault::early_release, "stage released before its wgmma", 2);
+  check_ring(Fault::no_wait, "no wait for a full stage", 8);
+  check_ring(Fault::too_few_bytes, "fewer bytes expected than copied", 24);
+  check_ring(Fault::wrong_parity, "wrong parity", 24);
   check_ring(Fault::not_published, "barriers not published", 24);
-  check_ring(Fault::no_fence, "mma without a fence", 24);
+  check_ring(Fault::no_fence, "wgmma without a fence", 24);
   check_ring(Fault::sums_before_wait, "sums read before the wait", 24);
-  check_ring(Fault::nobody_releases, "stages never released", 24);
+  check_ring(Fault::no_release, "stages never released", 24);
 #endif
   return test::finish("warpgroup");
 }
