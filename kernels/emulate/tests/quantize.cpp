@@ -57,7 +57,7 @@ void check_group(std::uint32_t hi, std::uint32_t minus_lo, int levels, test::Ran
       }
       x.pair[p] = values[p][0] | std::uint32_t(values[p][1]) << 16;
     }
-    Codes const codes = codes_of(x, q, levels);
+    OctetCodes const codes = codes_of(x, q, levels);
     for (int p = 0; p < 4; ++p) {
       for (int e = 0; e < 2; ++e) {
         float const value = from_bits(std::uint32_t(values[p][e]) << 16);
