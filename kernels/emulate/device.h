@@ -30,6 +30,6 @@
 #define __shared__ _Pragma("GCC error \"__shared__ is not emulated: use W4AX_STATIC_SHARED or W4AX_DYNAMIC_SHARED\"")
 
 /// `__shared__ type name;` inside a kernel or a device function.
-#define W4AX_STATIC_SHARED(type, name)     \
-  static char const name##_declaration = 0; \
-  type& name = ::w4ax_emulate::static_shared<type>(&name##_declaration)
+#define W4AX_STATIC_SHARED(type, name)        \
+    static char const name##_declaration = 0; \
+    type& name = ::w4ax_emulate::static_shared<type>(&name##_declaration)

@@ -40,10 +40,10 @@ void w4ax_emulate_clear_error(void);
 int w4ax_emulate_synchronize(void);
 
 typedef struct {
-  uint64_t launches, blocks, switches;
-  uint64_t barriers, warp_collectives, mma, ldmatrix, shuffles;
-  uint64_t ldmatrix_phases, ldmatrix_conflicts;
-  uint64_t async_copies, global_bytes_read;
+    uint64_t launches, blocks, switches;
+    uint64_t barriers, warp_collectives, mma, ldmatrix, shuffles;
+    uint64_t ldmatrix_phases, ldmatrix_conflicts;
+    uint64_t async_copies, global_bytes_read;
 } w4ax_emulate_counters;
 
 /* Counts since the last reset. */

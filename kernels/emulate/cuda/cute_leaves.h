@@ -69,29 +69,29 @@
 namespace cute {
 
 // CuTe passes registers one by one: four of A and two of B, or half as many.
-#define W4AX_EMULATE_MMA_42(NAME, A, B, K, SUM)                                                                        \
-  struct NAME : nvidia_##NAME {                                                                                        \
-    static void fma(SUM& d0, SUM& d1, SUM& d2, SUM& d3, std::uint32_t const& a0, std::uint32_t const& a1,              \
-                    std::uint32_t const& a2, std::uint32_t const& a3, std::uint32_t const& b0, std::uint32_t const& b1,\
-                    SUM const& c0, SUM const& c1, SUM const& c2, SUM const& c3) {                                      \
-      std::uint32_t const a[] = {a0, a1, a2, a3}, b[] = {b0, b1};                                                      \
-      SUM const c[] = {c0, c1, c2, c3};                                                                                \
-      SUM d[4];                                                                                                        \
-      w4ax_emulate::mma<w4ax_emulate::Element::A, w4ax_emulate::Element::B, K>(#NAME, d, a, b, c);                     \
-      d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];                                                                      \
-    }                                                                                                                  \
-  };
-#define W4AX_EMULATE_MMA_21(NAME, A, B, K, SUM)                                                                        \
-  struct NAME : nvidia_##NAME {                                                                                        \
-    static void fma(SUM& d0, SUM& d1, SUM& d2, SUM& d3, std::uint32_t const& a0, std::uint32_t const& a1,              \
-                    std::uint32_t const& b0, SUM const& c0, SUM const& c1, SUM const& c2, SUM const& c3) {             \
-      std::uint32_t const a[] = {a0, a1}, b[] = {b0};                                                                  \
-      SUM const c[] = {c0, c1, c2, c3};                                                                                \
-      SUM d[4];                                                                                                        \
-      w4ax_emulate::mma<w4ax_emulate::Element::A, w4ax_emulate::Element::B, K>(#NAME, d, a, b, c);                     \
-      d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];                                                                      \
-    }                                                                                                                  \
-  };
+#define W4AX_EMULATE_MMA_42(NAME, A, B, K, SUM)                                                                \
+    struct NAME : nvidia_##NAME {                                                                              \
+        static void fma(SUM& d0, SUM& d1, SUM& d2, SUM& d3, std::uint32_t const& a0, std::uint32_t const& a1,  \
+                        std::uint32_t const& a2, std::uint32_t const& a3, std::uint32_t const& b0,             \
+                        std::uint32_t const& b1, SUM const& c0, SUM const& c1, SUM const& c2, SUM const& c3) { \
+            std::uint32_t const a[] = {a0, a1, a2, a3}, b[] = {b0, b1};                                        \
+            SUM const c[] = {c0, c1, c2, c3};                                                                  \
+            SUM d[4];                                                                                          \
+            w4ax_emulate::mma<w4ax_emulate::Element::A, w4ax_emulate::Element::B, K>(#NAME, d, a, b, c);       \
+            d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];                                                        \
+        }                                                                                                      \
+    };
+#define W4AX_EMULATE_MMA_21(NAME, A, B, K, SUM)                                                                \
+    struct NAME : nvidia_##NAME {                                                                              \
+        static void fma(SUM& d0, SUM& d1, SUM& d2, SUM& d3, std::uint32_t const& a0, std::uint32_t const& a1,  \
+                        std::uint32_t const& b0, SUM const& c0, SUM const& c1, SUM const& c2, SUM const& c3) { \
+            std::uint32_t const a[] = {a0, a1}, b[] = {b0};                                                    \
+            SUM const c[] = {c0, c1, c2, c3};                                                                  \
+            SUM d[4];                                                                                          \
+            w4ax_emulate::mma<w4ax_emulate::Element::A, w4ax_emulate::Element::B, K>(#NAME, d, a, b, c);       \
+            d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];                                                        \
+        }                                                                                                      \
+    };
 W4AX_EMULATE_MMA_42(SM80_16x8x64_S32S4U4S32_TN, s4, u4, 64, std::uint32_t)
 W4AX_EMULATE_MMA_21(SM80_16x8x32_S32S4U4S32_TN, s4, u4, 32, std::uint32_t)
 W4AX_EMULATE_MMA_42(SM80_16x8x64_S32S4S4S32_TN, s4, s4, 64, std::uint32_t)
@@ -107,71 +107,71 @@ W4AX_EMULATE_MMA_21(SM80_16x8x8_F32BF16BF16F32_TN, bf16, bf16, 8, float)
 #undef W4AX_EMULATE_MMA_21
 
 struct SM75_U32x1_LDSM_N : nvidia_SM75_U32x1_LDSM_N {
-  static void copy(uint128_t const& row, std::uint32_t& d0) {
-    std::uint32_t d[1];
-    w4ax_emulate::ldmatrix<1, false>("SM75_U32x1_LDSM_N", &row, d);
-    d0 = d[0];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0) {
+        std::uint32_t d[1];
+        w4ax_emulate::ldmatrix<1, false>("SM75_U32x1_LDSM_N", &row, d);
+        d0 = d[0];
+    }
 };
 struct SM75_U32x2_LDSM_N : nvidia_SM75_U32x2_LDSM_N {
-  static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1) {
-    std::uint32_t d[2];
-    w4ax_emulate::ldmatrix<2, false>("SM75_U32x2_LDSM_N", &row, d);
-    d0 = d[0], d1 = d[1];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1) {
+        std::uint32_t d[2];
+        w4ax_emulate::ldmatrix<2, false>("SM75_U32x2_LDSM_N", &row, d);
+        d0 = d[0], d1 = d[1];
+    }
 };
 struct SM75_U32x4_LDSM_N : nvidia_SM75_U32x4_LDSM_N {
-  static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1, std::uint32_t& d2, std::uint32_t& d3) {
-    std::uint32_t d[4];
-    w4ax_emulate::ldmatrix<4, false>("SM75_U32x4_LDSM_N", &row, d);
-    d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1, std::uint32_t& d2, std::uint32_t& d3) {
+        std::uint32_t d[4];
+        w4ax_emulate::ldmatrix<4, false>("SM75_U32x4_LDSM_N", &row, d);
+        d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
+    }
 };
 struct SM75_U16x2_LDSM_T : nvidia_SM75_U16x2_LDSM_T {
-  static void copy(uint128_t const& row, std::uint32_t& d0) {
-    std::uint32_t d[1];
-    w4ax_emulate::ldmatrix<1, true>("SM75_U16x2_LDSM_T", &row, d);
-    d0 = d[0];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0) {
+        std::uint32_t d[1];
+        w4ax_emulate::ldmatrix<1, true>("SM75_U16x2_LDSM_T", &row, d);
+        d0 = d[0];
+    }
 };
 struct SM75_U16x4_LDSM_T : nvidia_SM75_U16x4_LDSM_T {
-  static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1) {
-    std::uint32_t d[2];
-    w4ax_emulate::ldmatrix<2, true>("SM75_U16x4_LDSM_T", &row, d);
-    d0 = d[0], d1 = d[1];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1) {
+        std::uint32_t d[2];
+        w4ax_emulate::ldmatrix<2, true>("SM75_U16x4_LDSM_T", &row, d);
+        d0 = d[0], d1 = d[1];
+    }
 };
 struct SM75_U16x8_LDSM_T : nvidia_SM75_U16x8_LDSM_T {
-  static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1, std::uint32_t& d2, std::uint32_t& d3) {
-    std::uint32_t d[4];
-    w4ax_emulate::ldmatrix<4, true>("SM75_U16x8_LDSM_T", &row, d);
-    d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
-  }
+    static void copy(uint128_t const& row, std::uint32_t& d0, std::uint32_t& d1, std::uint32_t& d2, std::uint32_t& d3) {
+        std::uint32_t d[4];
+        w4ax_emulate::ldmatrix<4, true>("SM75_U16x8_LDSM_T", &row, d);
+        d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
+    }
 };
 
 template <class TS, class TD = TS>
 struct SM80_CP_ASYNC_CACHEALWAYS : nvidia_SM80_CP_ASYNC_CACHEALWAYS<TS, TD> {
-  static void copy(TS const& source, TD& destination) {
-    w4ax_emulate::cp_async(&destination, &source, sizeof(TS), sizeof(TS));
-  }
+    static void copy(TS const& source, TD& destination) {
+        w4ax_emulate::cp_async(&destination, &source, sizeof(TS), sizeof(TS));
+    }
 };
 template <class TS, class TD = TS>
 struct SM80_CP_ASYNC_CACHEGLOBAL : nvidia_SM80_CP_ASYNC_CACHEGLOBAL<TS, TD> {
-  static void copy(TS const& source, TD& destination) {
-    w4ax_emulate::cp_async(&destination, &source, sizeof(TS), sizeof(TS));
-  }
+    static void copy(TS const& source, TD& destination) {
+        w4ax_emulate::cp_async(&destination, &source, sizeof(TS), sizeof(TS));
+    }
 };
 template <class TS, class TD = TS>
 struct SM80_CP_ASYNC_CACHEALWAYS_ZFILL : nvidia_SM80_CP_ASYNC_CACHEALWAYS_ZFILL<TS, TD> {
-  static void copy(TS const& source, TD& destination, bool valid) {
-    w4ax_emulate::cp_async(&destination, &source, sizeof(TS), valid ? int(sizeof(TS)) : 0);
-  }
+    static void copy(TS const& source, TD& destination, bool valid) {
+        w4ax_emulate::cp_async(&destination, &source, sizeof(TS), valid ? int(sizeof(TS)) : 0);
+    }
 };
 template <class TS, class TD = TS>
 struct SM80_CP_ASYNC_CACHEGLOBAL_ZFILL : nvidia_SM80_CP_ASYNC_CACHEGLOBAL_ZFILL<TS, TD> {
-  static void copy(TS const& source, TD& destination, bool valid) {
-    w4ax_emulate::cp_async(&destination, &source, sizeof(TS), valid ? int(sizeof(TS)) : 0);
-  }
+    static void copy(TS const& source, TD& destination, bool valid) {
+        w4ax_emulate::cp_async(&destination, &source, sizeof(TS), valid ? int(sizeof(TS)) : 0);
+    }
 };
 
 inline void cp_async_fence() { w4ax_emulate::commit_async_copies(); }
@@ -179,11 +179,11 @@ inline void cp_async_fence() { w4ax_emulate::commit_async_copies(); }
 /// As in CuTe, 0 is cp.async.wait_all, which needs no preceding fence.
 template <int N>
 void cp_async_wait() {
-  w4ax_emulate::cp_async_wait(N == 0 ? -1 : N);
+    w4ax_emulate::cp_async_wait(N == 0 ? -1 : N);
 }
 template <int N>
 void cp_async_wait(Int<N>) {
-  cp_async_wait<N>();
+    cp_async_wait<N>();
 }
 
 }  // namespace cute

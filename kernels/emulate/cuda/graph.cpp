@@ -19,27 +19,27 @@ std::atomic<std::uint64_t> flag_loads;
 namespace w4ax_emulate {
 
 void set_graph_conditional(std::uint64_t handle, std::uint32_t value) {
-  if (handle >= handles) {
-    fail("cudaGraphSetConditional: handle %llu: expected less than %d", static_cast<unsigned long long>(handle),
-         handles);
-  }
-  // Undefined on a GPU if two threads call it concurrently. A call by another block of the grid cannot be
-  // distinguished from one by the next launch.
-  if (setting_block == block.serial && setting_thread != self().linear) {
-    fail("cudaGraphSetConditional: called by two threads of a block");
-  }
-  setting_block = block.serial;
-  setting_thread = self().linear;
-  values[handle] = value;
-  ++set_count;
+    if (handle >= handles) {
+        fail("cudaGraphSetConditional: handle %llu: expected less than %d", static_cast<unsigned long long>(handle),
+             handles);
+    }
+    // Undefined on a GPU if two threads call it concurrently. A call by another block of the grid cannot be
+    // distinguished from one by the next launch.
+    if (setting_block == block.serial && setting_thread != self().linear) {
+        fail("cudaGraphSetConditional: called by two threads of a block");
+    }
+    setting_block = block.serial;
+    setting_thread = self().linear;
+    values[handle] = value;
+    ++set_count;
 }
 
 void count_flag_load() { flag_loads.fetch_add(1, std::memory_order_relaxed); }
 
 std::uint64_t nanoseconds() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return std::uint64_t(now.tv_sec) * 1000000000u + std::uint64_t(now.tv_nsec);
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return std::uint64_t(now.tv_sec) * 1000000000u + std::uint64_t(now.tv_nsec);
 }
 
 }  // namespace w4ax_emulate
@@ -50,9 +50,9 @@ std::uint64_t w4ax_emulate_flag_loads(void) { return flag_loads.load(std::memory
 std::uint32_t w4ax_emulate_conditional(std::uint64_t handle) { return handle < handles ? values[handle] : UINT32_MAX; }
 std::uint64_t w4ax_emulate_conditionals_set(void) { return set_count; }
 void w4ax_emulate_reset_flag(void) {
-  flag_loads.store(0, std::memory_order_relaxed);
-  set_count = 0;
-  for (auto& value : values) value = UINT32_MAX;
+    flag_loads.store(0, std::memory_order_relaxed);
+    set_count = 0;
+    for (auto& value : values) value = UINT32_MAX;
 }
 
 }  // extern "C"

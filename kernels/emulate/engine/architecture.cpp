@@ -3,6 +3,6 @@
 
 namespace {
 struct Setting {
-  Setting() { w4ax_emulate::options.compute_capability = W4AX_EMULATE_ARCH / 10; }
+    Setting() { w4ax_emulate::options.compute_capability = W4AX_EMULATE_ARCH / 10; }
 } setting;
 }  // namespace

@@ -18,62 +18,62 @@ enum class State : std::uint8_t { ready, in_collective, at_barrier, at_mbarrier,
 
 /// A cp.async that its thread has not waited for.
 struct AsyncCopy {
-  void* destination;
-  void const* source;
-  std::uint8_t bytes;
-  std::uint8_t source_bytes;  // the rest is filled with zeros
-  bool arrived;                // the bytes have arrived, but may not be read before the wait
-  std::uint32_t group;
+    void* destination;
+    void const* source;
+    std::uint8_t bytes;
+    std::uint8_t source_bytes;  // the rest is filled with zeros
+    bool arrived;               // the bytes have arrived, but may not be read before the wait
+    std::uint32_t group;
 };
 
 struct CudaThread : Thread {
-  Fiber fiber;
-  State state = State::exited;
-  int ready_position = -1;  // in the ready list; -1: not in it
+    Fiber fiber;
+    State state = State::exited;
+    int ready_position = -1;  // in the ready list; -1: not in it
 
-  // What the thread waits in.
-  char const* collective = nullptr;
-  WarpFunction function = nullptr;
-  std::uint32_t mask = 0;
-  bool arrived = false;
-  bool waited_for_previous_grid = false;
-  int barrier = 0;
-  char const* barrier_file = nullptr;
-  int barrier_line = 0;
-  void const* mbarrier = nullptr;
+    // What the thread waits in.
+    char const* collective = nullptr;
+    WarpFunction function = nullptr;
+    std::uint32_t mask = 0;
+    bool arrived = false;
+    bool waited_for_previous_grid = false;
+    int barrier = 0;
+    char const* barrier_file = nullptr;
+    int barrier_line = 0;
+    void const* mbarrier = nullptr;
 
-  std::vector<AsyncCopy> copies;  // oldest first, from `first_copy` on
-  std::size_t first_copy = 0;
-  std::uint32_t committed_groups = 0;
+    std::vector<AsyncCopy> copies;  // oldest first, from `first_copy` on
+    std::size_t first_copy = 0;
+    std::uint32_t committed_groups = 0;
 };
 
 struct Barrier {
-  int arrived = 0;
-  int expected = 0;
-  std::uint32_t generation = 0;
-  CudaThread* first = nullptr;
-  char clock[2] = {};  // by generation: a thread that leaves must not be ordered after the next arrivals
+    int arrived = 0;
+    int expected = 0;
+    std::uint32_t generation = 0;
+    CudaThread* first = nullptr;
+    char clock[2] = {};  // by generation: a thread that leaves must not be ordered after the next arrivals
 };
 
 /// The fibers and the shared memory on which one block after the other runs. TSan considers blocks on the same fibers
 /// ordered, so its build has two multiprocessors, and the seed distributes the blocks.
 struct Multiprocessor {
-  CudaThread threads[max_threads];
-  WarpExchange exchange[max_threads / 32];
-  SharedMemory shared;
-  Barrier barriers[max_barriers];
-  char warp_clock[max_threads / 32] = {};
-  char block_clock = 0;  // released by each thread that ends a block, acquired by each that starts one
+    CudaThread threads[max_threads];
+    WarpExchange exchange[max_threads / 32];
+    SharedMemory shared;
+    Barrier barriers[max_barriers];
+    char warp_clock[max_threads / 32] = {};
+    char block_clock = 0;  // released by each thread that ends a block, acquired by each that starts one
 };
 
 struct Block {
-  Multiprocessor* on = nullptr;
-  int threads = 0;
-  int exited = 0;
-  std::uint64_t serial = 0;  // unique: distinguishes the leftovers of an earlier block
-  bool waited_for_previous_grid = false;
+    Multiprocessor* on = nullptr;
+    int threads = 0;
+    int exited = 0;
+    std::uint64_t serial = 0;  // unique: distinguishes the leftovers of an earlier block
+    bool waited_for_previous_grid = false;
 
-  CudaThread& thread(int linear) { return on->threads[linear]; }
+    CudaThread& thread(int linear) { return on->threads[linear]; }
 };
 extern Block block;
 

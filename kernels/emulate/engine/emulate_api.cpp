@@ -15,32 +15,28 @@ extern "C" {
 
 void w4ax_emulate_set_seed(uint64_t seed) { w4ax_emulate::set_seed(seed); }
 void w4ax_emulate_set_cp_async(int mode) {
-  w4ax_emulate::options.async_copies = static_cast<w4ax_emulate::AsyncCopies>(mode);
+    w4ax_emulate::options.async_copies = static_cast<w4ax_emulate::AsyncCopies>(mode);
 }
-void w4ax_emulate_set_schedule(int mode) {
-  w4ax_emulate::options.schedule = static_cast<w4ax_emulate::Schedule>(mode);
-}
-void w4ax_emulate_set_bf16_sum(int mode) {
-  w4ax_emulate::options.bf16_sum = static_cast<w4ax_emulate::Bf16Sum>(mode);
-}
+void w4ax_emulate_set_schedule(int mode) { w4ax_emulate::options.schedule = static_cast<w4ax_emulate::Schedule>(mode); }
+void w4ax_emulate_set_bf16_sum(int mode) { w4ax_emulate::options.bf16_sum = static_cast<w4ax_emulate::Bf16Sum>(mode); }
 void w4ax_emulate_set_compute_capability(int capability) { w4ax_emulate::options.compute_capability = capability; }
 void w4ax_emulate_add_constant(void const* at, uint64_t bytes) { w4ax_emulate::add_constant(at, bytes); }
 void w4ax_emulate_clear_constants(void) { w4ax_emulate::clear_constants(); }
 int w4ax_emulate_synchronize(void) { return w4ax_emulate::synchronize() != cudaSuccess; }
 void w4ax_emulate_get_counters(w4ax_emulate_counters* out) {
-  __builtin_memcpy(out, &w4ax_emulate::counters, sizeof *out);
+    __builtin_memcpy(out, &w4ax_emulate::counters, sizeof *out);
 }
 void w4ax_emulate_reset_counters(void) { w4ax_emulate::counters = {}; }
 
 char const* w4ax_emulate_sanitizer(void) {
 #if defined(W4AX_EMULATE_ASAN)
-  return "address";
+    return "address";
 #elif defined(W4AX_EMULATE_TSAN)
-  return "thread";
+    return "thread";
 #elif defined(W4AX_EMULATE_MSAN)
-  return "memory";
+    return "memory";
 #else
-  return "none";
+    return "none";
 #endif
 }
 

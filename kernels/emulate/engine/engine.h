@@ -12,10 +12,10 @@ namespace w4ax_emulate {
 
 /// The position of a CUDA thread in its block.
 struct Thread {
-  uint3 index;
-  int linear;
-  int lane;
-  int warp;
+    uint3 index;
+    int linear;
+    int lane;
+    int warp;
 };
 
 /// The running CUDA thread; null on the host.
@@ -38,21 +38,21 @@ enum class AsyncCopies : int { by_seed = -1, late = 0, early = 1, random = 2 };
 enum class Bf16Sum : int { ascending = 0, exact = 1 };
 
 struct Options {
-  std::uint64_t seed = 0;
-  Schedule schedule = Schedule::by_seed;
-  AsyncCopies async_copies = AsyncCopies::by_seed;
-  Bf16Sum bf16_sum = Bf16Sum::ascending;
-  int compute_capability = 80;  // what cudaDeviceGetAttribute reports; limits shared memory
+    std::uint64_t seed = 0;
+    Schedule schedule = Schedule::by_seed;
+    AsyncCopies async_copies = AsyncCopies::by_seed;
+    Bf16Sum bf16_sum = Bf16Sum::ascending;
+    int compute_capability = 80;  // what cudaDeviceGetAttribute reports; limits shared memory
 };
 extern Options options;
 
 /// Counts since the last reset. Global bytes are those of asynchronous copies and of the loads in intrinsics.h and
 /// ptx.h; plain loads are not counted.
 struct Counters {
-  std::uint64_t launches, blocks, switches;
-  std::uint64_t barriers, warp_collectives, mma, ldmatrix, shuffles;
-  std::uint64_t ldmatrix_phases, ldmatrix_conflicts;  // conflict: one more pass over the banks for 8 rows
-  std::uint64_t async_copies, global_bytes_read;
+    std::uint64_t launches, blocks, switches;
+    std::uint64_t barriers, warp_collectives, mma, ldmatrix, shuffles;
+    std::uint64_t ldmatrix_phases, ldmatrix_conflicts;  // conflict: one more pass over the banks for 8 rows
+    std::uint64_t async_copies, global_bytes_read;
 };
 extern Counters counters;
 /// Not inline: TSan would report races for the counter in a kernel's translation unit.

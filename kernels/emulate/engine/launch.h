@@ -9,14 +9,14 @@
 namespace w4ax_emulate {
 
 struct Grid {
-  dim3 grid;
-  dim3 block;
-  std::size_t dynamic_shared_bytes = 0;
-  /// Programmatic dependent launch: the grid may start before the previous one has ended. Each block must execute
-  /// griddepcontrol.wait. TSan reports a race for a read of the previous grid's output before the wait.
-  bool overlaps_previous = false;
-  /// Identifies the kernel for the limit of shared memory that cudaFuncSetAttribute sets.
-  void const* kernel = nullptr;
+    dim3 grid;
+    dim3 block;
+    std::size_t dynamic_shared_bytes = 0;
+    /// Programmatic dependent launch: the grid may start before the previous one has ended. Each block must execute
+    /// griddepcontrol.wait. TSan reports a race for a read of the previous grid's output before the wait.
+    bool overlaps_previous = false;
+    /// Identifies the kernel for the limit of shared memory that cudaFuncSetAttribute sets.
+    void const* kernel = nullptr;
 };
 
 cudaError_t launch_erased(Grid const& grid, void (*run)(void*), void* closure, void (*destroy)(void*));
@@ -25,9 +25,9 @@ cudaError_t launch_erased(Grid const& grid, void (*run)(void*), void* closure, v
 /// The closure lives until the next `synchronize`, as a launch's arguments outlive the call.
 template <class Body>
 cudaError_t launch(Grid const& grid, Body thread_body) {
-  return launch_erased(
-      grid, [](void* closure) { (*static_cast<Body*>(closure))(); }, new Body(thread_body),
-      [](void* closure) { delete static_cast<Body*>(closure); });
+    return launch_erased(
+        grid, [](void* closure) { (*static_cast<Body*>(closure))(); }, new Body(thread_body),
+        [](void* closure) { delete static_cast<Body*>(closure); });
 }
 
 /// The host waits for all grids: its later reads are ordered after them.

@@ -22,24 +22,24 @@ namespace w4ax_emulate {
 /// Makes a load or store of these bytes an error (ASan), or a use of their values (MSan).
 inline void poison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_ASAN
-  ASAN_POISON_MEMORY_REGION(bytes, count);
+    ASAN_POISON_MEMORY_REGION(bytes, count);
 #endif
 #ifdef W4AX_EMULATE_MSAN
-  __msan_poison(bytes, count);
+    __msan_poison(bytes, count);
 #endif
 }
 
 /// Permits loads and stores again. For MSan the values stay as they are.
 inline void unpoison([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_ASAN
-  ASAN_UNPOISON_MEMORY_REGION(bytes, count);
+    ASAN_UNPOISON_MEMORY_REGION(bytes, count);
 #endif
 }
 
 /// For MSan: the values must be stored before they are used.
 inline void mark_uninitialized([[maybe_unused]] void* bytes, [[maybe_unused]] std::size_t count) {
 #ifdef W4AX_EMULATE_MSAN
-  __msan_poison(bytes, count);
+    __msan_poison(bytes, count);
 #endif
 }
 
@@ -47,12 +47,12 @@ inline void mark_uninitialized([[maybe_unused]] void* bytes, [[maybe_unused]] st
 /// accesses of two fibers.
 inline void acquire([[maybe_unused]] void* clock) {
 #ifdef W4AX_EMULATE_TSAN
-  __tsan_acquire(clock);
+    __tsan_acquire(clock);
 #endif
 }
 inline void release([[maybe_unused]] void* clock) {
 #ifdef W4AX_EMULATE_TSAN
-  __tsan_release(clock);
+    __tsan_release(clock);
 #endif
 }
 

@@ -13,7 +13,7 @@ namespace w4ax_emulate {
 
 /// A BF16 matrix for tensor copies, in place of a CUtensorMap. Boxes are `box_rows` rows of 64 columns.
 struct TensorMap {
-  std::uint64_t magic, address, rows, columns, stride, box_rows;
+    std::uint64_t magic, address, rows, columns, stride, box_rows;
 };
 /// Writes a TensorMap into the 128 bytes of a CUtensorMap. `stride` is in elements.
 void encode_tensor_map(void* map, void const* x, int rows, int columns, std::int64_t stride, int box_rows);
@@ -23,19 +23,19 @@ void begin_tensor_copy(void* to, TensorMap const& map, int column, int row, std:
 
 /// cp.async.bulk from global to shared memory. The addresses and `bytes` are multiples of 16.
 inline void bulk_copy(void* to, void const* from, int bytes, std::uint64_t* barrier) {
-  // Read in the kernel's translation unit: the sanitizers check the access and attribute it to this thread.
-  for (int i = 0; i < bytes; ++i) (void)static_cast<char const volatile*>(from)[i];
-  begin_bulk_copy(to, from, bytes, barrier);
+    // Read in the kernel's translation unit: the sanitizers check the access and attribute it to this thread.
+    for (int i = 0; i < bytes; ++i) (void)static_cast<char const volatile*>(from)[i];
+    begin_bulk_copy(to, from, bytes, barrier);
 }
 
 /// cp.async.bulk.tensor.2d with SWIZZLE_128B: the box at a column and row. Elements beyond the matrix are zeros.
 inline void tensor_copy(void* to, void const* map_bytes, int column, int row, std::uint64_t* barrier) {
-  TensorMap const& map = *static_cast<TensorMap const*>(map_bytes);
-  for (std::uint64_t r = row; r < row + map.box_rows && r < map.rows; ++r) {
-    auto const* from = reinterpret_cast<std::uint16_t const volatile*>(map.address) + r * map.stride;
-    for (std::uint64_t c = column; c < std::uint64_t(column) + 64 && c < map.columns; ++c) (void)from[c];
-  }
-  begin_tensor_copy(to, map, column, row, barrier);
+    TensorMap const& map = *static_cast<TensorMap const*>(map_bytes);
+    for (std::uint64_t r = row; r < row + map.box_rows && r < map.rows; ++r) {
+        auto const* from = reinterpret_cast<std::uint16_t const volatile*>(map.address) + r * map.stride;
+        for (std::uint64_t c = column; c < std::uint64_t(column) + 64 && c < map.columns; ++c) (void)from[c];
+    }
+    begin_tensor_copy(to, map, column, row, barrier);
 }
 
 // For the rest of the emulator.

@@ -13,193 +13,194 @@ constexpr int max_words = 128;  // accumulators of a lane for 256 tokens
 constexpr int max_queued = 32;  // wgmma in flight of a warp
 
 struct Call {
-  std::uint32_t const* a;
-  std::uint32_t* c;
-  std::uint64_t b;
-  int tokens;
-  bool bf16;
+    std::uint32_t const* a;
+    std::uint32_t* c;
+    std::uint64_t b;
+    int tokens;
+    bool bf16;
 };
 
 /// The actual sums, while the accumulators that the kernel sees are garbage.
 struct Accumulators {
-  std::uint32_t* seen[32];  // the kernel's registers, by lane
-  int words;
-  std::uint32_t held[32][max_words];
+    std::uint32_t* seen[32];  // the kernel's registers, by lane
+    int words;
+    std::uint32_t held[32][max_words];
 };
 
 struct Mma {
-  Call lane[32];
-  Accumulators* to;
-  bool committed;
+    Call lane[32];
+    Accumulators* to;
+    bool committed;
 };
 
 /// Fixed arrays: TSan would report a race for memory that one fiber frees and another one allocates.
 struct Warp {
-  bool begun;
-  int queued, held;
-  Mma queue[max_queued];
-  Accumulators accumulators[2];
+    bool begun;
+    int queued, held;
+    Mma queue[max_queued];
+    Accumulators accumulators[2];
 };
 Warp warps[max_threads / 32];
 
 /// B, as its descriptor locates it.
 struct Matrix {
-  char const* base;
-  std::uint64_t start, k_stride, token_stride;
-  bool swizzled;
+    char const* base;
+    std::uint64_t start, k_stride, token_stride;
+    bool swizzled;
 
-  explicit Matrix(std::uint64_t d)
-      : base(block.on->shared.dynamic.bytes),
-        start((d & 0x3FFF) << 4),
-        k_stride((d >> 16 & 0x3FFF) << 4),
-        token_stride((d >> 32 & 0x3FFF) << 4),
-        swizzled(d >> 62 == 1) {}
+    explicit Matrix(std::uint64_t d)
+        : base(block.on->shared.dynamic.bytes),
+          start((d & 0x3FFF) << 4),
+          k_stride((d >> 16 & 0x3FFF) << 4),
+          token_stride((d >> 32 & 0x3FFF) << 4),
+          swizzled(d >> 62 == 1) {}
 
-  /// Returns the offset of byte `byte` of a token's 32.
-  std::uint64_t at(int token, int byte) const {
-    if (!swizzled) return start + token / 8 * token_stride + byte / 16 * k_stride + token % 8 * 16 + byte % 16;
-    std::uint64_t const linear = start + token / 8 * token_stride + token % 8 * 128 + byte;
-    return linear ^ (linear >> 7 & 7) << 4;
-  }
-  unsigned char byte(int token, int k) const {
-    return reinterpret_cast<unsigned char const volatile*>(base)[at(token, k)];
-  }
+    /// Returns the offset of byte `byte` of a token's 32.
+    std::uint64_t at(int token, int byte) const {
+        if (!swizzled) return start + token / 8 * token_stride + byte / 16 * k_stride + token % 8 * 16 + byte % 16;
+        std::uint64_t const linear = start + token / 8 * token_stride + token % 8 * 128 + byte;
+        return linear ^ (linear >> 7 & 7) << 4;
+    }
+    unsigned char byte(int token, int k) const {
+        return reinterpret_cast<unsigned char const volatile*>(base)[at(token, k)];
+    }
 };
 
 /// PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk*": the fragments of a warp are those of mma.m16n8.
 void execute(Mma const& mma) {
-  ++counters.mma;
-  Call const& one = mma.lane[0];
-  Matrix const b(one.b);
-  int const per_word = one.bf16 ? 2 : 4, depth = one.bf16 ? 16 : 32;
-  for (int token = 0; token < one.tokens; ++token) {
-    std::int16_t quantized[32];
-    float real[16];
-    for (int k = 0; k < depth; ++k) {
-      if (one.bf16) {
-        std::uint32_t const low = b.byte(token, 2 * k), high = b.byte(token, 2 * k + 1);
-        std::uint32_t const bits = low << 16 | high << 24;
-        __builtin_memcpy(&real[k], &bits, 4);
-      } else {
-        quantized[k] = b.byte(token, k);
-      }
-    }
-    for (int row = 0; row < 16; ++row) {
-      std::int16_t integers[32];
-      float reals[16];
-      for (int k = 0; k < depth; ++k) {
-        int const r = k / (4 * per_word) * 2 + row / 8, lane = row % 8 * 4 + k / per_word % 4;
-        std::uint32_t const word = mma.lane[lane].a[r];
-        if (one.bf16) {
-          std::uint32_t const bits = word >> (16 * (k % 2)) << 16;
-          __builtin_memcpy(&reals[k], &bits, 4);
-        } else {
-          integers[k] = static_cast<std::int8_t>(word >> (8 * (k % 4)));
+    ++counters.mma;
+    Call const& one = mma.lane[0];
+    Matrix const b(one.b);
+    int const per_word = one.bf16 ? 2 : 4, depth = one.bf16 ? 16 : 32;
+    for (int token = 0; token < one.tokens; ++token) {
+        std::int16_t quantized[32];
+        float real[16];
+        for (int k = 0; k < depth; ++k) {
+            if (one.bf16) {
+                std::uint32_t const low = b.byte(token, 2 * k), high = b.byte(token, 2 * k + 1);
+                std::uint32_t const bits = low << 16 | high << 24;
+                __builtin_memcpy(&real[k], &bits, 4);
+            } else {
+                quantized[k] = b.byte(token, k);
+            }
         }
-      }
-      std::uint32_t& c = mma.to->held[row % 8 * 4 + token % 8 / 2][token / 8 * 4 + row / 8 * 2 + token % 2];
-      if (one.bf16) {
-        float sum;
-        __builtin_memcpy(&sum, &c, 4);
-        sum = add_products(reals, real, depth, sum);
-        __builtin_memcpy(&c, &sum, 4);
-      } else {
-        c = add_products(integers, quantized, depth, c);
-      }
+        for (int row = 0; row < 16; ++row) {
+            std::int16_t integers[32];
+            float reals[16];
+            for (int k = 0; k < depth; ++k) {
+                int const r = k / (4 * per_word) * 2 + row / 8, lane = row % 8 * 4 + k / per_word % 4;
+                std::uint32_t const word = mma.lane[lane].a[r];
+                if (one.bf16) {
+                    std::uint32_t const bits = word >> (16 * (k % 2)) << 16;
+                    __builtin_memcpy(&reals[k], &bits, 4);
+                } else {
+                    integers[k] = static_cast<std::int8_t>(word >> (8 * (k % 4)));
+                }
+            }
+            std::uint32_t& c = mma.to->held[row % 8 * 4 + token % 8 / 2][token / 8 * 4 + row / 8 * 2 + token % 2];
+            if (one.bf16) {
+                float sum;
+                __builtin_memcpy(&sum, &c, 4);
+                sum = add_products(reals, real, depth, sum);
+                __builtin_memcpy(&c, &sum, 4);
+            } else {
+                c = add_products(integers, quantized, depth, c);
+            }
+        }
     }
-  }
 }
 
 void execute_committed(Warp& warp) {
-  // The committed ones are at the front.
-  int done = 0;
-  while (done < warp.queued && warp.queue[done].committed) execute(warp.queue[done++]);
-  for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
-  warp.queued -= done;
+    // The committed ones are at the front.
+    int done = 0;
+    while (done < warp.queued && warp.queue[done].committed) execute(warp.queue[done++]);
+    for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
+    warp.queued -= done;
 }
 
 // seed % 12 selects one of 4 schedules and 3 arrivals of copies.
 bool executes_at_commit() { return options.seed / 12 % 2 == 0; }
 
 void exchange_mma(WarpExchange& lanes, std::uint32_t) {
-  Warp& warp = warps[self().warp];
-  if (warp.queued == max_queued) fail("wgmma: more than %d in flight", max_queued);
-  Mma& mma = warp.queue[warp.queued];
-  mma.to = nullptr;
-  mma.committed = false;
-  for (int lane = 0; lane < 32; ++lane) {
-    Call* call;
-    __builtin_memcpy(&call, lanes.in[lane], sizeof call);
-    mma.lane[lane] = *call;
-    if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) {
-      fail("wgmma: lane %d has a different descriptor than lane 0", lane);
-    }
-  }
-  Call const& one = mma.lane[0];
-  for (int i = 0; i < warp.held; ++i) {
-    if (warp.accumulators[i].seen[0] == one.c) mma.to = &warp.accumulators[i];
-  }
-  if (!mma.to) {
-    if (warp.held == 2) fail("wgmma: more than two sets of accumulators in flight");
-    mma.to = &warp.accumulators[warp.held++];
-    mma.to->words = one.tokens / 2;
+    Warp& warp = warps[self().warp];
+    if (warp.queued == max_queued) fail("wgmma: more than %d in flight", max_queued);
+    Mma& mma = warp.queue[warp.queued];
+    mma.to = nullptr;
+    mma.committed = false;
     for (int lane = 0; lane < 32; ++lane) {
-      mma.to->seen[lane] = mma.lane[lane].c;
-      for (int i = 0; i < mma.to->words; ++i) {
-        mma.to->held[lane][i] = mma.lane[lane].c[i];
-        mma.lane[lane].c[i] = 0xBADC0DE5u;
-      }
+        Call* call;
+        __builtin_memcpy(&call, lanes.in[lane], sizeof call);
+        mma.lane[lane] = *call;
+        if (call->b != mma.lane[0].b || call->tokens != mma.lane[0].tokens) {
+            fail("wgmma: lane %d has a different descriptor than lane 0", lane);
+        }
     }
-  }
-  ++warp.queued;
+    Call const& one = mma.lane[0];
+    for (int i = 0; i < warp.held; ++i) {
+        if (warp.accumulators[i].seen[0] == one.c) mma.to = &warp.accumulators[i];
+    }
+    if (!mma.to) {
+        if (warp.held == 2) fail("wgmma: more than two sets of accumulators in flight");
+        mma.to = &warp.accumulators[warp.held++];
+        mma.to->words = one.tokens / 2;
+        for (int lane = 0; lane < 32; ++lane) {
+            mma.to->seen[lane] = mma.lane[lane].c;
+            for (int i = 0; i < mma.to->words; ++i) {
+                mma.to->held[lane][i] = mma.lane[lane].c[i];
+                mma.lane[lane].c[i] = 0xBADC0DE5u;
+            }
+        }
+    }
+    ++warp.queued;
 }
 
 void exchange_fence(WarpExchange&, std::uint32_t) { warps[self().warp].begun = true; }
 
 void exchange_commit(WarpExchange&, std::uint32_t) {
-  Warp& warp = warps[self().warp];
-  warp.begun = false;
-  for (int i = 0; i < warp.queued; ++i) warp.queue[i].committed = true;
-  if (executes_at_commit()) execute_committed(warp);
+    Warp& warp = warps[self().warp];
+    warp.begun = false;
+    for (int i = 0; i < warp.queued; ++i) warp.queue[i].committed = true;
+    if (executes_at_commit()) execute_committed(warp);
 }
 
 void exchange_wait(WarpExchange&, std::uint32_t) {
-  Warp& warp = warps[self().warp];
-  execute_committed(warp);
-  if (warp.queued) fail("wgmma.wait_group: %d wgmma were not committed", warp.queued);
-  for (int set = 0; set < warp.held; ++set) {
-    Accumulators& held = warp.accumulators[set];
-    for (int lane = 0; lane < 32; ++lane) {
-      for (int i = 0; i < held.words; ++i) held.seen[lane][i] = held.held[lane][i];
+    Warp& warp = warps[self().warp];
+    execute_committed(warp);
+    if (warp.queued) fail("wgmma.wait_group: %d wgmma were not committed", warp.queued);
+    for (int set = 0; set < warp.held; ++set) {
+        Accumulators& held = warp.accumulators[set];
+        for (int lane = 0; lane < 32; ++lane) {
+            for (int i = 0; i < held.words; ++i) held.seen[lane][i] = held.held[lane][i];
+        }
     }
-  }
-  warp.held = 0;
+    warp.held = 0;
 }
 
 }  // namespace
 
 std::uint64_t make_descriptor(void const* b, int k_stride, int token_stride, bool swizzled) {
-  std::uint64_t const start = static_cast<char const*>(b) - block.on->shared.dynamic.bytes;
-  if (start % 16 || start >> 18 || k_stride % 16 || token_stride % 16 || k_stride >> 18 || token_stride >> 18) {
-    fail("matrix descriptor: shared byte %llu with strides %d and %d: expected multiples of 16 below 2^18",
-         static_cast<unsigned long long>(start), k_stride, token_stride);
-  }
-  return start >> 4 | std::uint64_t(k_stride >> 4) << 16 | std::uint64_t(token_stride >> 4) << 32 |
-         std::uint64_t(swizzled) << 62;
+    std::uint64_t const start = static_cast<char const*>(b) - block.on->shared.dynamic.bytes;
+    if (start % 16 || start >> 18 || k_stride % 16 || token_stride % 16 || k_stride >> 18 || token_stride >> 18) {
+        fail("matrix descriptor: shared byte %llu with strides %d and %d: expected multiples of 16 below 2^18",
+             static_cast<unsigned long long>(start), k_stride, token_stride);
+    }
+    return start >> 4 | std::uint64_t(k_stride >> 4) << 16 | std::uint64_t(token_stride >> 4) << 32 |
+           std::uint64_t(swizzled) << 62;
 }
 
 void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16) {
-  if (tokens % 8 || tokens > 256) fail("wgmma: N of %d: expected a multiple of 8, at most 256", tokens);
-  if (!warps[self().warp].begun) fail("wgmma: no wgmma.fence since the last commit");
-  Matrix const matrix(b);
-  for (int token = 0; token < tokens; ++token) {
-    for (int unit = 0; unit < 32; unit += 16) check_not_in_flight(matrix.base + matrix.at(token, unit), 16, "wgmma");
-  }
-  Call const call = {a, static_cast<std::uint32_t*>(c), b, tokens, bf16};
-  Call const* const pointer = &call;
-  std::uint32_t in[2];
-  __builtin_memcpy(in, &pointer, sizeof in);
-  meet("wgmma", exchange_mma, full_mask, in, 2);
+    if (tokens % 8 || tokens > 256) fail("wgmma: N of %d: expected a multiple of 8, at most 256", tokens);
+    if (!warps[self().warp].begun) fail("wgmma: no wgmma.fence since the last commit");
+    Matrix const matrix(b);
+    for (int token = 0; token < tokens; ++token) {
+        for (int unit = 0; unit < 32; unit += 16)
+            check_not_in_flight(matrix.base + matrix.at(token, unit), 16, "wgmma");
+    }
+    Call const call = {a, static_cast<std::uint32_t*>(c), b, tokens, bf16};
+    Call const* const pointer = &call;
+    std::uint32_t in[2];
+    __builtin_memcpy(in, &pointer, sizeof in);
+    meet("wgmma", exchange_mma, full_mask, in, 2);
 }
 
 void wgmma_fence() { meet("wgmma.fence", exchange_fence, full_mask, nullptr, 0); }
@@ -207,33 +208,33 @@ void wgmma_commit_group() { meet("wgmma.commit_group", exchange_commit, full_mas
 void wgmma_wait_group() { meet("wgmma.wait_group", exchange_wait, full_mask, nullptr, 0); }
 
 void check_not_read_by_wgmma(void const* to, std::size_t bytes) {
-  std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
-  for (auto const& warp : warps) {
-    for (int queued = 0; queued < warp.queued; ++queued) {
-      Call const& call = warp.queue[queued].lane[0];
-      Matrix const b(call.b);
-      for (int token = 0; token < call.tokens; ++token) {
-        for (int unit = 0; unit < 32; unit += 16) {
-          if (b.at(token, unit) + 16 > first && b.at(token, unit) < first + bytes) {
-            fail("a copy writes shared byte %llu, which a wgmma in flight may still read",
-                 static_cast<unsigned long long>(first));
-          }
+    std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
+    for (auto const& warp : warps) {
+        for (int queued = 0; queued < warp.queued; ++queued) {
+            Call const& call = warp.queue[queued].lane[0];
+            Matrix const b(call.b);
+            for (int token = 0; token < call.tokens; ++token) {
+                for (int unit = 0; unit < 32; unit += 16) {
+                    if (b.at(token, unit) + 16 > first && b.at(token, unit) < first + bytes) {
+                        fail("a copy writes shared byte %llu, which a wgmma in flight may still read",
+                             static_cast<unsigned long long>(first));
+                    }
+                }
+            }
         }
-      }
     }
-  }
 }
 
 void check_no_wgmma_in_flight() {
-  Warp const& warp = warps[self().warp];
-  if (warp.queued || warp.held) fail("the warp exits with wgmma in flight: wgmma.wait_group is missing");
+    Warp const& warp = warps[self().warp];
+    if (warp.queued || warp.held) fail("the warp exits with wgmma in flight: wgmma.wait_group is missing");
 }
 
 void reset_wgmma() {
-  for (auto& warp : warps) {
-    warp.begun = false;
-    warp.queued = warp.held = 0;
-  }
+    for (auto& warp : warps) {
+        warp.begun = false;
+        warp.queued = warp.held = 0;
+    }
 }
 
 }  // namespace w4ax_emulate

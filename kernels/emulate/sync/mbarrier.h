@@ -20,14 +20,14 @@ void mbarrier_wait(std::uint64_t* barrier, int parity);
 // For the rest of the emulator.
 
 struct Mbarrier {
-  std::uint64_t* at;
-  int arrivals;              // of each phase
-  int pending;               // arrivals that the running phase still needs
-  std::int64_t bytes;        // expected and not copied yet
-  std::int64_t unstarted;    // expected, and no copy of them has been issued
-  std::uint64_t phase;
-  bool published;            // fence_mbarrier_init was called
-  char clock[2];             // for TSan, by parity
+    std::uint64_t* at;
+    int arrivals;            // of each phase
+    int pending;             // arrivals that the running phase still needs
+    std::int64_t bytes;      // expected and not copied yet
+    std::int64_t unstarted;  // expected, and no copy of them has been issued
+    std::uint64_t phase;
+    bool published;  // fence_mbarrier_init was called
+    char clock[2];   // for TSan, by parity
 };
 /// The barrier at an address; an error of `operation` if none was initialized there.
 Mbarrier& find_mbarrier(std::uint64_t* at, char const* operation);

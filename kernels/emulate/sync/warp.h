@@ -9,10 +9,10 @@ constexpr std::uint32_t full_mask = 0xFFFFFFFFu;
 
 /// Inputs and results of a collective, by lane.
 struct WarpExchange {
-  static constexpr int words_in = 16;
-  static constexpr int words_out = 8;
-  std::uint32_t in[32][words_in];
-  std::uint32_t out[32][words_out];
+    static constexpr int words_in = 16;
+    static constexpr int words_out = 8;
+    std::uint32_t in[32][words_in];
+    std::uint32_t out[32][words_out];
 };
 using WarpFunction = void (*)(WarpExchange& lanes, std::uint32_t mask);
 

@@ -18,110 +18,110 @@ enum class Outcome { right, wrong_result, emulator_error, sanitizer, crash };
 /// A buffer of exactly its size, so that ASan detects the first byte beyond.
 template <class T>
 struct Buffer {
-  explicit Buffer(std::size_t count) : data(static_cast<T*>(std::aligned_alloc(16, bytes(count)))) {
-    // aligned_alloc requires a multiple of 16.
-    if (bytes(count) % 16) std::abort();
-  }
-  ~Buffer() { std::free(data); }
-  static std::size_t bytes(std::size_t count) { return count * sizeof(T); }
-  T& operator[](std::size_t i) { return data[i]; }
-  T* data;
+    explicit Buffer(std::size_t count) : data(static_cast<T*>(std::aligned_alloc(16, bytes(count)))) {
+        // aligned_alloc requires a multiple of 16.
+        if (bytes(count) % 16) std::abort();
+    }
+    ~Buffer() { std::free(data); }
+    static std::size_t bytes(std::size_t count) { return count * sizeof(T); }
+    T& operator[](std::size_t i) { return data[i]; }
+    T* data;
 };
 
 /// Returns the emulator's error text, "wrong result" or "".
 std::string run_gemm_fault(int fault, std::uint64_t seed) {
-  using namespace mini;
-  test::Random numbers(seed);
-  int const m = 21, n = 128, k = 320, groups = k / kBlockK;
-  Buffer<bfloat16_t> x(m * k), y(m * n);
-  Buffer<uint32_t> tiles(n / 16 * groups * kTileWords);
-  Buffer<float> scales(groups * n);
-  Buffer<int> sums(groups * n);
-  std::vector<int> w(n * k);
-  for (int i = 0; i < m * k; ++i) x[i] = bfloat16_t(float(numbers.between(-9000, 11000)) * 1e-4f);
-  for (int i = 0; i < m * n; ++i) y[i] = bfloat16_t::bitcast(0x7F7F);
-  for (int i = 0; i < n / 16 * groups * kTileWords; ++i) tiles[i] = 0;
-  for (int i = 0; i < groups * n; ++i) scales[i] = float(numbers.between(1, 1000)) * 1e-4f, sums[i] = 0;
-  for (int row = 0; row < n; ++row) {
-    for (int col = 0; col < k; ++col) {
-      int const value = w[row * k + col] = numbers.between(-8, 7);
-      int const g = row & 7, r_row = (row >> 3) & 1, k64 = col & 63, t = (k64 >> 1) & 3;
-      int const word = 4 * (4 * g + t) + 2 * (k64 >> 5) + r_row;
-      int const nibble = 4 * (k64 & 1) + 2 * ((k64 >> 4) & 1) + ((k64 >> 3) & 1);
-      tiles[(row / 16 * groups + col / 64) * kTileWords + word] |= uint32_t(value & 15) << (4 * nibble);
-      sums[col / kBlockK * n + row] += value;
-    }
-  }
-  Arguments const arguments{x.data, tiles.data, scales.data, sums.data, y.data, m, n, k};
-  std::string const error = test::run(dim3(n / kBlockN, (m + kBlockM - 1) / kBlockM), kThreads, sizeof(Shared),
-                                      [=] { gemm_kernel(arguments, static_cast<Fault>(fault)); });
-  if (!error.empty()) return error;
-
-  for (int token = 0; token < m; ++token) {
-    std::vector<float> acc(n);
-    for (int group = 0; group < groups; ++group) {
-      float low = 0, high = 0;
-      for (int i = 0; i < kBlockK; ++i) {
-        float const v = float(x[token * k + group * kBlockK + i]);
-        low = std::fmin(low, v);
-        high = std::fmax(high, v);
-      }
-      float const step = high / 255.0f - low / 255.0f, inverse = step > 0 ? 1.0f / step : 0.0f;
-      int const zero = int(std::nearbyint(-low * inverse));
-      for (int row = 0; row < n; ++row) {
-        int d = 0;
-        for (int i = 0; i < kBlockK; ++i) {
-          int const code = int(std::nearbyint(float(x[token * k + group * kBlockK + i]) * inverse)) + zero;
-          d += ((code < 0 ? 0 : code > 255 ? 255 : code) - zero) * w[row * k + group * kBlockK + i];
-        }
-        acc[row] = std::fma(float(d), step * scales[group * n + row], acc[row]);
-      }
-    }
+    using namespace mini;
+    test::Random numbers(seed);
+    int const m = 21, n = 128, k = 320, groups = k / kBlockK;
+    Buffer<bfloat16_t> x(m * k), y(m * n);
+    Buffer<uint32_t> tiles(n / 16 * groups * kTileWords);
+    Buffer<float> scales(groups * n);
+    Buffer<int> sums(groups * n);
+    std::vector<int> w(n * k);
+    for (int i = 0; i < m * k; ++i) x[i] = bfloat16_t(float(numbers.between(-9000, 11000)) * 1e-4f);
+    for (int i = 0; i < m * n; ++i) y[i] = bfloat16_t::bitcast(0x7F7F);
+    for (int i = 0; i < n / 16 * groups * kTileWords; ++i) tiles[i] = 0;
+    for (int i = 0; i < groups * n; ++i) scales[i] = float(numbers.between(1, 1000)) * 1e-4f, sums[i] = 0;
     for (int row = 0; row < n; ++row) {
-      if (y[token * n + row].storage != bfloat16_t(acc[row]).storage) return "wrong result";
+        for (int col = 0; col < k; ++col) {
+            int const value = w[row * k + col] = numbers.between(-8, 7);
+            int const g = row & 7, r_row = (row >> 3) & 1, k64 = col & 63, t = (k64 >> 1) & 3;
+            int const word = 4 * (4 * g + t) + 2 * (k64 >> 5) + r_row;
+            int const nibble = 4 * (k64 & 1) + 2 * ((k64 >> 4) & 1) + ((k64 >> 3) & 1);
+            tiles[(row / 16 * groups + col / 64) * kTileWords + word] |= uint32_t(value & 15) << (4 * nibble);
+            sums[col / kBlockK * n + row] += value;
+        }
     }
-  }
-  return "";
+    Arguments const arguments{x.data, tiles.data, scales.data, sums.data, y.data, m, n, k};
+    std::string const error = test::run(dim3(n / kBlockN, (m + kBlockM - 1) / kBlockM), kThreads, sizeof(Shared),
+                                        [=] { gemm_kernel(arguments, static_cast<Fault>(fault)); });
+    if (!error.empty()) return error;
+
+    for (int token = 0; token < m; ++token) {
+        std::vector<float> acc(n);
+        for (int group = 0; group < groups; ++group) {
+            float low = 0, high = 0;
+            for (int i = 0; i < kBlockK; ++i) {
+                float const v = float(x[token * k + group * kBlockK + i]);
+                low = std::fmin(low, v);
+                high = std::fmax(high, v);
+            }
+            float const step = high / 255.0f - low / 255.0f, inverse = step > 0 ? 1.0f / step : 0.0f;
+            int const zero = int(std::nearbyint(-low * inverse));
+            for (int row = 0; row < n; ++row) {
+                int d = 0;
+                for (int i = 0; i < kBlockK; ++i) {
+                    int const code = int(std::nearbyint(float(x[token * k + group * kBlockK + i]) * inverse)) + zero;
+                    d += ((code < 0 ? 0 : code > 255 ? 255 : code) - zero) * w[row * k + group * kBlockK + i];
+                }
+                acc[row] = std::fma(float(d), step * scales[group * n + row], acc[row]);
+            }
+        }
+        for (int row = 0; row < n; ++row) {
+            if (y[token * n + row].storage != bfloat16_t(acc[row]).storage) return "wrong result";
+        }
+    }
+    return "";
 }
 
 // Two grids. The second may start before the first has ended.
 enum class Dependence { right, reads_too_early, never_waits };
 
 std::string run_dependent_case(int argument, std::uint64_t) {
-  auto const how = static_cast<Dependence>(argument);
-  Buffer<int> made(64), used(64);
-  w4ax_emulate_clear_error();
-  w4ax_emulate::launch({2, 32}, [made = made.data] { made[blockIdx.x * 32 + threadIdx.x] = 7 * threadIdx.x; });
-  w4ax_emulate::Grid grid{2, 32};
-  grid.overlaps_previous = true;
-  w4ax_emulate::launch(grid, [how, made = made.data, used = used.data] {
-    int const at = blockIdx.x * 32 + threadIdx.x;
-    int early = how == Dependence::reads_too_early ? made[at] : 0;
-    if (how != Dependence::never_waits) w4ax::ptx::wait_on_dependent_grids();
-    used[at] = how == Dependence::reads_too_early ? early : how == Dependence::right ? made[at] : 0;
-  });
-  w4ax_emulate::synchronize();
-  std::string error = w4ax_emulate_last_error();
-  for (int i = 0; i < 64 && error.empty(); ++i) {
-    if (how != Dependence::never_waits && used[i] != 7 * (i % 32)) error = "wrong result";
-  }
-  return error;
+    auto const how = static_cast<Dependence>(argument);
+    Buffer<int> made(64), used(64);
+    w4ax_emulate_clear_error();
+    w4ax_emulate::launch({2, 32}, [made = made.data] { made[blockIdx.x * 32 + threadIdx.x] = 7 * threadIdx.x; });
+    w4ax_emulate::Grid grid{2, 32};
+    grid.overlaps_previous = true;
+    w4ax_emulate::launch(grid, [how, made = made.data, used = used.data] {
+        int const at = blockIdx.x * 32 + threadIdx.x;
+        int early = how == Dependence::reads_too_early ? made[at] : 0;
+        if (how != Dependence::never_waits) w4ax::ptx::wait_on_dependent_grids();
+        used[at] = how == Dependence::reads_too_early ? early : how == Dependence::right ? made[at] : 0;
+    });
+    w4ax_emulate::synchronize();
+    std::string error = w4ax_emulate_last_error();
+    for (int i = 0; i < 64 && error.empty(); ++i) {
+        if (how != Dependence::never_waits && used[i] != 7 * (i % 32)) error = "wrong result";
+    }
+    return error;
 }
 
 // Sets two conditional nodes by one thread of a block or, wrongly, by two.
 std::string run_conditionals(int by_two, std::uint64_t) {
-  return test::run(dim3(2), 64, 0, [=] {
-    for (int i = 0; i < 2; ++i) {
-      if (int(threadIdx.x) == (by_two ? 32 * i : 0)) w4ax_emulate::set_graph_conditional(i, 1);
-    }
-  });
+    return test::run(dim3(2), 64, 0, [=] {
+        for (int i = 0; i < 2; ++i) {
+            if (int(threadIdx.x) == (by_two ? 32 * i : 0)) w4ax_emulate::set_graph_conditional(i, 1);
+        }
+    });
 }
 
 struct Case {
-  char const* name;
-  std::string (*run)(int, std::uint64_t);
-  int argument;
-  int plain, address, thread;  // least number of the 8 seeds that must be caught
+    char const* name;
+    std::string (*run)(int, std::uint64_t);
+    int argument;
+    int plain, address, thread;  // least number of the 8 seeds that must be caught
 };
 
 Case const cases[] = {
@@ -159,71 +159,71 @@ Case const cases[] = {
 };
 
 Outcome run_in_child(Case const& one, std::uint64_t seed, std::string& text) {
-  int ends[2];
-  if (pipe(ends)) std::abort();
-  std::fflush(stdout);
-  pid_t const child = fork();
-  if (child == 0) {
-    dup2(ends[1], 2);
-    dup2(ends[1], 1);
+    int ends[2];
+    if (pipe(ends)) std::abort();
+    std::fflush(stdout);
+    pid_t const child = fork();
+    if (child == 0) {
+        dup2(ends[1], 2);
+        dup2(ends[1], 1);
+        close(ends[0]);
+        w4ax_emulate_set_seed(seed);
+        std::string const error = one.run(one.argument, seed);
+        std::fprintf(stderr, "%s\n", error.c_str());
+        std::fflush(stderr);
+        _exit(error.empty() ? 0 : error == "wrong result" ? 1 : 2);
+    }
+    close(ends[1]);
+    text.clear();
+    char part[4096];
+    for (ssize_t got; (got = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(got));
     close(ends[0]);
-    w4ax_emulate_set_seed(seed);
-    std::string const error = one.run(one.argument, seed);
-    std::fprintf(stderr, "%s\n", error.c_str());
-    std::fflush(stderr);
-    _exit(error.empty() ? 0 : error == "wrong result" ? 1 : 2);
-  }
-  close(ends[1]);
-  text.clear();
-  char part[4096];
-  for (ssize_t got; (got = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(got));
-  close(ends[0]);
-  int status = 0;
-  waitpid(child, &status, 0);
-  if (test::contains(text, "Sanitizer") || test::contains(text, "runtime error")) return Outcome::sanitizer;
-  if (!WIFEXITED(status)) return Outcome::crash;
-  switch (WEXITSTATUS(status)) {
-    case 0: return Outcome::right;
-    case 1: return Outcome::wrong_result;
-    case 2: return Outcome::emulator_error;
-    default: return Outcome::crash;
-  }
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (test::contains(text, "Sanitizer") || test::contains(text, "runtime error")) return Outcome::sanitizer;
+    if (!WIFEXITED(status)) return Outcome::crash;
+    switch (WEXITSTATUS(status)) {
+        case 0: return Outcome::right;
+        case 1: return Outcome::wrong_result;
+        case 2: return Outcome::emulator_error;
+        default: return Outcome::crash;
+    }
 }
 
 }  // namespace
 
 int main(int count, char** values) {
-  if (count == 3) {
+    if (count == 3) {
+        for (Case const& one : cases) {
+            if (std::strcmp(one.name, values[1])) continue;
+            w4ax_emulate_set_seed(std::strtoull(values[2], nullptr, 10));
+            std::string const error = one.run(one.argument, std::strtoull(values[2], nullptr, 10));
+            std::printf("%s\n", error.empty() ? "right" : error.c_str());
+            return !error.empty();
+        }
+        std::printf("unknown fault\n");
+        return 2;
+    }
+    std::string const build = w4ax_emulate_sanitizer();
+    std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitizer, result, crash)\n", "fault", kSeeds,
+                build.c_str());
     for (Case const& one : cases) {
-      if (std::strcmp(one.name, values[1])) continue;
-      w4ax_emulate_set_seed(std::strtoull(values[2], nullptr, 10));
-      std::string const error = one.run(one.argument, std::strtoull(values[2], nullptr, 10));
-      std::printf("%s\n", error.empty() ? "right" : error.c_str());
-      return !error.empty();
+        int by[5] = {};
+        std::string first;
+        for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+            std::string text;
+            Outcome const outcome = run_in_child(one, seed, text);
+            ++by[static_cast<int>(outcome)];
+            if (first.empty() && outcome == Outcome::emulator_error) first = text.substr(0, text.find('\n'));
+        }
+        int const caught = kSeeds - by[0];
+        int const wanted = build == "address" ? one.address : build == "thread" ? one.thread : one.plain;
+        bool const right = one.name == std::string("none") || one.argument == 0;
+        bool const good = right ? caught == 0 : caught >= wanted;
+        std::printf("%-38s %d (%d, %d, %d, %d)%s\n", one.name, caught, by[2], by[3], by[1], by[4],
+                    good ? "" : "   <-- FAILED");
+        if (!first.empty() && std::getenv("W4AX_VERBOSE")) std::printf("    %s\n", first.c_str());
+        test::expect(good, one.name);
     }
-    std::printf("unknown fault\n");
-    return 2;
-  }
-  std::string const build = w4ax_emulate_sanitizer();
-  std::printf("%-38s caught of %d, sanitizer %s (by emulator, sanitizer, result, crash)\n", "fault", kSeeds,
-              build.c_str());
-  for (Case const& one : cases) {
-    int by[5] = {};
-    std::string first;
-    for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
-      std::string text;
-      Outcome const outcome = run_in_child(one, seed, text);
-      ++by[static_cast<int>(outcome)];
-      if (first.empty() && outcome == Outcome::emulator_error) first = text.substr(0, text.find('\n'));
-    }
-    int const caught = kSeeds - by[0];
-    int const wanted = build == "address" ? one.address : build == "thread" ? one.thread : one.plain;
-    bool const right = one.name == std::string("none") || one.argument == 0;
-    bool const good = right ? caught == 0 : caught >= wanted;
-    std::printf("%-38s %d (%d, %d, %d, %d)%s\n", one.name, caught, by[2], by[3], by[1], by[4],
-                good ? "" : "   <-- FAILED");
-    if (!first.empty() && std::getenv("W4AX_VERBOSE")) std::printf("    %s\n", first.c_str());
-    test::expect(good, one.name);
-  }
-  return test::finish("faults");
+    return test::finish("faults");
 }
