@@ -1,8 +1,8 @@
 //! The flag: the width of a step in one atomic 64-bit word (DyQ-VLA, section V-B).
 //!
-//! The dispatcher stores (sequence, width) before the step. The step loads the word and reads the width for its own
-//! sequence number. Both are in one word, so a reader never sees one without the other. The width of any other word,
-//! valid or not, is BF16.
+//! The dispatcher stores (sequence, width) before the step. The step loads the word and reads the
+//! width for its own sequence number. Both are in one word, so a reader never sees one without the
+//! other. The width of any other word, valid or not, is BF16.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use crate::Width;
 /// | 31..8 | 0 |
 /// | 7..0 | width in bits: 2, 4, 8 or 16 |
 ///
-/// Any other content is invalid. The word 0 was never written and is invalid as well. A word is read by one aligned
-/// 64-bit load, in the byte order of the host.
+/// Any other content is invalid. The word 0 was never written and is invalid as well. A word is
+/// read by one aligned 64-bit load, in the byte order of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct FlagWord(u64);
@@ -46,7 +46,8 @@ impl FlagWord {
         Some(((self.0 >> 32) as u32, width))
     }
 
-    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another step.
+    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another
+    /// step.
     pub const fn width_for(self, sequence: u32) -> Width {
         match self.decode() {
             Some((of, width)) if of == sequence => width,
@@ -98,13 +99,14 @@ impl WidthFlag {
         Self(AtomicU64::new(0))
     }
 
-    /// Stores the width of step `sequence`. One Release store, which also publishes the caller's earlier writes.
+    /// Stores the width of step `sequence`. One Release store, which also publishes the caller's
+    /// earlier writes.
     pub fn store(&self, sequence: u32, width: Width) {
         self.store_word(FlagWord::encode(sequence, width));
     }
 
-    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another step. One Acquire
-    /// load.
+    /// Returns the width for step `sequence`. BF16 if the word is invalid or belongs to another
+    /// step. One Acquire load.
     pub fn load(&self, sequence: u32) -> Width {
         self.load_word().width_for(sequence)
     }

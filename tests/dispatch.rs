@@ -1,5 +1,5 @@
-//! The dispatcher against recorded vectors and episodes, against literal versions of Algorithm 1 and Eq. 4, and
-//! its invariants.
+//! The dispatcher against recorded vectors and episodes, against literal versions of Algorithm 1
+//! and Eq. 4, and its invariants.
 
 use std::path::PathBuf;
 
@@ -168,7 +168,8 @@ fn eq_4(targets: &[u32], k: usize) -> Vec<u32> {
     b.split_off(1)
 }
 
-/// Checks the counter against the literal version and the invariants, and the window against the slices.
+/// Checks the counter against the literal version and the invariants, and the window against the
+/// slices.
 fn check(targets: &[Width], k: u32) {
     let bits: Vec<u32> = targets.iter().map(|h| h.bits()).collect();
     let by_slices = eq_4(&bits, k as usize);
@@ -462,16 +463,19 @@ proptest! {
 
     /// Long constant segments, so that large K are reached.
     #[test]
-    fn random_target_segments_match_the_literal_algorithms(runs in prop::collection::vec((0..4_usize, 1..30_usize), 0..20), k in 1..=40_u32) {
-        let run = |(i, n)| std::iter::repeat_n(Width::ALL[i], n);
-        let targets: Vec<Width> = runs.into_iter().flat_map(run).collect();
+    fn random_target_segments_match_the_literal_algorithms(
+        segments in prop::collection::vec((0..4_usize, 1..30_usize), 0..20),
+        k in 1..=40_u32,
+    ) {
+        let segment = |(i, n)| std::iter::repeat_n(Width::ALL[i], n);
+        let targets: Vec<Width> = segments.into_iter().flat_map(segment).collect();
         check(&targets, k);
     }
 }
 
 proptest! {
-    /// Valid and invalid actions mixed: the active width is at least the target, an error is followed by BF16, and S
-    /// otherwise equals the formula over slices.
+    /// Valid and invalid actions mixed: the active width is at least the target, an error is
+    /// followed by BF16, and S otherwise equals the formula over slices.
     #[test]
     fn random_actions_keep_the_invariants(
         actions in prop::collection::vec(
@@ -483,7 +487,10 @@ proptest! {
         ),
         (window_macro, window_micro, lambda) in (1..=12_usize, 1..=12_usize, 0.0..=1.0_f64),
     ) {
-        let config = config(3, Algorithm::default()).with_window_macro(window_macro).with_window_micro(window_micro).with_lambda(lambda);
+        let config = config(3, Algorithm::default())
+            .with_window_macro(window_macro)
+            .with_window_micro(window_micro)
+            .with_lambda(lambda);
         let mut d = Dispatcher::new(&config).unwrap();
         let (mut m, mut j, mut rotation) = (vec![], vec![], None::<[f64; 3]>);
         for action in actions {

@@ -109,7 +109,8 @@ fn decision_before_the_step_applies_to_prefill_and_decode() {
     assert!(widths.len() >= 3, "{widths:?}");
 }
 
-/// The prefill runs at its own width, then the flag is stored, then the decode runs at the decided width.
+/// The prefill runs at its own width, then the flag is stored, then the decode runs at the decided
+/// width.
 #[test]
 fn decision_during_the_prefill_applies_to_the_decode() {
     for prefill in [PrefillWidth::Fixed(Width::A8), PrefillWidth::LastLatched] {
@@ -141,7 +142,8 @@ fn decision_during_the_prefill_applies_to_the_decode() {
     }
 }
 
-/// A decision after the latch has read the flag: the step runs at BF16, and the next step ignores the decision.
+/// A decision after the latch has read the flag: the step runs at BF16, and the next step ignores
+/// the decision.
 #[test]
 fn late_decision_is_never_used() {
     let fixed = Decide::DuringPrefill(PrefillWidth::Fixed(Width::A4));
@@ -414,7 +416,8 @@ fn reset_clears_motion_and_decision() {
 }
 
 proptest! {
-    /// For a decision at any time, or none: the step runs at the decided width or at BF16, and reports its width.
+    /// For a decision at any time, or none: the step runs at the decided width or at BF16, and
+    /// reports its width.
     #[test]
     fn old_decisions_are_never_used(
         steps in proptest::collection::vec((0usize..4, any::<bool>()), 1..40),
@@ -455,8 +458,12 @@ proptest! {
             prop_assert_eq!(report.prefill, prefill);
             match decide {
                 Decide::BeforeStep => prop_assert_eq!(prefill, decode),
-                Decide::DuringPrefill(PrefillWidth::Fixed(width)) => prop_assert_eq!(prefill, width),
-                Decide::DuringPrefill(PrefillWidth::LastLatched) => prop_assert_eq!(prefill, previous),
+                Decide::DuringPrefill(PrefillWidth::Fixed(width)) => {
+                    prop_assert_eq!(prefill, width);
+                }
+                Decide::DuringPrefill(PrefillWidth::LastLatched) => {
+                    prop_assert_eq!(prefill, previous);
+                }
             }
             match (decided, late) {
                 (Some(decided), _) => {

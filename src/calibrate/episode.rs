@@ -10,8 +10,9 @@ pub struct Episode {
     pub task: usize,
     /// The actions of the unquantized policy, `[steps]`. They are the reference of the errors.
     pub reference: Vec<Action>,
-    /// The actions with INT4 weights at each activation width, `[width][steps]` by [`Width::index`]. If no
-    /// W4A16 actions were recorded, the unquantized actions may be used for BF16.
+    /// The actions with INT4 weights at each activation width, `[width][steps]` by
+    /// [`Width::index`]. If no W4A16 actions were recorded, the unquantized actions may be used for
+    /// BF16.
     pub at_width: [Vec<Action>; 4],
 }
 

@@ -17,11 +17,13 @@ pub struct TaskScale {
     pub motion: MotionScale,
 }
 
-/// The parameters of a dispatcher for each task of a policy, and the error bound they were calibrated for.
+/// The parameters of a dispatcher for each task of a policy, and the error bound they were
+/// calibrated for.
 ///
 /// The JSON file (format 1) is an object with the fields `format`, `lambda`, `window_macro`,
-/// `window_micro`, `k`, `theta_fp`, `theta_24`, `theta_48`, `eta`, `d_acc` and `tasks`. `tasks` is an object of
-/// `{"mu_max": x, "nu_max": y}` by name. Other fields are ignored. Numbers are read back to the same bits.
+/// `window_micro`, `k`, `theta_fp`, `theta_24`, `theta_48`, `eta`, `d_acc` and `tasks`. `tasks` is
+/// an object of `{"mu_max": x, "nu_max": y}` by name. Other fields are ignored. Numbers are read
+/// back to the same bits.
 ///
 /// ```
 /// use w4ax::calibrate::Calibration;
@@ -78,8 +80,8 @@ impl Calibration {
     /// Checks every field.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first field that is out of range. `tasks` must not be empty and must not
-    /// have duplicate names.
+    /// [`Error::Config`] with the first field that is out of range. `tasks` must not be empty and
+    /// must not have duplicate names.
     pub fn validate(&self) -> Result<()> {
         check_bound(self.eta, self.d_acc)?;
         if self.tasks.is_empty() {
@@ -115,8 +117,8 @@ impl Calibration {
     /// Parses JSON. `file` is the name in errors.
     ///
     /// # Errors
-    /// [`Error::Format`] with the field that is missing, of the wrong type or out of range, with an unsupported
-    /// format version, or with the position of invalid JSON.
+    /// [`Error::Format`] with the field that is missing, of the wrong type or out of range, with an
+    /// unsupported format version, or with the position of invalid JSON.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
         // The version is checked first, because other versions may have other fields.
         let CalibrationVersion { format } = parse(json, file)?;
@@ -246,7 +248,8 @@ impl From<&Calibration> for CalibrationJson {
     }
 }
 
-/// Serializes the tasks as one JSON object in their order. [`Calibration::validate`] rejects duplicate names.
+/// Serializes the tasks as one JSON object in their order. [`Calibration::validate`] rejects
+/// duplicate names.
 mod tasks {
     use super::{MotionScale, TaskScale};
     use serde::de::{Deserializer, MapAccess, Visitor};

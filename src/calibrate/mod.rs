@@ -1,34 +1,36 @@
-//! Calibration: derives a dispatcher's thresholds and motion scales from recorded episodes (DyQ-VLA, arXiv
-//! 2603.07904, section IV-B2, Eq. 5).
+//! Calibration: derives a dispatcher's thresholds and motion scales from recorded episodes
+//! (DyQ-VLA, arXiv 2603.07904, section IV-B2, Eq. 5).
 //!
 //! # Order of calls
-//! [`calibrate`] turns [`Episode`]s into a [`CalibrationReport`]. [`Calibration::save`] writes the calibration
-//! as JSON, and [`Calibration::load`] reads it. [`Calibration::dispatch_config`] returns the configuration of
-//! a [`Dispatcher`](crate::dispatch::Dispatcher) for one task.
+//! [`calibrate`] turns [`Episode`]s into a [`CalibrationReport`]. [`Calibration::save`] writes the
+//! calibration as JSON, and [`Calibration::load`] reads it. [`Calibration::dispatch_config`]
+//! returns the configuration of a [`Dispatcher`](crate::dispatch::Dispatcher) for one task.
 //!
 //! # Formulas
-//! An episode holds the actions of the same inputs at each width b and those of the unquantized policy.
+//! An episode holds the actions of the same inputs at each width b and those of the unquantized
+//! policy.
 //!
-//! 1. Per task, `mu_max` and `nu_max` are the 95th percentiles (linear interpolation) of `|a_xyz|` and of
-//!    `|a_rot(t) - a_rot(t-1)|` within an episode: the largest over the widths 16, 8, 4 and 2. Low widths
-//!    make the motion rougher. Their percentiles count as well, because otherwise this roughness would raise
-//!    J and force BF16 in the closed loop.
+//! 1. Per task, `mu_max` and `nu_max` are the 95th percentiles (linear interpolation) of `|a_xyz|`
+//!    and of `|a_rot(t) - a_rot(t-1)|` within an episode: the largest over all widths. Low
+//!    widths make the motion rougher. Their percentiles count as well, because otherwise this
+//!    roughness would raise J and force BF16 in the closed loop.
 //! 2. The sensitivity S of a step comes from the preceding W4A4 actions, by
 //!    [`Kinematics`](crate::dispatch::Kinematics).
-//! 3. The error `e_b` of a step is the L2 distance between the width-b action and the unquantized action, over
-//!    all 7 numbers.
-//! 4. Eq. 5 selects the smallest width with `E e_b <= D_acc / (S + eta)`. It is evaluated in [`BINS`] equal bins
-//!    of S over [0, theta_fp], each [lower, upper). Bins with fewer than [`MIN_ROWS`] steps are ignored. A
-//!    boundary is the lower edge of the longest sequence of bins that ends at theta_fp and whose mean errors
-//!    exceed `D_acc / (center + eta)`. If no bin exceeds the bound, the boundary is theta_fp. theta_24 uses
-//!    `e_2`. theta_48 uses `e_4` and is at least theta_24.
+//! 3. The error `e_b` of a step is the L2 distance between the width-b action and the unquantized
+//!    action, over all 7 numbers.
+//! 4. Eq. 5 selects the smallest width with `E e_b <= D_acc / (S + eta)`. It is evaluated in
+//!    [`BINS`] equal bins of S over [0, theta_fp], each [lower, upper). Bins with fewer than
+//!    [`MIN_ROWS`] steps are ignored. A boundary is the lower edge of the longest sequence of bins
+//!    that ends at theta_fp and whose mean errors exceed `D_acc / (center + eta)`. If no bin
+//!    exceeds the bound, the boundary is theta_fp. theta_24 uses `e_2`. theta_48 uses `e_4` and is
+//!    at least theta_24.
 //!
-//! Actions, mu_max, nu_max, errors and D_acc have the unit of actions ([-1, 1]). S, thresholds and eta have
-//! none.
+//! Actions, mu_max, nu_max, errors and D_acc have the unit of actions ([-1, 1]). S, thresholds and
+//! eta have none.
 //!
 //! # Failure behavior
-//! Every invalid setting, episode or file is an error that names the field. Nothing is calibrated from too few
-//! steps, or from a task without motion.
+//! Every invalid setting, episode or file is an error that names the field. Nothing is calibrated
+//! from too few steps, or from a task without motion.
 //!
 //! D_acc is compared in every bin, so a small change of D_acc can move a boundary over many bins.
 //! [`Conditioning`] reports how far each boundary moves when D_acc changes by 10 %.
@@ -158,8 +160,8 @@ pub struct CalibrationReport {
     pub conditioning: Conditioning,
 }
 
-/// Derives motion scales, error profile, thresholds and conditioning from episodes. [`Episode::task`] is an
-/// index into `tasks`.
+/// Derives motion scales, error profile, thresholds and conditioning from episodes.
+/// [`Episode::task`] is an index into `tasks`.
 ///
 /// ```
 /// use w4ax::calibrate::{CalibrationSettings, Episode, calibrate};
@@ -178,7 +180,8 @@ pub struct CalibrationReport {
 /// };
 /// let report = calibrate(&["Lift"], &[episode], &CalibrationSettings::default())?;
 /// let thresholds = report.calibration.thresholds;
-/// assert!(thresholds.theta_24 <= thresholds.theta_48 && thresholds.theta_48 <= thresholds.theta_fp);
+/// assert!(thresholds.theta_24 <= thresholds.theta_48);
+/// assert!(thresholds.theta_48 <= thresholds.theta_fp);
 /// let dispatcher = Dispatcher::new(&report.calibration.dispatch_config("Lift")?)?;
 /// # let _ = dispatcher;
 /// # Ok(())
@@ -186,8 +189,8 @@ pub struct CalibrationReport {
 /// ```
 ///
 /// # Errors
-/// - [`Error::Config`] if a setting is out of range, `tasks` is empty or has duplicates, a task has no episode
-///   or no motion, or there are too few steps.
+/// - [`Error::Config`] if a setting is out of range, `tasks` is empty or has duplicates, a task has
+///   no episode or no motion, or there are too few steps.
 /// - [`Error::Shape`], [`Error::NotFinite`] and [`Error::Range`] as [`Episode::validate`].
 pub fn calibrate<S: AsRef<str>>(
     tasks: &[S],

@@ -35,8 +35,8 @@ pub struct ErrorProfile {
     rows: usize,
 }
 
-/// The effect of D_acc on the thresholds. A threshold is ill-conditioned if a change of D_acc by 10 % moves it
-/// by more than one bin.
+/// The effect of D_acc on the thresholds. A threshold is ill-conditioned if a change of D_acc by 10
+/// % moves it by more than one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conditioning {
     /// The thresholds at 0.9, 1 and 1.1 times D_acc.
@@ -141,7 +141,8 @@ impl ErrorProfile {
         }
     }
 
-    /// Returns the lower edge of the longest sequence of bins that ends at theta_fp and exceeds the bound.
+    /// Returns the lower edge of the longest sequence of bins that ends at theta_fp and exceeds the
+    /// bound.
     fn boundary(&self, d_acc: f64, eta: f64, error: impl Fn(&Bin) -> f64) -> f64 {
         let exceeds = |bin: &&Bin| error(bin) > d_acc / ((bin.lower + bin.upper) / 2.0 + eta);
         let counted = self.bins.iter().rev().filter(|bin| bin.rows >= MIN_ROWS);
@@ -184,14 +185,16 @@ impl Conditioning {
             let bin = self.thresholds[1].theta_fp / BINS as f64;
             let moved = moved.join(" and ");
             format!(
-                "the thresholds are ill-conditioned: D_acc +-10 % moves {moved} (one bin is {bin:.3}). \
+                "the thresholds are ill-conditioned: D_acc +-10 % moves {moved} \
+                 (one bin is {bin:.3}). \
                  Choose D_acc by closed-loop success, not by these numbers."
             )
         })
     }
 }
 
-/// Returns the L2 distance of two actions over all 7 numbers, in action units. This is the error `e_b`.
+/// Returns the L2 distance of two actions over all 7 numbers, in action units. This is the error
+/// `e_b`.
 pub fn distance(a: &Action, b: &Action) -> f64 {
     a.iter()
         .zip(b)
@@ -204,7 +207,8 @@ pub fn distance(a: &Action, b: &Action) -> f64 {
 mod tests {
     use super::*;
 
-    /// Creates a profile with theta_fp 1 from `(rows, error)` of each bin. The error at 4 bits is half of it.
+    /// Creates a profile with theta_fp 1 from `(rows, error)` of each bin. The error at 4 bits is
+    /// half of it.
     fn profile(bins: [(usize, f64); BINS]) -> ErrorProfile {
         let bin = |(i, (rows, error)): (usize, (usize, f64))| Bin {
             lower: i as f64 / BINS as f64,

@@ -44,8 +44,8 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     tasks.iter().enumerate().map(scale).collect()
 }
 
-/// Returns the largest percentile over the widths. `None` if it is 0, or a percentile is undefined or not
-/// finite.
+/// Returns the largest percentile over the widths. `None` if it is 0, or a percentile is undefined
+/// or not finite.
 fn largest(episodes: &[&Episode], series: fn(&Episode, Width) -> Vec<f64>) -> Option<f64> {
     let at = |width| {
         let mut values: Vec<f64> = episodes.iter().flat_map(|e| series(e, width)).collect();

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// One of candle's devices with the workspaces of its layers. Clones share them.
 ///
-/// Layers may run on several threads at once. On the CPU, each running call uses a workspace of its own. On CUDA, the
-/// calls are enqueued in order on one stream.
+/// Layers may run on several threads at once. On the CPU, each running call uses a workspace of its
+/// own. On CUDA, the calls are enqueued in order on one stream.
 #[derive(Clone, Debug)]
 pub struct Backend(pub(super) Arc<BackendDevice>);
 
@@ -32,8 +32,9 @@ pub(super) struct CpuDevice {
 impl CpuDevice {
     /// Calls `run` with a workspace for `m` rows of `k` inputs.
     ///
-    /// Each running call has a workspace of its own. A call that waited for another call's workspace could wait for
-    /// itself, because a thread of rayon may start the second call while the first one's tasks run.
+    /// Each running call has a workspace of its own. A call that waited for another call's
+    /// workspace could wait for itself, because a thread of rayon may start the second call while
+    /// the first one's tasks run.
     pub fn with_workspace(
         &self,
         m: usize,
@@ -83,7 +84,8 @@ impl Backend {
         })))
     }
 
-    /// Creates a layer `y[.., N] = x[.., K] * W[N, K]^T + bias[N]`, whose width is BF16. The bias may have any float type.
+    /// Creates a layer `y[.., N] = x[.., K] * W[N, K]^T + bias[N]`, whose width is BF16. The bias
+    /// may have any float type.
     ///
     /// A weight with an order of k ([`PackedWeight::order`]) gathers x in each call.
     ///

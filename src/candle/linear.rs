@@ -64,7 +64,8 @@ impl Linear {
         }
     }
 
-    /// Sets the width of the layer: a [`Width`], an `Arc<StepFlag>` or, with feature `candle-cuda`, an `Arc<Latch>`.
+    /// Sets the width of the layer: a [`Width`], an `Arc<StepFlag>` or, with feature `candle-cuda`,
+    /// an `Arc<Latch>`.
     #[must_use]
     pub fn with_width(mut self, width: impl Into<LayerWidth>) -> Self {
         self.width = width.into();

@@ -1,4 +1,5 @@
-//! Linear layers with packed weights on the BF16 tensors of [candle](https://github.com/huggingface/candle).
+//! Linear layers with packed weights on the BF16 tensors of
+//! [candle](https://github.com/huggingface/candle).
 //!
 //! Feature `candle` is for the CPU, feature `candle-cuda` adds CUDA.
 //!
@@ -22,21 +23,21 @@
 //! ```
 //!
 //! # Order of calls
-//! [`Backend::new`] once per device, [`Backend::linear`] once per layer, then [`Linear`]'s `forward` or
-//! [`Linear::forward_at`]. On CUDA, `linear` uploads the weight, and `forward` launches on the stream of candle's
-//! device, in candle's context.
+//! [`Backend::new`] once per device, [`Backend::linear`] once per layer, then [`Linear`]'s
+//! `forward` or [`Linear::forward_at`]. On CUDA, `linear` uploads the weight, and `forward`
+//! launches on the stream of candle's device, in candle's context.
 //!
-//! A decoder of such layers can be a [`LayerStack`](crate::skip::LayerStack) for skipping: this crate's errors convert
-//! to candle's.
+//! A decoder of such layers can be a [`LayerStack`](crate::skip::LayerStack) for skipping: this
+//! crate's errors convert to candle's.
 //!
 //! # Widths
 //! A layer runs at its [`LayerWidth`]: a fixed width, the width of the last latched step of a
-//! [`StepFlag`](crate::step::StepFlag), or, on CUDA, the width that a latch holds when the kernel runs. The default is
-//! BF16. [`Linear::forward_at`] overrides the width for one call.
+//! [`StepFlag`](crate::step::StepFlag), or, on CUDA, the width that a latch holds when the kernel
+//! runs. The default is BF16. [`Linear::forward_at`] overrides the width for one call.
 //!
 //! # Failure behavior
-//! A tensor that is not BF16, has another last dimension than K, is on another device, or whose rows are not contiguous
-//! is an error. [`Tensor::contiguous`](candle_core::Tensor::contiguous) and
+//! A tensor that is not BF16, has another last dimension than K, is on another device, or whose
+//! rows are not contiguous is an error. [`Tensor::contiguous`](candle_core::Tensor::contiguous) and
 //! [`Tensor::to_dtype`](candle_core::Tensor::to_dtype) convert it.
 //!
 //! # Cost

@@ -35,7 +35,8 @@ impl Rows {
         if k > 1 && strides[dims.len() - 1] != 1 {
             candle_core::bail!("{}", not_rows())
         }
-        // The innermost dimension of more than one row sets the stride. The outer dimensions must follow from it.
+        // The innermost dimension of more than one row sets the stride. The outer dimensions must
+        // follow from it.
         let (mut stride, mut next) = (k, None);
         for (dim, own) in outer.iter().zip(strides).rev().filter(|(dim, _)| **dim > 1) {
             match next {

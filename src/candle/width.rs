@@ -32,8 +32,8 @@ use std::sync::Arc;
 pub enum LayerWidth {
     /// The same width in every call.
     Fixed(Width),
-    /// The width of the last step that was latched from this flag ([`StepFlag::executed`]), and BF16 before the
-    /// first step.
+    /// The width of the last step that was latched from this flag ([`StepFlag::executed`]), and
+    /// BF16 before the first step.
     Step(Arc<StepFlag>),
     /// The width that the latch holds when the kernel runs.
     #[cfg(feature = "candle-cuda")]

@@ -6,8 +6,8 @@
 //! | `qzeros` | I32 `[K/g, N/8]` | zero points, 0 to 15, in the same order |
 //! | `scales` | F16 `[K/g, N]` | |
 //!
-//! `w = (code - zero) * scale`, with an F16 product in AutoAWQ. Source: `awq/modules/linear/gemm.py` and
-//! `awq/utils/packing_utils.py` of AutoAWQ 0.2.9.
+//! `w = (code - zero) * scale`, with an F16 product in AutoAWQ. Source:
+//! `awq/modules/linear/gemm.py` and `awq/utils/packing_utils.py` of AutoAWQ 0.2.9.
 
 use super::fields::Fields;
 use super::scheme::Scheme;

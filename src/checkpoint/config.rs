@@ -28,14 +28,15 @@ use std::path::Path;
 pub struct QuantizationConfig {
     /// How the weights are stored.
     pub scheme: Scheme,
-    /// Modules that are not quantized (`modules_to_not_convert`, `ignore`), as the configuration lists them.
+    /// Modules that are not quantized (`modules_to_not_convert`, `ignore`), as the configuration
+    /// lists them.
     pub unconverted: Vec<String>,
     /// The file of the configuration, or the folder if there is none.
     pub file: String,
 }
 
-/// The files that may hold the configuration, in the order of the search, with the keys of the configuration in
-/// each. Without keys, the whole file is the configuration.
+/// The files that may hold the configuration, in the order of the search, with the keys of the
+/// configuration in each. Without keys, the whole file is the configuration.
 const LOCATIONS: [(&str, &[&str]); 3] = [
     (
         "config.json",
@@ -46,12 +47,13 @@ const LOCATIONS: [(&str, &[&str]); 3] = [
 ];
 
 impl QuantizationConfig {
-    /// Reads the configuration from the folder of a checkpoint. The scheme is [`Scheme::Plain`] if no file in
-    /// the folder has a quantization configuration.
+    /// Reads the configuration from the folder of a checkpoint. The scheme is [`Scheme::Plain`] if
+    /// no file in the folder has a quantization configuration.
     ///
     /// # Errors
     /// - [`Error::Io`] if reading fails.
-    /// - [`Error::Format`] if a file is not a JSON object, or a field is missing or has another type.
+    /// - [`Error::Format`] if a file is not a JSON object, or a field is missing or has another
+    ///   type.
     /// - [`Error::Unsupported`] with the field and value that this crate does not support.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         for (name, keys) in LOCATIONS {
@@ -128,8 +130,8 @@ impl QuantizationConfig {
 
     /// Returns whether the configuration lists a module as not quantized.
     ///
-    /// An entry matches if it is the module's name or some of its consecutive dotted parts. Regular expressions
-    /// (`re:...`) are ignored: the tensors of a module show whether it is quantized.
+    /// An entry matches if it is the module's name or some of its consecutive dotted parts. Regular
+    /// expressions (`re:...`) are ignored: the tensors of a module show whether it is quantized.
     pub fn excludes(&self, module: &str) -> bool {
         let module = format!(".{module}.");
         let listed = |entry: &String| module.contains(&format!(".{entry}."));

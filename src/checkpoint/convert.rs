@@ -11,10 +11,10 @@ use std::path::Path;
 
 /// The conversion of a checkpoint to a packed file.
 ///
-/// A quantized module `x` becomes the packed weight `x` with the same values. In a plain checkpoint, a matrix
-/// `x.weight` is quantized and becomes the weight `x`, except for modules that stay plain: `lm_head`, `wte`,
-/// `wpe`, modules with `embed` in a part of their name, and those of [`keep`](Self::keep). All other tensors are
-/// copied.
+/// A quantized module `x` becomes the packed weight `x` with the same values. In a plain
+/// checkpoint, a matrix `x.weight` is quantized and becomes the weight `x`, except for modules that
+/// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, and those of
+/// [`keep`](Self::keep). All other tensors are copied.
 ///
 /// `w4ax convert` runs this conversion on the command line.
 ///
@@ -120,7 +120,8 @@ impl Convert {
         }
     }
 
-    /// Sets the modules that stay plain. An entry is a module's name or some of its consecutive dotted parts.
+    /// Sets the modules that stay plain. An entry is a module's name or some of its consecutive
+    /// dotted parts.
     #[must_use]
     pub fn keep<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.keep = modules.into_iter().map(Into::into).collect();
@@ -129,14 +130,14 @@ impl Convert {
 
     /// Converts `checkpoint` to the file `output` and calls `progress` after each weight or tensor.
     ///
-    /// The memory in use is that of one weight. `output` is written atomically: it is unchanged unless the
-    /// conversion succeeds.
+    /// The memory in use is that of one weight. `output` is written atomically: it is unchanged
+    /// unless the conversion succeeds.
     ///
     /// # Errors
     /// - As [`Checkpoint::weight`] and [`Quantize::pack`], with the name of the tensor.
     /// - [`Error::Io`] if writing fails.
-    /// - [`Error::Config`] if `output` is a file of the checkpoint, or an entry of [`keep`](Self::keep) matches no
-    ///   module or a module that is already packed.
+    /// - [`Error::Config`] if `output` is a file of the checkpoint, or an entry of
+    ///   [`keep`](Self::keep) matches no module or a module that is already packed.
     pub fn run(
         &self,
         checkpoint: &Checkpoint,
@@ -282,7 +283,8 @@ impl Convert {
         Ok((weight, quantized))
     }
 
-    /// Rejects an entry of `keep` that matches nothing. The module it was meant for would be quantized.
+    /// Rejects an entry of `keep` that matches nothing. The module it was meant for would be
+    /// quantized.
     fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
         for kept in &self.keep {
             let exists = (checkpoint.plain())

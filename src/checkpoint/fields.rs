@@ -35,8 +35,8 @@ impl<'a> Fields<'a> {
         self.value.get(field).filter(|v| !v.is_null())
     }
 
-    /// Returns the string in the first of these fields that is present, in lower case. All fields that are
-    /// present must agree.
+    /// Returns the string in the first of these fields that is present, in lower case. All fields
+    /// that are present must agree.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>> {
         let mut found: Option<String> = None;
         for name in names {
@@ -89,8 +89,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Returns the group size in k from the first of these fields that is present. `None` for -1, which is one
-    /// group over all of K.
+    /// Returns the group size in k from the first of these fields that is present. `None` for -1,
+    /// which is one group over all of K.
     pub fn group(&self, names: &[&str]) -> Result<Option<usize>> {
         let field = names.iter().find(|name| self.get(name).is_some());
         let field = field.ok_or_else(|| self.missing(names[0]))?;
@@ -129,7 +129,8 @@ impl<'a> Fields<'a> {
             let what = format!("pack_dtype `{dtype}`");
             return Err(self.unsupported(&what, "expected `int32`"));
         }
-        // A module that `dynamic` excludes (`-:`) is plain. Any other rule changes its bits or groups.
+        // A module that `dynamic` excludes (`-:`) is plain. Any other rule changes its bits or
+        // groups.
         if let Some(dynamic) = self.get("dynamic") {
             let rules = dynamic.as_object();
             let rules =

@@ -8,8 +8,8 @@
 //! | `g_idx` | I32 `[K]` | the group of each k; optional if groups are contiguous |
 //!
 //! `w = (code - zero) * scale`, with the product in the type of the scales. Source: AutoGPTQ 0.7.1
-//! (`auto_gptq/nn_modules/qlinear`) and GPTQModel 7.7.0 (`gptqmodel/nn_modules/qlinear/__init__.py`,
-//! `gptqmodel/utils/model.py`).
+//! (`auto_gptq/nn_modules/qlinear`) and GPTQModel 7.7.0
+//! (`gptqmodel/nn_modules/qlinear/__init__.py`, `gptqmodel/utils/model.py`).
 
 use super::fields::Fields;
 use super::scheme::{GptqZeros, Scheme};

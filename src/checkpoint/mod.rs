@@ -1,9 +1,10 @@
 //! Reads the checkpoints of other tools into packed weights, and quantizes plain checkpoints.
 //!
 //! ```text
-//! safetensors (one file, or shards and an index) + config.json -> Checkpoint -> PackedWeight -> device
-//!                                                                     |
-//!                                                                  Convert -> this crate's packed file
+//! safetensors (one file, or shards with an index) + config.json -> Checkpoint -> PackedWeight
+//!                                                                       |
+//!                                                                       v
+//!                                                                    Convert -> PackedFile
 //! ```
 //!
 //! # Formats
@@ -14,19 +15,20 @@
 //! | compressed-tensors `pack-quantized` | llm-compressor | `x.weight_packed`, `x.weight_scale`, ... |
 //! | plain BF16, F16, F32 | | `x.weight` |
 //!
-//! The configuration alone selects the format ([`QuantizationConfig`]). Quantized weights keep their values: each
-//! `(qw - zw) * sw`, rounded to the type in which the format's own tool multiplies, equals the value of that tool.
-//! No weight is quantized twice, and no scale changes its type. A group of 256 k becomes two groups of 128 k with
-//! the same scale.
+//! The configuration alone selects the format ([`QuantizationConfig`]). Quantized weights keep
+//! their values: each `(qw - zw) * sw`, rounded to the type in which the format's own tool
+//! multiplies, equals the value of that tool. No weight is quantized twice, and no scale changes
+//! its type. A group of 256 k becomes two groups of 128 k with the same scale.
 //!
 //! # Order of calls
-//! [`Checkpoint::open`] reads headers and the configuration. [`Checkpoint::weight`] reads and packs one weight.
-//! [`Convert::run`] writes all weights to one file of this crate, which [`PackedFile`](crate::PackedFile) loads.
+//! [`Checkpoint::open`] reads headers and the configuration. [`Checkpoint::weight`] reads and packs
+//! one weight. [`Convert::run`] writes all weights to one file of this crate, which
+//! [`PackedFile`](crate::PackedFile) loads.
 //!
 //! # Failure behavior
-//! A configuration value that this crate does not support is an [`Error::Unsupported`] with the field and the
-//! value. A truncated or inconsistent file is an error that names the tensor. A conversion that fails leaves no
-//! output file.
+//! A configuration value that this crate does not support is an [`Error::Unsupported`] with the
+//! field and the value. A truncated or inconsistent file is an error that names the tensor. A
+//! conversion that fails leaves no output file.
 //!
 //! # Cost
 //! Files are read tensor by tensor, so the memory in use is that of one weight.
@@ -79,15 +81,18 @@ pub struct Checkpoint {
 const PACKED: [&str; 2] = ["qweight", "weight_packed"];
 
 impl Checkpoint {
-    /// Opens a safetensors file, an index (`model.safetensors.index.json`), or a folder with one of them.
+    /// Opens a safetensors file, an index (`model.safetensors.index.json`), or a folder with one of
+    /// them.
     ///
     /// The configuration is read from the same folder: `config.json`, `quantize_config.json` or
     /// `quant_config.json`.
     ///
     /// # Errors
     /// - [`Error::Io`] if reading fails.
-    /// - [`Error::Format`] or [`Error::MissingTensor`] if files are truncated, of another format or inconsistent.
-    /// - [`Error::Unsupported`] if the quantization is not supported, or the file is a packed file of this crate.
+    /// - [`Error::Format`] or [`Error::MissingTensor`] if files are truncated, of another format or
+    ///   inconsistent.
+    /// - [`Error::Unsupported`] if the quantization is not supported, or the file is a packed file
+    ///   of this crate.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let shards = Shards::open(path.as_ref())?;
         if let Some(file) = shards.with_format("w4ax") {
@@ -175,7 +180,8 @@ impl Checkpoint {
     /// # Errors
     /// - [`Error::Io`] if reading fails.
     /// - [`Error::MissingTensor`] if the module or one of its tensors does not exist.
-    /// - [`Error::Tensor`] if a type, a shape or the groups (`g_idx`) are invalid, or a scale is not finite.
+    /// - [`Error::Tensor`] if a type, a shape or the groups (`g_idx`) are invalid, or a scale is
+    ///   not finite.
     pub fn weight(&self, module: &str) -> Result<PackedWeight> {
         let shards = &self.shards;
         let stored = match self.config.scheme {
@@ -206,7 +212,8 @@ impl Checkpoint {
         info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
     }
 
-    /// Returns the type, N and K of a tensor if it is a floating-point matrix, which can be quantized.
+    /// Returns the type, N and K of a tensor if it is a floating-point matrix, which can be
+    /// quantized.
     fn matrix(&self, tensor: &str) -> Option<(Dtype, usize, usize)> {
         let info = self.shards.info(tensor)?;
         let float = [Dtype::BF16, Dtype::F16, Dtype::F32].contains(&info.dtype);

@@ -62,8 +62,9 @@ impl ConvertPlan {
                 _ => copied.push(name),
             }
         }
-        // This order aligns each tensor to its elements: elements of eight bytes first, then the weights, which
-        // keep the file aligned to four bytes, then the rest by descending size of the element.
+        // This order aligns each tensor to its elements: elements of eight bytes first, then the
+        // weights, which keep the file aligned to four bytes, then the rest by descending size of
+        // the element.
         let by_element = |name: &&str| {
             let element = (checkpoint.shards.info(name)).map_or(1, |i| i.dtype.bitsize() / 8);
             std::cmp::Reverse(element)

@@ -37,13 +37,13 @@ pub enum Scheme {
 pub enum GptqZeros {
     /// Version 1, with a nibble of `z - 1` and z from 1 to 16: AutoGPTQ and its derivatives.
     ///
-    /// Its unpackers for activation order, Triton, Marlin and ExLlama add 1 to the nibble and keep 16. The
-    /// unpacker for old CUDA kernels (`qlinear_cuda_old` of 0.7.1) wraps 16 to 0.
+    /// Its unpackers for activation order, Triton, Marlin and ExLlama add 1 to the nibble, so z may
+    /// be 16. The unpacker for old CUDA kernels (`qlinear_cuda_old` of 0.7.1) wraps z = 16 to 0.
     V1Nibbles,
     /// Version 1 as written by GPTQModel, with z from 0 to 15.
     ///
-    /// It subtracts 0x11111111 from the word of eight zero points and adds it when it reads, so a zero point
-    /// of 0 borrows from the next nibble.
+    /// It subtracts 0x11111111 from the word of eight zero points and adds it when it reads, so a
+    /// zero point of 0 borrows from the next nibble.
     V1Words,
     /// Version 2, with a nibble of z.
     V2,

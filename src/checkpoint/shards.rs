@@ -59,8 +59,8 @@ impl Shards {
                 )));
             }
             let file = TensorFile::open(&folder.join(shard))?;
-            // Tensors that the index does not list are included. The index decides for a tensor that is in
-            // several shards.
+            // Tensors that the index does not list are included. The index decides for a tensor
+            // that is in several shards.
             locations.extend(file.names().into_iter().map(|name| (name, files.len())));
             numbers.insert(shard.clone(), files.len());
             files.push(file);

@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-/// Number of rows of W that are unpacked together if words run along N: a cache line of each row of words.
+/// Number of rows of W that are unpacked together if words run along N: a cache line of each row of
+/// words.
 pub(super) const ROWS: usize = 16;
 
 /// The weight of any format, unpacked.
@@ -22,8 +23,8 @@ pub(super) struct UnpackedWeight {
     pub scales: Scales,
     /// `zw`, `[N, groups]`; `None` when symmetric.
     pub zeros: Option<Vec<i8>>,
-    /// The name of the tensor `g_idx` and its values, the group of each k, `[K]`. `None` if groups are
-    /// contiguous.
+    /// The name of the tensor `g_idx` and its values, the group of each k, `[K]`. `None` if groups
+    /// are contiguous.
     pub g_idx: Option<(String, Vec<i32>)>,
 }
 
@@ -33,8 +34,8 @@ pub(super) fn groups(group: Option<usize>, k: usize) -> usize {
 }
 
 impl UnpackedWeight {
-    /// Packs the weight without rounding. A group that is larger than this crate's groups becomes several groups
-    /// with the same scale.
+    /// Packs the weight without rounding. A group that is larger than this crate's groups becomes
+    /// several groups with the same scale.
     pub fn pack(mut self, shards: &Shards, module: &str) -> Result<PackedWeight> {
         let order = match self.g_idx.take() {
             Some((tensor, g_idx)) => {
@@ -85,8 +86,8 @@ impl UnpackedWeight {
     }
 }
 
-/// Returns the k sorted by group, and in ascending order within a group. `None` if `g_idx` is all -1, which
-/// compressed-tensors writes for contiguous groups.
+/// Returns the k sorted by group, and in ascending order within a group. `None` if `g_idx` is all
+/// -1, which compressed-tensors writes for contiguous groups.
 fn order_of(
     g_idx: &[i32],
     group: Option<usize>,

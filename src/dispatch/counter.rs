@@ -1,4 +1,5 @@
-//! Algorithm 1 of DyQ-VLA (section IV): raises the width at once, lowers it by a saturating counter.
+//! Algorithm 1 of DyQ-VLA (section IV): raises the width at once, lowers it by a saturating
+//! counter.
 
 use crate::Width;
 
@@ -12,8 +13,8 @@ use crate::Width;
 ///             m  = m'
 ///             if c == K:  b = m;  c = c mod K
 /// ```
-/// The active width is never below the target. Whenever the active width goes down, the new width is
-/// at least each of the last K targets.
+/// The active width is never below the target. Whenever the active width goes down, the new width
+/// is at least each of the last K targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaturatingCounter {
     k: u32,

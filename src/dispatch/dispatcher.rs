@@ -149,8 +149,8 @@ impl Dispatcher {
         &self.config
     }
 
-    /// Returns the width of the last decision. BF16 before the first decision and after an observation
-    /// that failed.
+    /// Returns the width of the last decision. BF16 before the first decision and after an
+    /// observation that failed.
     pub fn active(&self) -> Width {
         self.hysteresis.active()
     }
@@ -165,9 +165,10 @@ impl Dispatcher {
     /// After an error the dispatcher is in fault:
     /// - The history is cleared, because a change of rotation over a gap in time is not a jerk. The
     ///   hysteresis is reset to (16, 0, 16).
-    /// - [`active`](Self::active) is BF16 at once. The next decision is BF16 with [`Reason::Fault`], even
-    ///   if valid actions are observed before it.
-    /// - Every further decision is BF16 until a valid action is observed, which starts a new history.
+    /// - [`active`](Self::active) is BF16 at once. The next decision is BF16 with
+    ///   [`Reason::Fault`], even if valid actions are observed before it.
+    /// - Every further decision is BF16 until a valid action is observed, which starts a new
+    ///   history.
     ///
     /// [`reset`](Self::reset) also ends a fault.
     pub fn observe<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
@@ -177,8 +178,8 @@ impl Dispatcher {
     /// Adds a chunk of actions, row-major `[n, 7]` with n at least 1, oldest first.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe), for the first invalid action. [`Error::NotFinite`] gives the index
-    /// in the chunk. The remaining actions are not added, and the dispatcher is in fault.
+    /// As [`observe`](Self::observe), for the first invalid action. [`Error::NotFinite`] gives the
+    /// index in the chunk. The remaining actions are not added, and the dispatcher is in fault.
     pub fn observe_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
         self.push_chunk(actions).inspect_err(|_| self.fail())
     }

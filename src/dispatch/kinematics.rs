@@ -42,8 +42,8 @@ impl<const MAX: usize> MotionWindow<MAX> {
 
     /// Returns the mean of the stored values, summed from the oldest to the newest.
     ///
-    /// The sum is computed anew, so the result depends only on the stored values. A running sum would
-    /// also depend on values that have left the window.
+    /// The sum is computed anew, so the result depends only on the stored values. A running sum
+    /// would also depend on values that have left the window.
     pub(crate) fn mean(&self) -> f64 {
         let (newer, older) =
             self.values[..self.len].split_at(if self.len < self.size { 0 } else { self.next });
@@ -104,8 +104,8 @@ impl Kinematics {
         })
     }
 
-    /// Adds the action of one step: `M = 1 - |a_xyz| / mu_max`, `J = |change of a_rot| / nu_max`. J is 0
-    /// for the first action.
+    /// Adds the action of one step: `M = 1 - |a_xyz| / mu_max`, `J = |change of a_rot| / nu_max`. J
+    /// is 0 for the first action.
     ///
     /// # Errors
     /// The history is unchanged after an error.
@@ -135,7 +135,8 @@ impl Kinematics {
 
     /// Returns `S = max(0, lambda * mean(M) + (1 - lambda) * mean(J))`, or 1 without history.
     ///
-    /// S is NaN if the sums overflow. [`Thresholds::target`](super::Thresholds::target) maps NaN to BF16.
+    /// S is NaN if the sums overflow. [`Thresholds::target`](super::Thresholds::target) maps NaN to
+    /// BF16.
     pub fn sensitivity(&self) -> f64 {
         if self.is_empty() {
             return 1.0;

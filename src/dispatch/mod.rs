@@ -30,13 +30,13 @@
 //! fewer. Without any action, S is 1 and the target is BF16, whatever the thresholds are.
 //!
 //! # Failure behavior
-//! Every case without a valid sensitivity runs at BF16. An action that is not finite is an error and
-//! puts the dispatcher into fault, see [`Dispatcher::observe`]. If the sums overflow, S is NaN, and the
-//! target of NaN is BF16.
+//! Every case without a valid sensitivity runs at BF16. An action that is not finite is an error
+//! and puts the dispatcher into fault, see [`Dispatcher::observe`]. If the sums overflow, S is NaN,
+//! and the target of NaN is BF16.
 //!
 //! # Cost
-//! The state is a few KB of fixed size. A step allocates nothing and takes tens of nanoseconds with the
-//! paper's windows (`cargo bench --bench dispatch`). Only an error allocates, for its message.
+//! The state is a few KB of fixed size. A step allocates nothing and takes tens of nanoseconds with
+//! the paper's windows (`cargo bench --bench dispatch`). Only an error allocates, for its message.
 
 mod config;
 mod counter;

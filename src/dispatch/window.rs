@@ -9,12 +9,12 @@ use crate::Width;
 ///     = h_t      if K targets were seen and max(h_{t-K+1..t}) <= h_t
 ///     = b_{t-1}  otherwise
 /// ```
-/// For each width, the state holds how many of the latest consecutive targets were at most that wide (a
-/// streak). The second case is `streak(h_t) >= K`, for any K and without a stored window.
+/// For each width, the state holds how many of the latest consecutive targets were at most that
+/// wide (a streak). The second case is `streak(h_t) >= K`, for any K and without a stored window.
 ///
-/// The result differs from [`SaturatingCounter`](super::SaturatingCounter) in both directions. Eq. 4 goes
-/// down only to the newest target, so it may wait where the counter goes down to the maximum of the
-/// window. It may also go down while the counter still counts.
+/// The result differs from [`SaturatingCounter`](super::SaturatingCounter) in both directions. Eq.
+/// 4 goes down only to the newest target, so it may wait where the counter goes down to the maximum
+/// of the window. It may also go down while the counter still counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetWindow {
     k: u32,
@@ -74,8 +74,8 @@ mod tests {
     fn matches_hand_computed_widths() {
         let mut w = TargetWindow::new(3);
         let widths = [A2, A2, A4, A2, A4, A2, A2, A2, A8].map(|h| w.step(h));
-        // Goes down to 4 at the third target, which is at least the two before it. The counter would
-        // restart there.
+        // Goes down to 4 at the third target, which is at least the two before it. The counter
+        // would restart there.
         assert_eq!(widths, [Bf16, Bf16, A4, A4, A4, A4, A4, A2, A8]);
     }
 

@@ -9,15 +9,16 @@ use crate::{Error, Result};
 pub enum Verify {
     /// A step never runs again.
     Off,
-    /// `delta_t < -eta` and `delta_{t-1} > eta`: the paper's rule. It requires a rise before the drop,
-    /// which few gripper flips of an expert have.
+    /// `delta_t < -eta` and `delta_{t-1} > eta`: the paper's rule. It requires a rise before the
+    /// drop, which few gripper flips of an expert have.
     RiseThenDrop,
     /// `delta_t < -eta` and not `delta_{t-1} < -eta`: the first step of a drop.
     #[default]
     FirstDrop,
 }
 
-/// The configuration of a [`Guide`](super::Guide) and a [`Skipper`](super::Skipper), which validate it.
+/// The configuration of a [`Guide`](super::Guide) and a [`Skipper`](super::Skipper), which validate
+/// it.
 ///
 /// ```
 /// use w4ax::skip::{SkipConfig, Verify};
@@ -43,8 +44,8 @@ impl SkipConfig {
     pub const MAX_WINDOW: usize = 32;
     /// The default window of the continuity, in steps; the paper's value.
     pub const WINDOW: usize = 5;
-    /// The default of `eta1`, `eta2` and `eta`. The paper's code has 1e-3, with which one flip of the
-    /// gripper moves an allow-point by 400 layers.
+    /// The default of `eta1`, `eta2` and `eta`. The paper's code has 1e-3, with which one flip of
+    /// the gripper moves an allow-point by 400 layers.
     pub const ETA: f64 = 0.05;
     /// The default threshold of a controller; the paper's value.
     pub const THRESHOLD: f32 = 0.5;
@@ -70,24 +71,24 @@ impl SkipConfig {
         self
     }
 
-    /// Sets the weight of each number of an action in `|w * (A_j - A_{j-1})|`, `[7]`. Each is finite and
-    /// at least 0, and at least one is above 0.
+    /// Sets the weight of each number of an action in `|w * (A_j - A_{j-1})|`, `[7]`. Each is
+    /// finite and at least 0, and at least one is above 0.
     #[must_use]
     pub const fn with_weights(mut self, weights: [f64; ACTION_DIM]) -> Self {
         self.weights = weights;
         self
     }
 
-    /// Sets eta1, above 0. A drop of the continuity by more than eta1 moves the allow-points forward, by
-    /// one layer per eta1, rounded up.
+    /// Sets eta1, above 0. A drop of the continuity by more than eta1 moves the allow-points
+    /// forward, by one layer per eta1, rounded up.
     #[must_use]
     pub const fn with_eta1(mut self, eta1: f64) -> Self {
         self.eta1 = eta1;
         self
     }
 
-    /// Sets eta2, at least 0. A rise of the continuity by more than eta2 moves the allow-points back by
-    /// one layer.
+    /// Sets eta2, at least 0. A rise of the continuity by more than eta2 moves the allow-points
+    /// back by one layer.
     #[must_use]
     pub const fn with_eta2(mut self, eta2: f64) -> Self {
         self.eta2 = eta2;
@@ -115,7 +116,8 @@ impl SkipConfig {
         self
     }
 
-    /// Sets the threshold, in [0, 1]. A layer is skipped if its controller's probability is above it.
+    /// Sets the threshold, in [0, 1]. A layer is skipped if its controller's probability is above
+    /// it.
     #[must_use]
     pub const fn with_threshold(mut self, threshold: f32) -> Self {
         self.threshold = threshold;

@@ -1,8 +1,9 @@
 //! The safetensors file of adapters and controllers.
 //!
-//! `__metadata__` holds `"format": "w4ax-skip"`, `"version"` ([`SkipFile::FORMAT_VERSION`]), `"config"` (a
-//! [`NetworkConfig`] as JSON) and `"metrics"`, a free JSON object. Let d be the width of the stack, and ha
-//! and hc the inner widths of the networks. Each dynamic layer i has these tensors:
+//! `__metadata__` holds `"format": "w4ax-skip"`, `"version"` ([`SkipFile::FORMAT_VERSION`]),
+//! `"config"` (a [`NetworkConfig`] as JSON) and `"metrics"`, a free JSON object. Let d be the width
+//! of the stack, and ha and hc the inner widths of the networks. Each dynamic layer i has these
+//! tensors:
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
@@ -14,71 +15,15 @@
 //! | `controllers.{i}.out.weight` | F32 | `[hc]` |
 //! | `controllers.{i}.bias` | F32 | `[1]` |
 //!
-//! If the configuration has an `exit`, the file also holds the three tensors of an adapter as `exit.*`. Any
-//! other tensor is an error.
+//! If the configuration has an `exit`, the file also holds the three tensors of an adapter as
+//! `exit.*`. Any other tensor is an error.
 
-use super::Layers;
+use super::networks::{Adapter, Controller, NetworkConfig};
 use crate::tensors::TensorFile;
 use crate::{Error, Result};
-use half::bf16;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-
-/// The stack that the networks belong to, and how they were trained.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkConfig {
-    /// n: number of layers of the stack.
-    pub layers: usize,
-    /// d: width of the hidden state.
-    pub width: usize,
-    /// The layers that always run.
-    pub static_layers: Vec<usize>,
-    /// The ratio that selected the static layers; `None` if they were given.
-    #[serde(default)]
-    pub static_ratio: Option<f64>,
-    /// `[n]`: mean cosine similarity of each layer's input and output.
-    pub similarity: Vec<f64>,
-    /// ha: inner width of an adapter.
-    pub adapter_hidden: usize,
-    /// hc: inner width of a controller.
-    pub controller_hidden: usize,
-    /// The cost of a layer in the loss of training stage 2.
-    pub lambda: f64,
-    /// The seed of the training.
-    pub seed: u64,
-    /// The layer of an early exit at a fixed depth. A separate adapter computes the head's input from the
-    /// input of this layer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit: Option<usize>,
-}
-
-/// The network that replaces the rest of a gap: `x + down(silu(up(rms(x) * norm)))`. The epsilon of rms is
-/// 1e-5.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Adapter {
-    /// The weights of rms, `[d]`.
-    pub norm: Vec<f32>,
-    /// `[ha, d]`.
-    pub up: Vec<bf16>,
-    /// `[d, ha]`.
-    pub down: Vec<bf16>,
-}
-
-/// The network that returns the probability of skipping: `sigmoid(out . silu(hidden(rms(x) * norm)) +
-/// bias)`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Controller {
-    /// The weights of rms, `[d]`.
-    pub norm: Vec<f32>,
-    /// `[hc, d]`.
-    pub hidden: Vec<bf16>,
-    /// `[hc]`.
-    pub out: Vec<f32>,
-    /// `[1]`.
-    pub bias: f32,
-}
 
 /// The adapters and controllers of a stack.
 ///
@@ -104,7 +49,8 @@ pub struct Controller {
 /// };
 /// let (norm, zero) = (vec![1.0; d], bf16::ZERO);
 /// let adapter = Adapter { norm: norm.clone(), up: vec![zero; ha * d], down: vec![zero; d * ha] };
-/// let controller = Controller { norm, hidden: vec![zero; hc * d], out: vec![0.0; hc], bias: -1.0 };
+/// let hidden = vec![zero; hc * d];
+/// let controller = Controller { norm, hidden, out: vec![0.0; hc], bias: -1.0 };
 /// let file = SkipFile {
 ///     config,
 ///     adapters: [(1, adapter)].into(), // Only layer 1 is dynamic.
@@ -133,59 +79,6 @@ pub struct SkipFile {
     pub metrics: serde_json::Map<String, serde_json::Value>,
 }
 
-impl NetworkConfig {
-    /// Returns the static layers and gaps of the stack.
-    ///
-    /// # Errors
-    /// As [`Layers::new`].
-    pub fn skip_layers(&self) -> Result<Layers> {
-        Layers::new(self.layers, &self.static_layers)
-    }
-
-    fn check(&self, file: &str) -> Result<Layers> {
-        let invalid = |reason: String| Err(Error::format(file, format!("`config`: {reason}")));
-        // This check comes first: the next call allocates memory for `layers` layers.
-        if self.similarity.len() != self.layers {
-            return invalid(format!(
-                "`similarity` has {} numbers: expected {}, one per layer",
-                self.similarity.len(),
-                self.layers
-            ));
-        }
-        let layers = match self.skip_layers() {
-            Ok(layers) => layers,
-            Err(error) => return invalid(error.to_string()),
-        };
-        for (field, value) in [
-            ("width", self.width),
-            ("adapter_hidden", self.adapter_hidden),
-            ("controller_hidden", self.controller_hidden),
-        ] {
-            if value == 0 {
-                return invalid(format!("`{field}` is 0: expected at least 1"));
-            }
-        }
-        // JSON cannot represent other values: they would be written as `null`.
-        let numbers = [
-            ("static_ratio", self.static_ratio),
-            ("lambda", Some(self.lambda)),
-        ];
-        let similarities = self.similarity.iter().map(|&s| ("similarity", Some(s)));
-        for (field, value) in numbers.into_iter().chain(similarities) {
-            if let Some(value) = value.filter(|value| !value.is_finite()) {
-                return invalid(format!("`{field}` has {value}: expected a finite value"));
-            }
-        }
-        if let Some(exit) = self.exit.filter(|&exit| exit >= self.layers) {
-            return invalid(format!(
-                "`exit` is {exit}: expected less than {}",
-                self.layers
-            ));
-        }
-        Ok(layers)
-    }
-}
-
 impl SkipFile {
     /// The newest version of the file format, which this crate writes.
     pub const FORMAT_VERSION: u32 = 1;
@@ -194,8 +87,8 @@ impl SkipFile {
     ///
     /// # Errors
     /// - [`Error::Io`] if writing fails.
-    /// - [`Error::Format`] or [`Error::Tensor`] if the networks do not match the configuration, or a value
-    ///   is not finite.
+    /// - [`Error::Format`] or [`Error::Tensor`] if the networks do not match the configuration, or
+    ///   a value is not finite.
     /// - [`Error::MissingTensor`] if a dynamic layer has no adapter or no controller.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
@@ -254,8 +147,8 @@ impl SkipFile {
     /// - [`Error::Io`] if reading fails.
     /// - [`Error::Format`] if the file is truncated, of another format, newer, or inconsistent.
     /// - [`Error::MissingTensor`] if a tensor is missing.
-    /// - [`Error::Tensor`] if a tensor has another type or shape, is not part of the format, or holds a
-    ///   value that is not finite.
+    /// - [`Error::Tensor`] if a tensor has another type or shape, is not part of the format, or
+    ///   holds a value that is not finite.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let file = TensorFile::open(path.as_ref())?;
         let bad = |reason: String| Error::format(file.name(), reason);
@@ -314,20 +207,6 @@ impl SkipFile {
                 .values()
                 .map(Controller::parameters)
                 .sum::<usize>()
-    }
-}
-
-impl Adapter {
-    /// Returns the number of parameters.
-    pub fn parameters(&self) -> usize {
-        self.norm.len() + self.up.len() + self.down.len()
-    }
-}
-
-impl Controller {
-    /// Returns the number of parameters.
-    pub fn parameters(&self) -> usize {
-        self.norm.len() + self.hidden.len() + self.out.len() + 1
     }
 }
 

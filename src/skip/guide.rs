@@ -25,7 +25,8 @@ impl Judgment {
     };
 }
 
-/// A judgment, and the history that includes its actions. [`Guide::commit`] makes it the new history.
+/// A judgment, and the history that includes its actions. [`Guide::commit`] makes it the new
+/// history.
 pub(super) struct Evaluated {
     pub judgment: Judgment,
     continuity: Continuity,
@@ -81,8 +82,8 @@ impl Guide {
         &self.config
     }
 
-    /// Returns the allow-points, `[gaps]` by [`Layers::gaps`]: the first layer of the gap that may be
-    /// skipped, or the gap's end if none may.
+    /// Returns the allow-points, `[gaps]` by [`Layers::gaps`]: the first layer of the gap that may
+    /// be skipped, or the gap's end if none may.
     pub fn allow_points(&self) -> &[usize] {
         &self.allow
     }
@@ -140,7 +141,8 @@ impl Guide {
         })
     }
 
-    /// Adds the actions that a step used, `[n, 7]` row-major, oldest first, and moves the allow-points.
+    /// Adds the actions that a step used, `[n, 7]` row-major, oldest first, and moves the
+    /// allow-points.
     ///
     /// # Errors
     /// - [`Error::Shape`] if there is no action, or the numbers are not a multiple of 7.
@@ -148,8 +150,8 @@ impl Guide {
     /// - [`Error::Range`] if the numbers are finite, but the continuity overflows.
     ///
     /// After an error the history is cleared, and no layer may be skipped until the window holds k
-    /// changes of valid actions again. The action that fills the window moves the allow-points from the
-    /// start of their gaps.
+    /// changes of valid actions again. The action that fills the window moves the allow-points from
+    /// the start of their gaps.
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgment> {
         let evaluated = self.evaluate(actions).inspect_err(|_| self.fail())?;
         let judgment = evaluated.judgment;

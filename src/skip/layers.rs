@@ -74,11 +74,11 @@ impl Layers {
         Ok(Self { gaps, gap_of })
     }
 
-    /// Makes the layers static that change their input most: the `max(1, floor(ratio * n))` layers of
-    /// lowest similarity. Of equal layers the first is chosen.
+    /// Makes the layers static that change their input most: the `max(1, floor(ratio * n))` layers
+    /// of lowest similarity. Of equal layers the first is chosen.
     ///
-    /// `similarity` is `[n]`: the mean [`cosine_similarity`](Self::cosine_similarity) of each layer's input
-    /// and output over the calibration activations.
+    /// `similarity` is `[n]`: the mean [`cosine_similarity`](Self::cosine_similarity) of each
+    /// layer's input and output over the calibration activations.
     ///
     /// # Errors
     /// - [`Error::Range`] if `similarity` is empty, or the ratio is outside [0, 1].
@@ -146,8 +146,8 @@ impl Layers {
         &self.gaps
     }
 
-    /// Returns the index of a dynamic layer's gap in [`gaps`](Self::gaps). `None` for a static layer, or
-    /// one that is out of range.
+    /// Returns the index of a dynamic layer's gap in [`gaps`](Self::gaps). `None` for a static
+    /// layer, or one that is out of range.
     pub fn gap_of(&self, layer: usize) -> Option<usize> {
         self.gap_of.get(layer).copied().flatten()
     }

@@ -9,11 +9,11 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// A stack of layers that run in order on a hidden state, with adapters and controllers.
 ///
 /// The stack owns the hidden state, and a [`Skipper`] calls its methods. A step calls
-/// [`embed`](Self::embed), the layers in order, then [`actions`](Self::actions). Verification may repeat
-/// all of it.
+/// [`embed`](Self::embed), the layers in order, then [`actions`](Self::actions). Verification may
+/// repeat all of it.
 ///
-/// With feature `candle`, [`Error`](Self::Error) may be candle's error. `w4ax::cuda::SkipGraph` runs a stack
-/// on a GPU and decides on the device; it does not use this trait.
+/// With feature `candle`, [`Error`](Self::Error) may be candle's error. `w4ax::cuda::SkipGraph`
+/// runs a stack on a GPU and decides on the device; it does not use this trait.
 pub trait LayerStack {
     /// The error of the stack's methods.
     type Error: From<Error>;
@@ -21,8 +21,8 @@ pub trait LayerStack {
     /// Returns the number of layers.
     fn layers(&self) -> usize;
 
-    /// Computes the hidden state of this step's input, which is the input of layer 0. Called twice in a
-    /// step that runs again.
+    /// Computes the hidden state of this step's input, which is the input of layer 0. Called twice
+    /// in a step that runs again.
     ///
     /// # Errors
     /// Defined by the stack.
@@ -34,15 +34,15 @@ pub trait LayerStack {
     /// Defined by the stack.
     fn run(&mut self, layer: usize) -> Result<(), Self::Error>;
 
-    /// Runs the controller of a dynamic layer on the layer's input. Returns the probability that the rest
-    /// of the gap may be skipped.
+    /// Runs the controller of a dynamic layer on the layer's input. Returns the probability that
+    /// the rest of the gap may be skipped.
     ///
     /// # Errors
     /// Defined by the stack.
     fn skip_probability(&mut self, layer: usize) -> Result<f32, Self::Error>;
 
-    /// Runs the adapter of layer `from`: replaces the input of layer `from` by the input of layer `to`.
-    /// If `to` is the number of layers, the result is the input of the head.
+    /// Runs the adapter of layer `from`: replaces the input of layer `from` by the input of layer
+    /// `to`. If `to` is the number of layers, the result is the input of the head.
     ///
     /// # Errors
     /// Defined by the stack.
@@ -67,8 +67,8 @@ pub enum Fate {
     Forced,
     /// The layer ran, because its controller returned this probability of skipping.
     Declined(f32),
-    /// The layer did not run. Its controller returned this probability, and its adapter replaced this
-    /// layer and the rest of the gap.
+    /// The layer did not run. Its controller returned this probability, and its adapter replaced
+    /// this layer and the rest of the gap.
     Skipped(f32),
     /// The layer did not run. The adapter of this earlier layer replaced it.
     Covered(usize),
@@ -89,8 +89,8 @@ pub enum Verdict {
     NotReached,
     /// The continuity did not drop.
     Passed,
-    /// The continuity dropped, so the step ran again with no layer skipped. The actions of the second
-    /// pass are used, unless it failed.
+    /// The continuity dropped, so the step ran again with no layer skipped. The actions of the
+    /// second pass are used, unless it failed.
     RanAgain,
     /// The continuity dropped, but no layer was skipped. A second pass would give the same actions.
     NothingSkipped,
@@ -107,8 +107,8 @@ pub struct SkipReport {
     pub layers_run: usize,
     /// The result of the verification.
     pub verdict: Verdict,
-    /// The judgment of the actions that were used. If the step failed: that of the first pass, or all 0
-    /// without one.
+    /// The judgment of the actions that were used. If the step failed: that of the first pass, or
+    /// all 0 without one.
     pub judgment: Judgment,
 }
 
@@ -172,7 +172,8 @@ impl SkipReport {
 /// let mut skipper = Skipper::new(&SkipConfig::default(), Layers::new(4, &[0])?)?;
 /// let mut action = [0.0; 7];
 /// let report = skipper.step(&mut Counting(0.0), &mut action)?;
-/// assert_eq!(report.fates, [Fate::Static, Fate::Declined(0.1), Fate::Skipped(0.9), Fate::Covered(2)]);
+/// let fates = [Fate::Static, Fate::Declined(0.1), Fate::Skipped(0.9), Fate::Covered(2)];
+/// assert_eq!(report.fates, fates);
 /// assert_eq!((report.layers_run, action), (2, [1.0; 7]));
 /// # Ok(())
 /// # }
@@ -209,8 +210,8 @@ impl Skipper {
         &self.guide
     }
 
-    /// Returns the report of the last step, which covers a failed step up to the failure. Before the first
-    /// step every fate is [`Fate::NotReached`].
+    /// Returns the report of the last step, which covers a failed step up to the failure. Before
+    /// the first step every fate is [`Fate::NotReached`].
     pub const fn report(&self) -> &SkipReport {
         &self.report
     }
@@ -220,14 +221,14 @@ impl Skipper {
         self.guide.reset();
     }
 
-    /// Runs one control step, writes its actions to `actions`, `[n, 7]` row-major, and adds them to the
-    /// history.
+    /// Runs one control step, writes its actions to `actions`, `[n, 7]` row-major, and adds them to
+    /// the history.
     ///
     /// # Errors
-    /// - [`Error::Shape`] if the stack has another number of layers, or the length of `actions` is not a
-    ///   positive multiple of 7. Nothing has changed then.
-    /// - The errors of the stack, and those of [`Guide::observe`]. Skipping is disabled after them until
-    ///   the window is full again.
+    /// - [`Error::Shape`] if the stack has another number of layers, or the length of `actions` is
+    ///   not a positive multiple of 7. Nothing has changed then.
+    /// - The errors of the stack, and those of [`Guide::observe`]. Skipping is disabled after them
+    ///   until the window is full again.
     pub fn step<S: LayerStack>(
         &mut self,
         stack: &mut S,

@@ -17,13 +17,15 @@ pub trait HostStep: Send + 'static {
     /// The engine's copy of an observation, which is reused by later steps.
     type Loaded: Default + Send + 'static;
 
-    /// Copies an observation. Called on the caller's thread; `loaded` is new or holds an earlier observation.
+    /// Copies an observation. Called on the caller's thread; `loaded` is new or holds an earlier
+    /// observation.
     fn load(loaded: &mut Self::Loaded, observation: &Self::Observation);
 
     /// Computes the tokens of the observation at `width`.
     ///
     /// # Errors
-    /// An error ends the step without a decode. [`StepPipeline::finish`](super::StepPipeline::finish) returns it.
+    /// An error ends the step without a decode.
+    /// [`StepPipeline::finish`](super::StepPipeline::finish) returns it.
     fn prefill(&mut self, loaded: &Self::Loaded, width: Width) -> Result<()>;
 
     /// Computes the tokens of the action at `width`, one by one.
@@ -172,7 +174,8 @@ impl<S: HostStep> StepEngine for HostEngine<S> {
 }
 
 impl<S: HostStep> HostEngine<S> {
-    /// Continues the panic of the step on this thread. Only a panic ends the thread while its channel is open.
+    /// Continues the panic of the step on this thread. Only a panic ends the thread while its
+    /// channel is open.
     fn propagate_panic(&mut self) -> ! {
         self.join();
         panic!("the thread of the step engine ended by a panic that was propagated before");

@@ -41,8 +41,8 @@ impl HostLatch {
 
     /// Begins the next step and returns its width.
     ///
-    /// Reads the flag until it holds the word of this step, for at most `spin`. Without that word the width is
-    /// BF16.
+    /// Reads the flag until it holds the word of this step, for at most `spin`. Without that word
+    /// the width is BF16.
     pub fn latch(&mut self, words: &StepFlag, spin: Duration) -> Executed {
         let sequence = self.next;
         self.next = sequence.wrapping_add(1);

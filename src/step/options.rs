@@ -5,11 +5,12 @@ use std::time::Duration;
 
 /// When the width of a step is decided, and which part of the step it applies to.
 ///
-/// The enum is exhaustive, because a [`StepEngine`](super::StepEngine) must implement every variant.
+/// The enum is exhaustive, because a [`StepEngine`](super::StepEngine) must implement every
+/// variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decide {
-    /// Before the step. The width applies to the prefill and the decode. The decision needs only earlier actions
-    /// and takes less than a microsecond.
+    /// Before the step. The width applies to the prefill and the decode. The decision needs only
+    /// earlier actions and takes less than a microsecond.
     #[default]
     BeforeStep,
     /// While the prefill runs, as in DyQ-VLA, section V-B. The width applies to the decode.

@@ -11,7 +11,8 @@ use crate::{Error, Result, Width};
 pub struct StepReport {
     /// The number of the step.
     pub sequence: u32,
-    /// The decision for this step; `None` if none was made before the step finished, or the width was requested.
+    /// The decision for this step; `None` if none was made before the step finished, or the width
+    /// was requested.
     pub decision: Option<Decision>,
     /// The width of the prefill.
     pub prefill: Width,
@@ -44,7 +45,8 @@ enum WidthOrigin {
     Requested,
 }
 
-/// Runs control steps: a dispatcher decides the width, an engine runs the step, and a flag connects them.
+/// Runs control steps: a dispatcher decides the width, an engine runs the step, and a flag connects
+/// them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,7 +104,8 @@ pub struct StepPipeline<E: StepEngine> {
 }
 
 impl<E: StepEngine> StepPipeline<E> {
-    /// Creates a pipeline. Its first step is 0, or the one after the last step that the engine latched.
+    /// Creates a pipeline. Its first step is 0, or the one after the last step that the engine
+    /// latched.
     ///
     /// Without a dispatcher the caller chooses each width ([`StepPipeline::request`]).
     pub fn new(engine: E, dispatcher: impl Into<Option<Dispatcher>>) -> Self {
@@ -131,7 +134,8 @@ impl<E: StepEngine> StepPipeline<E> {
         self.dispatcher.as_ref()
     }
 
-    /// Replaces the dispatcher, for example for an episode of another task. Discards a width for the next step.
+    /// Replaces the dispatcher, for example for an episode of another task. Discards a width for
+    /// the next step.
     ///
     /// # Errors
     /// [`Error::InvalidState`] if a step runs.
@@ -177,7 +181,8 @@ impl<E: StepEngine> StepPipeline<E> {
     /// [`StepPipeline::request`] was called for this step.
     ///
     /// # Errors
-    /// - [`Error::InvalidState`] if a step is running, or a width is needed and there is no dispatcher.
+    /// - [`Error::InvalidState`] if a step is running, or a width is needed and there is no
+    ///   dispatcher.
     /// - The errors of the engine.
     pub fn begin(&mut self, observation: &E::Observation) -> Result<()> {
         let PipelineState::Between(stored) = self.state else {
@@ -202,16 +207,19 @@ impl<E: StepEngine> StepPipeline<E> {
         self.finish()
     }
 
-    /// Observes the robot's actions since the last call, decides the width, and stores it for the running step. If
-    /// no step runs, the width is for the next step.
+    /// Observes the robot's actions since the last call, decides the width, and stores it for the
+    /// running step. If no step runs, the width is for the next step.
     ///
-    /// With [`Decide::BeforeStep`], call it before [`StepPipeline::begin`]. With [`Decide::DuringPrefill`], call it
-    /// before [`StepPipeline::finish`]. If the latch has already read the flag, the step runs at BF16 and its
-    /// report has another outcome than [`Outcome::OnTime`](super::Outcome::OnTime).
+    /// With [`Decide::BeforeStep`], call it before [`StepPipeline::begin`]. With
+    /// [`Decide::DuringPrefill`], call it before [`StepPipeline::finish`]. If the latch has already
+    /// read the flag, the step runs at BF16 and its report has another outcome than
+    /// [`Outcome::OnTime`](super::Outcome::OnTime).
     ///
     /// # Errors
-    /// - [`Error::InvalidState`] if the width of the step is already stored, or there is no dispatcher.
-    /// - As [`Dispatcher::observe`] for an invalid action. The decision is BF16 then, and the step continues.
+    /// - [`Error::InvalidState`] if the width of the step is already stored, or there is no
+    ///   dispatcher.
+    /// - As [`Dispatcher::observe`] for an invalid action. The decision is BF16 then, and the step
+    ///   continues.
     pub fn decide<T: Copy + Into<f64>, A: AsRef<[T]>>(
         &mut self,
         actions: &[A],
@@ -228,8 +236,8 @@ impl<E: StepEngine> StepPipeline<E> {
         observed.map(|()| decision)
     }
 
-    /// Stores a width that the caller chose, for the same step as [`StepPipeline::decide`] would. The dispatcher does
-    /// not change.
+    /// Stores a width that the caller chose, for the same step as [`StepPipeline::decide`] would.
+    /// The dispatcher does not change.
     ///
     /// # Errors
     /// [`Error::InvalidState`] if the width of the step is already stored.
@@ -278,7 +286,8 @@ impl<E: StepEngine> StepPipeline<E> {
         words.requested().store(self.sequence, width);
     }
 
-    /// Waits for the end of the step and returns its report. The sequence number advances even if the step failed.
+    /// Waits for the end of the step and returns its report. The sequence number advances even if
+    /// the step failed.
     ///
     /// # Errors
     /// - [`Error::InvalidState`] if no step is running, or the last latched step is not this one.
@@ -330,7 +339,7 @@ impl<E: StepEngine> StepPipeline<E> {
     }
 }
 
-const NO_DISPATCHER: &str = "there is no dispatcher, and no width was requested";
+const NO_DISPATCHER: &str = "no dispatcher: expected a requested width";
 
 fn invalid_state(call: &'static str, reason: &str) -> Error {
     Error::InvalidState {

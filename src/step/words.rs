@@ -3,7 +3,8 @@
 use crate::flag::{AtomicU64, Ordering};
 use crate::{FlagWord, Width, WidthFlag};
 
-/// The reason for the width of a step. The width is BF16 for all but [`Outcome::OnTime`] and [`Outcome::ByHost`].
+/// The reason for the width of a step. The width is BF16 for all but [`Outcome::OnTime`] and
+/// [`Outcome::ByHost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -13,8 +14,8 @@ pub enum Outcome {
     Unwritten,
     /// The flag held an invalid word.
     Invalid,
-    /// The flag held the word of an earlier step: no decision was stored for this step before the latch read the
-    /// flag.
+    /// The flag held the word of an earlier step: no decision was stored for this step before the
+    /// latch read the flag.
     Stale,
     /// The flag held the word of a later step: the sequence number of this step was skipped.
     Future,
@@ -32,8 +33,8 @@ impl Outcome {
         Self::ByHost,
     ];
 
-    /// Classifies a flag's word for step `sequence`. Sequence numbers wrap, so the shorter distance decides which
-    /// step is earlier.
+    /// Classifies a flag's word for step `sequence`. Sequence numbers wrap, so the shorter distance
+    /// decides which step is earlier.
     pub const fn of(word: FlagWord, sequence: u32) -> Self {
         match word.decode() {
             _ if word.to_bits() == FlagWord::UNWRITTEN.to_bits() => Self::Unwritten,
@@ -70,8 +71,8 @@ pub struct Executed {
 }
 
 impl Executed {
-    /// Encodes the word: sequence in bits 63..32, outcome in 31..8 (0 to 5 in the order of [`Outcome`]), width in
-    /// 7..0. The word of a step that was on time equals its [`FlagWord`].
+    /// Encodes the word: sequence in bits 63..32, outcome in 31..8 (0 to 5 in the order of
+    /// [`Outcome`]), width in 7..0. The word of a step that was on time equals its [`FlagWord`].
     pub const fn to_bits(self) -> u64 {
         (self.sequence as u64) << 32 | (self.outcome as u64) << 8 | self.width.bits() as u64
     }
@@ -88,16 +89,17 @@ impl Executed {
     }
 }
 
-/// A value on cache lines of its own. The host writes one word and a device the other, so sharing a line would
-/// slow both.
+/// A value on cache lines of its own. The host writes one word and a device the other, so sharing a
+/// line would slow both.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct CacheLine<T>(T);
 
-/// The two words of a control step: the requested width, which the host stores, and the executed width, which the
-/// step's latch stores. Each is one atomic word.
+/// The two words of a control step: the requested width, which the host stores, and the executed
+/// width, which the step's latch stores. Each is one atomic word.
 ///
-/// The words are in ordinary memory here. `cuda::MappedFlag` holds the same words in pinned memory that a GPU maps.
+/// The words are in ordinary memory here. `cuda::MappedFlag` holds the same words in pinned memory
+/// that a GPU maps.
 ///
 /// ```
 /// use std::time::Duration;
@@ -136,8 +138,8 @@ impl StepFlag {
         &self.requested.0
     }
 
-    /// Returns the last latched step, or `None` before the first step. One Acquire load, which also makes the
-    /// host memory written by the previous step visible.
+    /// Returns the last latched step, or `None` before the first step. One Acquire load, which also
+    /// makes the host memory written by the previous step visible.
     ///
     /// A gap in the sequence numbers means that steps ran between two calls. An outcome other than
     /// [`Outcome::OnTime`] means that the host skipped or repeated a sequence number, or was late.
@@ -145,8 +147,8 @@ impl StepFlag {
         Executed::from_bits(self.executed.0.load(Ordering::Acquire))
     }
 
-    /// Records that the host selected the width of step `sequence` without the flag ([`Outcome::ByHost`]). One
-    /// Release store.
+    /// Records that the host selected the width of step `sequence` without the flag
+    /// ([`Outcome::ByHost`]). One Release store.
     pub fn record_by_host(&self, sequence: u32, width: Width) {
         self.record(Executed {
             sequence,

@@ -86,11 +86,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// A view gives the result of its contiguous copy, or an error that asks for one.
     #[test]
-    fn views_match_their_contiguous_copies(seed: u64, a in 1usize..4, b in 1usize..4, c in 1usize..4, swap in 0usize..4, at in 0usize..3) {
+    fn views_match_their_contiguous_copies(
+        seed: u64,
+        a in 1usize..4,
+        b in 1usize..4,
+        c in 1usize..4,
+        swap in 0usize..4,
+        at in 0usize..3,
+    ) {
         let rng = &mut rng(seed);
         let weight = packed(rng, (20, 64), Grouping::G32);
         let linear = Backend::new(CPU).unwrap().linear(weight, None).unwrap();
-        let x = Tensor::from_vec(random(rng, &[a, b + at, c, 64]), (a, b + at, c, 64), CPU).unwrap();
+        let values = random(rng, &[a, b + at, c, 64]);
+        let x = Tensor::from_vec(values, (a, b + at, c, 64), CPU).unwrap();
         let x = x.narrow(1, at, b).unwrap();
         let x = match swap {
             0 => x,
@@ -213,7 +221,8 @@ fn weight_with_an_order_of_k_gathers_x() {
     assert!(permuted > 0);
 }
 
-/// A pool that runs another layer before the tasks of a call, as rayon's threads do while they wait for each other.
+/// A pool that runs another layer before the tasks of a call, as rayon's threads do while they wait
+/// for each other.
 struct Distracted(Arc<Mutex<Option<(Linear, Tensor)>>>);
 
 impl Pool for Distracted {

@@ -250,7 +250,9 @@ proptest! {
     /// A file with changed or missing bytes gives an error or weights.
     #[test]
     fn mutated_checkpoints_never_panic(
-        case in proptest::sample::select(vec!["awq_gemm", "gptq_v1_asym", "compressed_tensors_act_order"]),
+        case in proptest::sample::select(vec![
+            "awq_gemm", "gptq_v1_asym", "compressed_tensors_act_order",
+        ]),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         header_only in any::<bool>(),
         cut in proptest::option::weighted(0.2, any::<prop::sample::Index>()),

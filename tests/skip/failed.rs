@@ -11,11 +11,12 @@ const NONE: Judgment = Judgment {
     drops: false,
 };
 
-/// Returns the error and the report of a step that fails in `call`, after `successes` calls of this kind.
+/// Returns the error and the report of a step that fails in `call`, after `successes` calls of this
+/// kind.
 ///
-/// The stack has six layers, 0 and 3 static. Two steps first skip in both gaps and move a little, so that their
-/// report is not empty. In the failing step layer 1 does not skip, but layers 2 and 4 do. Its actions are `output`,
-/// which is a first drop if it is a jump.
+/// The stack has six layers, 0 and 3 static. Two steps first skip in both gaps and move a little,
+/// so that their report is not empty. In the failing step layer 1 does not skip, but layers 2 and 4
+/// do. Its actions are `output`, which is a first drop if it is a jump.
 fn failed(call: Call, successes: usize, output: f64) -> (Broken, SkipReport) {
     let mut skipper = skipper(6, &[0, 3], SkipConfig::default());
     let mut stack = Recorder::new(6);

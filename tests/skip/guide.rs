@@ -236,7 +236,8 @@ fn invalid_action_disables_skipping_until_the_window_is_full() {
     );
 }
 
-/// k = 2, eta1 = .125: the action that ends a fault may be a drop, which forces layers as without the fault.
+/// k = 2, eta1 = .125: the action that ends a fault may be a drop, which forces layers as without
+/// the fault.
 #[test]
 fn action_that_ends_a_fault_moves_allow_points() {
     let config = SkipConfig::default()
@@ -244,12 +245,13 @@ fn action_that_ends_a_fault_moves_allow_points() {
         .with_eta1(0.125)
         .with_eta2(0.0625);
     let traces = [
-        // Valid actions, delta of the last one, allow-points, allow-points if the actions are one chunk.
-        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25: ceil(2) layers.
+        // Valid actions, delta of the last one, allow-points, allow-points if the actions are one
+        // chunk.
+        ([0.0, 0.0, 0.5], -0.25, [4, 10], [4, 10]), // Changes 0, .5: C from 0 to -.25.
         ([0.0, 0.25, 1.0], -0.25, [4, 10], [4, 10]), // .25, .75: from -.25 to -.5.
         ([0.0, 0.0, 8.0], -4.0, [7, 16], [7, 16]),
         ([0.0, 0.25, 0.5], 0.0, [2, 8], [4, 10]), // In the chunk the earlier drop counts.
-        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise, but the points are at the start already.
+        ([0.0, 0.5, 0.5], 0.25, [2, 8], [6, 12]), // A rise, with the points at the start.
     ];
     for (actions, delta, points, of_chunk) in traces {
         let actions = actions.map(along);
@@ -282,7 +284,8 @@ fn action_that_ends_a_fault_moves_allow_points() {
 }
 
 proptest! {
-    /// C, delta, drops and allow-points equal their definitions on the whole history, also for short histories.
+    /// C, delta, drops and allow-points equal their definitions on the whole history, also for
+    /// short histories.
     #[test]
     fn random_actions_match_the_definitions(
         actions in prop::collection::vec(prop::array::uniform7(-1.0..1.0f64), 1..60),
@@ -295,7 +298,8 @@ proptest! {
     ) {
         let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
         let layers = Layers::new(n, &statics).unwrap();
-        // Every dynamic layer is in exactly one gap, no static layer is in a gap, and gaps do not touch.
+        // Every dynamic layer is in exactly one gap, no static layer is in a gap, and gaps do not
+        // touch.
         for layer in 0..n {
             let of: Vec<usize> = (0..layers.gaps().len())
                 .filter(|&g| (layers.gaps()[g].start..layers.gaps()[g].end).contains(&layer))
@@ -307,7 +311,11 @@ proptest! {
         for pair in layers.gaps().windows(2) {
             prop_assert!(pair[0].end < pair[1].start);
         }
-        let config = SkipConfig::default().with_window(window).with_eta1(eta1).with_eta2(eta2).with_eta(eta);
+        let config = SkipConfig::default()
+            .with_window(window)
+            .with_eta1(eta1)
+            .with_eta2(eta2)
+            .with_eta(eta);
         let mut guide = Guide::new(&config, &layers).unwrap();
         let (mut c, mut delta) = (0.0, 0.0);
         for t in 0..actions.len() {

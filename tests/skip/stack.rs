@@ -41,7 +41,8 @@ fn step_matches_hand_computed_calls() {
     assert_eq!((report.layers_run, report.verdict), (3, Verdict::Passed));
     assert_eq!(report.allow_points, [1, 4]);
 
-    // A jump of 2 in all numbers is a first drop: |(2, 2, ..)| = 5.29. The step runs again with all layers.
+    // A jump of 2 in all numbers is a first drop: |(2, 2, ..)| = 5.29. The step runs again with all
+    // layers.
     stack.calls.clear();
     stack.output = Some(2.0 + action[0]);
     let report = skipper.step(&mut stack, &mut action).unwrap();
@@ -60,8 +61,8 @@ fn step_matches_hand_computed_calls() {
     assert_eq!(stack.calls[10..], again);
     assert_eq!(report.fates, fates);
 
-    // The allow-points are at the ends of their gaps: all layers run without their controllers. The second drop in
-    // a row is not a first drop.
+    // The allow-points are at the ends of their gaps: all layers run without their controllers. The
+    // second drop in a row is not a first drop.
     stack.calls.clear();
     stack.output = Some(action[0] - 2.5);
     let report = skipper.step(&mut stack, &mut action).unwrap();
@@ -197,13 +198,19 @@ proptest! {
     fn random_controllers_keep_the_invariants(
         n in 1usize..20,
         statics in prop::collection::btree_set(0usize..20, 0..6),
-        steps in prop::collection::vec((-3.0..3.0f64, prop::collection::vec(0.0..1.0f32, 20)), 1..30),
+        steps in prop::collection::vec(
+            (-3.0..3.0f64, prop::collection::vec(0.0..1.0f32, 20)),
+            1..30,
+        ),
         chunk in 1usize..9,
         verify in prop::sample::select(vec![Verify::Off, Verify::FirstDrop, Verify::RiseThenDrop]),
         pre_skip: bool,
     ) {
         let statics: Vec<usize> = statics.into_iter().filter(|&l| l < n).collect();
-        let config = SkipConfig::default().with_verify(verify).with_pre_skip(pre_skip).with_eta(0.01);
+        let config = SkipConfig::default()
+            .with_verify(verify)
+            .with_pre_skip(pre_skip)
+            .with_eta(0.01);
         let mut skipper = skipper(n, &statics, config);
         let mut stack = Recorder::new(n);
         let mut actions = vec![0.0; 7 * chunk];
@@ -244,7 +251,10 @@ proptest! {
 
     /// The result equals that of the layers in order, bit for bit.
     #[test]
-    fn step_without_skips_equals_the_whole_stack(n in 1usize..20, inputs in prop::collection::vec(-3.0..3.0f64, 1..20)) {
+    fn step_without_skips_equals_the_whole_stack(
+        n in 1usize..20,
+        inputs in prop::collection::vec(-3.0..3.0f64, 1..20),
+    ) {
         let mut skipper = skipper(n, &[0], SkipConfig::default());
         let mut stack = Recorder::new(n);
         let mut action = [0.0; 7];

@@ -261,7 +261,8 @@ proptest! {
         match Calibration::from_json(&json, "mutated") {
             Ok(calibration) => {
                 prop_assert!(calibration.validate().is_ok());
-                let again = Calibration::from_json(calibration.to_json().unwrap().as_bytes(), "again").unwrap();
+                let text = calibration.to_json().unwrap();
+                let again = Calibration::from_json(text.as_bytes(), "again").unwrap();
                 prop_assert_eq!(&again, &calibration);
                 for task in &calibration.tasks {
                     prop_assert!(calibration.dispatch_config(&task.name).is_ok());
@@ -282,7 +283,11 @@ proptest! {
     }
 
     #[test]
-    fn finite_numbers_round_trip_to_the_same_bits(mu_max in 1e-300..1e300_f64, nu_max in 0.0001..2.0_f64, thetas in prop::array::uniform3(0.0..1.0_f64)) {
+    fn finite_numbers_round_trip_to_the_same_bits(
+        mu_max in 1e-300..1e300_f64,
+        nu_max in 0.0001..2.0_f64,
+        thetas in prop::array::uniform3(0.0..1.0_f64),
+    ) {
         let mut thetas = thetas;
         thetas.sort_by(f64::total_cmp);
         let [theta_24, theta_48, theta_fp] = thetas;
@@ -294,9 +299,13 @@ proptest! {
             thresholds: Thresholds { theta_24, theta_48, theta_fp },
             eta: 0.05,
             d_acc: nu_max,
-            tasks: vec![TaskScale { name: "a \"b\"\n".into(), motion: MotionScale { mu_max, nu_max } }],
+            tasks: vec![TaskScale {
+                name: "a \"b\"\n".into(),
+                motion: MotionScale { mu_max, nu_max },
+            }],
         };
-        let again = Calibration::from_json(calibration.to_json().unwrap().as_bytes(), "again").unwrap();
+        let text = calibration.to_json().unwrap();
+        let again = Calibration::from_json(text.as_bytes(), "again").unwrap();
         prop_assert_eq!(again, calibration);
     }
 }

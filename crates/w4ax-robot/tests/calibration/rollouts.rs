@@ -202,7 +202,10 @@ proptest! {
     /// The recorded file with changed bytes in the header or the data, or truncated.
     #[test]
     fn mutated_rollouts_never_panic(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..4),
+        edits in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<u8>(), any::<bool>()),
+            1..4,
+        ),
         keep in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let mut bytes = std::fs::read(RECORDED).unwrap();
@@ -214,7 +217,8 @@ proptest! {
             bytes.truncate(keep.index(bytes.len()));
         }
         if let Ok(rollouts) = Rollouts::parse(&bytes, "mutated") {
-            prop_assert_eq!(rollouts.episodes().iter().map(ExactSizeIterator::len).sum::<usize>(), rollouts.len());
+            let steps: usize = rollouts.episodes().iter().map(ExactSizeIterator::len).sum();
+            prop_assert_eq!(steps, rollouts.len());
         }
     }
 }
