@@ -1,14 +1,16 @@
-//! Writing a file whole or not at all.
+//! Atomic writing of files.
 
 use crate::{Error, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Writes to a temporary name in the same folder, then renames: a killed run leaves no half file under `path`.
+/// Writes a file under a temporary name in the same folder, then renames it to `path`.
+///
+/// A process that is killed while it writes leaves no partial file under `path`.
 ///
 /// # Errors
-/// [`Error::Io`] with the path, also for one that is there and is no regular file (a folder, a device); nothing stays behind.
+/// [`Error::Io`] if the file cannot be written, or if `path` exists and is not a regular file. The temporary file is removed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary(path)?;
     let write = || {
@@ -19,22 +21,24 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         name(&temporary, path)
     };
     write().map_err(|e| {
-        // The temporary file is of no use to anybody; the error that matters is the first one.
+        // Best effort: the first error is the one to report.
         let _ = std::fs::remove_file(&temporary);
         Error::io(path, e)
     })
 }
 
-/// A name beside `path` that no other writer has, of this process or another. What is at `path` and is no file is refused here, before
-/// anything is written: the rename would fail on a folder, and put a file in the place of a device.
+/// A name next to `path` that no other writer of this or another process uses.
+///
+/// Rejects a `path` that exists and is not a regular file before anything is written: the rename would fail for a folder and
+/// would replace a device.
 pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
-    if let Ok(there) = std::fs::metadata(path)
-        && !there.is_file()
+    if let Ok(existing) = std::fs::metadata(path)
+        && !existing.is_file()
     {
-        let what = if there.is_dir() {
-            "it is a folder, not a file to write"
+        let what = if existing.is_dir() {
+            "is a folder, expected a file"
         } else {
-            "it is no regular file, and would be replaced by one"
+            "is not a regular file and would be replaced by one"
         };
         return Err(Error::io(path, std::io::Error::other(what)));
     }
@@ -46,10 +50,10 @@ pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Gives a written file its name.
+/// Renames a written file to its final name.
 pub(crate) fn name(temporary: &Path, path: &Path) -> std::io::Result<()> {
     std::fs::rename(temporary, path)?;
-    // The name itself is durable once its folder is. A system that cannot do that keeps the file all the same.
+    // The rename is durable once the folder is synchronized. Systems that cannot do that still keep the file.
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         let _ = folder.sync_all();

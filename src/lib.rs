@@ -1,38 +1,39 @@
-//! Mixed-precision W4AX inference: INT4 weights that stay packed, activations at 2, 4, 8 or 16 bits, and the decision
-//! which of them, taken at every control step from the robot's own motion (DyQ-VLA, arXiv 2603.07904).
-//!
-//! Two streams of data meet in a GEMM:
+//! Mixed-precision W4AX inference for robot policies: INT4 weights, and activations of 2, 4, 8 or 16 bits whose width is
+//! chosen at every control step from the motion of the robot (DyQ-VLA, arXiv 2603.07904).
 //!
 //! ```text
-//! checkpoint -> Quantize -> PackedWeight ------------------------+
-//!                                                                v
-//! motion -> Dispatcher -> Decision -> WidthFlag -> Width -> gemm -> y
-//!                                                                ^
-//! x (BF16) ------------------------------------------------------+
+//! checkpoint -> Quantize -> PackedWeight --------------------+
+//!                                                            v
+//! motion -> Dispatcher -> Decision -> WidthFlag ----------> Gemm -> y
+//!                                                            ^
+//! x (BF16) --------------------------------------------------+
 //! ```
 //!
-//! - [`checkpoint`]: AutoAWQ, GPTQ and compressed-tensors files, or plain ones, to packed weights.
-//! - [`weights`]: quantize, pack once, save and load; [`weights::layout`] is the one layout that every backend reads.
-//! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 are bit-exact on every backend.
-//! - [`reference`](mod@reference): the f64 product and the scalar mirror that every fast path is compared with.
-//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda`: the GPU's; with `candle`,
-//!   `candle`: linear layers on candle's tensors.
-//! - [`dispatch`]: kinematics, sensitivity, hysteresis; [`calibrate`]: its parameters from recorded episodes.
-//! - [`skip`]: layers that are left out by the same motion (DySL-VLA, arXiv 2602.22896).
-//! - [`WidthFlag`]: the word that carries a step's width to whoever runs it; [`step`]: a control step around it.
+//! - [`Gemm`]: one GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, and where its width comes from ([`WidthSource`]).
+//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda` is the CUDA backend; with
+//!   `candle`, `candle` has linear layers on candle's tensors. The crate `w4ax-capi` is the C interface.
+//! - [`weights`]: quantizes, packs, saves and loads; [`weights::layout`] is the tile layout that all backends share.
+//! - [`checkpoint`]: reads AutoAWQ, GPTQ, compressed-tensors and plain checkpoints into packed weights.
+//! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 have the same bits on every backend.
+//! - [`reference`](mod@reference): the references that every backend is tested against.
+//! - [`dispatch`]: kinematics, sensitivity and hysteresis; [`calibrate`]: their parameters from recorded episodes.
+//! - [`skip`]: skips layers by the same motion (DySL-VLA, arXiv 2602.22896).
+//! - [`WidthFlag`]: the atomic word that carries the width of a step to the thread or device that runs it; [`step`]: a control
+//!   step around it.
 //!
+//! # One layer, driven by the dispatcher
 //! ```
 //! use half::bf16;
 //! use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 //! use w4ax::{Gemm, Grouping, MatMut, MatRef, Quantize, WidthFlag, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
-//! // A layer of 256 x 512, in INT4 from now on.
+//! // A layer [256, 512], packed to INT4.
 //! let (n, k) = (256, 512);
 //! let plain: Vec<f32> = (0..n * k).map(|i| ((i % 23) as f32 - 11.0) / 64.0).collect();
 //! let layer = Quantize::new(Grouping::G64).pack(MatRef::new(&plain, n, k)?)?;
 //!
-//! // The dispatcher, with what a calibration gave (see `Calibration::load`).
+//! // The dispatcher, with the parameters of a calibration (see `Calibration::load`).
 //! let motion = MotionScale { mu_max: 0.9, nu_max: 0.2 };
 //! let thresholds = Thresholds { theta_24: 0.275, theta_48: 0.4, theta_fp: 0.5 };
 //! let mut dispatcher = Dispatcher::new(&DispatchConfig::new(motion, thresholds))?;
@@ -45,7 +46,7 @@
 //!     flag.store(step, dispatcher.decide().active);
 //!     let gemm = Gemm::new(MatRef::new(&x, 1, k)?, &layer, (&flag, step));
 //!     cpu.run(&gemm, MatMut::new(&mut y, 1, n)?, &mut workspace)?;
-//!     // ... the rest of the policy; then what it commanded:
+//!     // ... the rest of the policy, then the action that it commanded:
 //!     dispatcher.observe(&[0.3f64, 0.0, -0.1, 0.0, 0.0, 0.0, 1.0])?;
 //! }
 //! # Ok(())
@@ -53,8 +54,8 @@
 //! ```
 //!
 //! # From a checkpoint to a routed GEMM
-//! A layer that AutoAWQ packed, run at what a host decides step by step; who runs the step takes the width from the flag by a
-//! latch, and says what ran. (On a GPU the latch is a kernel, and each GEMM routes itself: see `cuda`.)
+//! A latch reads the flag once per step and reports the width that ran. On a GPU the latch is a kernel, and each GEMM reads the
+//! width from it (see `cuda`).
 //!
 //! ```
 //! use half::bf16;
@@ -64,7 +65,7 @@
 //! use w4ax::{Gemm, MatMut, MatRef, PackedFile, Width, cpu::Cpu};
 //!
 //! # fn main() -> w4ax::Result<()> {
-//! // The quantized layers keep each value that AutoAWQ computes; a file of this crate's loads without repacking.
+//! // Quantized layers keep every value of the checkpoint. A `PackedFile` loads without repacking.
 //! let checkpoint = Checkpoint::open("tests/data/checkpoints/awq_gemm")?;
 //! let mut file = PackedFile::default();
 //! for module in checkpoint.quantized() {
@@ -78,7 +79,7 @@
 //! let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
 //! for step in 0..3 {
 //!     if step != 1 {
-//!         flag.requested().store(step, Width::A4); // In place of a dispatcher. Step 1 goes without a decision:
+//!         flag.requested().store(step, Width::A4); // In place of a dispatcher. Step 1 has no decision.
 //!     }
 //!     let ran = latch.latch(&flag, Duration::ZERO);
 //!     assert_eq!(ran.width, if step == 1 { Width::Bf16 } else { Width::A4 });

@@ -1,4 +1,4 @@
-//! Row-major views with a row stride: what every GEMM of this crate takes and gives.
+//! Row-major matrix views with a row stride, the operands of every GEMM.
 
 use crate::{Error, Result};
 
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// // The first two columns of a matrix [3, 4].
 /// let left = MatRef::with_stride(&data, 3, 2, 4)?;
 /// assert_eq!(left.row(2), [8.0, 9.0]);
-/// assert!(MatRef::new(&data, 4, 4).is_err()); // 16 elements are needed.
+/// assert!(MatRef::new(&data, 4, 4).is_err()); // 16 elements are required.
 /// # Ok(())
 /// # }
 /// ```
@@ -32,7 +32,7 @@ pub struct MatMut<'a, T> {
     stride: usize,
 }
 
-/// Elements that a `[rows, cols]` matrix of that stride spans.
+/// Returns the number of elements that a `[rows, cols]` matrix with a row stride spans.
 pub(crate) fn span(what: &'static str, rows: usize, cols: usize, stride: usize) -> Result<usize> {
     if stride < cols {
         return Err(Error::Stride { what, cols, stride });
@@ -50,7 +50,7 @@ pub(crate) fn span(what: &'static str, rows: usize, cols: usize, stride: usize) 
         })
 }
 
-/// Whether a `[rows, cols]` matrix of that stride lies within `len` elements.
+/// Checks that a `[rows, cols]` matrix with a row stride fits `len` elements.
 pub(crate) fn check(
     what: &'static str,
     len: usize,
@@ -90,7 +90,7 @@ impl<'a, T> MatRef<'a, T> {
     /// A `[rows, cols]` matrix whose rows start `stride` elements apart.
     ///
     /// # Errors
-    /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if `data` does not reach the end of the last row.
+    /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if `data` ends before the last row does.
     pub fn with_stride(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Result<Self> {
         check("matrix", data.len(), rows, cols, stride)?;
         Ok(Self {
@@ -101,38 +101,39 @@ impl<'a, T> MatRef<'a, T> {
         })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Elements between the starts of two rows.
+    /// Returns the number of elements from the start of a row to the start of the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Row `i`, `cols` elements.
+    /// Returns row `i`, `[cols]`.
     ///
     /// # Panics
     /// If `i` is not below `rows`.
     pub fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows, "row {i} of a matrix with {} rows", self.rows);
-        // Rows of no elements may lie beyond the data.
+        // A row without elements may start beyond the data.
         let start = if self.cols == 0 { 0 } else { i * self.stride };
         &self.data[start..][..self.cols]
     }
 }
 
 impl<'a, T: bytemuck::Pod> MatRef<'a, T> {
-    /// A dense matrix over raw bytes (a file's, another language's), in the machine's byte order.
+    /// A dense matrix over raw bytes, in the machine's byte order.
     ///
     /// # Errors
-    /// [`Error::Alignment`] if the bytes are misaligned for `T` or no whole number of elements; as [`MatRef::new`] else.
+    /// [`Error::Alignment`] if the bytes are misaligned for `T` or not a whole number of elements, otherwise as
+    /// [`MatRef::new`].
     pub fn from_bytes(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
         let data = bytemuck::try_cast_slice(bytes).map_err(|_| cast_error::<T>("matrix", bytes))?;
         Self::new(data, rows, cols)
@@ -148,7 +149,7 @@ impl<'a, T> MatMut<'a, T> {
         Self::with_stride(data, rows, cols, cols)
     }
 
-    /// A `[rows, cols]` matrix whose rows start `stride` elements apart. What lies between the rows is left alone.
+    /// A `[rows, cols]` matrix whose rows start `stride` elements apart. Elements between the rows are not written.
     ///
     /// # Errors
     /// As [`MatRef::with_stride`].
@@ -162,22 +163,22 @@ impl<'a, T> MatMut<'a, T> {
         })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Elements between the starts of two rows.
+    /// Returns the number of elements from the start of a row to the start of the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Row `i`, `cols` elements.
+    /// Returns row `i`, `[cols]`.
     ///
     /// # Panics
     /// If `i` is not below `rows`.
@@ -187,7 +188,7 @@ impl<'a, T> MatMut<'a, T> {
         &mut self.data[start..][..self.cols]
     }
 
-    /// The first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is valid.
+    /// A pointer to the first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is valid.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.data.as_mut_ptr()
     }

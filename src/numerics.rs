@@ -1,18 +1,18 @@
-//! The arithmetic, with each of its rounding steps. Every backend gives these bits.
+//! The arithmetic, with each rounding step. Every backend computes these bits.
 //!
 //! A GEMM computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: `x` and `y` BF16 row-major, `W` INT4
-//! ([`crate::PackedWeight`]), `bias` f32. M tokens, N output channels, K inputs; none of them has a unit of its own,
-//! a scale carries that of its matrix. Each f32 operation below is rounded to nearest, ties to even; none is contracted
-//! (a fused multiply-add stands where `fma` is written), none flushes denormals.
+//! ([`crate::PackedWeight`]), `bias` f32. M is the number of tokens, N of output channels, K of inputs. Quantized values have
+//! no unit; a scale has the unit of its matrix. Each f32 operation below rounds to nearest, ties to even. No operation is
+//! contracted (a fused multiply-add is written `fma`), and none flushes denormals.
 //!
 //! # Weights
 //! `w = (qw - zw) * sw`: `qw` in [-8, 7], `zw` an integer in [-8, 8], `sw` f32, F16 or BF16 for each output channel and
 //! group of k ([`crate::Grouping`]).
 //!
 //! # A2, A4, A8
-//! Activations are quantized at run time, for each token and group of k (per token where weights are per channel), by
-//! DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest; the paper prints floor, which at 2 bits has
-//! more than three times the error. With `b` bits and `qmax = 2^b - 1`:
+//! Activations are quantized at run time, per token and group of k (per token if weights are per channel), by DyQ-VLA
+//! (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest. The paper has floor in place of rounding, which at
+//! 2 bits has more than three times the error. With `b` bits and `qmax = 2^b - 1`:
 //!
 //! ```text
 //! lo = min(0, min x)      hi = max(0, max x)                     exact
@@ -22,10 +22,10 @@
 //! qa = clamp(rint(x * inv) + za, 0, qmax)                        one product
 //! ```
 //!
-//! - `sa < 2^-64`: the group counts as all zero: `sa = 0, za = 0, qa = 0`.
-//! - A NaN or an infinity among the group's x: `sa = NaN, za = 0, qa = 0`; every output of the token is then NaN.
+//! - If `sa < 2^-64`, the group counts as all zero: `sa = 0, za = 0, qa = 0`.
+//! - If the x of a group contain a NaN or an infinity, `sa = NaN, za = 0, qa = 0`, and every output of the token is NaN.
 //!
-//! The result of a token and channel, over groups `g` in ascending order from `acc = +0`:
+//! The result of a token and channel is accumulated over groups in ascending order, from `acc = +0`:
 //!
 //! ```text
 //! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa                exact, in integers, over the group's valid k
@@ -33,23 +33,23 @@
 //! y = bf16(acc + bias)                                           one addition if there is a bias; one rounding
 //! ```
 //!
-//! **These are bit-exact on every backend, for every M, stride, thread count and tile shape**: a row of y depends on no
-//! other row of x.
+//! **The bits are the same on every backend, for every M, stride, thread count and tile shape**: a row of y depends on one
+//! row of x only.
 //!
 //! # BF16 (W4A16)
 //! `qw - zw` is exact in BF16. In each group the products `x * (qw - zw)` accumulate in f32 from zero, then
-//! `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above. On this crate's CPU backend the
-//! sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, the same bits from every instruction set. A tensor core adds
-//! in an order of its own: across backends y before its last rounding is within
+//! `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above. On the CPU
+//! backend the sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, with the same bits from every instruction set.
+//! Tensor cores add in another order. Across backends, y before its last rounding is within
 //!
 //! ```text
 //! |y - exact| <= 2^-22 * (G + K/G) * sum_g |sw| * sum_k |x * (qw - zw)|      G k in a group, K/G groups
 //! ```
 //!
-//! and it is exact where all partial sums are small integers. NaN and infinities in x follow IEEE 754.
+//! It is exact if all partial sums are small integers. NaN and infinities in x follow IEEE 754.
 //!
 //! # NaN
-//! A NaN result is written as the one word 0x7FFF, whatever made it.
+//! Every NaN result is stored as 0x7FFF.
 //!
 //! # By hand
 //! One token, one output channel, one group:

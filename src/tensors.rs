@@ -1,4 +1,4 @@
-//! A safetensors file that is read tensor by tensor: its header at once, the values when they are asked for.
+//! A safetensors file whose header is read at once, and whose tensors are read on request.
 
 use crate::{Error, Result};
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -8,27 +8,27 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-/// Bytes that are copied at a time.
+/// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
-/// The largest header, as the format's own library has it.
+/// The largest header, as in the safetensors crate.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// An open safetensors file.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     path: PathBuf,
-    /// Behind a lock: a read moves the file's position.
+    /// Locked, because a read moves the position of the file.
     file: Mutex<File>,
-    /// Where the values begin.
+    /// Offset of the values.
     start: u64,
     header: Metadata,
 }
 
 impl TensorFile {
-    /// Reads the header, and checks it against the length of the file.
+    /// Opens a file, reads its header and checks it against the length of the file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is no safetensors file, or a truncated one.
+    /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is truncated or not a safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io(path, e);
         let bad = |reason: String| Error::format(path.display().to_string(), reason);
@@ -39,13 +39,13 @@ impl TensorFile {
         let length = file.metadata().map_err(io)?.len();
         let mut size = [0; 8];
         if length < 8 {
-            return Err(bad(format!("{length} bytes have no room for a header")));
+            return Err(bad(format!("{length} bytes are too short for a header")));
         }
         file.read_exact(&mut size).map_err(io)?;
         let size = u64::from_le_bytes(size);
         if size > MAX_HEADER.min(length - 8) {
             return Err(bad(format!(
-                "a header of {size} bytes in a file of {length}: not a safetensors file, or a truncated one"
+                "header of {size} bytes in a file of {length} bytes: not a safetensors file, or truncated"
             )));
         }
         let mut header = vec![0; size as usize];
@@ -56,7 +56,7 @@ impl TensorFile {
         let end = start.saturating_add(header.data_len() as u64);
         if end != length {
             return Err(bad(format!(
-                "the tensors end at byte {end}, the file at byte {length}"
+                "the file ends at byte {length}, its tensors at byte {end}"
             )));
         }
         Ok(Self {
@@ -67,7 +67,7 @@ impl TensorFile {
         })
     }
 
-    /// The file's name, as errors give it.
+    /// Returns the name of the file for errors.
     pub fn name(&self) -> String {
         self.path.display().to_string()
     }
@@ -81,7 +81,7 @@ impl TensorFile {
         self.header.metadata().as_ref()
     }
 
-    /// The tensors in the order of their values.
+    /// Returns the names of the tensors in the order of their values.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
@@ -102,14 +102,14 @@ impl TensorFile {
         Ok((file, to - from))
     }
 
-    /// The values of a tensor.
+    /// Reads the values of a tensor.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are no whole number of `T`.
+    /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are not a whole number of `T`.
     pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
         let (mut file, bytes) = self.at(tensor)?;
         if bytes % size_of::<T>() != 0 {
-            let reason = format!("{bytes} bytes are no whole number of elements");
+            let reason = format!("{bytes} bytes are not a whole number of elements");
             return Err(Error::tensor(self.name(), tensor, reason));
         }
         let mut values = vec![T::zeroed(); bytes / size_of::<T>()];
@@ -118,10 +118,10 @@ impl TensorFile {
         Ok(values)
     }
 
-    /// Copies the bytes of a tensor, a piece at a time. `written` makes an error of what `to` answers.
+    /// Copies the bytes of a tensor to `to` in chunks. `written` converts the errors of `to`.
     ///
     /// # Errors
-    /// As [`TensorFile::read`], and what `written` makes.
+    /// As [`TensorFile::read`], and the errors of `written`.
     pub fn copy(
         &self,
         tensor: &str,

@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// How wide the activations of a GEMM are. The weights are INT4 in every case.
+/// The width of the activations of a GEMM. Weights are INT4 at every width.
 ///
 /// Ordered by width: `A2 < A4 < A8 < Bf16`.
 ///
@@ -16,26 +16,26 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Width {
-    /// 2-bit activations. Stored in 2 bits, computed as 4-bit ones: it saves bytes, not operations.
+    /// 2-bit activations. They are computed as 4-bit activations: the width saves bytes, not operations.
     A2 = 2,
     /// 4-bit activations.
     A4 = 4,
     /// 8-bit activations.
     A8 = 8,
-    /// Activations stay BF16 (W4A16), the width that is always safe.
+    /// Unquantized BF16 activations (W4A16), the fail-safe width.
     Bf16 = 16,
 }
 
 impl Width {
-    /// All four, narrowest first.
+    /// All widths, narrowest first.
     pub const ALL: [Width; 4] = [Self::A2, Self::A4, Self::A8, Self::Bf16];
 
-    /// The width in bits: 2, 4, 8 or 16.
+    /// Returns the width in bits: 2, 4, 8 or 16.
     pub const fn bits(self) -> u32 {
         self as u32
     }
 
-    /// The largest quantized value, `2^bits - 1`; `None` for BF16, which is not quantized.
+    /// Returns the largest quantized value, `2^bits - 1`, or `None` for BF16, which is not quantized.
     pub const fn qmax(self) -> Option<u8> {
         match self {
             Self::A2 => Some(3),
@@ -45,7 +45,7 @@ impl Width {
         }
     }
 
-    /// The position in [`Width::ALL`].
+    /// Returns the position in [`Width::ALL`].
     pub const fn index(self) -> usize {
         match self {
             Self::A2 => 0,
@@ -60,7 +60,7 @@ impl TryFrom<u32> for Width {
     type Error = Error;
 
     /// # Errors
-    /// [`Error::UnsupportedWidth`] for anything but 2, 4, 8 and 16.
+    /// [`Error::UnsupportedWidth`] for a number other than 2, 4, 8 and 16.
     fn try_from(bits: u32) -> Result<Self, Error> {
         match bits {
             2 => Ok(Self::A2),
@@ -92,7 +92,7 @@ impl std::fmt::Display for Width {
 impl std::str::FromStr for Width {
     type Err = Error;
 
-    /// The name that [`Display`](std::fmt::Display) writes.
+    /// Parses the name that [`Display`](std::fmt::Display) writes.
     ///
     /// # Errors
     /// [`Error::Range`] for another text.
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_four_widths_convert() {
+    fn converts_only_supported_widths() {
         for bits in 0..=1000 {
             match Width::try_from(bits) {
                 Ok(p) => assert_eq!(u32::from(p), bits),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_as_they_are_written() {
+    fn parses_displayed_names() {
         for width in Width::ALL {
             assert_eq!(width.to_string().parse::<Width>().unwrap(), width);
         }

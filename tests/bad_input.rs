@@ -1,4 +1,4 @@
-//! Wrong shapes, short and misaligned buffers, unknown paths: typed errors that name the thing, and nothing is written.
+//! Invalid shapes, short and misaligned buffers and unknown instruction sets are typed errors, and nothing is written.
 
 use test_support as support;
 
@@ -13,7 +13,7 @@ fn weight() -> PackedWeight {
 }
 
 #[test]
-fn views_check_their_buffers() {
+fn views_check_buffers() {
     let data = [bf16::ZERO; 100];
     let text = |e: Error| e.to_string();
     let short = MatRef::new(&data, 11, 10).unwrap_err();
@@ -70,7 +70,7 @@ fn views_check_their_buffers() {
     assert!(MatMut::<bf16>::from_bytes(&mut bytes.0, 11, 10).is_err());
 }
 
-/// One call with the given shapes; y must stay as it was if it is refused.
+/// Runs a GEMM with invalid shapes and returns its error. y must not change.
 fn call(
     (xm, xk): (usize, usize),
     (ym, yn): (usize, usize),
@@ -102,7 +102,7 @@ fn call(
 }
 
 #[test]
-fn gemms_check_their_shapes() {
+fn gemm_checks_shapes() {
     let enough = |cpu: &Cpu| cpu.workspace(10, 100).unwrap();
     assert_eq!(
         call((3, 71), (3, 20), None, enough),
@@ -133,7 +133,7 @@ fn gemms_check_their_shapes() {
 }
 
 #[test]
-fn references_check_their_shapes() {
+fn references_check_shapes() {
     let (w, data) = (weight(), [bf16::ONE; 71]);
     let x = MatRef::new(&data, 1, 71).unwrap();
     assert!(matches!(
@@ -154,9 +154,9 @@ fn references_check_their_shapes() {
     assert!(matches!(bf16, Err(Error::Range { .. })));
 }
 
-/// A workspace of another pool: fewer threads' scratch means fewer pieces, not a wrong result.
+/// A workspace with the scratch memory of fewer threads limits the number of pieces.
 #[test]
-fn a_workspace_of_fewer_threads_still_serves() {
+fn workspace_of_fewer_threads_works() {
     let w =
         PlainWeight::random(&mut rng(2), (300, 70), Grouping::G32, ScaleType::Bf16, true).pack();
     let x = vec![bf16::ONE; 70];
@@ -178,9 +178,10 @@ fn a_workspace_of_fewer_threads_still_serves() {
     assert_eq!(y, reference::gemm(x, &w, Width::A8, None).unwrap());
 }
 
-/// `W4AX_CPU` forces a path; one that is not there is an error. In a process of its own: the variable is global.
+/// `W4AX_CPU` selects an instruction set; an unavailable one is an error. Runs in its own process, because the variable is
+/// global.
 #[test]
-fn the_environment_forces_a_path() {
+fn environment_selects_instruction_set() {
     const ASKED: &str = "W4AX_TEST_PRINT_PATH";
     if std::env::var_os(ASKED).is_some() {
         match Cpu::new() {
@@ -191,7 +192,11 @@ fn the_environment_forces_a_path() {
     }
     let run = |value: &str| {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_environment_forces_a_path", "--nocapture"])
+            .args([
+                "--exact",
+                "environment_selects_instruction_set",
+                "--nocapture",
+            ])
             .env(ASKED, "1")
             .env("W4AX_CPU", value)
             .output()

@@ -1,4 +1,4 @@
-//! How far a result may be from the exact product of what went in.
+//! Error bounds of the results against the exact product.
 
 use test_support as support;
 
@@ -9,10 +9,10 @@ use w4ax::cpu::Cpu;
 use w4ax::reference::{self, QuantizedMatrix, matmul_f64};
 use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
-/// The bound on one output of a quantized width, from the quantization steps.
+/// The error bound of one output at a quantized width, from the quantization steps.
 ///
-/// An activation is off by at most half its group's step (plus the roundings of its computation, under 2^-10 steps), or,
-/// where the group counts as zero, by itself; that error meets |w|. The f32 chain adds one rounding of `sa*sw`, one of
+/// The error of an activation is at most half the step of its group (plus the roundings of its computation, below 2^-10
+/// steps), or the activation itself if the group counts as zero. It is multiplied with |w|. The f32 chain adds one rounding of `sa*sw`, one of
 /// `f32(d)` and one of the fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
 fn bound(
     a: &QuantizedMatrix,
@@ -46,9 +46,9 @@ fn bound(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// A2, A4, A8 against the f64 product of the unquantized activations.
+    /// A2, A4 and A8 against the f64 product of the unquantized activations.
     #[test]
-    fn quantized_results_are_within_the_steps(
+    fn quantized_results_are_within_error_bound(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..400),
         width in proptest::sample::select(vec![Width::A2, Width::A4, Width::A8]),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
@@ -71,9 +71,9 @@ proptest! {
         }
     }
 
-    /// BF16 against the f64 product: the bound of the numerics, then one rounding.
+    /// BF16 against the f64 product: the bound of `numerics`, then one rounding.
     #[test]
-    fn bf16_results_are_within_the_bound(
+    fn bf16_results_are_within_error_bound(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..600),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
         kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros]),
@@ -99,7 +99,7 @@ proptest! {
         }
     }
 
-    /// Small integers: BF16 is exact, so every order of summation gives the same.
+    /// With small integers BF16 is exact, so every order of summation returns the same bits.
     #[test]
     fn bf16_is_exact_on_small_integers(
         (n, k) in (1usize..20, 1usize..300),
@@ -119,9 +119,9 @@ proptest! {
         }
     }
 
-    /// The public quantizer is what the mirror computes with: a weight of ones gives back the sums.
+    /// `QuantizedMatrix` holds what the reference computes with: a weight of ones returns the sums.
     #[test]
-    fn activations_round_trip_within_half_a_step(
+    fn activation_error_is_at_most_half_a_step(
         k in 1usize..300,
         width in proptest::sample::select(vec![Width::A2, Width::A4, Width::A8]),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
@@ -145,9 +145,9 @@ proptest! {
     }
 }
 
-/// A huge outlier costs its own group, not the others.
+/// A large outlier increases the error of its own group only.
 #[test]
-fn an_outlier_stays_in_its_group() {
+fn outliers_affect_only_their_group() {
     let mut data = vec![bf16::from_f32(0.5); 256];
     data[70] = bf16::from_f32(1e30);
     let x = MatRef::new(&data, 1, 256).unwrap();
@@ -162,9 +162,9 @@ fn an_outlier_stays_in_its_group() {
     }
 }
 
-/// What the design says of the cases at the edge, through a GEMM.
+/// The edge cases of `numerics`, through a GEMM.
 #[test]
-fn zeros_denormals_and_thresholds() {
+fn handles_zeros_denormals_and_thresholds() {
     let one = PlainWeight {
         n: 1,
         k: 32,

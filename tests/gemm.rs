@@ -1,4 +1,4 @@
-//! Every CPU path against the scalar mirror, bit for bit.
+//! The CPU backend against the scalar reference, bit for bit, for every instruction set.
 
 use test_support as support;
 
@@ -11,8 +11,8 @@ use w4ax::cpu::{Cpu, Isa, Pool, Serial};
 use w4ax::reference;
 use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
-/// The instruction sets of this machine.
-fn paths() -> Vec<Cpu> {
+/// One backend for each instruction set of this machine.
+fn backends() -> Vec<Cpu> {
     (Isa::ALL.into_iter().filter(|isa| isa.is_available()))
         .map(|isa| Cpu::with_isa(isa).unwrap())
         .collect()
@@ -50,7 +50,7 @@ fn width() -> impl Strategy<Value = Width> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    // The last two are where BF16 products that flush denormals must step aside.
+    // The last two need f32 in place of BF16 products, which flush denormals.
     let kinds = Kind::ALL.into_iter().chain([Kind::Traces, Kind::Spread]);
     proptest::sample::select(kinds.collect::<Vec<_>>())
 }
@@ -58,14 +58,14 @@ fn kind() -> impl Strategy<Value = Kind> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k, activations and biases: every path
-    /// returns the bits of the reference.
+    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k, activations and biases: every
+    /// instruction set returns the bits of the reference.
     #[test]
-    fn every_path_equals_the_mirror(
+    fn every_instruction_set_matches_reference(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
         (width, grouping, scale_type) in (width(), grouping(), scale_type()),
-        // Of even tokens and of odd ones: neighbors share registers, not grids or factors.
+        // Of even and of odd tokens: neighbors share registers, but neither grids nor factors.
         kinds in (kind(), kind()),
         (symmetric, with_bias, with_order) in any::<(bool, bool, bool)>(),
         seed in any::<u64>(),
@@ -87,7 +87,7 @@ proptest! {
         let bias = with_bias.then_some(bias.as_slice());
         let expected = reference::gemm(x, &w, width, bias).unwrap();
         let marker = bf16::from_bits(0x1234);
-        for cpu in paths() {
+        for cpu in backends() {
             let mut y = vec![marker; m * (n + y_gap)];
             let mut workspace = cpu.workspace(m, k).unwrap();
             let view = MatMut::with_stride(&mut y, m, n, n + y_gap).unwrap();
@@ -100,9 +100,9 @@ proptest! {
         }
     }
 
-    /// A row's result is the same alone, in any batch and at any place of it.
+    /// The result of a token is the same alone and at any position of any batch.
     #[test]
-    fn a_row_does_not_depend_on_the_batch(
+    fn rows_are_independent_of_batch(
         (m, n, k) in (2usize..60, 1usize..70, 1usize..400),
         (width, grouping, kind) in (width(), grouping(), kind()),
         symmetric in any::<bool>(),
@@ -111,7 +111,7 @@ proptest! {
         let rng = &mut rng(seed);
         let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
         let x = kind.fill(rng, m * k);
-        for cpu in paths() {
+        for cpu in backends() {
             let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, width, None);
             let token = rng.random_range(0..m);
             let alone = gemm(&cpu, MatRef::new(&x[token * k..], 1, k).unwrap(), &w, width, None);
@@ -120,11 +120,11 @@ proptest! {
     }
 }
 
-/// The shapes that real models have and peers reject, every width, grouping and symmetry. The paths agree with each other
+/// The shapes that real models have and peers reject, every width, grouping and symmetry. The backends agree with each other
 /// on the whole result, and with the mirror on tokens and channels drawn from it (a row depends on no other).
 #[test]
-fn real_shapes_and_odd_ones() {
-    let mut fast = paths();
+fn matches_reference_on_model_shapes() {
+    let mut fast = backends();
     let scalar = fast.remove(0);
     // The scalar path is too slow for the largest products: where there is no other, they are left to machines that have one.
     let mut most = usize::MAX;
@@ -190,9 +190,9 @@ fn real_shapes_and_odd_ones() {
     }
 }
 
-/// Threads and pools change nothing.
+/// The number of threads and the pool do not change the bits.
 #[test]
-fn any_pool_gives_the_same_bits() {
+fn pools_do_not_change_bits() {
     let rng = &mut rng(3);
     // Enough work for seven threads, in panels and in streams.
     for (m, n, k) in [(350, 500, 700), (3, 3500, 700)] {
@@ -216,11 +216,11 @@ fn any_pool_gives_the_same_bits() {
     }
 }
 
-/// What an earlier call left in a workspace does not matter: other shapes, other widths, NaN among it.
+/// The contents of a workspace do not matter: other shapes, other widths, NaN.
 #[test]
-fn a_used_workspace_is_as_good_as_a_new_one() {
+fn workspace_contents_do_not_matter() {
     let rng = &mut rng(8);
-    for cpu in paths() {
+    for cpu in backends() {
         let mut workspace = cpu.workspace(20, 700).unwrap();
         for case in 0..60 {
             let (m, n, k) = (
@@ -244,9 +244,9 @@ fn a_used_workspace_is_as_good_as_a_new_one() {
     }
 }
 
-/// The largest sums that the integers must hold: 65,536 k per channel, everything at its extreme.
+/// The largest integer sums: 65,536 k per channel, with every value at its extreme.
 #[test]
-fn the_largest_sums_fit() {
+fn largest_sums_do_not_overflow() {
     let k = 65_536;
     let grouping = Grouping::PerChannel;
     for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
@@ -271,7 +271,7 @@ fn the_largest_sums_fit() {
             let seven = MatRef::new(&data, 7, k).unwrap();
             for width in WIDTHS {
                 let expected = bits(&reference::gemm(one, &w, width, None).unwrap());
-                for cpu in paths() {
+                for cpu in backends() {
                     assert_eq!(bits(&gemm(&cpu, one, &w, width, None)), expected);
                     for y in bits(&gemm(&cpu, seven, &w, width, None)).chunks(17) {
                         assert_eq!(y, expected);
@@ -282,9 +282,9 @@ fn the_largest_sums_fit() {
     }
 }
 
-/// Tokens side by side whose BF16 products need another factor each (a subnormal here and there), in batches small and large.
+/// Neighboring tokens whose BF16 products need different factors (some have subnormals), in small and large batches.
 #[test]
-fn each_token_has_its_own_factor() {
+fn tokens_have_independent_flush_factors() {
     let rng = &mut rng(8);
     let (n, k) = (50, 200);
     for grouping in Grouping::ALL {
@@ -296,7 +296,7 @@ fn each_token_has_its_own_factor() {
             }
             let x = MatRef::new(&x, m, k).unwrap();
             let expected = reference::gemm(x, &w, Width::Bf16, None).unwrap();
-            for cpu in paths() {
+            for cpu in backends() {
                 let y = gemm(&cpu, x, &w, Width::Bf16, None);
                 assert_eq!(bits(&y), bits(&expected), "{:?}, {m} tokens", cpu.isa());
             }
@@ -304,9 +304,9 @@ fn each_token_has_its_own_factor() {
     }
 }
 
-/// A token with a NaN or an infinity is NaN in every channel, as 0x7FFF; the tokens beside it are untouched.
+/// A token with a NaN or an infinity is 0x7FFF in every channel. Its neighbors are not affected.
 #[test]
-fn non_finite_tokens_are_nan_and_alone() {
+fn non_finite_tokens_affect_only_themselves() {
     let rng = &mut rng(5);
     let (m, n, k) = (5, 40, 200);
     let w = PlainWeight::random(rng, (n, k), Grouping::G64, ScaleType::Bf16, false).pack();
@@ -320,7 +320,7 @@ fn non_finite_tokens_are_nan_and_alone() {
         let mut data = clean.clone();
         data[2 * k + 150] = bad;
         let x = MatRef::new(&data, m, k).unwrap();
-        for cpu in paths() {
+        for cpu in backends() {
             for width in [Width::A2, Width::A4, Width::A8] {
                 let y = gemm(&cpu, x, &w, width, None);
                 let before = gemm(&cpu, MatRef::new(&clean, m, k).unwrap(), &w, width, None);
@@ -336,9 +336,9 @@ fn non_finite_tokens_are_nan_and_alone() {
     }
 }
 
-/// M = 0 does nothing, more tokens than a chunk are all done.
+/// M = 0 does nothing. More tokens than a chunk are all computed.
 #[test]
-fn no_tokens_and_many() {
+fn handles_zero_and_many_tokens() {
     let rng = &mut rng(6);
     let (n, k) = (50, 130);
     let w = PlainWeight::random(rng, (n, k), Grouping::G128, ScaleType::F32, true).pack();
@@ -347,17 +347,17 @@ fn no_tokens_and_many() {
         let x = MatRef::new(&data, m, k).unwrap();
         for width in WIDTHS {
             let expected = reference::gemm(x, &w, width, None).unwrap();
-            for cpu in paths() {
+            for cpu in backends() {
                 assert_eq!(bits(&gemm(&cpu, x, &w, width, None)), bits(&expected));
             }
         }
     }
 }
 
-/// A pool is anybody's safe code: one that runs a piece twice, or too few, must not become two threads in one scratch memory, or a
-/// result that was never written.
+/// A pool is safe code of the caller. A pool that runs a piece twice, or too few pieces, must neither share scratch memory
+/// between threads nor leave a result unwritten.
 #[test]
-fn a_pool_that_does_not_keep_its_word_is_a_panic() {
+fn incorrect_pool_panics() {
     struct Careless(fn(usize) -> Vec<usize>);
     impl Pool for Careless {
         fn threads(&self) -> usize {

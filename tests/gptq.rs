@@ -10,7 +10,7 @@ use w4ax::{Error, Grouping, MatRef, PackedWeight, Quantize, ScaleType, Symmetry}
 
 const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
-/// A layer, and activations some of whose inputs go together, as they do in a model.
+/// A layer, and activations with correlated inputs, as in a model.
 struct Layer {
     n: usize,
     k: usize,
@@ -69,9 +69,9 @@ impl Layer {
     }
 }
 
-/// Every grouping, symmetry and scale type, odd shapes: the layer's output is at least twice as near.
+/// With every grouping, symmetry and scale type and odd shapes, the output error is at most half that of rounding.
 #[test]
-fn outputs_are_nearer_than_by_rounding() {
+fn halves_output_error_of_rounding() {
     for grouping in Grouping::ALL {
         for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
             for scale_type in [ScaleType::F32, ScaleType::F16, ScaleType::Bf16] {
@@ -92,9 +92,9 @@ fn outputs_are_nearer_than_by_rounding() {
     }
 }
 
-/// The columns' errors are moved as the formulas say: a plain mirror, which inverts the Hessian anew for each column.
+/// Errors are compensated by the formulas of the paper: a plain reference inverts the Hessian for each column.
 #[test]
-fn scales_and_codes_are_those_of_the_formulas() {
+fn matches_formulas() {
     // One group: its scale is chosen before any error is moved, and taken from the packed weight here.
     let layer = Layer::random(6, (5, 40, 90));
     let gptq = Gptq {
@@ -153,7 +153,7 @@ fn scales_and_codes_are_those_of_the_formulas() {
     }
 }
 
-/// Row 0 of the inverse of a symmetric matrix: Gauss-Jordan on `A x = e_0`.
+/// Returns row 0 of the inverse of a symmetric matrix, by Gauss-Jordan elimination on `A x = e_0`.
 fn first_row_of_inverse(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     let n = a.len();
     let mut x = vec![0f64; n];
@@ -174,9 +174,9 @@ fn first_row_of_inverse(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     x
 }
 
-/// Where inputs say nothing of each other, columns are rounded on their own. Without calibration there is nothing to go by: an error.
+/// With uncorrelated inputs, columns are rounded to nearest. An empty calibration is an error.
 #[test]
-fn independent_inputs_are_rounded_on_their_own() {
+fn rounds_independent_inputs_to_nearest() {
     let layer = Layer::random(7, (20, 70, 1));
     let mut identity = vec![bf16::ZERO; 70 * 70];
     (0..70).for_each(|i| identity[71 * i] = bf16::from_f32(2.0));
@@ -197,9 +197,9 @@ fn independent_inputs_are_rounded_on_their_own() {
     assert!(error.to_string().contains("no activations"), "{error}");
 }
 
-/// Activations come a few at a time, and those of several runs add up.
+/// Activations are added in batches, and their sums accumulate.
 #[test]
-fn batches_add_up() {
+fn accumulates_batches() {
     let layer = Layer::random(8, (17, 48, 60));
     let mut parts = Hessian::new(48);
     for x in layer.x.chunks(7 * 48) {
@@ -218,7 +218,7 @@ fn batches_add_up() {
 }
 
 #[test]
-fn bad_calibration_is_named() {
+fn rejects_invalid_calibration() {
     let layer = Layer::random(9, (8, 64, 20));
     let mut hessian = layer.hessian();
     let wide = [bf16::ONE; 65];

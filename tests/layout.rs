@@ -1,4 +1,4 @@
-//! The packed tile is what three tensor-core instructions want: their fragments, as PTX defines them, computed on a CPU.
+//! The packed tile against the fragments of three tensor-core instructions, as the PTX ISA defines them, computed on the CPU.
 
 use test_support as support;
 
@@ -84,14 +84,14 @@ fn signed8(word: u32) -> Vec<i16> {
         .collect()
 }
 
-/// k of nibble i of register r in lane t, from the layout's formula.
+/// The k of nibble i of register r in lane t, by the formula of the layout.
 fn k_of(t: usize, r: usize, i: usize) -> usize {
     32 * (r >> 1) + 16 * ((i >> 1) & 1) + 8 * (i & 1) + 2 * t + (i >> 2)
 }
 
-/// s4: the registers as they are, to m16n8k64; for group 32 two of them to m16n8k32.
+/// s4: m16n8k64 uses the registers unchanged; for group 32, m16n8k32 uses two of them.
 #[test]
-fn s4_takes_the_registers_raw() {
+fn s4_uses_registers_unchanged() {
     let case = Case::new(4);
     let a = |registers: &[usize]| -> Vec<Matrix<i16>> {
         (0..32)
@@ -123,9 +123,9 @@ fn s4_takes_the_registers_raw() {
     }
 }
 
-/// s8: even and odd nibbles as 16 times the weight; the activations in the order that the CPU paths keep them in.
+/// s8: even and odd nibbles are 16 times the weight; activations are in the order of the CPU backend.
 #[test]
-fn s8_takes_three_instructions_for_eight_weights() {
+fn s8_unpacks_eight_weights_in_three_instructions() {
     let case = Case::new(8);
     for half in 0..2 {
         let even = |lane, r| signed8((case.word(lane, r) << 4) & 0xF0F0_F0F0);
@@ -154,9 +154,9 @@ fn s8_takes_three_instructions_for_eight_weights() {
     }
 }
 
-/// bf16: one mask and one exclusive or make 136 + w; activations in natural order.
+/// bf16: a mask and an exclusive or yield 136 + w; activations are in natural order.
 #[test]
-fn bf16_takes_natural_activations() {
+fn bf16_uses_activations_in_natural_order() {
     let case = Case::new(8);
     let pair = |word: u32, j: usize| -> Vec<f32> {
         let both = ((word >> (4 * j)) & 0x000F_000F) ^ 0x4308_4308;

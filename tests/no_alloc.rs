@@ -1,4 +1,4 @@
-//! Neither a control step nor a GEMM allocates: a global allocator that counts, in a test binary of its own.
+//! Neither a control step nor a GEMM allocates. The test has its own binary for a counting global allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresho
 use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
 
 thread_local! {
-    /// Allocations of this thread: the test harness has threads of its own.
+    /// Allocations of this thread; the test harness has other threads.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -39,13 +39,13 @@ fn allocations_of(call: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn the_allocator_counts() {
+fn allocator_counts() {
     let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
     assert!(counted > 0);
 }
 
 #[test]
-fn a_step_allocates_nothing() {
+fn control_step_does_not_allocate() {
     let motion = MotionScale {
         mu_max: 0.9,
         nu_max: 0.2,
@@ -107,16 +107,16 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
 }
 
 #[test]
-fn a_gemm_allocates_nothing() {
+fn gemm_does_not_allocate() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let cpu = Cpu::with_isa(isa).unwrap().with_pool(Serial);
         assert_eq!(allocations_of(gemms(&cpu)), 0, "{isa:?}");
     }
 }
 
-/// On a pool of threads, called from inside of it: no worker allocates.
+/// In a GEMM that is called from inside of its pool, no worker allocates.
 #[test]
-fn a_gemm_in_a_pool_allocates_nothing() {
+fn gemm_in_a_pool_does_not_allocate() {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(2)
         .build()

@@ -29,7 +29,7 @@ fn quantize() -> impl Strategy<Value = Quantize> {
 }
 
 proptest! {
-    /// What goes in comes out: values, scales and zero points, bit for bit; and a second packing is the same.
+    /// Packing keeps values, scales and zero points bit for bit, and is deterministic.
     #[test]
     fn pack_and_unpack_round_trip(
         (n, k) in (1usize..100, 1usize..500),
@@ -52,9 +52,9 @@ proptest! {
         prop_assert_eq!(&plain.pack(), &packed);
     }
 
-    /// The nearest value of the grid: no error above half a step, which is absmax/7 or the range over 15.
+    /// No error exceeds half a step, which is absmax / 7 or range / 15.
     #[test]
-    fn quantizing_rounds_to_nearest(
+    fn quantization_rounds_to_nearest(
         (n, k) in (1usize..40, 1usize..300),
         how in quantize(),
         (offset, magnitude) in (-1f32..1.0, -12i32..4),
@@ -89,7 +89,7 @@ proptest! {
         }
     }
 
-    /// Saved and loaded, all of it is the same; several weights in one file.
+    /// Files with several weights load as they were saved.
     #[test]
     fn files_round_trip(
         shapes in proptest::collection::vec((1usize..40, 1usize..200, quantize()), 0..4),
@@ -116,7 +116,7 @@ proptest! {
     }
 }
 
-/// A small file to break.
+/// A small valid file.
 fn small_file() -> PackedFile {
     let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
     PackedFile {
@@ -127,7 +127,7 @@ fn small_file() -> PackedFile {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// A file with bytes changed or cut off is refused, or is a valid file; it never panics.
+    /// A file with changed or missing bytes is rejected or valid, and never panics.
     #[test]
     fn mutated_files_never_panic(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
@@ -151,9 +151,9 @@ proptest! {
     }
 }
 
-/// An order that is missing, of another length or no permutation; a name that is there twice.
+/// An order that is missing, has another length or is not a permutation.
 #[test]
-fn bad_orders_are_named() {
+fn rejects_invalid_orders() {
     let w = small_file().weights["w"].clone();
     let order = |order: Vec<u32>| KOrder::new(order).unwrap();
     assert!(w.clone().with_order(order((0..69).collect())).is_err());
@@ -217,7 +217,7 @@ fn unpacks_in_the_order_of_the_matrix() {
     }
 }
 
-/// `tests/data/packed` holds a file of each version, as the version that introduced it wrote it.
+/// `tests/data/packed` contains a file of each version, written by the crate before it had [`PackedWeight::order`].
 #[test]
 fn loads_files_of_every_version() {
     let weight = |n: usize, k: usize, grouping: Grouping, scale_type, zeros: bool| {
@@ -281,9 +281,9 @@ fn with_header(bytes: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8>
     out
 }
 
-/// Truncated, foreign, newer and inconsistent files: each error names what is wrong.
+/// Truncated, foreign, newer and inconsistent files are rejected by specific errors.
 #[test]
-fn bad_files_are_named() {
+fn rejects_invalid_files() {
     let good = small_file().to_bytes().unwrap();
     let weights = |json: &str| {
         let json = json.to_string();
@@ -329,7 +329,7 @@ fn bad_files_are_named() {
 }
 
 #[test]
-fn files_on_disk() {
+fn saves_and_loads_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
     let file = small_file();
@@ -354,9 +354,9 @@ fn files_on_disk() {
     assert!(matches!(file.get("x"), Err(Error::MissingTensor { name, .. }) if name == "x"));
 }
 
-/// Wrong shapes and values are named; nothing is clamped silently.
+/// Invalid shapes and values are errors; nothing is clamped.
 #[test]
-fn bad_weights_are_named() {
+fn rejects_invalid_weights() {
     let scales = |n: usize| Scales::F32(vec![1.0; n]);
     let q = vec![0i8; 10 * 70];
     let view = MatRef::new(&q, 10, 70).unwrap();
@@ -401,9 +401,9 @@ fn bad_weights_are_named() {
     assert!(how.pack(MatRef::new(&empty, 4, 0).unwrap()).is_err());
 }
 
-/// The ends of the number range: no scale overflows or vanishes with BF16 or F32 scales.
+/// At the ends of the range of f32, no BF16 or F32 scale overflows or vanishes.
 #[test]
-fn extreme_weights_quantize() {
+fn quantizes_extreme_weights() {
     let rows: [[f32; 2]; 6] = [
         // The end of a grid lies up to half a step beyond the extreme: 0.9 leaves room for it in f32.
         [0.9 * f32::MAX, 0.9 * f32::MIN],
@@ -437,9 +437,9 @@ fn extreme_weights_quantize() {
     }
 }
 
-/// Progress reaches the number of rows, once, and counts each row once.
+/// Progress counts each row once and reaches the number of rows once.
 #[test]
-fn packing_reports_progress() {
+fn reports_progress() {
     let (n, k) = (1003, 200);
     let w = vec![bf16::ONE; n * k];
     let seen = Mutex::new(Vec::new());

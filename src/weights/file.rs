@@ -11,8 +11,8 @@
 //! | `x.zeros` | I8 | as `x.scales`; absent when symmetric |
 //! | `x.order` | U32 | `[K]`, the k of the matrix by position; absent for a weight in the order of the matrix |
 //!
-//! Tensors that `"weights"` does not name are left for others to read. Version 2 added the order; a file without one is
-//! written as version 1.
+//! Tensors that `"weights"` does not name are ignored. Version 2 added the order. A file without an order is written as
+//! version 1.
 
 use super::layout::{TILE_K, TILE_N, Tile};
 use super::{Grouping, KOrder, PackedWeight, Scales, check_shape};
@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// What the metadata says of one weight.
+/// The metadata of one weight.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
@@ -45,7 +45,7 @@ impl Entry {
     }
 }
 
-/// `__metadata__` of a file with these weights.
+/// The `__metadata__` of a file with these weights.
 pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<String, String>> {
     let version = if entries.values().any(|e| e.order) {
         PackedFile::FORMAT_VERSION
@@ -61,7 +61,7 @@ pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<Stri
     ]))
 }
 
-/// Named packed weights, as one safetensors file holds them.
+/// The packed weights of a safetensors file, by name.
 ///
 /// ```
 /// use w4ax::{Grouping, MatRef, PackedFile, Quantize};
@@ -82,10 +82,10 @@ pub struct PackedFile {
     pub weights: BTreeMap<String, PackedWeight>,
 }
 
-/// The pieces of a [`PackedWeight`] as tensors.
+/// The tensors of a [`PackedWeight`].
 pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, TensorView<'a>)>> {
     let row_tiles = w.n.div_ceil(TILE_N);
-    let beside = vec![row_tiles, w.groups(), TILE_N];
+    let params = vec![row_tiles, w.groups(), TILE_N];
     let dtype = match w.scales {
         Scales::F32(_) => Dtype::F32,
         Scales::F16(_) => Dtype::F16,
@@ -94,10 +94,10 @@ pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, 
     let tiles = vec![row_tiles, w.k.div_ceil(TILE_K), 128];
     let mut pieces = vec![
         ("tiles", Dtype::U32, tiles, bytemuck::cast_slice(&w.tiles)),
-        ("scales", dtype, beside.clone(), w.scales.bytes()),
+        ("scales", dtype, params.clone(), w.scales.bytes()),
     ];
     if let Some(zeros) = &w.zeros {
-        pieces.push(("zeros", Dtype::I8, beside, bytemuck::cast_slice(zeros)));
+        pieces.push(("zeros", Dtype::I8, params, bytemuck::cast_slice(zeros)));
     }
     if let Some(order) = &w.order {
         let order = bytemuck::cast_slice(order.as_slice());
@@ -117,7 +117,7 @@ impl PackedFile {
     /// The newest version of the file format, which this crate writes. It reads all older versions too.
     pub const FORMAT_VERSION: u32 = 2;
 
-    /// The bytes of the file.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
     /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights are too large for it.
@@ -133,24 +133,24 @@ impl PackedFile {
             .map_err(|e| Error::format("packed weights", e.to_string()))
     }
 
-    /// Writes the file: to a temporary name beside it first, so that a killed run leaves no half file under `path`.
+    /// Writes the file atomically: a process that is killed leaves no partial file under `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written; as [`PackedFile::to_bytes`] else.
+    /// [`Error::Io`] if it cannot be written, otherwise as [`PackedFile::to_bytes`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         crate::file::write_atomically(path, &self.to_bytes()?)
     }
 
-    /// Reads a file that [`PackedFile::save`] or a [`super::PackedWriter`] wrote. Only the weights are read, one at a time.
+    /// Reads a file of [`PackedFile::save`] or [`super::PackedWriter`]. Other tensors are not read.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; as [`PackedFile::from_bytes`] else.
+    /// [`Error::Io`] if it cannot be read, otherwise as [`PackedFile::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         Self::load_only(path, |_| true)
     }
 
-    /// [`PackedFile::load`] of the weights whose names are `wanted`: a layer of a model, say. The others are not read.
+    /// Reads only the weights whose names are `wanted`, such as one layer of a model.
     ///
     /// # Errors
     /// As [`PackedFile::load`].
@@ -159,11 +159,11 @@ impl PackedFile {
         Self::read(&file, file.metadata(), &file.name(), wanted)
     }
 
-    /// Reads the bytes of such a file; `file` names them in errors.
+    /// Reads the bytes of a file; `file` names them in errors.
     ///
     /// # Errors
-    /// [`Error::Format`] for a truncated, foreign, newer or inconsistent file, [`Error::MissingTensor`] for a piece that
-    /// is not there, and what [`PackedWeight::from_quantized`] gives for values out of range.
+    /// [`Error::Format`] or [`Error::Json`] for a truncated, foreign, newer or inconsistent file, or a value out of range;
+    /// [`Error::MissingTensor`] for a missing tensor.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
         little_endian(file)?;
         let bad = |reason: String| Error::format(file, reason);
@@ -211,7 +211,7 @@ impl PackedFile {
         Ok(read_file)
     }
 
-    /// The weight of that name.
+    /// Returns the weight of that name.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] if the file has no weight of that name.
@@ -223,10 +223,10 @@ impl PackedFile {
     }
 }
 
-/// Where the tensors of a packed file are read from: bytes in memory, or a file on disk.
+/// The tensors of a packed file, in memory or on disk.
 trait Tensors {
     fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
-    /// The bytes of a tensor that is there.
+    /// The bytes of an existing tensor.
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>>;
 }
 
@@ -261,12 +261,12 @@ fn little_endian(file: &str) -> Result<()> {
     } else {
         Err(Error::format(
             file,
-            "the format needs a little-endian machine",
+            "the format requires a little-endian machine",
         ))
     }
 }
 
-/// A tensor that must have one of these types and that shape: its type and bytes.
+/// Returns the type and the bytes of a tensor that must have one of these types and this shape.
 fn tensor<'a>(
     tensors: &'a dyn Tensors,
     file: &str,
@@ -289,7 +289,7 @@ fn tensor<'a>(
     Ok((dtype, tensors.bytes(name)?))
 }
 
-/// Puts one weight together from its tensors.
+/// Reads one weight from its tensors.
 fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<PackedWeight> {
     let &Entry { n, k, group, .. } = entry;
     let bad = |reason: String| Error::format(file, format!("weight `{name}`: {reason}"));
@@ -299,15 +299,15 @@ fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<
         tensor(tensors, file, &format!("{name}.{piece}"), dtypes, &shape)
     };
     let (row_tiles, k_tiles) = (n.div_ceil(TILE_N), k.div_ceil(TILE_K));
-    let beside = [row_tiles, grouping.groups(k), TILE_N];
+    let params = [row_tiles, grouping.groups(k), TILE_N];
     let (_, bytes) = tensor("tiles", &[Dtype::U32], [row_tiles, k_tiles, 128])?;
     let mut tiles = vec![Tile::ZERO; row_tiles * k_tiles];
     bytemuck::cast_slice_mut(&mut tiles).copy_from_slice(&bytes);
     drop(bytes);
     if let Some((row, k)) = nonzero_pad(&tiles, n, k) {
-        return Err(bad(format!("the pad at row {row}, k {k} is not 0")));
+        return Err(bad(format!("the padding at row {row}, k {k} is not 0")));
     }
-    let (dtype, bytes) = tensor("scales", &[Dtype::F32, Dtype::F16, Dtype::BF16], beside)?;
+    let (dtype, bytes) = tensor("scales", &[Dtype::F32, Dtype::F16, Dtype::BF16], params)?;
     let scales = match dtype {
         Dtype::F16 => Scales::F16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
         Dtype::BF16 => Scales::Bf16(bytemuck::allocation::pod_collect_to_vec(&bytes)),
@@ -315,13 +315,13 @@ fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<
     };
     let has_zeros = tensors.info(&format!("{name}.zeros")).is_some();
     let zeros = has_zeros
-        .then(|| tensor("zeros", &[Dtype::I8], beside))
+        .then(|| tensor("zeros", &[Dtype::I8], params))
         .transpose()?
         .map(|(_, bytes)| bytemuck::cast_slice(&bytes).to_vec());
     PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros).map_err(|e| bad(e.to_string()))
 }
 
-/// Puts a weight and its order together.
+/// Reads the order of a weight.
 fn read_order(
     tensors: &dyn Tensors,
     file: &str,
@@ -335,7 +335,7 @@ fn read_order(
     weight.with_order(order).map_err(bad)
 }
 
-/// The first row and k beyond `[n, k]` whose nibble is not 0.
+/// Returns the first row and k beyond `[n, k]` whose nibble is not 0.
 fn nonzero_pad(tiles: &[Tile], n: usize, k: usize) -> Option<(usize, usize)> {
     let k_tiles = k.div_ceil(TILE_K);
     tiles.iter().enumerate().find_map(|(at, tile)| {

@@ -1,23 +1,23 @@
-//! GPTQ (arXiv 2210.17323): rounding that knows the activations.
+//! GPTQ (arXiv 2210.17323): quantization that minimizes the error of the layer's output.
 //!
-//! Round to nearest keeps each weight near its own value. What counts is the layer's output, `x * W^T`: with `H = sum x x^T`
-//! over calibration activations, the error of a row that is off by `d` is `d H d^T`. GPTQ rounds column after column and
-//! moves the error of each into the columns that are still to come, as far as the activations let those make up for it.
+//! Round to nearest minimizes the error of each weight. The output `x * W^T` of a row with weight error `d` has the squared
+//! error `d H d^T`, with `H = sum x x^T` over calibration activations. GPTQ rounds column after column and compensates the
+//! error of each in the columns that follow (Algorithm 1).
 
-use super::quantize::{Grid, GroupError, Quantize};
+use super::quantize::{GroupError, Quantize, WeightGrid};
 use super::{PackedWeight, check_shape};
 use crate::{Error, MatRef, Result};
 use half::bf16;
 use rayon::prelude::*;
 
-/// Scales that are tried for a group, from the one that holds its extremes down to [`SMALLEST`] of it.
+/// Number of candidate scales of a group, from the scale that covers its extremes down to [`SMALLEST`] times that.
 const SCALES: usize = 20;
-/// The smallest scale that is tried, as a share of the largest.
+/// The smallest candidate scale, relative to the largest.
 const SMALLEST: f64 = 0.5;
 
-/// What calibration activations say of a layer's inputs: `H[K, K] = sum x x^T` over tokens, in f64 (8 * K^2 bytes).
+/// The Hessian of a layer, `H[K, K] = sum x x^T` over calibration tokens, in f64 (8 * K^2 bytes).
 ///
-/// Layers that share their input (q, k and v; gate and up) share it.
+/// Layers with the same input (q, k and v; gate and up) share it.
 #[derive(Clone, Debug)]
 pub struct Hessian {
     k: usize,
@@ -27,7 +27,7 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// Of no token yet.
+    /// An empty Hessian, `[k, k]`.
     pub fn new(k: usize) -> Self {
         Self {
             k,
@@ -36,16 +36,16 @@ impl Hessian {
         }
     }
 
-    /// Adds activations `x[M, K]`: the layer's input, as the GEMM takes it.
+    /// Adds activations `x[M, K]`, the input of the layer.
     ///
     /// # Errors
-    /// [`Error::Shape`] if x has not K columns; [`Error::NotFinite`], and nothing is added then.
+    /// [`Error::Shape`] if `x` does not have K columns; [`Error::NotFinite`] for a NaN or an infinity. Nothing is added then.
     pub fn add(&mut self, x: MatRef<'_, bf16>) -> Result<()> {
         let (m, k) = (x.rows(), self.k);
         if x.cols() != k {
             return Err(Error::shape("x", [m, k], [m, x.cols()]));
         }
-        // By columns: the sums are then products of runs.
+        // Transposed, so that the sums are dot products of contiguous memory.
         let mut columns = vec![0f64; k * m];
         for token in 0..m {
             for (at, v) in x.row(token).iter().enumerate() {
@@ -75,17 +75,17 @@ impl Hessian {
         Ok(())
     }
 
-    /// Inputs of the layer.
+    /// Returns K, the number of inputs.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// Tokens that were added.
+    /// Returns the number of tokens added.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The upper triangular `U[K, K]` with `H'^-1 = U^T U`, `H'` being `H` with `damping` times the mean of its diagonal added
+    /// Returns the upper triangular `U[K, K]` with `H'^-1 = U^T U`, `H'` being `H` with `damping` times the mean of its diagonal added
     /// to the diagonal.
     fn inverse_factor(&self, damping: f64) -> Result<Vec<f64>> {
         let k = self.k;
@@ -98,7 +98,7 @@ impl Hessian {
                 *to = *from;
             }
             row[i] += damping * mean;
-            // An input that is always 0: its weight may be anything.
+            // An input that is always 0: its weight is arbitrary.
             if row[i] == 0.0 {
                 row[i] = 1.0;
             }
@@ -124,7 +124,7 @@ impl Hessian {
                 .with_min_len(32)
                 .for_each(|other| other[j] = (other[j] - dot(&other[..j], &row[..j])) / pivot);
         }
-        // Columns of the inverse of the lower factor, which are rows of U in reverse.
+        // The columns of the inverse of the lower factor are the rows of U in reverse.
         let by_column: Vec<f64> = (0..k)
             .into_par_iter()
             .flat_map_iter(|j| {
@@ -147,7 +147,7 @@ impl Hessian {
     }
 }
 
-/// How to quantize a plain weight by GPTQ.
+/// The parameters of quantization by GPTQ.
 ///
 /// ```
 /// use half::bf16;
@@ -167,12 +167,12 @@ impl Hessian {
 pub struct Gptq {
     /// The grid: groups, symmetry, type of the scales.
     pub quantize: Quantize,
-    /// Added to the Hessian's diagonal, as a share of its mean: .01 by default. More trusts the calibration less.
+    /// Added to the diagonal of the Hessian, relative to its mean: 0.01 by default. More damping trusts the calibration less.
     pub damping: f64,
 }
 
 impl Gptq {
-    /// With the default damping.
+    /// GPTQ with the default damping.
     pub const fn new(quantize: Quantize) -> Self {
         Self {
             quantize,
@@ -182,13 +182,12 @@ impl Gptq {
 
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
-    /// The scale of a group is the one, of 20 from the one that holds the group's extremes down to half of it, with the
-    /// least error as the calibration weighs it. Takes some `N * K^2 + K^3` operations in f64 and three times the memory of
-    /// the Hessian.
+    /// The scale of a group is the best of 20 candidates, from the scale that covers the group down to half of it, by the
+    /// error that the Hessian weighs. Takes about `N * K^2 + K^3` operations in f64 and three times the memory of the Hessian.
     ///
     /// # Errors
-    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian is of another K; [`Error::Config`] for one that has seen no
-    /// activations, and for a damping that is negative or too small for the Hessian to have an inverse.
+    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian has another K; [`Error::Config`] for an empty Hessian, and for a
+    /// damping that is negative or too small for the Hessian to be invertible.
     pub fn pack<T>(&self, w: MatRef<'_, T>, hessian: &Hessian) -> Result<PackedWeight>
     where
         T: Copy + Into<f32> + Sync,
@@ -201,17 +200,17 @@ impl Gptq {
         if !(self.damping >= 0.0 && self.damping.is_finite()) {
             return Err(Error::Config {
                 field: "damping",
-                reason: format!("must be at least 0, it is {}", self.damping),
+                reason: format!("is {}: expected at least 0", self.damping),
             });
         }
         if hessian.tokens == 0 {
             return Err(Error::Config {
                 field: "hessian",
-                reason: "has seen no activations: without any, GPTQ is rounding to nearest".into(),
+                reason: "has no activations: expected at least one token".into(),
             });
         }
         let factor = hessian.inverse_factor(self.damping)?;
-        // What an error of 1 in a column costs, once the columns after it have made up for what they can.
+        // The cost of an error of 1 in a column, after compensation in the columns that follow.
         let costs: Vec<f64> = (0..k).map(|i| factor[i * k + i].powi(-2)).collect();
         self.quantize.pack_tiles(
             n,
@@ -250,11 +249,11 @@ impl Gptq {
         )
     }
 
-    /// The grid of a group, of those that are tried, whose rounding errors cost least.
-    fn grid(&self, w: &[f64], costs: &[f64]) -> std::result::Result<Grid, GroupError> {
+    /// Returns the candidate grid of a group whose rounding errors have the lowest cost.
+    fn grid(&self, w: &[f64], costs: &[f64]) -> std::result::Result<WeightGrid, GroupError> {
         let lo = w.iter().fold(0f64, |a, &v| a.min(v)) as f32;
         let hi = w.iter().fold(0f64, |a, &v| a.max(v)) as f32;
-        let mut best: Option<(f64, Grid)> = None;
+        let mut best: Option<(f64, WeightGrid)> = None;
         for i in 0..SCALES {
             let share = (1.0 - (1.0 - SMALLEST) * i as f64 / SCALES as f64) as f32;
             let grid = self.quantize.grid(lo * share, hi * share)?;
@@ -264,12 +263,12 @@ impl Gptq {
                 best = Some((error, grid));
             }
         }
-        // At least one was tried.
+        // There is at least one candidate.
         best.map(|(_, grid)| grid).ok_or(GroupError::Scale(hi))
     }
 }
 
-/// A sum of products, in eight sums that a compiler can keep in vectors.
+/// A dot product in eight partial sums, which vectorizes.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0f64; 8];
     let (a8, a1) = a.as_chunks::<8>();

@@ -1,6 +1,6 @@
-//! The one tile layout: 16 output channels by 64 k, 512 bytes, for every backend and width.
+//! The tile layout of every backend and width: 16 output channels by 64 k, 512 bytes.
 //!
-//! A tile is the A operand of a tensor-core `mma` as its 32 lanes hold it: lane `4g + t` (`g` in 0..8, `t` in 0..4)
+//! A tile is the A operand of a tensor-core `mma` as its 32 lanes hold it (PTX ISA, section "Matrix Fragments for mma"): lane `4g + t` (`g` in 0..8, `t` in 0..4)
 //! owns four consecutive 32-bit words `r = 0..4`, and nibble `i = 0..8` of word `r` is the two's complement INT4
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! With `h = r >> 1` a half of 32 k:
-//! - **s4** `m16n8k64` takes the four words as they are; group 32 takes words `2h, 2h+1` to `m16n8k32`;
+//! - **s4** `m16n8k64` takes the four words unchanged; group 32 passes words `2h, 2h+1` to `m16n8k32`;
 //! - **s8** `m16n8k32` takes the even nibbles (`(r << 4) & 0xF0F0F0F0`) and the odd ones (`r & 0xF0F0F0F0`): `16*w` in s8;
 //! - **bf16** `m16n8k16` takes nibbles `(2m, 2m+4)` and `(2m+1, 2m+5)`; its B operand is in natural k order;
 //! - a **CPU vector** of 64 bytes is one `g`: words `4t + r`, rows `g` and `g + 8`.
@@ -20,12 +20,12 @@ pub const TILE_N: usize = 16;
 /// k of a tile.
 pub const TILE_K: usize = 64;
 
-/// 16 output channels x 64 k of INT4, in the order that the module's documentation gives.
+/// 16 output channels x 64 k of INT4, in the order of the [module page](self).
 #[repr(C, align(128))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Tile(pub [u32; 128]);
 
-/// Where `qw[row][k]` of a tile is: the word of the 128, and the nibble of the 8 in it.
+/// Returns the position of `qw[row][k]` in a tile: its word, of 128, and its nibble in the word, of 8.
 ///
 /// `row` must be below 16 and `k` below 64.
 pub const fn position(row: usize, k: usize) -> (usize, u32) {
@@ -37,9 +37,9 @@ pub const fn position(row: usize, k: usize) -> (usize, u32) {
     (16 * g + 4 * t + 2 * half + row_high, nibble as u32)
 }
 
-/// The byte, of the 64 that a k-tile of quantized activations takes, at which the CPU paths keep `qa[k]`.
+/// Returns the byte of `qa[k]` among the 64 bytes of a k-tile of quantized activations on the CPU.
 ///
-/// Four activations that meet in one dot product of four bytes stand together: byte `b` of quad `8h + 2t + odd` is
+/// Four activations of one 4-byte dot product are next to each other: byte `b` of quad `8h + 2t + odd` is
 /// `k = 32h + 16*(b & 1) + 8*odd + 2t + (b >> 1)`, as the even (odd) nibbles of one word of a tile are.
 pub const fn activation_position(k: usize) -> usize {
     let (half, k32) = (k >> 5, k & 31);
@@ -51,14 +51,14 @@ impl Tile {
     /// A tile of zeros.
     pub const ZERO: Tile = Tile([0; 128]);
 
-    /// `qw[row][k]`, in [-8, 7].
+    /// Returns `qw[row][k]`, in [-8, 7].
     pub const fn get(&self, row: usize, k: usize) -> i8 {
         let (word, nibble) = position(row, k);
-        // The nibble moves to the top of a signed byte, the arithmetic shift brings it back with its sign.
+        // Shift the nibble to the top of a signed byte, then back with its sign.
         ((self.0[word] >> (4 * nibble)) << 4) as u8 as i8 >> 4
     }
 
-    /// Sets `qw[row][k]`; only the low four bits of `q` count. The nibble must have been 0.
+    /// Sets `qw[row][k]` to the low four bits of `q`. The nibble must be 0 before.
     pub(crate) const fn put(&mut self, row: usize, k: usize, q: i8) {
         let (word, nibble) = position(row, k);
         self.0[word] |= ((q as u8 & 15) as u32) << (4 * nibble);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_survives_every_place() {
+    fn put_and_get_are_inverse_everywhere() {
         for q in -8..8i8 {
             for row in 0..TILE_N {
                 for k in 0..TILE_K {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_meet_the_nibbles_of_their_word() {
+    fn activation_position_matches_nibbles() {
         // Byte b of quad 8h + 2t + odd goes with nibble 2b + odd of word r, r >> 1 = h, of lane (g, t).
         for k in 0..TILE_K {
             let byte = activation_position(k);

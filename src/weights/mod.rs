@@ -2,7 +2,12 @@
 //!
 //! A weight is `W[N, K]`, like `nn.Linear`: N output channels, K inputs. Each value is `(qw - zw) * sw` with `qw` in
 //! [-8, 7], an integer zero point `zw` in [-8, 8] (0 when symmetric) and a scale `sw` for each output channel and group
-//! of k ([`Grouping`]). [`PackedWeight`] holds them in the one layout of [`layout`], which every backend reads as it is.
+//! of k ([`Grouping`]). [`PackedWeight`] holds them in the layout of [`layout`], which every backend reads directly.
+//!
+//! # Ways to a packed weight
+//! - [`Quantize`]: round to nearest; [`Gptq`]: GPTQ (arXiv 2210.17323), with a [`Hessian`] of calibration activations.
+//! - [`PackedWeight::from_quantized`]: INT4 values of a checkpoint, unchanged ([`crate::checkpoint`]).
+//! - [`PackedFile`] and [`PackedWriter`]: files of this crate.
 
 mod file;
 mod gptq;
@@ -29,7 +34,7 @@ pub use writer::PackedWriter;
 /// The largest K of a per-channel weight: its integer sums must fit 32 bits.
 pub const MAX_PER_CHANNEL_K: usize = 65_536;
 
-/// Over which runs of k a scale (and a zero point) is shared.
+/// The segments of k that share a scale and a zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grouping {
     /// Groups of 32 k.
@@ -43,10 +48,10 @@ pub enum Grouping {
 }
 
 impl Grouping {
-    /// All four.
+    /// All groupings.
     pub const ALL: [Grouping; 4] = [Self::G32, Self::G64, Self::G128, Self::PerChannel];
 
-    /// k of one group, `None` if it is all of K.
+    /// Returns the number of k in a group, `None` if a group is all of K.
     pub const fn size(self) -> Option<usize> {
         match self {
             Self::G32 => Some(32),
@@ -56,7 +61,7 @@ impl Grouping {
         }
     }
 
-    /// How many groups K makes; the last one may be short.
+    /// Returns the number of groups of K. The last one may be short.
     pub const fn groups(self, k: usize) -> usize {
         match self.size() {
             Some(g) => k.div_ceil(g),
@@ -64,7 +69,7 @@ impl Grouping {
         }
     }
 
-    /// The k of group `g`.
+    /// Returns the k of group `g`.
     pub fn range(self, g: usize, k: usize) -> std::ops::Range<usize> {
         match self.size() {
             Some(size) => g * size..((g + 1) * size).min(k),
@@ -76,7 +81,7 @@ impl Grouping {
 impl TryFrom<Option<usize>> for Grouping {
     type Error = Error;
 
-    /// The grouping of that size; `None` is one scale per channel.
+    /// Converts a group size; `None` is one scale per channel.
     ///
     /// # Errors
     /// [`Error::Range`] for a size other than 32, 64 and 128.
@@ -95,7 +100,7 @@ impl TryFrom<Option<usize>> for Grouping {
 impl std::str::FromStr for Grouping {
     type Err = Error;
 
-    /// The name that [`Display`](std::fmt::Display) writes.
+    /// Parses the name that [`Display`](std::fmt::Display) writes.
     ///
     /// # Errors
     /// [`Error::Range`] for another text.
@@ -138,7 +143,7 @@ pub struct PackedWeight {
     grouping: Grouping,
     /// `[ceil(N/16)][ceil(K/64)]`.
     tiles: Vec<Tile>,
-    /// `[ceil(N/16)][groups][16]`: the 16 rows of a tile lie together. Rows beyond N hold 0.
+    /// `[ceil(N/16)][groups][16]`: the 16 rows of a tile are contiguous. Rows beyond N hold 0.
     scales: Scales,
     /// As `scales`; `None` when symmetric.
     zeros: Option<Vec<i8>>,
@@ -148,7 +153,7 @@ pub struct PackedWeight {
     order: Option<KOrder>,
 }
 
-/// N and K of a weight that can be packed.
+/// Checks N and K of a weight.
 fn check_shape(n: usize, k: usize, grouping: Grouping) -> Result<()> {
     if n == 0 || k == 0 {
         return Err(Error::shape("weight", [n.max(1), k.max(1)], [n, k]));
@@ -169,11 +174,11 @@ fn group_index(row: usize, group: usize, groups: usize) -> usize {
 }
 
 impl PackedWeight {
-    /// Packs INT4 values that are quantized already, as a checkpoint holds them.
+    /// Packs INT4 values that are already quantized, such as those of a checkpoint.
     ///
     /// `q` is `[N, K]` with values in [-8, 7]; `scales` `[N, groups]` and `zeros` `[N, groups]` (in [-8, 8]) are
     /// row-major, `groups = grouping.groups(K)`. Nothing is rounded: [`PackedWeight::unpack`] and
-    /// [`PackedWeight::scale`] give back the same bits.
+    /// [`PackedWeight::scale`] return the same bits.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::Buffer`] for shapes that do not fit together, [`Error::Range`] for a value outside
@@ -218,8 +223,8 @@ impl PackedWeight {
         }
         let k_tiles = k.div_ceil(TILE_K);
         let mut tiles = vec![Tile::ZERO; n.div_ceil(TILE_N) * k_tiles];
-        let runs = tiles.par_chunks_mut(k_tiles).enumerate();
-        runs.for_each(|(at, tiles)| {
+        let row_tiles = tiles.par_chunks_mut(k_tiles).enumerate();
+        row_tiles.for_each(|(at, tiles)| {
             for row in at * TILE_N..n.min((at + 1) * TILE_N) {
                 for (k, &v) in q.row(row).iter().enumerate() {
                     tiles[k / TILE_K].put(row % TILE_N, k % TILE_K, v);
@@ -229,7 +234,7 @@ impl PackedWeight {
         Self::from_parts(n, k, grouping, tiles, tiled_scales, tiled_zeros)
     }
 
-    /// The last step of every way to make one: checks what the arithmetic relies on and derives the sums.
+    /// The last step of every constructor: checks the ranges that the arithmetic relies on, and derives the sums.
     fn from_parts(
         n: usize,
         k: usize,
@@ -281,7 +286,7 @@ impl PackedWeight {
         Ok(Self { order, ..self })
     }
 
-    /// The order of k, `None` if it is the order of the matrix.
+    /// Returns the order of k, `None` if it is the order of the matrix.
     pub fn order(&self) -> Option<&KOrder> {
         self.order.as_ref()
     }
@@ -292,42 +297,42 @@ impl PackedWeight {
         (self, order)
     }
 
-    /// Output channels.
+    /// Returns N, the number of output channels.
     pub fn n(&self) -> usize {
         self.n
     }
 
-    /// Inputs.
+    /// Returns K, the number of inputs.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// How scales are shared along k.
+    /// Returns the grouping of the scales.
     pub fn grouping(&self) -> Grouping {
         self.grouping
     }
 
-    /// Groups along k.
+    /// Returns the number of groups.
     pub fn groups(&self) -> usize {
         self.grouping.groups(self.k)
     }
 
-    /// Whether all zero points are 0 by construction.
+    /// Returns whether the weight has no zero points.
     pub fn is_symmetric(&self) -> bool {
         self.zeros.is_none()
     }
 
-    /// The tiles, `[ceil(N/16)][ceil(K/64)]`, aligned to 128 bytes.
+    /// Returns the tiles, `[ceil(N/16)][ceil(K/64)]`, aligned to 128 bytes.
     pub fn tiles(&self) -> &[Tile] {
         &self.tiles
     }
 
-    /// The scales as they lie beside the tiles, `[ceil(N/16)][groups][16]`.
+    /// Returns the scales in tiled order, `[ceil(N/16)][groups][16]`.
     pub fn tiled_scales(&self) -> &Scales {
         &self.scales
     }
 
-    /// The zero points as they lie beside the tiles, `[ceil(N/16)][groups][16]`; `None` when symmetric.
+    /// Returns the zero points in tiled order, `[ceil(N/16)][groups][16]`; `None` if symmetric.
     pub fn tiled_zeros(&self) -> Option<&[i8]> {
         self.zeros.as_deref()
     }
@@ -349,7 +354,7 @@ impl PackedWeight {
         )
     }
 
-    /// `sw` of a row and group, exact in f32 whatever its stored type.
+    /// Returns `sw` of a row and group, exact in f32 for every stored type.
     ///
     /// Groups are those of the packed weight: with an order, group `g` holds the k `order[i]` for `i` in
     /// `grouping.range(g, K)`.
@@ -361,7 +366,7 @@ impl PackedWeight {
         self.scales.get(group_index(row, group, self.groups()))
     }
 
-    /// `zw` of a row and group, 0 when symmetric. Groups are as in [`PackedWeight::scale`].
+    /// Returns `zw` of a row and group, 0 if symmetric. Groups are as in [`PackedWeight::scale`].
     ///
     /// # Panics
     /// If `row` or `group` is out of range.
@@ -371,7 +376,7 @@ impl PackedWeight {
         self.zeros.as_ref().map_or(0, |z| z[at])
     }
 
-    /// `qw`, row-major `[N, K]`, in the order of the matrix.
+    /// Returns `qw`, row-major `[N, K]`, in the order of the matrix.
     pub fn unpack(&self) -> Vec<i8> {
         let mut out = vec![0; self.n * self.k];
         let mut packed = vec![0; self.k];
@@ -403,7 +408,7 @@ impl PackedWeight {
         }
     }
 
-    /// `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the order of the matrix.
+    /// Returns `f32(qw - zw) * sw`, rounded once, row-major `[N, K]`, in the order of the matrix.
     pub fn dequantize(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.n * self.k];
         let mut packed = vec![0.0; self.k];
@@ -413,7 +418,7 @@ impl PackedWeight {
         out
     }
 
-    /// One row of [`PackedWeight::dequantize`] into `out[K]`. Allocates K values if the weight has an order.
+    /// Writes one row of [`PackedWeight::dequantize`] to `out[K]`. Allocates K values if the weight has an order.
     ///
     /// # Panics
     /// If `row` is out of range or `out` does not have K values.
@@ -435,7 +440,7 @@ impl PackedWeight {
         }
     }
 
-    /// Bytes that are kept: tiles, scales and zero points, pads included.
+    /// Returns the packed size in bytes: tiles, scales and zero points, with their padding.
     pub fn packed_bytes(&self) -> usize {
         size_of_val(self.tiles.as_slice())
             + self.scales.bytes().len()

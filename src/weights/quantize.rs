@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Whether a group's grid is centerd on zero.
+/// Whether the grid of a group is centered on zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symmetry {
     /// `sw = absmax / 7`, no zero point.
@@ -17,10 +17,10 @@ pub enum Symmetry {
     Asymmetric,
 }
 
-/// How to quantize a plain weight to INT4, round to nearest.
+/// The parameters of round-to-nearest quantization to INT4.
 ///
-/// The scale is rounded to its stored type first and `qw = clamp(rint(w / sw))` is taken with the rounded one, so that
-/// what is stored is the nearest value of the grid that will be used. A group of zeros has scale 0.
+/// The scale is rounded to its stored type before `qw = clamp(rint(w / sw))`, so that `qw` is nearest on the grid that is
+/// stored. A group of zeros has scale 0.
 ///
 /// ```
 /// use w4ax::{Grouping, MatRef, Quantize, Symmetry};
@@ -35,22 +35,22 @@ pub enum Symmetry {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantize {
-    /// Over which k a scale is shared.
+    /// The segments of k that share a scale.
     pub grouping: Grouping,
     /// Symmetric by default.
     pub symmetry: Symmetry,
-    /// BF16 by default: its range is that of f32, so no scale overflows or vanishes.
+    /// BF16 by default: it has the range of f32, so that no scale overflows or vanishes.
     pub scale_type: ScaleType,
 }
 
-/// One group's grid: `w ~ (q - zero) * scale`.
-pub(super) struct Grid {
+/// The grid of one row and group: `w ~ (q - zero) * scale`.
+pub(super) struct WeightGrid {
     scale: f32,
     zero: i8,
 }
 
-impl Grid {
-    /// The nearest code. In f64, where the quotient of two f32 cannot overflow.
+impl WeightGrid {
+    /// Returns the nearest code. The quotient of two f32 cannot overflow in f64.
     pub fn code(&self, w: f64) -> i8 {
         if self.scale == 0.0 {
             return 0;
@@ -59,35 +59,36 @@ impl Grid {
         (step + f64::from(self.zero)).clamp(-8.0, 7.0) as i8
     }
 
-    /// What a code stands for.
+    /// Returns the value of a code.
     pub fn value(&self, code: i8) -> f64 {
         f64::from(code - self.zero) * f64::from(self.scale)
     }
 }
 
-/// 16 rows of a weight while they are quantized: codes and grids go into their places beside each other.
+/// The output of the quantization of 16 rows.
 pub(super) struct RowTile<'a> {
     tiles: &'a mut [Tile],
     /// `[groups][16]`.
     scales: &'a mut [f32],
+    /// `[groups][16]`.
     zeros: &'a mut [i8],
 }
 
 impl RowTile<'_> {
-    /// The code of row `r` of the 16, at `k`. Each is set once.
+    /// Sets the code of row `r` of the 16, at `k`. Each is set once.
     pub fn set_code(&mut self, r: usize, k: usize, code: i8) {
         self.tiles[k / TILE_K].put(r, k % TILE_K, code);
     }
 
-    /// The grid of row `r` of the 16, group `g`.
-    pub fn set_grid(&mut self, r: usize, g: usize, grid: &Grid) {
+    /// Sets the grid of row `r` of the 16, group `g`.
+    pub fn set_grid(&mut self, r: usize, g: usize, grid: &WeightGrid) {
         self.scales[g * TILE_N + r] = grid.scale;
         self.zeros[g * TILE_N + r] = grid.zero;
     }
 }
 
 impl Quantize {
-    /// Symmetric, BF16 scales.
+    /// Symmetric quantization with BF16 scales.
     pub const fn new(grouping: Grouping) -> Self {
         Self {
             grouping,
@@ -96,13 +97,13 @@ impl Quantize {
         }
     }
 
-    /// Another symmetry.
+    /// Sets the symmetry.
     pub const fn symmetry(mut self, symmetry: Symmetry) -> Self {
         self.symmetry = symmetry;
         self
     }
 
-    /// Another scale type.
+    /// Sets the type of the scales.
     pub const fn scale_type(mut self, scale_type: ScaleType) -> Self {
         self.scale_type = scale_type;
         self
@@ -111,7 +112,8 @@ impl Quantize {
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too large for F16 or a per-channel K is over [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if N or K is 0.
+    /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too large for F16 or a
+    /// per-channel K is above [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if N or K is 0.
     pub fn pack<T>(&self, w: MatRef<'_, T>) -> Result<PackedWeight>
     where
         T: Copy + Into<f32> + Sync,
@@ -119,8 +121,9 @@ impl Quantize {
         self.pack_with_progress(w, |_, _| ())
     }
 
-    /// As [`Quantize::pack`]; `progress(rows done, rows in all)` is called from the worker threads, once for every 16
-    /// rows, with counts that are exact but may arrive out of order.
+    /// [`Quantize::pack`] with calls of `progress(rows done, all rows)` from the worker threads, once per 16 rows.
+    ///
+    /// The counts are exact but may arrive out of order.
     ///
     /// # Errors
     /// As [`Quantize::pack`].
@@ -154,7 +157,7 @@ impl Quantize {
         })
     }
 
-    /// Packs a weight whose rows `quantize` quantizes, 16 at a time, on all threads of the current rayon pool.
+    /// Packs a weight; `quantize` quantizes 16 rows at a time. Uses all threads of the current rayon pool.
     pub(super) fn pack_tiles(
         &self,
         n: usize,
@@ -198,8 +201,8 @@ impl Quantize {
         PackedWeight::from_parts(n, k, self.grouping, tiles, scales, zeros)
     }
 
-    /// The grid that holds all of a group.
-    fn grid_of(&self, w: &[f32]) -> std::result::Result<Grid, GroupError> {
+    /// Returns the grid that covers a group.
+    fn grid_of(&self, w: &[f32]) -> std::result::Result<WeightGrid, GroupError> {
         if let Some(index) = w.iter().position(|v| !v.is_finite()) {
             return Err(GroupError::NotFinite(index, w[index]));
         }
@@ -208,20 +211,20 @@ impl Quantize {
         self.grid(lo, hi)
     }
 
-    /// The grid that holds `lo <= 0` and `hi >= 0`.
-    pub(super) fn grid(&self, lo: f32, hi: f32) -> std::result::Result<Grid, GroupError> {
+    /// Returns the grid that covers `lo <= 0` and `hi >= 0`.
+    pub(super) fn grid(&self, lo: f32, hi: f32) -> std::result::Result<WeightGrid, GroupError> {
         if hi == 0.0 && lo == 0.0 {
-            return Ok(Grid {
+            return Ok(WeightGrid {
                 scale: 0.0,
                 zero: 0,
             });
         }
         let exact = match self.symmetry {
             Symmetry::Symmetric => hi.max(-lo) / 7.0,
-            // Two divisions: the difference itself may overflow.
+            // Two divisions, because the difference may overflow.
             Symmetry::Asymmetric => hi / 15.0 - lo / 15.0,
         };
-        // A scale that rounds to zero becomes the type's smallest: the nearest grid there is.
+        // A scale that rounds to zero becomes the smallest positive one, which is the nearest grid.
         let scale = match self.scale_type {
             ScaleType::F32 => exact.max(f32::from_bits(1)),
             ScaleType::F16 => f16::from_f32(exact).max(f16::from_bits(1)).to_f32(),
@@ -232,20 +235,20 @@ impl Quantize {
         }
         let zero = match self.symmetry {
             Symmetry::Symmetric => 0.0,
-            // The code 0..15 of zero, moved to -8..7 with the codes themselves.
+            // The code of zero in 0..15, shifted to -8..7 like all codes.
             Symmetry::Asymmetric => {
                 let step = (f64::from(-lo) / f64::from(scale)).round_ties_even();
                 step.clamp(0.0, 15.0) - 8.0
             }
         };
-        Ok(Grid {
+        Ok(WeightGrid {
             scale,
             zero: zero as i8,
         })
     }
 }
 
-/// What can go wrong in a group; the index of its first element is known only outside.
+/// An error in a group. Its index is relative to the start of the group.
 pub(super) enum GroupError {
     NotFinite(usize, f32),
     Scale(f32),
@@ -269,7 +272,7 @@ impl GroupError {
             Self::Scale(v) => Error::Range {
                 what: "weight scale",
                 value: format!("{v:e}"),
-                range: "what the type of the scales can hold (65504 in an f16)",
+                range: "a value in the range of the scale type (at most 65504 for F16)",
             },
         }
     }

@@ -1,4 +1,4 @@
-//! What lies beside the tiles: a scale and a sum for each row and group.
+//! The parameters of the groups: a scale and a sum for each row and group.
 
 use super::Grouping;
 use super::layout::{TILE_K, TILE_N, Tile};
@@ -10,13 +10,13 @@ use rayon::prelude::*;
 pub enum ScaleType {
     /// IEEE binary32.
     F32,
-    /// IEEE binary16, as most INT4 checkpoints have.
+    /// IEEE binary16, the type of most INT4 checkpoints.
     F16,
     /// bfloat16.
     Bf16,
 }
 
-/// Weight scales in the type that they came in: no bit is lost.
+/// Weight scales in their original type, so that no bit is lost.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scales {
     /// IEEE binary32.
@@ -36,7 +36,7 @@ impl Scales {
         }
     }
 
-    /// Their number type.
+    /// Returns the number type.
     pub fn scale_type(&self) -> ScaleType {
         match self {
             Self::F32(_) => ScaleType::F32,
@@ -45,7 +45,7 @@ impl Scales {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of scales.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(v) => v.len(),
@@ -54,12 +54,12 @@ impl Scales {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no scales.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Scale `i` in f32, exact.
+    /// Returns scale `i` in f32, exactly.
     ///
     /// # Panics
     /// If `i` is out of range.
@@ -72,7 +72,7 @@ impl Scales {
         }
     }
 
-    /// Their bytes, in the machine's order.
+    /// Returns the bytes, in the machine's byte order.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::F32(v) => bytemuck::cast_slice(v),
@@ -81,7 +81,7 @@ impl Scales {
         }
     }
 
-    /// The same scales in another order: `len` of them, number `i` is number `at(i)` of these.
+    /// Returns `len` scales, of which scale `i` is scale `at(i)` of these.
     pub(crate) fn pick(&self, len: usize, at: impl Fn(usize) -> usize) -> Self {
         match self {
             Self::F32(v) => Self::F32((0..len).map(|i| v[at(i)]).collect()),
@@ -96,14 +96,14 @@ impl Scales {
             (Self::F32(a), Self::F32(b)) => a[to] = b[from],
             (Self::F16(a), Self::F16(b)) => a[to] = b[from],
             (Self::Bf16(a), Self::Bf16(b)) => a[to] = b[from],
-            _ => unreachable!("both were made with one scale type"),
+            _ => unreachable!("both have the same scale type"),
         }
     }
 }
 
 /// `sum(qw - zw)` of each row and group, `[ceil(N/16)][groups][16]`.
 ///
-/// A group of at most 128 k sums to at most 128 * 16 in magnitude; a whole row may need 32 bits.
+/// The sum of a group of at most 128 k is at most 128 * 16 in magnitude. The sum of a row may need 32 bits.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum GroupSums {
     Grouped(Vec<i16>),

@@ -1,4 +1,4 @@
-//! A packed file that is written piece by piece, whole or not at all.
+//! Atomic writing of a packed file, tensor by tensor.
 
 use super::PackedWeight;
 use super::file::{Entry, metadata, views};
@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file that [`super::PackedFile::load`] reads, one weight or tensor at a time, in the memory of one.
+/// Writes a file for [`super::PackedFile::load`], one weight or tensor at a time, in the memory of one.
 ///
-/// Everything goes to a temporary name in the same folder, whose header is written last: [`PackedWriter::finish`] makes the
-/// file durable and renames it. A run that ends before leaves nothing under the file's name, and what it may leave beside it
-/// does not load. Dropped unfinished, it removes the temporary file.
+/// The file is written under a temporary name in the same folder, its header last. [`PackedWriter::finish`] makes the file
+/// durable and renames it. A process that is killed before leaves at most a temporary file that does not load. A writer that
+/// is dropped before it finishes removes the temporary file.
 ///
 /// ```
 /// use w4ax::weights::PackedWriter;
@@ -30,8 +30,8 @@ use std::path::{Path, PathBuf};
 ///     writer.weight(name, &weight)?;
 /// }
 /// let norm = bytemuck::cast_slice(&[1f32; 64]);
-/// writer.tensor("norm", &TensorView::new(Dtype::F32, vec![64], norm).unwrap())?; // Carried along.
-/// writer.finish()?; // Only now there is a file of that name.
+/// writer.tensor("norm", &TensorView::new(Dtype::F32, vec![64], norm).unwrap())?; // Any other tensor.
+/// writer.finish()?; // The file exists under its name from here on.
 /// assert_eq!(PackedFile::load(&path)?.weights.len(), 2);
 /// # std::fs::remove_dir_all(&folder).unwrap();
 /// # Ok(())
@@ -42,20 +42,20 @@ pub struct PackedWriter {
     path: PathBuf,
     temporary: PathBuf,
     file: BufWriter<File>,
-    /// Bytes kept for the header.
+    /// Bytes reserved for the header.
     room: usize,
     at: usize,
     tensors: Vec<(String, TensorInfo)>,
     names: BTreeSet<String>,
     entries: BTreeMap<String, Entry>,
-    /// A tensor was begun and not written whole.
+    /// Whether the last tensor was written only partly.
     broken: bool,
     finished: bool,
 }
 
 impl PackedWriter {
-    /// Begins a file at `path`, whose header will have room for that many weights and other tensors, with names of
-    /// `name_bytes` bytes in all.
+    /// Creates a file at `path` with a header that has room for that many weights and other tensors, whose names have
+    /// `name_bytes` bytes in total.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be written to; [`Error::Format`] on a big-endian machine.
@@ -65,8 +65,8 @@ impl PackedWriter {
             return Err(Error::format(path.display().to_string(), reason));
         }
         let temporary = file::temporary(path)?;
-        // An escaped byte of a name takes six, in a weight's metadata twelve; a name stands at most five times. The rest of an
-        // entry: type, shape of a few numbers, two offsets.
+        // An escaped byte of a name takes 6 bytes, in the metadata of a weight 12. A name occurs at most five times. The rest
+        // of an entry is a type, a shape of a few numbers and two offsets.
         let room = (1024 + 5 * 200 * weights + 250 * others + 30 * name_bytes).next_multiple_of(64);
         let file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
         let mut writer = Self {
@@ -81,7 +81,7 @@ impl PackedWriter {
             broken: false,
             finished: false,
         };
-        // A header of no bytes: until the end, this is no safetensors file.
+        // A header of no bytes: the file is not a safetensors file until the end.
         writer.bytes(&vec![0; room])?;
         Ok(writer)
     }
@@ -97,7 +97,7 @@ impl PackedWriter {
 
     fn begin(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: usize) -> Result<()> {
         if !self.names.insert(name.to_owned()) {
-            let reason = "there would be two tensors of this name";
+            let reason = "a tensor of this name exists already";
             return Err(Error::tensor(self.path.display().to_string(), name, reason));
         }
         let data_offsets = (self.at, self.at + bytes);
@@ -113,7 +113,7 @@ impl PackedWriter {
         Ok(())
     }
 
-    /// Adds a tensor that is no weight: a bias, a norm, an embedding.
+    /// Adds a tensor that is not a packed weight, such as a bias, a norm or an embedding.
     ///
     /// # Errors
     /// As [`PackedWriter::weight`].
@@ -127,7 +127,7 @@ impl PackedWriter {
     /// Adds a weight.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Tensor`] if one of its pieces has the name of a tensor that is there.
+    /// [`Error::Io`]; [`Error::Tensor`] if one of its tensors has the name of an earlier one.
     pub fn weight(&mut self, name: &str, weight: &PackedWeight) -> Result<()> {
         for (piece, view) in views(name, weight)? {
             self.tensor(&piece, &view)?;
@@ -136,10 +136,10 @@ impl PackedWriter {
         Ok(())
     }
 
-    /// [`PackedWriter::tensor`], whose bytes `write` writes.
+    /// Adds a tensor whose bytes `write` writes.
     ///
     /// # Errors
-    /// As [`PackedWriter::weight`], and what `write` answers.
+    /// As [`PackedWriter::weight`], and the errors of `write`.
     pub(crate) fn tensor_by(
         &mut self,
         name: &str,
@@ -154,16 +154,16 @@ impl PackedWriter {
         Ok(())
     }
 
-    /// Writes the header, makes the file durable and gives it its name.
+    /// Writes the header, makes the file durable and renames it.
     ///
     /// # Errors
-    /// [`Error::Io`]; nothing stays behind then. [`Error::Format`] if the header outgrew the room that was kept for it, or a tensor could not
-    /// be written before.
+    /// [`Error::Io`], with the temporary file removed; [`Error::Format`] if the header is larger than reserved, or an earlier
+    /// tensor was written only partly.
     pub fn finish(mut self) -> Result<()> {
         let name = self.path.display().to_string();
         let bad = |reason: String| Error::format(&name, reason);
         if let (true, Some((tensor, _))) = (self.broken, self.tensors.last()) {
-            return Err(bad(format!("`{tensor}` was not written whole")));
+            return Err(bad(format!("`{tensor}` was written only partly")));
         }
         let tensors = std::mem::take(&mut self.tensors);
         let header = Metadata::new(Some(metadata(&self.entries)?), tensors)
@@ -171,7 +171,7 @@ impl PackedWriter {
         let mut text = serde_json::to_vec(&header).map_err(|e| Error::json(&name, "header", e))?;
         if text.len() > self.room {
             return Err(bad(format!(
-                "the header takes {} bytes, {} were kept for it",
+                "header of {} bytes: expected at most {}",
                 text.len(),
                 self.room
             )));
@@ -179,7 +179,7 @@ impl PackedWriter {
         text.resize(self.room, b' ');
         let size = (self.room as u64).to_le_bytes();
         let mut write = || {
-            // The values first: a header on disk says that they are.
+            // The values are made durable first, because a header on disk implies that they are complete.
             self.file.flush()?;
             self.file.get_ref().sync_all()?;
             self.file.seek(SeekFrom::Start(0))?;
@@ -198,7 +198,7 @@ impl PackedWriter {
 impl Drop for PackedWriter {
     fn drop(&mut self) {
         if !self.finished {
-            // Of no use to anybody; whatever ended the writing is the error that matters.
+            // Best effort: the error that ended the writing is the one to report.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
