@@ -120,8 +120,8 @@ proptest! {
     }
 }
 
-/// The shapes that real models have and peers reject, every width, grouping and symmetry. The backends agree with each other
-/// on the whole result, and with the mirror on tokens and channels drawn from it (a row depends on no other).
+/// Shapes of real models and odd shapes, with every width, grouping and symmetry. The instruction sets agree on the whole
+/// result, and with the reference on random tokens and channels of it (rows are independent).
 #[test]
 fn matches_reference_on_model_shapes() {
     let mut fast = backends();
