@@ -27,7 +27,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Source::Tokens)]
     from: Source,
     /// Run the policy on the validation episodes of this dataset instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rollouts", "from"], num_args = 0..=1, default_missing_value = dataset::RECORDED)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["rollouts", "from"],
+        num_args = 0..=1,
+        default_missing_value = dataset::RECORDED
+    )]
     validation: Option<PathBuf>,
     /// The policy that `--from policy` and `--validation` run
     #[arg(long, default_value = TRAINED)]

@@ -24,7 +24,12 @@ pub struct Setup {
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// Threads that share a layer, 0 for all
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(0..=256)
+    )]
     pub threads: u16,
 }
 

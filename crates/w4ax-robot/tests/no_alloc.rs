@@ -4,10 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use test_support::random_skip_file;
+use test_support::{dispatcher, random_skip_file};
 use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
-use w4ax::dispatch::{DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::skip::{SkipConfig, Verdict};
 use w4ax::step::StepPipeline;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
@@ -53,19 +52,6 @@ fn allocations_of(call: impl FnOnce()) -> usize {
 fn allocator_counts() {
     let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
     assert!(counted > 0);
-}
-
-fn dispatcher() -> Dispatcher {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.1,
-        theta_48: 0.3,
-        theta_fp: 0.5,
-    };
-    Dispatcher::new(&DispatchConfig::new(motion, thresholds)).unwrap()
 }
 
 /// The policy with its networks skips layers; some steps run again.

@@ -154,7 +154,7 @@ fn print_continuity(phases: &[Phase], firings: &[Firing], episodes: usize) {
     );
     println!("{}", table::firings(firings));
     println!(
-        "the README leaves out each episode's second step, where C falls from 0, its value after one \
-         action"
+        "the README leaves out each episode's second step, where C falls from 0, \
+         its value after one action"
     );
 }

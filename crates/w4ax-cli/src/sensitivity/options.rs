@@ -33,7 +33,12 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Scale::Calibration)]
     pub scale: Scale,
     /// Draws of episodes for the intervals
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub draws: u32,
     /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]

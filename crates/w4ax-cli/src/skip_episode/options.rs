@@ -22,7 +22,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", default_value = paths::DEEP_ROLLOUTS)]
     pub rollouts: PathBuf,
     /// Run the validation episodes of this dataset instead, on which settings are chosen
-    #[arg(long, value_name = "FILE", conflicts_with = "rollouts", num_args = 0..=1, default_missing_value = paths::DATASET)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "rollouts",
+        num_args = 0..=1,
+        default_missing_value = paths::DATASET
+    )]
     pub validation: Option<PathBuf>,
     /// The dispatcher's calibration, JSON [default: calibration.json in the folder of the policy]
     #[arg(long, value_name = "FILE")]
@@ -69,10 +75,20 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub episodes: Option<usize>,
     /// Repetitions of each step; the shortest time counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub repeats: u32,
     /// Threads that share a layer, 0 for all
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(0..=256)
+    )]
     pub threads: u16,
     /// The picture of one episode, SVG [default: target/skip_episode.svg in the workspace]
     #[arg(long, value_name = "FILE")]

@@ -234,8 +234,12 @@ proptest! {
 
     /// A weight is the number of repetitions of a pair.
     #[test]
-    fn correlations_use_weights(pairs in proptest::collection::vec((0u8..6, 0u8..9, 0u8..4), 1..40)) {
-        let column = |of: fn(&(u8, u8, u8)) -> u8| -> Vec<f64> { pairs.iter().map(|p| of(p).into()).collect() };
+    fn correlations_use_weights(
+        pairs in proptest::collection::vec((0u8..6, 0u8..9, 0u8..4), 1..40),
+    ) {
+        let column = |of: fn(&(u8, u8, u8)) -> u8| -> Vec<f64> {
+            pairs.iter().map(|p| of(p).into()).collect()
+        };
         let (x, y, weights) = (column(|p| p.0), column(|p| p.1), column(|p| p.2));
         let spread = |v: &[f64]| -> Vec<f64> {
             let times = v.iter().zip(&weights);

@@ -177,7 +177,9 @@ fn dynamic_width_follows_the_served_actions() {
             let action = action(&policy.forward(&input, decision.active).unwrap());
             dispatcher.observe(&action).unwrap();
             let expected = json!({
-                "action": action, "width": decision.active.bits(), "sensitivity": decision.sensitivity
+                "action": action,
+                "width": decision.active.bits(),
+                "sensitivity": decision.sensitivity
             });
             assert_eq!(answer, expected, "row {row}");
             if row == episode.start {

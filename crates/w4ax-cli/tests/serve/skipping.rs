@@ -91,7 +91,8 @@ impl Twin {
                 let report = self.skipping.skipper.report();
                 let reran = report.verdict == Verdict::RanAgain;
                 let expected = json!({
-                    "action": action, "width": width.bits(), "layers": report.layers_run, "reran": reran,
+                    "action": action, "width": width.bits(),
+                    "layers": report.layers_run, "reran": reran,
                     "sensitivity": decision.map(|decision| decision.sensitivity)
                 });
                 assert_eq!(answer, expected, "row {row}");

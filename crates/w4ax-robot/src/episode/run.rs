@@ -56,24 +56,24 @@ pub struct Runs {
 pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -> Result<Runs> {
     rollouts.check_tasks(robot.policy.tasks().len())?;
     let engine = PolicyEngine::new(&mut robot.policy, AllLayers);
-    let mut loop_ = ControlLoop {
+    let mut control = ControlLoop {
         pipeline: StepPipeline::new(engine, None),
         rollouts,
         tick,
     };
     let mut fixed = Width::ALL.map(|_| Vec::new());
     for (steps, width) in fixed.iter_mut().zip(Width::ALL) {
-        *steps = loop_.steps_at(|_| width)?;
+        *steps = control.steps_at(|_| width)?;
     }
 
     let (mut dynamic, mut decisions) = (Vec::new(), Vec::new());
     for episode in rollouts.episodes() {
         let dispatcher = robot.dispatchers[rollouts.task[episode.start]].clone();
-        loop_.pipeline.set_dispatcher(dispatcher)?;
+        control.pipeline.set_dispatcher(dispatcher)?;
         let mut last: Option<Action> = None;
         for row in episode.clone() {
-            decisions.push(loop_.pipeline.decide(last.as_slice())?);
-            let step = loop_.step(row)?;
+            decisions.push(control.pipeline.decide(last.as_slice())?);
+            let step = control.step(row)?;
             last = Some(action(&step.tokens));
             dynamic.push(step);
         }
@@ -82,7 +82,7 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     let widths: Vec<Width> = dynamic.iter().map(|step| step.width).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
-    let random = loop_.steps_at(|row| widths[row])?;
+    let random = control.steps_at(|row| widths[row])?;
     Ok(Runs {
         fixed,
         dynamic,
