@@ -182,7 +182,7 @@ fn layers_that_run_have_the_dispatchers_width() {
 #[test]
 fn bad_setting_is_named() {
     for (arguments, words) in [
-        (["--guide", "0.2,0.02"], "expected three numbers"),
+        (["--guide", "0.2,0.02"], "expected three comma-separated numbers"),
         (["--guide", "0.2,x,0.5"], "eta2 is `x`"),
         (["--guide", "0,0.02,0.5"], "eta1 is 0"),
         (["--guide", "0.2,-1,0.5"], "eta2 is -1"),
