@@ -182,7 +182,10 @@ fn layers_that_run_have_the_dispatchers_width() {
 #[test]
 fn bad_setting_is_named() {
     for (arguments, words) in [
-        (["--guide", "0.2,0.02"], "expected three comma-separated numbers"),
+        (
+            ["--guide", "0.2,0.02"],
+            "expected three comma-separated numbers",
+        ),
         (["--guide", "0.2,x,0.5"], "eta2 is `x`"),
         (["--guide", "0,0.02,0.5"], "eta1 is 0"),
         (["--guide", "0.2,-1,0.5"], "eta2 is -1"),
@@ -213,7 +216,7 @@ fn bad_setting_is_named() {
         "{error}"
     );
     let error = "0.2".parse::<Setting>().unwrap_err();
-    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    assert!(matches!(error, Error::Range { .. }), "{error}");
     // A guide without networks is rejected.
     let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
         .arg("serve")
