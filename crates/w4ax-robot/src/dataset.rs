@@ -67,6 +67,11 @@ impl Dataset {
         self.obs.len()
     }
 
+    /// Returns whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.obs.is_empty()
+    }
+
     /// Returns the validation rows, or the training rows.
     pub fn rows(&self, val: bool) -> Vec<usize> {
         (0..self.len())

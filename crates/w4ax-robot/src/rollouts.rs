@@ -140,6 +140,11 @@ impl Rollouts {
         self.bf16.len()
     }
 
+    /// Returns whether there are no steps.
+    pub fn is_empty(&self) -> bool {
+        self.bf16.is_empty()
+    }
+
     /// Returns the steps of each episode.
     pub fn episodes(&self) -> &[Range<usize>] {
         &self.episodes

@@ -79,7 +79,9 @@ impl Case {
         let x: Vec<bf16> = (0..m)
             .flat_map(|token| activations(token, k, &mut rng))
             .collect();
-        let bias = (at % 2 == 0).then(|| (0..n).map(|_| rng.random_range(-3.0..3.0)).collect());
+        let bias = at
+            .is_multiple_of(2)
+            .then(|| (0..n).map(|_| rng.random_range(-3.0..3.0)).collect());
         let mut case = Self {
             m,
             weight,

@@ -44,7 +44,7 @@ impl Response {
 /// is the name of `nominal` in errors.
 ///
 /// # Errors
-/// [`Error::Format`] for an episode whose motion is not finite.
+/// [`Error::Format`](w4ax::Error::Format) for an episode whose motion is not finite.
 pub fn responses<'a>(
     nominal: &[Nominal],
     perturbed: Vec<Perturbation>,

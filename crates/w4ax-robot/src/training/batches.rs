@@ -77,6 +77,11 @@ impl Pool {
         self.inputs.len()
     }
 
+    /// Returns whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
     /// Draws `count` rows and disturbs them.
     pub fn draw(&self, count: usize, how: Disturb, rng: &mut impl Rng) -> Vec<[f32; INPUT]> {
         let one = |_| {
