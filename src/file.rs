@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A process that is killed while it writes leaves no partial file under `path`.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written, or if `path` exists and is not a regular file. The temporary file is removed.
+/// [`Error::Io`] if the file cannot be written, or if `path` exists and is not a regular file. The
+/// temporary file is removed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary(path)?;
     let write = || {
@@ -29,8 +30,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A name next to `path` that no other writer of this or another process uses.
 ///
-/// Rejects a `path` that exists and is not a regular file before anything is written: the rename would fail for a folder and
-/// would replace a device.
+/// Rejects a `path` that exists and is not a regular file before anything is written: the rename
+/// would fail for a folder and would replace a device.
 pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
     if let Ok(existing) = std::fs::metadata(path)
         && !existing.is_file()
@@ -53,7 +54,8 @@ pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
 /// Renames a written file to its final name.
 pub(crate) fn name(temporary: &Path, path: &Path) -> std::io::Result<()> {
     std::fs::rename(temporary, path)?;
-    // The rename is durable once the folder is synchronized. Systems that cannot do that still keep the file.
+    // The rename is durable once the folder is synchronized. Systems that cannot do that still keep
+    // the file.
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         let _ = folder.sync_all();

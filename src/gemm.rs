@@ -3,9 +3,11 @@
 use crate::{Error, MatRef, PackedWeight, Result, WidthSource};
 use half::bf16;
 
-/// One GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: its operands and the width of its activations.
+/// One GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: its operands and the width of its
+/// activations.
 ///
-/// [`Cpu::run`](crate::cpu::Cpu::run) computes it. `cuda::Gemm` is the same description for operands in device memory.
+/// [`Cpu::run`](crate::cpu::Cpu::run) computes it. `cuda::Gemm` is the same description for
+/// operands in device memory.
 ///
 /// ```
 /// use half::bf16;
@@ -26,8 +28,9 @@ use half::bf16;
 /// ```
 ///
 /// # Weights in another order of k
-/// `x` is in the order of the matrix, whatever the order of the weight is ([`PackedWeight::order`]): the backend gathers
-/// `x` into its workspace. GEMMs that share an input and an order can share one gather:
+/// `x` is in the order of the matrix, whatever the order of the weight is
+/// ([`PackedWeight::order`]): the backend gathers `x` into its workspace. GEMMs that share an input
+/// and an order can share one gather:
 ///
 /// ```
 /// # use half::bf16;
@@ -79,7 +82,8 @@ impl<'a> Gemm<'a> {
         }
     }
 
-    /// A GEMM whose `x[M, K]` is already in the weight's order of k ([`KOrder::gather`](crate::KOrder::gather)).
+    /// A GEMM whose `x[M, K]` is already in the weight's order of k
+    /// ([`KOrder::gather`](crate::KOrder::gather)).
     ///
     /// Equal to [`Gemm::new`] for a weight without an order.
     pub fn gathered(

@@ -1,5 +1,6 @@
-//! Mixed-precision W4AX inference for robot policies: INT4 weights, and activations of 2, 4, 8 or 16 bits whose width is
-//! chosen at every control step from the motion of the robot (DyQ-VLA, arXiv 2603.07904).
+//! Mixed-precision W4AX inference for robot policies: INT4 weights, and activations of 2, 4, 8 or
+//! 16 bits whose width is chosen at every control step from the motion of the robot (DyQ-VLA, arXiv
+//! 2603.07904).
 //!
 //! ```text
 //! checkpoint -> Quantize -> PackedWeight --------------------+
@@ -9,17 +10,23 @@
 //! x (BF16) --------------------------------------------------+
 //! ```
 //!
-//! - [`Gemm`]: one GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, and where its width comes from ([`WidthSource`]).
-//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda` is the CUDA backend; with
-//!   `candle`, `candle` has linear layers on candle's tensors. The crate `w4ax-capi` is the C interface.
-//! - [`weights`]: quantizes, packs, saves and loads; [`weights::layout`] is the tile layout that all backends share.
-//! - [`checkpoint`]: reads AutoAWQ, GPTQ, compressed-tensors and plain checkpoints into packed weights.
-//! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 have the same bits on every backend.
+//! - [`Gemm`]: one GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, and where its width comes from
+//!   ([`WidthSource`]).
+//! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda`
+//!   is the CUDA backend; with `candle`, `candle` has linear layers on candle's tensors. The crate
+//!   `w4ax-capi` is the C interface.
+//! - [`weights`]: quantizes, packs, saves and loads; [`weights::layout`] is the tile layout that
+//!   all backends share.
+//! - [`checkpoint`]: reads AutoAWQ, GPTQ, compressed-tensors and plain checkpoints into packed
+//!   weights.
+//! - [`numerics`]: the arithmetic with each rounding step. A2, A4 and A8 have the same bits on
+//!   every backend.
 //! - [`reference`](mod@reference): the references that every backend is tested against.
-//! - [`dispatch`]: kinematics, sensitivity and hysteresis; [`calibrate`]: their parameters from recorded episodes.
+//! - [`dispatch`]: kinematics, sensitivity and hysteresis; [`calibrate`]: their parameters from
+//!   recorded episodes.
 //! - [`skip`]: skips layers by the same motion (DySL-VLA, arXiv 2602.22896).
-//! - [`WidthFlag`]: the atomic word that carries the width of a step to the thread or device that runs it; [`step`]: a control
-//!   step around it.
+//! - [`WidthFlag`]: the atomic word that carries the width of a step to the thread or device that
+//!   runs it; [`step`]: a control step around it.
 //!
 //! # One layer, driven by the dispatcher
 //! ```
@@ -54,8 +61,8 @@
 //! ```
 //!
 //! # From a checkpoint to a routed GEMM
-//! A latch reads the flag once per step and reports the width that ran. On a GPU the latch is a kernel, and each GEMM reads the
-//! width from it (see `cuda`).
+//! A latch reads the flag once per step and reports the width that ran. On a GPU the latch is a
+//! kernel, and each GEMM reads the width from it (see `cuda`).
 //!
 //! ```
 //! use half::bf16;

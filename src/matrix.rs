@@ -90,7 +90,8 @@ impl<'a, T> MatRef<'a, T> {
     /// A `[rows, cols]` matrix whose rows start `stride` elements apart.
     ///
     /// # Errors
-    /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if `data` ends before the last row does.
+    /// [`Error::Stride`] if `stride < cols`, [`Error::Buffer`] if `data` ends before the last row
+    /// does.
     pub fn with_stride(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Result<Self> {
         check("matrix", data.len(), rows, cols, stride)?;
         Ok(Self {
@@ -132,8 +133,8 @@ impl<'a, T: bytemuck::Pod> MatRef<'a, T> {
     /// A dense matrix over raw bytes, in the machine's byte order.
     ///
     /// # Errors
-    /// [`Error::Alignment`] if the bytes are misaligned for `T` or not a whole number of elements, otherwise as
-    /// [`MatRef::new`].
+    /// [`Error::Alignment`] if the bytes are misaligned for `T` or not a whole number of elements,
+    /// otherwise as [`MatRef::new`].
     pub fn from_bytes(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
         let data = bytemuck::try_cast_slice(bytes).map_err(|_| cast_error::<T>("matrix", bytes))?;
         Self::new(data, rows, cols)
@@ -149,7 +150,8 @@ impl<'a, T> MatMut<'a, T> {
         Self::with_stride(data, rows, cols, cols)
     }
 
-    /// A `[rows, cols]` matrix whose rows start `stride` elements apart. Elements between the rows are not written.
+    /// A `[rows, cols]` matrix whose rows start `stride` elements apart. Elements between the rows
+    /// are not written.
     ///
     /// # Errors
     /// As [`MatRef::with_stride`].
@@ -188,7 +190,8 @@ impl<'a, T> MatMut<'a, T> {
         &mut self.data[start..][..self.cols]
     }
 
-    /// A pointer to the first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is valid.
+    /// A pointer to the first element. Every `[i * stride + j]` with `i < rows` and `j < cols` is
+    /// valid.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
         self.data.as_mut_ptr()
     }

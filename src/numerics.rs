@@ -1,18 +1,20 @@
 //! The arithmetic, with each rounding step. Every backend computes these bits.
 //!
 //! A GEMM computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`: `x` and `y` BF16 row-major, `W` INT4
-//! ([`crate::PackedWeight`]), `bias` f32. M is the number of tokens, N of output channels, K of inputs. Quantized values have
-//! no unit; a scale has the unit of its matrix. Each f32 operation below rounds to nearest, ties to even. No operation is
-//! contracted (a fused multiply-add is written `fma`), and none flushes denormals.
+//! ([`crate::PackedWeight`]), `bias` f32. M is the number of tokens, N of output channels, K of
+//! inputs. Quantized values have no unit; a scale has the unit of its matrix. Each f32 operation
+//! below rounds to nearest, ties to even. No operation is contracted (a fused multiply-add is
+//! written `fma`), and none flushes denormals.
 //!
 //! # Weights
-//! `w = (qw - zw) * sw`: `qw` in [-8, 7], `zw` an integer in [-8, 8], `sw` f32, F16 or BF16 for each output channel and
-//! group of k ([`crate::Grouping`]).
+//! `w = (qw - zw) * sw`: `qw` in [-8, 7], `zw` an integer in [-8, 8], `sw` f32, F16 or BF16 for
+//! each output channel and group of k ([`crate::Grouping`]).
 //!
 //! # A2, A4, A8
-//! Activations are quantized at run time, per token and group of k (per token if weights are per channel), by DyQ-VLA
-//! (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest. The paper has floor in place of rounding, which at
-//! 2 bits has more than three times the error. With `b` bits and `qmax = 2^b - 1`:
+//! Activations are quantized at run time, per token and group of k (per token if weights are per
+//! channel), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest. The
+//! paper has floor in place of rounding, which at 2 bits has more than three times the error. With
+//! `b` bits and `qmax = 2^b - 1`:
 //!
 //! ```text
 //! lo = min(0, min x)      hi = max(0, max x)                     exact
@@ -23,9 +25,11 @@
 //! ```
 //!
 //! - If `sa < 2^-64`, the group counts as all zero: `sa = 0, za = 0, qa = 0`.
-//! - If the x of a group contain a NaN or an infinity, `sa = NaN, za = 0, qa = 0`, and every output of the token is NaN.
+//! - If the x of a group contain a NaN or an infinity, `sa = NaN, za = 0, qa = 0`, and every output
+//!   of the token is NaN.
 //!
-//! The result of a token and channel is accumulated over groups in ascending order, from `acc = +0`:
+//! The result of a token and channel is accumulated over groups in ascending order, from `acc =
+//! +0`:
 //!
 //! ```text
 //! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa                exact, in integers, over the group's valid k
@@ -33,14 +37,15 @@
 //! y = bf16(acc + bias)                                           one addition if there is a bias; one rounding
 //! ```
 //!
-//! **The bits are the same on every backend, for every M, stride, thread count and tile shape**: a row of y depends on one
-//! row of x only.
+//! **The bits are the same on every backend, for every M, stride, thread count and tile shape**: a
+//! row of y depends on one row of x only.
 //!
 //! # BF16 (W4A16)
-//! `qw - zw` is exact in BF16. In each group the products `x * (qw - zw)` accumulate in f32 from zero, then
-//! `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above. On the CPU
-//! backend the sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, with the same bits from every instruction set.
-//! Tensor cores add in another order. Across backends, y before its last rounding is within
+//! `qw - zw` is exact in BF16. In each group the products `x * (qw - zw)` accumulate in f32 from
+//! zero, then `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above.
+//! On the CPU backend the sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, with the same
+//! bits from every instruction set. Tensor cores add in another order. Across backends, y before
+//! its last rounding is within
 //!
 //! ```text
 //! |y - exact| <= 2^-22 * (G + K/G) * sum_g |sw| * sum_k |x * (qw - zw)|      G k in a group, K/G groups
@@ -90,9 +95,11 @@ pub struct TokenGroup {
 /// The step (2^-64) below which a group counts as all zero.
 const SMALLEST_STEP: f32 = f32::from_bits((127 - 64) << 23);
 
-/// The quantization grid of the activations of one token and group: the step of Eq. 2, its inverse, and the code of zero.
+/// The quantization grid of the activations of one token and group: the step of Eq. 2, its inverse,
+/// and the code of zero.
 ///
-/// The code is plain Rust that vectorizes. The CPU backend instantiates it for each instruction set, with the same bits.
+/// The code is plain Rust that vectorizes. The CPU backend instantiates it for each instruction
+/// set, with the same bits.
 #[derive(Clone, Copy)]
 pub(crate) struct ActivationGrid {
     step: f32,
@@ -106,7 +113,8 @@ impl ActivationGrid {
     /// The grid of all valid activations of a group.
     #[inline(always)]
     pub fn of(x: &[bf16], qmax: u8) -> Self {
-        // BF16 values as sign-and-magnitude integers have the order of their bits. A comparison of floats would drop a NaN.
+        // BF16 values as sign-and-magnitude integers have the order of their bits. A comparison of
+        // floats would drop a NaN.
         let (mut least, mut most, mut magnitude) = (0i16, 0i16, 0u16);
         for v in x {
             let bits = v.to_bits() as i16;
@@ -137,7 +145,8 @@ impl ActivationGrid {
         }
     }
 
-    /// The parameters of activations that are not quantized: their sums are multiplied with `factor`.
+    /// The parameters of activations that are not quantized: their sums are multiplied with
+    /// `factor`.
     #[inline(always)]
     pub fn plain(factor: f32) -> Self {
         Self {
@@ -161,7 +170,8 @@ impl ActivationGrid {
             // Both terms are small integers: the addition in f32 is exact.
             let code = (widen(*v) * self.inverse).round_ties_even() + self.zero;
             let code = code.clamp(0.0, self.qmax);
-            // SAFETY: the value is clamped to 0..=255 and is not NaN, because the parameters of the grid are finite here.
+            // SAFETY: the value is clamped to 0..=255 and is not NaN, because the parameters of the
+            // grid are finite here.
             let code = unsafe { code.to_int_unchecked::<i32>() };
             *q = code as u8;
             sum += code;

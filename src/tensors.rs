@@ -28,7 +28,8 @@ impl TensorFile {
     /// Opens a file, reads its header and checks it against the length of the file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is truncated or not a safetensors file.
+    /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is truncated or not a
+    /// safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io(path, e);
         let bad = |reason: String| Error::format(path.display().to_string(), reason);
@@ -105,7 +106,8 @@ impl TensorFile {
     /// Reads the values of a tensor.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are not a whole number of `T`.
+    /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are not a whole
+    /// number of `T`.
     pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
         let (mut file, bytes) = self.at(tensor)?;
         if bytes % size_of::<T>() != 0 {

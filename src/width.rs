@@ -16,7 +16,8 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Width {
-    /// 2-bit activations. They are computed as 4-bit activations: the width saves bytes, not operations.
+    /// 2-bit activations. They are computed as 4-bit activations: the width saves bytes, not
+    /// operations.
     A2 = 2,
     /// 4-bit activations.
     A4 = 4,
@@ -35,7 +36,8 @@ impl Width {
         self as u32
     }
 
-    /// Returns the largest quantized value, `2^bits - 1`, or `None` for BF16, which is not quantized.
+    /// Returns the largest quantized value, `2^bits - 1`, or `None` for BF16, which is not
+    /// quantized.
     pub const fn qmax(self) -> Option<u8> {
         match self {
             Self::A2 => Some(3),

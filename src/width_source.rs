@@ -4,8 +4,8 @@ use crate::{Width, WidthFlag};
 
 /// The source of the activation width of a GEMM.
 ///
-/// Every function that takes a width takes `impl Into<WidthSource>`: a [`Width`], a flag with the number of the step, or,
-/// with feature `cuda`, a latch in device memory.
+/// Every function that takes a width takes `impl Into<WidthSource>`: a [`Width`], a flag with the
+/// number of the step, or, with feature `cuda`, a latch in device memory.
 ///
 /// ```
 /// use w4ax::{Width, WidthFlag, WidthSource};
@@ -28,13 +28,15 @@ pub enum WidthSource<'a> {
         /// The number of the step.
         step: u32,
     },
-    /// The width that the latch holds when the kernel runs. The kernel contains the code of all four widths.
+    /// The width that the latch holds when the kernel runs. The kernel contains the code of all
+    /// four widths.
     #[cfg(feature = "cuda")]
     Latched(&'a crate::cuda::Latch),
 }
 
 impl WidthSource<'_> {
-    /// The width, as far as the host can read it: `None` for a latch, whose width only the device reads.
+    /// The width, as far as the host can read it: `None` for a latch, whose width only the device
+    /// reads.
     ///
     /// Loads the flag of [`WidthSource::Flag`] once.
     pub fn on_host(self) -> Option<Width> {

@@ -1,4 +1,5 @@
-//! Invalid shapes, short and misaligned buffers and unknown instruction sets are typed errors, and nothing is written.
+//! Invalid shapes, short and misaligned buffers and unknown instruction sets are typed errors, and
+//! nothing is written.
 
 use test_support as support;
 
@@ -178,8 +179,8 @@ fn workspace_of_fewer_threads_works() {
     assert_eq!(y, reference::gemm(x, &w, Width::A8, None).unwrap());
 }
 
-/// `W4AX_CPU` selects an instruction set; an unavailable one is an error. Runs in its own process, because the variable is
-/// global.
+/// `W4AX_CPU` selects an instruction set; an unavailable one is an error. Runs in its own process,
+/// because the variable is global.
 #[test]
 fn environment_selects_instruction_set() {
     const ASKED: &str = "W4AX_TEST_PRINT_PATH";

@@ -11,9 +11,10 @@ use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
 
 /// The error bound of one output at a quantized width, from the quantization steps.
 ///
-/// The error of an activation is at most half the step of its group (plus the roundings of its computation, below 2^-10
-/// steps), or the activation itself if the group counts as zero. It is multiplied with |w|. The f32 chain adds one rounding of `sa*sw`, one of
-/// `f32(d)` and one of the fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
+/// The error of an activation is at most half the step of its group (plus the roundings of its
+/// computation, below 2^-10 steps), or the activation itself if the group counts as zero. It is
+/// multiplied with |w|. The f32 chain adds one rounding of `sa*sw`, one of `f32(d)` and one of the
+/// fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
 fn bound(
     a: &QuantizedMatrix,
     w: &PackedWeight,

@@ -58,8 +58,8 @@ fn kind() -> impl Strategy<Value = Kind> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k, activations and biases: every
-    /// instruction set returns the bits of the reference.
+    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k,
+    /// activations and biases: every instruction set returns the bits of the reference.
     #[test]
     fn every_instruction_set_matches_reference(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
@@ -120,13 +120,15 @@ proptest! {
     }
 }
 
-/// Shapes of real models and odd shapes, with every width, grouping and symmetry. The instruction sets agree on the whole
-/// result, and with the reference on random tokens and channels of it (rows are independent).
+/// Shapes of real models and odd shapes, with every width, grouping and symmetry. The instruction
+/// sets agree on the whole result, and with the reference on random tokens and channels of it (rows
+/// are independent).
 #[test]
 fn matches_reference_on_model_shapes() {
     let mut fast = backends();
     let scalar = fast.remove(0);
-    // The scalar path is too slow for the largest products: where there is no other, they are left to machines that have one.
+    // The scalar path is too slow for the largest products: where there is no other, they are left
+    // to machines that have one.
     let mut most = usize::MAX;
     if fast.is_empty() {
         fast.push(scalar.clone());
@@ -282,7 +284,8 @@ fn largest_sums_do_not_overflow() {
     }
 }
 
-/// Neighboring tokens whose BF16 products need different factors (some have subnormals), in small and large batches.
+/// Neighboring tokens whose BF16 products need different factors (some have subnormals), in small
+/// and large batches.
 #[test]
 fn tokens_have_independent_flush_factors() {
     let rng = &mut rng(8);
@@ -354,8 +357,8 @@ fn handles_zero_and_many_tokens() {
     }
 }
 
-/// A pool is safe code of the caller. A pool that runs a piece twice, or too few pieces, must neither share scratch memory
-/// between threads nor leave a result unwritten.
+/// A pool is safe code of the caller. A pool that runs a piece twice, or too few pieces, must
+/// neither share scratch memory between threads nor leave a result unwritten.
 #[test]
 fn incorrect_pool_panics() {
     struct Careless(fn(usize) -> Vec<usize>);

@@ -1,4 +1,5 @@
-//! GPTQ: what it gains over round to nearest on a layer, on the robot's policy, and what it refuses.
+//! GPTQ: what it gains over round to nearest on a layer, on the robot's policy, and what it
+//! refuses.
 
 use test_support as support;
 
@@ -69,7 +70,8 @@ impl Layer {
     }
 }
 
-/// With every grouping, symmetry and scale type and odd shapes, the output error is at most half that of rounding.
+/// With every grouping, symmetry and scale type and odd shapes, the output error is at most half
+/// that of rounding.
 #[test]
 fn halves_output_error_of_rounding() {
     for grouping in Grouping::ALL {
@@ -92,10 +94,12 @@ fn halves_output_error_of_rounding() {
     }
 }
 
-/// Errors are compensated by the formulas of the paper: a plain reference inverts the Hessian for each column.
+/// Errors are compensated by the formulas of the paper: a plain reference inverts the Hessian for
+/// each column.
 #[test]
 fn matches_formulas() {
-    // One group: its scale is chosen before any error is moved, and taken from the packed weight here.
+    // One group: its scale is chosen before any error is moved, and taken from the packed weight
+    // here.
     let layer = Layer::random(6, (5, 40, 90));
     let gptq = Gptq {
         quantize: Quantize::new(Grouping::PerChannel).scale_type(ScaleType::F32),

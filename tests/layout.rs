@@ -1,4 +1,5 @@
-//! The packed tile against the fragments of three tensor-core instructions, as the PTX ISA defines them, computed on the CPU.
+//! The packed tile against the fragments of three tensor-core instructions, as the PTX ISA defines
+//! them, computed on the CPU.
 
 use test_support as support;
 
@@ -10,8 +11,9 @@ use w4ax::{Grouping, ScaleType};
 
 type Matrix<T> = Vec<Vec<T>>;
 
-/// `mma.m16n8k(8e)`, row.col, from fragments with `e` elements a register (PTX ISA, "Matrix fragments for mma"):
-/// a_i of register r is `A[g + 8*(r & 1)][t*e + i + 4*e*(r >> 1)]`, b_i of register r is `B[t*e + i + 4*e*r][g]`.
+/// `mma.m16n8k(8e)`, row.col, from fragments with `e` elements a register (PTX ISA, "Matrix
+/// fragments for mma"): a_i of register r is `A[g + 8*(r & 1)][t*e + i + 4*e*(r >> 1)]`, b_i of
+/// register r is `B[t*e + i + 4*e*r][g]`.
 fn mma<T: Copy + Into<f64>>(e: usize, a: &[Matrix<T>], b: &[Matrix<T>], d: &mut [[f64; 8]; 16]) {
     let mut am = vec![vec![0f64; 8 * e]; 16];
     let mut bm = vec![vec![0f64; 8]; 8 * e];
@@ -123,7 +125,8 @@ fn s4_uses_registers_unchanged() {
     }
 }
 
-/// s8: even and odd nibbles are 16 times the weight; activations are in the order of the CPU backend.
+/// s8: even and odd nibbles are 16 times the weight; activations are in the order of the CPU
+/// backend.
 #[test]
 fn s8_unpacks_eight_weights_in_three_instructions() {
     let case = Case::new(8);

@@ -1,4 +1,5 @@
-//! Neither a control step nor a GEMM allocates. The test has its own binary for a counting global allocator.
+//! Neither a control step nor a GEMM allocates. The test has its own binary for a counting global
+//! allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,7 +16,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs no allocation.
+// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs
+// no allocation.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -78,7 +80,8 @@ fn control_step_does_not_allocate() {
     }
 }
 
-/// GEMMs with one workspace: each width, with and without a bias and an order of k, M = 1 and more than a chunk.
+/// GEMMs with one workspace: each width, with and without a bias and an order of k, M = 1 and more
+/// than a chunk.
 fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     let (m, n, k) = (300, 100, 200);
     let plain = vec![0.25f32; n * k];

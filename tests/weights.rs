@@ -77,10 +77,12 @@ proptest! {
                     Symmetry::Asymmetric => (hi - lo) / 15.0,
                 };
                 let step = packed.scale(row, g);
-                // The stored scale is the exact one rounded: 8 bits in BF16, 11 in F16 (or its smallest step there).
+                // The stored scale is the exact one rounded: 8 bits in BF16, 11 in F16 (or its
+                // smallest step there).
                 prop_assert!((step - exact).abs() <= exact / 256.0 + 2f32.powi(-24), "{step} {exact}");
-                // Half a step, and a little for f32; at the ends of the grid also what the rounded scale falls short of, at
-                // most 15 times (much of a step where F16 has few bits left for it).
+                // Half a step, and a little for f32; at the ends of the grid also what the rounded
+                // scale falls short of, at most 15 times (much of a step where F16 has few bits
+                // left for it).
                 let bound = step * 0.501 + 15.0 * (step - exact).abs() + 1e-30;
                 for (a, b) in w.iter().zip(&back[row * k..][range]) {
                     prop_assert!((a - b).abs() <= bound, "{a} {b} {step} {exact}");
@@ -217,7 +219,8 @@ fn unpacks_in_the_order_of_the_matrix() {
     }
 }
 
-/// `tests/data/packed` contains a file of each version, written by the crate before it had [`PackedWeight::order`].
+/// `tests/data/packed` contains a file of each version, written by the crate before it had
+/// [`PackedWeight::order`].
 #[test]
 fn loads_files_of_every_version() {
     let weight = |n: usize, k: usize, grouping: Grouping, scale_type, zeros: bool| {
@@ -405,7 +408,8 @@ fn rejects_invalid_weights() {
 #[test]
 fn quantizes_extreme_weights() {
     let rows: [[f32; 2]; 6] = [
-        // The end of a grid lies up to half a step beyond the extreme: 0.9 leaves room for it in f32.
+        // The end of a grid lies up to half a step beyond the extreme: 0.9 leaves room for it in
+        // f32.
         [0.9 * f32::MAX, 0.9 * f32::MIN],
         [0.9 * f32::MAX, 0.0],
         [1e-40, -1e-40],

@@ -89,7 +89,8 @@ impl Isa {
         Err(Unavailable::NoInstructionSet.of(requested(self.name())))
     }
 
-    /// The instruction set that `W4AX_CPU` names, or the best one if the variable is unset or empty.
+    /// The instruction set that `W4AX_CPU` names, or the best one if the variable is unset or
+    /// empty.
     pub(super) fn from_env() -> Result<Self> {
         match std::env::var_os("W4AX_CPU") {
             Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()),
@@ -100,8 +101,8 @@ impl Isa {
     /// Returns the instruction set of that name.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) if no instruction set has the name or this machine does not
-    /// support it.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if no instruction set has the name or this
+    /// machine does not support it.
     pub fn named(name: &str) -> Result<Self> {
         let isa = Self::ALL
             .into_iter()
@@ -118,7 +119,8 @@ fn requested(name: &str) -> String {
 
 /// Runs a task with the instruction set of a `Cpu`.
 pub(super) fn enter<T: Task>(isa: Isa, task: T) -> T::Output {
-    // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` has returned true for it.
+    // SAFETY: a `Cpu` holds an instruction set only after `Isa::is_available` has returned true for
+    // it.
     unsafe {
         match isa {
             Isa::Scalar => arch::scalar::Scalar::enter(task),

@@ -1,7 +1,8 @@
 //! The driver of a GEMM, common to all instruction sets.
 //!
-//! For each chunk of tokens it packs the activations once. The threads then claim rows of W, each of which is read once, and
-//! compute them by the macrokernel, or by the GEMV path for a few quantized tokens.
+//! For each chunk of tokens it packs the activations once. The threads then claim rows of W, each
+//! of which is read once, and compute them by the macrokernel, or by the GEMV path for a few
+//! quantized tokens.
 
 use super::dispatch::{Isa, enter};
 use super::gemv::GemvTiles;
@@ -37,7 +38,8 @@ pub(super) fn run(
         let rows = split(m, chunks, chunk);
         let packed = pack(isa, pool, call, &rows, workspace);
         let y_stride = y.stride();
-        // SAFETY: `y` is borrowed mutably for the whole call, and the rows `rows` span these elements.
+        // SAFETY: `y` is borrowed mutably for the whole call, and the rows `rows` span these
+        // elements.
         let y = unsafe {
             std::slice::from_raw_parts_mut(
                 y.as_mut_ptr().add(rows.start * y_stride),
@@ -132,7 +134,8 @@ fn pack(
             gemv: false,
         };
     }
-    // A token has values whose BF16 products would not be exact. The chunk is computed in f32, with the same bits.
+    // A token has values whose BF16 products would not be exact. The chunk is computed in f32, with
+    // the same bits.
     let isa = Isa::Avx512Vnni;
     let layout = layout(isa, WordFormat::F32);
     pack_micro_panels(isa, pool, call, rows, &layout, workspace);
@@ -241,8 +244,8 @@ impl Task for PackMicroPanel<'_, '_> {
             order.gather_row(x, gathered);
             gathered
         };
-        // SAFETY: one thread packs a micro-panel, the words and parameters of two micro-panels do not overlap, and
-        // `pack_micro_panel` holds one slice at a time.
+        // SAFETY: one thread packs a micro-panel, the words and parameters of two micro-panels do
+        // not overlap, and `pack_micro_panel` holds one slice at a time.
         let words = |range| unsafe { self.words.slice(range) };
         // SAFETY: as above.
         let params = |range| unsafe { self.tokens.slice(range) };

@@ -1,4 +1,5 @@
-//! The GEMV path for a few quantized tokens: a tile's words are loaded into registers and multiplied there, without a panel.
+//! The GEMV path for a few quantized tokens: a tile's words are loaded into registers and
+//! multiplied there, without a panel.
 
 use super::job::Job;
 use super::microkernel::{Arch, GEMV_WORDS, GemvGroup, GemvKernel, Task};
@@ -19,7 +20,8 @@ impl Task for GemvTiles<'_> {
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
         let (job, two_groups) = (self.job, self.job.call.w.grouping() == Grouping::G32);
-        // The accumulators of at most three tokens fit the registers. The second pass reads a tile from cache.
+        // The accumulators of at most three tokens fit the registers. The second pass reads a tile
+        // from cache.
         let passes = job.layout.tokens.div_ceil(3);
         for tile in self.units {
             for pass in 0..passes {

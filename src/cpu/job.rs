@@ -25,7 +25,8 @@ pub(super) struct Call<'a> {
 pub(super) struct Job<'a> {
     pub call: &'a Call<'a>,
     pub layout: PackLayout,
-    /// The packed activations: micro-panels in the order of `layout`, or `[tile][token][GEMV_WORDS]`.
+    /// The packed activations: micro-panels in the order of `layout`, or
+    /// `[tile][token][GEMV_WORDS]`.
     pub words: &'a [u32],
     /// `[group][token]`.
     pub tokens: &'a [TokenParams],

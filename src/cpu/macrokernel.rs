@@ -1,7 +1,8 @@
 //! The macrokernel: the loops around a microkernel, for NR rows of W and all tokens of a job.
 //!
-//! For each group of k, in ascending order, panels of weights are unpacked into cache and multiplied with every micro-panel
-//! of tokens. The sums of the group are then rescaled into the accumulators.
+//! For each group of k, in ascending order, panels of weights are unpacked into cache and
+//! multiplied with every micro-panel of tokens. The sums of the group are then rescaled into the
+//! accumulators.
 
 use super::job::Job;
 use super::microkernel::{Arch, DirectGroup, GroupParams, MicroTile, Microkernel, NR, Task};
@@ -67,7 +68,8 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
             let k = layout.group_k(g);
             let rows = |i: usize| &w.tiles()[(first + i) * k_tiles..][..k_tiles];
             let group = DirectGroup {
-                // Any tile serves as the second one if N ends before it: its scales are 0, and its results are not stored.
+                // Any tile serves as the second one if N ends before it: its scales are 0, and its
+                // results are not stored.
                 tiles: [rows(0), rows(count - 1)],
                 x: &job.words[layout.words(k.clone(), 0..layout.tokens)],
                 k,
@@ -92,7 +94,8 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
             }
             for micro_panel in 0..layout.micro_panels {
                 let range = layout.micro_panel(micro_panel);
-                // The sums of a group of one panel are rescaled at once, so all micro-panels share one buffer, which stays in L1.
+                // The sums of a group of one panel are rescaled at once, so all micro-panels share
+                // one buffer, which stays in L1.
                 let slot = if resume || !last { range.start } else { 0 };
                 let tile = MicroTile {
                     panel,

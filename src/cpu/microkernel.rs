@@ -1,7 +1,8 @@
 //! The interface of the microkernels, which each instruction set implements in `arch/`.
 //!
-//! Vocabulary is that of BLIS: W is packed into panels of NR output channels and at most KC inputs, x into micro-panels of
-//! at most MR tokens. A microkernel multiplies one panel with one micro-panel.
+//! Vocabulary is that of BLIS: W is packed into panels of NR output channels and at most KC inputs,
+//! x into micro-panels of at most MR tokens. A microkernel multiplies one panel with one
+//! micro-panel.
 
 use crate::numerics::{TokenGroup, widen};
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
@@ -37,7 +38,8 @@ pub(super) trait Arch {
 pub(super) trait Task {
     type Output;
 
-    /// Every implementation is `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
+    /// Every implementation is `#[inline(always)]`, so that it is compiled for the instruction set
+    /// of its caller.
     ///
     /// # Safety
     /// The machine supports the instruction set of `A`.
@@ -54,8 +56,8 @@ pub(super) struct GroupParams {
     pub sum: [i32; NR],
     /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, `[NR]`. Valid if `narrow`.
     pub pair: [u32; NR],
-    /// Whether a group has at most 128 k. Both of its sums then fit 16 bits, and one multiply-add of pairs applies both
-    /// corrections.
+    /// Whether a group has at most 128 k. Both of its sums then fit 16 bits, and one multiply-add
+    /// of pairs applies both corrections.
     pub narrow: bool,
 }
 
@@ -68,7 +70,8 @@ impl GroupParams {
         narrow: false,
     };
 
-    /// Loads 16 rows from index `at` of the tiled arrays of `w` into rows `row..row + 16` (`row` is 0 or 16).
+    /// Loads 16 rows from index `at` of the tiled arrays of `w` into rows `row..row + 16` (`row` is
+    /// 0 or 16).
     #[inline(always)]
     pub fn load(&mut self, w: &PackedWeight, at: usize, row: usize) {
         let (from, to) = (at..at + TILE_N, row..row + TILE_N);
@@ -110,9 +113,11 @@ impl GroupParams {
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct TokenParams {
-    /// For unquantized activations, `scale` is the power of two that multiplies the sum of the group.
+    /// For unquantized activations, `scale` is the power of two that multiplies the sum of the
+    /// group.
     pub group: TokenGroup,
-    /// `-zero` in the low 16 bits and `-sum` in the high ones, the counterpart of [`GroupParams::pair`].
+    /// `-zero` in the low 16 bits and `-sum` in the high ones, the counterpart of
+    /// [`GroupParams::pair`].
     pub pair: u32,
 }
 
@@ -132,8 +137,9 @@ fn pair(low: i32, high: i32) -> u32 {
     low as u32 & 0xFFFF | (high as u32) << 16
 }
 
-/// Converts a finite binary16 to f32, exactly and in a form that vectorizes: exponent and mantissa are shifted into place,
-/// and one exact product corrects the bias of the exponent, of subnormals too.
+/// Converts a finite binary16 to f32, exactly and in a form that vectorizes: exponent and mantissa
+/// are shifted into place, and one exact product corrects the bias of the exponent, of subnormals
+/// too.
 #[inline(always)]
 fn finite_f16_to_f32(bits: u16) -> f32 {
     let magnitude =
@@ -202,7 +208,8 @@ pub(super) trait Microkernel {
     /// k of one 4-byte word: 4 (codes and 8-bit weights), 2 (BF16) or 1 (f32).
     const K_PER_WORD: usize;
 
-    /// The largest number of tokens for which [`Microkernel::direct`] is faster than panels; 0 if it is not implemented.
+    /// The largest number of tokens for which [`Microkernel::direct`] is faster than panels; 0 if
+    /// it is not implemented.
     const MAX_DIRECT: usize = 0;
 
     /// [`GroupParams::load`]. An implementation may leave out what it does not read.
@@ -214,19 +221,21 @@ pub(super) trait Microkernel {
     /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`.
     unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]);
 
-    /// Computes a whole group of at most [`Microkernel::MAX_DIRECT`] tokens, unpacking weights in registers.
+    /// Computes a whole group of at most [`Microkernel::MAX_DIRECT`] tokens, unpacking weights in
+    /// registers.
     unsafe fn direct(_: DirectGroup<'_>) {
         unreachable!("MAX_DIRECT is 0");
     }
 
-    /// `sums[token][row] (+)= sum over k of panel[k][row] * x[token][k]`. With the last panel of the group,
-    /// `acc[token][row] = fma(value of the group, scale of the group, acc[token][row])`.
+    /// `sums[token][row] (+)= sum over k of panel[k][row] * x[token][k]`. With the last panel of
+    /// the group, `acc[token][row] = fma(value of the group, scale of the group, acc[token][row])`.
     ///
     /// At most MR tokens (`Isa::mr`).
     unsafe fn multiply(tile: MicroTile<'_>);
 }
 
-/// A GEMV microkernel for a few quantized tokens: reads the tiles of W once, from memory to registers.
+/// A GEMV microkernel for a few quantized tokens: reads the tiles of W once, from memory to
+/// registers.
 ///
 /// # Safety
 /// The machine supports the instruction set of the implementing type.
@@ -246,11 +255,13 @@ pub(super) struct GemvGroup<'a> {
     /// Index of the first of the 16 rows of the (first) group in the tiled arrays of `w`.
     pub at: usize,
     pub tiles: &'a [Tile],
-    /// x in the layout of `pack::pack_gemv`, from the first tile and token on: `[tile, stride words apart][token][GEMV_WORDS]`.
+    /// x in the layout of `pack::pack_gemv`, from the first tile and token on: `[tile, stride words
+    /// apart][token][GEMV_WORDS]`.
     pub x: &'a [u32],
     /// Words from one tile of `x` to the next.
     pub stride: usize,
-    /// The parameters of the tokens in each group, `[token]`; the second is `None` if K ends before it.
+    /// The parameters of the tokens in each group, `[token]`; the second is `None` if K ends before
+    /// it.
     pub tokens: [Option<&'a [TokenParams]>; 2],
 }
 

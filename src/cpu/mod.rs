@@ -10,10 +10,11 @@
 //! W --unpack--> panels [KC k][NR rows] --+
 //! ```
 //!
-//! The vocabulary is that of BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015). Activations are quantized, or widened, and
-//! packed once per call. Weights are unpacked into panels that stay in cache; for a few quantized tokens the GEMV path
-//! multiplies the tiles directly. `gemm.rs` drives the call, `macrokernel.rs` and `gemv.rs` hold the loops, and `arch/` the
-//! microkernels of each instruction set. Modules import downwards only:
+//! The vocabulary is that of BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015). Activations are
+//! quantized, or widened, and packed once per call. Weights are unpacked into panels that stay in
+//! cache; for a few quantized tokens the GEMV path multiplies the tiles directly. `gemm.rs` drives
+//! the call, `macrokernel.rs` and `gemv.rs` hold the loops, and `arch/` the microkernels of each
+//! instruction set. Modules import downwards only:
 //!
 //! ```text
 //! gemm -> { macrokernel, gemv } -> job -> pack -> microkernel
@@ -24,10 +25,12 @@
 //! Every instruction set computes the bits of [`crate::numerics`], whatever the number of threads.
 //!
 //! # Failure
-//! Shapes are checked before anything is written. The instruction set is checked when a [`Cpu`] is made.
+//! Shapes are checked before anything is written. The instruction set is checked when a [`Cpu`] is
+//! made.
 //!
 //! # Cost
-//! A call allocates nothing (see [`Cpu::run`] for pools). Each chunk of [`Workspace::MAX_CHUNK`] tokens reads W once.
+//! A call allocates nothing (see [`Cpu::run`] for pools). Each chunk of [`Workspace::MAX_CHUNK`]
+//! tokens reads W once.
 
 mod arch;
 mod dispatch;
@@ -79,10 +82,12 @@ pub struct Cpu {
 impl Cpu {
     /// A backend with the fastest instruction set of this machine, and rayon's current pool.
     ///
-    /// The environment variable `W4AX_CPU` selects another instruction set: `scalar`, `avx2`, `avx512vnni` or `avx512bf16`.
+    /// The environment variable `W4AX_CPU` selects another instruction set: `scalar`, `avx2`,
+    /// `avx512vnni` or `avx512bf16`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if `W4AX_CPU` names an instruction set that this machine, or this crate, does not support.
+    /// [`Error::Unavailable`] if `W4AX_CPU` names an instruction set that this machine, or this
+    /// crate, does not support.
     pub fn new() -> Result<Self> {
         Ok(Self {
             isa: Isa::from_env()?,
@@ -102,7 +107,8 @@ impl Cpu {
         })
     }
 
-    /// The same backend on another pool: [`Serial`], [`Rayon`], a `rayon::ThreadPool` or a pool of the caller.
+    /// The same backend on another pool: [`Serial`], [`Rayon`], a `rayon::ThreadPool` or a pool of
+    /// the caller.
     pub fn with_pool(mut self, pool: impl Pool + 'static) -> Self {
         self.pool = Arc::new(pool);
         self
@@ -115,8 +121,9 @@ impl Cpu {
 
     /// Allocates the scratch memory for GEMMs with up to `max_m` tokens and `max_k` inputs, any N.
     ///
-    /// Its size is bounded in M: a GEMM with more than [`Workspace::MAX_CHUNK`] tokens runs in chunks. It has scratch
-    /// memory for as many threads as this backend has: a backend with more threads uses only that many with it.
+    /// Its size is bounded in M: a GEMM with more than [`Workspace::MAX_CHUNK`] tokens runs in
+    /// chunks. It has scratch memory for as many threads as this backend has: a backend with more
+    /// threads uses only that many with it.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] if the allocation fails or the sizes do not fit the address space.
@@ -124,15 +131,17 @@ impl Cpu {
         Workspace::new(max_m, max_k, self.pool.threads())
     }
 
-    /// Computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` with the arithmetic of [`crate::numerics`].
+    /// Computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` with the arithmetic of
+    /// [`crate::numerics`].
     ///
-    /// Reads the width's flag, if it has one, when it is called. Only the [`Pool`] allocates: [`Rayon`] called from outside
-    /// of its pool allocates a few bytes for each piece but the first. M = 0 is allowed and does nothing.
+    /// Reads the width's flag, if it has one, when it is called. Only the [`Pool`] allocates:
+    /// [`Rayon`] called from outside of its pool allocates a few bytes for each piece but the
+    /// first. M = 0 is allowed and does nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` does not have K columns, `y` is not `[M, N]` or `bias` does not have N values;
-    /// [`Error::Buffer`] if the workspace was made for fewer tokens or inputs; [`Error::DeviceMismatch`] if the width is
-    /// that of a latch, which is in device memory.
+    /// [`Error::Shape`] if `x` does not have K columns, `y` is not `[M, N]` or `bias` does not have
+    /// N values; [`Error::Buffer`] if the workspace was made for fewer tokens or inputs;
+    /// [`Error::DeviceMismatch`] if the width is that of a latch, which is in device memory.
     pub fn run(
         &self,
         gemm: &Gemm<'_>,

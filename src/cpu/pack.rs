@@ -1,11 +1,13 @@
-//! Packing of activations: the x of a chunk of tokens in the order in which the kernels read it, once a call.
+//! Packing of activations: the x of a chunk of tokens in the order in which the kernels read it,
+//! once a call.
 //!
-//! A word has four bytes: four codes, two BF16 or one f32 of neighboring k (codes: neighboring by `activation_position`).
-//! There are two layouts:
-//! - **micro-panels**, for the macrokernel: `[panel of k][micro-panel of tokens][word][token]`. The words that one panel of W
-//!   is multiplied with are contiguous.
-//! - **GEMV**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`. Each quad is stored twice, because it
-//!   is multiplied with the words of rows g and g + 8: a vector of a tile and its vector of codes match lane by lane.
+//! A word has four bytes: four codes, two BF16 or one f32 of neighboring k (codes: neighboring by
+//! `activation_position`). There are two layouts:
+//! - **micro-panels**, for the macrokernel: `[panel of k][micro-panel of tokens][word][token]`. The
+//!   words that one panel of W is multiplied with are contiguous.
+//! - **GEMV**, for a few tokens: `[tile of k][token][even or odd quads][lane t][word r]`. Each quad
+//!   is stored twice, because it is multiplied with the words of rows g and g + 8: a vector of a
+//!   tile and its vector of codes match lane by lane.
 
 use super::microkernel::{GEMV_WORDS, KC, TokenParams};
 use super::partition::split;
@@ -66,8 +68,8 @@ impl PackLayout {
     /// The k of a panel: a group, or a part of a large group.
     pub fn panel_k(&self) -> usize {
         let most = match self.format {
-            // With so few tokens the products are a chain of dependent instructions. A short panel is unpacked while the
-            // previous panel is multiplied.
+            // With so few tokens the products are a chain of dependent instructions. A short panel
+            // is unpacked while the previous panel is multiplied.
             WordFormat::Bf16Pairs | WordFormat::F32 if self.tokens <= 4 => 32,
             _ => KC,
         };
@@ -108,10 +110,11 @@ impl PackLayout {
     }
 }
 
-/// Packs one micro-panel of a chunk. Returns false if the format cannot hold a token exactly ([`flush_factor`]).
+/// Packs one micro-panel of a chunk. Returns false if the format cannot hold a token exactly
+/// ([`flush_factor`]).
 ///
-/// `words(range)` and `params(range)` return the memory to write; ranges are those of [`PackLayout::words`] and of
-/// `[group][token]`.
+/// `words(range)` and `params(range)` return the memory to write; ranges are those of
+/// [`PackLayout::words`] and of `[group][token]`.
 #[inline(always)]
 pub(super) fn pack_micro_panel<'x, 'w>(
     layout: &PackLayout,
@@ -179,7 +182,8 @@ pub(super) fn pack_micro_panel<'x, 'w>(
     true
 }
 
-/// Packs the codes of a few tokens for the GEMV path: `words` is `[tile][token][GEMV_WORDS]`, `params` `[group][token]`.
+/// Packs the codes of a few tokens for the GEMV path: `words` is `[tile][token][GEMV_WORDS]`,
+/// `params` `[group][token]`.
 #[inline(always)]
 pub(super) fn pack_gemv<'x>(
     grouping: Grouping,
@@ -225,17 +229,20 @@ fn quads(codes: [u8; 32]) -> [u32; 8] {
         let pair = u32::from(u16::from_le(pair));
         (pair | pair << 8) & 0x00FF_00FF
     };
-    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbors, spread, with the codes at distance 16 between them.
+    // Bytes k, k + 16, k + 1, k + 17 for k = 2i: two neighbors, spread, with the codes at distance
+    // 16 between them.
     let zipped: [u32; 8] = std::array::from_fn(|i| spread(pairs[i]) | spread(pairs[8 + i]) << 8);
     std::array::from_fn(|n| zipped[4 * (n % 2) + n / 2].to_le())
 }
 
-/// The power of two to multiply a token's activations with, so that BF16 products that flush denormals are exact: neither an
-/// activation nor a sum of products with integers is then a denormal. `None` if no factor works.
+/// The power of two to multiply a token's activations with, so that BF16 products that flush
+/// denormals are exact: neither an activation nor a sum of products with integers is then a
+/// denormal. `None` if no factor works.
 ///
-/// A sum of products of integers and numbers whose last bit is worth at least 2^-125 is a multiple of 2^-125: 0 or normal.
-/// Numbers of at least 2^-118 have this property. Smaller numbers get it by the factor 2^16, because BF16 ends at 2^-133; the
-/// sums that the factor makes normal were exact before. With a value of 2^90 or more the product might overflow.
+/// A sum of products of integers and numbers whose last bit is worth at least 2^-125 is a multiple
+/// of 2^-125: 0 or normal. Numbers of at least 2^-118 have this property. Smaller numbers get it by
+/// the factor 2^16, because BF16 ends at 2^-133; the sums that the factor makes normal were exact
+/// before. With a value of 2^90 or more the product might overflow.
 #[inline(always)]
 fn flush_factor(x: &[bf16]) -> Option<f32> {
     let (mut least, mut most) = (u16::MAX, 0u16);

@@ -10,7 +10,8 @@ pub(super) fn split(len: usize, parts: usize, part: usize) -> Range<usize> {
     len * part / parts..len * (part + 1) / parts
 }
 
-/// Units of work that threads claim dynamically, so that a thread that starts late or is slower claims fewer.
+/// Units of work that threads claim dynamically, so that a thread that starts late or is slower
+/// claims fewer.
 pub(super) struct WorkQueue {
     next: AtomicUsize,
     units: usize,
@@ -21,7 +22,8 @@ pub(super) struct WorkQueue {
 }
 
 impl WorkQueue {
-    /// A queue for at most `threads` threads. `worth` is the work as a multiple of the least that is worth a thread.
+    /// A queue for at most `threads` threads. `worth` is the work as a multiple of the least that
+    /// is worth a thread.
     pub fn new(units: usize, threads: usize, worth: usize) -> Self {
         let pieces = threads.min(worth).min(units).max(1);
         let step = match pieces {
@@ -54,7 +56,8 @@ impl WorkQueue {
 /// # Panics
 /// If the pool runs another number of pieces.
 pub(super) fn run_pieces(pool: &dyn Pool, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
-    // The numbers are assigned here and not by the pool, because safe code of a pool must not be able to assign one twice.
+    // The numbers are assigned here and not by the pool, because safe code of a pool must not be
+    // able to assign one twice.
     let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     pool.run(pieces, &|_| {
         let number = begun.fetch_add(1, Ordering::Relaxed);
@@ -74,8 +77,8 @@ pub(super) struct Disjoint<'a, T> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [T]` in parts. The contract of `slice` keeps the parts disjoint, so moving them to other threads
-// needs what `&mut [T]` needs.
+// SAFETY: it is a `&mut [T]` in parts. The contract of `slice` keeps the parts disjoint, so moving
+// them to other threads needs what `&mut [T]` needs.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {

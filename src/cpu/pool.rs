@@ -29,8 +29,8 @@ impl Pool for Serial {
 
 /// Rayon's current pool: the pool whose `install` runs the call, otherwise the global pool.
 ///
-/// A call from outside of the pool also runs on the calling thread, and rayon allocates a few bytes for each other piece. A
-/// call from inside of the pool allocates nothing.
+/// A call from outside of the pool also runs on the calling thread, and rayon allocates a few bytes
+/// for each other piece. A call from inside of the pool allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Rayon;
 

@@ -6,7 +6,8 @@ use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;
 use half::bf16;
 
-/// The scratch memory of one thread: an unpacked panel and the accumulators of a chunk of tokens. It fits the L2 cache.
+/// The scratch memory of one thread: an unpacked panel and the accumulators of a chunk of tokens.
+/// It fits the L2 cache.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Scratch {
@@ -18,7 +19,8 @@ pub(super) struct Scratch {
     pub acc: [f32; Workspace::MAX_CHUNK * NR],
 }
 
-/// Scratch memory for GEMMs on the CPU, made by [`Cpu::workspace`](super::Cpu::workspace). One call uses it at a time.
+/// Scratch memory for GEMMs on the CPU, made by [`Cpu::workspace`](super::Cpu::workspace). One call
+/// uses it at a time.
 pub struct Workspace {
     max_m: usize,
     max_k: usize,
@@ -28,13 +30,14 @@ pub struct Workspace {
     pub(super) words: Vec<u32>,
     /// `[group][token of the chunk]`.
     pub(super) tokens: Vec<TokenParams>,
-    /// The activations of a chunk in the weight's order of k, `[token][k]`. The operating system commits these pages only
-    /// when a weight with an order is used.
+    /// The activations of a chunk in the weight's order of k, `[token][k]`. The operating system
+    /// commits these pages only when a weight with an order is used.
     pub(super) gathered: Vec<bf16>,
 }
 
 impl Workspace {
-    /// The most tokens that a GEMM computes at a time. With more tokens it reads the weights more than once.
+    /// The most tokens that a GEMM computes at a time. With more tokens it reads the weights more
+    /// than once.
     pub const MAX_CHUNK: usize = 256;
 
     pub(super) fn new(max_m: usize, max_k: usize, threads: usize) -> Result<Self> {

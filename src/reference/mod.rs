@@ -1,12 +1,12 @@
 //! The references that every backend is tested against.
 //!
-//! - [`gemm`]: a scalar GEMM with the rounding steps of [`crate::numerics`]. Every backend is compared with it bit for bit
-//!   (BF16 across backends: within the bound of that page).
+//! - [`gemm`]: a scalar GEMM with the rounding steps of [`crate::numerics`]. Every backend is
+//!   compared with it bit for bit (BF16 across backends: within the bound of that page).
 //! - [`matmul_f64`]: the product in f64, for error bounds.
 //! - [`QuantizedMatrix`]: quantized activations in plain order.
 //!
-//! The two products are written to be read, not to be fast. They share no code with the backends: they read unpacked weights
-//! and quantize with their own loops.
+//! The two products are written to be read, not to be fast. They share no code with the backends:
+//! they read unpacked weights and quantize with their own loops.
 
 mod quantized_matrix;
 
@@ -16,7 +16,8 @@ use crate::gemm::check_shapes;
 use crate::{MatRef, PackedWeight, Result, Width};
 use half::bf16;
 
-/// Returns `x * W^T` in f64, of dequantized weights and unquantized activations, row-major `[M, N]`.
+/// Returns `x * W^T` in f64, of dequantized weights and unquantized activations, row-major `[M,
+/// N]`.
 ///
 /// Each `(qw - zw) * sw` is exact in f64. The sum runs over k in ascending order.
 ///

@@ -5,10 +5,11 @@ use crate::weights::MAX_PER_CHANNEL_K;
 use crate::{Error, Grouping, MatRef, Result, Width};
 use half::bf16;
 
-/// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]), by the formulas of
-/// [`crate::numerics`].
+/// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]),
+/// by the formulas of [`crate::numerics`].
 ///
-/// `cuda::QuantizedActivations` holds the same values in device memory, in the layout of the kernels.
+/// `cuda::QuantizedActivations` holds the same values in device memory, in the layout of the
+/// kernels.
 ///
 /// ```
 /// use half::bf16;
@@ -37,8 +38,8 @@ impl QuantizedMatrix {
     /// Quantizes `x[M, K]` to 2, 4 or 8 bits.
     ///
     /// # Errors
-    /// [`Error::Range`] for [`Width::Bf16`], which is not quantized, for K = 0, and per channel for K above
-    /// [`MAX_PER_CHANNEL_K`], whose sums could overflow.
+    /// [`Error::Range`] for [`Width::Bf16`], which is not quantized, for K = 0, and per channel for
+    /// K above [`MAX_PER_CHANNEL_K`], whose sums could overflow.
     pub fn new(x: MatRef<'_, bf16>, width: Width, grouping: Grouping) -> Result<Self> {
         let qmax = width.qmax().ok_or_else(|| Error::Range {
             what: "width of quantized activations",
@@ -95,8 +96,8 @@ impl QuantizedMatrix {
         &self.groups
     }
 
-    /// Returns `(qa - za) * sa`, rounded once, row-major `[M, K]`. Values near the end of the range of f32 may round to an
-    /// infinity.
+    /// Returns `(qa - za) * sa`, rounded once, row-major `[M, K]`. Values near the end of the range
+    /// of f32 may round to an infinity.
     pub fn dequantize(&self) -> Vec<f32> {
         let per_row = self.grouping.groups(self.k);
         let mut out = vec![0.0; self.m * self.k];

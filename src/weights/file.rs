@@ -1,8 +1,9 @@
 //! Packed weights in a safetensors file.
 //!
-//! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`PackedFile::FORMAT_VERSION`]) and `"weights"`, a JSON object from each
-//! weight's name to its `n`, `k` and `group` (32, 64, 128, or null for one scale per channel), and `"order": true` for a
-//! weight with a [`KOrder`]. A weight `x` is stored as
+//! `__metadata__` holds `"format": "w4ax"`, `"version"` ([`PackedFile::FORMAT_VERSION`]) and
+//! `"weights"`, a JSON object from each weight's name to its `n`, `k` and `group` (32, 64, 128, or
+//! null for one scale per channel), and `"order": true` for a weight with a [`KOrder`]. A weight
+//! `x` is stored as
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
@@ -11,8 +12,8 @@
 //! | `x.zeros` | I8 | as `x.scales`; absent when symmetric |
 //! | `x.order` | U32 | `[K]`, the k of the matrix by position; absent for a weight in the order of the matrix |
 //!
-//! Tensors that `"weights"` does not name are ignored. Version 2 added the order. A file without an order is written as
-//! version 1.
+//! Tensors that `"weights"` does not name are ignored. Version 2 added the order. A file without an
+//! order is written as version 1.
 
 use super::layout::{TILE_K, TILE_N, Tile};
 use super::{Grouping, KOrder, PackedWeight, Scales, check_shape};
@@ -114,13 +115,15 @@ pub(super) fn views<'a>(name: &str, w: &'a PackedWeight) -> Result<Vec<(String, 
 }
 
 impl PackedFile {
-    /// The newest version of the file format, which this crate writes. It reads all older versions too.
+    /// The newest version of the file format, which this crate writes. It reads all older versions
+    /// too.
     pub const FORMAT_VERSION: u32 = 2;
 
     /// Returns the bytes of the file.
     ///
     /// # Errors
-    /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights are too large for it.
+    /// [`Error::Format`] on a big-endian machine (the format is little-endian), or if the weights
+    /// are too large for it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         little_endian("packed weights")?;
         let mut tensors = Vec::new();
@@ -162,8 +165,8 @@ impl PackedFile {
     /// Reads the bytes of a file; `file` names them in errors.
     ///
     /// # Errors
-    /// [`Error::Format`] or [`Error::Json`] for a truncated, foreign, newer or inconsistent file, or a value out of range;
-    /// [`Error::MissingTensor`] for a missing tensor.
+    /// [`Error::Format`] or [`Error::Json`] for a truncated, foreign, newer or inconsistent file,
+    /// or a value out of range; [`Error::MissingTensor`] for a missing tensor.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
         little_endian(file)?;
         let bad = |reason: String| Error::format(file, reason);

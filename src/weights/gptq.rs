@@ -1,8 +1,9 @@
 //! GPTQ (arXiv 2210.17323): quantization that minimizes the error of the layer's output.
 //!
-//! Round to nearest minimizes the error of each weight. The output `x * W^T` of a row with weight error `d` has the squared
-//! error `d H d^T`, with `H = sum x x^T` over calibration activations. GPTQ rounds column after column and compensates the
-//! error of each in the columns that follow (Algorithm 1).
+//! Round to nearest minimizes the error of each weight. The output `x * W^T` of a row with weight
+//! error `d` has the squared error `d H d^T`, with `H = sum x x^T` over calibration activations.
+//! GPTQ rounds column after column and compensates the error of each in the columns that follow
+//! (Algorithm 1).
 
 use super::quantize::{GroupError, Quantize, WeightGrid};
 use super::{PackedWeight, check_shape};
@@ -10,7 +11,8 @@ use crate::{Error, MatRef, Result};
 use half::bf16;
 use rayon::prelude::*;
 
-/// Number of candidate scales of a group, from the scale that covers its extremes down to [`SMALLEST`] times that.
+/// Number of candidate scales of a group, from the scale that covers its extremes down to
+/// [`SMALLEST`] times that.
 const SCALES: usize = 20;
 /// The smallest candidate scale, relative to the largest.
 const SMALLEST: f64 = 0.5;
@@ -39,7 +41,8 @@ impl Hessian {
     /// Adds activations `x[M, K]`, the input of the layer.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` does not have K columns; [`Error::NotFinite`] for a NaN or an infinity. Nothing is added then.
+    /// [`Error::Shape`] if `x` does not have K columns; [`Error::NotFinite`] for a NaN or an
+    /// infinity. Nothing is added then.
     pub fn add(&mut self, x: MatRef<'_, bf16>) -> Result<()> {
         let (m, k) = (x.rows(), self.k);
         if x.cols() != k {
@@ -85,12 +88,13 @@ impl Hessian {
         self.tokens
     }
 
-    /// Returns the upper triangular `U[K, K]` with `H'^-1 = U^T U`, `H'` being `H` with `damping` times the mean of its diagonal added
-    /// to the diagonal.
+    /// Returns the upper triangular `U[K, K]` with `H'^-1 = U^T U`, `H'` being `H` with `damping`
+    /// times the mean of its diagonal added to the diagonal.
     fn inverse_factor(&self, damping: f64) -> Result<Vec<f64>> {
         let k = self.k;
         let mean = (0..k).map(|i| self.sums[i * k + i]).sum::<f64>() / k as f64;
-        // H' = R R^T with R upper triangular is the Cholesky factorization of H' with rows and columns in reverse; U = R^-1.
+        // H' = R R^T with R upper triangular is the Cholesky factorization of H' with rows and
+        // columns in reverse; U = R^-1.
         let mut lower = vec![0f64; k * k];
         for (i, row) in lower.chunks_mut(k).enumerate() {
             let source = &self.sums[(k - 1 - i) * k..][..k];
@@ -167,7 +171,8 @@ impl Hessian {
 pub struct Gptq {
     /// The grid: groups, symmetry, type of the scales.
     pub quantize: Quantize,
-    /// Added to the diagonal of the Hessian, relative to its mean: 0.01 by default. More damping trusts the calibration less.
+    /// Added to the diagonal of the Hessian, relative to its mean: 0.01 by default. More damping
+    /// trusts the calibration less.
     pub damping: f64,
 }
 
@@ -182,12 +187,14 @@ impl Gptq {
 
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
-    /// The scale of a group is the best of 20 candidates, from the scale that covers the group down to half of it, by the
-    /// error that the Hessian weighs. Takes about `N * K^2 + K^3` operations in f64 and three times the memory of the Hessian.
+    /// The scale of a group is the best of 20 candidates, from the scale that covers the group down
+    /// to half of it, by the error that the Hessian weighs. Takes about `N * K^2 + K^3` operations
+    /// in f64 and three times the memory of the Hessian.
     ///
     /// # Errors
-    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian has another K; [`Error::Config`] for an empty Hessian, and for a
-    /// damping that is negative or too small for the Hessian to be invertible.
+    /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian has another K; [`Error::Config`] for
+    /// an empty Hessian, and for a damping that is negative or too small for the Hessian to be
+    /// invertible.
     pub fn pack<T>(&self, w: MatRef<'_, T>, hessian: &Hessian) -> Result<PackedWeight>
     where
         T: Copy + Into<f32> + Sync,

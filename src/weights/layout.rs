@@ -1,16 +1,20 @@
 //! The tile layout of every backend and width: 16 output channels by 64 k, 512 bytes.
 //!
-//! A tile is the A operand of a tensor-core `mma` as its 32 lanes hold it (PTX ISA, section "Matrix Fragments for mma"): lane `4g + t` (`g` in 0..8, `t` in 0..4)
-//! owns four consecutive 32-bit words `r = 0..4`, and nibble `i = 0..8` of word `r` is the two's complement INT4
+//! A tile is the A operand of a tensor-core `mma` as its 32 lanes hold it (PTX ISA, section "Matrix
+//! Fragments for mma"): lane `4g + t` (`g` in 0..8, `t` in 0..4) owns four consecutive 32-bit words
+//! `r = 0..4`, and nibble `i = 0..8` of word `r` is the two's complement INT4
 //!
 //! ```text
 //! qw[g + 8*(r & 1)][32*(r >> 1) + 16*((i >> 1) & 1) + 8*(i & 1) + 2*t + (i >> 2)]
 //! ```
 //!
 //! With `h = r >> 1` a half of 32 k:
-//! - **s4** `m16n8k64` takes the four words unchanged; group 32 passes words `2h, 2h+1` to `m16n8k32`;
-//! - **s8** `m16n8k32` takes the even nibbles (`(r << 4) & 0xF0F0F0F0`) and the odd ones (`r & 0xF0F0F0F0`): `16*w` in s8;
-//! - **bf16** `m16n8k16` takes nibbles `(2m, 2m+4)` and `(2m+1, 2m+5)`; its B operand is in natural k order;
+//! - **s4** `m16n8k64` takes the four words unchanged; group 32 passes words `2h, 2h+1` to
+//!   `m16n8k32`;
+//! - **s8** `m16n8k32` takes the even nibbles (`(r << 4) & 0xF0F0F0F0`) and the odd ones (`r &
+//!   0xF0F0F0F0`): `16*w` in s8;
+//! - **bf16** `m16n8k16` takes nibbles `(2m, 2m+4)` and `(2m+1, 2m+5)`; its B operand is in natural
+//!   k order;
 //! - a **CPU vector** of 64 bytes is one `g`: words `4t + r`, rows `g` and `g + 8`.
 //!
 //! Tiles are stored `[ceil(N/16)][ceil(K/64)]`, K fastest. Rows and k beyond N and K hold 0.
@@ -25,7 +29,8 @@ pub const TILE_K: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Tile(pub [u32; 128]);
 
-/// Returns the position of `qw[row][k]` in a tile: its word, of 128, and its nibble in the word, of 8.
+/// Returns the position of `qw[row][k]` in a tile: its word, of 128, and its nibble in the word, of
+/// 8.
 ///
 /// `row` must be below 16 and `k` below 64.
 pub const fn position(row: usize, k: usize) -> (usize, u32) {
@@ -39,8 +44,9 @@ pub const fn position(row: usize, k: usize) -> (usize, u32) {
 
 /// Returns the byte of `qa[k]` among the 64 bytes of a k-tile of quantized activations on the CPU.
 ///
-/// Four activations of one 4-byte dot product are next to each other: byte `b` of quad `8h + 2t + odd` is
-/// `k = 32h + 16*(b & 1) + 8*odd + 2t + (b >> 1)`, as the even (odd) nibbles of one word of a tile are.
+/// Four activations of one 4-byte dot product are next to each other: byte `b` of quad `8h + 2t +
+/// odd` is `k = 32h + 16*(b & 1) + 8*odd + 2t + (b >> 1)`, as the even (odd) nibbles of one word of
+/// a tile are.
 pub const fn activation_position(k: usize) -> usize {
     let (half, k32) = (k >> 5, k & 31);
     let (c, t, odd, b0) = (k32 & 1, (k32 >> 1) & 3, (k32 >> 3) & 1, k32 >> 4);
@@ -101,7 +107,8 @@ mod tests {
 
     #[test]
     fn activation_position_matches_nibbles() {
-        // Byte b of quad 8h + 2t + odd goes with nibble 2b + odd of word r, r >> 1 = h, of lane (g, t).
+        // Byte b of quad 8h + 2t + odd goes with nibble 2b + odd of word r, r >> 1 = h, of lane (g,
+        // t).
         for k in 0..TILE_K {
             let byte = activation_position(k);
             let (quad, b) = (byte / 4, byte % 4);

@@ -1,12 +1,15 @@
 //! INT4 weights: quantized, packed once, unpacked, saved and loaded.
 //!
-//! A weight is `W[N, K]`, like `nn.Linear`: N output channels, K inputs. Each value is `(qw - zw) * sw` with `qw` in
-//! [-8, 7], an integer zero point `zw` in [-8, 8] (0 when symmetric) and a scale `sw` for each output channel and group
-//! of k ([`Grouping`]). [`PackedWeight`] holds them in the layout of [`layout`], which every backend reads directly.
+//! A weight is `W[N, K]`, like `nn.Linear`: N output channels, K inputs. Each value is `(qw - zw) *
+//! sw` with `qw` in [-8, 7], an integer zero point `zw` in [-8, 8] (0 when symmetric) and a scale
+//! `sw` for each output channel and group of k ([`Grouping`]). [`PackedWeight`] holds them in the
+//! layout of [`layout`], which every backend reads directly.
 //!
 //! # Ways to a packed weight
-//! - [`Quantize`]: round to nearest; [`Gptq`]: GPTQ (arXiv 2210.17323), with a [`Hessian`] of calibration activations.
-//! - [`PackedWeight::from_quantized`]: INT4 values of a checkpoint, unchanged ([`crate::checkpoint`]).
+//! - [`Quantize`]: round to nearest; [`Gptq`]: GPTQ (arXiv 2210.17323), with a [`Hessian`] of
+//!   calibration activations.
+//! - [`PackedWeight::from_quantized`]: INT4 values of a checkpoint, unchanged
+//!   ([`crate::checkpoint`]).
 //! - [`PackedFile`] and [`PackedWriter`]: files of this crate.
 
 mod file;
@@ -26,7 +29,8 @@ pub use scales::{ScaleType, Scales};
 use crate::{Error, MatRef, Result};
 use layout::{TILE_K, TILE_N, Tile};
 use rayon::prelude::*;
-/// The version of safetensors whose [`TensorView`](safetensors::tensor::TensorView) [`PackedWriter::tensor`] takes.
+/// The version of safetensors whose [`TensorView`](safetensors::tensor::TensorView)
+/// [`PackedWriter::tensor`] takes.
 pub use safetensors;
 pub(crate) use scales::GroupSums;
 pub use writer::PackedWriter;
@@ -176,13 +180,14 @@ fn group_index(row: usize, group: usize, groups: usize) -> usize {
 impl PackedWeight {
     /// Packs INT4 values that are already quantized, such as those of a checkpoint.
     ///
-    /// `q` is `[N, K]` with values in [-8, 7]; `scales` `[N, groups]` and `zeros` `[N, groups]` (in [-8, 8]) are
-    /// row-major, `groups = grouping.groups(K)`. Nothing is rounded: [`PackedWeight::unpack`] and
-    /// [`PackedWeight::scale`] return the same bits.
+    /// `q` is `[N, K]` with values in [-8, 7]; `scales` `[N, groups]` and `zeros` `[N, groups]` (in
+    /// [-8, 8]) are row-major, `groups = grouping.groups(K)`. Nothing is rounded:
+    /// [`PackedWeight::unpack`] and [`PackedWeight::scale`] return the same bits.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Buffer`] for shapes that do not fit together, [`Error::Range`] for a value outside
-    /// its range or a per-channel K over [`MAX_PER_CHANNEL_K`], [`Error::NotFinite`] for a scale.
+    /// [`Error::Shape`] or [`Error::Buffer`] for shapes that do not fit together, [`Error::Range`]
+    /// for a value outside its range or a per-channel K over [`MAX_PER_CHANNEL_K`],
+    /// [`Error::NotFinite`] for a scale.
     pub fn from_quantized(
         q: MatRef<'_, i8>,
         grouping: Grouping,
@@ -234,7 +239,8 @@ impl PackedWeight {
         Self::from_parts(n, k, grouping, tiles, tiled_scales, tiled_zeros)
     }
 
-    /// The last step of every constructor: checks the ranges that the arithmetic relies on, and derives the sums.
+    /// The last step of every constructor: checks the ranges that the arithmetic relies on, and
+    /// derives the sums.
     fn from_parts(
         n: usize,
         k: usize,
@@ -271,9 +277,11 @@ impl PackedWeight {
         })
     }
 
-    /// The same packed values as a weight whose position `i` along K holds k `order[i]` of the matrix (GPTQ's `desc_act`).
+    /// The same packed values as a weight whose position `i` along K holds k `order[i]` of the
+    /// matrix (GPTQ's `desc_act`).
     ///
-    /// A GEMM with such a weight gathers its activations ([`Gemm`](crate::Gemm)). The order of the matrix itself is dropped.
+    /// A GEMM with such a weight gathers its activations ([`Gemm`](crate::Gemm)). The order of the
+    /// matrix itself is dropped.
     ///
     /// # Errors
     /// [`Error::Shape`] if the order does not have K elements.
@@ -291,7 +299,8 @@ impl PackedWeight {
         self.order.as_ref()
     }
 
-    /// The packed values without their order, and the order: the inverse of [`PackedWeight::with_order`].
+    /// The packed values without their order, and the order: the inverse of
+    /// [`PackedWeight::with_order`].
     pub fn split_order(mut self) -> (Self, Option<KOrder>) {
         let order = self.order.take();
         (self, order)
@@ -356,8 +365,8 @@ impl PackedWeight {
 
     /// Returns `sw` of a row and group, exact in f32 for every stored type.
     ///
-    /// Groups are those of the packed weight: with an order, group `g` holds the k `order[i]` for `i` in
-    /// `grouping.range(g, K)`.
+    /// Groups are those of the packed weight: with an order, group `g` holds the k `order[i]` for
+    /// `i` in `grouping.range(g, K)`.
     ///
     /// # Panics
     /// If `row` or `group` is out of range.
@@ -397,7 +406,8 @@ impl PackedWeight {
         &self.tiles[row / TILE_N * k_tiles..][..k_tiles]
     }
 
-    /// Has `write` write a row in the packed order, and puts it into the order of the matrix in `out`.
+    /// Has `write` write a row in the packed order, and puts it into the order of the matrix in
+    /// `out`.
     fn row_in_order<T: Copy>(&self, out: &mut [T], packed: &mut [T], write: impl FnOnce(&mut [T])) {
         match &self.order {
             None => write(out),
@@ -418,7 +428,8 @@ impl PackedWeight {
         out
     }
 
-    /// Writes one row of [`PackedWeight::dequantize`] to `out[K]`. Allocates K values if the weight has an order.
+    /// Writes one row of [`PackedWeight::dequantize`] to `out[K]`. Allocates K values if the weight
+    /// has an order.
     ///
     /// # Panics
     /// If `row` is out of range or `out` does not have K values.

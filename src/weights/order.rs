@@ -1,13 +1,15 @@
 //! The order of k of a packed weight: GPTQ's `desc_act`.
 //!
-//! A checkpoint that was quantized in the order of its activations spreads the members of a group over all of K. A packed
-//! weight keeps the members of each group next to each other, so every kernel reads it like any other. In return the
-//! activations must be in the same order: a backend gathers them before the GEMM.
+//! A checkpoint that was quantized in the order of its activations spreads the members of a group
+//! over all of K. A packed weight keeps the members of each group next to each other, so every
+//! kernel reads it like any other. In return the activations must be in the same order: a backend
+//! gathers them before the GEMM.
 
 use crate::{Error, MatMut, MatRef, Result};
 use std::sync::Arc;
 
-/// A permutation of K: element `i` is the k of the matrix that is at position `i` of the packed weight.
+/// A permutation of K: element `i` is the k of the matrix that is at position `i` of the packed
+/// weight.
 ///
 /// Clones share the memory.
 ///
@@ -56,10 +58,12 @@ impl KOrder {
         self.0.iter().enumerate().all(|(i, &k)| i == k as usize)
     }
 
-    /// Gathers activations `x[M, K]` into the order of the packed weight: `gathered[m, i] = x[m, order[i]]`.
+    /// Gathers activations `x[M, K]` into the order of the packed weight: `gathered[m, i] = x[m,
+    /// order[i]]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` does not have K columns, or `gathered` does not have the shape of `x`.
+    /// [`Error::Shape`] if `x` does not have K columns, or `gathered` does not have the shape of
+    /// `x`.
     pub fn gather<T: Copy>(&self, x: MatRef<'_, T>, mut gathered: MatMut<'_, T>) -> Result<()> {
         if x.cols() != self.0.len() {
             let expected = [x.rows(), self.0.len()];

@@ -19,8 +19,8 @@ pub enum Symmetry {
 
 /// The parameters of round-to-nearest quantization to INT4.
 ///
-/// The scale is rounded to its stored type before `qw = clamp(rint(w / sw))`, so that `qw` is nearest on the grid that is
-/// stored. A group of zeros has scale 0.
+/// The scale is rounded to its stored type before `qw = clamp(rint(w / sw))`, so that `qw` is
+/// nearest on the grid that is stored. A group of zeros has scale 0.
 ///
 /// ```
 /// use w4ax::{Grouping, MatRef, Quantize, Symmetry};
@@ -112,8 +112,9 @@ impl Quantize {
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too large for F16 or a
-    /// per-channel K is above [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if N or K is 0.
+    /// [`Error::NotFinite`] for a NaN or an infinity in `w`, [`Error::Range`] if a scale is too
+    /// large for F16 or a per-channel K is above [`super::MAX_PER_CHANNEL_K`], [`Error::Shape`] if
+    /// N or K is 0.
     pub fn pack<T>(&self, w: MatRef<'_, T>) -> Result<PackedWeight>
     where
         T: Copy + Into<f32> + Sync,
@@ -121,7 +122,8 @@ impl Quantize {
         self.pack_with_progress(w, |_, _| ())
     }
 
-    /// [`Quantize::pack`] with calls of `progress(rows done, all rows)` from the worker threads, once per 16 rows.
+    /// [`Quantize::pack`] with calls of `progress(rows done, all rows)` from the worker threads,
+    /// once per 16 rows.
     ///
     /// The counts are exact but may arrive out of order.
     ///
@@ -157,7 +159,8 @@ impl Quantize {
         })
     }
 
-    /// Packs a weight; `quantize` quantizes 16 rows at a time. Uses all threads of the current rayon pool.
+    /// Packs a weight; `quantize` quantizes 16 rows at a time. Uses all threads of the current
+    /// rayon pool.
     pub(super) fn pack_tiles(
         &self,
         n: usize,

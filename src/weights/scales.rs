@@ -103,7 +103,8 @@ impl Scales {
 
 /// `sum(qw - zw)` of each row and group, `[ceil(N/16)][groups][16]`.
 ///
-/// The sum of a group of at most 128 k is at most 128 * 16 in magnitude. The sum of a row may need 32 bits.
+/// The sum of a group of at most 128 k is at most 128 * 16 in magnitude. The sum of a row may need
+/// 32 bits.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum GroupSums {
     Grouped(Vec<i16>),

@@ -9,11 +9,13 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file for [`super::PackedFile::load`], one weight or tensor at a time, in the memory of one.
+/// Writes a file for [`super::PackedFile::load`], one weight or tensor at a time, in the memory of
+/// one.
 ///
-/// The file is written under a temporary name in the same folder, its header last. [`PackedWriter::finish`] makes the file
-/// durable and renames it. A process that is killed before leaves at most a temporary file that does not load. A writer that
-/// is dropped before it finishes removes the temporary file.
+/// The file is written under a temporary name in the same folder, its header last.
+/// [`PackedWriter::finish`] makes the file durable and renames it. A process that is killed before
+/// leaves at most a temporary file that does not load. A writer that is dropped before it finishes
+/// removes the temporary file.
 ///
 /// ```
 /// use w4ax::weights::PackedWriter;
@@ -54,8 +56,8 @@ pub struct PackedWriter {
 }
 
 impl PackedWriter {
-    /// Creates a file at `path` with a header that has room for that many weights and other tensors, whose names have
-    /// `name_bytes` bytes in total.
+    /// Creates a file at `path` with a header that has room for that many weights and other
+    /// tensors, whose names have `name_bytes` bytes in total.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be written to; [`Error::Format`] on a big-endian machine.
@@ -65,8 +67,9 @@ impl PackedWriter {
             return Err(Error::format(path.display().to_string(), reason));
         }
         let temporary = file::temporary(path)?;
-        // An escaped byte of a name takes 6 bytes, in the metadata of a weight 12. A name occurs at most five times. The rest
-        // of an entry is a type, a shape of a few numbers and two offsets.
+        // An escaped byte of a name takes 6 bytes, in the metadata of a weight 12. A name occurs at
+        // most five times. The rest of an entry is a type, a shape of a few numbers and two
+        // offsets.
         let room = (1024 + 5 * 200 * weights + 250 * others + 30 * name_bytes).next_multiple_of(64);
         let file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
         let mut writer = Self {
@@ -157,8 +160,8 @@ impl PackedWriter {
     /// Writes the header, makes the file durable and renames it.
     ///
     /// # Errors
-    /// [`Error::Io`], with the temporary file removed; [`Error::Format`] if the header is larger than reserved, or an earlier
-    /// tensor was written only partly.
+    /// [`Error::Io`], with the temporary file removed; [`Error::Format`] if the header is larger
+    /// than reserved, or an earlier tensor was written only partly.
     pub fn finish(mut self) -> Result<()> {
         let name = self.path.display().to_string();
         let bad = |reason: String| Error::format(&name, reason);
@@ -179,7 +182,8 @@ impl PackedWriter {
         text.resize(self.room, b' ');
         let size = (self.room as u64).to_le_bytes();
         let mut write = || {
-            // The values are made durable first, because a header on disk implies that they are complete.
+            // The values are made durable first, because a header on disk implies that they are
+            // complete.
             self.file.flush()?;
             self.file.get_ref().sync_all()?;
             self.file.seek(SeekFrom::Start(0))?;

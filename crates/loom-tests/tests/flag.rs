@@ -1,5 +1,5 @@
-//! The flag and the latch under every order that the memory model allows: a thread that sees a word also sees what was
-//! written before it. x86 cannot show a missing Release store, loom can.
+//! The flag and the latch under every order that the memory model allows: a thread that sees a word
+//! also sees what was written before it. x86 cannot show a missing Release store, loom can.
 
 #![cfg(loom)]
 
@@ -20,7 +20,8 @@ struct Shared {
     result: AtomicU32,
 }
 
-/// Two steps race with their words: each runs at the width of its own word or at BF16, and sees what preceded the word.
+/// Two steps race with their words: each runs at the width of its own word or at BF16, and sees
+/// what preceded the word.
 #[test]
 fn latched_word_publishes_earlier_writes() {
     loom::model(|| {

@@ -20,7 +20,8 @@ impl Arch for Scalar {
     }
 }
 
-/// Multiplies u8 codes with INT4 weights in i32. The panel is `[quad][row][4]`; a quad is the four k of a word of codes.
+/// Multiplies u8 codes with INT4 weights in i32. The panel is `[quad][row][4]`; a quad is the four
+/// k of a word of codes.
 pub(in crate::cpu) struct Integer;
 
 impl Microkernel for Integer {

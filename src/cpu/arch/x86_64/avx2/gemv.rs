@@ -1,7 +1,7 @@
 //! The GEMV microkernel: codes times the tiles of W as they are in memory.
 //!
-//! Two vectors of a tile are one g; their lanes (t, r) hold rows g and g + 8 and are multiplied with the codes of the same
-//! lanes. The lanes of a row are added at the end of a group.
+//! Two vectors of a tile are one g; their lanes (t, r) hold rows g and g + 8 and are multiplied
+//! with the codes of the same lanes. The lanes of a row are added at the end of a group.
 
 use super::integer::rescale;
 use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel, GroupParams};
@@ -11,7 +11,8 @@ use std::arch::x86_64::*;
 /// The GEMV microkernel.
 pub(in crate::cpu) struct CodesGemv;
 
-/// A nibble with its sign bit flipped is qw + 8, which is not negative: no sign extension is needed.
+/// A nibble with its sign bit flipped is qw + 8, which is not negative: no sign extension is
+/// needed.
 const OFFSET: i32 = 8;
 
 impl GemvKernel for CodesGemv {
@@ -21,7 +22,8 @@ impl GemvKernel for CodesGemv {
         acc: &mut [[f32; TILE_N]; TOKENS],
     ) {
         group.check(TOKENS, HALVES);
-        // SAFETY: eight pairs of vectors are one tile, and `check` has checked the lengths of the slices.
+        // SAFETY: eight pairs of vectors are one tile, and `check` has checked the lengths of the
+        // slices.
         unsafe {
             let (sign, low) = (_mm256_set1_epi8(0x88u8 as i8), _mm256_set1_epi8(0x0F));
             let ones = _mm256_set1_epi16(1);
@@ -31,7 +33,8 @@ impl GemvKernel for CodesGemv {
                     let words = tile.0.as_ptr().add(16 * g);
                     let first = _mm256_xor_si256(_mm256_load_si256(words.cast()), sign);
                     let second = _mm256_xor_si256(_mm256_load_si256(words.add(8).cast()), sign);
-                    // In the order of x: even quads of lanes t = 0, 1 and of t = 2, 3, then odd quads.
+                    // In the order of x: even quads of lanes t = 0, 1 and of t = 2, 3, then odd
+                    // quads.
                     let weights = [
                         _mm256_and_si256(first, low),
                         _mm256_and_si256(second, low),
@@ -76,7 +79,8 @@ impl GemvKernel for CodesGemv {
     }
 }
 
-/// Adds the lanes t and returns 16 rows. 128 bits of vector j hold, for one of two t, rows j, j + 8, j + 4 and j + 12.
+/// Adds the lanes t and returns 16 rows. 128 bits of vector j hold, for one of two t, rows j, j +
+/// 8, j + 4 and j + 12.
 ///
 /// # Safety
 /// The machine supports the instruction set.

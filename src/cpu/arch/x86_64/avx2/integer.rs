@@ -1,7 +1,7 @@
 //! The microkernel for u8 codes: products with `qw`.
 //!
-//! `maddubs` adds two products in i16. Their sum is at most 2 * 255 * 8 and does not saturate (with `16 * qw` it would).
-//! Eight such sums still fit i16 before they are widened.
+//! `maddubs` adds two products in i16. Their sum is at most 2 * 255 * 8 and does not saturate (with
+//! `16 * qw` it would). Eight such sums still fit i16 before they are widened.
 
 use super::{by_tokens, transpose};
 use crate::cpu::microkernel::NR;
@@ -50,7 +50,8 @@ impl Microkernel for Codes {
     }
 }
 
-/// Multiplies `T` tokens, 16 rows at a time. The 2 * T sums in i16 stay in registers, those in i32 in `sums`.
+/// Multiplies `T` tokens, 16 rows at a time. The 2 * T sums in i16 stay in registers, those in i32
+/// in `sums`.
 ///
 /// # Safety
 /// The machine supports the instruction set; the operands are checked and have `T` tokens.

@@ -22,7 +22,8 @@ impl Arch for Avx2 {
     }
 }
 
-/// Calls `$multiply::<T>($micro)` for T tokens. MR is 6: with two vectors of rows these are 12 accumulators.
+/// Calls `$multiply::<T>($micro)` for T tokens. MR is 6: with two vectors of rows these are 12
+/// accumulators.
 macro_rules! by_tokens {
     ($multiply:ident, $micro:ident) => {
         match $micro.check() {
@@ -38,8 +39,9 @@ macro_rules! by_tokens {
 }
 use by_tokens;
 
-/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t' of the result holds lane
-/// t = 2 pair + t' of rows g.. (first vector) and of rows g + 8.. (second vector).
+/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t' of the
+/// result holds lane t = 2 pair + t' of rows g.. (first vector) and of rows g + 8.. (second
+/// vector).
 ///
 /// A function and not a closure, which would be compiled without the instruction set.
 ///
@@ -63,7 +65,8 @@ unsafe fn transpose_x4(tile: &Tile, half: usize, g: usize, pair: usize) -> [__m2
     }
 }
 
-/// Transposes half `half` of a tile: `[t][rows 0-7, rows 8-15]`. Each element is the word of lane (g = row & 7, t).
+/// Transposes half `half` of a tile: `[t][rows 0-7, rows 8-15]`. Each element is the word of lane
+/// (g = row & 7, t).
 ///
 /// # Safety
 /// The machine supports the instruction set.

@@ -1,9 +1,10 @@
-//! The microkernel for BF16 activations: products with `qw - zw` in BF16, two k per instruction, with the bits of f32 `fma`s
-//! in ascending k.
+//! The microkernel for BF16 activations: products with `qw - zw` in BF16, two k per instruction,
+//! with the bits of f32 `fma`s in ascending k.
 //!
-//! `vdpbf16ps` adds the product of the high halves, then the product of the low halves, each rounded to nearest even like an
-//! `fma` (Intel SDM; [`multiplies_pairs_in_order`] checks the machine), so the first k is in the high half. It flushes
-//! denormals; the factor of `pack.rs` avoids them.
+//! `vdpbf16ps` adds the product of the high halves, then the product of the low halves, each
+//! rounded to nearest even like an `fma` (Intel SDM; [`multiplies_pairs_in_order`] checks the
+//! machine), so the first k is in the high half. It flushes denormals; the factor of `pack.rs`
+//! avoids them.
 
 use super::{RowParams, VectorOps, transpose};
 use crate::cpu::microkernel::NR;
@@ -131,15 +132,16 @@ impl VectorOps for Pairs {
     ) -> __m512 {
         // SAFETY: arithmetic.
         unsafe {
-            // Exact: the scale is a power of two, and the product is no smaller than the last bit of the smallest activation.
+            // Exact: the scale is a power of two, and the product is no smaller than the last bit
+            // of the smallest activation.
             let sum = _mm512_mul_ps(_mm512_castsi512_ps(sum), _mm512_set1_ps(token.group.scale));
             _mm512_fmadd_ps(sum, params.scale, acc)
         }
     }
 }
 
-/// Computes a group of `T` tokens. Each product depends on the previous one of its row; the next weights are decoded
-/// meanwhile.
+/// Computes a group of `T` tokens. Each product depends on the previous one of its row; the next
+/// weights are decoded meanwhile.
 ///
 /// # Safety
 /// The machine supports the instruction set.
@@ -184,8 +186,8 @@ unsafe fn direct<const T: usize>(group: DirectGroup<'_>) {
     }
 }
 
-/// Returns whether `vdpbf16ps` of this machine is two `fma`s, the high halves first. Tests it once, by sums whose bits
-/// depend on the order.
+/// Returns whether `vdpbf16ps` of this machine is two `fma`s, the high halves first. Tests it once,
+/// by sums whose bits depend on the order.
 pub(in crate::cpu) fn multiplies_pairs_in_order() -> bool {
     static IN_ORDER: OnceLock<bool> = OnceLock::new();
     // SAFETY: the caller has detected AVX512-BF16.
@@ -202,7 +204,8 @@ unsafe fn probe() -> bool {
         state >> (32 - bits)
     };
     (0..200).all(|_| {
-        // Random signs, mantissas and exponents of a range of 16: sums cancel, and the bits lost depend on the order.
+        // Random signs, mantissas and exponents of a range of 16: sums cancel, and the bits lost
+        // depend on the order.
         let mut bf16 = || next(1) << 15 | (120 + next(4)) << 7 | next(7);
         let (x, w): ([u32; 16], [u32; 16]) = (
             std::array::from_fn(|_| bf16() << 16 | bf16()),

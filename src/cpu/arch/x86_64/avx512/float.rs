@@ -15,7 +15,8 @@ impl VectorOps for Floats {
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32) {
         // SAFETY: the panel holds `[32][NR]` words, and `zero` 16 zero points.
         unsafe {
-            // `permutexvar` reads only the low four bits of a lane: one instruction converts an INT4 to f32.
+            // `permutexvar` reads only the low four bits of a lane: one instruction converts an
+            // INT4 to f32.
             let values = _mm512_setr_ps(
                 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0,
                 -1.0,

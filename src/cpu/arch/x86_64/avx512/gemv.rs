@@ -1,7 +1,7 @@
 //! The GEMV microkernel: codes times the tiles of W as they are in memory.
 //!
-//! A vector of a tile is one g; its lanes (t, r) hold rows g and g + 8 and are multiplied with the codes of the same lanes.
-//! The lanes of a row are added at the end of a group.
+//! A vector of a tile is one g; its lanes (t, r) hold rows g and g + 8 and are multiplied with the
+//! codes of the same lanes. The lanes of a row are added at the end of a group.
 
 use super::RowParams;
 use super::integer::rescale;
@@ -60,7 +60,8 @@ impl GemvKernel for CodesGemv {
     }
 }
 
-/// Adds the lanes t and returns 16 rows. 128 bits of vector j hold, for one t, rows j, j + 8, j + 4 and j + 12.
+/// Adds the lanes t and returns 16 rows. 128 bits of vector j hold, for one t, rows j, j + 8, j + 4
+/// and j + 12.
 ///
 /// # Safety
 /// The machine supports the instruction set.

@@ -1,4 +1,5 @@
-//! The microkernel for u8 codes: products with `16 * qw` in i32. `dpbusd` does not saturate, and 65,536 * 255 * 128 fits.
+//! The microkernel for u8 codes: products with `16 * qw` in i32. `dpbusd` does not saturate, and
+//! 65,536 * 255 * 128 fits.
 
 use super::{RowParams, VectorOps};
 use crate::cpu::microkernel::NR;

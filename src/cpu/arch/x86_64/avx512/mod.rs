@@ -1,7 +1,8 @@
 //! The microkernels for AVX-512 with VNNI, and with BF16: a vector holds 16 rows.
 //!
-//! Every product instruction takes a 4-byte word of a token, broadcast, and the words of 16 rows: `dpbusd` four codes,
-//! `dpbf16ps` two BF16, `fmadd` one f32. The loop around them, [`multiply`], is the same.
+//! Every product instruction takes a 4-byte word of a token, broadcast, and the words of 16 rows:
+//! `dpbusd` four codes, `dpbf16ps` two BF16, `fmadd` one f32. The loop around them, [`multiply`],
+//! is the same.
 
 mod bf16_pairs;
 mod float;
@@ -62,7 +63,8 @@ trait VectorOps {
         unreachable!("MAX_DIRECT is 0");
     }
 
-    /// Unpacks 32 k of one tile, transposed by [`transpose`], into 16 rows of a panel `[word][NR]`, from `panel` on.
+    /// Unpacks 32 k of one tile, transposed by [`transpose`], into 16 rows of a panel `[word][NR]`,
+    /// from `panel` on.
     unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32);
 
     /// `sum + x * w`: adds the products of a word.
@@ -224,7 +226,8 @@ impl<V: VectorOps> Microkernel for Vectorized<V> {
     }
 }
 
-/// Multiplies `T` tokens. The 2 * T accumulators, two vectors of weights and a broadcast word stay in registers.
+/// Multiplies `T` tokens. The 2 * T accumulators, two vectors of weights and a broadcast word stay
+/// in registers.
 ///
 /// # Safety
 /// The machine supports the instruction set; the operands are checked and have `T` tokens.
@@ -251,7 +254,8 @@ unsafe fn multiply<V: VectorOps, const T: usize>(micro: MicroTile<'_>) {
             panel = panel.add(NR);
             x = x.add(T);
         }
-        // Stored even if they are rescaled at once: they stay in L1, and the loops of `rescale` stay small.
+        // Stored even if they are rescaled at once: they stay in L1, and the loops of `rescale`
+        // stay small.
         for (at, sum) in sum.as_flattened().iter().enumerate() {
             _mm512_storeu_si512(sums.add(16 * at).cast(), *sum);
         }
@@ -282,8 +286,8 @@ unsafe fn rescale<V: VectorOps>(micro: MicroTile<'_>) {
     }
 }
 
-/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t of the result holds lane t of rows
-/// g.. (first vector) and of rows g + 8.. (second vector).
+/// Transposes 4 x 4 words of half `half` of a tile: four g from `g` on. 128-bit lane t of the
+/// result holds lane t of rows g.. (first vector) and of rows g + 8.. (second vector).
 ///
 /// A function and not a closure, which would be compiled without the instruction set.
 ///
@@ -307,7 +311,8 @@ unsafe fn transpose_x4(tile: &Tile, half: usize, g: usize) -> [__m512i; 2] {
     }
 }
 
-/// Transposes half `half` of a tile: vector t holds, for each of the 16 rows, the word of lane (g = row & 7, t).
+/// Transposes half `half` of a tile: vector t holds, for each of the 16 rows, the word of lane (g =
+/// row & 7, t).
 ///
 /// # Safety
 /// The machine supports the instruction set.
@@ -317,7 +322,8 @@ unsafe fn transpose(tile: &Tile, half: usize) -> [__m512i; 4] {
     unsafe {
         let ([low0, high0], [low1, high1]) =
             (transpose_x4(tile, half, 0), transpose_x4(tile, half, 4));
-        // 128-bit lane t of the four vectors holds rows 0-3, 4-7, 8-11 and 12-15 of lane t: transpose 4 x 4.
+        // 128-bit lane t of the four vectors holds rows 0-3, 4-7, 8-11 and 12-15 of lane t:
+        // transpose 4 x 4.
         let a = _mm512_shuffle_i32x4::<0x44>(low0, low1);
         let b = _mm512_shuffle_i32x4::<0xEE>(low0, low1);
         let c = _mm512_shuffle_i32x4::<0x44>(high0, high1);
