@@ -1,29 +1,14 @@
 //! The linear layer.
 
-use super::backend::{Backend, BackendDevice};
-#[cfg(feature = "candle-cuda")]
-use super::cuda;
+use super::device::{BackendDevice, DeviceLayer};
 use super::rows::Rows;
 use super::width::LayerWidth;
-use crate::{Gemm, MatMut, MatRef, PackedWeight, Width, WidthSource};
+use crate::{Gemm, MatMut, MatRef, Width, WidthSource};
 use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
 use half::bf16;
 use std::sync::Arc;
 
-/// The weight and the bias on the layer's device.
-#[derive(Debug)]
-pub(super) enum DeviceLayer {
-    Cpu {
-        /// `[N, K]`
-        weight: PackedWeight,
-        /// `[N]`
-        bias: Option<Vec<f32>>,
-    },
-    #[cfg(feature = "candle-cuda")]
-    Cuda(cuda::Loaded),
-}
-
-/// A linear layer with a packed weight, created by [`Backend::linear`]. Clones share the weight.
+/// A linear layer with a packed weight, created by [`Backend::linear`](super::Backend::linear). Clones share the weight.
 ///
 /// The layers of a quantized checkpoint:
 ///
@@ -46,7 +31,7 @@ pub(super) enum DeviceLayer {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
-    backend: Backend,
+    device: Arc<BackendDevice>,
     layer: Arc<DeviceLayer>,
     n: usize,
     k: usize,
@@ -56,7 +41,7 @@ pub struct Linear {
 impl Linear {
     pub(super) fn new(backend: Backend, layer: DeviceLayer, n: usize, k: usize) -> Self {
         Self {
-            backend,
+            device,
             layer: Arc::new(layer),
             n,
             k,
@@ -141,7 +126,7 @@ impl CustomOp1 for LinearOp<'_> {
         #[allow(irrefutable_let_patterns)]
         // The enums have more variants with feature `candle-cuda`.
         let (BackendDevice::Cpu(device), DeviceLayer::Cpu { weight, bias }) =
-            (&*self.linear.backend.0, &*self.linear.layer)
+            (&*self.linear.device, &*self.linear.layer)
         else {
             candle_core::bail!("x is on the CPU: expected the device of the layer")
         };
@@ -162,7 +147,7 @@ impl CustomOp1 for LinearOp<'_> {
         layout: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         let (BackendDevice::Cuda(place), DeviceLayer::Cuda(layer)) =
-            (&*self.linear.backend.0, &*self.linear.layer)
+            (&*self.linear.device, &*self.linear.layer)
         else {
             candle_core::bail!("x is on a CUDA device: expected the device of the layer")
         };

@@ -47,6 +47,7 @@
 mod backend;
 #[cfg(feature = "candle-cuda")]
 mod cuda;
+mod device;
 mod linear;
 mod rows;
 mod width;
