@@ -39,7 +39,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    pub(super) fn new(backend: Backend, layer: DeviceLayer, n: usize, k: usize) -> Self {
+    pub(super) fn new(device: Arc<BackendDevice>, layer: DeviceLayer, n: usize, k: usize) -> Self {
         Self {
             device,
             layer: Arc::new(layer),
