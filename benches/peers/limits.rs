@@ -6,7 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::median;
+use crate::statistics::median;
 #[cfg(target_arch = "x86_64")]
 use crate::vectors;
 

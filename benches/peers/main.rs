@@ -21,6 +21,7 @@ mod limits;
 mod measure;
 mod plot;
 mod report;
+mod statistics;
 mod tables;
 #[cfg(target_arch = "x86_64")]
 mod vectors;

@@ -11,6 +11,7 @@ use crate::contenders::{
 };
 use crate::limits;
 use crate::report::{Cache, Case, PeerReport, PeerRow, Preparation};
+use crate::statistics::median;
 
 /// Bytes of a ring: several times the largest cache of current CPUs.
 const RING_BYTES: usize = 256 << 20;
@@ -22,11 +23,6 @@ pub struct Extent {
     pub quick: bool,
     /// N = K = 4096 only, warm only, without limits; for a smaller instruction set.
     pub lesser: bool,
-}
-
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn least(values: &[f64]) -> f64 {

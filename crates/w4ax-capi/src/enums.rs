@@ -28,6 +28,11 @@ pub trait CEnum: Copy + PartialEq + 'static {
     }
 }
 
+impl CEnum for Status {
+    const C_TYPE: &'static str = "w4ax_status";
+    const ROWS: &'static [Row<Self>] = Status::ROWS;
+}
+
 /// The value of a number from C.
 pub(super) fn value<T: CEnum>(number: u32) -> Result<T> {
     let row = T::ROWS.iter().find(|row| row.1 == number);

@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use w4ax::{Error, Unavailable};
 
-use super::enums::{CEnum, Row};
-
 macro_rules! statuses {
     ($($name:ident = $number:literal, $enumerator:ident, $text:literal;)*) => {
         /// `w4ax_status`.
@@ -18,13 +16,11 @@ macro_rules! statuses {
             $($name = $number,)*
         }
 
-        impl CEnum for Status {
-            const C_TYPE: &'static str = "w4ax_status";
-            const ROWS: &'static [Row<Self>] =
-                &[$((Self::$name, $number, stringify!($enumerator)),)*];
-        }
-
         impl Status {
+            /// Every status, with its number and the name of its enumerator in C.
+            pub const ROWS: &'static [(Self, u32, &'static str)] =
+                &[$((Self::$name, $number, stringify!($enumerator)),)*];
+
             /// The text of `w4ax_status_text`.
             fn text(self) -> &'static CStr {
                 match self {

@@ -13,8 +13,9 @@ use w4ax::{Error, Result, Width};
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::dataset::{self, Dataset};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{self, RECORDED, Rollouts, TASKS, Tokens};
+use w4ax_robot::rollouts::{self, RECORDED, Rollouts, TASKS};
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::Tokens;
 use w4ax_robot::table::table;
 
 /// Calibrates the dispatcher on recorded episodes (DyQ-VLA IV-B2)

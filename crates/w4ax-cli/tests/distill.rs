@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use w4ax::skip::{Layers, SkipFile};
 
 use test_support::TensorFile;
-use w4ax_robot::rollouts::OBS;
+use w4ax_robot::shapes::OBS;
 
 /// A folder with a policy of 16 blocks and 64 rows, of which a quarter is for validation.
 struct Bench(tempfile::TempDir);

@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::{Error, MatRef, Result};
 
-use super::rollouts::{INPUT, OBS};
+use super::shapes::{INPUT, OBS};
 
 /// The trained policy of this repository.
 pub const TRAINED: &str = crate::paths::POLICY;

@@ -5,8 +5,8 @@ use std::path::Path;
 use w4ax::dispatch::ACTION_DIM;
 use w4ax::{Error, Result, Width};
 
-use super::rollouts::Tokens;
 use super::rows::{self, Read, Recorded, Row};
+use super::shapes::Tokens;
 
 /// The columns that are read. Others are ignored.
 const COLUMNS: [&str; 13] = [

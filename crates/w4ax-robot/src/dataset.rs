@@ -6,7 +6,7 @@ use safetensors::Dtype;
 use w4ax::{Error, Result};
 
 use super::columns::{self, Columns};
-use super::rollouts::OBS;
+use super::shapes::OBS;
 
 /// The dataset of this repository.
 pub const RECORDED: &str = crate::paths::DATASET;

@@ -22,6 +22,7 @@ pub mod rows;
 pub mod sensitivity;
 pub mod setting;
 pub mod setup;
+pub mod shapes;
 pub mod skip_episode;
 pub mod skipping;
 pub mod steps;

@@ -16,7 +16,7 @@ use w4ax::{Error, PackedWeight, Quantize, Result};
 use super::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::hidden::Hidden;
-use super::rollouts::{INPUT, OBS, Tokens};
+use super::shapes::{INPUT, OBS, Tokens};
 
 /// Outputs of `inp` that are summed at a time, in registers.
 const LANES: usize = 16;

@@ -10,6 +10,7 @@ use w4ax::{Error, Result, Width};
 use super::columns::{self, Columns};
 use super::dataset::Dataset;
 use super::policy::Policy;
+use super::shapes::{INPUT, OBS, Tokens};
 
 /// The tasks of the recorded data, by index.
 pub const TASKS: [&str; 6] = [
@@ -23,15 +24,6 @@ pub const TASKS: [&str; 6] = [
 
 /// The recording of this repository.
 pub const RECORDED: &str = crate::paths::ROLLOUTS;
-
-/// The length of an observation.
-pub const OBS: usize = 25;
-
-/// The length of the policy's input.
-pub const INPUT: usize = 64;
-
-/// The 7 action tokens of a step.
-pub type Tokens = [u8; ACTION_DIM];
 
 /// Recorded control steps, episode after episode; every array has one entry per step.
 #[derive(Debug)]

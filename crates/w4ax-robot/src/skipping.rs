@@ -9,8 +9,9 @@ use w4ax::{Error, Result};
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
 use super::policy::{Policy, tokens_of};
-use super::rollouts::{INPUT, Tokens, action};
+use super::rollouts::action;
 use super::setup::QUANTIZE;
+use super::shapes::{INPUT, Tokens};
 use super::steps::RunLayers;
 
 /// The replacement of skipped layers.

@@ -11,7 +11,7 @@ use w4ax::step::{StepEngine, StepFlag, StepOptions};
 
 use super::compute::StepWidth;
 use super::policy::Policy;
-use super::rollouts::{INPUT, Tokens};
+use super::shapes::{INPUT, Tokens};
 
 /// Which layers of a policy a step runs.
 pub trait RunLayers {

@@ -12,8 +12,8 @@ use w4ax::step::StepPipeline;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::networks::{AdapterWeights, Networks};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::INPUT;
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::INPUT;
 use w4ax_robot::skipping::{Skipping, Substitute};
 use w4ax_robot::steps::PolicyEngine;
 

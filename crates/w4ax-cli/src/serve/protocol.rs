@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use w4ax::dispatch::Action;
 
-use w4ax_robot::rollouts::OBS;
+use w4ax_robot::shapes::OBS;
 
 /// A line of the input.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,8 +9,9 @@ use w4ax::step::StepPipeline;
 
 use super::protocol::{Reply, Request, Skipped};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{OBS, action};
+use w4ax_robot::rollouts::action;
 use w4ax_robot::setup::Robot;
+use w4ax_robot::shapes::OBS;
 use w4ax_robot::skipping::Skipping;
 use w4ax_robot::steps::PolicyEngine;
 

@@ -9,8 +9,8 @@ use w4ax::step::StepPipeline;
 use crate::{checkpoint, rollouts};
 use w4ax_robot::networks::{AdapterWeights, Networks};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{INPUT, Tokens};
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::{INPUT, Tokens};
 use w4ax_robot::skipping::{Skipping, Substitute};
 use w4ax_robot::steps::{AllLayers, PolicyEngine, RunLayers};
 

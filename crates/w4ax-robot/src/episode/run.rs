@@ -15,8 +15,9 @@ use w4ax::{Result, Width};
 
 use super::shuffle::shuffle_within_tasks;
 use crate::policy::Policy;
-use crate::rollouts::{Rollouts, Tokens, action};
+use crate::rollouts::{Rollouts, action};
 use crate::setup::Robot;
+use crate::shapes::Tokens;
 use crate::steps::{AllLayers, PolicyEngine};
 
 /// The number of runs: four fixed, dynamic, random.

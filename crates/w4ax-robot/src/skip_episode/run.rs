@@ -15,7 +15,8 @@ use super::blind::Blind;
 use crate::compute::StepWidth;
 use crate::networks::Networks;
 use crate::policy::{Policy, tokens_of};
-use crate::rollouts::{INPUT, Rollouts, Tokens, action};
+use crate::rollouts::{Rollouts, action};
+use crate::shapes::{INPUT, Tokens};
 use crate::skipping::Skipping;
 use crate::steps::{PolicyEngine, RunLayers};
 

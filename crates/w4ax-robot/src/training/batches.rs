@@ -8,7 +8,7 @@ use rand_distr::StandardNormal;
 
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
-use crate::rollouts::{INPUT, OBS};
+use crate::shapes::{INPUT, OBS};
 
 /// The disturbance of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -7,7 +7,8 @@ use w4ax::skip::Layers;
 
 use super::frozen::Frozen;
 use super::networks::Networks;
-use crate::rollouts::{Tokens, action};
+use crate::rollouts::action;
+use crate::shapes::Tokens;
 
 /// The number of rows per batch.
 const ROWS: usize = 512;

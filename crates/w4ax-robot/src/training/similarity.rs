@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result};
 
 use super::batches;
 use super::frozen::Frozen;
-use crate::rollouts::INPUT;
+use crate::shapes::INPUT;
 
 /// One row in this many is enough for a mean.
 const EVERY: usize = 8;

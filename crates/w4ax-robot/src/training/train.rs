@@ -16,7 +16,7 @@ use super::optimizer::{Optimizer, scalar};
 use super::plan::Plan;
 use super::state::{self, Progress};
 use super::{Failure, Result};
-use crate::rollouts::INPUT;
+use crate::shapes::INPUT;
 
 /// The generator's stream for the first weights. The stages use 0 and 1.
 const FIRST_WEIGHTS: usize = 2;

@@ -10,8 +10,8 @@ use test_support::TensorFile;
 use w4ax_robot::checkpoint::{BINS, Checkpoint};
 use w4ax_robot::hidden::{EPS, Hidden};
 use w4ax_robot::policy::{Policy, tokens_of};
-use w4ax_robot::rollouts::{INPUT, Tokens};
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::{INPUT, Tokens};
 
 fn bits(x: &[bf16]) -> Vec<u16> {
     x.iter().map(|x| x.to_bits()).collect()

@@ -6,8 +6,9 @@ use w4ax::weights::{Gptq, Hessian};
 use w4ax::{MatRef, Width};
 use w4ax_robot::checkpoint::{Checkpoint, Matrix, TRAINED};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{INPUT, RECORDED, Rollouts, Tokens, action};
+use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::{INPUT, Tokens};
 
 use crate::plain_policy::PlainPolicy;
 

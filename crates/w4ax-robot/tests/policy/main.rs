@@ -15,8 +15,9 @@ use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::{ScaleType, Width};
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{INPUT, RECORDED, Rollouts, Tokens, action};
+use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
 use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::shapes::{INPUT, Tokens};
 
 static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(|| Checkpoint::load(TRAINED).unwrap());
 static ROLLOUTS: LazyLock<Rollouts> = LazyLock::new(|| Rollouts::load(RECORDED).unwrap());

@@ -3,7 +3,7 @@
 use w4ax_robot::checkpoint::{BINS, Block, Checkpoint, Matrix};
 use w4ax_robot::hidden::EPS;
 use w4ax_robot::policy::silu;
-use w4ax_robot::rollouts::{INPUT, Tokens};
+use w4ax_robot::shapes::{INPUT, Tokens};
 
 /// `[n, k]` in f32.
 struct Plain {

@@ -10,7 +10,7 @@ use crate::{POLICY, ROWS, plan, rng};
 use test_support::TensorFile;
 use w4ax_robot::dataset::Dataset;
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{INPUT, OBS};
+use w4ax_robot::shapes::{INPUT, OBS};
 use w4ax_robot::training::batches::{self, Disturb, Pool};
 use w4ax_robot::training::frozen::Frozen;
 use w4ax_robot::training::plan::{Plan, fingerprint};

@@ -10,7 +10,7 @@ use w4ax::skip::{Layers, NetworkConfig, SkipFile};
 
 use crate::{POLICY, ROWS, plan};
 use test_support::TensorFile;
-use w4ax_robot::rollouts::Tokens;
+use w4ax_robot::shapes::Tokens;
 use w4ax_robot::training::batches::{self, Pool, generator};
 use w4ax_robot::training::evaluate::Judge;
 use w4ax_robot::training::frozen::Frozen;

@@ -9,7 +9,7 @@ use w4ax::skip::Layers;
 
 use crate::rng;
 use w4ax_robot::checkpoint::{Block, Checkpoint, Matrix};
-use w4ax_robot::rollouts::{INPUT, OBS};
+use w4ax_robot::shapes::{INPUT, OBS};
 use w4ax_robot::training::frozen::Frozen;
 use w4ax_robot::training::losses::{self, Teacher, Weights};
 use w4ax_robot::training::networks::{self, Networks, Sizes};
