@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels with feature `cuda`, by the crate `w4ax-build`. Without the feature this
-//! needs nothing but Rust.
+//! Compiles the CUDA kernels with feature `cuda`, by the crate `w4ax-build`. Without the feature
+//! this needs nothing but Rust.
 
 use std::ffi::OsString;
 
@@ -101,7 +101,8 @@ mod cuda {
         println!("cargo::rerun-if-changed={}", path.display());
     }
 
-    /// Runs the build script again once better tools may be available: fetched ones, or others in PATH.
+    /// Runs the build script again once better tools may be available: fetched ones, or others in
+    /// PATH.
     fn watch_for_tools(root: &Path) {
         watch(&root.join("third_party"));
         println!("cargo::rerun-if-env-changed=PATH");

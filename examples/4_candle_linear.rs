@@ -1,4 +1,5 @@
-//! A quantized linear layer on candle's tensors, at a fixed width and at the width of the running step.
+//! A quantized linear layer on candle's tensors, at a fixed width and at the width of the running
+//! step.
 //!
 //! ```sh
 //! cargo run --release --features candle --example 4_candle_linear

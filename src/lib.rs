@@ -86,7 +86,8 @@
 //! let (flag, mut latch) = (StepFlag::new(), HostLatch::new(0));
 //! for step in 0..3 {
 //!     if step != 1 {
-//!         flag.requested().store(step, Width::A4); // In place of a dispatcher. Step 1 has no decision.
+//!         // In place of a dispatcher. Step 1 has no decision.
+//!         flag.requested().store(step, Width::A4);
 //!     }
 //!     let ran = latch.latch(&flag, Duration::ZERO);
 //!     assert_eq!(ran.width, if step == 1 { Width::Bf16 } else { Width::A4 });

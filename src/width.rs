@@ -9,7 +9,8 @@ use crate::Error;
 /// ```
 /// use w4ax::Width;
 /// assert_eq!(Width::try_from(4)?, Width::A4);
-/// assert_eq!(Width::try_from(3).unwrap_err().to_string(), "unsupported width 3: expected 2, 4, 8 or 16");
+/// let error = Width::try_from(3).unwrap_err();
+/// assert_eq!(error.to_string(), "unsupported width 3: expected 2, 4, 8 or 16");
 /// assert_eq!(Width::Bf16.bits(), 16);
 /// # Ok::<(), w4ax::Error>(())
 /// ```

@@ -14,7 +14,8 @@ use crate::{Width, WidthFlag};
 /// flag.store(7, Width::A4);
 /// assert_eq!(WidthSource::from(Width::A8).on_host(), Some(Width::A8));
 /// assert_eq!(WidthSource::from((&flag, 7)).on_host(), Some(Width::A4));
-/// assert_eq!(WidthSource::from((&flag, 8)).on_host(), Some(Width::Bf16)); // No decision for step 8.
+/// // No decision for step 8.
+/// assert_eq!(WidthSource::from((&flag, 8)).on_host(), Some(Width::Bf16));
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -1,5 +1,5 @@
-//! Runs `third_party/fetch` on wheels made here: its messages, and that no failure leaves an incomplete
-//! tree that counts as complete.
+//! Runs `third_party/fetch` on wheels made here: its messages, and that no failure leaves an
+//! incomplete tree that counts as complete.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

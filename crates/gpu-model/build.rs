@@ -1,4 +1,5 @@
-//! Passes the path of the compiled kernels, which w4ax's build script reports, to the sources of this crate.
+//! Passes the path of the compiled kernels, which w4ax's build script reports, to the sources of
+//! this crate.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=DEP_W4AX_KERNELS_LIBRARY");

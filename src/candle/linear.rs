@@ -8,7 +8,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Module, Result, Shape, Tensor};
 use half::bf16;
 use std::sync::Arc;
 
-/// A linear layer with a packed weight, created by [`Backend::linear`](super::Backend::linear). Clones share the weight.
+/// A linear layer with a packed weight, created by [`Backend::linear`](super::Backend::linear).
+/// Clones share the weight.
 ///
 /// The layers of a quantized checkpoint:
 ///

@@ -159,7 +159,8 @@ impl Hessian {
 /// # fn main() -> w4ax::Result<()> {
 /// let (n, k, tokens) = (48, 128, 300);
 /// let w: Vec<f32> = (0..n * k).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.5).collect();
-/// let x: Vec<bf16> = (0..tokens * k).map(|i| bf16::from_f32((i * i % 89) as f32 / 89.0)).collect();
+/// let value = |i: usize| bf16::from_f32((i * i % 89) as f32 / 89.0);
+/// let x: Vec<bf16> = (0..tokens * k).map(value).collect();
 /// let mut hessian = Hessian::new(k);
 /// hessian.add(MatRef::new(&x, tokens, k)?)?;
 /// let packed = Gptq::new(Quantize::new(Grouping::G64)).pack(MatRef::new(&w, n, k)?, &hessian)?;

@@ -28,7 +28,9 @@ pub enum Symmetry {
 /// let plain: Vec<f32> = (0..32 * 128).map(|i| (i % 31) as f32 / 16.0).collect();
 /// let quantize = Quantize { symmetry: Symmetry::Asymmetric, ..Quantize::new(Grouping::G128) };
 /// let weight = quantize.pack(MatRef::new(&plain, 32, 128)?)?;
-/// let worst = weight.dequantize().iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+/// let dequantized = weight.dequantize();
+/// let errors = dequantized.iter().zip(&plain).map(|(a, b)| (a - b).abs());
+/// let worst = errors.fold(0.0, f32::max);
 /// assert!(worst <= 0.07); // Half a step of (30 / 16) / 15, and the scale's rounding.
 /// # Ok(())
 /// # }

@@ -32,7 +32,8 @@ use std::path::{Path, PathBuf};
 ///     writer.weight(name, &weight)?;
 /// }
 /// let norm = bytemuck::cast_slice(&[1f32; 64]);
-/// writer.tensor("norm", &TensorView::new(Dtype::F32, vec![64], norm).unwrap())?; // Any other tensor.
+/// let norm = TensorView::new(Dtype::F32, vec![64], norm).unwrap(); // Any other tensor.
+/// writer.tensor("norm", &norm)?;
 /// writer.finish()?; // The file exists under its name from here on.
 /// assert_eq!(PackedFile::load(&path)?.weights.len(), 2);
 /// # std::fs::remove_dir_all(&folder).unwrap();

@@ -73,7 +73,8 @@ fn tensors_of(path: &Path) -> Named {
     names.into_iter().map(owned).collect()
 }
 
-/// Every fixture: the weights come back as they were read, and every other tensor as it lay in the checkpoint.
+/// Every fixture: the weights come back as they were read, and every other tensor as it lay in the
+/// checkpoint.
 #[test]
 fn quantized_checkpoints_lose_nothing() {
     let _alone = ALONE.lock();
@@ -202,7 +203,8 @@ fn written(folder: &Path, file: &TensorFile) -> PathBuf {
     path
 }
 
-/// Matrices are quantized, with the error that they then have; everything else, and what is to be kept, is carried over.
+/// Matrices are quantized, with the error that they then have; everything else, and what is to be
+/// kept, is carried over.
 #[test]
 fn plain_checkpoints_are_quantized() {
     let _alone = ALONE.lock();

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What cannot be converted is an error that names the tensor, and leaves neither the file nor a temporary one; a file that
-/// was there stays.
+/// What cannot be converted is an error that names the tensor, and leaves neither the file nor a
+/// temporary one; a file that was there stays.
 #[test]
 fn a_failed_conversion_leaves_nothing() {
     let _alone = ALONE.lock();

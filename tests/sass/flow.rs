@@ -1,13 +1,14 @@
-//! Follows values through a kernel's machine code: the instructions between a load of weights and the
-//! multiplications.
+//! Follows values through a kernel's machine code: the instructions between a load of weights and
+//! the multiplications.
 //!
-//! The listing is read upwards as if there were no jumps. That is exact if a load and its uses are in one
-//! unrolled piece of code. A fragment whose load is not found is an error, not a guess.
+//! The listing is read upwards as if there were no jumps. That is exact if a load and its uses are
+//! in one unrolled piece of code. A fragment whose load is not found is an error, not a guess.
 
 use gpu_model::sass::Kernel;
 use std::collections::{BTreeSet, HashMap};
 
-/// The general registers that an instruction writes, and the index of the first one among its operands.
+/// The general registers that an instruction writes, and the index of the first one among its
+/// operands.
 struct Written {
     first: u32,
     count: u32,
@@ -123,7 +124,8 @@ impl Flow<'_> {
     }
 }
 
-/// The instructions that make the A fragments of all multiplications out of loaded weights, each once.
+/// The instructions that make the A fragments of all multiplications out of loaded weights, each
+/// once.
 pub fn unpacking(kernel: &Kernel) -> Result<Vec<&str>, String> {
     let mut flow = Flow {
         kernel,

@@ -1,5 +1,6 @@
-//! Checks the machine code of the compiled kernels: the expected tensor-core instructions, weight loads
-//! of 128 bits, no spilled registers. Prints registers and shared memory of each kernel (`--nocapture`).
+//! Checks the machine code of the compiled kernels: the expected tensor-core instructions, weight
+//! loads of 128 bits, no spilled registers. Prints registers and shared memory of each kernel
+//! (`--nocapture`).
 
 mod flow;
 
@@ -92,7 +93,8 @@ fn multiplies_by_the_expected_instructions() {
     }
 }
 
-/// Each lane loads 16 bytes of weights at a time: to registers (decode) or to shared memory (prefill).
+/// Each lane loads 16 bytes of weights at a time: to registers (decode) or to shared memory
+/// (prefill).
 #[test]
 fn loads_weights_by_128_bits() {
     for gemm in gemms() {
@@ -106,8 +108,8 @@ fn loads_weights_by_128_bits() {
     }
 }
 
-/// A routed kernel contains the multiplications of every width, and loads weights before it branches. There
-/// are 2 fused and 3 packed decode tiles and 3 prefill tiles, for 4 groupings each.
+/// A routed kernel contains the multiplications of every width, and loads weights before it
+/// branches. There are 2 fused and 3 packed decode tiles and 3 prefill tiles, for 4 groupings each.
 #[test]
 fn routed_kernels_contain_all_widths() {
     let routed =
@@ -190,8 +192,8 @@ fn wgmma_kernels_use_tma_and_warpgroup_mma_only() {
     }
 }
 
-/// The latch accesses the words that it shares with the host at system scope: one load in the code, or two
-/// with spinning.
+/// The latch accesses the words that it shares with the host at system scope: one load in the code,
+/// or two with spinning.
 #[test]
 fn latch_accesses_host_words_at_system_scope() {
     let latches: Vec<&Kernel> = (kernels().iter())
@@ -236,13 +238,14 @@ fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
 
 /// Between the load of weights and the multiplication, an A fragment of a lane takes exactly these
 /// instructions:
-/// - s8, 16 weights: a lop3 for each register, and a shift for two of the four (three instructions for
-///   eight weights);
-/// - BF16, 8 weights: a lop3 and a subtraction for two weights, and a shift for three pairs of four;
+/// - s8, 16 weights: a lop3 for each register, and a shift for two of the four (three instructions
+///   for eight weights);
+/// - BF16, 8 weights: a lop3 and a subtraction for two weights, and a shift for three pairs of
+///   four;
 /// - s4: none.
 ///
-/// A fragment serves all token tiles of its warp. Prefill with groups of 32 is excluded: its code jumps
-/// between the halves of a tile, so reading the listing upwards does not find the loads.
+/// A fragment serves all token tiles of its warp. Prefill with groups of 32 is excluded: its code
+/// jumps between the halves of a tile, so reading the listing upwards does not find the loads.
 #[test]
 fn unpacks_weights_by_the_designed_instructions() {
     for gemm in gemms().iter().filter(|g| g.decode || g.group != 32) {

@@ -2,13 +2,13 @@
 
 use crate::Problem;
 
-/// Machine code for each architecture that the kernels distinguish, and PTX for newer chips. The PTX is
-/// of compute_90, not 90a: no other chip accepts PTX of 90a.
+/// Machine code for each architecture that the kernels distinguish, and PTX for newer chips. The
+/// PTX is of compute_90, not 90a: no other chip accepts PTX of 90a.
 pub const DEFAULT: &str = "80;86;87;89;90a;90-ptx";
 
-/// The architectures of toolkit 12.4 and later, from sm_80 on: older chips have no BF16 and s4 tensor
-/// cores. A suffix limits code to that chip (`a`) or its family (`f`). An older nvcc may support
-/// fewer of them, see [`check`].
+/// The architectures of toolkit 12.4 and later, from sm_80 on: older chips have no BF16 and s4
+/// tensor cores. A suffix limits code to that chip (`a`) or its family (`f`). An older nvcc may
+/// support fewer of them, see [`check`].
 const KNOWN: &[&str] = &[
     "80", "86", "87", "88", "89", "90", "90a", "100", "100a", "100f", "101", "101a", "101f", "103",
     "103a", "103f", "110", "110a", "110f", "120", "120a", "120f", "121", "121a", "121f",
@@ -81,8 +81,8 @@ impl std::fmt::Display for Arch {
     }
 }
 
-/// Parses a list separated by `;`, `,` or spaces into ascending order without duplicates. An empty list
-/// means [`DEFAULT`].
+/// Parses a list separated by `;`, `,` or spaces into ascending order without duplicates. An empty
+/// list means [`DEFAULT`].
 pub fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
     let separators = |c: char| c == ';' || c == ',' || c.is_whitespace();
     let setting = setting

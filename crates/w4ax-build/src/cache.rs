@@ -1,9 +1,10 @@
-//! The cache of compiled objects, each recorded with the contents of the files that it was made from.
+//! The cache of compiled objects, each recorded with the contents of the files that it was made
+//! from.
 //!
 //! The folder of an object is named after its source and a key of the tools and options. It also
-//! contains a list of the source files and their hashes. Hashes are used instead of times, so that a
-//! checkout or a fetch that writes the same bytes again compiles nothing. All profiles and feature sets
-//! of a target folder share the cache, because their kernels are the same.
+//! contains a list of the source files and their hashes. Hashes are used instead of times, so that
+//! a checkout or a fetch that writes the same bytes again compiles nothing. All profiles and
+//! feature sets of a target folder share the cache, because their kernels are the same.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -104,8 +105,8 @@ impl Slot {
     }
 }
 
-/// Returns the folder of the cache: in the target folder, which `cargo clean` removes, or in the build
-/// script's own folder if cargo's layout is unknown.
+/// Returns the folder of the cache: in the target folder, which `cargo clean` removes, or in the
+/// build script's own folder if cargo's layout is unknown.
 pub fn folder(out_dir: &Path) -> PathBuf {
     let profile = out_dir
         .ancestors()

@@ -1,4 +1,5 @@
-//! Compilation by nvcc: its options, and one process per file, as many at a time as the machine allows.
+//! Compilation by nvcc: its options, and one process per file, as many at a time as the machine
+//! allows.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -42,8 +43,8 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
-/// Returns the options of every file. None of them depends on the cargo profile: a debug build of the
-/// Rust side needs fast kernels too, and `-G` would change their arithmetic.
+/// Returns the options of every file. None of them depends on the cargo profile: a debug build of
+/// the Rust side needs fast kernels too, and `-G` would change their arithmetic.
 pub fn options(
     cutlass: &Path,
     archs: &[Arch],
@@ -52,8 +53,8 @@ pub fn options(
     line_info: bool,
 ) -> Vec<OsString> {
     let mut options: Vec<OsString> = ["-std=c++17", "-O3"].map(Into::into).into();
-    // The numerics are bit-exact: no contraction, no flushing of denormals, division and square root
-    // rounded to nearest.
+    // The numerics are bit-exact: no contraction, no flushing of denormals, division and square
+    // root rounded to nearest.
     options.extend(
         [
             "-fmad=false",
@@ -74,8 +75,8 @@ pub fn options(
         options.push("-DW4AX_SM90A".into());
     }
     if *nvcc >= COMPRESSES {
-        // Drivers before CUDA 12.4 cannot decompress it, although they run the rest of a 12.x toolkit.
-        // context.cu rejects them.
+        // Drivers before CUDA 12.4 cannot decompress it, although they run the rest of a 12.x
+        // toolkit. context.cu rejects them.
         options.extend(["--compress-mode=size", "-DW4AX_OLDEST_DRIVER=12040"].map(Into::into));
     }
     if line_info {
@@ -92,8 +93,8 @@ enum Outcome {
 }
 
 impl Compiler {
-    /// Compiles the sources whose objects in the cache are missing or outdated. Includes are relative to
-    /// the folder `root`.
+    /// Compiles the sources whose objects in the cache are missing or outdated. Includes are
+    /// relative to the folder `root`.
     ///
     /// # Errors
     /// `Problem::Wrong` with the messages of nvcc if a file does not compile.
@@ -118,7 +119,8 @@ impl Compiler {
             .collect();
         if !stale.is_empty() {
             let workers = self.slots.min(stale.len());
-            // With fewer files than slots, the other slots compile the architectures of a file in parallel.
+            // With fewer files than slots, the other slots compile the architectures of a file in
+            // parallel.
             let threads = self.slots / workers;
             let next = AtomicUsize::new(0);
             let done = Mutex::new(&mut outcomes);

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-/// Returns the prerequisites of the file's rules. Backslashes continue a line and escape spaces and `#`;
-/// `$$` is `$`.
+/// Returns the prerequisites of the file's rules. Backslashes continue a line and escape spaces and
+/// `#`; `$$` is `$`.
 pub fn parse(text: &str) -> Vec<PathBuf> {
     let text = text.replace("\\\r\n", " ").replace("\\\n", " ");
     let mut names = Vec::new();
     for rule in text.lines() {
-        // The target ends at the first colon before a space or the end of the line. Paths may contain
-        // other colons.
+        // The target ends at the first colon before a space or the end of the line. Paths may
+        // contain other colons.
         let Some(end) = rule
             .match_indices(':')
             .map(|(at, _)| at + 1)

@@ -8,9 +8,9 @@
 //!
 //! The crate `cc` finds the host compiler, its flags and the archiver, and archives the objects.
 //! nvcc is run directly, one process per file: `cc` compiles every file of a library each time,
-//! makes relocatable device code of several `.cu` files and takes its options from the cargo profile
-//! (`-G` in dev). Kernels compile slowly, so a file is compiled again only if the file, a header
-//! that it includes, the tools or the options have changed.
+//! makes relocatable device code of several `.cu` files and takes its options from the cargo
+//! profile (`-G` in dev). Kernels compile slowly, so a file is compiled again only if the file, a
+//! header that it includes, the tools or the options have changed.
 
 pub mod archs;
 pub mod cache;
@@ -28,8 +28,8 @@ pub enum Problem {
     /// A tool was not found. The Rust side works without kernels (docs.rs builds it so), so this
     /// need not end the build.
     Missing(String),
-    /// An invalid setting or a failed compilation. It always ends the build: falling back to another
-    /// tool than the requested one would hide the mistake.
+    /// An invalid setting or a failed compilation. It always ends the build: falling back to
+    /// another tool than the requested one would hide the mistake.
     Wrong(String),
 }
 
@@ -44,8 +44,8 @@ impl std::fmt::Display for Problem {
 /// The remedy for a missing tool.
 pub const REMEDY: &str = "run `third_party/fetch`, which unpacks pinned tools there";
 
-/// Returns the lines for cargo if no kernels were built: a warning and the reason for the typed error
-/// of every call, or errors if the problem is serious or kernels are `required`.
+/// Returns the lines for cargo if no kernels were built: a warning and the reason for the typed
+/// error of every call, or errors if the problem is serious or kernels are `required`.
 pub fn report(problem: &Problem, required: bool) -> Vec<String> {
     match problem {
         Problem::Missing(reason) if !required => vec![

@@ -54,7 +54,8 @@ impl Found {
         }
     }
 
-    /// Returns a problem with this tool. It is `Wrong` if a setting requests the tool, otherwise `Missing`.
+    /// Returns a problem with this tool. It is `Wrong` if a setting requests the tool, otherwise
+    /// `Missing`.
     pub fn problem(&self, sentence: String) -> Problem {
         if self.explicit {
             Problem::Wrong(sentence)
@@ -143,8 +144,8 @@ impl Machine<'_> {
             })
     }
 
-    /// Finds the folder of `libcudart_static.a` in nvcc's toolkit. If `NVCC` is a wrapper outside of the
-    /// toolkit, `CUDA_HOME` leads to it.
+    /// Finds the folder of `libcudart_static.a` in nvcc's toolkit. If `NVCC` is a wrapper outside
+    /// of the toolkit, `CUDA_HOME` leads to it.
     pub fn runtime(&self, nvcc: &Found) -> Result<PathBuf, Problem> {
         let real = nvcc
             .path
@@ -176,8 +177,8 @@ impl Machine<'_> {
             })
     }
 
-    /// Finds the folder of `cutlass/cutlass.h`: `W4AX_CUTLASS_DIR`, `third_party/cutlass`, `CUTLASS_DIR`,
-    /// `CUTLASS_PATH`, the usual places.
+    /// Finds the folder of `cutlass/cutlass.h`: `W4AX_CUTLASS_DIR`, `third_party/cutlass`,
+    /// `CUTLASS_DIR`, `CUTLASS_PATH`, the usual places.
     pub fn cutlass(&self) -> Result<Found, Problem> {
         let explicit = |name: &str| {
             self.path(name).map(|root| {
@@ -256,8 +257,8 @@ fn is_program(file: &Path) -> bool {
 /// The oldest GCC with complete C++17.
 pub const OLDEST_GCC: u32 = 9;
 
-/// Checks the major version of a GCC against the newest one that the toolkit supports. `gcc` is `None` for
-/// other compilers, which nvcc checks itself.
+/// Checks the major version of a GCC against the newest one that the toolkit supports. `gcc` is
+/// `None` for other compilers, which nvcc checks itself.
 pub fn check_gcc(
     gcc: Option<u32>,
     newest: Option<u32>,

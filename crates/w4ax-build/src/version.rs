@@ -61,7 +61,8 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Returns the newest GCC that a toolkit supports, from its `crt/host_config.h`: `#if __GNUC__ > 15`.
+/// Returns the newest GCC that a toolkit supports, from its `crt/host_config.h`: `#if __GNUC__ >
+/// 15`.
 pub fn newest_gcc(host_config: &str) -> Option<u32> {
     host_config.lines().find_map(|line| {
         let condition = line.trim().strip_prefix('#')?.trim().strip_prefix("if ")?;

@@ -108,7 +108,8 @@ mod options {
         .collect()
     }
 
-    /// The host side needs to know whether the build has code for sm_90a. PTX of compute_90 does not count.
+    /// The host side needs to know whether the build has code for sm_90a. PTX of compute_90 does
+    /// not count.
     #[test]
     fn defines_sm_90a_for_its_machine_code_only() {
         let nvcc = Version::parse("13.0").unwrap();
@@ -117,8 +118,8 @@ mod options {
         assert!(!defined("80") && !defined("90") && !defined("90-ptx"));
     }
 
-    /// nvcc supports the option since 12.8. Compressed code needs a driver of CUDA 12.4, which the kernels
-    /// must check themselves, so the two options are set together.
+    /// nvcc supports the option since 12.8. Compressed code needs a driver of CUDA 12.4, which the
+    /// kernels must check themselves, so the two options are set together.
     #[test]
     fn compresses_machine_code_if_nvcc_supports_it() {
         let counts = |nvcc: &str| {
@@ -403,7 +404,8 @@ mod discovery {
             |fake: &Fake| fake.with_machine(|machine| machine.runtime(&machine.nvcc().unwrap()));
         let tk = fake.at("tk/lib").canonicalize().unwrap();
         assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);
-        // A link from another folder leads to the same toolkit. A wrapper does not, so CUDA_HOME is used.
+        // A link from another folder leads to the same toolkit. A wrapper does not, so CUDA_HOME is
+        // used.
         std::os::unix::fs::symlink(fake.at("tk/bin/nvcc"), fake.at("empty/nvcc")).unwrap();
         fake.set("NVCC", "empty/nvcc");
         assert_eq!(runtime(&fake).unwrap().canonicalize().unwrap(), tk);

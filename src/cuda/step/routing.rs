@@ -8,8 +8,8 @@ pub enum Routing {
     #[default]
     Kernel,
     /// The graph: conditional nodes on the latch, whose bodies are the step at each width. Without
-    /// support for conditional nodes it falls back to [`Routing::Host`]; [`CudaEngine::routed`](crate::cuda::CudaEngine::routed)
-    /// returns which it is.
+    /// support for conditional nodes it falls back to [`Routing::Host`];
+    /// [`CudaEngine::routed`](crate::cuda::CudaEngine::routed) returns which it is.
     Graph,
     /// The host: one graph for each width, selected when the flag is stored.
     Host,
