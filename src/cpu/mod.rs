@@ -6,7 +6,7 @@
 //! # Data flow
 //! ```text
 //! x --pack--> micro-panels [MR tokens] --+
-//!                                      +--> microkernel --> sums of a group --> accumulators --> y
+//!                                        +--> microkernel --> group sums --> accumulators --> y
 //! W --unpack--> panels [KC k][NR rows] --+
 //! ```
 //!
