@@ -95,7 +95,8 @@ pub fn load(path: &Path, plan: &Plan, optimizer: &mut Optimizer) -> Result<Progr
         value.ok_or_else(|| bad(format!("missing metadata `{field}`")))
     };
     if field("format")? != FORMAT {
-        return Err(bad(format!("unknown format: expected `{FORMAT}`")).into());
+        let got = field("format")?;
+        return Err(bad(format!("unknown format `{got}`: expected `{FORMAT}`")).into());
     }
     let of: Plan = serde_json::from_str(field("plan")?).map_err(|e| bad(format!("`plan`: {e}")))?;
     if of != *plan {

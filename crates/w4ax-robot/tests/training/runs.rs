@@ -117,7 +117,10 @@ fn rejects_a_checkpoint_of_another_run() {
     let refused = |plan: &Plan, what: &str| {
         match state::load(&path, plan, &mut start(plan)) {
             Err(Failure::W4ax(Error::Format { reason, .. })) => {
-                assert!(reason.contains(what), "`{reason}` does not say `{what}`")
+                assert!(
+                    reason.contains(what),
+                    "`{reason}` does not contain `{what}`"
+                )
             }
             Err(Failure::W4ax(Error::MissingTensor { name, .. })) => assert_eq!(name, what),
             other => panic!("{what}: {:?}", other.map_err(|error| error.to_string())),
@@ -154,7 +157,7 @@ fn rejects_a_checkpoint_of_another_run() {
     spoil(&|_| ());
     state::load(&path, &plan(7), &mut start(&plan(7))).unwrap();
     spoil(&|file| file.describe("format", "w4ax"));
-    refused(&plan(7), "the format is not");
+    refused(&plan(7), "unknown format `w4ax`");
     spoil(&|file| file.describe("plan", "{}"));
     refused(&plan(7), "`plan`");
     spoil(&|file| file.describe("progress", "[]"));
