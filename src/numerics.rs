@@ -32,9 +32,9 @@
 //! +0`:
 //!
 //! ```text
-//! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa        exact, in integers, over the group's valid k
-//! acc = fma(f32(d), sa*sw, acc)                          f32(d) rounds above 2^24; one product, one fma
-//! y = bf16(acc + bias)                                   one addition with a bias; one rounding
+//! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa   exact, in integers, over valid k
+//! acc = fma(f32(d), sa*sw, acc)                     f32(d) rounds above 2^24; one product, fma
+//! y = bf16(acc + bias)                              one addition with a bias, one rounding
 //! ```
 //!
 //! **The bits are the same on every backend, for every M, stride, thread count and tile shape**: a
