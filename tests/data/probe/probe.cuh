@@ -1,4 +1,4 @@
-// A header that stands beside its source, as those of the kernels do.
+// A header in the folder of its source, as in kernels/.
 #pragma once
 
 namespace probe {

@@ -29,7 +29,7 @@ pub struct Machine {
 pub struct Cuda {
     /// Why there are no checks on a device; `None` if there are.
     pub not_available: Option<String>,
-    /// Architectures that there is machine code or PTX for.
+    /// Architectures with machine code or PTX in this build.
     pub kernels: Option<String>,
     /// Compilers and libraries of the kernels, with their versions.
     pub libraries: Vec<String>,

@@ -42,18 +42,18 @@ impl Server {
     }
 
     /// Writes a line and returns the reply. The next line is written after the reply has arrived.
-    fn ask(&mut self, line: &[u8]) -> Value {
+    fn request(&mut self, line: &[u8]) -> Value {
         self.input.write_all(line).unwrap();
         self.input.write_all(b"\n").unwrap();
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
-        assert!(answer.ends_with('\n'), "{answer}");
-        serde_json::from_str(&answer).unwrap()
+        let mut reply = String::new();
+        self.output.read_line(&mut reply).unwrap();
+        assert!(reply.ends_with('\n'), "{reply}");
+        serde_json::from_str(&reply).unwrap()
     }
 
     fn reset(&mut self, task: usize) {
         let line = json!({"reset": true, "task": task}).to_string();
-        assert_eq!(self.ask(line.as_bytes()), json!({"ok": true}));
+        assert_eq!(self.request(line.as_bytes()), json!({"ok": true}));
     }
 
     /// Returns a reply without its time, which must be present.
@@ -63,11 +63,11 @@ impl Server {
 
     /// Returns a reply of this many fields.
     fn step_of(&mut self, obs: &[f32], count: usize) -> Value {
-        let mut answer = self.ask(json!({"obs": obs}).to_string().as_bytes());
-        let fields = answer.as_object_mut().unwrap();
+        let mut reply = self.request(json!({"obs": obs}).to_string().as_bytes());
+        let fields = reply.as_object_mut().unwrap();
         assert_eq!(fields.len(), count, "{fields:?}");
         assert!(fields.remove("micros").unwrap().is_u64());
-        answer
+        reply
     }
 
     /// The output has ended, and the exit code is 0.
@@ -146,10 +146,10 @@ fn fixed_width_is_used_for_every_step() {
         let mut server = Server::start(name);
         server.reset(rollouts.task[0]);
         for obs in &rollouts.obs[..4] {
-            let answer = server.step(obs);
-            assert_eq!(answer["width"], bits);
-            assert_eq!(answer["sensitivity"], Value::Null);
-            let action = answer["action"].as_array().unwrap();
+            let reply = server.step(obs);
+            assert_eq!(reply["width"], bits);
+            assert_eq!(reply["sensitivity"], Value::Null);
+            let action = reply["action"].as_array().unwrap();
             assert!(action.len() == 7 && action.iter().all(|a| a.as_f64().unwrap().abs() <= 1.0));
         }
         server.end();
@@ -171,7 +171,7 @@ fn dynamic_width_follows_the_served_actions() {
         let config = calibration.dispatch_config(&policy.tasks()[task]).unwrap();
         let mut dispatcher = Dispatcher::new(&config).unwrap();
         for row in episode.clone().take(60) {
-            let answer = server.step(&rollouts.obs[row]);
+            let reply = server.step(&rollouts.obs[row]);
             let decision = dispatcher.decide();
             let input = policy.input(&rollouts.obs[row], task).unwrap();
             let action = action(&policy.forward(&input, decision.active).unwrap());
@@ -181,7 +181,7 @@ fn dynamic_width_follows_the_served_actions() {
                 "width": decision.active.bits(),
                 "sensitivity": decision.sensitivity
             });
-            assert_eq!(answer, expected, "row {row}");
+            assert_eq!(reply, expected, "row {row}");
             if row == episode.start {
                 assert_eq!((decision.active, decision.sensitivity), (Width::Bf16, 1.0));
             }
@@ -203,17 +203,17 @@ fn bad_line_changes_no_state() {
     let mut next = bad.iter().cycle();
     let mut disturb = |server: &mut Server| {
         for line in next.by_ref().take(3) {
-            let answer = server.ask(line);
-            let fields = answer.as_object().unwrap();
+            let reply = server.request(line);
+            let fields = reply.as_object().unwrap();
             let start = String::from_utf8_lossy(&line[..line.len().min(60)]);
             assert!(
                 fields.len() == 1 && fields["error"].is_string(),
-                "{start}: {answer}"
+                "{start}: {reply}"
             );
         }
     };
     let step = json!({"obs": rollouts.obs[0]}).to_string();
-    let early = disturbed.ask(step.as_bytes());
+    let early = disturbed.request(step.as_bytes());
     assert!(
         early["error"].as_str().unwrap().contains("reset"),
         "{early}"

@@ -79,7 +79,7 @@ impl Twin {
             self.skipping.skipper.reset();
             let mut dispatcher = self.dispatchers.as_ref().map(|all| all[task].clone());
             for row in episode.clone().take(steps) {
-                let answer = self.server.step_of(&rollouts.obs[row], 6);
+                let reply = self.server.step_of(&rollouts.obs[row], 6);
                 let decision = dispatcher.as_mut().map(Dispatcher::decide);
                 let width = decision.map_or(Width::A8, |decision| decision.active);
                 let input = self.policy.input(&rollouts.obs[row], task).unwrap();
@@ -95,7 +95,7 @@ impl Twin {
                     "layers": report.layers_run, "reran": reran,
                     "sensitivity": decision.map(|decision| decision.sensitivity)
                 });
-                assert_eq!(answer, expected, "row {row}");
+                assert_eq!(reply, expected, "row {row}");
                 if let Some(dispatcher) = &mut dispatcher {
                     dispatcher.observe(&action).unwrap();
                 }
