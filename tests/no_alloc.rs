@@ -1,44 +1,14 @@
 //! Neither a control step nor a GEMM allocates. The test has its own binary for a counting global
 //! allocator.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use half::bf16;
+use test_support::{CountingAllocator, allocations_of};
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
 
-thread_local! {
-    /// Allocations of this thread; the test harness has other threads.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system allocator as it came; counting touches a `Cell` that needs
-// no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations_of(call: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
-    call();
-    ALLOCATIONS.get() - before
-}
+static COUNTING: CountingAllocator = CountingAllocator;
 
 #[test]
 fn allocator_counts() {

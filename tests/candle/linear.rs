@@ -11,8 +11,8 @@ use w4ax::cpu::{Cpu, Pool, Serial};
 use w4ax::step::{HostLatch, StepFlag};
 use w4ax::{Grouping, MatRef, PackedWeight, Width, reference};
 
-use crate::support::rng;
-use crate::{CPU, bits, normal, packed, random};
+use crate::{CPU, bits};
+use test_support::{normal, normal_values, normal_weight, rng};
 
 fn oracle(x: &[bf16], weight: &PackedWeight, width: Width, bias: Option<&[f32]>) -> Vec<bf16> {
     let x = MatRef::new(x, x.len() / weight.k(), weight.k()).expect("x");
@@ -33,7 +33,7 @@ fn matches_the_reference_bit_for_bit() {
         ((50, 100), Grouping::G32),
         ((33, 200), Grouping::PerChannel),
     ] {
-        let weight = packed(rng, (n, k), grouping);
+        let weight = normal_weight(rng, (n, k), grouping);
         let bias: Vec<f32> = (0..n).map(|_| normal(rng)).collect();
         let with_bias = Tensor::from_slice(&bias, n, CPU).unwrap();
         let plain = backend.linear(weight.clone(), None).unwrap();
@@ -41,7 +41,7 @@ fn matches_the_reference_bit_for_bit() {
         assert_eq!((plain.n(), plain.k()), (n, k));
         for width in Width::ALL {
             for dims in [vec![k], vec![1, k], vec![7, k], vec![2, 3, k], vec![0, k]] {
-                let values = random(rng, &dims);
+                let values = normal_values(rng, &dims);
                 let x = Tensor::from_slice(&values, dims.as_slice(), CPU).unwrap();
                 let y = plain.forward_at(&x, width).unwrap();
                 assert_eq!(y.dims()[..dims.len() - 1], dims[..dims.len() - 1]);
@@ -59,7 +59,8 @@ fn matches_the_reference_bit_for_bit() {
                 );
             }
             // Columns 8.. of wider rows, and of every second row.
-            let wide = Tensor::from_vec(random(rng, &[6, k + 24]), (6, k + 24), CPU).unwrap();
+            let wide =
+                Tensor::from_vec(normal_values(rng, &[6, k + 24]), (6, k + 24), CPU).unwrap();
             let part = wide.narrow(1, 8, k).unwrap();
             let alternate = wide
                 .reshape((3, 2, k + 24))
@@ -95,9 +96,9 @@ proptest! {
         at in 0usize..3,
     ) {
         let rng = &mut rng(seed);
-        let weight = packed(rng, (20, 64), Grouping::G32);
+        let weight = normal_weight(rng, (20, 64), Grouping::G32);
         let linear = Backend::new(CPU).unwrap().linear(weight, None).unwrap();
-        let values = random(rng, &[a, b + at, c, 64]);
+        let values = normal_values(rng, &[a, b + at, c, 64]);
         let x = Tensor::from_vec(values, (a, b + at, c, 64), CPU).unwrap();
         let x = x.narrow(1, at, b).unwrap();
         let x = match swap {
@@ -122,7 +123,7 @@ fn rejects_other_types_and_shapes() {
     let rng = &mut rng(2);
     let backend = Backend::new(CPU).unwrap();
     let linear = backend
-        .linear(packed(rng, (20, 64), Grouping::G32), None)
+        .linear(normal_weight(rng, (20, 64), Grouping::G32), None)
         .unwrap();
     let rejected = |x: Tensor, expected: &str| {
         let error = linear.forward(&x).expect_err(expected).to_string();
@@ -145,7 +146,7 @@ fn rejects_other_types_and_shapes() {
         "call contiguous()",
     );
     let bias = Tensor::zeros(21, DType::F32, CPU).unwrap();
-    let wrong = backend.linear(packed(rng, (20, 64), Grouping::G32), Some(&bias));
+    let wrong = backend.linear(normal_weight(rng, (20, 64), Grouping::G32), Some(&bias));
     assert!(
         wrong
             .unwrap_err()
@@ -158,7 +159,7 @@ fn rejects_other_types_and_shapes() {
 #[test]
 fn layers_run_at_the_width_of_the_latched_step() {
     let rng = &mut rng(3);
-    let weight = packed(rng, (40, 128), Grouping::G64);
+    let weight = normal_weight(rng, (40, 128), Grouping::G64);
     let flag = Arc::new(StepFlag::new());
     let backend = Backend::new(CPU).unwrap();
     let layers = [0; 2].map(|_| {
@@ -167,7 +168,7 @@ fn layers_run_at_the_width_of_the_latched_step() {
             .unwrap()
             .with_width(Arc::clone(&flag))
     });
-    let values = random(rng, &[3, 128]);
+    let values = normal_values(rng, &[3, 128]);
     let x = Tensor::from_slice(&values, (3, 128), CPU).unwrap();
     let mut latch = HostLatch::new(0);
     for (sequence, word) in [
@@ -206,7 +207,7 @@ fn weight_with_an_order_of_k_gathers_x() {
         let weight = checkpoint.weight(module).unwrap();
         permuted += usize::from(weight.order().is_some());
         let (n, k) = (weight.n(), weight.k());
-        let values = random(rng, &[3, k]);
+        let values = normal_values(rng, &[3, k]);
         let x = Tensor::from_slice(&values, (3, k), CPU).unwrap();
         let linear = backend.linear(weight.clone(), None).unwrap();
         for width in Width::ALL {
@@ -247,9 +248,9 @@ fn nested_calls_do_not_wait_for_each_other() {
     let other = Arc::new(Mutex::new(None));
     let cpu = Cpu::new().unwrap().with_pool(Distracted(other.clone()));
     let backend = Backend::on_cpu(cpu);
-    let weight = packed(rng, (n, k), Grouping::G128);
+    let weight = normal_weight(rng, (n, k), Grouping::G128);
     let layer = backend.linear(weight.clone(), None).unwrap();
-    let values = random(rng, &[m, k]);
+    let values = normal_values(rng, &[m, k]);
     let x = Tensor::from_slice(&values, (m, k), CPU).unwrap();
     *other.lock().unwrap() = Some((layer.clone(), x.clone()));
     let y = layer.forward_at(&x, Width::A8).unwrap();

@@ -1,42 +1,37 @@
-//! Checkpoints to packed files: nothing lost, one weight in memory at a time, whole or not at all.
-
-use test_support as support;
+//! The conversion of checkpoints to packed files: no loss, the memory of one weight, an atomic output.
 
 mod whole;
 
-use half::bf16;
-use rand::Rng;
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::rng;
-use test_support::TensorFile;
+use test_support::{TensorFile, plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertSummary};
 use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
 
-/// Bytes on the heap, and the most there were.
+/// Bytes on the heap, and their peak.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The heap is one: a test that measures it runs alone.
+/// All tests share the heap: a test that measures it holds this lock.
 static ALONE: Mutex<()> = Mutex::new(());
 
 struct Measuring;
 
-// SAFETY: every call goes to the system allocator as it came; counting touches two atomics.
+// SAFETY: every call is passed to the system allocator without a change. Counting uses two atomics.
 unsafe impl GlobalAlloc for Measuring {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantee about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `System` with this layout, as the caller promises.
+        // SAFETY: the pointer is from `System` with this layout, as the caller guarantees.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -58,7 +53,7 @@ fn tensors_of(path: &Path) -> Named {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let owned = |name: &str| {
         let view = file.tensor(name).unwrap();
-        // What a program that maps the file relies on.
+        // Programs that map the file rely on this alignment.
         let offset = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
         assert_eq!(
             offset % (view.dtype().bitsize() / 8),
@@ -73,10 +68,10 @@ fn tensors_of(path: &Path) -> Named {
     names.into_iter().map(owned).collect()
 }
 
-/// Every fixture: the weights come back as they were read, and every other tensor as it lay in the
-/// checkpoint.
+/// The packed file of every fixture has the weights of the checkpoint, and its other tensors
+/// unchanged.
 #[test]
-fn quantized_checkpoints_lose_nothing() {
+fn keeps_all_of_a_quantized_checkpoint() {
     let _alone = ALONE.lock();
     let out = tempfile::tempdir().unwrap();
     let mut cases = 0;
@@ -129,7 +124,7 @@ fn quantized_checkpoints_lose_nothing() {
         let (.., done, all) = *steps.last().unwrap();
         assert_eq!((done, all), (summary.bytes_read, summary.bytes_read));
         assert!(steps.windows(2).all(|w| w[0].2 < w[1].2));
-        // Packed as they were, whatever the grouping of plain weights is.
+        // Quantized weights keep their grouping, whatever that of plain weights is.
         assert!(
             steps
                 .iter()
@@ -145,72 +140,14 @@ fn quantized_checkpoints_lose_nothing() {
     );
 }
 
-/// A plain checkpoint in all three types, with what stays plain.
-fn plain(n: usize, k: usize, layers: usize) -> TensorFile {
-    let rng = &mut rng(7);
-    let mut values = |len: usize| {
-        (0..len)
-            .map(|_| rng.random_range(-1f32..1.0))
-            .collect::<Vec<_>>()
-    };
-    let mut file = TensorFile::new();
-    for layer in 0..layers {
-        let w = values(n * k);
-        let (dtype, bytes) = match layer % 3 {
-            0 => (
-                Dtype::BF16,
-                w.iter()
-                    .flat_map(|&w| bf16::from_f32(w).to_le_bytes())
-                    .collect(),
-            ),
-            1 => (Dtype::F32, w.iter().flat_map(|w| w.to_le_bytes()).collect()),
-            _ => (
-                Dtype::F16,
-                w.iter()
-                    .flat_map(|&w| half::f16::from_f32(w).to_le_bytes())
-                    .collect(),
-            ),
-        };
-        file.set(&format!("layers.{layer}.up.weight"), dtype, &[n, k], bytes);
-        file.set(
-            &format!("layers.{layer}.up.bias"),
-            Dtype::BF16,
-            &[n],
-            vec![1; 2 * n],
-        );
-    }
-    for (name, shape) in [
-        ("embed_tokens.weight", vec![3, 5]),
-        ("vision.patch_embedding.weight", vec![2, 2]),
-        ("lm_head.weight", vec![3, 5]),
-        ("router.weight", vec![3, 5]),
-        ("norm.weight", vec![7]),
-        ("conv.weight", vec![2, 2, 3]),
-        ("table", vec![3, 5]),
-        ("steps", vec![1]),
-    ] {
-        let size: usize = shape.iter().product();
-        file.set(name, Dtype::F32, &shape, vec![2; 4 * size]);
-    }
-    file.set("counts", Dtype::I64, &[3], vec![1; 24]);
-    file.set("flags", Dtype::U8, &[3], vec![1; 3]);
-    file
-}
-
-fn written(folder: &Path, file: &TensorFile) -> PathBuf {
-    let path = folder.join("model.safetensors");
-    std::fs::write(&path, file.bytes()).unwrap();
-    path
-}
-
-/// Matrices are quantized, with the error that they then have; everything else, and what is to be
-/// kept, is carried over.
+/// Matrices are quantized and their errors are reported. All other tensors, and those to keep, are
+/// copied.
 #[test]
-fn plain_checkpoints_are_quantized() {
+fn quantizes_plain_checkpoints() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
     let (n, k) = (33, 100);
-    let input = written(folder.path(), &plain(n, k, 3));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(n, k, 3));
     let output = folder.path().join("out.safetensors");
     for quantize in [
         QUANTIZE,
@@ -280,13 +217,13 @@ fn plain_checkpoints_are_quantized() {
     }
 }
 
-/// Memory for one weight, not for the file.
+/// The peak of memory is that of one weight, not of the file.
 #[test]
-fn memory_is_bounded_by_one_weight() {
+fn needs_memory_for_one_weight() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
     let (n, k, layers) = (512, 512, 60);
-    let input = written(folder.path(), &plain(n, k, layers));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(n, k, layers));
     let output = folder.path().join("out.safetensors");
     let size = std::fs::metadata(&input).unwrap().len() as usize;
     let held = HELD.load(Ordering::Relaxed);
@@ -295,7 +232,7 @@ fn memory_is_bounded_by_one_weight() {
         run();
         PEAK.load(Ordering::Relaxed) - held
     };
-    // f32 values of one weight, its codes and its packed form, and the buffers of files.
+    // The f32 values of one weight, its codes, its packed form, and the buffers of files.
     let bound = 3 * (4 * n * k) + (4 << 20);
     assert!(bound < size / 3, "the file is large enough to tell");
     let converting = peak(&mut || {
@@ -305,7 +242,7 @@ fn memory_is_bounded_by_one_weight() {
             .unwrap();
     });
     assert!(converting < bound, "{converting} of {size}");
-    // One that is packed already, twice: weights and the large tensor beside them.
+    // A checkpoint with quantized weights and a large plain tensor.
     let mut file = TensorFile::read(
         fixtures()
             .join("gptq_v2_g256/model.safetensors")
@@ -326,7 +263,7 @@ fn memory_is_bounded_by_one_weight() {
         &[24 << 20],
         vec![0; 24 << 20],
     );
-    let input = written(folder.path(), &file);
+    let input = write_checkpoint(folder.path(), &file);
     std::fs::copy(
         fixtures().join("gptq_v2_g256/config.json"),
         folder.path().join("config.json"),

@@ -1,18 +1,18 @@
-//! The file is there whole or not at all; what would be lost or ignored is refused before.
+//! The output is complete or absent. Requests that would lose or ignore something are errors.
 
 use super::*;
 
-/// What cannot be converted is an error that names the tensor, and leaves neither the file nor a
-/// temporary one; a file that was there stays.
+/// A failed conversion names the tensor and leaves neither an output nor a temporary file. An
+/// existing output stays.
 #[test]
-fn a_failed_conversion_leaves_nothing() {
+fn failed_conversion_leaves_no_file() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
-    let mut file = plain(20, 40, 3);
+    let mut file = plain_checkpoint(20, 40, 3);
     let mut bad = vec![0u8; 20 * 40 * 4];
     bad[4 * 77..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     file.set("layers.2.up.weight", Dtype::F32, &[20, 40], bad);
-    let input = written(folder.path(), &file);
+    let input = write_checkpoint(folder.path(), &file);
     let output = folder.path().join("out.safetensors");
     let checkpoint = Checkpoint::open(&input).unwrap();
     let error = Convert::new(QUANTIZE)
@@ -31,7 +31,7 @@ fn a_failed_conversion_leaves_nothing() {
             .is_err()
     );
     assert_eq!(std::fs::read(&output).unwrap(), b"before");
-    // Over itself: the checkpoint would be gone.
+    // The output is the checkpoint itself.
     let error = Convert::new(QUANTIZE)
         .run(&checkpoint, &input, |_| ())
         .unwrap_err();
@@ -53,10 +53,10 @@ fn a_failed_conversion_leaves_nothing() {
         matches!(&error, Error::Io { file, .. } if file.contains("nowhere")),
         "{error}"
     );
-    // Two tensors of one name: a bias that is called as a weight's scales are.
-    let mut file = plain(20, 40, 1);
+    // Two tensors with one name: a bias with the name of a weight's scales.
+    let mut file = plain_checkpoint(20, 40, 1);
     file.copy("layers.0.up.bias", "layers.0.up.scales");
-    let checkpoint = Checkpoint::open(written(folder.path(), &file)).unwrap();
+    let checkpoint = Checkpoint::open(write_checkpoint(folder.path(), &file)).unwrap();
     let error = Convert::new(QUANTIZE)
         .run(&checkpoint, &output, |_| ())
         .unwrap_err();
@@ -66,15 +66,15 @@ fn a_failed_conversion_leaves_nothing() {
     );
 }
 
-/// What would be lost, or ignored, is an error before anything is read.
+/// A request that would lose or ignore something is an error before anything is read.
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn rejects_lossy_or_contradictory_requests() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
-    let input = written(folder.path(), &plain(20, 40, 1));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(20, 40, 1));
     let checkpoint = Checkpoint::open(&input).unwrap();
     let convert = Convert::new(QUANTIZE);
-    // A folder, and what is there but no file: a device, say, or a socket.
+    // The output is a folder, a device or a socket.
     let mut odd = vec![folder.path().to_owned()];
     #[cfg(unix)]
     {
@@ -93,7 +93,7 @@ fn what_makes_no_sense_is_refused() {
         );
         assert!(output.exists() && !output.is_file());
     }
-    // A module that is not there would be quantized under its real name.
+    // The module to keep does not exist: the intended one would be quantized.
     let output = folder.path().join("out.safetensors");
     let keeps = |convert: &Convert, checkpoint: &Checkpoint, expected: &str| {
         let error = convert.run(checkpoint, &output, |_| ()).unwrap_err();
@@ -111,14 +111,14 @@ fn what_makes_no_sense_is_refused() {
     let convert = convert.keep(["layers.0", "lm_head"]);
     let summary = convert.run(&checkpoint, &output, |_| ()).unwrap();
     assert_eq!(summary.quantized, 1, "the router alone");
-    // Its own output is no checkpoint: there is nothing left to convert.
+    // The input is a packed file already.
     let error = Checkpoint::open(&output).unwrap_err();
     assert!(
         matches!(&error, Error::Unsupported { file, what, .. }
             if Path::new(file) == output && what.contains("w4ax")),
         "{error}"
     );
-    // The files that say what a checkpoint is are part of it.
+    // The configuration files are part of the checkpoint.
     let convert = Convert::new(QUANTIZE);
     let model = folder.path().join("model");
     std::fs::create_dir(&model).unwrap();
@@ -139,12 +139,12 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// At no moment is there a file that loads before it is whole, and an old one stays until then.
+/// The output appears only when it is complete. An old one stays until then.
 #[test]
-fn no_half_file_ever_loads() {
+fn output_is_never_incomplete() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().unwrap();
-    let input = written(folder.path(), &plain(20, 40, 3));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(20, 40, 3));
     let output = folder.path().join("out.safetensors");
     let before = PackedFile::default();
     before.save(&output).unwrap();

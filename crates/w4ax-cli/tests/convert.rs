@@ -3,11 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use half::bf16;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use safetensors::tensor::Dtype;
-use test_support::TensorFile;
+use test_support::{plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert};
 use w4ax::{Grouping, PackedFile, Quantize};
 
@@ -16,64 +12,6 @@ const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
 fn fixtures() -> PathBuf {
     Path::new(w4ax_robot::paths::CHECKPOINTS).into()
-}
-
-/// A plain checkpoint in all three types, with tensors that are not quantized.
-fn plain(n: usize, k: usize, layers: usize) -> TensorFile {
-    let rng = &mut ChaCha8Rng::seed_from_u64(7);
-    let mut values = |len: usize| {
-        (0..len)
-            .map(|_| rng.random_range(-1f32..1.0))
-            .collect::<Vec<_>>()
-    };
-    let mut file = TensorFile::new();
-    for layer in 0..layers {
-        let w = values(n * k);
-        let (dtype, bytes) = match layer % 3 {
-            0 => (
-                Dtype::BF16,
-                w.iter()
-                    .flat_map(|&w| bf16::from_f32(w).to_le_bytes())
-                    .collect(),
-            ),
-            1 => (Dtype::F32, w.iter().flat_map(|w| w.to_le_bytes()).collect()),
-            _ => (
-                Dtype::F16,
-                w.iter()
-                    .flat_map(|&w| half::f16::from_f32(w).to_le_bytes())
-                    .collect(),
-            ),
-        };
-        file.set(&format!("layers.{layer}.up.weight"), dtype, &[n, k], bytes);
-        file.set(
-            &format!("layers.{layer}.up.bias"),
-            Dtype::BF16,
-            &[n],
-            vec![1; 2 * n],
-        );
-    }
-    for (name, shape) in [
-        ("embed_tokens.weight", vec![3, 5]),
-        ("vision.patch_embedding.weight", vec![2, 2]),
-        ("lm_head.weight", vec![3, 5]),
-        ("router.weight", vec![3, 5]),
-        ("norm.weight", vec![7]),
-        ("conv.weight", vec![2, 2, 3]),
-        ("table", vec![3, 5]),
-        ("steps", vec![1]),
-    ] {
-        let size: usize = shape.iter().product();
-        file.set(name, Dtype::F32, &shape, vec![2; 4 * size]);
-    }
-    file.set("counts", Dtype::I64, &[3], vec![1; 24]);
-    file.set("flags", Dtype::U8, &[3], vec![1; 3]);
-    file
-}
-
-fn written(folder: &Path, file: &TensorFile) -> PathBuf {
-    let path = folder.join("model.safetensors");
-    std::fs::write(&path, file.bytes()).unwrap();
-    path
 }
 
 /// The command prints each layer, and its file loads.
@@ -103,7 +41,7 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
     let file = PackedFile::load(&output).unwrap();
     let ordered = file.weights.values().filter(|w| w.order().is_some());
     assert_eq!(ordered.count(), 2);
-    let input = written(folder.path(), &plain(33, 100, 2));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(33, 100, 2));
     let keep = [
         "--keep",
         "router",
@@ -139,7 +77,7 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
 #[test]
 fn continues_after_stdout_is_closed() {
     let folder = tempfile::tempdir().unwrap();
-    let input = written(folder.path(), &plain(512, 512, 9));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(512, 512, 9));
     let output = folder.path().join("out.safetensors");
     let mut run = Command::new(W4AX)
         .arg("convert")
@@ -159,7 +97,7 @@ fn continues_after_stdout_is_closed() {
 #[test]
 fn killed_run_leaves_no_partial_file() {
     let folder = tempfile::tempdir().unwrap();
-    let input = written(folder.path(), &plain(512, 512, 60));
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(512, 512, 60));
     let output = folder.path().join("out.safetensors");
     let whole = Convert::new(QUANTIZE)
         .run(&Checkpoint::open(&input).unwrap(), &output, |_| ())

@@ -1,10 +1,7 @@
 //! A policy's control step does not allocate. A counting global allocator needs its own test
 //! binary.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-use test_support::{dispatcher, random_skip_file};
+use test_support::{CountingAllocator, allocations_of, dispatcher, random_skip_file};
 use w4ax::Width;
 use w4ax::cpu::{Cpu, Serial};
 use w4ax::skip::{SkipConfig, Verdict};
@@ -17,36 +14,8 @@ use w4ax_robot::shapes::INPUT;
 use w4ax_robot::skipping::{Skipping, Substitute};
 use w4ax_robot::steps::PolicyEngine;
 
-thread_local! {
-    /// Allocations of this thread: the test harness has other threads.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed to the system allocator without a change. Counting uses a `Cell`
-// that does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's guarantee about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `System` with this layout, as the caller guarantees.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations_of(call: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
-    call();
-    ALLOCATIONS.get() - before
-}
+static COUNTING: CountingAllocator = CountingAllocator;
 
 #[test]
 fn allocator_counts() {

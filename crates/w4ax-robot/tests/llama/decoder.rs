@@ -6,8 +6,8 @@ use w4ax::candle::{Backend, Linear};
 use w4ax::step::StepFlag;
 use w4ax::{Grouping, Width};
 
-use crate::rng;
-use crate::{CPU, norms, packed, random};
+use crate::{CPU, norms};
+use test_support::{normal_values, normal_weight, rng};
 use w4ax_robot::llama::layer::{Cache, Layer, NoClock, Sizes};
 
 /// candle's product with the dequantized weight, in f32.
@@ -75,7 +75,7 @@ fn decoder_matches_dense_products() {
     for _ in 0..4 {
         let weights = sizes
             .projections()
-            .map(|(_, n, k)| packed(rng, (n, k), Grouping::G128));
+            .map(|(_, n, k)| normal_weight(rng, (n, k), Grouping::G128));
         let norms = [0; 2].map(|_| norms(rng, sizes.hidden));
         let plain = weights
             .each_ref()
@@ -89,7 +89,12 @@ fn decoder_matches_dense_products() {
         ours.push(Layer::new(sizes, linear, norms.clone(), CPU).unwrap());
         dense.push(Layer::new(sizes, plain, norms, CPU).unwrap());
     }
-    let x = Tensor::from_vec(random(rng, &[36, sizes.hidden]), (36, sizes.hidden), CPU).unwrap();
+    let x = Tensor::from_vec(
+        normal_values(rng, &[36, sizes.hidden]),
+        (36, sizes.hidden),
+        CPU,
+    )
+    .unwrap();
     let (ours, expected) = (Decoder(ours), Decoder(dense).run(&x, 29));
     // All tokens at once and one by one give the same result through the cache.
     flag.record_by_host(0, Width::Bf16);

@@ -2,8 +2,7 @@
 
 use w4ax::{Grouping, KOrder, PackedFile};
 
-use crate::packed;
-use crate::rng;
+use test_support::{normal_weight, rng};
 use w4ax_robot::llama::layer::Sizes;
 use w4ax_robot::llama::weights;
 
@@ -23,7 +22,7 @@ fn finds_the_weights_of_a_layer_by_name() {
     let mut file = PackedFile::default();
     for layer in [1, 11] {
         for (name, n, k) in SIZES.projections() {
-            let weight = packed(rng, (n, k), Grouping::G32);
+            let weight = normal_weight(rng, (n, k), Grouping::G32);
             let name = format!("language_model.model.layers.{layer}.{name}");
             if name.ends_with("q_proj") {
                 let order = KOrder::new((0..k as u32).rev().collect()).unwrap();

@@ -8,37 +8,10 @@ mod stack;
 
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use w4ax::{Grouping, MatRef, PackedWeight, Quantize};
+use test_support::normal;
 
 const CPU: &Device = &Device::Cpu;
-
-fn rng(seed: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(seed)
-}
-
-fn packed(rng: &mut ChaCha8Rng, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight {
-    let plain: Vec<f32> = (0..n * k)
-        .map(|_| normal(rng) / (k as f32).sqrt())
-        .collect();
-    let matrix = MatRef::new(&plain, n, k).expect("a matrix");
-    Quantize::new(grouping)
-        .pack(matrix)
-        .expect("finite weights")
-}
-
-fn random(rng: &mut ChaCha8Rng, dims: &[usize]) -> Vec<bf16> {
-    (0..dims.iter().product())
-        .map(|_| bf16::from_f32(normal(rng)))
-        .collect()
-}
-
-/// Returns a normally distributed number, by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
-    let (u, v): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
-    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-}
 
 /// Returns factors of rms, around 1.
 fn norms(rng: &mut ChaCha8Rng, hidden: usize) -> Tensor {

@@ -9,8 +9,8 @@ use w4ax::dispatch::ACTION_DIM;
 use w4ax::skip::LayerStack;
 use w4ax::{Grouping, Width};
 
-use crate::rng;
-use crate::{CPU, norms, packed, random};
+use crate::{CPU, norms};
+use test_support::{normal_values, normal_weight, rng};
 use w4ax_robot::llama::layer::{Cache, Layer, NoClock, Sizes};
 
 /// Actions of a chunk.
@@ -60,7 +60,7 @@ impl Stack {
     pub fn new(seed: u64, bias: f32, width: impl Into<LayerWidth>) -> Result<Self> {
         let (rng, backend, width) = (&mut rng(seed), Backend::new(CPU)?, width.into());
         let linear = |rng: &mut ChaCha8Rng, n, k| -> Result<Linear> {
-            let weight = packed(rng, (n, k), Grouping::G32);
+            let weight = normal_weight(rng, (n, k), Grouping::G32);
             Ok(backend.linear(weight, None)?.with_width(width.clone()))
         };
         let hidden = SIZES.hidden;
@@ -68,7 +68,7 @@ impl Stack {
         for _ in 0..LAYERS {
             let weights = SIZES
                 .projections()
-                .map(|(_, n, k)| packed(rng, (n, k), Grouping::G32));
+                .map(|(_, n, k)| normal_weight(rng, (n, k), Grouping::G32));
             let projections = weights.map(|weight| {
                 let linear = backend.linear(weight, None).expect("no bias");
                 linear.with_width(width.clone())
@@ -81,7 +81,7 @@ impl Stack {
                 down: linear(rng, hidden, 32)?,
             });
             // Skips must not depend on the width.
-            let out = packed(rng, (1, 16), Grouping::G32);
+            let out = normal_weight(rng, (1, 16), Grouping::G32);
             controllers.push(Controller {
                 norm: norms(rng, hidden),
                 hidden: linear(rng, 16, hidden)?.with_width(Width::A8),
@@ -91,7 +91,7 @@ impl Stack {
             });
         }
         let dims = (SIZES.max_tokens, hidden);
-        let input = Tensor::from_vec(random(rng, &[dims.0, dims.1]), dims, CPU)?;
+        let input = Tensor::from_vec(normal_values(rng, &[dims.0, dims.1]), dims, CPU)?;
         Ok(Self {
             layers,
             adapters,
