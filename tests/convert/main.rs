@@ -2,6 +2,7 @@
 
 mod whole;
 
+use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
