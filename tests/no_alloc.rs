@@ -2,7 +2,7 @@
 //! allocator.
 
 use half::bf16;
-use test_support::{CountingAllocator, allocations_of};
+use test_support::{CountingAllocator, allocations, allocations_of};
 use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
 use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
@@ -96,7 +96,7 @@ fn gemm_in_a_pool_does_not_allocate() {
         .unwrap();
     let cpu = pool.install(|| Cpu::new().unwrap());
     let mut gemms = pool.install(|| gemms(&cpu));
-    let of_the_workers = || -> usize { pool.broadcast(|_| ALLOCATIONS.get()).into_iter().sum() };
+    let of_the_workers = || -> usize { pool.broadcast(|_| allocations()).into_iter().sum() };
     pool.install(&mut gemms);
     // What asking costs by itself.
     let asking = (0..20).map(|_| of_the_workers()).collect::<Vec<_>>();

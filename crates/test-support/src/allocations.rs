@@ -27,10 +27,15 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
+/// Returns how many allocations this thread has made.
+pub fn allocations() -> usize {
+    ALLOCATIONS.get()
+}
+
 /// Returns how many allocations the call makes on this thread: always 0 in a binary without
 /// [`CountingAllocator`].
 pub fn allocations_of(call: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     call();
-    ALLOCATIONS.get() - before
+    allocations() - before
 }

@@ -9,7 +9,7 @@ mod skip_file;
 mod tensor_file;
 mod tools;
 
-pub use allocations::{CountingAllocator, allocations_of};
+pub use allocations::{CountingAllocator, allocations, allocations_of};
 pub use checkpoint::{plain_checkpoint, write_checkpoint};
 pub use dispatcher::{dispatch_config, dispatcher};
 pub use inputs::{Kind, PlainWeight, WIDTHS, bits, rng};
