@@ -96,16 +96,19 @@ fn gemm_in_a_pool_does_not_allocate() {
         .unwrap();
     let cpu = pool.install(|| Cpu::new().unwrap());
     let mut gemms = pool.install(|| gemms(&cpu));
-    let of_the_workers = || -> usize { pool.broadcast(|_| allocations()).into_iter().sum() };
+    let allocations_of_workers =
+        || -> usize { pool.broadcast(|_| allocations()).into_iter().sum() };
     pool.install(&mut gemms);
-    // What asking costs by itself.
-    let asking = (0..20).map(|_| of_the_workers()).collect::<Vec<_>>();
-    let asking = asking.windows(2).map(|w| w[1] - w[0]).max().unwrap();
-    let before = of_the_workers();
+    // The allocations that the query itself makes.
+    let per_query = (0..20)
+        .map(|_| allocations_of_workers())
+        .collect::<Vec<_>>();
+    let per_query = per_query.windows(2).map(|w| w[1] - w[0]).max().unwrap();
+    let before = allocations_of_workers();
     pool.install(|| (0..200).for_each(|_| gemms()));
-    let allocated = of_the_workers() - before;
+    let allocated = allocations_of_workers() - before;
     assert!(
-        allocated <= asking,
-        "{allocated} allocations, {asking} of them by asking"
+        allocated <= per_query,
+        "{allocated} allocations, {per_query} of them by the query"
     );
 }
