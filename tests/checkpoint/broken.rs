@@ -194,7 +194,7 @@ fn rejects_invalid_files_shards_and_indices_by_name() {
     let path = copy.path("model.safetensors");
     let whole = std::fs::read(&path).unwrap();
     for (bytes, expected) in [
-        (&whole[..whole.len() - 1], "the file at byte"),
+        (&whole[..whole.len() - 1], "the file ends at byte"),
         (&whole[..100], "truncated"),
         (&whole[..5], "no room for a header"),
         (
