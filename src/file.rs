@@ -37,9 +37,9 @@ pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
         && !existing.is_file()
     {
         let what = if existing.is_dir() {
-            "is a folder, expected a file"
+            "is a folder: expected a file"
         } else {
-            "is not a regular file and would be replaced by one"
+            "is not a regular file and would be replaced: expected a file"
         };
         return Err(Error::io(path, std::io::Error::other(what)));
     }

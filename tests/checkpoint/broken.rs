@@ -196,7 +196,7 @@ fn rejects_invalid_files_shards_and_indices_by_name() {
     for (bytes, expected) in [
         (&whole[..whole.len() - 1], "the file ends at byte"),
         (&whole[..100], "truncated"),
-        (&whole[..5], "no room for a header"),
+        (&whole[..5], "too short for a header"),
         (
             b"PK\x03\x04 something else entirely".as_slice(),
             "not a safetensors file",
