@@ -78,8 +78,8 @@ fn halves_output_error_of_rounding() {
         for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
             for scale_type in [ScaleType::F32, ScaleType::F16, ScaleType::Bf16] {
                 let quantize = Quantize::new(grouping)
-                    .symmetry(symmetry)
-                    .scale_type(scale_type);
+                    .with_symmetry(symmetry)
+                    .with_scale_type(scale_type);
                 let layer = Layer::random(5, (19, 100, 400));
                 let nearest = quantize.pack(layer.weight()).unwrap();
                 let packed = Gptq::new(quantize)
@@ -101,10 +101,8 @@ fn matches_formulas() {
     // One group: its scale is chosen before any error is moved, and taken from the packed weight
     // here.
     let layer = Layer::random(6, (5, 40, 90));
-    let gptq = Gptq {
-        quantize: Quantize::new(Grouping::PerChannel).scale_type(ScaleType::F32),
-        damping: 0.05,
-    };
+    let quantize = Quantize::new(Grouping::PerChannel).with_scale_type(ScaleType::F32);
+    let gptq = Gptq::new(quantize).with_damping(0.05);
     let hessian = layer.hessian();
     let packed = gptq.pack(layer.weight(), &hessian).unwrap();
     let k = layer.k;
@@ -250,7 +248,8 @@ fn rejects_invalid_calibration() {
     );
     // Twenty tokens say too little of 64 inputs.
     for damping in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = Gptq { damping, ..gptq }
+        let error = gptq
+            .with_damping(damping)
             .pack(layer.weight(), &hessian)
             .unwrap_err();
         assert!(

@@ -21,10 +21,10 @@ fn quantize() -> impl Strategy<Value = Quantize> {
         Just(ScaleType::Bf16)
     ];
     let grouping = proptest::sample::select(Grouping::ALL.to_vec());
-    (grouping, symmetry, scale_type).prop_map(|(grouping, symmetry, scale_type)| Quantize {
-        grouping,
-        symmetry,
-        scale_type,
+    (grouping, symmetry, scale_type).prop_map(|(grouping, symmetry, scale_type)| {
+        Quantize::new(grouping)
+            .with_symmetry(symmetry)
+            .with_scale_type(scale_type)
     })
 }
 
@@ -36,8 +36,8 @@ proptest! {
         how in quantize(),
         seed in any::<u64>(),
     ) {
-        let symmetric = how.symmetry == Symmetry::Symmetric;
-        let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping, how.scale_type, symmetric);
+        let symmetric = how.symmetry() == Symmetry::Symmetric;
+        let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping(), how.scale_type(), symmetric);
         let packed = plain.pack();
         prop_assert_eq!(packed.unpack(), plain.q.clone());
         let groups = packed.groups();
@@ -68,11 +68,11 @@ proptest! {
         let back = packed.dequantize();
         for row in 0..n {
             for g in 0..packed.groups() {
-                let range = how.grouping.range(g, k);
+                let range = how.grouping().range(g, k);
                 let w = &w[row * k..][range.clone()];
                 let hi = w.iter().fold(0f32, |a, &v| a.max(v));
                 let lo = w.iter().fold(0f32, |a, &v| a.min(v));
-                let exact = match how.symmetry {
+                let exact = match how.symmetry() {
                     Symmetry::Symmetric => hi.max(-lo) / 7.0,
                     Symmetry::Asymmetric => (hi - lo) / 15.0,
                 };
@@ -99,8 +99,8 @@ proptest! {
     ) {
         let mut file = PackedFile::default();
         for (at, (n, k, how)) in shapes.into_iter().enumerate() {
-            let symmetric = how.symmetry == Symmetry::Symmetric;
-            let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping, how.scale_type, symmetric);
+            let symmetric = how.symmetry() == Symmetry::Symmetric;
+            let plain = PlainWeight::random(&mut rng(seed), (n, k), how.grouping(), how.scale_type(), symmetric);
             file.weights.insert(format!("blocks.{at}.weight"), plain.pack());
             if at % 2 == 1 {
                 let mut order: Vec<u32> = (0..k as u32).collect();
@@ -395,7 +395,7 @@ fn rejects_invalid_weights() {
         "{error}"
     );
     w[217] = 1e30;
-    let f16 = how.scale_type(ScaleType::F16);
+    let f16 = how.with_scale_type(ScaleType::F16);
     let error = f16.pack(MatRef::new(&w, 3, 100).unwrap()).unwrap_err();
     assert!(error.to_string().contains("scale"), "{error}");
     assert!(how.pack(MatRef::new(&w, 3, 100).unwrap()).is_ok());
@@ -420,8 +420,8 @@ fn quantizes_extreme_weights() {
     for scale_type in [ScaleType::F32, ScaleType::Bf16] {
         for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
             let how = Quantize::new(Grouping::G32)
-                .scale_type(scale_type)
-                .symmetry(symmetry);
+                .with_scale_type(scale_type)
+                .with_symmetry(symmetry);
             let packed = how
                 .pack(MatRef::new(rows.as_flattened(), 6, 2).unwrap())
                 .unwrap();

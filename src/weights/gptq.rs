@@ -171,10 +171,10 @@ impl Hessian {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gptq {
     /// The grid: groups, symmetry, type of the scales.
-    pub quantize: Quantize,
+    quantize: Quantize,
     /// Added to the diagonal of the Hessian, relative to its mean: 0.01 by default. More damping
     /// trusts the calibration less.
-    pub damping: f64,
+    damping: f64,
 }
 
 impl Gptq {
@@ -184,6 +184,18 @@ impl Gptq {
             quantize,
             damping: 0.01,
         }
+    }
+
+    /// Sets what is added to the diagonal of the Hessian, relative to its mean: at least 0.
+    #[must_use]
+    pub const fn with_damping(mut self, damping: f64) -> Self {
+        self.damping = damping;
+        self
+    }
+
+    /// What is added to the diagonal of the Hessian, relative to its mean.
+    pub const fn damping(&self) -> f64 {
+        self.damping
     }
 
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.

@@ -26,7 +26,7 @@ pub enum Symmetry {
 /// use w4ax::{Grouping, MatRef, Quantize, Symmetry};
 /// # fn main() -> w4ax::Result<()> {
 /// let plain: Vec<f32> = (0..32 * 128).map(|i| (i % 31) as f32 / 16.0).collect();
-/// let quantize = Quantize { symmetry: Symmetry::Asymmetric, ..Quantize::new(Grouping::G128) };
+/// let quantize = Quantize::new(Grouping::G128).with_symmetry(Symmetry::Asymmetric);
 /// let weight = quantize.pack(MatRef::new(&plain, 32, 128)?)?;
 /// let dequantized = weight.dequantize();
 /// let errors = dequantized.iter().zip(&plain).map(|(a, b)| (a - b).abs());
@@ -38,11 +38,10 @@ pub enum Symmetry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantize {
     /// The segments of k that share a scale.
-    pub grouping: Grouping,
-    /// Symmetric by default.
-    pub symmetry: Symmetry,
+    pub(super) grouping: Grouping,
+    symmetry: Symmetry,
     /// BF16 by default: it has the range of f32, so that no scale overflows or vanishes.
-    pub scale_type: ScaleType,
+    scale_type: ScaleType,
 }
 
 /// The grid of one row and group: `w ~ (q - zero) * scale`.
@@ -99,14 +98,31 @@ impl Quantize {
         }
     }
 
+    /// The segments of k that share a scale.
+    pub const fn grouping(&self) -> Grouping {
+        self.grouping
+    }
+
+    /// The symmetry: symmetric by default.
+    pub const fn symmetry(&self) -> Symmetry {
+        self.symmetry
+    }
+
+    /// The type of the scales: BF16 by default.
+    pub const fn scale_type(&self) -> ScaleType {
+        self.scale_type
+    }
+
     /// Sets the symmetry.
-    pub const fn symmetry(mut self, symmetry: Symmetry) -> Self {
+    #[must_use]
+    pub const fn with_symmetry(mut self, symmetry: Symmetry) -> Self {
         self.symmetry = symmetry;
         self
     }
 
     /// Sets the type of the scales.
-    pub const fn scale_type(mut self, scale_type: ScaleType) -> Self {
+    #[must_use]
+    pub const fn with_scale_type(mut self, scale_type: ScaleType) -> Self {
         self.scale_type = scale_type;
         self
     }

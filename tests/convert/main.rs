@@ -152,7 +152,7 @@ fn quantizes_plain_checkpoints() {
     let output = folder.path().join("out.safetensors");
     for quantize in [
         QUANTIZE,
-        Quantize::new(Grouping::PerChannel).symmetry(Symmetry::Asymmetric),
+        Quantize::new(Grouping::PerChannel).with_symmetry(Symmetry::Asymmetric),
     ] {
         let checkpoint = Checkpoint::open(&input).unwrap();
         let convert = Convert::new(quantize).keep(["router"]);

@@ -145,11 +145,9 @@ entry_points! {
         raw::create("weight", weight, || {
             let args = raw::arguments("args", args)?;
             enums::reserved(args.reserved)?;
-            let options = Quantize {
-                grouping: enums::value(args.grouping)?,
-                symmetry: enums::value(args.symmetry)?,
-                scale_type: enums::value(args.scale_type)?,
-            };
+            let options = Quantize::new(enums::value(args.grouping)?)
+                .with_symmetry(enums::value(args.symmetry)?)
+                .with_scale_type(enums::value(args.scale_type)?);
             match enums::value(args.w_type)? {
                 ScaleType::F32 => quantize::<f32>(options, &args),
                 ScaleType::F16 => quantize::<f16>(options, &args),

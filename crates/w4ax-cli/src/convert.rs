@@ -70,8 +70,8 @@ impl Args {
             Symmetry::Symmetric
         };
         Quantize::new(grouping)
-            .scale_type(scale_type)
-            .symmetry(symmetry)
+            .with_scale_type(scale_type)
+            .with_symmetry(symmetry)
     }
 }
 

@@ -15,7 +15,7 @@ fn expected() -> String {
         .map(|i| ((i * 7919 % 201) as f32 - 100.0) / 128.0)
         .collect();
     let weight = Quantize::new(Grouping::G64)
-        .symmetry(Symmetry::Asymmetric)
+        .with_symmetry(Symmetry::Asymmetric)
         .pack(MatRef::new(&plain, n, k).unwrap())
         .unwrap();
     let x: Vec<bf16> = (0..m * k)

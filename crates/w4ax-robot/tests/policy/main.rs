@@ -162,7 +162,7 @@ fn counts_the_bytes_of_the_layers() {
         (policy.layers(), policy.packed_bytes()),
         (13, weights / 2 + weights / 64 * 2)
     );
-    let wide = QUANTIZE.scale_type(ScaleType::F32);
+    let wide = QUANTIZE.with_scale_type(ScaleType::F32);
     let policy = Policy::new(&CHECKPOINT, wide, Cpu::new().unwrap(), 1).unwrap();
     assert_eq!(policy.packed_bytes(), weights / 2 + weights / 64 * 4);
 }
