@@ -39,29 +39,21 @@ fn finds_the_weights_of_a_layer_by_name() {
         assert_eq!(weight, &file.weights[&name]);
     }
     assert_eq!(found.len(), 7);
-    let says = |layer, sizes: &Sizes, expected: &str| {
+    let fails = |layer, sizes: &Sizes, expected: &str| {
         let error = weights::of_file(&path, layer, sizes).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     };
-    says(
-        2,
-        &SIZES,
-        "0 weights are called `layers.2.self_attn.q_proj`",
-    );
+    fails(2, &SIZES, "0 weights are named `layers.2.self_attn.q_proj`");
     let wide = Sizes {
         intermediate: 128,
         ..SIZES
     };
-    says(1, &wide, "gate_proj: expected [128, 64], got [96, 64]");
+    fails(1, &wide, "gate_proj: expected [128, 64], got [96, 64]");
     // Two models in one file are ambiguous.
     let name = "language_model.model.layers.1.self_attn.q_proj";
     let weight = file.weights[name].clone();
     let other = name.replace("language_model", "draft_model");
     file.weights.insert(other, weight);
     file.save(&path).unwrap();
-    says(
-        1,
-        &SIZES,
-        "2 weights are called `layers.1.self_attn.q_proj`",
-    );
+    fails(1, &SIZES, "2 weights are named `layers.1.self_attn.q_proj`");
 }
