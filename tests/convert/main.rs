@@ -1,4 +1,4 @@
-//! The conversion of checkpoints to packed files: no loss, the memory of one weight, an atomic output.
+//! The conversion of checkpoints to packed files: no loss, memory of one weight, atomic output.
 
 mod whole;
 
