@@ -212,13 +212,6 @@ impl PackedWeight {
         self.order.as_ref()
     }
 
-    /// The packed values without their order, and the order: the inverse of
-    /// [`PackedWeight::with_order`].
-    pub fn split_order(mut self) -> (Self, Option<KOrder>) {
-        let order = self.order.take();
-        (self, order)
-    }
-
     /// Returns N, the number of output channels.
     pub fn n(&self) -> usize {
         self.n

@@ -43,7 +43,7 @@ fn matrix() -> Vec<GemmCase> {
                     {
                         continue;
                     }
-                    let at = cases.len() as u64;
+                    let at = cases.len();
                     cases.push(GemmCase {
                         m,
                         k,
@@ -52,14 +52,7 @@ fn matrix() -> Vec<GemmCase> {
                         family,
                         mode,
                         tile: if m == 2 { 1 + at as u32 % 3 } else { 0 },
-                        symmetric: at.is_multiple_of(2),
-                        scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32]
-                            [at as usize % 3],
-                        bias: at.is_multiple_of(5),
-                        // BF16: integers, which are compared exactly, in every other case.
-                        kind: [Kind::Normal, Kind::Zeros][at as usize / 3 % 2],
-                        seed: at,
-                        ..GemmCase::default()
+                        ..GemmCase::default().numbered(at)
                     });
                 }
             }

@@ -79,6 +79,22 @@ impl Default for GemmCase {
     }
 }
 
+impl GemmCase {
+    /// Varies symmetry, type of the scales, bias, kind of values and seed with the number of the
+    /// case.
+    pub fn numbered(self, number: usize) -> Self {
+        Self {
+            symmetric: number.is_multiple_of(2),
+            scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][number % 3],
+            bias: number.is_multiple_of(5),
+            // BF16: integers, which are compared exactly, in every other case.
+            kind: [Kind::Normal, Kind::Zeros][number / 3 % 2],
+            seed: number as u64,
+            ..self
+        }
+    }
+}
+
 /// Replaces a kind of values for which a width has no expected result by [`Kind::Normal`].
 ///
 /// BF16 has no bound where numbers are not finite, nor for subnormal products.

@@ -11,7 +11,7 @@ use half::bf16;
 use proptest::prelude::*;
 use test_support::{Kind, bits};
 use w4ax::reference;
-use w4ax::{FlagWord, Grouping, MatRef, ScaleType, Width};
+use w4ax::{FlagWord, Grouping, MatRef, Width};
 
 /// Every routed kernel at each width: those that the table selects, and those that a caller may
 /// request.
@@ -31,7 +31,7 @@ fn matrix() -> Vec<GemmCase> {
                 (12, 200, DECODE, AUTO, 3),
                 (3, 100, PLAIN, FUSED, 0),
             ] {
-                let at = cases.len() as u64;
+                let at = cases.len();
                 cases.push(GemmCase {
                     m,
                     k,
@@ -41,12 +41,7 @@ fn matrix() -> Vec<GemmCase> {
                     mode,
                     tile,
                     routed: true,
-                    symmetric: at.is_multiple_of(2),
-                    scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][at as usize % 3],
-                    bias: at.is_multiple_of(5),
-                    kind: [Kind::Normal, Kind::Zeros][at as usize / 3 % 2],
-                    seed: at,
-                    ..GemmCase::default()
+                    ..GemmCase::default().numbered(at)
                 });
             }
         }

@@ -44,12 +44,7 @@ fn matrix() -> Vec<GemmCase> {
                     },
                     tile: at as u32 % 3,
                     symmetric: at / 2 % 2 == 0,
-                    scale_type: [ScaleType::Bf16, ScaleType::F16, ScaleType::F32][at % 3],
-                    bias: at.is_multiple_of(5),
-                    // BF16: integers, which are compared exactly, in every other case.
-                    kind: [Kind::Normal, Kind::Zeros][at / 3 % 2],
-                    seed: at as u64,
-                    ..case(m, n, k, width, grouping)
+                    ..case(m, n, k, width, grouping).numbered(at)
                 });
             }
         }
