@@ -1,0 +1,5 @@
+//! Checkpoints: folders of safetensors files with their configuration.
+
+mod source;
+
+pub use source::{StoredWeight, WeightSource};
