@@ -45,7 +45,8 @@ enum Command {
     /// Calibrate the dispatcher on recorded episodes (DyQ-VLA IV-B2)
     #[command(after_help = "Examples:
   w4ax calibrate --out calibration.json
-  w4ax calibrate --rollouts rollouts.safetensors --from policy --d-acc 0.07 --eta 0.05")]
+  w4ax calibrate --rollouts rollouts.safetensors --from policy --d-acc 0.07 --eta 0.05
+  w4ax calibrate --actions steps.jsonl")]
     Calibrate(calibrate::Args),
 
     /// Correlate the effect of one perturbed step with the motion of that step (DyQ-VLA III)

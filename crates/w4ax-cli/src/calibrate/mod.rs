@@ -1,15 +1,20 @@
 //! `w4ax calibrate`: motion scales and thresholds of the dispatcher from recorded episodes.
 //!
-//! With `--validation` it uses the episodes of a dataset that the policy was not trained on.
+//! With `--validation` it uses the episodes of a dataset that the policy was not trained on. With
+//! `--actions` it uses recorded steps of any model.
 
+mod recording;
+
+use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use w4ax::calibrate::{CalibrationReport, CalibrationSettings, calibrate};
+use w4ax::calibrate::{CalibrationReport, CalibrationSettings, Episode, calibrate};
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Action;
 use w4ax::{Error, Result, Width};
 
+use recording::Recording;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::dataset::{self, Dataset};
 use w4ax_robot::policy::Policy;
@@ -36,6 +41,20 @@ pub struct Args {
         default_missing_value = dataset::RECORDED
     )]
     validation: Option<PathBuf>,
+    /// Use recorded steps of any model instead: a file of JSON lines, or a folder of such files,
+    /// *.jsonl (docs/recorded-steps.md)
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["rollouts", "from", "validation", "policy"]
+    )]
+    actions: Option<PathBuf>,
+    /// The model that computes the actions which the recorded steps lack (needs feature vla)
+    #[arg(long, value_name = "DIR", requires = "actions")]
+    model: Option<PathBuf>,
+    /// The recorded steps with the actions that the model computed
+    #[arg(long, value_name = "FILE", requires = "model")]
+    record: Option<PathBuf>,
     /// The policy that `--from policy` and `--validation` run
     #[arg(long, default_value = TRAINED)]
     policy: PathBuf,
@@ -63,7 +82,38 @@ enum Source {
 ///
 /// # Errors
 /// Invalid options and files.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> std::result::Result<(), Box<dyn StdError>> {
+    let (tasks, episodes) = match &args.actions {
+        Some(path) => recorded_steps(path, args)?,
+        None => policy_episodes(args)?,
+    };
+    let settings = CalibrationSettings::default()
+        .with_d_acc(args.d_acc)
+        .with_eta(args.eta);
+    let report = calibrate(&tasks, &episodes, &settings)?;
+    print(&report);
+    report.calibration.save(&args.out)?;
+    println!("written to {}", args.out.display());
+    Ok(())
+}
+
+/// Returns the tasks and the episodes of recorded steps.
+fn recorded_steps(
+    path: &Path,
+    args: &Args,
+) -> std::result::Result<(Vec<String>, Vec<Episode>), Box<dyn StdError>> {
+    if args.model.is_some() {
+        return Err(
+            "--model: built without feature vla: build w4ax-cli with --features vla".into(),
+        );
+    }
+    let recording = Recording::load(path)?;
+    recording.check_complete("expected actions of each width, or --model (needs feature vla)")?;
+    Ok(recording.episodes()?)
+}
+
+/// Returns the tasks and the episodes of this repository's policies.
+fn policy_episodes(args: &Args) -> Result<(Vec<String>, Vec<Episode>)> {
     let rollouts = match &args.validation {
         None => Rollouts::load(&args.rollouts)?,
         Some(path) => {
@@ -80,14 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => computed(&rollouts, &args.policy)?,
     };
     rollouts.check_tasks(tasks.len())?;
-    let settings = CalibrationSettings::default()
-        .with_d_acc(args.d_acc)
-        .with_eta(args.eta);
-    let report = calibrate(&tasks, &rollouts.calibration_episodes(&at_width), &settings)?;
-    print(&report);
-    report.calibration.save(&args.out)?;
-    println!("written to {}", args.out.display());
-    Ok(())
+    Ok((tasks, rollouts.calibration_episodes(&at_width)))
 }
 
 /// Returns the actions of the recorded tokens, `[width][steps]`.
