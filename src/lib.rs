@@ -116,7 +116,7 @@ pub mod reference;
 mod shape;
 pub mod skip;
 pub mod step;
-mod tensors;
+pub mod tensors;
 mod unavailable;
 pub mod weights;
 mod width;

@@ -42,11 +42,17 @@ pub(super) fn scheme(fields: &Fields<'_>) -> Result<Scheme> {
     })
 }
 
+/// Returns N and K of a module.
+pub(super) fn shape(shards: &Shards, module: &str) -> Result<[usize; 2]> {
+    let [k, words] = stored::words(shards, &format!("{module}.qweight"))?;
+    Ok([8 * words, k])
+}
+
 /// Reads the weight of a module.
 pub(super) fn read(shards: &Shards, module: &str, group: Option<usize>) -> Result<UnpackedWeight> {
     let [qweight, qzeros, scales_name] = TENSORS.map(|part| format!("{module}.{part}"));
-    let [k, words] = stored::words(shards, &qweight)?;
-    let (n, groups) = (8 * words, groups(group, k));
+    let [n, k] = shape(shards, module)?;
+    let (words, groups) = (n / 8, groups(group, k));
     let zero_words: Vec<u32> = exact(shards, &qzeros, &[Dtype::I32], &[groups, words])?;
     let mut zeros = vec![0i8; n * groups];
     for (at, &word) in zero_words.iter().enumerate() {

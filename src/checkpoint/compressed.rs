@@ -144,15 +144,9 @@ fn in_group(error: Error, name: &str) -> Error {
     }
 }
 
-/// Reads the weight of a module.
-pub(super) fn read(
-    shards: &Shards,
-    module: &str,
-    group: Option<usize>,
-    symmetric: bool,
-    act_order: bool,
-) -> Result<UnpackedWeight> {
-    let [packed, zero_point, scale, shape, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
+/// Returns N and K of a module.
+pub(super) fn shape(shards: &Shards, module: &str) -> Result<[usize; 2]> {
+    let [packed, _, _, shape, _] = TENSORS.map(|part| format!("{module}.{part}"));
     let [rows, words] = stored::words(shards, &packed)?;
     let [n, k] = match shards.expect(&shape)?.dtype {
         Dtype::I32 => {
@@ -169,6 +163,19 @@ pub(super) fn read(
         let reason = format!("[{n}, {k}] does not fit the shape [{rows}, {words}] of `{packed}`");
         return Err(shards.tensor_error(&shape, reason));
     };
+    Ok([n, k])
+}
+
+/// Reads the weight of a module.
+pub(super) fn read(
+    shards: &Shards,
+    module: &str,
+    group: Option<usize>,
+    symmetric: bool,
+    act_order: bool,
+) -> Result<UnpackedWeight> {
+    let [packed, zero_point, scale, _, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
+    let [n, k] = shape(shards, module)?;
     let groups = groups(group, k);
     let scales = scales(shards, &scale, [n, groups])?;
     let zeros = if symmetric {
@@ -196,7 +203,7 @@ pub(super) fn read(
     let codes: Vec<u32> = shards.read(&packed)?;
     let mut q = vec![0i8; n * k];
     q.par_chunks_mut(k)
-        .zip(codes.par_chunks(words))
+        .zip(codes.par_chunks(k.div_ceil(8)))
         .for_each(|(q, line)| {
             for (q, &word) in q.chunks_mut(8).zip(line) {
                 for (j, q) in q.iter_mut().enumerate() {

@@ -58,6 +58,23 @@ fn written_by_gptqmodel(fields: &Fields<'_>) -> bool {
     }
 }
 
+/// Returns N and K of a module.
+pub(super) fn shape(shards: &Shards, module: &str, desc_act: bool) -> Result<[usize; 2]> {
+    let [qweight, _, _, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
+    let [word_rows, n] = stored::words(shards, &qweight)?;
+    let k = match shards.info(&g_idx) {
+        // The tensor is optional if the groups are contiguous.
+        None if !desc_act => return Ok([n, 8 * word_rows]),
+        _ => shards.expect(&g_idx)?.shape.first().copied().unwrap_or(0),
+    };
+    if k.div_ceil(8) != word_rows {
+        let reason =
+            format!("{word_rows} rows of eight k: expected ceil({k} / 8), `g_idx` has {k} k");
+        return Err(shards.tensor_error(&qweight, reason));
+    }
+    Ok([n, k])
+}
+
 /// Reads the weight of a module.
 pub(super) fn read(
     shards: &Shards,
@@ -67,22 +84,14 @@ pub(super) fn read(
     desc_act: bool,
 ) -> Result<UnpackedWeight> {
     let [qweight, qzeros, scales_name, g_idx] = TENSORS.map(|part| format!("{module}.{part}"));
-    let [word_rows, n] = stored::words(shards, &qweight)?;
+    let [n, k] = shape(shards, module, desc_act)?;
     let g_idx = match shards.info(&g_idx) {
-        // The tensor is optional if the groups are contiguous.
-        None if !desc_act => None,
-        _ => {
-            let k = shards.expect(&g_idx)?.shape.first().copied().unwrap_or(0);
+        None => None,
+        Some(_) => {
             let values: Vec<i32> = exact(shards, &g_idx, &[Dtype::I32], &[k])?;
             Some((g_idx, values))
         }
     };
-    let k = g_idx.as_ref().map_or(8 * word_rows, |(_, g)| g.len());
-    if k.div_ceil(8) != word_rows {
-        let reason =
-            format!("{word_rows} rows of eight k: expected ceil({k} / 8), `g_idx` has {k} k");
-        return Err(shards.tensor_error(&qweight, reason));
-    }
     let groups = groups(group, k);
     let words = n.div_ceil(8);
     let zero_words: Vec<u32> = exact(shards, &qzeros, &[Dtype::I32], &[groups, words])?;

@@ -22,8 +22,8 @@
 //!
 //! # Order of calls
 //! [`Checkpoint::open`] reads headers and the configuration. [`Checkpoint::weight`] reads and packs
-//! one weight. [`Convert::run`] writes all weights to one file of this crate, which
-//! [`PackedFile`](crate::PackedFile) loads.
+//! one weight, [`Checkpoint::tensor`] reads one plain tensor. [`Convert::run`] writes all weights
+//! to one file of this crate, which [`PackedFile`](crate::PackedFile) loads.
 //!
 //! # Failure behavior
 //! A configuration value that this crate does not support is an [`Error::Unsupported`] with the
@@ -62,6 +62,7 @@ pub use convert::{
 };
 pub use scheme::{GptqZeros, Scheme};
 
+use crate::tensors::PlainTensor;
 use crate::{Error, PackedWeight, Result};
 use safetensors::tensor::Dtype;
 use shards::Shards;
@@ -185,12 +186,7 @@ impl Checkpoint {
     pub fn weight(&self, module: &str) -> Result<PackedWeight> {
         let shards = &self.shards;
         let stored = match self.config.scheme {
-            Scheme::Plain => {
-                return Err(Error::MissingTensor {
-                    file: shards.file_of(module),
-                    name: format!("{module}.{}", PACKED.join("` or `")),
-                });
-            }
+            Scheme::Plain => return Err(self.no_weight(module)),
             Scheme::Awq { group } => awq::read(shards, module, group)?,
             Scheme::Gptq {
                 group,
@@ -204,6 +200,41 @@ impl Checkpoint {
             } => compressed::read(shards, module, group, symmetric, act_order)?,
         };
         stored.pack(shards, module)
+    }
+
+    /// Returns the shape `[N, K]` of a quantized module.
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight).
+    pub fn weight_shape(&self, module: &str) -> Result<[usize; 2]> {
+        let shards = &self.shards;
+        match self.config.scheme {
+            Scheme::Plain => Err(self.no_weight(module)),
+            Scheme::Awq { .. } => awq::shape(shards, module),
+            Scheme::Gptq { desc_act, .. } => gptq::shape(shards, module, desc_act),
+            Scheme::CompressedTensors { .. } => compressed::shape(shards, module),
+        }
+    }
+
+    fn no_weight(&self, module: &str) -> Error {
+        Error::MissingTensor {
+            file: self.shards.file_of(module),
+            name: format!("{module}.{}", PACKED.join("` or `")),
+        }
+    }
+
+    /// Reads a tensor in its stored type.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] if it does not exist; [`Error::Io`].
+    pub fn tensor(&self, name: &str) -> Result<PlainTensor> {
+        self.shards.tensor(name)
+    }
+
+    /// Returns the type and the shape of a tensor, or `None` if it does not exist.
+    pub fn tensor_info(&self, name: &str) -> Option<(Dtype, &[usize])> {
+        let info = self.shards.info(name)?;
+        Some((info.dtype, &info.shape))
     }
 
     /// Returns the number of bytes of a tensor, or 0 if it does not exist.

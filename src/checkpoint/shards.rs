@@ -1,6 +1,6 @@
 //! The tensors of a checkpoint in one safetensors file, or in several files (shards) with an index.
 
-use crate::tensors::TensorFile;
+use crate::tensors::{PlainTensor, TensorFile};
 use crate::{Error, Result};
 use safetensors::tensor::TensorInfo;
 use std::collections::BTreeMap;
@@ -58,7 +58,13 @@ impl Shards {
                     "invalid shard `{shard}`: expected a file name in the folder of the index"
                 )));
             }
-            let file = TensorFile::open(&folder.join(shard))?;
+            let shard_path = folder.join(shard);
+            if !shard_path.exists() {
+                return Err(bad(format!(
+                    "`{shard}`, a file of the index, does not exist"
+                )));
+            }
+            let file = TensorFile::open(&shard_path)?;
             // Tensors that the index does not list are included. The index decides for a tensor
             // that is in several shards.
             locations.extend(file.names().into_iter().map(|name| (name, files.len())));
@@ -136,6 +142,11 @@ impl Shards {
     /// Reads the values of a tensor.
     pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
         self.locate(tensor)?.read(tensor)
+    }
+
+    /// Reads a tensor in its stored type.
+    pub fn tensor(&self, tensor: &str) -> Result<PlainTensor> {
+        self.locate(tensor)?.tensor(tensor)
     }
 
     /// Copies the bytes of a tensor in chunks.

@@ -24,6 +24,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+/// The `format` of the metadata.
+pub(super) const FORMAT: &str = "w4ax";
+
 /// The metadata of one weight.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +47,16 @@ impl Entry {
             order: w.order.is_some(),
         }
     }
+
+    /// Returns N and K.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        [self.n, self.k]
+    }
+
+    /// Returns the names of the weight's tensors, without the name of the weight.
+    pub(super) fn pieces() -> [&'static str; 4] {
+        ["tiles", "scales", "zeros", "order"]
+    }
 }
 
 /// The `__metadata__` of a file with these weights.
@@ -56,7 +69,7 @@ pub(super) fn metadata(entries: &BTreeMap<String, Entry>) -> Result<HashMap<Stri
     let entries = serde_json::to_string(entries)
         .map_err(|e| Error::json("packed weights", "metadata `weights`", e))?;
     Ok(HashMap::from([
-        ("format".into(), "w4ax".into()),
+        ("format".into(), FORMAT.into()),
         ("version".into(), version.to_string()),
         ("weights".into(), entries),
     ]))
@@ -181,37 +194,14 @@ impl PackedFile {
         file: &str,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
-        let bad = |reason: String| Error::format(file, reason);
-        let field = |name: &str| metadata.and_then(|m| m.get(name));
-        match field("format").map(String::as_str) {
-            Some("w4ax") => (),
-            other => {
-                return Err(bad(format!(
-                    "not a w4ax file: metadata `format` is {other:?}"
-                )));
-            }
-        }
-        let version = field("version").and_then(|v| v.parse::<u32>().ok());
-        if !version.is_some_and(|v| (1..=Self::FORMAT_VERSION).contains(&v)) {
-            let newest = Self::FORMAT_VERSION;
-            let version = field("version");
-            return Err(bad(format!(
-                "unsupported format version {version:?}: expected 1 to {newest}"
-            )));
-        }
-        let entries =
-            field("weights").ok_or_else(|| bad("metadata `weights` is missing".into()))?;
-        let entries: BTreeMap<String, Entry> = serde_json::from_str(entries)
-            .map_err(|e| Error::json(file, "metadata `weights`", e))?;
-        let mut read_file = Self::default();
-        for (name, entry) in entries.into_iter().filter(|(name, _)| wanted(name)) {
-            let mut weight = read(tensors, file, &name, &entry)?;
-            if entry.order {
-                weight = read_order(tensors, file, &name, weight)?;
-            }
-            read_file.weights.insert(name, weight);
-        }
-        Ok(read_file)
+        let entries = entries(metadata, file)?.into_iter();
+        let weights = entries.filter(|(name, _)| wanted(name)).map(|(name, e)| {
+            let weight = read(tensors, file, &name, &e)?;
+            Ok((name, weight))
+        });
+        Ok(Self {
+            weights: weights.collect::<Result<_>>()?,
+        })
     }
 
     /// Returns the weight of that name.
@@ -226,8 +216,35 @@ impl PackedFile {
     }
 }
 
+/// Returns the metadata of the weights of a file.
+pub(super) fn entries(
+    metadata: Option<&HashMap<String, String>>,
+    file: &str,
+) -> Result<BTreeMap<String, Entry>> {
+    let bad = |reason: String| Error::format(file, reason);
+    let field = |name: &str| metadata.and_then(|m| m.get(name));
+    match field("format").map(String::as_str) {
+        Some(FORMAT) => (),
+        other => {
+            return Err(bad(format!(
+                "not a w4ax file: metadata `format` is {other:?}"
+            )));
+        }
+    }
+    let newest = PackedFile::FORMAT_VERSION;
+    let version = field("version").and_then(|v| v.parse::<u32>().ok());
+    if !version.is_some_and(|v| (1..=newest).contains(&v)) {
+        let version = field("version");
+        return Err(bad(format!(
+            "unsupported format version {version:?}: expected 1 to {newest}"
+        )));
+    }
+    let entries = field("weights").ok_or_else(|| bad("metadata `weights` is missing".into()))?;
+    serde_json::from_str(entries).map_err(|e| Error::json(file, "metadata `weights`", e))
+}
+
 /// The tensors of a packed file, in memory or on disk.
-trait Tensors {
+pub(super) trait Tensors {
     fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
     /// The bytes of an existing tensor.
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>>;
@@ -293,8 +310,13 @@ fn tensor<'a>(
 }
 
 /// Reads one weight from its tensors.
-fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<PackedWeight> {
-    let &Entry { n, k, group, .. } = entry;
+pub(super) fn read(
+    tensors: &dyn Tensors,
+    file: &str,
+    name: &str,
+    entry: &Entry,
+) -> Result<PackedWeight> {
+    let &Entry { n, k, group, order } = entry;
     let bad = |reason: String| Error::format(file, format!("weight `{name}`: {reason}"));
     let grouping = Grouping::try_from(group).map_err(|e| bad(e.to_string()))?;
     check_shape(n, k, grouping).map_err(|e| bad(e.to_string()))?;
@@ -321,7 +343,12 @@ fn read(tensors: &dyn Tensors, file: &str, name: &str, entry: &Entry) -> Result<
         .then(|| tensor("zeros", &[Dtype::I8], params))
         .transpose()?
         .map(|(_, bytes)| bytemuck::cast_slice(&bytes).to_vec());
-    PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros).map_err(|e| bad(e.to_string()))
+    let weight = PackedWeight::from_parts(n, k, grouping, tiles, scales, zeros)
+        .map_err(|e| bad(e.to_string()))?;
+    match order {
+        true => read_order(tensors, file, name, weight),
+        false => Ok(weight),
+    }
 }
 
 /// Reads the order of a weight.

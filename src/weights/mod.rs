@@ -10,7 +10,8 @@
 //!   calibration activations.
 //! - [`PackedWeight::from_quantized`]: INT4 values of a checkpoint, unchanged
 //!   ([`crate::checkpoint`]).
-//! - [`PackedFile`] and [`PackedWriter`]: files of this crate.
+//! - [`PackedFile`]: a file of this crate, all in memory; [`PackedReader`], [`PackedWriter`]: one
+//!   weight at a time.
 
 mod file;
 mod gptq;
@@ -18,6 +19,7 @@ mod grouping;
 pub mod layout;
 mod order;
 mod quantize;
+mod reader;
 mod scales;
 mod writer;
 
@@ -26,6 +28,7 @@ pub use gptq::{Gptq, Hessian};
 pub use grouping::Grouping;
 pub use order::KOrder;
 pub use quantize::{Quantize, Symmetry};
+pub use reader::PackedReader;
 pub use scales::{ScaleType, Scales};
 
 use crate::{Error, MatRef, Result};

@@ -8,6 +8,7 @@ mod normal;
 mod skip_file;
 mod tensor_file;
 mod tools;
+mod vla;
 
 pub use allocations::{CountingAllocator, allocations, allocations_of};
 pub use checkpoint::{plain_checkpoint, write_checkpoint};
@@ -17,3 +18,4 @@ pub use normal::{normal, normal_values, normal_weight};
 pub use skip_file::random_skip_file;
 pub use tensor_file::TensorFile;
 pub use tools::leave_out;
+pub use vla::{oft_folder, openvla_copy, openvla_folder, vla_data};

@@ -54,6 +54,16 @@ pub enum VlaError {
         found: usize,
     },
 
+    /// A checkpoint of a training run whose adapter was not merged into the base model.
+    #[error(
+        "{folder}: no model files, but lora_adapter: run OpenVLA-OFT's \
+         vla-scripts/merge_lora_weights_and_save.py on this folder first"
+    )]
+    Unmerged {
+        /// The folder of the checkpoint.
+        folder: String,
+    },
+
     /// A tensor that is missing from a checkpoint.
     #[error("{file}: no tensor `{name}`")]
     MissingTensor {

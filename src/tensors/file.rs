@@ -13,9 +13,24 @@ const CHUNK: usize = 1 << 20;
 /// The largest header, as in the safetensors crate.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// An open safetensors file.
+/// An open safetensors file. Its header is in memory; tensors are read on request.
+///
+/// ```
+/// use w4ax::tensors::{PlainValues, TensorFile};
+/// # fn main() -> w4ax::Result<()> {
+/// let file = TensorFile::open("tests/data/checkpoints/awq_gemm/model.safetensors")?;
+/// for name in file.names() {
+///     let tensor = file.tensor(&name)?; // One tensor in memory at a time.
+///     println!("{name}: {:?} {:?}", tensor.dtype(), tensor.shape);
+///     if let PlainValues::F16(values) = tensor.values {
+///         assert!(values.iter().all(|value| value.is_finite()));
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub(crate) struct TensorFile {
+pub struct TensorFile {
     path: PathBuf,
     /// Locked, because a read moves the position of the file.
     file: Mutex<File>,
@@ -30,7 +45,8 @@ impl TensorFile {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Format`] if it is truncated or not a
     /// safetensors file.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let io = |e| Error::io(path, e);
         let bad = |reason: String| Error::format(path.display().to_string(), reason);
         if cfg!(target_endian = "big") {
@@ -73,11 +89,12 @@ impl TensorFile {
         self.path.display().to_string()
     }
 
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// `__metadata__`.
+    /// Returns the `__metadata__` of the header.
     pub fn metadata(&self) -> Option<&HashMap<String, String>> {
         self.header.metadata().as_ref()
     }
@@ -87,6 +104,7 @@ impl TensorFile {
         self.header.offset_keys()
     }
 
+    /// Returns type, shape and position of a tensor, or `None` if it does not exist.
     pub fn info(&self, tensor: &str) -> Option<&TensorInfo> {
         self.header.info(tensor)
     }
@@ -108,7 +126,7 @@ impl TensorFile {
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::Io`]; [`Error::Tensor`] if the bytes are not a whole
     /// number of `T`.
-    pub fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
+    pub(crate) fn read<T: bytemuck::Pod>(&self, tensor: &str) -> Result<Vec<T>> {
         let (mut file, bytes) = self.at(tensor)?;
         if bytes % size_of::<T>() != 0 {
             let reason = format!("{bytes} bytes are not a whole number of elements");
@@ -124,7 +142,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// As [`TensorFile::read`], and the errors of `written`.
-    pub fn copy(
+    pub(crate) fn copy(
         &self,
         tensor: &str,
         to: &mut dyn Write,

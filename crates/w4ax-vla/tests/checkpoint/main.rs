@@ -1,0 +1,4 @@
+//! Loading of checkpoints.
+
+mod broken;
+mod folder;
