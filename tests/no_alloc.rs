@@ -4,7 +4,10 @@
 use half::bf16;
 use test_support::{CountingAllocator, allocations, allocations_of};
 use w4ax::cpu::{Cpu, Isa, Serial};
-use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds};
+use w4ax::dispatch::{
+    ActionLayout, Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds,
+};
+use w4ax::skip::{Guide, Layers, SkipConfig};
 use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
 
 #[global_allocator]
@@ -47,6 +50,47 @@ fn control_step_does_not_allocate() {
             assert!(dispatcher.observe(&[f64::NAN; 7]).is_err());
         });
         assert_eq!(allocated, 0);
+    }
+}
+
+/// Two arms, rotations that are positions, an online scale, and the skipping of layers.
+#[test]
+fn control_step_of_any_layout_does_not_allocate() {
+    let motion = MotionScale {
+        mu_max: 0.9,
+        nu_max: 0.2,
+    };
+    let thresholds = Thresholds {
+        theta_24: 0.1,
+        theta_48: 0.3,
+        theta_fp: 0.5,
+    };
+    for layout in [
+        "aloha",
+        "xyz:absolute,6d:absolute,gripper+xyz:absolute,quaternion-xyzw:absolute,gripper",
+    ] {
+        let layout: ActionLayout = layout.parse().unwrap();
+        let config = DispatchConfig::new(motion, thresholds).with_layout(layout);
+        let mut dispatcher = Dispatcher::new(&config).unwrap().with_online_scale();
+        let skip = SkipConfig::default().with_weights(layout);
+        let mut guide = Guide::new(&skip, &Layers::new(4, &[0]).unwrap()).unwrap();
+        let mut action = vec![0.0; layout.dims()];
+        let allocated = allocations_of(|| {
+            for step in 0..1000_u32 {
+                for (i, x) in action.iter_mut().enumerate() {
+                    *x = (f64::from(step) * 0.03 + i as f64).sin();
+                }
+                dispatcher.decide();
+                dispatcher.observe(&action).unwrap();
+                guide.judge(&action).unwrap();
+                guide.observe(&action).unwrap();
+                if step % 300 == 299 {
+                    dispatcher.reset();
+                }
+            }
+        });
+        assert_eq!(allocated, 0);
+        assert_ne!(dispatcher.motion(), motion, "the scale is online");
     }
 }
 

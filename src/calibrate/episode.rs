@@ -4,19 +4,22 @@ use crate::dispatch::Action;
 use crate::{Error, Result, Width};
 
 /// One recorded episode: the actions of the policy at each width, for the input of each step.
+///
+/// An action is an array or a vector of the numbers of the layout, [`Action`] for the default one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Episode {
+pub struct Episode<A = Action> {
     /// The index of the task.
     pub task: usize,
-    /// The actions of the unquantized policy, `[steps]`. They are the reference of the errors.
-    pub reference: Vec<Action>,
-    /// The actions with INT4 weights at each activation width, `[width][steps]` by
+    /// The actions of the unquantized policy, `[steps][dims]`. They are the reference of the
+    /// errors.
+    pub reference: Vec<A>,
+    /// The actions with INT4 weights at each activation width, `[width][steps][dims]` by
     /// [`Width::index`]. If no W4A16 actions were recorded, the unquantized actions may be used for
     /// BF16.
-    pub at_width: [Vec<Action>; 4],
+    pub at_width: [Vec<A>; 4],
 }
 
-impl Episode {
+impl<A: AsRef<[f64]>> Episode<A> {
     /// Returns the number of steps.
     pub fn len(&self) -> usize {
         self.reference.len()
@@ -28,7 +31,7 @@ impl Episode {
     }
 
     /// Returns the actions at a width, `[steps]`.
-    pub fn at(&self, width: Width) -> &[Action] {
+    pub fn at(&self, width: Width) -> &[A] {
         &self.at_width[width.index()]
     }
 
@@ -36,7 +39,8 @@ impl Episode {
     ///
     /// # Errors
     /// - [`Error::Range`] if the task index is out of range.
-    /// - [`Error::Shape`] if there are no steps, or the number of steps differs between widths.
+    /// - [`Error::Shape`] if there are no steps, the number of steps differs between widths, or the
+    ///   number of values differs between actions.
     /// - [`Error::NotFinite`] with the first NaN or infinity of an action.
     pub fn validate(&self, tasks: usize) -> Result<()> {
         if self.task >= tasks {
@@ -51,19 +55,21 @@ impl Episode {
             if actions.is_empty() || actions.len() != steps {
                 return Err(Error::shape(what, [steps.max(1)], [actions.len()]));
             }
-            if let Some((index, &value)) = actions
-                .as_flattened()
-                .iter()
-                .enumerate()
-                .find(|(_, x)| !x.is_finite())
-            {
-                return Err(Error::NotFinite { what, index, value });
+            let dims = self.reference[0].as_ref().len();
+            for (step, action) in actions.iter().map(AsRef::as_ref).enumerate() {
+                if action.len() != dims {
+                    return Err(Error::shape(what, [steps, dims], [step, action.len()]));
+                }
+                if let Some(at) = action.iter().position(|x| !x.is_finite()) {
+                    let (index, value) = (step * dims + at, action[at]);
+                    return Err(Error::NotFinite { what, index, value });
+                }
             }
         }
         Ok(())
     }
 
-    fn series(&self) -> [(&'static str, &[Action]); 5] {
+    fn series(&self) -> [(&'static str, &[A]); 5] {
         [
             ("unquantized actions of an episode", &self.reference),
             ("W4A2 actions of an episode", self.at(Width::A2)),

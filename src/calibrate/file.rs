@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::check_bound;
-use crate::dispatch::{DispatchConfig, MotionScale, Thresholds};
+use crate::dispatch::{ActionLayout, DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
 
 /// The motion scale of a task.
@@ -24,6 +24,10 @@ pub struct TaskScale {
 /// `window_micro`, `k`, `theta_fp`, `theta_24`, `theta_48`, `eta`, `d_acc` and `tasks`. `tasks` is
 /// an object of `{"mu_max": x, "nu_max": y}` by name. Other fields are ignored. Numbers are read
 /// back to the same bits.
+///
+/// A calibration of another [layout](ActionLayout) than the default is of format 2, which has the
+/// field `layout`, the text of the layout. A reader of format 1 would ignore the field, so format 1
+/// must not have it.
 ///
 /// ```
 /// use w4ax::calibrate::Calibration;
@@ -51,13 +55,16 @@ pub struct Calibration {
     pub eta: f64,
     /// D_acc, see [`CalibrationSettings::with_d_acc`](super::CalibrationSettings::with_d_acc).
     pub d_acc: f64,
+    /// What the numbers of an action are.
+    pub layout: ActionLayout,
     /// The tasks in the order of the file, at least one, with distinct names.
     pub tasks: Vec<TaskScale>,
 }
 
 impl Calibration {
-    /// The version of the file format that this crate reads and writes.
-    pub const FORMAT_VERSION: u32 = 1;
+    /// The newest version of the file format. This crate reads all versions from 1 on, and writes
+    /// the oldest one that has the fields.
+    pub const FORMAT_VERSION: u32 = 2;
 
     /// Returns the configuration of a dispatcher for a task, with the default algorithm.
     ///
@@ -122,12 +129,20 @@ impl Calibration {
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
         // The version is checked first, because other versions may have other fields.
         let CalibrationVersion { format } = parse(json, file)?;
-        if format != Self::FORMAT_VERSION {
-            let expected = Self::FORMAT_VERSION;
-            let reason = format!("`format` is {format}: expected {expected}");
+        if !(1..=Self::FORMAT_VERSION).contains(&format) {
+            let reason = format!(
+                "`format` is {format}: expected 1 or {}",
+                Self::FORMAT_VERSION
+            );
             return Err(Error::format(file, reason));
         }
-        let calibration = Self::from(parse::<CalibrationJson>(json, file)?);
+        let wire = parse::<CalibrationJson>(json, file)?;
+        match (format, wire.layout) {
+            (1, Some(_)) => return Err(Error::format(file, "`layout` requires `format` 2")),
+            (2, None) => return Err(Error::format(file, "missing field `layout`")),
+            _ => (),
+        }
+        let calibration = Self::from(wire);
         calibration.validate().map_err(|error| match error {
             Error::Config { field, reason } => Error::format(file, format!("`{field}` {reason}")),
             other => other,
@@ -169,6 +184,7 @@ impl Calibration {
             .with_window_macro(self.window_macro)
             .with_window_micro(self.window_micro)
             .with_k(self.k)
+            .with_layout(self.layout)
     }
 }
 
@@ -207,6 +223,9 @@ struct CalibrationJson {
     theta_48: f64,
     eta: f64,
     d_acc: f64,
+    /// Format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layout: Option<ActionLayout>,
     #[serde(with = "tasks")]
     tasks: Vec<TaskScale>,
 }
@@ -225,6 +244,7 @@ impl From<CalibrationJson> for Calibration {
             },
             eta: wire.eta,
             d_acc: wire.d_acc,
+            layout: wire.layout.unwrap_or_default(),
             tasks: wire.tasks,
         }
     }
@@ -232,8 +252,9 @@ impl From<CalibrationJson> for Calibration {
 
 impl From<&Calibration> for CalibrationJson {
     fn from(calibration: &Calibration) -> Self {
+        let layout = Some(calibration.layout).filter(|layout| *layout != ActionLayout::default());
         Self {
-            format: Calibration::FORMAT_VERSION,
+            format: if layout.is_some() { 2 } else { 1 },
             lambda: calibration.lambda,
             window_macro: calibration.window_macro,
             window_micro: calibration.window_micro,
@@ -243,6 +264,7 @@ impl From<&Calibration> for CalibrationJson {
             theta_48: calibration.thresholds.theta_48,
             eta: calibration.eta,
             d_acc: calibration.d_acc,
+            layout,
             tasks: calibration.tasks.clone(),
         }
     }

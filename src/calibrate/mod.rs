@@ -10,14 +10,15 @@
 //! An episode holds the actions of the same inputs at each width b and those of the unquantized
 //! policy.
 //!
-//! 1. Per task, `mu_max` and `nu_max` are the 95th percentiles (linear interpolation) of `|a_xyz|`
-//!    and of `|a_rot(t) - a_rot(t-1)|` within an episode: the largest over all widths. Low
-//!    widths make the motion rougher. Their percentiles count as well, because otherwise this
+//! 1. Per task, `mu_max` and `nu_max` are the 95th percentiles (linear interpolation) of the speed
+//!    and of the change of rotation within an episode, `|a_xyz|` and `|a_rot(t) - a_rot(t-1)|` in
+//!    the default [layout](crate::dispatch): the largest over all widths. Low widths make the
+//!    motion rougher. Their percentiles count as well, because otherwise this
 //!    roughness would raise J and force BF16 in the closed loop.
 //! 2. The sensitivity S of a step comes from the preceding W4A4 actions, by
 //!    [`Kinematics`](crate::dispatch::Kinematics).
 //! 3. The error `e_b` of a step is the L2 distance between the width-b action and the unquantized
-//!    action, over all 7 numbers.
+//!    action, over all numbers.
 //! 4. Eq. 5 selects the smallest width with `E e_b <= D_acc / (S + eta)`. It is evaluated in
 //!    [`BINS`] equal bins of S over [0, theta_fp], each [lower, upper). Bins with fewer than
 //!    [`MIN_ROWS`] steps are ignored. A boundary is the lower edge of the longest sequence of bins
@@ -46,9 +47,10 @@ mod scale;
 pub use episode::Episode;
 pub use file::{Calibration, TaskScale};
 pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS, distance};
-pub use scale::{PERCENTILE, motion_scales, percentile};
+pub use scale::{motion_scales, percentile};
 
-use crate::dispatch::{DispatchConfig, MotionScale, Thresholds};
+pub use crate::dispatch::PERCENTILE;
+use crate::dispatch::{ActionLayout, DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
 
 /// The settings of a calibration. [`Default`] holds those of the recorded calibration.
@@ -67,6 +69,7 @@ pub struct CalibrationSettings {
     theta_fp: f64,
     eta: f64,
     d_acc: f64,
+    layout: ActionLayout,
 }
 
 impl Default for CalibrationSettings {
@@ -79,6 +82,7 @@ impl Default for CalibrationSettings {
             theta_fp: DispatchConfig::THETA_FP,
             eta: 0.05,
             d_acc: 0.07,
+            layout: ActionLayout::end_effector(),
         }
     }
 }
@@ -131,6 +135,18 @@ impl CalibrationSettings {
     pub const fn with_d_acc(mut self, d_acc: f64) -> Self {
         self.d_acc = d_acc;
         self
+    }
+
+    /// Sets what the numbers of an action are, see [`DispatchConfig::with_layout`].
+    #[must_use]
+    pub const fn with_layout(mut self, layout: ActionLayout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Returns what the numbers of an action are.
+    pub const fn layout(&self) -> &ActionLayout {
+        &self.layout
     }
 
     /// Returns the S above which BF16 runs.
@@ -191,14 +207,15 @@ pub struct CalibrationReport {
 /// # Errors
 /// - [`Error::Config`] if a setting is out of range, `tasks` is empty or has duplicates, a task has
 ///   no episode or no motion, or there are too few steps.
-/// - [`Error::Shape`], [`Error::NotFinite`] and [`Error::Range`] as [`Episode::validate`].
-pub fn calibrate<S: AsRef<str>>(
+/// - [`Error::Shape`], [`Error::NotFinite`] and [`Error::Range`] as [`Episode::validate`], and as
+///   [`Kinematics::push`](crate::dispatch::Kinematics::push).
+pub fn calibrate<S: AsRef<str>, A: AsRef<[f64]>>(
     tasks: &[S],
-    episodes: &[Episode],
+    episodes: &[Episode<A>],
     settings: &CalibrationSettings,
 ) -> Result<CalibrationReport> {
     settings.validate()?;
-    let scales = motion_scales(tasks, episodes)?;
+    let scales = motion_scales(tasks, episodes, &settings.layout)?;
     let profile = ErrorProfile::measure(&scales, episodes, settings)?;
     let calibration = Calibration {
         lambda: settings.lambda,
@@ -208,6 +225,7 @@ pub fn calibrate<S: AsRef<str>>(
         thresholds: profile.thresholds(settings.d_acc, settings.eta),
         eta: settings.eta,
         d_acc: settings.d_acc,
+        layout: settings.layout,
         tasks: scales,
     };
     calibration.validate()?;
@@ -232,6 +250,7 @@ impl CalibrationSettings {
             .with_window_macro(self.window_macro)
             .with_window_micro(self.window_micro)
             .with_k(self.k)
+            .with_layout(self.layout)
     }
 
     fn validate(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::CalibrationSettings;
 use super::episode::Episode;
 use super::file::TaskScale;
-use crate::dispatch::{Action, Kinematics, Thresholds};
+use crate::dispatch::{Kinematics, Thresholds};
 use crate::{Error, Result, Width};
 
 /// Number of bins of S over [0, theta_fp].
@@ -49,9 +49,9 @@ impl ErrorProfile {
     /// # Errors
     /// - [`Error::Range`] if the motion of an action overflows.
     /// - [`Error::Config`] if no bin has [`MIN_ROWS`] steps.
-    pub fn measure(
+    pub fn measure<A: AsRef<[f64]>>(
         scales: &[TaskScale],
-        episodes: &[Episode],
+        episodes: &[Episode<A>],
         settings: &CalibrationSettings,
     ) -> Result<Self> {
         let theta_fp = settings.theta_fp();
@@ -78,7 +78,7 @@ impl ErrorProfile {
                 Kinematics::new(&settings.dispatch_config(scales[episode.task].motion))?;
             for (t, action) in episode.at(Width::A4).iter().enumerate() {
                 let s = motion.sensitivity();
-                motion.push(action)?;
+                motion.push(action.as_ref())?;
                 rows += 1;
                 // The bins cover [0, theta_fp). NaN is in no bin.
                 let Some(bin) = bins
@@ -87,7 +87,8 @@ impl ErrorProfile {
                 else {
                     continue;
                 };
-                let error = |width| distance(&episode.at(width)[t], &episode.reference[t]);
+                let reference = episode.reference[t].as_ref();
+                let error = |width| distance(episode.at(width)[t].as_ref(), reference);
                 bin.rows += 1;
                 bin.error_2 += error(Width::A2);
                 bin.error_4 += error(Width::A4);
@@ -193,9 +194,9 @@ impl Conditioning {
     }
 }
 
-/// Returns the L2 distance of two actions over all 7 numbers, in action units. This is the error
-/// `e_b`.
-pub fn distance(a: &Action, b: &Action) -> f64 {
+/// Returns the L2 distance of two actions of the same length over all numbers, in action units.
+/// This is the error `e_b`.
+pub fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter()
         .zip(b)
         .map(|(x, y)| (x - y) * (x - y))

@@ -2,17 +2,18 @@
 
 use super::episode::Episode;
 use super::file::TaskScale;
-use crate::dispatch::{MotionScale, norm};
+use crate::dispatch::{ActionLayout, MotionScale, MotionTracker, PERCENTILE};
 use crate::{Error, Result, Width};
-
-/// The percentile that normalizes motion.
-pub const PERCENTILE: f64 = 95.0;
 
 /// Returns mu_max and nu_max of each task, in the order of `tasks`.
 ///
 /// # Errors
 /// As [`calibrate`](super::calibrate) for tasks and episodes.
-pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result<Vec<TaskScale>> {
+pub fn motion_scales<S: AsRef<str>, A: AsRef<[f64]>>(
+    tasks: &[S],
+    episodes: &[Episode<A>],
+    layout: &ActionLayout,
+) -> Result<Vec<TaskScale>> {
     if tasks.is_empty() {
         return Err(Error::Config {
             field: "tasks",
@@ -24,7 +25,7 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     }
     let scale = |(task, name): (usize, &S)| {
         let name = name.as_ref();
-        let own: Vec<&Episode> = episodes.iter().filter(|e| e.task == task).collect();
+        let own: Vec<&Episode<A>> = episodes.iter().filter(|e| e.task == task).collect();
         if own.is_empty() {
             let reason = format!("has no episode of task `{name}`: expected at least one");
             return Err(Error::Config {
@@ -32,9 +33,10 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
                 reason,
             });
         }
+        let [mu_max, nu_max] = largest(&own, layout)?;
         let motion = MotionScale {
-            mu_max: largest(&own, translations).ok_or_else(|| no_motion("mu_max", name))?,
-            nu_max: largest(&own, rotations).ok_or_else(|| no_motion("nu_max", name))?,
+            mu_max: mu_max.ok_or_else(|| no_motion("mu_max", name))?,
+            nu_max: nu_max.ok_or_else(|| no_motion("nu_max", name))?,
         };
         Ok(TaskScale {
             name: name.to_owned(),
@@ -44,18 +46,43 @@ pub fn motion_scales<S: AsRef<str>>(tasks: &[S], episodes: &[Episode]) -> Result
     tasks.iter().enumerate().map(scale).collect()
 }
 
-/// Returns the largest percentile over the widths. `None` if it is 0, or a percentile is undefined
-/// or not finite.
-fn largest(episodes: &[&Episode], series: fn(&Episode, Width) -> Vec<f64>) -> Option<f64> {
-    let at = |width| {
-        let mut values: Vec<f64> = episodes.iter().flat_map(|e| series(e, width)).collect();
-        percentile(&mut values, PERCENTILE)
-    };
-    let larger = |most: f64, x: f64| x.is_finite().then(|| most.max(x));
-    let largest = Width::ALL
-        .into_iter()
-        .try_fold(0.0, |most, width| larger(most, at(width)?))?;
-    (largest > 0.0).then_some(largest)
+/// Returns the largest percentiles of speeds and turns over the widths. `None` if one is 0, or a
+/// percentile is undefined or not finite.
+fn largest<A: AsRef<[f64]>>(
+    episodes: &[&Episode<A>],
+    layout: &ActionLayout,
+) -> Result<[Option<f64>; 2]> {
+    let mut largest = [Some(0.0_f64); 2];
+    for width in Width::ALL {
+        let mut series = [Vec::new(), Vec::new()];
+        for episode in episodes {
+            add_motion(episode.at(width), layout, &mut series)?;
+        }
+        for (most, values) in largest.iter_mut().zip(&mut series) {
+            let found = percentile(values, PERCENTILE).filter(|x| x.is_finite());
+            *most = most.zip(found).map(|(most, x)| most.max(x));
+        }
+    }
+    Ok(largest.map(|most| most.filter(|&most| most > 0.0)))
+}
+
+/// Adds the speed of each step that has one, and the change of rotation of each step that has one.
+fn add_motion<A: AsRef<[f64]>>(
+    actions: &[A],
+    layout: &ActionLayout,
+    [speeds, turns]: &mut [Vec<f64>; 2],
+) -> Result<()> {
+    let mut tracker = MotionTracker::new(layout);
+    for action in actions.iter().map(AsRef::as_ref) {
+        if let Some(motion) = tracker.measure(action)? {
+            speeds.push(motion.speed());
+            if motion.turned {
+                turns.push(motion.turn());
+            }
+        }
+        tracker.commit(action);
+    }
+    Ok(())
 }
 
 fn no_motion(field: &'static str, task: &str) -> Error {
@@ -63,21 +90,6 @@ fn no_motion(field: &'static str, task: &str) -> Error {
         field,
         reason: format!("of task `{task}` is 0 or not finite: expected actions with motion"),
     }
-}
-
-/// Returns `|a_xyz|` of each step.
-fn translations(episode: &Episode, width: Width) -> Vec<f64> {
-    episode
-        .at(width)
-        .iter()
-        .map(|&[x, y, z, ..]| norm([x, y, z]))
-        .collect()
-}
-
-/// Returns `|a_rot(t) - a_rot(t-1)|` of each step but the first.
-fn rotations(episode: &Episode, width: Width) -> Vec<f64> {
-    let rotation = |pair: &[[f64; 7]]| norm([3, 4, 5].map(|i| pair[1][i] - pair[0][i]));
-    episode.at(width).windows(2).map(rotation).collect()
 }
 
 /// Returns the `percent`-th percentile, with linear interpolation between the two nearest ranks.

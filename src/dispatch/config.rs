@@ -1,15 +1,8 @@
-//! Configuration of a dispatcher: windows, weights, thresholds and the scale of a task's motion.
+//! Configuration of a dispatcher: windows, weights, thresholds, and the layout of actions.
 
+use super::layout::ActionLayout;
+use super::scale::MotionScale;
 use crate::{Error, Result, Width};
-
-/// The scale that normalizes a task's motion: 95th percentiles of its calibration data.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct MotionScale {
-    /// The percentile of `|a_xyz|`, in action units. Finite and above 0.
-    pub mu_max: f64,
-    /// The percentile of `|a_rot(t) - a_rot(t-1)|`, in action units per step. Finite and above 0.
-    pub nu_max: f64,
-}
 
 /// The boundaries of Phi on the sensitivity axis: `0 <= theta_24 <= theta_48 <= theta_fp`.
 ///
@@ -54,6 +47,7 @@ pub struct DispatchConfig {
     thresholds: Thresholds,
     motion: MotionScale,
     algorithm: Algorithm,
+    layout: ActionLayout,
 }
 
 impl DispatchConfig {
@@ -71,7 +65,7 @@ impl DispatchConfig {
     /// The default boundary of BF16; the paper's value.
     pub const THETA_FP: f64 = 0.5;
 
-    /// Returns the default windows, lambda, K and algorithm with the given motion scale and
+    /// Returns the default windows, lambda, K, algorithm and layout with the given motion scale and
     /// thresholds. No value is checked yet.
     pub const fn new(motion: MotionScale, thresholds: Thresholds) -> Self {
         Self {
@@ -82,6 +76,7 @@ impl DispatchConfig {
             thresholds,
             motion,
             algorithm: Algorithm::SaturatingCounter,
+            layout: ActionLayout::end_effector(),
         }
     }
 
@@ -135,6 +130,13 @@ impl DispatchConfig {
         self
     }
 
+    /// Sets what the numbers of an action are.
+    #[must_use]
+    pub const fn with_layout(mut self, layout: ActionLayout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Returns the weight of the macro motion in S.
     pub const fn lambda(&self) -> f64 {
         self.lambda
@@ -170,7 +172,12 @@ impl DispatchConfig {
         self.algorithm
     }
 
-    /// Checks every field.
+    /// Returns what the numbers of an action are.
+    pub const fn layout(&self) -> &ActionLayout {
+        &self.layout
+    }
+
+    /// Checks every field. A layout is valid by its construction.
     ///
     /// # Errors
     /// [`Error::Config`] with the first field that is out of range.
@@ -239,25 +246,7 @@ impl Thresholds {
     }
 }
 
-impl MotionScale {
-    /// Checks that both scales are finite and above 0.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with the first scale that is not.
-    pub fn validate(&self) -> Result<()> {
-        for (field, value) in [("mu_max", self.mu_max), ("nu_max", self.nu_max)] {
-            if !(value.is_finite() && value > 0.0) {
-                return invalid(
-                    field,
-                    format!("is {value}: expected a finite value above 0"),
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn invalid<T>(field: &'static str, reason: String) -> Result<T> {
+pub(super) fn invalid<T>(field: &'static str, reason: String) -> Result<T> {
     Err(Error::Config { field, reason })
 }
 

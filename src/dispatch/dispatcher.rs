@@ -2,7 +2,9 @@
 
 use super::config::{Algorithm, DispatchConfig};
 use super::counter::SaturatingCounter;
-use super::kinematics::{ACTION_DIM, Action, Kinematics};
+use super::kinematics::Kinematics;
+use super::layout::MAX_ACTION;
+use super::scale::{MotionScale, MotionScaleEstimator};
 use super::window::TargetWindow;
 use crate::{Error, Result, Width};
 
@@ -123,9 +125,13 @@ pub struct Dispatcher {
     hysteresis: Hysteresis,
     config: DispatchConfig,
     health: Health,
+    online: Option<Box<MotionScaleEstimator>>,
 }
 
 impl Dispatcher {
+    /// With an online scale, the number of changes of rotation between two updates of the scale.
+    pub const SCALE_PERIOD: u64 = 64;
+
     /// Creates a dispatcher at the start of an episode.
     ///
     /// # Errors
@@ -141,7 +147,28 @@ impl Dispatcher {
             },
             config: *config,
             health: Health::Good,
+            online: None,
         })
+    }
+
+    /// Keeps the scale of the motion online: from [`MotionScaleEstimator::MIN_SAMPLES`] changes of
+    /// rotation on, and then every [`SCALE_PERIOD`](Self::SCALE_PERIOD) of them, the percentiles of
+    /// all observed actions replace the scale. Until then the scale is that of the configuration.
+    ///
+    /// Actions in the windows keep the scale of their time. The percentiles outlast
+    /// [`reset`](Self::reset) and faults, because they belong to the task. The sketches take about
+    /// 20 KB, which this call allocates.
+    #[must_use]
+    pub fn with_online_scale(mut self) -> Self {
+        let estimator = MotionScaleEstimator::new(self.config.layout());
+        self.online = Some(Box::new(estimator));
+        self
+    }
+
+    /// Returns the scale of the motion at present. Without an online scale, it is that of the
+    /// configuration.
+    pub const fn motion(&self) -> MotionScale {
+        self.kinematics.motion()
     }
 
     /// Returns the configuration.
@@ -155,12 +182,13 @@ impl Dispatcher {
         self.hysteresis.active()
     }
 
-    /// Adds the action that this step commanded, `[7]`, f32 or f64.
+    /// Adds the action that this step commanded, `[dims]` by the layout, f32 or f64.
     ///
     /// # Errors
-    /// - [`Error::Shape`] if the action does not have 7 numbers.
+    /// - [`Error::Shape`] if the action does not have the numbers of the layout.
     /// - [`Error::NotFinite`] with the index of the first NaN or infinity.
-    /// - [`Error::Range`] if the numbers are finite, but the motion overflows.
+    /// - [`Error::Range`] if the numbers are finite, but the motion overflows, or the numbers of a
+    ///   rotation are no rotation, such as a quaternion of 0.
     ///
     /// After an error the dispatcher is in fault:
     /// - The history is cleared, because a change of rotation over a gap in time is not a jerk. The
@@ -175,7 +203,7 @@ impl Dispatcher {
         self.push(action).inspect_err(|_| self.fail())
     }
 
-    /// Adds a chunk of actions, row-major `[n, 7]` with n at least 1, oldest first.
+    /// Adds a chunk of actions, row-major `[n, dims]` with n at least 1, oldest first.
     ///
     /// # Errors
     /// As [`observe`](Self::observe), for the first invalid action. [`Error::NotFinite`] gives the
@@ -222,6 +250,9 @@ impl Dispatcher {
         self.kinematics.clear();
         self.hysteresis.reset();
         self.health = Health::Good;
+        if let Some(online) = &mut self.online {
+            online.reset();
+        }
     }
 
     fn fail(&mut self) {
@@ -230,24 +261,38 @@ impl Dispatcher {
     }
 
     fn push<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
-        let Ok(action) = <&[T; ACTION_DIM]>::try_from(action) else {
-            return Err(Error::shape("action", [ACTION_DIM], [action.len()]));
-        };
-        let action: Action = action.map(Into::into);
-        self.kinematics.push(&action)
+        let dims = self.config.layout().dims();
+        if action.len() != dims {
+            return Err(Error::shape("action", [dims], [action.len()]));
+        }
+        let mut buffer = [0.0; MAX_ACTION];
+        for (to, from) in buffer.iter_mut().zip(action) {
+            *to = (*from).into();
+        }
+        let action = &buffer[..dims];
+        self.kinematics.push(action)?;
+        if let Some(online) = &mut self.online {
+            let before = online.samples();
+            online.observe(action)?;
+            let enough = online
+                .samples()
+                .checked_sub(MotionScaleEstimator::MIN_SAMPLES);
+            let due = online.samples() > before
+                && enough.is_some_and(|more| more.is_multiple_of(Self::SCALE_PERIOD));
+            if let Some(scale) = due.then(|| online.scale()).flatten() {
+                self.kinematics.set_motion(scale);
+            }
+        }
+        Ok(())
     }
 
     fn push_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
-        let (rows, rest) = actions.as_chunks::<ACTION_DIM>();
-        if rows.is_empty() || !rest.is_empty() {
-            let whole = actions.len().div_ceil(ACTION_DIM).max(1);
-            return Err(Error::shape("action", [whole, ACTION_DIM], [actions.len()]));
-        }
-        for (row, action) in rows.iter().enumerate() {
+        let layout = *self.config.layout();
+        for (row, action) in layout.rows("action", actions)?.enumerate() {
             self.push(action).map_err(|error| match error {
                 Error::NotFinite { what, index, value } => Error::NotFinite {
                     what,
-                    index: row * ACTION_DIM + index,
+                    index: row * layout.dims() + index,
                     value,
                 },
                 other => other,

@@ -1,12 +1,16 @@
 //! Windows of recent motion, and the sensitivity S (DyQ-VLA sections III and IV).
 
-use super::config::{DispatchConfig, MotionScale};
+use super::config::DispatchConfig;
+use super::layout::ActionLayout;
+use super::motion::{ArmMotion, Motion, MotionTracker};
+use super::scale::{MotionScale, overflow};
 use crate::{Error, Result};
 
-/// Numbers in an action: translation xyz, axis-angle rotation, gripper.
+/// Numbers in an action of the default layout, [`ActionLayout::end_effector`]: translation xyz,
+/// axis-angle rotation, gripper.
 pub const ACTION_DIM: usize = 7;
 
-/// One action, as the policy outputs it.
+/// One action of the default layout, as the policy outputs it.
 pub type Action = [f64; ACTION_DIM];
 
 /// A ring buffer of the last `size` values of a series, at most `MAX`.
@@ -84,11 +88,16 @@ pub struct Kinematics {
     lambda: f64,
     macro_motion: MotionWindow<{ DispatchConfig::MAX_WINDOW }>,
     micro_motion: MotionWindow<{ DispatchConfig::MAX_WINDOW }>,
-    /// The rotation of the last action, `[3]`.
-    rotation: Option<[f64; 3]>,
+    tracker: MotionTracker,
+    /// `[arm]`: number of the last actions in which the arm was still.
+    still: [usize; ActionLayout::MAX_ARMS],
 }
 
 impl Kinematics {
+    /// The largest speed of an arm that is still, as a fraction of `mu_max`, and its largest
+    /// rotation per step, as a fraction of `nu_max`.
+    pub const REST: f64 = 0.01;
+
     /// Creates an empty history.
     ///
     /// # Errors
@@ -100,37 +109,75 @@ impl Kinematics {
             lambda: config.lambda(),
             macro_motion: MotionWindow::new(config.window_macro()),
             micro_motion: MotionWindow::new(config.window_micro()),
-            rotation: None,
+            tracker: MotionTracker::new(config.layout()),
+            still: [usize::MAX; ActionLayout::MAX_ARMS],
         })
     }
 
-    /// Adds the action of one step: `M = 1 - |a_xyz| / mu_max`, `J = |change of a_rot| / nu_max`. J
-    /// is 0 for the first action.
+    /// Adds the action of one step, `[dims]` by the layout: `M = 1 - speed / mu_max`,
+    /// `J = |change of rotation| / nu_max`, see the [module](super). J is 0 for the first action
+    /// with a speed. The first action of a layout with positions has no speed: the history remains
+    /// empty.
     ///
     /// # Errors
     /// The history is unchanged after an error.
+    /// - [`Error::Shape`] if the action does not have the numbers of the layout.
     /// - [`Error::NotFinite`] if an element is NaN or infinite.
-    /// - [`Error::Range`] if the elements are finite, but M or J overflows.
-    pub fn push(&mut self, action: &Action) -> Result<()> {
-        check_finite(action)?;
-        let [x, y, z, rx, ry, rz, _gripper] = *action;
-        let rotation = [rx, ry, rz];
-        let rotated = self
-            .rotation
-            .map_or(0.0, |[px, py, pz]| norm([rx - px, ry - py, rz - pz]));
-        let m = 1.0 - norm([x, y, z]) / self.motion.mu_max;
-        let j = rotated / self.motion.nu_max;
-        if !(m.is_finite() && j.is_finite()) {
-            return Err(Error::Range {
-                what: "action",
-                value: format!("{action:?}"),
-                range: "an action of finite motion",
-            });
+    /// - [`Error::Range`] if the elements are finite, but M or J overflows, or the numbers of a
+    ///   rotation are no rotation, such as a quaternion of 0.
+    pub fn push(&mut self, action: &[f64]) -> Result<()> {
+        if let Some(motion) = self.tracker.measure(action)? {
+            let (m, j, still) = self.combined(&motion).ok_or_else(|| overflow(action))?;
+            self.macro_motion.push(m);
+            self.micro_motion.push(j);
+            self.still = still;
         }
-        self.macro_motion.push(m);
-        self.micro_motion.push(j);
-        self.rotation = Some(rotation);
+        self.tracker.commit(action);
         Ok(())
+    }
+
+    /// Returns M and J of a step, and for how many actions each arm has been still. `None` if M or
+    /// J of an arm is not finite.
+    fn combined(&self, motion: &Motion) -> Option<(f64, f64, [usize; ActionLayout::MAX_ARMS])> {
+        let scaled = |arm: &ArmMotion| {
+            let m = 1.0 - arm.speed / self.motion.mu_max;
+            let j = arm.turn / self.motion.nu_max;
+            (m.is_finite() && j.is_finite()).then_some((m, j))
+        };
+        let mut still = self.still;
+        if let [arm] = motion.arms() {
+            return scaled(arm).map(|(m, j)| (m, j, still));
+        }
+        let least = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        let (mut all, mut moving) = (least, None);
+        for (arm, still) in motion.arms().iter().zip(&mut still) {
+            let (m, j) = scaled(arm)?;
+            let larger = |(most_m, most_j): (f64, f64)| (most_m.max(m), most_j.max(j));
+            let rests = arm.speed <= Self::REST * self.motion.mu_max
+                && arm.spin <= Self::REST * self.motion.nu_max;
+            *still = if rests { still.saturating_add(1) } else { 0 };
+            all = larger(all);
+            if *still < self.macro_motion.size() {
+                moving = Some(larger(moving.unwrap_or(least)));
+            }
+        }
+        let (m, j) = moving.unwrap_or(all);
+        Some((m, j, still))
+    }
+
+    /// Sets the scale of the actions from now on.
+    pub(super) fn set_motion(&mut self, motion: MotionScale) {
+        self.motion = motion;
+    }
+
+    /// Returns the scale of the motion.
+    pub const fn motion(&self) -> MotionScale {
+        self.motion
+    }
+
+    /// Returns the layout of the actions.
+    pub const fn layout(&self) -> &ActionLayout {
+        self.tracker.layout()
     }
 
     /// Returns `S = max(0, lambda * mean(M) + (1 - lambda) * mean(J))`, or 1 without history.
@@ -168,12 +215,13 @@ impl Kinematics {
     pub fn clear(&mut self) {
         self.macro_motion.clear();
         self.micro_motion.clear();
-        self.rotation = None;
+        self.tracker.clear();
+        self.still = [usize::MAX; ActionLayout::MAX_ARMS];
     }
 }
 
 /// Returns [`Error::NotFinite`] with the first element that is not finite.
-pub(crate) fn check_finite(action: &Action) -> Result<()> {
+pub(crate) fn check_finite(action: &[f64]) -> Result<()> {
     match action.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(index) => Err(Error::NotFinite {
@@ -185,8 +233,8 @@ pub(crate) fn check_finite(action: &Action) -> Result<()> {
 }
 
 /// Returns the L2 norm.
-pub(crate) fn norm<const N: usize>(v: [f64; N]) -> f64 {
-    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+pub(crate) fn norm(v: impl IntoIterator<Item = f64>) -> f64 {
+    v.into_iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

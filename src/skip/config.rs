@@ -1,6 +1,7 @@
 //! Configuration of skipping.
 
-use crate::dispatch::ACTION_DIM;
+use super::Weights;
+use crate::dispatch::ActionLayout;
 use crate::{Error, Result};
 
 /// The rule by which an action makes its step run again with no layer skipped.
@@ -29,8 +30,8 @@ pub enum Verify {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SkipConfig {
     window: usize,
-    /// `[7]`
-    weights: [f64; ACTION_DIM],
+    /// `[dims]`
+    weights: Weights,
     eta1: f64,
     eta2: f64,
     eta: f64,
@@ -54,7 +55,7 @@ impl SkipConfig {
     pub const fn new() -> Self {
         Self {
             window: Self::WINDOW,
-            weights: [1.0; ACTION_DIM],
+            weights: Weights::ones(ActionLayout::end_effector().dims()),
             eta1: Self::ETA,
             eta2: Self::ETA,
             eta: Self::ETA,
@@ -71,11 +72,12 @@ impl SkipConfig {
         self
     }
 
-    /// Sets the weight of each number of an action in `|w * (A_j - A_{j-1})|`, `[7]`. Each is
-    /// finite and at least 0, and at least one is above 0.
+    /// Sets the weight of each number of an action in `|w * (A_j - A_{j-1})|`, `[dims]`. Each is
+    /// finite and at least 0, and at least one is above 0. An action has as many numbers as there
+    /// are weights. The default is 1 for each number of the default layout.
     #[must_use]
-    pub const fn with_weights(mut self, weights: [f64; ACTION_DIM]) -> Self {
-        self.weights = weights;
+    pub fn with_weights(mut self, weights: impl Into<Weights>) -> Self {
+        self.weights = weights.into();
         self
     }
 
@@ -129,9 +131,14 @@ impl SkipConfig {
         self.window
     }
 
-    /// Returns the weight of each number of an action, `[7]`.
-    pub const fn weights(&self) -> [f64; ACTION_DIM] {
+    /// Returns the weight of each number of an action, `[dims]`.
+    pub const fn weights(&self) -> Weights {
         self.weights
+    }
+
+    /// Returns the number of values of an action.
+    pub const fn dims(&self) -> usize {
+        self.weights.dims()
     }
 
     /// Returns eta1, the drop that moves the allow-points forward.
@@ -175,7 +182,7 @@ impl SkipConfig {
             return invalid("window", reason);
         }
         let valid = |weight: &f64| weight.is_finite() && *weight >= 0.0;
-        if !self.weights.iter().all(valid) || self.weights == [0.0; ACTION_DIM] {
+        if !self.weights.iter().all(valid) || self.weights.iter().all(|w| *w == 0.0) {
             let reason = format!(
                 "is {:?}: expected finite values of at least 0, not all 0",
                 self.weights

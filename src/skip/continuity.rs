@@ -1,7 +1,7 @@
 //! The continuity of a trajectory, C_t, and its change.
 
-use super::SkipConfig;
-use crate::dispatch::{ACTION_DIM, Action, MotionWindow, check_finite, norm};
+use super::{SkipConfig, Weights};
+use crate::dispatch::{MAX_ACTION, MotionWindow, check_finite, norm};
 use crate::{Error, Result};
 
 /// The continuity of the recent actions of one episode.
@@ -19,10 +19,12 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Continuity {
-    weights: [f64; ACTION_DIM],
+    weights: Weights,
     /// `|w * (A_j - A_{j-1})|` of the last steps.
     changes: MotionWindow<{ SkipConfig::MAX_WINDOW }>,
-    last: Option<Action>,
+    /// `[dims]`: the last action, if `started`.
+    last: [f64; MAX_ACTION],
+    started: bool,
     value: f64,
     delta: f64,
 }
@@ -37,27 +39,33 @@ impl Continuity {
         Ok(Self {
             weights: config.weights(),
             changes: MotionWindow::new(config.window()),
-            last: None,
+            last: [0.0; MAX_ACTION],
+            started: false,
             value: 0.0,
             delta: 0.0,
         })
     }
 
-    /// Adds the action of one step.
+    /// Adds the action of one step, `[dims]` by the weights.
     ///
     /// # Errors
     /// The history is unchanged after an error.
+    /// - [`Error::Shape`] if there is another number of elements than of weights.
     /// - [`Error::NotFinite`] if an element is NaN or infinite.
     /// - [`Error::Range`] if the elements are finite, but the continuity overflows.
-    pub fn push(&mut self, action: &Action) -> Result<()> {
+    pub fn push(&mut self, action: &[f64]) -> Result<()> {
+        let dims = self.weights.len();
+        if action.len() != dims {
+            return Err(Error::shape("action", [dims], [action.len()]));
+        }
         check_finite(action)?;
-        let Some(last) = &self.last else {
-            self.last = Some(*action);
+        if !self.started {
+            self.last[..dims].copy_from_slice(action);
+            self.started = true;
             return Ok(());
-        };
-        let change = norm::<ACTION_DIM>(std::array::from_fn(|i| {
-            self.weights[i] * (action[i] - last[i])
-        }));
+        }
+        let pairs = action.iter().zip(&self.last).zip(self.weights.iter());
+        let change = norm(pairs.map(|((now, last), weight)| weight * (now - last)));
         let mut changes = self.changes.clone();
         changes.push(change);
         // Subtracting from 0 avoids -0.
@@ -70,7 +78,8 @@ impl Continuity {
             });
         }
         (self.delta, self.value) = (value - self.value, value);
-        (self.changes, self.last) = (changes, Some(*action));
+        self.changes = changes;
+        self.last[..dims].copy_from_slice(action);
         Ok(())
     }
 
@@ -92,6 +101,6 @@ impl Continuity {
     /// Clears the history.
     pub fn clear(&mut self) {
         self.changes.clear();
-        (self.last, self.value, self.delta) = (None, 0.0, 0.0);
+        (self.started, self.value, self.delta) = (false, 0.0, 0.0);
     }
 }

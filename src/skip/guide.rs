@@ -2,7 +2,7 @@
 //! again.
 
 use super::{Continuity, Gap, Layers, SkipConfig, Verify};
-use crate::dispatch::{ACTION_DIM, Action};
+use crate::dispatch::{MAX_ACTION, split_rows};
 use crate::{Error, Result};
 
 /// The effect of an action, or of a chunk of actions, on the continuity.
@@ -98,7 +98,7 @@ impl Guide {
         self.fault
     }
 
-    /// Judges actions, `[n, 7]` row-major, oldest first, without adding them to the history.
+    /// Judges actions, `[n, dims]` row-major, oldest first, without adding them to the history.
     ///
     /// # Errors
     /// As [`Guide::observe`].
@@ -107,20 +107,26 @@ impl Guide {
     }
 
     pub(super) fn evaluate<T: Copy + Into<f64>>(&self, actions: &[T]) -> Result<Evaluated> {
-        let chunk = check_chunk(actions)?;
+        let dims = self.config.dims();
+        let chunk = split_rows("actions", dims, actions)?;
+        let mut buffer = [0.0; MAX_ACTION];
         let mut continuity = self.continuity.clone();
         let (mut drops, mut lowest, mut highest) = (false, f64::INFINITY, f64::NEG_INFINITY);
-        for (at, action) in chunk.iter().enumerate() {
-            let action: Action = action.map(Into::into);
+        for (at, action) in chunk.enumerate() {
+            for (to, from) in buffer.iter_mut().zip(action) {
+                *to = (*from).into();
+            }
             let before = continuity.delta();
-            continuity.push(&action).map_err(|error| match error {
-                Error::NotFinite { what, index, value } => Error::NotFinite {
-                    what,
-                    index: at * ACTION_DIM + index,
-                    value,
-                },
-                other => other,
-            })?;
+            continuity
+                .push(&buffer[..dims])
+                .map_err(|error| match error {
+                    Error::NotFinite { what, index, value } => Error::NotFinite {
+                        what,
+                        index: at * dims + index,
+                        value,
+                    },
+                    other => other,
+                })?;
             let delta = continuity.delta();
             drops |= self.config.verify().drops(before, delta, self.config.eta());
             (lowest, highest) = (lowest.min(delta), highest.max(delta));
@@ -141,11 +147,12 @@ impl Guide {
         })
     }
 
-    /// Adds the actions that a step used, `[n, 7]` row-major, oldest first, and moves the
+    /// Adds the actions that a step used, `[n, dims]` row-major, oldest first, and moves the
     /// allow-points.
     ///
     /// # Errors
-    /// - [`Error::Shape`] if there is no action, or the numbers are not a multiple of 7.
+    /// - [`Error::Shape`] if there is no action, or the numbers are not a multiple of those of an
+    ///   action, [`SkipConfig::dims`].
     /// - [`Error::NotFinite`] with the index of the first NaN or infinity.
     /// - [`Error::Range`] if the numbers are finite, but the continuity overflows.
     ///
@@ -203,21 +210,6 @@ impl Verify {
             Self::Off => false,
             Self::RiseThenDrop => delta < -eta && before > eta,
             Self::FirstDrop => delta < -eta && before >= -eta,
-        }
-    }
-}
-
-/// Splits the actions of a step, `[n, 7]` with n at least 1.
-pub(super) fn check_chunk<T>(actions: &[T]) -> Result<&[[T; ACTION_DIM]]> {
-    match actions.as_chunks() {
-        (chunk @ [_, ..], []) => Ok(chunk),
-        _ => {
-            let whole = actions.len().div_ceil(ACTION_DIM).max(1);
-            Err(Error::shape(
-                "actions",
-                [whole, ACTION_DIM],
-                [actions.len()],
-            ))
         }
     }
 }

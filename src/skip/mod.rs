@@ -29,7 +29,8 @@
 //! [`Guide::reset`] or [`Skipper::reset`] starts an episode.
 //!
 //! # Formulas
-//! An action is 7 numbers, as in [`crate::dispatch`]. w is [`SkipConfig::weights`], k is
+//! An action is as many numbers as there are weights: 7 by default, or those of any
+//! [layout](crate::dispatch::ActionLayout). w is [`SkipConfig::weights`], k is
 //! [`SkipConfig::window`]. All arithmetic is f64.
 //!
 //! | quantity | formula |
@@ -64,6 +65,7 @@ mod guide;
 mod layers;
 mod networks;
 mod step;
+mod weights;
 
 pub use config::{SkipConfig, Verify};
 pub use continuity::Continuity;
@@ -72,3 +74,4 @@ pub use guide::{Guide, Judgment};
 pub use layers::{Gap, Layers};
 pub use networks::{Adapter, Controller, NetworkConfig};
 pub use step::{Fate, LayerStack, SkipReport, Skipper, Verdict};
+pub use weights::Weights;

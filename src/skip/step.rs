@@ -1,8 +1,8 @@
 //! A control step over a stack of layers, with some layers skipped.
 
-use super::guide::check_chunk;
 use super::{Guide, Judgment, Layers, SkipConfig};
 use crate::Error;
+use crate::dispatch::split_rows;
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -48,7 +48,7 @@ pub trait LayerStack {
     /// Defined by the stack.
     fn adapt(&mut self, from: usize, to: usize) -> Result<(), Self::Error>;
 
-    /// Writes the actions of the hidden state to `actions`, `[n, 7]` row-major.
+    /// Writes the actions of the hidden state to `actions`, `[n, dims]` row-major.
     ///
     /// # Errors
     /// Defined by the stack.
@@ -221,12 +221,12 @@ impl Skipper {
         self.guide.reset();
     }
 
-    /// Runs one control step, writes its actions to `actions`, `[n, 7]` row-major, and adds them to
-    /// the history.
+    /// Runs one control step, writes its actions to `actions`, `[n, dims]` row-major, and adds them
+    /// to the history.
     ///
     /// # Errors
     /// - [`Error::Shape`] if the stack has another number of layers, or the length of `actions` is
-    ///   not a positive multiple of 7. Nothing has changed then.
+    ///   not a positive multiple of [`SkipConfig::dims`]. Nothing has changed then.
     /// - The errors of the stack, and those of [`Guide::observe`]. Skipping is disabled after them
     ///   until the window is full again.
     pub fn step<S: LayerStack>(
@@ -238,7 +238,7 @@ impl Skipper {
             let error = Error::shape("stack", [self.layers.len()], [stack.layers()]);
             return Err(S::Error::from(error));
         }
-        check_chunk(actions)?;
+        let _rows = split_rows("actions", self.guide.config().dims(), actions)?;
         self.report.begin(self.guide.allow_points());
         match self.passes(stack, actions) {
             Ok(()) => Ok(&self.report),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use w4ax::Result;
 use w4ax::calibrate::{Calibration, Episode, motion_scales};
-use w4ax::dispatch::{Action, DispatchConfig, Kinematics};
+use w4ax::dispatch::{Action, ActionLayout, DispatchConfig, Kinematics};
 
 use super::perturb::Nominal;
 
@@ -125,7 +125,7 @@ pub fn configs(
                 at_width: std::array::from_fn(|_| episode.steps.clone()),
             })
             .collect();
-        for scale in motion_scales(&tasks, &episodes)? {
+        for scale in motion_scales(&tasks, &episodes, &ActionLayout::default())? {
             if let Some(config) = configs.get_mut(&scale.name) {
                 *config = config.with_motion(scale.motion);
             }

@@ -110,8 +110,8 @@ fn rejects_invalid_files_by_field() {
     for (from, to, expected) in [
         (
             "\"format\": 1",
-            "\"format\": 2",
-            "`format` is 2: expected 1",
+            "\"format\": 3",
+            "`format` is 3: expected 1 or 2",
         ),
         (
             "\"format\": 1",
@@ -299,6 +299,7 @@ proptest! {
             thresholds: Thresholds { theta_24, theta_48, theta_fp },
             eta: 0.05,
             d_acc: nu_max,
+            layout: Default::default(),
             tasks: vec![TaskScale {
                 name: "a \"b\"\n".into(),
                 motion: MotionScale { mu_max, nu_max },
