@@ -8,8 +8,9 @@
 //! 4. A crop of 90 % of its area is resized to 224x224 ([`center_crop`]), in models that were
 //!    trained with random crops, as those of both projects were.
 //!
-//! The reference is TensorFlow 2.15. Steps 1, 2 and 4 give its bytes. In step 3, sums of f32 that
-//! are a tie but for their rounding may differ by one count, in less than one byte of 10,000.
+//! The reference is TensorFlow 2.15. Steps 1, 2 and 4 use integers, or f32 in its order of sums,
+//! and give its bytes. Step 3 does too on the pictures of the tests, but its weights contain sines:
+//! where those of two platforms differ in the last bit, a tie may be rounded to the other side.
 
 pub use super::jpeg::jpeg_round_trip;
 pub use super::lanczos::resize_lanczos3;
@@ -116,8 +117,8 @@ impl LiberoClient {
         }
     }
 
-    /// The client of OpenVLA-OFT: as [`LiberoClient::openvla`], but an image of 224x224 pixels skips
-    /// JPEG and resizing.
+    /// The client of OpenVLA-OFT: as [`LiberoClient::openvla`], but an image of 224x224 pixels
+    /// skips JPEG and resizing.
     pub fn oft() -> Self {
         Self {
             keep_size: true,
@@ -125,8 +126,8 @@ impl LiberoClient {
         }
     }
 
-    /// Sets whether the image is rotated by 180 degrees. Images that do not come from the simulator,
-    /// or that its client has rotated, are not.
+    /// Sets whether the image is rotated by 180 degrees. Pictures of the simulator are upside down;
+    /// an image from elsewhere, or one that a client has rotated, must not be rotated.
     pub fn with_rotation(mut self, rotate: bool) -> Self {
         self.rotate = rotate;
         self

@@ -3,8 +3,8 @@
 //! # Order of calls
 //! 1. [`RgbImage::open`] or [`RgbImage::decode`] reads a PNG or JPEG file, and
 //!    [`RgbImage::from_channels`] takes the bytes of an array.
-//! 2. [`libero::LiberoClient::prepare`] does what the evaluation clients of the LIBERO simulator do
-//!    with a camera picture. A picture that goes to the model without such a client skips this step.
+//! 2. [`libero::LiberoClient::prepare`] does what the evaluation clients of the LIBERO simulator
+//!    do with a camera picture. An image for a model without such a client skips this step.
 //! 3. [`ImageProcessor::pixel_values`] resizes and normalizes, once per vision tower.
 //!
 //! # Formulas

@@ -128,8 +128,8 @@ fn forward(x: [i32; BLOCK], even: impl Fn(i32) -> i32, shift: u32) -> [i32; BLOC
     let (outer, inner) = (sum[0] + sum[3], sum[1] + sum[2]);
     let (e0, e1) = (sum[0] - sum[3], sum[1] - sum[2]);
     let odd = |a, b, c, d| descale(a * d0 + b * d1 + c * d2 + d * d3, shift);
-    // The entries are near sqrt(2) * cos(k * pi / 16) * 2^13; those of equal k differ by one because
-    // each is a sum of the rounded constants of the paper's figure 8.
+    // The entries are near sqrt(2) * cos(k * pi / 16) * 2^13. Those of equal k differ by one
+    // because each is a sum of the rounded constants of the paper's figure 8.
     [
         even(outer + inner),
         odd(11363, 9633, 6437, 2260),

@@ -1,8 +1,8 @@
 //! What remains of an image after JPEG, as TensorFlow 2.15 compresses and decodes it.
 //!
 //! The encoder of a JPEG file is libjpeg-turbo with quality 95, 4:2:0 chroma and the accurate
-//! integer DCT; the decoder is libjpeg-turbo with triangle ("fancy") upsampling and the fast integer
-//! DCT. The entropy coder between them is lossless and left out.
+//! integer DCT. The decoder is libjpeg-turbo with triangle ("fancy") upsampling and the fast
+//! integer DCT. The entropy coder between them is lossless and left out.
 //!
 //! | step | function |
 //! | --- | --- |

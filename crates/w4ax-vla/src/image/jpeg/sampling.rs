@@ -2,8 +2,8 @@
 
 use super::{BLOCK, Plane};
 
-/// Takes the mean of 2x2 pixels. Sums of 4 are rounded with a bias of 1 in even columns and 2 in odd
-/// ones, so that ties go down and up in turn.
+/// Takes the mean of 2x2 pixels. Sums of 4 are rounded with a bias of 1 in even columns and 2 in
+/// odd ones, so that ties go down and up in turn.
 ///
 /// The result is wider than half the input: it ends with a whole block, because the last column is
 /// repeated before the mean is taken.
