@@ -1,5 +1,6 @@
 //! The folder of a checkpoint, as a source of weights.
 
+use super::component::Component;
 use super::plain::tensor_of;
 use super::{StoredWeight, WeightSource};
 use crate::{Result, VlaError};
@@ -7,7 +8,7 @@ use candle_core::Tensor;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use w4ax::checkpoint::Checkpoint;
-use w4ax::tensors::{PlainTensor, TensorFile};
+use w4ax::tensors::PlainTensor;
 use w4ax::weights::PackedReader;
 
 /// The parts of OpenVLA-OFT in files of their own, which are also the prefixes of their tensors.
@@ -37,24 +38,6 @@ pub struct VlaFolder {
 enum Model {
     Checkpoint(Checkpoint),
     Packed(PackedReader),
-}
-
-/// A part of OpenVLA-OFT in a file of its own.
-#[derive(Debug)]
-struct Component {
-    name: &'static str,
-    file: TensorFile,
-}
-
-impl Component {
-    /// Returns the name in the file: training with several processes adds `module.` to each name.
-    fn stored(&self, rest: &str) -> String {
-        let wrapped = format!("module.{rest}");
-        match self.file.info(&wrapped) {
-            Some(_) => wrapped,
-            None => rest.into(),
-        }
-    }
 }
 
 impl VlaFolder {
@@ -91,7 +74,7 @@ impl VlaFolder {
         };
         let components = COMPONENTS
             .iter()
-            .filter_map(|name| files.component(&folder, name).transpose())
+            .filter_map(|name| Component::open(&folder, name).transpose())
             .collect::<Result<_>>()?;
         Ok(Self {
             folder,
@@ -114,7 +97,7 @@ impl VlaFolder {
     /// Returns whether the folder has the file of a component, `action_head` or
     /// `proprio_projector`.
     pub fn has_component(&self, name: &str) -> bool {
-        self.components.iter().any(|part| part.name == name)
+        self.components.iter().any(|part| part.name() == name)
     }
 
     /// Returns the names of the plain tensors of the model and of its components, sorted within
@@ -125,10 +108,7 @@ impl VlaFolder {
             Model::Packed(reader) => reader.tensor_names().map(str::to_owned).collect(),
         };
         for part in &self.components {
-            names.extend(part.file.names().iter().map(|name| {
-                let rest = name.strip_prefix("module.").unwrap_or(name);
-                format!("{}.{rest}", part.name)
-            }));
+            names.extend(part.tensor_names());
         }
         names
     }
@@ -139,16 +119,14 @@ impl VlaFolder {
     }
 
     /// Returns the component of a tensor and the tensor's name in the component's file.
-    fn in_component(&self, tensor: &str) -> Option<(&Component, String)> {
-        self.components.iter().find_map(|part| {
-            let rest = tensor.strip_prefix(part.name)?.strip_prefix('.')?;
-            Some((part, part.stored(rest)))
-        })
+    fn in_component<'a>(&self, tensor: &'a str) -> Option<(&Component, &'a str)> {
+        let mut parts = self.components.iter();
+        parts.find_map(|part| Some((part, part.strip(tensor)?)))
     }
 
     fn plain_shape(&self, tensor: &str) -> Option<Vec<usize>> {
-        if let Some((part, stored)) = self.in_component(tensor) {
-            return Some(part.file.info(&stored)?.shape.clone());
+        if let Some((part, rest)) = self.in_component(tensor) {
+            return part.shape(rest);
         }
         let (_, shape) = match &self.model {
             Model::Checkpoint(checkpoint) => checkpoint.tensor_info(tensor)?,
@@ -166,9 +144,6 @@ impl VlaFolder {
     }
 
     fn plain(&self, tensor: &str) -> Result<PlainTensor> {
-        if let Some((part, stored)) = self.in_component(tensor) {
-            return Ok(part.file.tensor(&stored)?);
-        }
         Ok(match &self.model {
             Model::Checkpoint(checkpoint) => checkpoint.tensor(tensor)?,
             Model::Packed(reader) => reader.tensor(tensor)?,
@@ -207,6 +182,9 @@ impl WeightSource for VlaFolder {
 
     fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Tensor> {
         self.expect(tensor, self.plain_shape(tensor), shape)?;
+        if let Some((part, rest)) = self.in_component(tensor) {
+            return part.tensor(rest, shape);
+        }
         tensor_of(self.plain(tensor)?, || self.name(), tensor, shape)
     }
 
@@ -230,7 +208,6 @@ struct Files {
     model: Vec<String>,
     /// Whether an index is one of them.
     indexed: bool,
-    components: Vec<String>,
 }
 
 impl Files {
@@ -239,7 +216,6 @@ impl Files {
         let mut files = Self {
             model: Vec::new(),
             indexed: false,
-            components: Vec::new(),
         };
         for entry in entries {
             let entry = entry.map_err(|e| VlaError::io(folder, e))?;
@@ -247,7 +223,8 @@ impl Files {
                 continue;
             };
             if name.ends_with("_checkpoint.safetensors") {
-                files.components.push(name);
+                // A component.
+                continue;
             } else if name.ends_with(".safetensors.index.json") {
                 files.indexed = true;
                 files.model.push(name);
@@ -255,26 +232,6 @@ impl Files {
                 files.model.push(name);
             }
         }
-        files.components.sort();
         Ok(files)
-    }
-
-    /// Opens the file of a component. `None` if there is none.
-    fn component(&self, folder: &Path, name: &'static str) -> Result<Option<Component>> {
-        let prefix = format!("{name}--");
-        let mut found = self.components.iter().filter(|f| f.starts_with(&prefix));
-        let Some(first) = found.next() else {
-            return Ok(None);
-        };
-        let more = found.count();
-        if more > 0 {
-            return Err(VlaError::Files {
-                folder: folder.display().to_string(),
-                what: format!("{name}--*_checkpoint"),
-                found: 1 + more,
-            });
-        }
-        let file = TensorFile::open(folder.join(first))?;
-        Ok(Some(Component { name, file }))
     }
 }
