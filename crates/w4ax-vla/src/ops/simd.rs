@@ -1,0 +1,169 @@
+//! Vector code: loops that the compiler vectorizes for the machine's instruction set.
+//!
+//! The functions have no branches and no fused multiply-adds, so each instruction set computes the
+//! same bits.
+
+use super::value::Value;
+
+/// Lanes of a sum: element i is added to lane `i % LANES`, and the lanes are added in order.
+const LANES: usize = 32;
+
+/// Runs a function compiled for the best instruction set of the machine.
+#[inline(always)]
+pub(super) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Adds neighboring halves until one lane is left.
+#[inline(always)]
+fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Returns the sum of `f(x)` over x.
+#[inline(always)]
+pub(super) fn sum<T: Value>(x: &[T], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += f(chunk[i].widen());
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f(x.widen());
+    }
+    sum_lanes(lanes)
+}
+
+/// Returns the inner product of two vectors of one length.
+#[inline(always)]
+pub(super) fn dot<A: Value, B: Value>(a: &[A], b: &[B]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for i in 0..LANES {
+            lanes[i] += a[i].widen() * b[i].widen();
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += a.widen() * b.widen();
+    }
+    sum_lanes(lanes)
+}
+
+/// Adds `factor * x` to y.
+#[inline(always)]
+pub(super) fn add_scaled<T: Value>(y: &mut [f32], factor: f32, x: &[T]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += factor * x.widen();
+    }
+}
+
+/// Returns the largest element, or negative infinity if there are none.
+#[inline(always)]
+pub(super) fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b))
+}
+
+/// Returns e^x to about 1e-7 of the result, for x clamped to -87.3..=88.3.
+///
+/// `x = n * ln 2 + r` with `|r| <= ln 2 / 2`, and e^r is a polynomial of degree 6.
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // The coefficients as they are published.
+pub(super) fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts; products of n with the first are exact.
+    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.3, 88.3);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    // The polynomial of Cephes' expf.
+    let mut p = 1.987_569_15e-4;
+    p = p * r + 1.398_199_950_7e-3;
+    p = p * r + 8.333_451_907_3e-3;
+    p = p * r + 4.166_579_589_4e-2;
+    p = p * r + 1.666_666_545_9e-1;
+    p = p * r + 5.000_000_120_1e-1;
+    let e = p * (r * r) + r + 1.0;
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()); // n
+    e * f32::from_bits(exponent.wrapping_add(127) << 23)
+}
+
+/// Returns the error function of x to about 2e-7 of the result.
+///
+/// A quotient of polynomials in x^2 that is 1 in F32 from x = 4 on.
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // The coefficients as they are published.
+pub(super) fn erf(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let z = x * x;
+    // The coefficients of Eigen's and XLA's erf.
+    let mut p = -2.726_142_258_013_06e-10;
+    p = p * z + 2.770_681_424_959_02e-8;
+    p = p * z - 2.101_024_020_825_08e-6;
+    p = p * z - 5.692_506_394_623_46e-5;
+    p = p * z - 7.349_906_303_268_55e-4;
+    p = p * z - 2.954_599_808_540_25e-3;
+    p = p * z - 1.609_603_332_624_15e-2;
+    let mut q = -1.456_607_184_649_96e-5;
+    q = q * z - 2.133_740_552_789_05e-4;
+    q = q * z - 1.682_826_974_382_03e-3;
+    q = q * z - 7.373_329_167_204_68e-3;
+    q = q * z - 1.426_473_905_141_89e-2;
+    x * p / q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        let worst = (-870_000..880_000)
+            .map(|i| {
+                let x = i as f32 * 1e-4;
+                let exact = f64::from(x).exp();
+                (f64::from(exp(x)) - exact).abs() / exact
+            })
+            .fold(0.0, f64::max);
+        assert!(worst < 2.4e-7, "{worst:e}");
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 1.3e-38);
+        assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn erf_is_within_four_units_in_the_last_place() {
+        let worst = (-60_000..60_000)
+            .map(|i| {
+                let x = i as f32 * 1e-4 + 3e-5;
+                let exact = candle_core::cpu::erf::erf_f64(f64::from(x));
+                (f64::from(erf(x)) - exact).abs() / exact.abs()
+            })
+            .fold(0.0, f64::max);
+        assert!(worst < 4.8e-7, "{worst:e}");
+        assert!(erf(f32::NAN).is_nan());
+        assert_eq!(erf(f32::INFINITY), 1.0);
+    }
+}
