@@ -5,8 +5,8 @@ use crate::checkpoint::{StoredWeight, WeightSource};
 use crate::{Result, VlaError, ops};
 use candle_core::{DType, Device, Tensor};
 use std::cell::Cell;
-use w4ax::candle::{Backend, LayerWidth};
 use w4ax::Width;
+use w4ax::candle::{Backend, LayerWidth};
 
 /// Loads tensors and layers of one source onto one device.
 ///

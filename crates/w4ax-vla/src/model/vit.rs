@@ -58,7 +58,9 @@ impl Vit {
                 name: format!("{prefix}.blocks.{depth}.norm1.weight"),
             });
         }
-        let weight = loader.tensor(&weight, &shape)?.reshape((e, 3 * patch * patch))?;
+        let weight = loader
+            .tensor(&weight, &shape)?
+            .reshape((e, 3 * patch * patch))?;
         let bias = loader.tensor(&format!("{prefix}.patch_embed.proj.bias"), &[e])?;
         let tokens = |tensor: &str| -> Result<Tensor> {
             let shape = loader.shape(tensor)?;
@@ -172,9 +174,8 @@ impl Block {
         let scale = |name: &str| {
             let name = format!("{prefix}.{name}.scale_factor");
             let exists = loader.source().shape(&name).is_some();
-            let load = || -> Result<Tensor> {
-                Ok(loader.tensor(&name, &[e])?.to_dtype(loader.dtype())?)
-            };
+            let load =
+                || -> Result<Tensor> { Ok(loader.tensor(&name, &[e])?.to_dtype(loader.dtype())?) };
             exists.then(load).transpose()
         };
         let linear = |name: &str, n, k| loader.linear(&format!("{prefix}.{name}"), n, k, true);
@@ -199,7 +200,10 @@ impl Block {
 
     fn attention(&self, x: &Tensor) -> Result<Tensor> {
         let (tokens, e) = x.dims2()?;
-        let qkv = self.qkv.forward(x)?.reshape((tokens, 3, HEADS, e / HEADS))?;
+        let qkv = self
+            .qkv
+            .forward(x)?
+            .reshape((tokens, 3, HEADS, e / HEADS))?;
         let part = |i| qkv.narrow(1, i, 1)?.squeeze(1)?.transpose(0, 1); // [heads, tokens, d]
         let y = ops::attention(&part(0)?, &part(1)?, &part(2)?, ops::Mask::None)?;
         self.proj.forward(&y)

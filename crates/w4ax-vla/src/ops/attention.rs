@@ -130,7 +130,11 @@ impl<'a, T: Value> Heads<'a, T> {
 }
 
 fn with_heads<T: Value, R>(x: &Tensor, f: impl FnOnce(Heads<'_, T>) -> Result<R>) -> Result<R> {
-    let x = if x.layout().stride()[2] == 1 { x.clone() } else { x.contiguous()? };
+    let x = if x.layout().stride()[2] == 1 {
+        x.clone()
+    } else {
+        x.contiguous()?
+    };
     with_storage(&x, |storage, layout| {
         f(Heads {
             values: &storage.as_slice::<T>()?[layout.start_offset()..],

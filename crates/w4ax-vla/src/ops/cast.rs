@@ -27,7 +27,11 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
             vectorized(|| y.iter_mut().zip(wide).for_each(|(y, x)| *y = x.widen()));
         }),
         DType::BF16 => map(x, |wide: &[f32], y: &mut [bf16]| {
-            vectorized(|| y.iter_mut().zip(wide).for_each(|(y, x)| *y = bf16::round(*x)));
+            vectorized(|| {
+                y.iter_mut()
+                    .zip(wide)
+                    .for_each(|(y, x)| *y = bf16::round(*x))
+            });
         }),
         _ => Ok(x.to_dtype(dtype)?),
     }

@@ -83,7 +83,10 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);
     let cos = Tensor::cat(&[&cos, &cos], D::Minus1)?; // [M, d]
     let sin = Tensor::cat(&[&sin, &sin], D::Minus1)?; // [M, d]
-    let (x0, x1) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+    let (x0, x1) = (
+        x.narrow(D::Minus1, 0, half)?,
+        x.narrow(D::Minus1, half, half)?,
+    );
     let rotated = Tensor::cat(&[&x1.neg()?, &x0], D::Minus1)?; // [H, M, d]
     Ok((x.broadcast_mul(&cos)? + rotated.broadcast_mul(&sin)?)?)
 }
@@ -103,7 +106,13 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tenso
         Mask::Causal { .. } => {
             let hidden = |row| {
                 let visible = mask.visible(row, t);
-                (0..t).map(move |key| if key < visible { 0.0 } else { f32::NEG_INFINITY })
+                (0..t).map(move |key| {
+                    if key < visible {
+                        0.0
+                    } else {
+                        f32::NEG_INFINITY
+                    }
+                })
             };
             let bias: Vec<f32> = (0..m).flat_map(hidden).collect(); // [M, T]
             scores.broadcast_add(&Tensor::from_vec(bias, (m, t), q.device())?)?
@@ -111,5 +120,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Result<Tenso
     };
     let weights = candle_nn::ops::softmax_last_dim(&scores)?;
     let y = weights.matmul(&wide(v)?)?; // [H, M, d]
-    Ok(y.transpose(0, 1)?.reshape((m, h * d))?.to_dtype(q.dtype())?)
+    Ok(y.transpose(0, 1)?
+        .reshape((m, h * d))?
+        .to_dtype(q.dtype())?)
 }

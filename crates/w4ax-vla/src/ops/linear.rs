@@ -22,8 +22,8 @@ const FEW_ROWS: usize = 4;
 /// are in F32, and y is rounded once.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,            // [N, K]
-    bias: Option<Tensor>,      // [N]
+    weight: Tensor,             // [N, K]
+    bias: Option<Tensor>,       // [N]
     bias_f32: Option<Vec<f32>>, // [N], on the CPU
     n: usize,
     k: usize,
@@ -193,7 +193,11 @@ impl Task<'_> {
         with_scratch(rows * k + m * rows, |scratch| {
             let (wide, tile) = scratch.split_at_mut(rows * k); // [rows, K], [M, rows]
             widen_here(weight, wide);
-            matmul(tile, Matrix::new(x, m, k, k), Matrix::new(wide, rows, k, k).t());
+            matmul(
+                tile,
+                Matrix::new(x, m, k, k),
+                Matrix::new(wide, rows, k, k).t(),
+            );
             vectorized(|| {
                 for (i, tile) in tile.chunks_exact(rows).enumerate() {
                     // SAFETY: by the contract of this function.
@@ -204,7 +208,10 @@ impl Task<'_> {
                             .zip(tile)
                             .zip(&bias[first..])
                             .for_each(|((y, sum), bias)| *y = T::round(sum + bias)),
-                        None => y.iter_mut().zip(tile).for_each(|(y, sum)| *y = T::round(*sum)),
+                        None => y
+                            .iter_mut()
+                            .zip(tile)
+                            .for_each(|(y, sum)| *y = T::round(*sum)),
                     }
                 }
             });

@@ -18,7 +18,11 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If the values end before the last row.
     pub fn new(values: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        let end = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
+        let end = if rows == 0 {
+            0
+        } else {
+            (rows - 1) * stride + cols
+        };
         assert!(end <= values.len(), "matrix beyond its values");
         Self {
             values,
@@ -47,7 +51,10 @@ impl<'a> Matrix<'a> {
 /// If the shapes do not fit together.
 pub(super) fn matmul(y: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert!(b.rows == k && y.len() == m * n, "shapes of a matrix product");
+    assert!(
+        b.rows == k && y.len() == m * n,
+        "shapes of a matrix product"
+    );
     // SAFETY: the constructor of `Matrix` checked that all elements are in bounds, `y` has m * n
     // elements, and a mutable slice does not alias the operands.
     unsafe {

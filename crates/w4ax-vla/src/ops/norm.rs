@@ -27,7 +27,12 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     by_type!(x, layer_norm_cpu(x, weight, bias, eps as f32))
 }
 
-fn layer_norm_cpu<T: Value>(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+fn layer_norm_cpu<T: Value>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f32,
+) -> Result<Tensor> {
     let weight = to_f32(&weight.to_dtype(T::DTYPE)?)?;
     let bias = to_f32(&bias.to_dtype(T::DTYPE)?)?;
     let n = weight.len();

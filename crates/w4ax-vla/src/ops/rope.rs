@@ -36,20 +36,31 @@ fn rope_cpu<T: Value>(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> 
     let (h, m, d) = x.dims3()?;
     let cos = to_f32(&cos.to_dtype(T::DTYPE)?)?; // [M, d/2]
     let sin = to_f32(&sin.to_dtype(T::DTYPE)?)?; // [M, d/2]
-    let x = if x.layout().stride()[2] == 1 { x.clone() } else { x.contiguous()? };
+    let x = if x.layout().stride()[2] == 1 {
+        x.clone()
+    } else {
+        x.contiguous()?
+    };
     let mut y = vec![T::zero(); h * m * d]; // [H, M, d]
     with_storage(&x, |storage, layout| {
         let values = &storage.as_slice::<T>()?[layout.start_offset()..];
         let (head, row) = (layout.stride()[0], layout.stride()[1]);
-        y.par_chunks_mut((m * d).max(1)).enumerate().for_each(|(h, y)| {
-            vectorized(|| {
-                for (i, y) in y.chunks_exact_mut(d).enumerate() {
-                    let start = h * head + i * row;
-                    let angles = i * d / 2..(i + 1) * d / 2;
-                    rotate(y, &values[start..start + d], &cos[angles.clone()], &sin[angles]);
-                }
+        y.par_chunks_mut((m * d).max(1))
+            .enumerate()
+            .for_each(|(h, y)| {
+                vectorized(|| {
+                    for (i, y) in y.chunks_exact_mut(d).enumerate() {
+                        let start = h * head + i * row;
+                        let angles = i * d / 2..(i + 1) * d / 2;
+                        rotate(
+                            y,
+                            &values[start..start + d],
+                            &cos[angles.clone()],
+                            &sin[angles],
+                        );
+                    }
+                });
             });
-        });
         Ok(())
     })?;
     Ok(Tensor::from_vec(y, (h, m, d), x.device())?)

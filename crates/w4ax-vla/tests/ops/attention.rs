@@ -30,7 +30,9 @@ fn expected(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Vec<f64> {
                 .collect();
             let total: f64 = weights.iter().sum();
             for c in 0..d {
-                let sum: f64 = (0..visible).map(|j| weights[j] * row(&v, t, head, j)[c]).sum();
+                let sum: f64 = (0..visible)
+                    .map(|j| weights[j] * row(&v, t, head, j)[c])
+                    .sum();
                 y.push(sum / total);
             }
         }
@@ -72,13 +74,38 @@ fn takes_heads_that_are_interleaved_in_a_row() {
     let mut rng = test_support::rng(195);
     let (h, m, d) = (3, 70, 8);
     let qkv = random(&mut rng, &[m, 3, h, d], DType::F32);
-    let part = |i: usize| qkv.narrow(1, i, 1).unwrap().squeeze(1).unwrap().transpose(0, 1).unwrap();
+    let part = |i: usize| {
+        qkv.narrow(1, i, 1)
+            .unwrap()
+            .squeeze(1)
+            .unwrap()
+            .transpose(0, 1)
+            .unwrap()
+    };
     let (q, k, v) = (part(0), part(1), part(2)); // [h, m, d], strided
     let y = attention(&q, &k, &v, Mask::None).unwrap();
-    assert_close(&y, &expected(&q, &k, &v, Mask::None), 4.0, DType::F32, "views");
-    let d_first = v.transpose(1, 2).unwrap().contiguous().unwrap().transpose(1, 2).unwrap();
+    assert_close(
+        &y,
+        &expected(&q, &k, &v, Mask::None),
+        4.0,
+        DType::F32,
+        "views",
+    );
+    let d_first = v
+        .transpose(1, 2)
+        .unwrap()
+        .contiguous()
+        .unwrap()
+        .transpose(1, 2)
+        .unwrap();
     let y = attention(&q, &k, &d_first, Mask::None).unwrap();
-    assert_close(&y, &expected(&q, &k, &v, Mask::None), 4.0, DType::F32, "d not contiguous");
+    assert_close(
+        &y,
+        &expected(&q, &k, &v, Mask::None),
+        4.0,
+        DType::F32,
+        "d not contiguous",
+    );
 }
 
 #[test]
@@ -104,7 +131,10 @@ fn rejects_a_mask_beyond_the_keys() {
     let k = random(&mut rng, &[1, 6, 4], DType::F32);
     assert!(attention(&q, &k, &k, Mask::Causal { past: 3 }).is_ok());
     let error = attention(&q, &k, &k, Mask::Causal { past: 4 }).unwrap_err();
-    assert_eq!(error.to_string(), "number of keys of attention is 6: expected at least 7");
+    assert_eq!(
+        error.to_string(),
+        "number of keys of attention is 6: expected at least 7"
+    );
     let v = random(&mut rng, &[1, 5, 4], DType::F32);
     assert!(attention(&q, &k, &v, Mask::None).is_err());
 }

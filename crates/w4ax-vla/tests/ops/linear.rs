@@ -12,9 +12,10 @@ fn expected(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Vec<f64> {
     let bias = bias.map_or(vec![0.0; n], values);
     x.chunks_exact(k)
         .flat_map(|x| {
-            weight.chunks_exact(k).zip(&bias).map(move |(row, bias)| {
-                row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias
-            })
+            weight
+                .chunks_exact(k)
+                .zip(&bias)
+                .map(move |(row, bias)| row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias)
         })
         .collect()
 }
@@ -22,7 +23,13 @@ fn expected(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Vec<f64> {
 #[test]
 fn matches_f64_sums_at_odd_shapes() {
     let mut rng = test_support::rng(190);
-    let fixed = [(1, 1, 1), (4, 300, 40), (5, 129, 33), (261, 130, 64), (1, 257, 1030)];
+    let fixed = [
+        (1, 1, 1),
+        (4, 300, 40),
+        (5, 129, 33),
+        (261, 130, 64),
+        (1, 257, 1030),
+    ];
     let random_shapes: Vec<(usize, usize, usize)> = (0..20)
         .map(|_| {
             (
@@ -57,7 +64,9 @@ fn keeps_leading_dimensions_and_takes_strided_inputs() {
     let mut rng = test_support::rng(191);
     let weight = random(&mut rng, &[9, 6], DType::BF16);
     let layer = Linear::new(weight.clone(), None).unwrap();
-    let x = random(&mut rng, &[6, 2, 3], DType::F32).permute((1, 2, 0)).unwrap(); // [2, 3, 6]
+    let x = random(&mut rng, &[6, 2, 3], DType::F32)
+        .permute((1, 2, 0))
+        .unwrap(); // [2, 3, 6]
     let y = layer.forward(&x).unwrap();
     assert_eq!(y.dims(), [2, 3, 9]);
     let expected = expected(&x.contiguous().unwrap(), &weight, None);
@@ -70,7 +79,10 @@ fn reports_bytes_of_the_stored_types() {
     let weight = random(&mut rng, &[9, 6], DType::BF16);
     let bias = random(&mut rng, &[9], DType::F32);
     let layer = Linear::new(weight, Some(bias)).unwrap();
-    assert_eq!((layer.n(), layer.k(), layer.bytes()), (9, 6, 9 * 6 * 2 + 9 * 4));
+    assert_eq!(
+        (layer.n(), layer.k(), layer.bytes()),
+        (9, 6, 9 * 6 * 2 + 9 * 4)
+    );
 }
 
 #[test]
@@ -78,12 +90,16 @@ fn rejects_inputs_of_another_shape_or_type() {
     let mut rng = test_support::rng(193);
     let weight = random(&mut rng, &[9, 6], DType::BF16);
     let layer = Linear::new(weight.clone(), None).unwrap();
-    let error = layer.forward(&random(&mut rng, &[2, 5], DType::F32)).unwrap_err();
+    let error = layer
+        .forward(&random(&mut rng, &[2, 5], DType::F32))
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "input of a linear layer is a tensor of shape [2, 5]: expected [.., 6]"
     );
-    let error = layer.forward(&random(&mut rng, &[2, 6], DType::F64)).unwrap_err();
+    let error = layer
+        .forward(&random(&mut rng, &[2, 6], DType::F64))
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "input of a linear layer is a tensor of type F64: expected F32 or BF16"

@@ -18,7 +18,11 @@ pub fn random(rng: &mut ChaCha8Rng, dims: &[usize], dtype: DType) -> Tensor {
 
 pub fn values(x: &Tensor) -> Vec<f64> {
     let x = x.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
-    x.to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+    x.to_vec1::<f32>()
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect()
 }
 
 /// Rounds an F64 to BF16, or to nothing in F32.
@@ -42,7 +46,10 @@ pub fn assert_close(got: &Tensor, expected: &[f64], magnitude: f64, dtype: DType
             _ => magnitude * 1e-6,
         };
         let error = (got - expected).abs();
-        assert!(error <= tolerance, "{what}, value {i}: {got}, expected {expected}");
+        assert!(
+            error <= tolerance,
+            "{what}, value {i}: {got}, expected {expected}"
+        );
     }
 }
 
@@ -55,7 +62,14 @@ pub fn on_all_threads(f: impl Fn() -> Tensor + Sync) -> Tensor {
     });
     let bits = |x: &Tensor| values(x).into_iter().map(f64::to_bits).collect::<Vec<_>>();
     for other in &runs[1..] {
-        assert_eq!(bits(&runs[0]), bits(other), "depends on the number of threads");
+        assert_eq!(
+            bits(&runs[0]),
+            bits(other),
+            "depends on the number of threads"
+        );
     }
-    std::mem::replace(&mut runs[0], Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap())
+    std::mem::replace(
+        &mut runs[0],
+        Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap(),
+    )
 }
