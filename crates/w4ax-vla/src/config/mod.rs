@@ -15,5 +15,5 @@ mod processor;
 mod stats;
 
 pub use model::{LlamaConfig, ModelConfig};
-pub use processor::{ProcessorConfig, ResizeConfig, TowerNormalization};
+pub use processor::ProcessorConfig;
 pub use stats::{DatasetStats, NormStats, Stats};

@@ -2,33 +2,10 @@
 
 use super::json::{self, Fields};
 use crate::Result;
+use crate::image::{ImageProcessor, Normalization, ResizeStrategy};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
-
-/// How an image of any size becomes a square one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResizeConfig {
-    /// The image is resized to a square; its aspect ratio changes.
-    ResizeNaive,
-    /// The image is padded to a square with a color, then resized.
-    Letterbox {
-        /// The color of the padding, RGB.
-        fill: [u8; 3],
-    },
-    /// The shorter side is resized, then the center is cut out.
-    ResizeCrop,
-}
-
-/// The normalization of one tower's channels: `(x - mean) / std`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TowerNormalization {
-    /// Mean per channel, RGB.
-    pub mean: [f32; 3],
-    /// Standard deviation per channel, RGB.
-    pub std: [f32; 3],
-}
 
 /// What `preprocessor_config.json` defines.
 ///
@@ -41,9 +18,9 @@ pub struct ProcessorConfig {
     /// Side of the input of a tower, in pixels.
     pub size: usize,
     /// How an image becomes a square one.
-    pub resize: ResizeConfig,
+    pub strategy: ResizeStrategy,
     /// Normalization per tower: DINOv2, SigLIP.
-    pub towers: Vec<TowerNormalization>,
+    pub towers: Vec<Normalization>,
 }
 
 impl ProcessorConfig {
@@ -51,13 +28,13 @@ impl ProcessorConfig {
     pub fn openvla_7b() -> Self {
         Self {
             size: 224,
-            resize: ResizeConfig::ResizeNaive,
+            strategy: ResizeStrategy::ResizeNaive,
             towers: vec![
-                TowerNormalization {
+                Normalization {
                     mean: [0.484375, 0.455078125, 0.40625],
                     std: [0.228515625, 0.2236328125, 0.224609375],
                 },
-                TowerNormalization {
+                Normalization {
                     mean: [0.5; 3],
                     std: [0.5; 3],
                 },
@@ -77,6 +54,14 @@ impl ProcessorConfig {
         Self::check(json::read(&file)?, &file.display().to_string())
     }
 
+    /// Returns the processor of images.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::new`], for values that were changed after loading.
+    pub fn processor(&self) -> Result<ImageProcessor> {
+        ImageProcessor::new(self.size, self.strategy, self.towers.clone())
+    }
+
     /// Parses the text of a `preprocessor_config.json`. `file` is its name for errors.
     ///
     /// # Errors
@@ -90,11 +75,11 @@ impl ProcessorConfig {
         let size = check_size(&fields, &stored)?;
         check_interpolation(&fields, &stored)?;
         check_crop(&fields, &stored, size)?;
-        let resize = check_resize(&fields, &stored, size)?;
+        let strategy = check_resize(&fields, &stored, size)?;
         let towers = check_towers(&fields, &stored)?;
         Ok(Self {
             size,
-            resize,
+            strategy,
             towers,
         })
     }
@@ -200,7 +185,7 @@ fn check_crop(fields: &Fields, stored: &StoredProcessor, size: usize) -> Result<
     Ok(())
 }
 
-fn check_resize(fields: &Fields, stored: &StoredProcessor, size: usize) -> Result<ResizeConfig> {
+fn check_resize(fields: &Fields, stored: &StoredProcessor, size: usize) -> Result<ResizeStrategy> {
     let field = "image_resize_strategy";
     let strategy = stored.image_resize_strategy.as_deref();
     // The default of the reference.
@@ -236,9 +221,9 @@ fn check_resize(fields: &Fields, stored: &StoredProcessor, size: usize) -> Resul
         }
     }
     match (naive, letterbox) {
-        (true, false) => Ok(ResizeConfig::ResizeNaive),
-        (false, false) => Ok(ResizeConfig::ResizeCrop),
-        (false, true) => Ok(ResizeConfig::Letterbox {
+        (true, false) => Ok(ResizeStrategy::ResizeNaive),
+        (false, false) => Ok(ResizeStrategy::ResizeCrop),
+        (false, true) => Ok(ResizeStrategy::Letterbox {
             fill: letterbox_fill(stored),
         }),
         (true, true) => {
@@ -255,7 +240,7 @@ fn letterbox_fill(stored: &StoredProcessor) -> [u8; 3] {
     stored.tvf_letterbox_fill.unwrap_or(derived)
 }
 
-fn check_towers(fields: &Fields, stored: &StoredProcessor) -> Result<Vec<TowerNormalization>> {
+fn check_towers(fields: &Fields, stored: &StoredProcessor) -> Result<Vec<Normalization>> {
     let towers = stored.towers();
     let pairs: Vec<_> = match &stored.tvf_normalize_params {
         Some(params) => {
@@ -277,7 +262,7 @@ fn check_towers(fields: &Fields, stored: &StoredProcessor) -> Result<Vec<TowerNo
             let valid = std.iter().all(|&std| std as f32 > 0.0);
             let got = format!("{std:?}");
             fields.check(valid, "std", got, "numbers above 0")?;
-            Ok(TowerNormalization {
+            Ok(Normalization {
                 mean: mean.map(|x| x as f32),
                 std: std.map(|x| x as f32),
             })

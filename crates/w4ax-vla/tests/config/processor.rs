@@ -3,7 +3,8 @@
 use crate::{folder, json};
 use serde_json::{Value, json};
 use w4ax_vla::VlaError;
-use w4ax_vla::config::{ProcessorConfig, ResizeConfig};
+use w4ax_vla::config::ProcessorConfig;
+use w4ax_vla::image::ResizeStrategy;
 
 /// Parses the configuration of the small checkpoint with some fields replaced. `null` removes.
 fn with(fields: &[(&str, Value)]) -> Result<ProcessorConfig, VlaError> {
@@ -34,7 +35,7 @@ fn loads_the_small_checkpoint() {
     let config = ProcessorConfig::load(folder("openvla-tiny")).unwrap();
     assert_eq!(config, ProcessorConfig::openvla_7b());
     assert_eq!(config.size, 224);
-    assert_eq!(config.resize, ResizeConfig::ResizeNaive);
+    assert_eq!(config.strategy, ResizeStrategy::ResizeNaive);
     // Rounded to BF16, unlike `means` and `stds` of the same file.
     assert_eq!(config.towers[0].mean, [0.484375, 0.455078125, 0.40625]);
     assert_eq!(
@@ -42,6 +43,25 @@ fn loads_the_small_checkpoint() {
         [0.228515625, 0.2236328125, 0.224609375]
     );
     assert_eq!(config.towers[1].mean, [0.5; 3]);
+}
+
+#[test]
+fn normalized_bytes_equal_the_reference_to_the_bit() {
+    let file = folder("openvla-tiny").join("reference.safetensors");
+    let bytes = std::fs::read(file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let table = tensors.tensor("pixel_lut").unwrap();
+    assert_eq!(table.shape(), [6, 256]);
+    let expected = table.data().chunks_exact(4);
+    let expected: Vec<u32> = expected
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+
+    let config = ProcessorConfig::load(folder("openvla-tiny")).unwrap();
+    let processor = config.processor().unwrap();
+    assert_eq!((processor.size(), processor.channels()), (224, 6));
+    let values = processor.pixel_table().iter().flatten();
+    assert_eq!(values.map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -53,12 +73,12 @@ fn normalization_follows_from_means_if_it_is_not_stored() {
 
 #[test]
 fn strategy_follows_from_its_name_if_it_is_not_stored() {
-    let resize = |fields: &[(&str, Value)]| derived(fields).unwrap().resize;
+    let resize = |fields: &[(&str, Value)]| derived(fields).unwrap().strategy;
     let strategy = |name: &str| resize(&[("image_resize_strategy", json!(name))]);
-    assert_eq!(strategy("resize-naive"), ResizeConfig::ResizeNaive);
-    assert_eq!(strategy("resize-crop"), ResizeConfig::ResizeCrop);
+    assert_eq!(strategy("resize-naive"), ResizeStrategy::ResizeNaive);
+    assert_eq!(strategy("resize-crop"), ResizeStrategy::ResizeCrop);
     // The color is the mean of the last tower, not rounded.
-    let letterbox = |fill| ResizeConfig::Letterbox { fill };
+    let letterbox = |fill| ResizeStrategy::Letterbox { fill };
     assert_eq!(strategy("letterbox"), letterbox([127; 3]));
     assert_eq!(
         resize(&[("image_resize_strategy", Value::Null)]),
@@ -78,20 +98,20 @@ fn stored_transforms_replace_the_strategy() {
         json!([tower, tower])
     };
     let config = with(&[("tvf_resize_params", sides(json!(224)))]).unwrap();
-    assert_eq!(config.resize, ResizeConfig::ResizeCrop);
+    assert_eq!(config.strategy, ResizeStrategy::ResizeCrop);
     let config = with(&[
         ("tvf_resize_params", sides(json!(224))),
         ("tvf_do_letterbox", json!(true)),
         ("tvf_letterbox_fill", json!([1, 2, 3])),
     ]);
     let fill = [1, 2, 3];
-    assert_eq!(config.unwrap().resize, ResizeConfig::Letterbox { fill });
+    assert_eq!(config.unwrap().strategy, ResizeStrategy::Letterbox { fill });
     let config = with(&[
         ("image_resize_strategy", json!("letterbox")),
         ("tvf_resize_params", Value::Null),
     ]);
     // `tvf_do_letterbox` of the file is false.
-    assert_eq!(config.unwrap().resize, ResizeConfig::ResizeCrop);
+    assert_eq!(config.unwrap().strategy, ResizeStrategy::ResizeCrop);
 }
 
 #[test]
