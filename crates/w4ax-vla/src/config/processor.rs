@@ -31,8 +31,8 @@ impl ProcessorConfig {
             strategy: ResizeStrategy::ResizeNaive,
             towers: vec![
                 Normalization {
-                    mean: [0.484375, 0.455078125, 0.40625],
-                    std: [0.228515625, 0.2236328125, 0.224609375],
+                    mean: [0.484375, 0.455078125, 0.40625].map(|x: f64| x as f32),
+                    std: [0.228515625, 0.2236328125, 0.224609375].map(|x: f64| x as f32),
                 },
                 Normalization {
                     mean: [0.5; 3],
@@ -161,7 +161,7 @@ fn check_interpolation(fields: &Fields, stored: &StoredProcessor) -> Result<()> 
             continue;
         };
         // 3 is PIL's number of the bicubic filter.
-        let valid = *kind == Value::from(3) || *kind == Value::from("bicubic");
+        let valid = *kind == 3 || *kind == "bicubic";
         let field = "tvf_resize_params.interpolation";
         fields.check(valid, field, kind, "3 or \"bicubic\"")?;
     }
