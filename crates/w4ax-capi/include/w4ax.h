@@ -125,7 +125,8 @@ enum { W4AX_TYPE_F32 = 0, W4AX_TYPE_F16 = 1, W4AX_TYPE_BF16 = 2 };
 enum {
     W4AX_MAX_THREADS = 1024,        /* threads of a call or pool */
     W4AX_MAX_PER_CHANNEL_K = 65536, /* K of a weight with W4AX_PER_CHANNEL. Other groupings do not limit K */
-    W4AX_ACTION_DIM = 7,            /* numbers of an action */
+    W4AX_ACTION_DIM = 7,            /* numbers of an action of the default layout */
+    W4AX_MAX_ACTION = 64,           /* numbers of an action of any layout */
     W4AX_MAX_WINDOW = 256           /* actions in a window of a dispatcher */
 };
 
@@ -327,7 +328,20 @@ w4ax_status w4ax_cpu_gemm(const w4ax_cpu *cpu, const w4ax_gemm_args *args, w4ax_
 /* ---- the dispatcher ---- */
 
 /* Selects the width of every control step from the motion before it. A step is: w4ax_dispatcher_decide; the policy runs
- * at `active` bits; w4ax_dispatcher_observe with the action of the policy. */
+ * at `active` bits; w4ax_dispatcher_observe with the action of the policy.
+ *
+ * An action layout is a text that says what the numbers of an action are. Commas separate the parts of an arm, and "+"
+ * separates two arms. Each part is a change per step (delta) or a position (absolute):
+ *     xyz:MODE               3 numbers, a translation
+ *     axis-angle:MODE        3 numbers, a rotation in radians
+ *     euler:MODE             3 numbers, roll, pitch and yaw in radians: R = Rz(yaw) Ry(pitch) Rx(roll)
+ *     quaternion-xyzw:MODE   4 numbers, or quaternion-wxyz:MODE
+ *     6d:MODE                6 numbers, the first two columns of a rotation matrix
+ *     jointsN:MODE           N numbers
+ *     gripper, gripperN      1 or N numbers that do not count as motion
+ *     ignored, ignoredN      1 or N numbers that do not count as motion
+ * MODE is delta or absolute. An arm has a translation, a translation and a rotation, or joints. "end-effector" is the
+ * default, "xyz:delta,axis-angle:delta,gripper", and "aloha" is two arms of "joints6:absolute,gripper". */
 typedef struct w4ax_dispatcher w4ax_dispatcher;
 
 typedef uint32_t w4ax_algorithm;
@@ -339,8 +353,9 @@ enum {
 /* w4ax_dispatcher_create checks the fields. Those without a unit here have none. */
 typedef struct w4ax_dispatch_config {
     double lambda;            /* weight of the macro motion in the sensitivity, in [0, 1] */
-    double mu_max;            /* scale of |a_xyz| in action units, above 0 */
-    double nu_max;            /* scale of |a_rot(t) - a_rot(t-1)| in action units per step, above 0 */
+    double mu_max;            /* scale of the speed, |a_xyz| of the default layout, in action units, above 0 */
+    double nu_max;            /* scale of the change of rotation, |a_rot(t) - a_rot(t-1)| of the default layout, in
+                               * action units per step, above 0 */
     double theta_24;          /* largest sensitivity that runs at 2 bits, at least 0 */
     double theta_48;          /* largest sensitivity that runs at 4 bits, at least theta_24 */
     double theta_fp;          /* largest sensitivity that runs at 8 bits, at least theta_48; above it, BF16 */
@@ -354,22 +369,47 @@ typedef struct w4ax_dispatch_config {
  * w4ax_dispatcher_create refuses. */
 w4ax_status w4ax_dispatch_config_init(w4ax_dispatch_config *config);
 
-/* Loads the configuration of a task from a calibration file (JSON). */
+/* Loads the configuration of a task from a calibration file (JSON). W4AX_BAD_CONFIG if the calibration has another
+ * layout than the default, which the structure does not hold: w4ax_dispatcher_load reads it. */
 w4ax_status w4ax_dispatch_config_load(const char *path, const char *task, w4ax_dispatch_config *config);
 
-/* Creates a dispatcher at the start of an episode. W4AX_BAD_CONFIG reports the first field that is out of range. */
+/* Returns the numbers of an action of a layout, 1 to W4AX_MAX_ACTION. A null `layout` is the default one, and
+ * W4AX_BAD_CONFIG reports what is wrong with another text. */
+w4ax_status w4ax_layout_dim(const char *layout, size_t *dim);
+
+/* Creates a dispatcher of the default layout at the start of an episode. W4AX_BAD_CONFIG reports the first field that
+ * is out of range. */
 w4ax_status w4ax_dispatcher_create(const w4ax_dispatch_config *config, w4ax_dispatcher **dispatcher);
 
-/* Observes an action of W4AX_ACTION_DIM numbers in [-1, 1] as the policy returns them (translation xyz, axis-angle
- * rotation, gripper), or a chunk of actions, oldest first: `len` is a positive multiple of W4AX_ACTION_DIM. After any
- * failure the width is BF16 until a valid action is observed and a decision is made from it. This includes a null
- * `actions`, but neither a null `dispatcher` nor W4AX_BUSY. */
+/* As w4ax_dispatcher_create, for actions of a layout. A null `layout` is the default one. */
+w4ax_status w4ax_dispatcher_create_with_layout(const w4ax_dispatch_config *config, const char *layout,
+                                               w4ax_dispatcher **dispatcher);
+
+/* Creates a dispatcher of a task from a calibration file (JSON), with the layout of the calibration. */
+w4ax_status w4ax_dispatcher_load(const char *path, const char *task, w4ax_dispatcher **dispatcher);
+
+/* Returns the numbers of an action. */
+w4ax_status w4ax_dispatcher_action_dim(const w4ax_dispatcher *dispatcher, size_t *dim);
+
+/* Keeps mu_max and nu_max online: from 200 changes of rotation on, and then every 64 of them, they are the 95th
+ * percentiles of the observed actions, within 1 %. Until then they are those of the configuration. Sketches of a fixed
+ * size of about 20 KB hold the percentiles, which outlast w4ax_dispatcher_reset. A second call clears them. */
+w4ax_status w4ax_dispatcher_keep_scale_online(w4ax_dispatcher *dispatcher);
+
+/* Returns mu_max and nu_max at present. */
+w4ax_status w4ax_dispatcher_scale(const w4ax_dispatcher *dispatcher, double *mu_max, double *nu_max);
+
+/* Observes an action as the policy returns it, of the numbers of the layout, or a chunk of actions, oldest first: `len`
+ * is a positive multiple of the numbers of an action, which is W4AX_ACTION_DIM for the default layout (translation xyz,
+ * axis-angle rotation, gripper). After any failure the width is BF16 until a valid action is observed and a decision is
+ * made from it. This includes a null `actions`, but neither a null `dispatcher` nor W4AX_BUSY. The first action of a
+ * layout with absolute parts has no motion: the width stays BF16 with W4AX_REASON_START. */
 w4ax_status w4ax_dispatcher_observe(w4ax_dispatcher *dispatcher, const double *actions, size_t len);
 w4ax_status w4ax_dispatcher_observe_f32(w4ax_dispatcher *dispatcher, const float *actions, size_t len);
 
 typedef uint32_t w4ax_reason;
 enum {
-    W4AX_REASON_START = 0,       /* no action was observed: BF16 */
+    W4AX_REASON_START = 0,       /* no motion was observed: BF16 */
     W4AX_REASON_FAULT = 1,       /* an invalid action was observed: BF16 */
     W4AX_REASON_STEADY = 2,      /* the target is the width of the previous step */
     W4AX_REASON_ROSE = 3,        /* the target is higher: the width increases at once */

@@ -4,12 +4,12 @@ use std::ffi::c_char;
 use std::sync::Mutex;
 
 use w4ax::calibrate::Calibration;
-use w4ax::dispatch::{self, DispatchConfig, MotionScale, Reason, Thresholds};
+use w4ax::dispatch::{self, ActionLayout, DispatchConfig, MotionScale, Reason, Thresholds};
 
 use super::cpu::exclusive;
 use super::enums::{self, CEnum, ReasonKind};
 use super::raw;
-use super::status::{Result, entry_points, free_functions};
+use super::status::{Failure, Result, Status, entry_points, free_functions};
 
 /// `w4ax_dispatcher`. The lock detects two calls at once.
 pub struct Dispatcher(Mutex<dispatch::Dispatcher>);
@@ -81,6 +81,23 @@ pub struct Decision {
     pub reserved: u32,
 }
 
+/// Returns the layout of a text, or the default one for a null pointer.
+///
+/// # Safety
+/// As [`raw::text`], if `layout` is not null.
+unsafe fn layout(layout: *const c_char) -> Result<ActionLayout> {
+    if layout.is_null() {
+        return Ok(ActionLayout::default());
+    }
+    // SAFETY: passed on.
+    Ok(unsafe { raw::text("layout", layout)? }.parse()?)
+}
+
+/// Creates a dispatcher of a configuration.
+fn create(config: &DispatchConfig) -> Result<Dispatcher> {
+    Ok(Dispatcher(Mutex::new(dispatch::Dispatcher::new(config)?)))
+}
+
 /// # Safety
 /// As [`raw::handle`] and [`raw::slice`].
 unsafe fn observe<T: bytemuck::Pod + Into<f64>>(
@@ -124,15 +141,75 @@ entry_points! {
     fn w4ax_dispatch_config_load(path: *const c_char, task: *const c_char, config: *mut Config) {
         let (path, task) = (raw::text("path", path)?, raw::text("task", task)?);
         let config = raw::output("config", config)?;
-        config.write(Calibration::load(path)?.dispatch_config(task)?.into());
+        let loaded = Calibration::load(path)?.dispatch_config(task)?;
+        if loaded.layout() != &ActionLayout::default() {
+            let text = format!(
+                "the calibration has layout {}, which a w4ax_dispatch_config does not hold: \
+                 expected a call of w4ax_dispatcher_load",
+                loaded.layout()
+            );
+            return Err(Failure::new(Status::BadConfig, text));
+        }
+        config.write(loaded.into());
+        Ok(())
+    }
+
+    fn w4ax_layout_dim(text: *const c_char, dim: *mut usize) {
+        let dim = raw::output("dim", dim)?;
+        dim.write(layout(text)?.dims());
         Ok(())
     }
 
     fn w4ax_dispatcher_create(config: *const Config, dispatcher: *mut *mut Dispatcher) {
         raw::create("dispatcher", dispatcher, || {
-            let config = raw::arguments("config", config)?.checked()?;
-            Ok(Dispatcher(Mutex::new(dispatch::Dispatcher::new(&config)?)))
+            create(&raw::arguments("config", config)?.checked()?)
         })
+    }
+
+    fn w4ax_dispatcher_create_with_layout(
+        config: *const Config,
+        text: *const c_char,
+        dispatcher: *mut *mut Dispatcher
+    ) {
+        raw::create("dispatcher", dispatcher, || {
+            let config = raw::arguments("config", config)?.checked()?;
+            create(&config.with_layout(layout(text)?))
+        })
+    }
+
+    fn w4ax_dispatcher_load(
+        path: *const c_char,
+        task: *const c_char,
+        dispatcher: *mut *mut Dispatcher
+    ) {
+        raw::create("dispatcher", dispatcher, || {
+            let (path, task) = (raw::text("path", path)?, raw::text("task", task)?);
+            create(&Calibration::load(path)?.dispatch_config(task)?)
+        })
+    }
+
+    fn w4ax_dispatcher_action_dim(dispatcher: *const Dispatcher, dim: *mut usize) {
+        let dispatcher = raw::handle("dispatcher", dispatcher)?;
+        let dim = raw::output("dim", dim)?;
+        dim.write(exclusive("dispatcher", &dispatcher.0)?.config().layout().dims());
+        Ok(())
+    }
+
+    fn w4ax_dispatcher_keep_scale_online(dispatcher: *mut Dispatcher) {
+        let dispatcher = raw::handle("dispatcher", dispatcher)?;
+        let mut dispatcher = exclusive("dispatcher", &dispatcher.0)?;
+        *dispatcher = dispatcher.clone().with_online_scale();
+        Ok(())
+    }
+
+    fn w4ax_dispatcher_scale(dispatcher: *const Dispatcher, mu_max: *mut f64, nu_max: *mut f64) {
+        let dispatcher = raw::handle("dispatcher", dispatcher)?;
+        let mu_max = raw::output("mu_max", mu_max)?;
+        let nu_max = raw::output("nu_max", nu_max)?;
+        let motion = exclusive("dispatcher", &dispatcher.0)?.motion();
+        mu_max.write(motion.mu_max);
+        nu_max.write(motion.nu_max);
+        Ok(())
     }
 
     fn w4ax_dispatcher_observe(dispatcher: *mut Dispatcher, actions: *const f64, len: usize) {

@@ -1,6 +1,6 @@
 //! The limits and other constants of the headers.
 
-use w4ax::dispatch::{ACTION_DIM, DispatchConfig};
+use w4ax::dispatch::{ACTION_DIM, DispatchConfig, MAX_ACTION};
 use w4ax::weights::MAX_PER_CHANNEL_K;
 
 use super::version::VERSION;
@@ -28,6 +28,7 @@ pub const TABLE: &[(&str, u64)] = &[
     ("W4AX_MAX_THREADS", MAX_THREADS as u64),
     ("W4AX_MAX_PER_CHANNEL_K", MAX_PER_CHANNEL_K as u64),
     ("W4AX_ACTION_DIM", ACTION_DIM as u64),
+    ("W4AX_MAX_ACTION", MAX_ACTION as u64),
     ("W4AX_MAX_WINDOW", DispatchConfig::MAX_WINDOW as u64),
     ("W4AX_GATHERED", GATHERED as u64),
     ("W4AX_GPU_MAX_EXTENT", GPU_MAX_EXTENT as u64),

@@ -176,7 +176,13 @@ fn rust_side() -> Abi {
         w4ax_cpu_gemm(_, _, _);
         w4ax_dispatch_config_init(_);
         w4ax_dispatch_config_load(_, _, _);
+        w4ax_layout_dim(_, _);
         w4ax_dispatcher_create(_, _);
+        w4ax_dispatcher_create_with_layout(_, _, _);
+        w4ax_dispatcher_load(_, _, _);
+        w4ax_dispatcher_action_dim(_, _);
+        w4ax_dispatcher_keep_scale_online(_);
+        w4ax_dispatcher_scale(_, _, _);
         w4ax_dispatcher_observe(_, _, _);
         w4ax_dispatcher_observe_f32(_, _, _);
         w4ax_dispatcher_decide(_, _);

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use test_support::{dispatch_config, rng};
-use w4ax::dispatch::{Algorithm, DispatchConfig, Dispatcher, Reason};
+use w4ax::dispatch::{ActionLayout, Algorithm, DispatchConfig, Dispatcher, Reason};
 use w4ax_capi::enums::{CEnum, ReasonKind};
 use w4ax_capi::status::Status;
 
@@ -27,7 +27,7 @@ fn actions(rng: &mut impl Rng) -> Vec<[f64; 7]> {
 }
 
 /// The input of `dispatch.c`.
-fn file(config: &DispatchConfig, actions: &[[f64; 7]]) -> Vec<u8> {
+fn file<const N: usize>(config: &DispatchConfig, actions: &[[f64; N]]) -> Vec<u8> {
     let numbers = [
         config.lambda(),
         config.motion().mu_max,
@@ -46,14 +46,13 @@ fn file(config: &DispatchConfig, actions: &[[f64; 7]]) -> Vec<u8> {
     [
         bytemuck::cast_slice(&numbers),
         bytemuck::cast_slice(&counts),
-        bytemuck::cast_slice(actions),
+        bytemuck::cast_slice(actions.as_flattened()),
     ]
     .concat()
 }
 
 /// The expected output of `dispatch.c`.
-fn expected(config: &DispatchConfig, actions: &[[f64; 7]]) -> String {
-    let mut dispatcher = Dispatcher::new(config).unwrap();
+fn expected<const N: usize>(dispatcher: &mut Dispatcher, actions: &[[f64; N]]) -> String {
     let mut lines = String::new();
     for action in actions {
         let d = dispatcher.decide();
@@ -85,7 +84,10 @@ fn decides_as_rust() {
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
         let config = dispatch_config().with_algorithm(algorithm);
         let actions = actions(&mut rng);
-        let (file, expected) = (file(&config, &actions), expected(&config, &actions));
+        let (file, expected) = (
+            file(&config, &actions),
+            expected(&mut Dispatcher::new(&config).unwrap(), &actions),
+        );
         for (_, reason, name) in ReasonKind::ROWS {
             let reason = reason.to_string();
             let mut lines = expected.lines();
@@ -99,4 +101,36 @@ fn decides_as_rust() {
             assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
         }
     }
+}
+
+#[test]
+fn decides_as_rust_for_another_layout() {
+    let program = Program::build(&source("dispatch.c"), Language::C99, Link::Shared, &[]);
+    let mut rng = rng(12);
+    let mut at = [0.0; 14];
+    let actions: Vec<[f64; 14]> = (0..600)
+        .map(|step| {
+            let speed = if step % 40 < 20 { 0.5 } else { 0.02 };
+            at = at.map(|x| x + rng.random_range(-speed..speed));
+            let mut action = at;
+            if step == 300 {
+                action[9] = f64::INFINITY;
+            }
+            action
+        })
+        .collect();
+    let config = dispatch_config().with_layout(ActionLayout::aloha());
+    let mut dispatcher = Dispatcher::new(&config).unwrap().with_online_scale();
+    let mut expected = expected(&mut dispatcher, &actions);
+    let scale = dispatcher.motion();
+    assert_ne!(scale, config.motion(), "the actions are enough for a scale");
+    let path = program.folder.path().join("motion");
+    std::fs::write(&path, file(&config, &actions)).unwrap();
+    let output = run(program.command(&[]).arg(&path).arg("aloha"));
+    let output = String::from_utf8(output.stdout).unwrap();
+    let (lines, last) = output.trim_end().rsplit_once('\n').unwrap();
+    expected.pop();
+    assert_eq!(lines, expected);
+    let printed: Vec<f64> = last.split(' ').map(|x| x.parse().unwrap()).collect();
+    assert_eq!(printed, [scale.mu_max, scale.nu_max]);
 }

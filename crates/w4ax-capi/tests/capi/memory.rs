@@ -36,7 +36,8 @@ fn address_sanitizer_finds_no_errors() {
         Ok(program) => check_leaks(&program, &[]),
         Err(errors) => return leave_out("the C ABI under AddressSanitizer", &errors),
     }
-    run(&mut build("misuse_dispatch.c").unwrap().command(&[]));
+    let dispatching = build("misuse_dispatch.c").unwrap();
+    run(dispatching.command(&[]).arg(dispatching.folder.path()));
     check_gemms(&build("gemm.c").unwrap(), &[]);
 }
 
@@ -57,7 +58,7 @@ fn valgrind_finds_no_errors() {
     for (name, check) in [
         ("misuse.c", check_leaks as fn(&Program, &[&str])),
         ("misuse_dispatch.c", |program, under| {
-            run(&mut program.command(under));
+            run(program.command(under).arg(program.folder.path()));
         }),
         ("gemm.c", check_gemms),
     ] {

@@ -1,6 +1,6 @@
 /* Wrong calls for dispatchers and flags: each returns a status, and a bad action switches to BF16.
  *
- *     misuse_dispatch */
+ *     misuse_dispatch FOLDER */
 #include "check.h"
 
 static void dispatching(void) {
@@ -83,6 +83,79 @@ static void dispatching(void) {
     w4ax_dispatcher_free(NULL);
 }
 
+/* Wrong layouts, and calibrations whose layout a configuration does not hold. `folder` is for a file. */
+static void layouts(const char *folder) {
+    static const char *const wrong[] = {"", "xyz", "joints0:delta", "gripper", "xyz:delta+joints6:absolute+xyz:delta",
+                                        "joints64:absolute,gripper"};
+    static const char calibration[] =
+        "{\"format\": 2, \"lambda\": 0.5, \"window_macro\": 10, \"window_micro\": 5, \"k\": 4, \"theta_fp\": 0.5, "
+        "\"theta_24\": 0.1, \"theta_48\": 0.3, \"eta\": 0.05, \"d_acc\": 0.07, \"layout\": \"joints2:absolute\", "
+        "\"tasks\": {\"Lift\": {\"mu_max\": 0.9, \"nu_max\": 0.2}}}";
+    w4ax_dispatch_config config;
+    w4ax_dispatcher *dispatcher = NULL;
+    w4ax_decision decision;
+    double mu_max = 7, nu_max = 7, actions[4] = {0, 0, 0.9, 0};
+    size_t i, dim = 9;
+    char path[4096];
+    FILE *file;
+    OK(w4ax_dispatch_config_init(&config));
+    config.mu_max = 0.9;
+    config.nu_max = 0.2;
+    config.theta_24 = 0.1;
+    config.theta_48 = 0.3;
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        EXPECT(W4AX_BAD_CONFIG, w4ax_layout_dim(wrong[i], &dim));
+        EXPECT(W4AX_BAD_CONFIG, w4ax_dispatcher_create_with_layout(&config, wrong[i], &dispatcher));
+        CHECK(dispatcher == NULL && dim == 9);
+    }
+    EXPECT(W4AX_BAD_TEXT, w4ax_layout_dim("\xFF", &dim));
+    EXPECT(W4AX_NULL_POINTER, w4ax_layout_dim("aloha", NULL));
+    OK(w4ax_layout_dim("aloha", &dim));
+    CHECK(dim == 14);
+    OK(w4ax_layout_dim(NULL, &dim));
+    CHECK(dim == W4AX_ACTION_DIM);
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_create_with_layout(NULL, "aloha", &dispatcher));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_create_with_layout(&config, "aloha", NULL));
+    OK(w4ax_dispatcher_create_with_layout(&config, NULL, &dispatcher));
+    OK(w4ax_dispatcher_action_dim(dispatcher, &dim));
+    CHECK(dim == W4AX_ACTION_DIM);
+    w4ax_dispatcher_free(dispatcher);
+
+    snprintf(path, sizeof path, "%s/calibration.json", folder);
+    file = fopen(path, "wb");
+    CHECK(file && fwrite(calibration, 1, sizeof calibration - 1, file) == sizeof calibration - 1 && fclose(file) == 0);
+    EXPECT(W4AX_BAD_CONFIG, w4ax_dispatch_config_load(path, "Lift", &config));
+    CHECK(strstr(w4ax_last_error(), "w4ax_dispatcher_load") != NULL);
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_load(NULL, "Lift", &dispatcher));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_load(path, NULL, &dispatcher));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_load(path, "Lift", NULL));
+    EXPECT(W4AX_BAD_CONFIG, w4ax_dispatcher_load(path, "Stack", &dispatcher));
+    EXPECT(W4AX_IO, w4ax_dispatcher_load("no such file", "Lift", &dispatcher));
+    CHECK(dispatcher == NULL);
+    OK(w4ax_dispatcher_load(path, "Lift", &dispatcher));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_action_dim(NULL, &dim));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_action_dim(dispatcher, NULL));
+    OK(w4ax_dispatcher_action_dim(dispatcher, &dim));
+    CHECK(dim == 2);
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_keep_scale_online(NULL));
+    OK(w4ax_dispatcher_keep_scale_online(dispatcher));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_scale(NULL, &mu_max, &nu_max));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_scale(dispatcher, NULL, &nu_max));
+    EXPECT(W4AX_NULL_POINTER, w4ax_dispatcher_scale(dispatcher, &mu_max, NULL));
+    CHECK(mu_max == 7 && nu_max == 7);
+    OK(w4ax_dispatcher_scale(dispatcher, &mu_max, &nu_max));
+    CHECK(mu_max == 0.9 && nu_max == 0.2);
+    /* The first action has no motion, the second has the speed of the scale. */
+    OK(w4ax_dispatcher_observe(dispatcher, actions, 2));
+    OK(w4ax_dispatcher_decide(dispatcher, &decision));
+    CHECK(decision.active == W4AX_BF16 && decision.reason == W4AX_REASON_START);
+    OK(w4ax_dispatcher_observe(dispatcher, &actions[2], 2));
+    OK(w4ax_dispatcher_decide(dispatcher, &decision));
+    CHECK(decision.target == W4AX_A2 && decision.sensitivity == 0);
+    EXPECT(W4AX_BAD_SHAPE, w4ax_dispatcher_observe(dispatcher, actions, 3));
+    w4ax_dispatcher_free(dispatcher);
+}
+
 static void flags(void) {
     w4ax_flag pair[2];
     w4ax_flag *flag = &pair[0], *askew = (w4ax_flag *)(void *)((char *)pair + 4);
@@ -113,8 +186,13 @@ static void flags(void) {
     CHECK(width == W4AX_BF16);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: misuse_dispatch FOLDER\n");
+        return 2;
+    }
     dispatching();
+    layouts(argv[1]);
     flags();
     return finish();
 }
