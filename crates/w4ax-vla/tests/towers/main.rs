@@ -5,5 +5,6 @@ mod bf16;
 mod head;
 mod mirror;
 mod peculiarities;
+mod speed;
 mod stages;
 mod support;
