@@ -143,16 +143,18 @@ fn letterbox_equals_resizing_a_padded_image() {
 
 #[test]
 fn resize_crop_equals_cropping_the_resized_image() {
-    let image = noise(301, 200, 5);
-    let whole = pillow::resize_bicubic(&image, 337, 224).expect("a valid size");
-    // The offset is 56.5, and a half goes to the even neighbor.
-    let rows = whole.data().chunks_exact(337 * 3);
-    let expected: Vec<u8> = rows
-        .flat_map(|row| &row[56 * 3..280 * 3])
-        .copied()
-        .collect();
-    let got = processor(ResizeStrategy::ResizeCrop).resize(&image);
-    assert_eq!(got.data(), expected);
+    // The offsets are 56.5 and 57.5: a half goes to the even neighbor.
+    for (width, resized_width, left) in [(301, 337, 56), (303, 339, 58)] {
+        let image = noise(width, 200, 5);
+        let whole = pillow::resize_bicubic(&image, resized_width, 224).expect("a valid size");
+        let rows = whole.data().chunks_exact(resized_width * 3);
+        let expected: Vec<u8> = rows
+            .flat_map(|row| &row[left * 3..(left + 224) * 3])
+            .copied()
+            .collect();
+        let got = processor(ResizeStrategy::ResizeCrop).resize(&image);
+        assert_eq!(got.data(), expected, "{width}");
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(super) fn upsample(plane: &Plane, width: usize, height: usize) -> Plane {
 /// The second nearest of `len` samples to position `i` of twice as many: the one before for even
 /// positions and the one after for odd ones, within the plane.
 fn neighbor(i: usize, len: usize) -> usize {
-    if i % 2 == 0 {
+    if i.is_multiple_of(2) {
         (i / 2).saturating_sub(1)
     } else {
         (i / 2 + 1).min(len - 1)
