@@ -12,8 +12,8 @@ const IMAGES: [&str; 3] = ["img0_640x480", "img1_300x400", "img2_224x224"];
 fn towers() -> Vec<Normalization> {
     vec![
         Normalization {
-            mean: [0.484375, 0.455078125, 0.40625],
-            std: [0.228515625, 0.2236328125, 0.224609375],
+            mean: [0.484375, 0.455078125, 0.40625].map(|x: f64| x as f32),
+            std: [0.228515625, 0.2236328125, 0.224609375].map(|x: f64| x as f32),
         },
         Normalization {
             mean: [0.5; 3],

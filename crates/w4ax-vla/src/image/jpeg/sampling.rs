@@ -67,3 +67,31 @@ fn neighbor(i: usize, len: usize) -> usize {
         (i / 2 + 1).min(len - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_the_last_column_before_the_mean() {
+        let plane = Plane {
+            width: 3,
+            height: 2,
+            data: vec![10, 20, 30, 10, 20, 31],
+        };
+        // Beyond the edge, the sum is 122, and the bias 2 or 1.
+        assert_eq!(downsample(&plane).data, [15, 31, 30, 31, 30, 31, 30, 31]);
+    }
+
+    #[test]
+    fn narrow_planes_are_repeated_and_others_interpolated() {
+        let plane = |data: &[u8]| Plane {
+            width: data.len(),
+            height: 1,
+            data: data.to_vec(),
+        };
+        assert_eq!(upsample(&plane(&[0, 80]), 3, 2).data, [0, 0, 80, 0, 0, 80]);
+        let wide = upsample(&plane(&[0, 80, 160]), 6, 1).data;
+        assert_eq!(wide, [0, 20, 60, 100, 140, 160]);
+    }
+}
