@@ -43,6 +43,11 @@ pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
         };
         return Err(Error::io(path, std::io::Error::other(what)));
     }
+    sibling(path)
+}
+
+/// A name next to `path` that no other writer of this or another process uses.
+pub(crate) fn sibling(path: &Path) -> Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let no_name = || Error::io(path, std::io::ErrorKind::InvalidFilename.into());
     let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
@@ -51,7 +56,7 @@ pub(crate) fn temporary(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Renames a written file to its final name.
+/// Renames a written file or folder to its final name.
 pub(crate) fn name(temporary: &Path, path: &Path) -> std::io::Result<()> {
     std::fs::rename(temporary, path)?;
     // The rename is durable once the folder is synchronized. Systems that cannot do that still keep

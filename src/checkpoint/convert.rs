@@ -1,7 +1,7 @@
 //! Converts a checkpoint to this crate's packed file, one tensor at a time.
 
 use super::Checkpoint;
-use super::plan::{ConvertJob, ConvertPlan};
+use super::plan::ConvertJob;
 use crate::weights::PackedWriter;
 use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
 use half::{bf16, f16};
@@ -13,8 +13,9 @@ use std::path::Path;
 ///
 /// A quantized module `x` becomes the packed weight `x` with the same values. In a plain
 /// checkpoint, a matrix `x.weight` is quantized and becomes the weight `x`, except for modules that
-/// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, and those of
-/// [`keep`](Self::keep). All other tensors are copied.
+/// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, those that the
+/// model's kind keeps plain ([`Checkpoint::kind`]), and those of [`keep`](Self::keep). All other
+/// tensors are copied.
 ///
 /// `w4ax convert` runs this conversion on the command line.
 ///
@@ -40,7 +41,8 @@ use std::path::Path;
 #[derive(Clone, Debug)]
 pub struct Convert {
     quantize: Quantize,
-    keep: Vec<String>,
+    pub(super) keep: Vec<String>,
+    pub(super) also: Vec<String>,
 }
 
 /// What happened to a weight or a tensor.
@@ -117,6 +119,7 @@ impl Convert {
         Self {
             quantize,
             keep: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -125,6 +128,15 @@ impl Convert {
     #[must_use]
     pub fn keep<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.keep = modules.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the modules that are quantized although the model's kind ([`Checkpoint::kind`]) keeps
+    /// them plain. Entries are as for [`keep`](Self::keep), which prevails. Embeddings and `lm_head`
+    /// stay plain.
+    #[must_use]
+    pub fn also<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
+        self.also = modules.into_iter().map(Into::into).collect();
         self
     }
 
@@ -137,7 +149,9 @@ impl Convert {
     /// - As [`Checkpoint::weight`] and [`Quantize::pack`], with the name of the tensor.
     /// - [`Error::Io`] if writing fails.
     /// - [`Error::Config`] if `output` is a file of the checkpoint, or an entry of
-    ///   [`keep`](Self::keep) matches no module or a module that is already packed.
+    ///   [`keep`](Self::keep) matches no module or a module that is already packed, or one of
+    ///   [`also`](Self::also) no module that would stay plain.
+    /// - [`Error::Format`] if the model is of a known kind, but has no module to quantize.
     pub fn run(
         &self,
         checkpoint: &Checkpoint,
@@ -161,8 +175,7 @@ impl Convert {
                 ),
             });
         }
-        self.check_keep(checkpoint)?;
-        let plan = ConvertPlan::new(checkpoint, |module| self.keeps(checkpoint, module));
+        let plan = self.plan(checkpoint)?;
         let (weights, others) = plan.counts();
         let mut writer = PackedWriter::create(output, weights, others, plan.name_bytes())?;
         let mut summary = ConvertSummary::default();
@@ -282,43 +295,4 @@ impl Convert {
         };
         Ok((weight, quantized))
     }
-
-    /// Rejects an entry of `keep` that matches nothing. The module it was meant for would be
-    /// quantized.
-    fn check_keep(&self, checkpoint: &Checkpoint) -> Result<()> {
-        for kept in &self.keep {
-            let exists = (checkpoint.plain())
-                .map(|name| name.strip_suffix(".weight").unwrap_or(name))
-                .any(|name| matches_module(kept, name));
-            let packed = (checkpoint.quantized()).any(|module| matches_module(kept, module));
-            let reason = match (packed, exists) {
-                (true, _) => {
-                    format!("has `{kept}`, which is packed already: expected a plain module")
-                }
-                (_, false) => format!("has `{kept}`: expected a module of the checkpoint"),
-                _ => continue,
-            };
-            return Err(Error::Config {
-                field: "keep",
-                reason,
-            });
-        }
-        Ok(())
-    }
-
-    /// Returns whether a module of a plain checkpoint stays plain.
-    fn keeps(&self, checkpoint: &Checkpoint, module: &str) -> bool {
-        let embedding = |part: &str| {
-            let part = part.to_ascii_lowercase();
-            part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part.as_str())
-        };
-        module.split('.').any(embedding)
-            || checkpoint.config.excludes(module)
-            || self.keep.iter().any(|kept| matches_module(kept, module))
-    }
-}
-
-/// Returns whether an entry is a module's name, or some of its consecutive dotted parts.
-fn matches_module(entry: &str, module: &str) -> bool {
-    format!(".{module}.").contains(&format!(".{entry}."))
 }

@@ -51,6 +51,9 @@ mod config;
 mod convert;
 mod fields;
 mod gptq;
+mod kind;
+mod modules;
+mod output;
 mod plan;
 mod scheme;
 mod shards;
@@ -60,6 +63,8 @@ pub use config::QuantizationConfig;
 pub use convert::{
     Convert, ConvertOutcome, ConvertProgress, ConvertSummary, QuantizedMatrix, RepackedWeight,
 };
+pub use kind::ModelKind;
+pub use output::FolderSummary;
 pub use scheme::{GptqZeros, Scheme};
 
 use crate::tensors::PlainTensor;
@@ -74,6 +79,7 @@ use std::path::Path;
 pub struct Checkpoint {
     shards: Shards,
     config: QuantizationConfig,
+    kind: Option<&'static ModelKind>,
     /// Modules that hold packed weights.
     modules: Vec<String>,
 }
@@ -140,6 +146,7 @@ impl Checkpoint {
             return Err(shards.tensor_error(module, reason));
         }
         Ok(Self {
+            kind: ModelKind::from_folder(&shards.folder)?,
             shards,
             config,
             modules,
@@ -149,6 +156,11 @@ impl Checkpoint {
     /// Returns the quantization configuration.
     pub fn config(&self) -> &QuantizationConfig {
         &self.config
+    }
+
+    /// Returns the kind of the model. `None` if a plain checkpoint is quantized as a whole.
+    pub fn kind(&self) -> Option<&'static ModelKind> {
+        self.kind
     }
 
     /// Returns the names of the modules with packed weights, sorted.

@@ -6,4 +6,5 @@ use test_support as support;
 mod broken;
 mod case;
 mod configuration;
+mod plain;
 mod values;

@@ -1,44 +1,21 @@
 //! The conversion of checkpoints to packed files: no loss, memory of one weight, atomic output.
 
+mod folder;
 mod whole;
 
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use test_support::{TensorFile, plain_checkpoint, write_checkpoint};
+use test_support::{MeasuringAllocator, TensorFile, heap_of, plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertSummary};
 use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
-
-/// Bytes on the heap, and their peak.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// All tests share the heap: a test that measures it holds this lock.
 static ALONE: Mutex<()> = Mutex::new(());
 
-struct Measuring;
-
-// SAFETY: every call is passed to the system allocator without a change. Counting uses two atomics.
-unsafe impl GlobalAlloc for Measuring {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: the caller's guarantee about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer is from `System` with this layout, as the caller guarantees.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static MEASURING: Measuring = Measuring;
+static MEASURING: MeasuringAllocator = MeasuringAllocator;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints")
@@ -227,12 +204,7 @@ fn needs_memory_for_one_weight() {
     let input = write_checkpoint(folder.path(), &plain_checkpoint(n, k, layers));
     let output = folder.path().join("out.safetensors");
     let size = std::fs::metadata(&input).unwrap().len() as usize;
-    let held = HELD.load(Ordering::Relaxed);
-    let peak = |run: &mut dyn FnMut()| {
-        PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
-        run();
-        PEAK.load(Ordering::Relaxed) - held
-    };
+    let peak = |run: &mut dyn FnMut()| heap_of(run).1.peak;
     // The f32 values of one weight, its codes, its packed form, and the buffers of files.
     let bound = 3 * (4 * n * k) + (4 << 20);
     assert!(bound < size / 3, "the file is large enough to tell");

@@ -10,7 +10,9 @@ mod tensor_file;
 mod tools;
 mod vla;
 
-pub use allocations::{CountingAllocator, allocations, allocations_of};
+pub use allocations::{
+    CountingAllocator, HeapBytes, MeasuringAllocator, allocations, allocations_of, heap_of,
+};
 pub use checkpoint::{plain_checkpoint, write_checkpoint};
 pub use dispatcher::{dispatch_config, dispatcher};
 pub use inputs::{Kind, PlainWeight, WIDTHS, bits, rng};

@@ -38,7 +38,7 @@ enum Command {
     /// AutoAWQ, GPTQ and compressed-tensors checkpoints are packed without loss. Plain checkpoints
     /// are quantized.
     #[command(after_help = "Examples:
-  w4ax convert openvla-7b packed.safetensors
+  w4ax convert openvla-7b openvla-7b-w4
   w4ax convert model.safetensors packed.safetensors --group 64 --asymmetric --keep lm_head")]
     Convert(convert::Args),
 

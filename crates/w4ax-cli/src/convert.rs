@@ -1,15 +1,17 @@
 //! `w4ax convert`: a checkpoint to packed safetensors.
 //!
 //! The input is a safetensors file, an index of shards, or a folder with one of them. AutoAWQ, GPTQ
-//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized.
+//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized; of a
+//! vision-language-action model, only the language model's layers.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, Scheme};
+use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertProgress, Scheme};
 use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
 
 /// Converts a checkpoint to packed W4AX weights
@@ -17,7 +19,7 @@ use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
 pub struct Args {
     /// A safetensors file, an index of shards, or a folder with one of them
     input: PathBuf,
-    /// The packed file, written whole or not at all
+    /// The packed file (`*.safetensors`) or a folder for the whole model, written whole or not at all
     output: PathBuf,
     /// Group size of plain weights: weights along k that share a scale
     #[arg(long, value_enum, default_value_t = Group::G128)]
@@ -31,6 +33,10 @@ pub struct Args {
     /// A module that is not quantized: its whole name, or some of its dotted parts
     #[arg(long, value_name = "MODULE")]
     keep: Vec<String>,
+    /// A module that is quantized although the kind of the model keeps it plain, such as
+    /// `vision_backbone`
+    #[arg(long, value_name = "MODULE")]
+    also: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,39 +92,53 @@ fn print_line(line: impl Display) {
 /// Invalid options and files.
 pub fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.input)?;
-    let config = checkpoint.config();
-    match config.scheme {
-        Scheme::Plain => print_line(format_args!(
-            "{}: plain, {:?}",
-            args.input.display(),
-            args.quantize()
-        )),
-        scheme => print_line(format_args!(
-            "{}: {scheme:?}, by {}",
-            args.input.display(),
-            config.file
-        )),
-    }
-    let convert = Convert::new(args.quantize()).keep(&args.keep);
+    print_input(args, &checkpoint);
+    let convert = Convert::new(args.quantize())
+        .keep(&args.keep)
+        .also(&args.also);
     let bar = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    let summary = convert.run(&checkpoint, &args.output, |step| {
+    let progress = |step: ConvertProgress<'_>| {
         bar.set_length(step.total);
         bar.set_position(step.done);
         let line = format!("{}: {}", step.name, describe(&step.outcome));
         bar.suspend(|| print_line(line));
-    })?;
+    };
+    let file = args.output.extension() == Some(OsStr::new("safetensors"));
+    let (summary, files) = if file {
+        (convert.run(&checkpoint, &args.output, progress)?, None)
+    } else {
+        let done = convert.run_to_folder(&checkpoint, &args.output, progress)?;
+        (done.weights, Some(done.files))
+    };
     bar.finish_and_clear();
+    let output = args.output.display();
     print_line(format_args!(
-        "{}: {} weights repacked, {} quantized, {} other tensors copied",
-        args.output.display(),
-        summary.repacked,
-        summary.quantized,
-        summary.copied
+        "{output}: {} weights repacked, {} quantized, {} other tensors copied",
+        summary.repacked, summary.quantized, summary.copied
     ));
+    if let Some(files) = files {
+        print_line(format_args!("{output}: copied {}", files.join(", ")));
+    }
     Ok(())
+}
+
+/// Prints how the weights are stored and what is quantized.
+fn print_input(args: &Args, checkpoint: &Checkpoint) {
+    let input = args.input.display();
+    let config = checkpoint.config();
+    if config.scheme != Scheme::Plain {
+        let (scheme, file) = (config.scheme, &config.file);
+        return print_line(format_args!("{input}: {scheme:?}, by {file}"));
+    }
+    print_line(format_args!("{input}: plain, {:?}", args.quantize()));
+    match checkpoint.kind() {
+        None => (),
+        Some(kind) if args.also.is_empty() => print_line(kind),
+        Some(kind) => print_line(format_args!("{kind} except {}", args.also.join(", "))),
+    }
 }
 
 fn describe(outcome: &ConvertOutcome) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use test_support::{plain_checkpoint, write_checkpoint};
+use test_support::{openvla_folder, plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert};
 use w4ax::{Grouping, PackedFile, Quantize};
 
@@ -138,4 +138,46 @@ fn killed_run_leaves_no_partial_file() {
         }
     }
     println!("{killed} runs ended before their file was there");
+}
+
+/// A folder of OpenVLA becomes a folder: only the language model's layers are packed.
+#[test]
+fn converts_a_model_to_a_folder() {
+    let out = tempfile::tempdir().unwrap();
+    let output = out.path().join("packed");
+    let run = |more: &[&str]| {
+        let run = Command::new(W4AX)
+            .arg("convert")
+            .args([&openvla_folder(), &output])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (run.status.success(), text(&run.stdout), text(&run.stderr))
+    };
+    let (ok, out, err) = run(&[]);
+    assert!(ok, "{err}");
+    for expected in [
+        "openvla: quantizes language_model.model.layers, keeps the rest plain\n",
+        "0 weights repacked, 28 quantized",
+        "copied added_tokens.json, config.json, dataset_statistics.json",
+    ] {
+        assert!(out.contains(expected), "`{expected}` is not in: {out}");
+    }
+    let packed = PackedFile::load(output.join("model.safetensors")).unwrap();
+    assert_eq!(packed.weights.len(), 28);
+    // An earlier conversion is replaced.
+    let (ok, out, err) = run(&["--also", "projector"]);
+    assert!(ok, "{err}");
+    assert!(
+        out.contains("keeps the rest plain except projector"),
+        "{out}"
+    );
+    let packed = PackedFile::load(output.join("model.safetensors")).unwrap();
+    assert_eq!(packed.weights.len(), 28 + 3);
+    // Other files are not.
+    std::fs::write(output.join("notes.txt"), "mine").unwrap();
+    let (ok, _, err) = run(&[]);
+    assert!(!ok && err.contains("notes.txt"), "{err}");
+    assert!(output.join("notes.txt").exists());
 }

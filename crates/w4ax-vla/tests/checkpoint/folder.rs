@@ -5,7 +5,8 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
-use test_support::{TensorFile, oft_folder, openvla_copy, openvla_folder, vla_data};
+use tempfile::TempDir;
+use test_support::{TensorFile, oft_folder, openvla_folder, vla_data};
 use w4ax::checkpoint::{Checkpoint, Convert};
 use w4ax::{Grouping, MatRef, PackedWeight, Quantize};
 use w4ax_vla::checkpoint::{StoredWeight, VlaFolder, WeightSource, pack};
@@ -42,21 +43,14 @@ fn packed(weight: StoredWeight) -> PackedWeight {
     }
 }
 
-/// Converts a folder to `model.safetensors` in the same folder, without its shards.
-fn converted(folder: &Path) -> VlaFolder {
+/// Converts a folder to a folder of its own.
+fn converted(folder: &Path) -> (TempDir, VlaFolder) {
     let checkpoint = Checkpoint::open(folder).unwrap();
-    Convert::new(QUANTIZE)
-        .keep(["vision_backbone", "projector"])
-        .run(&checkpoint, folder.join("model.safetensors"), |_| ())
-        .unwrap();
-    for name in [
-        "model.safetensors.index.json",
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    ] {
-        std::fs::remove_file(folder.join(name)).unwrap();
-    }
-    VlaFolder::open(folder).unwrap()
+    let out = tempfile::tempdir().unwrap();
+    let output = out.path().join("packed");
+    (Convert::new(QUANTIZE).run_to_folder(&checkpoint, &output, |_| ())).unwrap();
+    let source = VlaFolder::open(output).unwrap();
+    (out, source)
 }
 
 /// All tensors of both shards, with the bits of the files.
@@ -103,8 +97,7 @@ fn reads_f32_and_f16_from_one_file() {
 /// Plain tensors keep their bits, and a packed weight equals the quantized plain one.
 #[test]
 fn converted_checkpoint_equals_the_plain_one() {
-    let copy = openvla_copy();
-    let folder = converted(copy.path());
+    let (_out, folder) = converted(&openvla_folder());
     let plain = VlaFolder::open(openvla_folder()).unwrap();
     assert_eq!(folder.packed_names().count(), 4 * 7);
     for shard in shards() {
@@ -155,9 +148,12 @@ fn reads_quantized_weights_of_other_tools() {
 fn reads_components_without_the_prefix_of_training() {
     for convert in [false, true] {
         let copy = oft_folder();
-        let folder = match convert {
+        let (_out, folder) = match convert {
             true => converted(copy.path()),
-            false => VlaFolder::open(copy.path()).unwrap(),
+            false => (
+                tempfile::tempdir().unwrap(),
+                VlaFolder::open(copy.path()).unwrap(),
+            ),
         };
         for part in ["action_head", "proprio_projector"] {
             assert!(folder.has_component(part));

@@ -1,4 +1,6 @@
 //! Loading of checkpoints.
 
 mod broken;
+mod conversion;
 mod folder;
+mod memory;
