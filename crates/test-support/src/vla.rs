@@ -27,7 +27,8 @@ pub fn openvla_copy() -> TempDir {
 }
 
 /// Assembles the folder of the small OpenVLA-OFT checkpoint: the language model, the vision towers
-/// and the configuration of [`openvla_folder`], and what OpenVLA-OFT adds.
+/// and the configuration of [`openvla_folder`], and what OpenVLA-OFT adds, with components in `.pt`
+/// files.
 ///
 /// # Panics
 /// If a file cannot be copied.
@@ -42,7 +43,9 @@ fn copy_files(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let reference = name.starts_with("reference.") || name == "tensor_shapes.json";
+        let reference = name.starts_with("reference.")
+            || name == "tensor_shapes.json"
+            || name.ends_with("_checkpoint.safetensors");
         if path.is_file() && !reference {
             fs::copy(&path, to.join(name)).unwrap();
         }

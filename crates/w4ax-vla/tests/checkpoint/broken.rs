@@ -93,7 +93,7 @@ fn rejects_a_folder_that_does_not_exist() {
 fn rejects_two_files_of_a_component() {
     let copy = oft_folder();
     let file = |step: &str| {
-        let name = format!("action_head--{step}_checkpoint.safetensors");
+        let name = format!("action_head--{step}_checkpoint.pt");
         copy.path().join(name)
     };
     fs::copy(file("150000"), file("latest")).unwrap();
