@@ -13,9 +13,9 @@ use std::path::Path;
 ///
 /// A quantized module `x` becomes the packed weight `x` with the same values. In a plain
 /// checkpoint, a matrix `x.weight` is quantized and becomes the weight `x`, except for modules that
-/// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, those that the
-/// model's kind keeps plain ([`Checkpoint::kind`]), and those of [`keep`](Self::keep). All other
-/// tensors are copied.
+/// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, those that
+/// the model's kind keeps plain ([`Checkpoint::kind`]), and those of [`keep`](Self::keep). All
+/// other tensors are copied.
 ///
 /// `w4ax convert` runs this conversion on the command line.
 ///
@@ -132,8 +132,8 @@ impl Convert {
     }
 
     /// Sets the modules that are quantized although the model's kind ([`Checkpoint::kind`]) keeps
-    /// them plain. Entries are as for [`keep`](Self::keep), which prevails. Embeddings and `lm_head`
-    /// stay plain.
+    /// them plain. Entries are as for [`keep`](Self::keep), which prevails. Embeddings and
+    /// `lm_head` stay plain.
     #[must_use]
     pub fn also<S: Into<String>>(mut self, modules: impl IntoIterator<Item = S>) -> Self {
         self.also = modules.into_iter().map(Into::into).collect();

@@ -1,8 +1,8 @@
 //! `w4ax convert`: a checkpoint to packed safetensors.
 //!
 //! The input is a safetensors file, an index of shards, or a folder with one of them. AutoAWQ, GPTQ
-//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized; of a
-//! vision-language-action model, only the language model's layers.
+//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized; of
+//! a vision-language-action model, only the language model's layers.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
 pub struct Args {
     /// A safetensors file, an index of shards, or a folder with one of them
     input: PathBuf,
-    /// The packed file (`*.safetensors`) or a folder for the whole model, written whole or not at all
+    /// The packed file (`*.safetensors`) or a folder for the model, written whole or not at all
     output: PathBuf,
     /// Group size of plain weights: weights along k that share a scale
     #[arg(long, value_enum, default_value_t = Group::G128)]
