@@ -73,7 +73,8 @@
 //!
 //! # Cost
 //! The state is a few KB of fixed size. A step allocates nothing and takes tens of nanoseconds with
-//! the paper's windows (`cargo bench --bench dispatch`). Only an error allocates, for its message.
+//! the paper's windows and the default layout (`cargo bench --bench dispatch`), and about 0.5 us
+//! for two arms with absolute 6D rotations. Only an error allocates, for its message.
 
 mod config;
 mod counter;
