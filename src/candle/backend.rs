@@ -48,6 +48,7 @@ impl Backend {
     /// If the shape of the bias is not `[N]`, or the device has no memory for the weight.
     pub fn linear(&self, weight: PackedWeight, bias: Option<&Tensor>) -> Result<Linear> {
         let (n, k) = (weight.n(), weight.k());
+        let bytes = weight.packed_bytes();
         let bias = match bias {
             Some(bias) if bias.dims() != [n] => {
                 candle_core::bail!("bias: expected [{n}], got {:?}", bias.dims())
@@ -58,12 +59,12 @@ impl Backend {
         match &*self.0 {
             BackendDevice::Cpu(_) => {
                 let layer = DeviceLayer::Cpu { weight, bias };
-                Ok(Linear::new(self.0.clone(), layer, n, k))
+                Ok(Linear::new(self.0.clone(), layer, (n, k), bytes))
             }
             #[cfg(feature = "candle-cuda")]
             BackendDevice::Cuda(place) => {
                 let layer = DeviceLayer::Cuda(place.load(&weight, bias.as_deref())?);
-                Ok(Linear::new(self.0.clone(), layer, n, k))
+                Ok(Linear::new(self.0.clone(), layer, (n, k), bytes))
             }
         }
     }

@@ -36,16 +36,24 @@ pub struct Linear {
     layer: Arc<DeviceLayer>,
     n: usize,
     k: usize,
+    bytes: usize,
     width: LayerWidth,
 }
 
 impl Linear {
-    pub(super) fn new(device: Arc<BackendDevice>, layer: DeviceLayer, n: usize, k: usize) -> Self {
+    /// Creates a layer of a weight `[n, k]` that takes `bytes`.
+    pub(super) fn new(
+        device: Arc<BackendDevice>,
+        layer: DeviceLayer,
+        (n, k): (usize, usize),
+        bytes: usize,
+    ) -> Self {
         Self {
             device,
             layer: Arc::new(layer),
             n,
             k,
+            bytes,
             width: LayerWidth::Fixed(Width::Bf16),
         }
     }
@@ -66,6 +74,13 @@ impl Linear {
     /// Returns K, the number of inputs.
     pub fn k(&self) -> usize {
         self.k
+    }
+
+    /// Returns the packed size of the weight in bytes ([`PackedWeight::packed_bytes`]).
+    ///
+    /// [`PackedWeight::packed_bytes`]: crate::PackedWeight::packed_bytes
+    pub fn packed_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns `y[.., N]` of `x[.., K]`, both BF16, at `width` instead of the layer's own width.

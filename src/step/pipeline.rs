@@ -129,6 +129,11 @@ impl<E: StepEngine> StepPipeline<E> {
         &mut self.engine
     }
 
+    /// Ends the pipeline and returns the engine.
+    pub fn into_engine(self) -> E {
+        self.engine
+    }
+
     /// Returns the dispatcher, if there is one.
     pub fn dispatcher(&self) -> Option<&Dispatcher> {
         self.dispatcher.as_ref()

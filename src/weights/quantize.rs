@@ -127,6 +127,31 @@ impl Quantize {
         self
     }
 
+    /// Returns the packed size in bytes of a weight `[n, k]`, as [`PackedWeight::packed_bytes`].
+    ///
+    /// ```
+    /// use w4ax::{Grouping, MatRef, Quantize};
+    /// # fn main() -> w4ax::Result<()> {
+    /// let quantize = Quantize::new(Grouping::G128);
+    /// let weight = quantize.pack(MatRef::new(&[0.5f32; 20 * 300], 20, 300)?)?;
+    /// assert_eq!(quantize.packed_bytes(20, 300), weight.packed_bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn packed_bytes(&self, n: usize, k: usize) -> usize {
+        let rows = n.div_ceil(TILE_N);
+        let tiles = rows * k.div_ceil(TILE_K) * size_of::<Tile>();
+        let scale = match self.scale_type {
+            ScaleType::F32 => 4,
+            ScaleType::F16 | ScaleType::Bf16 => 2,
+        };
+        let zero = match self.symmetry {
+            Symmetry::Symmetric => 0,
+            Symmetry::Asymmetric => 1,
+        };
+        tiles + rows * self.grouping.groups(k) * TILE_N * (scale + zero)
+    }
+
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// # Errors

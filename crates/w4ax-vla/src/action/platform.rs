@@ -43,12 +43,36 @@ impl RobotPlatform {
         }
     }
 
+    /// Images of an observation: the third-person image, then those of the wrists.
+    pub fn images(self) -> usize {
+        match self {
+            Self::Libero => 2,
+            Self::Aloha => 3,
+            Self::Bridge => 1,
+        }
+    }
+
+    /// The name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Libero => "libero",
+            Self::Aloha => "aloha",
+            Self::Bridge => "bridge",
+        }
+    }
+
     /// The statistics by which actions and states are normalized.
     pub fn bounds(self) -> Bounds {
         match self {
             Self::Libero | Self::Bridge => Bounds::Quantiles,
             Self::Aloha => Bounds::MinMax,
         }
+    }
+}
+
+impl std::fmt::Display for RobotPlatform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
     }
 }
 

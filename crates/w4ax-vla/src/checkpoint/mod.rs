@@ -4,6 +4,7 @@ mod component;
 mod folder;
 mod memory;
 mod plain;
+mod random;
 mod source;
 mod torch;
 
@@ -11,5 +12,6 @@ pub use component::find_component;
 pub use folder::VlaFolder;
 pub use memory::{MemoryPlan, available_memory};
 pub use plain::pack;
+pub use random::RandomWeights;
 pub use source::{StoredWeight, WeightSource};
 pub use torch::TorchFile;

@@ -30,6 +30,14 @@ impl AnyLinear {
         }
     }
 
+    /// Returns the bytes of the weight.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Plain(linear) => linear.bytes() as u64,
+            Self::Packed(linear) => linear.packed_bytes() as u64,
+        }
+    }
+
     /// Returns `y[.., N]` of `x[.., K]`, in the type of x. A packed weight runs at the width of its
     /// layer, on x rounded to BF16.
     ///

@@ -1,0 +1,7 @@
+//! The small checkpoints against the reference values of every stage.
+
+mod fixture;
+mod oft;
+mod quantized;
+mod stages;
+mod steps;
