@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod image;
+pub mod measure;
 pub mod model;
 pub mod ops;
 pub mod step;

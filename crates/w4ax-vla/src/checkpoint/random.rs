@@ -28,8 +28,9 @@ impl RandomWeights {
         Self { shapes }
     }
 
-    /// Returns the shapes of OpenVLA-7B's 982 tensors, and with `oft` also those of the action
-    /// head and of the proprio projector for LIBERO.
+    /// Returns the shapes of OpenVLA-7B's tensors, but for those of the attention pool of SigLIP,
+    /// which is never run, and with `oft` also those of the action head and of the proprio
+    /// projector for LIBERO.
     pub fn openvla_7b(oft: bool) -> Self {
         let mut shapes = BTreeMap::new();
         let mut add = |name: String, shape: &[usize]| {

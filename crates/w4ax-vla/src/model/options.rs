@@ -26,7 +26,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     /// The CPU; weights in groups of 128 with BF16 scales; vision in BF16; all rows of the head;
-    /// LIBERO's constants for OFT; a cache of 320 tokens.
+    /// LIBERO's constants for OFT; a cache of 288 tokens.
     fn default() -> Self {
         let quantize = Quantize::new(Grouping::G128).with_scale_type(ScaleType::Bf16);
         Self {
@@ -43,9 +43,9 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The default number of tokens that the cache is allocated for: 256 patches, 57 tokens of the
-    /// prompt and 7 of the action.
-    pub const TOKENS: usize = 320;
+    /// The default number of tokens that the cache is allocated for: 256 patches, a prompt of 25
+    /// tokens, as most have, and 7 of the action.
+    pub const TOKENS: usize = 288;
 
     /// Sets the device.
     #[must_use]
@@ -102,7 +102,7 @@ impl LoadOptions {
     }
 
     /// Sets the number of tokens that the cache is allocated for. A longer sequence reallocates it,
-    /// up to the context of the model.
+    /// in multiples of 32 up to the context of the model.
     #[must_use]
     pub fn with_tokens(mut self, tokens: usize) -> Self {
         self.tokens = tokens;

@@ -191,9 +191,10 @@ impl Llama {
         self.past = 0;
         if tokens > self.capacity && !self.cache.is_empty() {
             let of = (self.plain_type, &self.norm.device().clone());
+            let capacity = tokens.next_multiple_of(32).min(self.context);
             self.cache.clear(); // Frees the old cache first.
-            self.cache = allocate(self.layers.len(), self.kv, tokens, of)?;
-            self.capacity = tokens;
+            self.cache = allocate(self.layers.len(), self.kv, capacity, of)?;
+            self.capacity = capacity;
         }
         Ok(())
     }
