@@ -136,7 +136,8 @@ impl Llama {
                     all
                 } else {
                     // A copy: a view would keep all rows in memory.
-                    all.narrow(0, rows.first as usize, rows.count)?.copy()?
+                    all.narrow(0, rows.first as usize, rows.count)?
+                        .force_contiguous()?
                 };
                 Some((rows, ops::Linear::new(weight, None)?))
             }
