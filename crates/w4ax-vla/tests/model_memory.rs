@@ -28,6 +28,9 @@ fn model_keeps_the_bytes_that_it_reports() {
         let (model, heap) = load(&options);
         let (kept, reported) = (heap.kept as u64, model.bytes().iter().map(|(_, b)| b).sum());
         println!("kept {kept}, reported {reported}: {options:?}");
-        assert!(kept >= reported && kept <= reported + ROOM, "{kept}, {reported}");
+        assert!(
+            kept >= reported && kept <= reported + ROOM,
+            "{kept}, {reported}"
+        );
     }
 }
