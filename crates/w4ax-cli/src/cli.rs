@@ -10,6 +10,8 @@ use clap_complete::Shell;
 use crate::distill;
 #[cfg(feature = "candle")]
 use crate::llama_block;
+#[cfg(feature = "vla")]
+use crate::vla;
 use crate::{calibrate, convert, doctor, episode, sensitivity, serve, skip_episode};
 
 /// CPU and CUDA kernels for mixed-precision W4AX inference of robot policies
@@ -47,7 +49,7 @@ enum Command {
   w4ax calibrate --out calibration.json
   w4ax calibrate --rollouts rollouts.safetensors --from policy --d-acc 0.07 --eta 0.05
   w4ax calibrate --actions steps.jsonl")]
-    Calibrate(calibrate::Args),
+    Calibrate(Box<calibrate::Args>),
 
     /// Correlate the effect of one perturbed step with the motion of that step (DyQ-VLA III)
     #[command(after_help = "Examples:
@@ -93,6 +95,21 @@ enum Command {
     #[cfg(not(feature = "candle"))]
     LlamaBlock(LeftOut),
 
+    /// Run OpenVLA and OpenVLA-OFT: images and an instruction to a robot's action
+    #[cfg(feature = "vla")]
+    #[command(after_help = "Examples:
+  w4ax vla run --model openvla-7b --image camera.png --instruction 'pick up the cup' \\
+    --unnorm-key bridge_orig --width a4")]
+    Vla {
+        /// The command
+        #[command(subcommand)]
+        command: vla::Command,
+    },
+
+    /// Run OpenVLA and OpenVLA-OFT (needs feature vla)
+    #[cfg(not(feature = "vla"))]
+    Vla(LeftOut),
+
     /// Check every kernel of this machine against the scalar reference
     ///
     /// Runs every width, grouping and symmetry of every instruction set, and of every family of
@@ -115,14 +132,14 @@ enum Command {
 
 /// A subcommand that this build does not have. Its options are accepted, so that the error names
 /// the feature.
-#[cfg(not(all(feature = "train", feature = "candle")))]
+#[cfg(not(all(feature = "train", feature = "candle", feature = "vla")))]
 #[derive(clap::Args)]
 struct LeftOut {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     rest: Vec<std::ffi::OsString>,
 }
 
-#[cfg(not(all(feature = "train", feature = "candle")))]
+#[cfg(not(all(feature = "train", feature = "candle", feature = "vla")))]
 impl LeftOut {
     fn refuse(&self, feature: &str) -> Result<ExitCode, Box<dyn Error>> {
         let _ = &self.rest;
@@ -150,6 +167,10 @@ impl Command {
             Self::LlamaBlock(options) => llama_block::run(options)?,
             #[cfg(not(feature = "candle"))]
             Self::LlamaBlock(args) => return args.refuse("candle"),
+            #[cfg(feature = "vla")]
+            Self::Vla { command } => command.run()?,
+            #[cfg(not(feature = "vla"))]
+            Self::Vla(args) => return args.refuse("vla"),
             Self::Doctor(options) => {
                 if !doctor::run(options)? {
                     return Ok(ExitCode::FAILURE);

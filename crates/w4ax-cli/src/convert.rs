@@ -39,8 +39,9 @@ pub struct Args {
     also: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Group {
+/// Group size: weights along k that share a scale.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Group {
     #[value(name = "32")]
     G32,
     #[value(name = "64")]
@@ -57,14 +58,20 @@ enum Scale {
     Bf16,
 }
 
+impl Group {
+    /// Returns the grouping.
+    pub fn grouping(self) -> Grouping {
+        match self {
+            Self::G32 => Grouping::G32,
+            Self::G64 => Grouping::G64,
+            Self::G128 => Grouping::G128,
+            Self::Channel => Grouping::PerChannel,
+        }
+    }
+}
+
 impl Args {
     fn quantize(&self) -> Quantize {
-        let grouping = match self.group {
-            Group::G32 => Grouping::G32,
-            Group::G64 => Grouping::G64,
-            Group::G128 => Grouping::G128,
-            Group::Channel => Grouping::PerChannel,
-        };
         let scale_type = match self.scales {
             Scale::F32 => ScaleType::F32,
             Scale::F16 => ScaleType::F16,
@@ -75,7 +82,7 @@ impl Args {
         } else {
             Symmetry::Symmetric
         };
-        Quantize::new(grouping)
+        Quantize::new(self.group.grouping())
             .with_scale_type(scale_type)
             .with_symmetry(symmetry)
     }

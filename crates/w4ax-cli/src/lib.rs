@@ -12,5 +12,7 @@ mod llama_block;
 mod sensitivity;
 mod serve;
 mod skip_episode;
+#[cfg(feature = "vla")]
+mod vla;
 
 pub use cli::main;

@@ -257,6 +257,34 @@ fn rejects_lines_that_are_no_steps() {
     assert!(error.contains("nowhere.jsonl"), "{error}");
 }
 
+/// Two arms of joints: each number of the layout is one of the action.
+#[test]
+fn calibrates_for_a_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut steps = lines(1, 0);
+    for step in &mut steps {
+        for name in SERIES {
+            let action: Vec<f64> = serde_json::from_value(step["actions"][name].take()).unwrap();
+            step["actions"][name] = json!([action.clone(), action].concat());
+        }
+    }
+    let path = write(folder.path(), &steps);
+    let path = path.to_str().unwrap();
+    let layout = "joints6:delta,gripper+joints6:delta,gripper";
+    let (_, calibration) = calibrate(&["--actions", path, "--layout", layout]).unwrap();
+    assert_eq!(calibration.layout, layout.parse().unwrap());
+    let error = calibrate(&["--actions", path]).unwrap_err();
+    assert!(
+        error.contains("line 1: `reference` has 14 numbers: expected 7"),
+        "{error}"
+    );
+    let error = calibrate(&["--actions", path, "--layout", "arm"]).unwrap_err();
+    assert!(
+        error.contains("--layout") && error.contains("arm"),
+        "{error}"
+    );
+}
+
 #[test]
 fn rejects_options_of_the_repository_s_policies() {
     for other in [["--rollouts", "x"], ["--from", "policy"], ["--policy", "x"]] {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "episode",
     "convert",
     "calibrate",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 10] = [
     "distill",
     "serve",
     "llama-block",
+    "vla",
     "doctor",
     "completions",
 ];
@@ -32,7 +33,8 @@ fn help_names_every_command_with_examples() {
     for command in COMMANDS {
         assert!(help.contains(command), "{command} is not in: {help}");
         let left_out = command == "distill" && !cfg!(feature = "train")
-            || command == "llama-block" && !cfg!(feature = "candle");
+            || command == "llama-block" && !cfg!(feature = "candle")
+            || command == "vla" && !cfg!(feature = "vla");
         if !left_out {
             let help = stdout(&w4ax(&[command, "--help"]));
             let example = format!("Examples:\n  w4ax {command}");
@@ -72,6 +74,7 @@ fn missing_feature_is_named() {
     for (command, feature, present) in [
         ("distill", "train", cfg!(feature = "train")),
         ("llama-block", "candle", cfg!(feature = "candle")),
+        ("vla", "vla", cfg!(feature = "vla")),
     ] {
         if !present {
             let output = w4ax(&[command, "--out", "file"]);

@@ -3,7 +3,10 @@
 //! With `--validation` it uses the episodes of a dataset that the policy was not trained on. With
 //! `--actions` it uses recorded steps of any model.
 
+#[cfg(feature = "vla")]
+mod complete;
 mod recording;
+mod step;
 
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
@@ -11,10 +14,14 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use w4ax::calibrate::{CalibrationReport, CalibrationSettings, Episode, calibrate};
 use w4ax::cpu::Cpu;
-use w4ax::dispatch::Action;
+use w4ax::dispatch::{Action, ActionLayout};
 use w4ax::{Error, Result, Width};
 
+#[cfg(feature = "vla")]
+use crate::vla::InputOptions;
 use recording::Recording;
+#[cfg(feature = "vla")]
+pub use step::Output;
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::dataset::{self, Dataset};
 use w4ax_robot::policy::Policy;
@@ -49,12 +56,23 @@ pub struct Args {
         conflicts_with_all = ["rollouts", "from", "validation", "policy"]
     )]
     actions: Option<PathBuf>,
+    /// What the numbers of the recorded actions are, such as xyz:delta,axis-angle:delta,gripper
+    #[arg(
+        long,
+        value_name = "PARTS",
+        default_value = "end-effector",
+        requires = "actions"
+    )]
+    layout: ActionLayout,
     /// The model that computes the actions which the recorded steps lack (needs feature vla)
     #[arg(long, value_name = "DIR", requires = "actions")]
     model: Option<PathBuf>,
     /// The recorded steps with the actions that the model computed
     #[arg(long, value_name = "FILE", requires = "model")]
     record: Option<PathBuf>,
+    #[cfg(feature = "vla")]
+    #[command(flatten)]
+    input: InputOptions,
     /// The policy that `--from policy` and `--validation` run
     #[arg(long, default_value = TRAINED)]
     policy: PathBuf,
@@ -83,37 +101,52 @@ enum Source {
 /// # Errors
 /// Invalid options and files.
 pub fn run(args: &Args) -> std::result::Result<(), Box<dyn StdError>> {
-    let (tasks, episodes) = match &args.actions {
-        Some(path) => recorded_steps(path, args)?,
-        None => policy_episodes(args)?,
-    };
     let settings = CalibrationSettings::default()
         .with_d_acc(args.d_acc)
         .with_eta(args.eta);
-    let report = calibrate(&tasks, &episodes, &settings)?;
+    let report = match &args.actions {
+        Some(path) => {
+            let (tasks, episodes) = recorded_steps(path, args)?;
+            calibrate(&tasks, &episodes, &settings.with_layout(args.layout))?
+        }
+        None => {
+            let (tasks, episodes) = policy_episodes(args)?;
+            calibrate(&tasks, &episodes, &settings)?
+        }
+    };
     print(&report);
     report.calibration.save(&args.out)?;
     println!("written to {}", args.out.display());
     Ok(())
 }
 
-/// Returns the tasks and the episodes of recorded steps.
+/// The names of the tasks, and the episodes.
+type Recorded<A = Action> = (Vec<String>, Vec<Episode<A>>);
+
+/// Returns the recorded steps, completed by the model.
 fn recorded_steps(
     path: &Path,
     args: &Args,
-) -> std::result::Result<(Vec<String>, Vec<Episode>), Box<dyn StdError>> {
+) -> std::result::Result<Recorded<Vec<f64>>, Box<dyn StdError>> {
+    #[cfg(not(feature = "vla"))]
     if args.model.is_some() {
-        return Err(
-            "--model: built without feature vla: build w4ax-cli with --features vla".into(),
-        );
+        return Err(NO_MODEL.into());
     }
-    let recording = Recording::load(path)?;
+    #[cfg_attr(not(feature = "vla"), expect(unused_mut))]
+    let mut recording = Recording::load(path, args.layout)?;
+    #[cfg(feature = "vla")]
+    if let Some(model) = &args.model {
+        complete::complete(&mut recording, model, &args.input, args.record.as_deref())?;
+    }
     recording.check_complete("expected actions of each width, or --model (needs feature vla)")?;
     Ok(recording.episodes()?)
 }
 
-/// Returns the tasks and the episodes of this repository's policies.
-fn policy_episodes(args: &Args) -> Result<(Vec<String>, Vec<Episode>)> {
+#[cfg(not(feature = "vla"))]
+const NO_MODEL: &str = "--model: built without feature vla: build w4ax-cli with --features vla";
+
+/// Returns the recorded steps of this repository's policies.
+fn policy_episodes(args: &Args) -> Result<Recorded> {
     let rollouts = match &args.validation {
         None => Rollouts::load(&args.rollouts)?,
         Some(path) => {

@@ -1,212 +1,20 @@
-//! Recorded steps of any model, as JSON lines. `docs/recorded-steps.md` defines the format.
+//! Recorded steps of any model, as JSON lines.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use w4ax::calibrate::Episode;
-use w4ax::dispatch::{ACTION_DIM, Action};
-use w4ax::{Error, Result, Width};
+use w4ax::dispatch::ActionLayout;
+use w4ax::{Error, Result};
+
+use super::step::{Output, RecordedStep, Series};
 
 /// The ending of the files that are read from a folder.
 const EXTENSION: &str = "jsonl";
 
-/// The model that computed a series of actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Series {
-    /// The unquantized model.
-    Reference,
-    /// The model with INT4 weights, with activations of this width.
-    At(Width),
-}
-
-impl Series {
-    /// Every series that a calibration needs.
-    pub const ALL: [Self; 5] = [
-        Self::Reference,
-        Self::At(Width::A2),
-        Self::At(Width::A4),
-        Self::At(Width::A8),
-        Self::At(Width::Bf16),
-    ];
-
-    /// Returns the name of the field.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::At(Width::A2) => "a2",
-            Self::At(Width::A4) => "a4",
-            Self::At(Width::A8) => "a8",
-            Self::At(Width::Bf16) => "bf16",
-        }
-    }
-}
-
-/// The action of a step, or its chunk of actions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "actions are not a list of numbers, or a list of such lists"
-)]
-pub enum Output {
-    /// One action, `[dims]`.
-    Action(Vec<f64>),
-    /// Consecutive actions, `[actions][dims]`.
-    Chunk(Vec<Vec<f64>>),
-}
-
-impl Output {
-    fn rows(&self) -> &[Vec<f64>] {
-        match self {
-            Self::Action(row) => std::slice::from_ref(row),
-            Self::Chunk(rows) => rows,
-        }
-    }
-}
-
-/// The actions of a step, as far as they were recorded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Outputs {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reference: Option<Output>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    a2: Option<Output>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    a4: Option<Output>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    a8: Option<Output>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bf16: Option<Output>,
-}
-
-impl Outputs {
-    /// Returns the actions of a series, if they were recorded.
-    pub fn get(&self, series: Series) -> Option<&Output> {
-        match series {
-            Series::Reference => &self.reference,
-            Series::At(Width::A2) => &self.a2,
-            Series::At(Width::A4) => &self.a4,
-            Series::At(Width::A8) => &self.a8,
-            Series::At(Width::Bf16) => &self.bf16,
-        }
-        .as_ref()
-    }
-
-    /// Returns the number of actions, if any series was recorded.
-    fn len(&self) -> Option<usize> {
-        let mut recorded = Series::ALL.iter().filter_map(|&series| self.get(series));
-        recorded.next().map(|output| output.rows().len())
-    }
-
-    /// Checks the shape of each series.
-    fn check(&self) -> std::result::Result<(), String> {
-        for series in Series::ALL {
-            let Some(output) = self.get(series) else {
-                continue;
-            };
-            let (name, rows) = (series.name(), output.rows());
-            if rows.is_empty() {
-                return Err(format!("`{name}` has no actions: expected at least one"));
-            }
-            if let Some(expected) = self.len().filter(|&len| len != rows.len()) {
-                let got = rows.len();
-                return Err(format!("`{name}` has {got} actions: expected {expected}"));
-            }
-            if let Some(row) = rows.iter().find(|row| row.len() != ACTION_DIM) {
-                let got = row.len();
-                return Err(format!("`{name}` has {got} numbers: expected {ACTION_DIM}"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A line of the file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RecordedStep {
-    /// The name of the task.
-    pub task: String,
-    /// The number of the episode.
-    pub episode: u64,
-    /// The control step of the first action, from 0 in each episode.
-    pub step: u64,
-    /// The actions of this step.
-    #[serde(default)]
-    pub actions: Outputs,
-    /// Image files for the model, relative to the folder of the recording.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub images: Vec<PathBuf>,
-    /// The instruction for the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instruction: Option<String>,
-    /// Token ids of the prompt, instead of an instruction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<Vec<u32>>,
-    /// The state of the robot for the model, in the units of the robot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proprio: Option<Vec<f64>>,
-    /// Other fields, which are kept.
-    #[serde(flatten)]
-    other: serde_json::Map<String, serde_json::Value>,
-}
-
-impl RecordedStep {
-    fn parse(line: &str) -> std::result::Result<Self, String> {
-        let step: Self = serde_json::from_str(line).map_err(|error| {
-            let rest = line.get(error.column().saturating_sub(1)..).unwrap_or("");
-            match ["NaN", "Infinity", "-Infinity"].iter().find(|&&word| {
-                // The position of a syntax error is that of the sign, or of the character after it.
-                rest.starts_with(word) || rest.starts_with(word.trim_start_matches('-'))
-            }) {
-                Some(word) => format!(
-                    "column {}: {word}: expected a finite number",
-                    error.column()
-                ),
-                None => error.to_string().replace("line 1 ", ""),
-            }
-        })?;
-        step.actions.check()?;
-        Ok(step)
-    }
-
-    /// Returns whether this step belongs to the same episode as the preceding line.
-    fn continues(&self, previous: &Self) -> bool {
-        self.step != 0 && self.episode == previous.episode && self.task == previous.task
-    }
-
-    /// Checks the number of the step against the preceding line of the file.
-    fn check_order(&self, previous: Option<&Self>) -> std::result::Result<(), String> {
-        let Self {
-            task,
-            episode,
-            step,
-            ..
-        } = self;
-        let Some(previous) = previous.filter(|previous| self.continues(previous)) else {
-            return match step {
-                0 => Ok(()),
-                _ => Err(format!(
-                    "episode {episode} of task `{task}` begins with `step` {step}: expected 0"
-                )),
-            };
-        };
-        let (first, last) = (previous.step + 1, previous.actions.len());
-        let last = last.map(|actions| previous.step + actions as u64);
-        if *step >= first && last.is_none_or(|last| *step <= last) {
-            return Ok(());
-        }
-        let expected = match last {
-            Some(last) if last == first => first.to_string(),
-            Some(last) => format!("{first} to {last}"),
-            None => format!("at least {first}"),
-        };
-        Err(format!(
-            "`step` is {step} after {}: expected {expected}",
-            previous.step
-        ))
-    }
-}
+/// An episode with actions of any layout.
+pub type RecordedEpisode = Episode<Vec<f64>>;
 
 /// A line, and where it is.
 #[derive(Debug)]
@@ -219,19 +27,21 @@ struct Line {
 /// Recorded steps of one or several files.
 #[derive(Debug)]
 pub struct Recording {
+    layout: ActionLayout,
     files: Vec<PathBuf>,
     lines: Vec<Line>,
 }
 
 impl Recording {
-    /// Reads a file, or all files of a folder whose names end in `.jsonl`, in the order of their
-    /// names.
+    /// Reads a file with actions of a layout, or all files of a folder whose names end in
+    /// `.jsonl`, in the order of their names.
     ///
     /// # Errors
     /// [`Error::Io`]. [`Error::Format`] with the line that is not a valid step, or if there are no
     /// steps.
-    pub fn load(path: &Path) -> Result<Self> {
+    pub fn load(path: &Path, layout: ActionLayout) -> Result<Self> {
         let mut recording = Self {
+            layout,
             files: files(path)?,
             lines: Vec::new(),
         };
@@ -252,7 +62,7 @@ impl Recording {
             if line.trim().is_empty() {
                 continue;
             }
-            let step = RecordedStep::parse(line)
+            let step = RecordedStep::parse(line, self.layout.dims())
                 .and_then(|step| step.check_order(previous).map(|()| step))
                 .map_err(|reason| format_error(path, format!("line {number}: {reason}")))?;
             self.lines.push(Line { file, number, step });
@@ -270,7 +80,7 @@ impl Recording {
             let missing = |series: &&Series| line.step.actions.get(**series).is_none();
             if let Some(series) = Series::ALL.iter().find(missing) {
                 let name = series.name();
-                return Err(self.error(line, format!("no actions `{name}`: {remedy}")));
+                return Err(self.line_error(line, format!("no actions `{name}`: {remedy}")));
             }
         }
         Ok(())
@@ -280,11 +90,11 @@ impl Recording {
     ///
     /// # Errors
     /// [`Error::Format`] for a step that is not complete, or does not continue its episode.
-    pub fn episodes(&self) -> Result<(Vec<String>, Vec<Episode>)> {
+    pub fn episodes(&self) -> Result<(Vec<String>, Vec<RecordedEpisode>)> {
         self.check_complete("expected actions of each width")?;
         let mut tasks: Vec<String> = Vec::new();
         let mut indices: HashMap<&str, usize> = HashMap::new();
-        let mut episodes: Vec<Episode> = Vec::new();
+        let mut episodes: Vec<RecordedEpisode> = Vec::new();
         for (i, line) in self.lines.iter().enumerate() {
             let step = &line.step;
             let same_file = |other: &&Line| other.file == line.file;
@@ -292,7 +102,7 @@ impl Recording {
             let previous = previous.map(|line| &line.step);
             // Chunks that a model computed after the file was read have a length only now.
             let ordered = step.check_order(previous);
-            ordered.map_err(|reason| self.error(line, reason))?;
+            ordered.map_err(|reason| self.line_error(line, reason))?;
             if !previous.is_some_and(|previous| step.continues(previous)) {
                 let task = *indices.entry(&step.task).or_insert_with(|| {
                     tasks.push(step.task.clone());
@@ -317,21 +127,93 @@ impl Recording {
                     Series::At(width) => &mut episode.at_width[width.index()],
                 };
                 let rows = step.actions.get(series).map_or(&[][..], Output::rows);
-                to.extend(rows.iter().take(executed).map(|row| action(row)));
+                to.extend(rows.iter().take(executed).cloned());
             }
         }
         Ok((tasks, episodes))
     }
 
-    fn error(&self, line: &Line, reason: impl std::fmt::Display) -> Error {
+    fn line_error(&self, line: &Line, reason: impl Display) -> Error {
         let (file, number) = (&self.files[line.file], line.number);
         format_error(file, format!("line {number}: {reason}"))
     }
 }
 
-/// Returns the action of a row that was checked.
-fn action(row: &[f64]) -> Action {
-    row.try_into().expect("the length of each row was checked")
+/// Steps that a model completes.
+#[cfg(feature = "vla")]
+impl Recording {
+    /// Returns the number of steps.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Returns a step.
+    pub fn step(&self, at: usize) -> &RecordedStep {
+        &self.lines[at].step
+    }
+
+    /// Returns those of the `wanted` series that a step lacks.
+    pub fn missing(&self, at: usize, wanted: &[Series]) -> Vec<Series> {
+        let actions = &self.step(at).actions;
+        let missing = |series: &&Series| actions.get(**series).is_none();
+        wanted.iter().filter(missing).copied().collect()
+    }
+
+    /// Returns the paths of a step's images.
+    pub fn images(&self, at: usize) -> Vec<PathBuf> {
+        let folder = folder(&self.files[self.lines[at].file]);
+        let images = self.step(at).images.iter();
+        images.map(|path| folder.join(path)).collect()
+    }
+
+    /// Sets a series of a step. Of a chunk only as many actions are kept as the step has at other
+    /// widths.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for actions of another length.
+    pub fn set(&mut self, at: usize, series: Series, mut output: Output) -> Result<()> {
+        let actions = &mut self.lines[at].step.actions;
+        if let (Output::Chunk(rows), Some(len)) = (&mut output, actions.len()) {
+            rows.truncate(len);
+        }
+        *actions.get_mut(series) = Some(output);
+        let checked = actions.check(self.layout.dims());
+        checked.map_err(|reason| self.error(at, reason))
+    }
+
+    /// Returns an error about a step.
+    pub fn error(&self, at: usize, reason: impl Display) -> Error {
+        self.line_error(&self.lines[at], reason)
+    }
+
+    /// Writes all steps as one file. Paths of images become absolute if they are relative to
+    /// another folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut text = String::new();
+        for (at, line) in self.lines.iter().enumerate() {
+            let mut step = line.step.clone();
+            if folder(&self.files[line.file]) != folder(path) {
+                let absolute =
+                    |path: PathBuf| std::path::absolute(&path).map_err(|error| io(&path, error));
+                step.images = (self.images(at).into_iter())
+                    .map(absolute)
+                    .collect::<Result<_>>()?;
+            }
+            // Plain data whose map keys are strings: serializing cannot fail.
+            text += &serde_json::to_string(&step).expect("a step is plain data");
+            text.push('\n');
+        }
+        w4ax::file::write_atomically(path, text.as_bytes())
+    }
+}
+
+/// Returns the folder of a file.
+#[cfg(feature = "vla")]
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {

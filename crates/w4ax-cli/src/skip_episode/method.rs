@@ -88,7 +88,7 @@ pub enum Rule {
     /// All layers run.
     Full,
     /// By static layers, allow-points, controllers and verification.
-    Guided(SkipConfig, Substitute),
+    Guided(Box<SkipConfig>, Substitute),
     /// Runs another method's share of the layers without looking at the state. Skipped layers are
     /// left out.
     Blind(Pattern),
@@ -116,7 +116,7 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
     let unverified = options.half.config(Verification::Off);
     let defaults = SkipConfig::default().with_verify(dysl.verify());
     let unguided = unverified.with_pre_skip(false);
-    let guided = |config| Rule::Guided(config, Substitute::Adapter);
+    let guided = |config| Rule::Guided(Box::new(config), Substitute::Adapter);
     let method = |name, networks, rule| Method {
         name,
         networks,
@@ -129,7 +129,7 @@ pub fn methods<'a>(files: &'a Files, options: &Options) -> Vec<Method<'a>> {
         same_share: true,
         ..method(name, networks, rule)
     };
-    let identity = Rule::Guided(dysl, Substitute::Identity);
+    let identity = Rule::Guided(Box::new(dysl), Substitute::Identity);
     let blind = |name, pattern| method(name, main, Rule::Blind(pattern));
     let above = |threshold| guided(dysl.with_threshold(threshold));
     vec![

@@ -252,7 +252,7 @@ impl<'a> Bench<'a> {
         for _ in 0..10 {
             let middle = 0.5 * (low + high);
             if let Rule::Guided(config, _) = rule {
-                *config = config.with_threshold(middle);
+                **config = config.with_threshold(middle);
             }
             let mut runner = self.runner(rule, networks, width, share)?;
             let mut steps = Vec::new();
@@ -270,7 +270,7 @@ impl<'a> Bench<'a> {
             }
         }
         if let Rule::Guided(config, _) = rule {
-            *config = config.with_threshold(nearest.1);
+            **config = config.with_threshold(nearest.1);
         }
         Ok(())
     }
