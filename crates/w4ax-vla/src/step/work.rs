@@ -111,6 +111,11 @@ impl Work {
         self.pending = None;
         let mut outcome = Outcome::default();
         let result = self.prefill_into(input, width, &mut outcome);
+        if result.is_err()
+            && let Some(guide) = &mut self.guide
+        {
+            guide.fail();
+        }
         *lock(&self.shared) = outcome;
         result
     }

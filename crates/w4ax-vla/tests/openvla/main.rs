@@ -1,7 +1,11 @@
 //! The small checkpoints against the reference values of every stage.
 
+mod episodes;
 mod fixture;
+mod mirror;
 mod oft;
+mod peculiarities;
 mod quantized;
+mod skipping;
 mod stages;
 mod steps;

@@ -16,18 +16,18 @@ const HEADS: usize = 4;
 const LAYERS: usize = 4;
 const EPS: f64 = 1e-6;
 
-fn quantize() -> Quantize {
+pub fn quantize() -> Quantize {
     Quantize::new(Grouping::G32).with_scale_type(ScaleType::Bf16)
 }
 
 /// The decoder of the small checkpoint.
-struct Mirror {
+pub struct Mirror {
     tensors: HashMap<String, Tensor>,
     weights: HashMap<String, PackedWeight>,
 }
 
 impl Mirror {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut tensors = HashMap::new();
         for shard in 1..=2 {
             let file = format!("openvla-tiny/model-0000{shard}-of-00002.safetensors");
@@ -71,51 +71,89 @@ impl Mirror {
         ops::rms_norm(x, weight, EPS).unwrap()
     }
 
-    /// Returns the hidden state after each layer.
-    fn layers(&self, sequence: &Tensor, width: Width) -> Vec<Tensor> {
-        let tokens = sequence.dim(0).unwrap();
+    /// Runs a layer. With a cache, a token sees those of the cache and those before it; without
+    /// one, it sees all tokens of `x`.
+    pub fn layer(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        cache: Option<&mut Option<[Tensor; 2]>>,
+        width: Width,
+    ) -> Tensor {
+        let tokens = x.dim(0).unwrap();
+        let past = match &cache {
+            Some(Some([k, _])) => k.dim(1).unwrap(),
+            _ => 0,
+        };
         let head = HIDDEN / HEADS;
         let angle =
             |p: usize, j: usize| p as f32 * (1.0 / 1e4f32.powf((2 * j) as f32 / head as f32));
         let table = |f: fn(f32) -> f32| {
-            let values: Vec<f32> = (0..tokens)
+            let values: Vec<f32> = (past..past + tokens)
                 .flat_map(|p| (0..head / 2).map(move |j| f(angle(p, j))))
                 .collect();
             Tensor::from_vec(values, (tokens, head / 2), &Device::Cpu).unwrap()
         };
         let (cos, sin) = (table(f32::cos), table(f32::sin));
-        let split = |x: Tensor| {
-            let x = x
-                .reshape((tokens, HEADS, head))
-                .unwrap()
-                .transpose(0, 1)
-                .unwrap();
-            x.contiguous().unwrap()
+        let normed = self.norm(layer, "input_layernorm", x);
+        let part = |name: &str| {
+            let x = self.linear(layer, name, &normed, width);
+            let x = x.reshape((tokens, HEADS, head)).unwrap();
+            x.transpose(0, 1).unwrap().contiguous().unwrap()
         };
-        // The cache holds BF16.
-        let stored = |x: Tensor| x.to_dtype(DType::BF16).unwrap();
-        let mut x = sequence.clone();
-        let mut outputs = Vec::new();
-        for layer in 0..LAYERS {
-            let normed = self.norm(layer, "input_layernorm", &x);
-            let part = |name: &str| split(self.linear(layer, name, &normed, width));
-            let q = ops::rope(&part("self_attn.q_proj"), &cos, &sin).unwrap();
-            let k = stored(ops::rope(&part("self_attn.k_proj"), &cos, &sin).unwrap());
-            let v = stored(part("self_attn.v_proj"));
-            let mixed = ops::attention(&q, &k, &v, Mask::Causal { past: 0 }).unwrap();
-            x = (x + self.linear(layer, "self_attn.o_proj", &mixed, width)).unwrap();
-            let normed = self.norm(layer, "post_attention_layernorm", &x);
-            let gate = self.linear(layer, "mlp.gate_proj", &normed, width);
-            let up = self.linear(layer, "mlp.up_proj", &normed, width);
-            let inner = ops::swiglu(&gate, &up).unwrap();
-            x = (x + self.linear(layer, "mlp.down_proj", &inner, width)).unwrap();
-            outputs.push(x.clone());
+        let q = ops::rope(&part("self_attn.q_proj"), &cos, &sin).unwrap();
+        let k = ops::rope(&part("self_attn.k_proj"), &cos, &sin).unwrap();
+        let mut kv = [k, part("self_attn.v_proj")];
+        let mut mask = Mask::None;
+        if let Some(cache) = cache {
+            // The cache holds BF16.
+            kv = kv.map(|x| x.to_dtype(DType::BF16).unwrap());
+            if let Some(old) = cache {
+                kv = [0, 1].map(|i| Tensor::cat(&[&old[i], &kv[i]], 1).unwrap());
+            }
+            *cache = Some(kv.clone());
+            mask = Mask::Causal { past };
         }
-        outputs
+        let mixed = ops::attention(&q, &kv[0], &kv[1], mask).unwrap();
+        let x = (x + self.linear(layer, "self_attn.o_proj", &mixed, width)).unwrap();
+        let normed = self.norm(layer, "post_attention_layernorm", &x);
+        let gate = self.linear(layer, "mlp.gate_proj", &normed, width);
+        let up = self.linear(layer, "mlp.up_proj", &normed, width);
+        let inner = ops::swiglu(&gate, &up).unwrap();
+        (x + self.linear(layer, "mlp.down_proj", &inner, width)).unwrap()
+    }
+
+    pub fn final_norm(&self, x: &Tensor) -> Tensor {
+        ops::rms_norm(x, &self.tensors["language_model.model.norm.weight"], EPS).unwrap()
+    }
+
+    pub fn embed(&self, token: u32) -> Tensor {
+        let table = &self.tensors["language_model.model.embed_tokens.weight"];
+        let row = table.narrow(0, token as usize, 1).unwrap();
+        row.to_dtype(DType::F32).unwrap()
+    }
+
+    /// Returns the logits of a normalized hidden state `[1, HIDDEN]`.
+    pub fn logits(&self, x: &Tensor) -> Vec<f32> {
+        let head = self.tensors["language_model.lm_head.weight"].clone();
+        let x = x.to_dtype(DType::BF16).unwrap();
+        let y = ops::Linear::new(head, None).unwrap().forward(&x).unwrap();
+        let y = y.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+        y.to_vec1().unwrap()
+    }
+
+    /// Returns the hidden state after each layer of an empty cache.
+    fn layers(&self, sequence: &Tensor, width: Width) -> Vec<Tensor> {
+        let mut x = sequence.clone();
+        let run = |layer| {
+            x = self.layer(layer, &x, Some(&mut None), width);
+            x.clone()
+        };
+        (0..LAYERS).map(run).collect()
     }
 }
 
-fn bits(tensor: &Tensor) -> Vec<u64> {
+pub fn bits(tensor: &Tensor) -> Vec<u64> {
     values(tensor).into_iter().map(f64::to_bits).collect()
 }
 
