@@ -45,12 +45,12 @@ fn dispatcher_decides_from_the_preceding_actions() {
         widths.push(width);
     }
     assert_eq!(widths[0], 16);
-    assert!(widths.iter().any(|&width| width != 16), "{widths:?}");
+    let lower = widths.iter().position(|&width| width != 16).unwrap();
 
     // The actions of the first steps as a history: the next step is the same.
     let folder = tempfile::tempdir().unwrap();
     let history = folder.path().join("actions.jsonl");
-    for at in [1, 6, 11] {
+    for at in [1, lower, 11] {
         let lines = steps[..at]
             .iter()
             .map(|step| format!("{:?}\n", action(step)));
