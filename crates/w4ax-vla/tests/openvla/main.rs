@@ -2,6 +2,7 @@
 
 mod episodes;
 mod fixture;
+mod loading;
 mod mirror;
 mod oft;
 mod peculiarities;
