@@ -6,7 +6,7 @@
 //!
 //! # Order of calls
 //! [`Measurement::run`] makes the model, runs each width once to fill caches and then
-//! [`MeasureOptions::steps`] times, and returns the medians.
+//! `steps` ([`MeasureOptions`]) times, and returns the medians.
 
 mod memory;
 

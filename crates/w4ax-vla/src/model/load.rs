@@ -98,11 +98,11 @@ impl Vla {
     /// Memory in use is that of the model and of one tensor.
     ///
     /// # Errors
-    /// - [`VlaError::Memory`] if the model does not fit the available memory. Nothing is loaded.
-    /// - [`VlaError::Files`], [`VlaError::Io`], [`VlaError::Json`], [`VlaError::Field`] and
-    ///   [`VlaError::Tokenizer`] for missing or invalid files.
-    /// - [`VlaError::MissingTensor`], [`VlaError::TensorShape`] and [`VlaError::TensorType`].
-    /// - [`VlaError::InvalidState`] for an unquantized model of packed weights.
+    /// The variants of [`VlaError`](crate::VlaError):
+    /// - `Memory` if the model does not fit the available memory. Nothing is loaded.
+    /// - `Files`, `Io`, `Json`, `Field` and `Tokenizer` for missing or invalid files.
+    /// - `MissingTensor`, `TensorShape` and `TensorType`.
+    /// - `InvalidState` for an unquantized model of packed weights.
     pub fn load(
         folder: impl AsRef<Path>,
         options: &LoadOptions,
@@ -182,7 +182,7 @@ impl Vla {
         };
         let platform = options.platform();
         let output = if one_pass {
-            Output::Chunk(Chunk {
+            Output::Chunk(Box::new(Chunk {
                 platform,
                 head: (has_action_head)
                     .then(|| ActionHead::load(&plain))
@@ -190,7 +190,7 @@ impl Vla {
                 proprio: (source.shape(PROPRIO).is_some())
                     .then(|| ProprioProjector::load(&plain))
                     .transpose()?,
-            })
+            }))
         } else {
             Output::Tokens
         };
@@ -229,10 +229,13 @@ pub(super) const ACTION_HEAD: &str = "action_head.model.fc1.weight";
 /// A tensor of the projector of the state.
 pub(super) const PROPRIO: &str = "proprio_projector.fc1.weight";
 
+/// Receives the progress.
+type Progress<'a> = &'a mut dyn FnMut(LoadProgress<'_>);
+
 /// A source that reports its progress.
 struct Counted<'a> {
     source: &'a dyn WeightSource,
-    progress: RefCell<(u64, &'a mut dyn FnMut(LoadProgress<'_>))>,
+    progress: RefCell<(u64, Progress<'a>)>,
     total: u64,
 }
 

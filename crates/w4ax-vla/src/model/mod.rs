@@ -10,6 +10,7 @@
 //! [`Vla::load`] reads a checkpoint. [`VlaRunner`](crate::step::VlaRunner) runs control steps.
 
 mod action_head;
+mod decode;
 mod linear;
 mod llama;
 mod load;

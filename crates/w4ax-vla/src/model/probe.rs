@@ -1,5 +1,6 @@
 //! What watches a pass through the networks: its intermediate tensors and its times.
 
+use super::Trace;
 use crate::Result;
 use candle_core::Tensor;
 use std::time::{Duration, Instant};
@@ -47,13 +48,13 @@ impl LayerTimes {
 /// [`LayerTimes`] hold the time to enqueue them.
 #[derive(Default)]
 pub struct Probe<'a> {
-    stage: Option<&'a mut dyn FnMut(&str, &Tensor)>,
+    stage: Option<Trace<'a>>,
     times: LayerTimes,
 }
 
 impl<'a> Probe<'a> {
     /// Creates a probe that calls `stage` with the name and the value of each intermediate tensor.
-    pub fn new(stage: &'a mut dyn FnMut(&str, &Tensor)) -> Self {
+    pub fn new(stage: Trace<'a>) -> Self {
         Self {
             stage: Some(stage),
             times: LayerTimes::default(),
