@@ -1,5 +1,6 @@
 //! `w4ax vla`: OpenVLA and OpenVLA-OFT.
 
+mod bench;
 mod history;
 mod model;
 mod names;
@@ -32,6 +33,10 @@ pub enum Command {
   w4ax vla run --model oft-libero --image camera.png wrist.png --instruction 'open the drawer' \\
     --client libero --proprio=-0.1,0,1.2,3.1,0,0,0.03,-0.03 --json step.json")]
     Run(Box<options::Options>),
+    /// Measure a model of full size with random weights: memory, and time by part and width
+    ///
+    /// Needs no checkpoint. OpenVLA-7B takes 3.3 GB of packed weights, and 6 GB in all.
+    Bench(bench::BenchOptions),
 }
 
 impl Command {
@@ -42,6 +47,7 @@ impl Command {
     pub fn run(&self) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Run(options) => run::run(options),
+            Self::Bench(options) => bench::run(options),
         }
     }
 }

@@ -9,7 +9,7 @@ use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_vla::model::{Instruction, LoadOptions, Numerics};
 
 use super::model::{Input, InputOptions, quantize};
-use super::width::WidthOptions;
+use super::width::{DecideOptions, WidthOptions};
 use crate::convert::Group;
 
 /// Run a model on images and an instruction, and print the action
@@ -44,6 +44,8 @@ pub struct Options {
     pub input: InputOptions,
     #[command(flatten)]
     pub width: WidthOptions,
+    #[command(flatten)]
+    pub decide: DecideOptions,
     #[command(flatten)]
     numerics: NumericsOptions,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use w4ax::skip::SkipFile;
-use w4ax::step::StepOptions;
+use w4ax::step::Decide;
 use w4ax_vla::config::NormStats;
 use w4ax_vla::step::{VlaRunner, VlaStep};
 
@@ -25,6 +25,8 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         WidthChoice::Dynamic(dispatcher) => (Some(*dispatcher), None),
         WidthChoice::Fixed(width) => (None, Some(width)),
     };
+    let step_options = options.decide.step_options()?;
+    let during = step_options.decide() != Decide::BeforeStep;
     let skip = match &options.skip.skip {
         Some(path) => Some((SkipFile::load(path)?, path.display().to_string())),
         None => None,
@@ -41,19 +43,25 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Some((file, name)) => {
             model = model.with_skip_networks(&file, &name)?;
             let config = options.skip.config();
-            VlaRunner::skipping(model, &config, dispatcher, StepOptions::default())?
+            VlaRunner::skipping(model, &config, dispatcher, step_options)?
         }
-        None => VlaRunner::new(model, dispatcher, StepOptions::default())?,
+        None => VlaRunner::new(model, dispatcher, step_options)?,
     };
     let mut json = String::new();
     let mut last: Option<VlaStep> = None;
     for at in 0..options.steps {
+        if during {
+            runner.begin(&observation)?;
+        }
         match (fixed, &last) {
             (Some(width), _) => runner.request(width)?,
             (None, Some(last)) => drop(runner.decide(&last.normalized, last.dims)?),
             (None, None) => drop(runner.decide(&[], 1)?),
         }
-        let step = runner.step(&observation)?;
+        let step = match during {
+            true => runner.finish()?,
+            false => runner.step(&observation)?,
+        };
         if options.steps > 1 {
             println!("step {at}");
         }

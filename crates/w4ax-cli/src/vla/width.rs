@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use w4ax::Width;
 use w4ax::calibrate::Calibration;
 use w4ax::dispatch::{Decision, Dispatcher, Reason};
+use w4ax::step::{Decide, PrefillWidth, StepOptions};
 
 use super::history;
 
@@ -27,6 +28,62 @@ pub struct WidthOptions {
     /// outputs it, in [-1, 1], or a chunk of them
     #[arg(long, value_name = "FILE", requires = "calibration")]
     history: Option<PathBuf>,
+}
+
+/// When the width is decided.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct DecideOptions {
+    /// When the width is decided: before the step, for prefill and decode; or during the prefill,
+    /// as in the paper, for the decode only
+    #[arg(long, value_enum, default_value_t = DecideOption::Before)]
+    decide: DecideOption,
+    /// Width of a prefill that does not wait for the decision [default: that of the last step]
+    #[arg(long, value_enum, value_name = "WIDTH")]
+    prefill: Option<FixedWidth>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DecideOption {
+    Before,
+    During,
+}
+
+/// A width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FixedWidth {
+    A2,
+    A4,
+    A8,
+    Bf16,
+}
+
+impl From<FixedWidth> for Width {
+    fn from(width: FixedWidth) -> Self {
+        match width {
+            FixedWidth::A2 => Self::A2,
+            FixedWidth::A4 => Self::A4,
+            FixedWidth::A8 => Self::A8,
+            FixedWidth::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl DecideOptions {
+    /// Returns the options of the step engine.
+    ///
+    /// # Errors
+    /// `--prefill` with a decision before the step.
+    pub fn step_options(self) -> Result<StepOptions, Box<dyn Error>> {
+        let prefill = match (self.decide, self.prefill) {
+            (DecideOption::Before, None) => return Ok(StepOptions::default()),
+            (DecideOption::Before, Some(_)) => {
+                return Err("--prefill needs --decide during".into());
+            }
+            (DecideOption::During, None) => PrefillWidth::LastLatched,
+            (DecideOption::During, Some(width)) => PrefillWidth::Fixed(width.into()),
+        };
+        Ok(StepOptions::default().with_decide(Decide::DuringPrefill(prefill)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -101,3 +101,37 @@ fn invalid_histories_and_calibrations_are_rejected() {
     let none = error(&["--calibration", &path]);
     assert!(none.contains("--task") && none.contains("Lift, "), "{none}");
 }
+
+#[test]
+fn decision_during_the_prefill_governs_the_decode_only() {
+    let [case, ..] = cases();
+    let at = |more: &[&str]| step(&openvla_folder(), &[&case.bridge()[..], more].concat());
+    let during = at(&["--width", "a2", "--decide", "during", "--prefill", "a8"]);
+    assert_eq!(
+        (&during["width_prefill"], &during["width_decode"]),
+        (&8.into(), &2.into())
+    );
+    // The first token comes from the prefill.
+    let before = at(&["--width", "a8"]);
+    assert_eq!(during["tokens"][0], before["tokens"][0]);
+    // Without a width of its own, a prefill has that of the last step, and BF16 in the first.
+    let (_, steps) = run(
+        &openvla_folder(),
+        &[
+            &case.bridge()[..],
+            &["--width", "a4", "--decide", "during", "--steps", "2"],
+        ]
+        .concat(),
+    )
+    .unwrap();
+    let widths = steps
+        .iter()
+        .map(|s| [&s["width_prefill"], &s["width_decode"]]);
+    let widths: Vec<[u64; 2]> = widths
+        .map(|w| w.map(|bits| bits.as_u64().unwrap()))
+        .collect();
+    assert_eq!(widths, [[16, 4], [4, 4]]);
+    let arguments = [&case.bridge()[..], &["--prefill", "a8"]].concat();
+    let error = run(&openvla_folder(), &arguments).unwrap_err();
+    assert!(error.contains("--decide during"), "{error}");
+}
