@@ -225,9 +225,9 @@ impl Vla {
 }
 
 /// A tensor of the action head.
-pub(super) const ACTION_HEAD: &str = "action_head.model.fc1.weight";
+const ACTION_HEAD: &str = "action_head.model.fc1.weight";
 /// A tensor of the projector of the state.
-pub(super) const PROPRIO: &str = "proprio_projector.fc1.weight";
+const PROPRIO: &str = "proprio_projector.fc1.weight";
 
 /// Receives the progress.
 type Progress<'a> = &'a mut dyn FnMut(LoadProgress<'_>);

@@ -1,6 +1,6 @@
 //! The size of a model by part, before anything is loaded.
 
-use super::load::{ACTION_HEAD, ModelPart, PROPRIO};
+use super::load::ModelPart;
 use super::options::LoadOptions;
 use crate::checkpoint::{MemoryPlan, WeightSource};
 use crate::config::LlamaConfig;
@@ -16,6 +16,20 @@ pub(super) struct ModelPlan {
 /// The linear layers of a block of a vision tower, and its other modules.
 const BLOCK_LINEARS: [&str; 4] = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
 const BLOCK_NORMS: [&str; 2] = ["norm1", "norm2"];
+
+/// The modules of OpenVLA-OFT. Those that a checkpoint lacks take nothing.
+const ONE_PASS: [&str; 10] = [
+    "action_head.model.layer_norm1",
+    "action_head.model.fc1",
+    "action_head.model.mlp_resnet_blocks.0.ffn.0",
+    "action_head.model.mlp_resnet_blocks.0.ffn.1",
+    "action_head.model.mlp_resnet_blocks.1.ffn.0",
+    "action_head.model.mlp_resnet_blocks.1.ffn.1",
+    "action_head.model.layer_norm2",
+    "action_head.model.fc2",
+    "proprio_projector.fc1",
+    "proprio_projector.fc2",
+];
 
 impl ModelPlan {
     /// Plans a model. `head` is the number of rows of the head.
@@ -87,8 +101,8 @@ impl ModelPlan {
             plan.add(ModelPart::Cache, 0, 2 * llama.layers * kv * tokens * size);
         }
         if one_pass {
-            for name in [ACTION_HEAD, PROPRIO] {
-                plan.tensor(source, ModelPart::ActionHead, name);
+            for module in ONE_PASS {
+                plan.linear(source, ModelPart::ActionHead, module, None);
             }
         }
         plan
