@@ -97,7 +97,7 @@ pub enum Error {
     /// A call is invalid.
     #[error(transparent)]
     W4ax(#[from] w4ax::Error),
-    /// The table could not be written.
+    /// A table could not be read or written.
     #[cfg(feature = "cuda")]
     #[error("{}: {source}", path.display())]
     Table {

@@ -9,6 +9,7 @@
 //!   call, and its predicted time;
 //! - `table`, `report`, `cases`: crossovers between kernels as CSV, times as a table or JSON, and
 //!   the calls of both;
+//! - `vla`: times of the linear layers of OpenVLA-7B and OpenVLA-OFT as CSV;
 //! - `decoder`: the linear layers of a decoder as a control step, which the GPU tests and benches
 //!   run.
 //!
@@ -39,5 +40,7 @@ pub mod report;
 pub mod table;
 #[cfg(feature = "cuda")]
 pub mod traffic;
+#[cfg(feature = "cuda")]
+pub mod vla;
 
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@
 //! cargo run -p gpu-model --features cuda -- table FILE    # writes the kernel table
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,7 +13,7 @@ use gpu_model::cases::{SHAPES, cases};
 use gpu_model::kernels::KernelLibrary;
 use gpu_model::predict::{predict, with_table_choice};
 use gpu_model::report::GemmReport;
-use gpu_model::table;
+use gpu_model::{table, vla};
 use w4ax::Grouping;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -31,6 +31,12 @@ enum Command {
     Predict(Predict),
     /// Write the predicted crossovers between kernels as a table for the library (CSV).
     Table(Table),
+    /// Write the predicted times of the linear layers of OpenVLA-7B and OpenVLA-OFT as a table
+    /// (CSV). Rows that this build has no kernels for remain as they are.
+    Vla {
+        /// File to write.
+        file: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -104,10 +110,16 @@ fn write_table(options: &Table) -> Result<()> {
     Ok(())
 }
 
+fn write_part_times(file: &Path) -> Result<()> {
+    vla::write(&mut KernelLibrary::load()?, file)?;
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let done = match &Options::parse().command {
         Command::Predict(options) => print_predictions(options),
         Command::Table(options) => write_table(options),
+        Command::Vla { file } => write_part_times(file),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
