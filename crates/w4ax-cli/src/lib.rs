@@ -14,5 +14,6 @@ mod serve;
 mod skip_episode;
 #[cfg(feature = "vla")]
 mod vla;
+mod width;
 
 pub use cli::main;

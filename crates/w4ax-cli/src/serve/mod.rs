@@ -20,8 +20,9 @@ mod session;
 use std::io::{BufReader, ErrorKind, Write};
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use w4ax::{Error, Result, Width};
+use w4ax::{Error, Result};
+
+use crate::width::WidthOption;
 
 use lines::{Line, Lines};
 use protocol::{Reply, Request};
@@ -53,27 +54,6 @@ pub struct Options {
     verify: Verification,
     #[command(flatten)]
     setup: Setup,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum WidthOption {
-    Dynamic,
-    A2,
-    A4,
-    A8,
-    Bf16,
-}
-
-impl WidthOption {
-    fn fixed(self) -> Option<Width> {
-        match self {
-            Self::Dynamic => None,
-            Self::A2 => Some(Width::A2),
-            Self::A4 => Some(Width::A4),
-            Self::A8 => Some(Width::A8),
-            Self::Bf16 => Some(Width::Bf16),
-        }
-    }
 }
 
 /// Runs the command.

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use w4ax::Width;
 use w4ax_robot::table::table;
@@ -12,6 +11,7 @@ use w4ax_vla::measure::{MeasureOptions, Measurement, ModelShape, WidthMeasuremen
 use w4ax_vla::model::{LayerPart, LoadOptions, ModelPart};
 use w4ax_vla::step::StepPart;
 
+use super::model::with_progress;
 use super::width::FixedWidth;
 
 /// Measure a model of full size with random weights: memory, and time by part and width
@@ -78,18 +78,7 @@ pub fn run(options: &BenchOptions) -> Result<(), Box<dyn Error>> {
         .with_load(load)
         .with_widths(widths)
         .with_steps(options.steps);
-    let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent} % {eta} {wide_msg}") {
-        bar.set_style(style);
-    }
-    let measured = Measurement::run(&measure, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-        bar.set_message(progress.name.to_owned());
-        if progress.done == progress.total {
-            bar.finish_and_clear();
-        }
-    })?;
+    let measured = with_progress(|progress| Measurement::run(&measure, progress))?;
     print(&measured);
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&to_json(&measured))? + "\n";

@@ -9,7 +9,7 @@ use w4ax::{Grouping, Quantize, ScaleType};
 use w4ax_vla::action::RobotPlatform;
 use w4ax_vla::image::RgbImage;
 use w4ax_vla::image::libero::LiberoClient;
-use w4ax_vla::model::{Instruction, LoadOptions, Observation, Vla};
+use w4ax_vla::model::{Instruction, LoadOptions, LoadProgress, Observation, Vla};
 
 /// How observations become the model's input.
 #[derive(clap::Args, Clone, Debug)]
@@ -114,20 +114,31 @@ pub fn quantize(grouping: Grouping) -> Quantize {
     Quantize::new(grouping).with_scale_type(ScaleType::Bf16)
 }
 
-/// Loads a model, with a progress bar on standard error if that is a terminal.
+/// Loads a model, with a progress bar.
 ///
 /// # Errors
 /// As [`Vla::load`].
 pub fn load(folder: &Path, options: &LoadOptions) -> Result<Vla, Box<dyn Error>> {
+    Ok(with_progress(|progress| {
+        Vla::load(folder, options, progress)
+    })?)
+}
+
+/// Calls `run` with a progress bar on standard error, if that is a terminal. The bar is cleared
+/// when everything is loaded.
+pub fn with_progress<T>(run: impl FnOnce(&mut dyn FnMut(LoadProgress<'_>)) -> T) -> T {
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent} % {eta} {wide_msg}") {
         bar.set_style(style);
     }
-    let model = Vla::load(folder, options, &mut |progress| {
+    let result = run(&mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
         bar.set_message(progress.name.to_owned());
+        if progress.done == progress.total {
+            bar.finish_and_clear();
+        }
     });
     bar.finish_and_clear();
-    Ok(model?)
+    result
 }

@@ -80,7 +80,7 @@ struct NumericsOptions {
     /// Run the unquantized model in F32: the reference of the checks
     #[arg(long, conflicts_with_all = ["width", "calibration", "unquantized"])]
     plain: bool,
-    /// Run the unquantized model in BF16, as it is deployed elsewhere
+    /// Run the unquantized model in BF16, as other runtimes deploy it
     #[arg(long, conflicts_with_all = ["width", "calibration"])]
     unquantized: bool,
     /// Group size of weights that are quantized while they are loaded

@@ -10,6 +10,7 @@ use w4ax::dispatch::{Decision, Dispatcher, Reason};
 use w4ax::step::{Decide, PrefillWidth, StepOptions};
 
 use super::history;
+use crate::width::WidthOption;
 
 /// What decides the width.
 #[derive(clap::Args, Clone, Debug)]
@@ -86,15 +87,6 @@ impl DecideOptions {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WidthOption {
-    Dynamic,
-    A2,
-    A4,
-    A8,
-    Bf16,
-}
-
 /// The source of a step's width.
 #[derive(Clone, Debug)]
 pub enum WidthChoice {
@@ -115,18 +107,13 @@ impl WidthOptions {
             (None, None) => WidthOption::Bf16,
             (Some(width), _) => width,
         };
-        Ok(WidthChoice::Fixed(match width {
-            WidthOption::Dynamic => {
-                let Some(path) = &self.calibration else {
-                    return Err("--width dynamic needs --calibration FILE".into());
-                };
-                return Ok(WidthChoice::Dynamic(Box::new(self.dispatcher(path)?)));
-            }
-            WidthOption::A2 => Width::A2,
-            WidthOption::A4 => Width::A4,
-            WidthOption::A8 => Width::A8,
-            WidthOption::Bf16 => Width::Bf16,
-        }))
+        if let Some(width) = width.fixed() {
+            return Ok(WidthChoice::Fixed(width));
+        }
+        let Some(path) = &self.calibration else {
+            return Err("--width dynamic needs --calibration FILE".into());
+        };
+        Ok(WidthChoice::Dynamic(Box::new(self.dispatcher(path)?)))
     }
 
     fn dispatcher(&self, path: &Path) -> Result<Dispatcher, Box<dyn Error>> {
