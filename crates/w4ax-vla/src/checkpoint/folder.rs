@@ -2,6 +2,7 @@
 
 use super::component::Component;
 use super::plain::tensor_of;
+use super::source::check_shape;
 use super::{StoredWeight, WeightSource};
 use crate::{Result, VlaError};
 use candle_core::Tensor;
@@ -149,23 +150,6 @@ impl VlaFolder {
             Model::Packed(reader) => reader.tensor(tensor)?,
         })
     }
-
-    /// Checks the shape of a tensor, which must exist.
-    fn expect(&self, tensor: &str, got: Option<Vec<usize>>, expected: &[usize]) -> Result<()> {
-        match got {
-            Some(got) if got == expected => Ok(()),
-            Some(got) => Err(VlaError::TensorShape {
-                file: self.name(),
-                name: tensor.into(),
-                expected: expected.to_vec(),
-                got,
-            }),
-            None => Err(VlaError::MissingTensor {
-                file: self.name(),
-                name: tensor.into(),
-            }),
-        }
-    }
 }
 
 impl WeightSource for VlaFolder {
@@ -181,7 +165,7 @@ impl WeightSource for VlaFolder {
     }
 
     fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Tensor> {
-        self.expect(tensor, self.plain_shape(tensor), shape)?;
+        check_shape(|| self.name(), tensor, self.plain_shape(tensor), shape)?;
         if let Some((part, rest)) = self.in_component(tensor) {
             return part.tensor(rest, shape);
         }
@@ -197,7 +181,8 @@ impl WeightSource for VlaFolder {
             Model::Checkpoint(checkpoint) => checkpoint.weight(module)?,
             Model::Packed(reader) => reader.weight(module)?,
         };
-        self.expect(module, Some(vec![weight.n(), weight.k()]), &[n, k])?;
+        let got = Some(vec![weight.n(), weight.k()]);
+        check_shape(|| self.name(), module, got, &[n, k])?;
         Ok(StoredWeight::Packed(weight))
     }
 }

@@ -1,6 +1,7 @@
 //! Plain tensors as tensors of candle, and their quantization.
 
 use super::StoredWeight;
+use super::source::check_shape;
 use crate::{Result, VlaError};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use half::{bf16, f16};
@@ -15,15 +16,8 @@ pub(super) fn tensor_of(
     name: &str,
     shape: &[usize],
 ) -> Result<Tensor> {
-    if plain.shape != shape {
-        return Err(VlaError::TensorShape {
-            file: file(),
-            name: name.into(),
-            expected: shape.to_vec(),
-            got: plain.shape,
-        });
-    }
-    let (shape, cpu) = (plain.shape, &Device::Cpu);
+    check_shape(&file, name, Some(plain.shape), shape)?;
+    let cpu = &Device::Cpu;
     Ok(match plain.values {
         PlainValues::Bf16(values) => Tensor::from_vec(values, shape, cpu)?,
         PlainValues::F32(values) => Tensor::from_vec(values, shape, cpu)?,

@@ -1,7 +1,7 @@
 //! Random weights of a model's shapes, for measurements.
 
-use super::source::{StoredWeight, WeightSource};
-use crate::{Result, VlaError};
+use super::source::{StoredWeight, WeightSource, check_shape};
+use crate::Result;
 use candle_core::{Device, Tensor};
 use half::bf16;
 use rand::{Rng, SeedableRng};
@@ -128,18 +128,7 @@ impl WeightSource for RandomWeights {
     }
 
     fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Tensor> {
-        let got = self.shape(tensor).ok_or_else(|| VlaError::MissingTensor {
-            file: self.name(),
-            name: tensor.into(),
-        })?;
-        if got != shape {
-            return Err(VlaError::TensorShape {
-                file: self.name(),
-                name: tensor.into(),
-                expected: shape.into(),
-                got,
-            });
-        }
+        check_shape(|| self.name(), tensor, self.shape(tensor), shape)?;
         let count = shape.iter().product();
         let values = if tensor.ends_with(".bias") {
             vec![bf16::ZERO; count]

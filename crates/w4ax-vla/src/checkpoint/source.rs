@@ -1,6 +1,6 @@
 //! Where the weights of a model come from.
 
-use crate::Result;
+use crate::{Result, VlaError};
 use candle_core::Tensor;
 use w4ax::PackedWeight;
 
@@ -40,4 +40,26 @@ pub trait WeightSource {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     fn weight(&self, module: &str, n: usize, k: usize) -> Result<StoredWeight>;
+}
+
+/// Checks the shape of a tensor, which must exist. `file` is the name of the source in errors.
+pub(super) fn check_shape(
+    file: impl Fn() -> String,
+    tensor: &str,
+    got: Option<Vec<usize>>,
+    expected: &[usize],
+) -> Result<()> {
+    match got {
+        Some(got) if got == expected => Ok(()),
+        Some(got) => Err(VlaError::TensorShape {
+            file: file(),
+            name: tensor.into(),
+            expected: expected.to_vec(),
+            got,
+        }),
+        None => Err(VlaError::MissingTensor {
+            file: file(),
+            name: tensor.into(),
+        }),
+    }
 }

@@ -110,7 +110,7 @@ impl Vit {
     /// before the patches) and `NAME_patch_features`.
     ///
     /// # Errors
-    /// If the image has not as many patches as the position embedding.
+    /// If the image has another number of patches than the position embedding.
     pub fn forward(&self, image: &Tensor, trace: Trace<'_>) -> Result<Tensor> {
         let patches = self.patch_embed.forward(&self.patches(image)?)?; // [patches, E]
         trace(&format!("{}.patch_embed", self.name), &patches);

@@ -33,7 +33,7 @@ impl Linear {
     /// Creates a layer. The tensors are on the device of x.
     ///
     /// # Errors
-    /// If the weight is not a matrix of F32 or BF16, or the bias has not the shape `[N]`.
+    /// If the weight is not a matrix of F32 or BF16, or the shape of the bias is not `[N]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (n, k) = weight.dims2()?;
         let cpu = on_cpu("weight of a linear layer", &weight)?;
