@@ -255,6 +255,18 @@ impl Error {
         }
     }
 
+    /// Converts the index of [`Error::NotFinite`] from that in row `row` to that in `[n, cols]`.
+    pub(crate) fn in_row(self, row: usize, cols: usize) -> Self {
+        match self {
+            Self::NotFinite { what, index, value } => Self::NotFinite {
+                what,
+                index: row * cols + index,
+                value,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn format(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Format {
             file: file.into(),

@@ -13,6 +13,16 @@ use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
 #[global_allocator]
 static COUNTING: CountingAllocator = CountingAllocator;
 
+const MOTION: MotionScale = MotionScale {
+    mu_max: 0.9,
+    nu_max: 0.2,
+};
+const THRESHOLDS: Thresholds = Thresholds {
+    theta_24: 0.1,
+    theta_48: 0.3,
+    theta_fp: 0.5,
+};
+
 #[test]
 fn allocator_counts() {
     let counted = allocations_of(|| drop(std::hint::black_box(Box::new(1))));
@@ -21,18 +31,9 @@ fn allocator_counts() {
 
 #[test]
 fn control_step_does_not_allocate() {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.1,
-        theta_48: 0.3,
-        theta_fp: 0.5,
-    };
     let flag = WidthFlag::new();
     for algorithm in [Algorithm::SaturatingCounter, Algorithm::Window] {
-        let config = DispatchConfig::new(motion, thresholds).with_algorithm(algorithm);
+        let config = DispatchConfig::new(MOTION, THRESHOLDS).with_algorithm(algorithm);
         let mut dispatcher = Dispatcher::new(&config).unwrap();
         let allocated = allocations_of(|| {
             for step in 0..1000_u32 {
@@ -56,21 +57,12 @@ fn control_step_does_not_allocate() {
 /// Two arms, rotations that are positions, an online scale, and the skipping of layers.
 #[test]
 fn control_step_of_any_layout_does_not_allocate() {
-    let motion = MotionScale {
-        mu_max: 0.9,
-        nu_max: 0.2,
-    };
-    let thresholds = Thresholds {
-        theta_24: 0.1,
-        theta_48: 0.3,
-        theta_fp: 0.5,
-    };
     for layout in [
         "aloha",
         "xyz:absolute,6d:absolute,gripper+xyz:absolute,quaternion-xyzw:absolute,gripper",
     ] {
         let layout: ActionLayout = layout.parse().unwrap();
-        let config = DispatchConfig::new(motion, thresholds).with_layout(layout);
+        let config = DispatchConfig::new(MOTION, THRESHOLDS).with_layout(layout);
         let mut dispatcher = Dispatcher::new(&config).unwrap().with_online_scale();
         let skip = SkipConfig::default().with_weights(layout);
         let mut guide = Guide::new(&skip, &Layers::new(4, &[0]).unwrap()).unwrap();
@@ -90,7 +82,7 @@ fn control_step_of_any_layout_does_not_allocate() {
             }
         });
         assert_eq!(allocated, 0);
-        assert_ne!(dispatcher.motion(), motion, "the scale is online");
+        assert_ne!(dispatcher.motion(), MOTION, "the scale is online");
     }
 }
 

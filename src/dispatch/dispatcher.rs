@@ -3,10 +3,10 @@
 use super::config::{Algorithm, DispatchConfig};
 use super::counter::SaturatingCounter;
 use super::kinematics::Kinematics;
-use super::layout::MAX_ACTION;
+use super::layout::{MAX_ACTION, widen};
 use super::scale::{MotionScale, MotionScaleEstimator};
 use super::window::TargetWindow;
-use crate::{Error, Result, Width};
+use crate::{Result, Width};
 
 /// The width of one step, and the reason for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -199,6 +199,10 @@ impl Dispatcher {
     ///   history.
     ///
     /// [`reset`](Self::reset) also ends a fault.
+    ///
+    /// [`Error::Shape`]: crate::Error::Shape
+    /// [`Error::NotFinite`]: crate::Error::NotFinite
+    /// [`Error::Range`]: crate::Error::Range
     pub fn observe<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
         self.push(action).inspect_err(|_| self.fail())
     }
@@ -208,6 +212,8 @@ impl Dispatcher {
     /// # Errors
     /// As [`observe`](Self::observe), for the first invalid action. [`Error::NotFinite`] gives the
     /// index in the chunk. The remaining actions are not added, and the dispatcher is in fault.
+    ///
+    /// [`Error::NotFinite`]: crate::Error::NotFinite
     pub fn observe_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
         self.push_chunk(actions).inspect_err(|_| self.fail())
     }
@@ -262,14 +268,8 @@ impl Dispatcher {
 
     fn push<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
         let dims = self.config.layout().dims();
-        if action.len() != dims {
-            return Err(Error::shape("action", [dims], [action.len()]));
-        }
         let mut buffer = [0.0; MAX_ACTION];
-        for (to, from) in buffer.iter_mut().zip(action) {
-            *to = (*from).into();
-        }
-        let action = &buffer[..dims];
+        let action = widen(dims, action, &mut buffer)?;
         self.kinematics.push(action)?;
         if let Some(online) = &mut self.online {
             let before = online.samples();
@@ -289,14 +289,8 @@ impl Dispatcher {
     fn push_chunk<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<()> {
         let layout = *self.config.layout();
         for (row, action) in layout.rows("action", actions)?.enumerate() {
-            self.push(action).map_err(|error| match error {
-                Error::NotFinite { what, index, value } => Error::NotFinite {
-                    what,
-                    index: row * layout.dims() + index,
-                    value,
-                },
-                other => other,
-            })?;
+            self.push(action)
+                .map_err(|error| error.in_row(row, layout.dims()))?;
         }
         Ok(())
     }

@@ -243,6 +243,22 @@ pub(crate) fn split_rows<'a, T>(
     Ok(actions.chunks_exact(dims))
 }
 
+/// Copies an action of `dims` numbers to `buffer` and returns it as f64.
+pub(crate) fn widen<'a, T: Copy + Into<f64>>(
+    dims: usize,
+    action: &[T],
+    buffer: &'a mut [f64; MAX_ACTION],
+) -> Result<&'a [f64]> {
+    if action.len() != dims {
+        return Err(Error::shape("action", [dims], [action.len()]));
+    }
+    let buffer = &mut buffer[..dims];
+    for (to, from) in buffer.iter_mut().zip(action) {
+        *to = (*from).into();
+    }
+    Ok(buffer)
+}
+
 /// Checks the parts of an arm.
 fn check_arm(arm: usize, parts: &[ActionPart]) -> Result<()> {
     let most = ActionLayout::MAX_PARTS;

@@ -1,7 +1,7 @@
 //! The scale of a task's motion, and its estimate from the actions themselves.
 
 use super::config::invalid;
-use super::layout::{ActionLayout, MAX_ACTION};
+use super::layout::{ActionLayout, MAX_ACTION, widen};
 use super::motion::MotionTracker;
 use super::sketch::PercentileSketch;
 use crate::{Error, Result};
@@ -87,14 +87,8 @@ impl MotionScaleEstimator {
     /// - [`Error::Range`] if a rotation is none, or the motion overflows.
     pub fn observe<T: Copy + Into<f64>>(&mut self, action: &[T]) -> Result<()> {
         let dims = self.tracker.layout().dims();
-        if action.len() != dims {
-            return Err(Error::shape("action", [dims], [action.len()]));
-        }
         let mut buffer = [0.0; MAX_ACTION];
-        for (to, from) in buffer.iter_mut().zip(action) {
-            *to = (*from).into();
-        }
-        let action = &buffer[..dims];
+        let action = widen(dims, action, &mut buffer)?;
         if let Some(motion) = self.tracker.measure(action)? {
             let (speed, turn) = (motion.speed(), motion.turn());
             // Both are checked before either is added.

@@ -2,8 +2,8 @@
 //! again.
 
 use super::{Continuity, Gap, Layers, SkipConfig, Verify};
-use crate::dispatch::{MAX_ACTION, split_rows};
-use crate::{Error, Result};
+use crate::Result;
+use crate::dispatch::{MAX_ACTION, split_rows, widen};
 
 /// The effect of an action, or of a chunk of actions, on the continuity.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,20 +113,11 @@ impl Guide {
         let mut continuity = self.continuity.clone();
         let (mut drops, mut lowest, mut highest) = (false, f64::INFINITY, f64::NEG_INFINITY);
         for (at, action) in chunk.enumerate() {
-            for (to, from) in buffer.iter_mut().zip(action) {
-                *to = (*from).into();
-            }
+            let action = widen(dims, action, &mut buffer)?;
             let before = continuity.delta();
             continuity
-                .push(&buffer[..dims])
-                .map_err(|error| match error {
-                    Error::NotFinite { what, index, value } => Error::NotFinite {
-                        what,
-                        index: at * dims + index,
-                        value,
-                    },
-                    other => other,
-                })?;
+                .push(action)
+                .map_err(|error| error.in_row(at, dims))?;
             let delta = continuity.delta();
             drops |= self.config.verify().drops(before, delta, self.config.eta());
             (lowest, highest) = (lowest.min(delta), highest.max(delta));
@@ -159,6 +150,10 @@ impl Guide {
     /// After an error the history is cleared, and no layer may be skipped until the window holds k
     /// changes of valid actions again. The action that fills the window moves the allow-points from
     /// the start of their gaps.
+    ///
+    /// [`Error::Shape`]: crate::Error::Shape
+    /// [`Error::NotFinite`]: crate::Error::NotFinite
+    /// [`Error::Range`]: crate::Error::Range
     pub fn observe<T: Copy + Into<f64>>(&mut self, actions: &[T]) -> Result<Judgment> {
         let evaluated = self.evaluate(actions).inspect_err(|_| self.fail())?;
         let judgment = evaluated.judgment;
