@@ -10,7 +10,7 @@ use super::proprio::ProprioProjector;
 use super::skipping::{self, Choice, LayerRun, SkipNetworks};
 use super::vision::VisionTowers;
 use crate::action::{self, ActionBins, RobotPlatform};
-use crate::config::{ModelConfig, NormStats};
+use crate::config::{DatasetStats, ModelConfig, NormStats};
 use crate::image::ImageProcessor;
 use crate::text::{PromptStyle, Tokenizer};
 use crate::{Result, VlaError};
@@ -201,7 +201,7 @@ impl Vla {
                 }
             },
         };
-        let (_, dataset) = self.stats.get(observation.unnorm_key())?;
+        let (key, dataset) = self.stats.get(observation.unnorm_key())?;
         let (dims, proprio) = match &self.output {
             Output::Tokens => (dataset.action.dims(), None),
             Output::Chunk(chunk) => {
@@ -214,7 +214,7 @@ impl Vla {
                     });
                 }
                 let proprio = match &chunk.proprio {
-                    Some(_) => Some(self.state(observation, chunk.platform)?),
+                    Some(_) => Some(self.state(observation, key, dataset, chunk.platform)?),
                     None => None,
                 };
                 (dims, proprio)
@@ -222,9 +222,8 @@ impl Vla {
         };
         let pixels = |image| {
             let size = self.processor.size();
-            let values = self.processor.pixel_values(image);
-            let channels = values.len() / (size * size);
-            let values = Tensor::from_vec(values, (channels, size, size), &self.device)?;
+            let dims = (self.processor.channels(), size, size);
+            let values = Tensor::from_vec(self.processor.pixel_values(image), dims, &self.device)?;
             values.to_dtype(self.plain_type)
         };
         Ok(Prepared {
@@ -238,8 +237,13 @@ impl Vla {
     }
 
     /// Returns the normalized state, `[1, proprio_dim]`.
-    fn state(&self, observation: &Observation, platform: RobotPlatform) -> Result<Tensor> {
-        let (key, dataset) = self.stats.get(observation.unnorm_key())?;
+    fn state(
+        &self,
+        observation: &Observation,
+        key: &str,
+        dataset: &DatasetStats,
+        platform: RobotPlatform,
+    ) -> Result<Tensor> {
         let Some(stats) = &dataset.proprio else {
             return Err(VlaError::Input {
                 what: "statistics of the state",

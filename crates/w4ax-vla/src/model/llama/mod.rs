@@ -178,11 +178,6 @@ impl Llama {
         self.norm.elem_count()
     }
 
-    /// Returns the number of tokens in the cache.
-    pub fn past(&self) -> usize {
-        self.past
-    }
-
     /// Forgets all tokens, and makes room for a sequence of `tokens`.
     ///
     /// # Errors
@@ -317,12 +312,6 @@ impl Llama {
                 .map_or(0, |(_, head)| head.bytes() as u64),
             self.cache.iter().map(LayerCache::bytes).sum::<u64>() + self.rotary.bytes(),
         ]
-    }
-
-    /// Returns a linear layer by its name in a layer, such as `self_attn.q_proj`.
-    pub fn linear(&self, layer: usize, name: &str) -> Option<&AnyLinear> {
-        let at = LINEARS.iter().position(|linear| *linear == name)?;
-        Some(&self.layers.get(layer)?.linears[at])
     }
 }
 
