@@ -45,6 +45,20 @@ pub enum Reason {
     SteppedDown,
 }
 
+impl Reason {
+    /// Returns the name in reports: `start`, `fault`, `steady`, `rose`, `held` or `stepped-down`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Fault => "fault",
+            Self::Steady => "steady",
+            Self::Rose => "rose",
+            Self::Held { .. } => "held",
+            Self::SteppedDown => "stepped-down",
+        }
+    }
+}
+
 /// Maps target widths to active widths.
 #[derive(Clone, Copy, Debug)]
 enum Hysteresis {

@@ -76,9 +76,11 @@ enum Command {
 
     /// Serve the quantized policy over standard input and output, JSON lines
     ///
-    /// {"reset": true, "task": 0} starts an episode. {"obs": [25 numbers]} is a control step: the
-    /// reply has the action, the width that ran, the sensitivity and the microseconds. A bad line
-    /// gets {"error": ".."} and changes nothing.
+    /// {"describe": true} returns the tasks and the meaning of the numbers. {"reset": true, "task":
+    /// "Lift"} starts an episode. {"obs": [25 numbers]} is a control step: the reply has the
+    /// action, the width that ran and the reason for it. A step may request its "width" and report
+    /// the action that was "executed" before it. An "id" is repeated in the reply. A bad line gets
+    /// {"error": ".."} and changes nothing.
     #[command(after_help = "Examples:
   w4ax serve --width dynamic
   w4ax serve --policy deep_policy.safetensors --skip skip.safetensors --guide 0.2,0.02,0.5")]

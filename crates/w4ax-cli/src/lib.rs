@@ -14,6 +14,7 @@ mod serve;
 mod skip_episode;
 #[cfg(feature = "vla")]
 mod vla;
+#[cfg(feature = "vla")]
 mod width;
 
 pub use cli::main;

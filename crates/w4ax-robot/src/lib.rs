@@ -29,3 +29,4 @@ pub mod steps;
 pub mod table;
 #[cfg(feature = "train")]
 pub mod training;
+pub mod uncertainty;

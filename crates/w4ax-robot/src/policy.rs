@@ -18,6 +18,9 @@ use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::hidden::Hidden;
 use super::shapes::{INPUT, OBS, Tokens};
 
+/// The largest magnitude of an input, in standard deviations.
+const CLIP: f32 = 5.0;
+
 /// Outputs of `inp` that are summed at a time, in registers.
 const LANES: usize = 16;
 
@@ -182,10 +185,20 @@ impl Policy {
                     value: x.into(),
                 });
             }
-            input[i] = ((x - self.obs_mean[i]) / self.obs_std[i]).clamp(-5.0, 5.0);
+            input[i] = self.normalized(obs, i).clamp(-CLIP, CLIP);
         }
         input[OBS + task] = 1.0;
         Ok(input)
+    }
+
+    /// Returns the indices of the numbers that [`Policy::input`] clips, in order. The policy was
+    /// not trained on such values.
+    pub fn clipped(&self, obs: &[f32; OBS]) -> impl Iterator<Item = usize> {
+        (0..OBS).filter(|&i| self.normalized(obs, i).abs() > CLIP)
+    }
+
+    fn normalized(&self, obs: &[f32; OBS], i: usize) -> f32 {
+        (obs[i] - self.obs_mean[i]) / self.obs_std[i]
     }
 
     /// Returns the action tokens of one input.
@@ -331,7 +344,13 @@ impl Policy {
         let Buffers { normed, logits, .. } = &mut self.buffers;
         self.hidden.rms(&self.norm, normed);
         engine.gemm(rows, normed, &self.head, width, logits)?;
-        Ok(&logits[..rows * ACTION_DIM * BINS])
+        Ok(self.logits())
+    }
+
+    /// Returns the logits of the last [`Policy::head`], `[rows, 7, 256]`, until the next
+    /// [`Policy::embed`].
+    pub fn logits(&self) -> &[bf16] {
+        &self.buffers.logits[..self.hidden.rows() * ACTION_DIM * BINS]
     }
 }
 

@@ -65,13 +65,34 @@ impl Setup {
     /// Loads the robot for single steps.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`], [`dispatchers`] and [`Policy::new`].
+    /// As [`Setup::checkpoint`] and [`Setup::robot`].
     pub fn load_on(&self, compute: impl Into<Compute>) -> Result<Robot> {
-        let checkpoint = Checkpoint::load(&self.policy)?;
+        self.robot(&self.checkpoint()?, compute)
+    }
+
+    /// Loads the trained policy.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        Checkpoint::load(&self.policy)
+    }
+
+    /// Returns the name of the policy: that of its file, without the extension.
+    pub fn policy_name(&self) -> String {
+        let name = self.policy.file_stem().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Makes the robot of [`Setup::checkpoint`] for single steps.
+    ///
+    /// # Errors
+    /// As [`dispatchers`] and [`Policy::new`].
+    pub fn robot(&self, checkpoint: &Checkpoint, compute: impl Into<Compute>) -> Result<Robot> {
         let (calibration, dispatchers) =
             dispatchers(self.calibration.as_deref(), &self.policy, &checkpoint.tasks)?;
         Ok(Robot {
-            policy: Policy::new(&checkpoint, QUANTIZE, compute, 1)?,
+            policy: Policy::new(checkpoint, QUANTIZE, compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
             dispatchers,
             calibration,

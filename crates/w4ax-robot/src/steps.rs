@@ -2,16 +2,18 @@
 //!
 //! The pipeline stores a step's width in the flag. [`PolicyEngine`] latches the flag, runs the
 //! policy's layers at the latched width, on the thread of the caller, and holds the action tokens
-//! until the next step.
+//! and the logits until the next step.
 
 use std::borrow::BorrowMut;
 
+use half::bf16;
 use w4ax::Result;
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
 
 use super::compute::StepWidth;
 use super::policy::Policy;
 use super::shapes::{INPUT, Tokens};
+use super::uncertainty;
 
 /// Which layers of a policy a step runs.
 pub trait RunLayers {
@@ -57,6 +59,8 @@ pub struct PolicyEngine<P, L> {
     pub layers: L,
     options: StepOptions,
     result: Result<Tokens>,
+    /// Whether the policy's logits are those of a step that succeeded.
+    ran: bool,
 }
 
 impl<P: BorrowMut<Policy>, L: RunLayers> PolicyEngine<P, L> {
@@ -67,12 +71,34 @@ impl<P: BorrowMut<Policy>, L: RunLayers> PolicyEngine<P, L> {
             layers,
             options: StepOptions::default(),
             result: Ok(Tokens::default()),
+            ran: false,
         }
     }
 
     /// The action tokens of the last step that succeeded.
     pub fn tokens(&self) -> Tokens {
         self.result.as_ref().copied().unwrap_or_default()
+    }
+
+    /// Returns the standard deviation of the last step's tokens, see [`uncertainty::token_std`].
+    /// After a second pass it is that of the second pass. `None` before the first step, and after
+    /// one that failed.
+    ///
+    /// Each call computes it, so a step without a call costs nothing. A pass of the policy outside
+    /// of this engine overwrites the logits.
+    pub fn token_std(&self) -> Option<f64> {
+        self.logits().map(uncertainty::token_std)
+    }
+
+    /// Returns the margin of the last step's tokens, see [`uncertainty::margin`]. As
+    /// [`token_std`](Self::token_std).
+    pub fn margin(&self) -> Option<f64> {
+        self.logits().map(uncertainty::margin)
+    }
+
+    /// Returns the logits of the last step, `[7, 256]`.
+    fn logits(&self) -> Option<&[bf16]> {
+        self.ran.then(|| self.policy.borrow().logits())
     }
 }
 
@@ -89,6 +115,7 @@ impl<P: BorrowMut<Policy>, L: RunLayers> StepEngine for PolicyEngine<P, L> {
 
     fn begin(&mut self, _sequence: u32, input: &[f32; INPUT]) -> Result<()> {
         let policy = self.policy.borrow_mut();
+        self.ran = false;
         policy.latch()?;
         self.result = self.layers.run_layers(policy, input);
         Ok(())
@@ -97,6 +124,7 @@ impl<P: BorrowMut<Policy>, L: RunLayers> StepEngine for PolicyEngine<P, L> {
     fn finish(&mut self) -> Result<()> {
         let ended = std::mem::replace(&mut self.result, Ok(Tokens::default()));
         self.result = Ok(ended?);
+        self.ran = true;
         Ok(())
     }
 }

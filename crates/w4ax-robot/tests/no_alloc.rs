@@ -49,6 +49,8 @@ fn skipping_step_does_not_allocate() {
                     pipeline.request(width).unwrap();
                 }
                 pipeline.run(&input).unwrap();
+                let engine = pipeline.engine();
+                assert!(engine.token_std().is_some() && engine.margin().is_some());
             });
             assert_eq!(counted, 0, "{width}");
             let again = pipeline.engine().layers.skipper.report().verdict == Verdict::RanAgain;

@@ -3,46 +3,82 @@
 //!
 //! | in | out |
 //! | --- | --- |
-//! | `{"reset": true, "task": 0}` | `{"ok": true}` |
-//! | `{"obs": [25 raw floats]}` | `{"action": [7 floats], "width": 4, "sensitivity": 0.31, "micros": 120}` |
+//! | `{"describe": true}` | the policy, its tasks, and the meaning of its numbers; at any time |
+//! | `{"reset": true, "task": 0}`, or `"task": "Lift"` | `{"ok": true}` |
+//! | `{"obs": [25 raw numbers]}`, optionally `"width"` and `"executed"` | the action and how it came about |
 //!
-//! With `--skip FILE`, guided by `--guide ETA,ETA2,P` and `--verify off|paper|first-drop`, the
-//! reply to an observation also has `"layers": 7, "reran": false`: the number of layers that ran,
-//! those of a second pass included, and whether there was a second pass.
+//! A request may have an `"id"`, any JSON value. The reply repeats it, also if the reply is an
+//! error.
 //!
-//! `sensitivity` is null at a fixed width. A bad line, or an observation before the first reset,
-//! gets `{"error": ".."}` and changes nothing. The end of the input ends the server.
+//! # Fields of a step
+//! - `"width"` is `a2`, `a4`, `a8`, `bf16`, `plain` or `dynamic`, and holds for this step in place
+//!   of `--width`. `bf16` is W4A16: the weights are INT4. `plain` is the unquantized policy.
+//! - `"executed"` is the action that the robot executed in the step before, if it is not the
+//!   replied one. It replaces that action in the history of the dispatcher. The guide of `--skip`
+//!   keeps the replied one. It is an error in the first step of an episode.
+//!
+//! The dispatcher observes the executed actions and decides once per step, whether or not its
+//! width is used. So a step at a requested width does not disturb the decisions after it.
+//!
+//! # Fields of the reply to a step
+//! | field | value |
+//! | --- | --- |
+//! | `step` | the number of the step in its episode, from 0 |
+//! | `action` | 7 numbers in [-1, 1] |
+//! | `width` | 2, 4, 8 or 16 bits; 32 for `plain` |
+//! | `target` | the target width of the decision; null at a requested width |
+//! | `sensitivity` | S; null at a requested width, and without history |
+//! | `reason` | `start`, `fault`, `steady`, `rose`, `held`, `stepped-down` ([`w4ax::dispatch::Reason`]), or `requested` |
+//! | `token_std`, `margin` | how certain the tokens are, see [`w4ax_robot::uncertainty`] |
+//! | `clipped` | the indices of the numbers of the observation that were clipped to 5 standard deviations |
+//! | `micros` | the duration of the decision and the policy |
+//! | `layers`, `reran` | with `--skip FILE`: the number of layers that ran, those of a second pass included, and whether there was one |
+//! | `runs` | 1 |
+//!
+//! # Failure behavior
+//! A bad line gets `{"error": ".."}` and changes nothing: a line that is not JSON, an unknown or
+//! missing field, a number that is not finite (also `NaN` and `Infinity`, as Python's `json` writes
+//! them), and an observation before the first reset. The end of the input ends the server.
 
+mod describe;
 mod lines;
-mod protocol;
+mod non_finite;
+mod plain;
+mod reply;
+mod request;
 mod session;
+mod width;
 
 use std::io::{BufReader, ErrorKind, Write};
 use std::path::PathBuf;
 
+use w4ax::cpu::Cpu;
 use w4ax::{Error, Result};
 
-use crate::width::WidthOption;
-
+use describe::Description;
 use lines::{Line, Lines};
-use protocol::{Reply, Request};
+use plain::Plain;
+use reply::{Body, Reply};
 use session::Session;
 use w4ax_robot::networks::AdapterWeights;
+use w4ax_robot::policy::Policy;
 use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::Setup;
 use w4ax_robot::skipping::Skipping;
+use width::ServedWidth;
 
 /// Serve the quantized policy over standard input and output, JSON lines
 #[derive(clap::Args)]
 pub struct Options {
-    /// Width of a step: decided by the robot's motion, or fixed
-    #[arg(long, value_enum, default_value_t = WidthOption::Dynamic)]
-    width: WidthOption,
+    /// Width of a step that requests none. bf16 is W4A16: the weights are INT4. plain is the
+    /// unquantized policy
+    #[arg(long, value_enum, default_value_t = ServedWidth::Dynamic)]
+    width: ServedWidth,
     /// Skip layers with the adapters and controllers of this file, safetensors, as `distill` writes
     /// it
     #[arg(long, value_name = "FILE")]
     skip: Option<PathBuf>,
-    /// Type of the adapters' weights
+    /// Type of the adapters' weights. Steps at the width plain have BF16 adapters
     #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "skip")]
     adapters: AdapterWeights,
     /// Guide of the skips: eta1 and eta, eta2, and the probability above which a controller skips.
@@ -65,16 +101,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn serve(options: &Options) -> Result<()> {
-    let robot = options.setup.load()?;
-    let skipping = match &options.skip {
-        Some(path) => {
-            let config = options.guide.config(options.verify);
-            let policy = &robot.policy;
-            Some(Skipping::load(path, policy, options.adapters, &config)?)
-        }
-        None => None,
-    };
-    let mut session = Session::new(robot, options.width.fixed(), skipping);
+    let mut session = session(options)?;
     let mut lines = Lines::new(BufReader::new(std::io::stdin()));
     let mut output = std::io::stdout();
     loop {
@@ -83,16 +110,20 @@ fn serve(options: &Options) -> Result<()> {
             Ok(None) => return Ok(()),
             Err(error) => return Err(io("standard input", error)),
         };
-        let reply = match line {
-            Line::Text(line) => Request::parse(line).and_then(|r| session.handle(r)),
-            Line::TooLong => Err(format!(
-                "the line is too long: expected at most {} bytes",
-                lines::MAX_LINE
-            )),
+        let request::Line { id, request } = match line {
+            Line::Text(line) => request::Line::parse(line),
+            Line::TooLong => request::Line {
+                id: None,
+                request: Err(format!(
+                    "the line is too long: expected at most {} bytes",
+                    lines::MAX_LINE
+                )),
+            },
         };
-        let reply = reply.unwrap_or_else(|error| Reply::Error { error });
+        let body = request.and_then(|request| session.handle(request));
+        let body = body.unwrap_or_else(|error| Body::Error { error });
         // A single write per line.
-        let written = output.write_all(reply.to_line().as_bytes());
+        let written = output.write_all(Reply { id, body }.to_line().as_bytes());
         match written.and_then(|()| output.flush()) {
             Ok(()) => (),
             // The reader has closed its end.
@@ -100,6 +131,32 @@ fn serve(options: &Options) -> Result<()> {
             Err(error) => return Err(io("standard output", error)),
         }
     }
+}
+
+/// Loads the policies and the networks for skipped layers.
+fn session(options: &Options) -> Result<Session> {
+    let cpu = Cpu::new()?;
+    let checkpoint = options.setup.checkpoint()?;
+    let robot = options.setup.robot(&checkpoint, cpu.clone())?;
+    let plain = Policy::unquantized(&checkpoint, cpu, 1)?;
+    let load = |policy: &Policy, weights| {
+        let config = options.guide.config(options.verify);
+        let load = |path: &PathBuf| Skipping::load(path, policy, weights, &config);
+        options.skip.as_ref().map(load).transpose()
+    };
+    let skipping = load(&robot.policy, options.adapters)?;
+    let of_plain = load(&plain, AdapterWeights::Bf16)?;
+    let name = options.setup.policy_name();
+    let skip = skipping.is_some();
+    let description = Description::new(name, &robot.policy, options.width, skip);
+    let plain = Plain::new(plain, of_plain.map(|skipping| skipping.networks));
+    Ok(Session::new(
+        robot,
+        plain,
+        skipping,
+        options.width,
+        description,
+    ))
 }
 
 fn io(file: &str, source: std::io::Error) -> Error {

@@ -13,11 +13,13 @@ use w4ax::skip::{SkipConfig, Verdict, Verify};
 use w4ax::step::StepPipeline;
 use w4ax::{Error, Width};
 
-use crate::{Server, rollouts};
+use crate::rollouts;
+use crate::server::Server;
+use crate::twin::{self, action_of, add_decision};
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::policy::Policy;
-use w4ax_robot::rollouts::{Rollouts, action};
+use w4ax_robot::rollouts::Rollouts;
 use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::QUANTIZE;
 use w4ax_robot::skipping::Skipping;
@@ -26,7 +28,7 @@ use w4ax_robot::steps::PolicyEngine;
 const DEEP: &str = w4ax_robot::paths::DEEP;
 
 /// A server that skips, and the same policy in this process.
-struct Twin {
+struct SkippingTwin {
     server: Server,
     policy: Policy,
     skipping: Skipping,
@@ -34,7 +36,7 @@ struct Twin {
     dispatchers: Option<Vec<Dispatcher>>,
 }
 
-impl Twin {
+impl SkippingTwin {
     /// Starts a server with these options, and the policy with the same configuration.
     fn start(
         (policy, skip): (&Path, &Path),
@@ -79,7 +81,7 @@ impl Twin {
             self.skipping.skipper.reset();
             let mut dispatcher = self.dispatchers.as_ref().map(|all| all[task].clone());
             for row in episode.clone().take(steps) {
-                let reply = self.server.step_of(&rollouts.obs[row], 6);
+                let reply = self.server.step(&rollouts.obs[row]);
                 let decision = dispatcher.as_mut().map(Dispatcher::decide);
                 let width = decision.map_or(Width::A8, |decision| decision.active);
                 let input = self.policy.input(&rollouts.obs[row], task).unwrap();
@@ -87,18 +89,23 @@ impl Twin {
                 let mut pipeline = StepPipeline::new(engine, None);
                 pipeline.request(width).unwrap();
                 pipeline.run(&input).unwrap();
-                let action = action(&pipeline.engine().tokens());
+                let engine = pipeline.engine();
+                let uncertainty = [engine.token_std(), engine.margin()];
+                let step = (row - episode.start) as u64;
+                let mut expected = twin::reply(step, &self.policy, &input, Some(width));
+                assert_eq!(
+                    uncertainty,
+                    ["token_std", "margin"].map(|f| expected[f].as_f64())
+                );
                 let report = self.skipping.skipper.report();
                 let reran = report.verdict == Verdict::RanAgain;
-                let expected = json!({
-                    "action": action, "width": width.bits(),
-                    "layers": report.layers_run, "reran": reran,
-                    "sensitivity": decision.map(|decision| decision.sensitivity)
-                });
-                assert_eq!(reply, expected, "row {row}");
-                if let Some(dispatcher) = &mut dispatcher {
-                    dispatcher.observe(&action).unwrap();
+                expected["layers"] = json!(report.layers_run);
+                expected["reran"] = json!(reran);
+                if let (Some(dispatcher), Some(decision)) = (&mut dispatcher, &decision) {
+                    add_decision(&mut expected, decision);
+                    dispatcher.observe(&action_of(&expected)).unwrap();
                 }
+                assert_eq!(reply, expected, "row {row}");
                 seen.push((report.layers_run, reran, width.bits()));
             }
         }
@@ -136,7 +143,7 @@ fn skipping_follows_the_served_actions() {
         ),
         (vec!["--verify", "off"], HALF.config(Verification::Off)),
     ] {
-        let mut twin = Twin::start((TRAINED.as_ref(), &path), &options, &config, false);
+        let mut twin = SkippingTwin::start((TRAINED.as_ref(), &path), &options, &config, false);
         let seen = twin.agree(&rollouts, 60);
         let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
         assert!(ran.len() > 1, "only {ran:?} with {options:?}");
@@ -167,7 +174,7 @@ fn layers_that_run_have_the_dispatchers_width() {
         ((policy.as_path(), skip.as_path()), of_deep),
     ] {
         let config = HALF.config(Verification::FirstDrop);
-        let mut twin = Twin::start(files, &[], &config, true);
+        let mut twin = SkippingTwin::start(files, &[], &config, true);
         let seen = twin.agree(&rollouts, 60);
         let ran: BTreeSet<_> = seen.iter().map(|step| step.0).collect();
         let widths: BTreeSet<_> = seen.iter().map(|step| step.2).collect();
@@ -177,6 +184,58 @@ fn layers_that_run_have_the_dispatchers_width() {
         );
         twin.server.end();
     }
+}
+
+/// A step at the width `plain` has the unquantized policy and BF16 adapters, and the guide's
+/// history of the steps before it.
+#[test]
+fn plain_step_skips_by_the_same_guide() {
+    let rollouts = rollouts();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("skip.safetensors");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let file = random_skip_file(checkpoint.blocks.len(), checkpoint.d(), &[0], 0.0);
+    file.save(&path).unwrap();
+    let config = HALF.config(Verification::FirstDrop);
+    let cpu = Cpu::new().unwrap();
+    let mut quantized = Policy::new(&checkpoint, QUANTIZE, cpu.clone(), 1).unwrap();
+    let mut plain = Policy::unquantized(&checkpoint, cpu, 1).unwrap();
+    let load = |policy: &Policy, weights| Skipping::load(&path, policy, weights, &config).unwrap();
+    let mut skipping = load(&quantized, AdapterWeights::Packed);
+    let mut networks = load(&plain, AdapterWeights::Bf16).networks;
+    let mut server = Server::start_with(&["--skip", path.to_str().unwrap(), "--width", "a4"]);
+    server.reset(0);
+    let mut ran = BTreeSet::new();
+    for (step, obs) in rollouts.obs[..60].iter().enumerate() {
+        let is_plain = step % 3 > 0;
+        let mut request = json!({"obs": obs});
+        if is_plain {
+            request["width"] = json!("plain");
+        }
+        let got = server.step_of(&request);
+        let (policy, width) = match is_plain {
+            true => (&mut plain, None),
+            false => (&mut quantized, Some(Width::A4)),
+        };
+        let input = policy.input(obs, 0).unwrap();
+        if is_plain {
+            std::mem::swap(&mut skipping.networks, &mut networks);
+        }
+        let mut pipeline = StepPipeline::new(PolicyEngine::new(&mut *policy, &mut skipping), None);
+        pipeline.request(Width::A4).unwrap();
+        pipeline.run(&input).unwrap();
+        if is_plain {
+            std::mem::swap(&mut skipping.networks, &mut networks);
+        }
+        let report = skipping.skipper.report();
+        let mut expected = twin::reply(step as u64, policy, &input, width);
+        expected["layers"] = json!(report.layers_run);
+        expected["reran"] = json!(report.verdict == Verdict::RanAgain);
+        assert_eq!(got, expected, "step {step}");
+        ran.insert((is_plain, report.layers_run));
+    }
+    assert!(ran.len() > 3, "only {ran:?}");
+    server.end();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod between;
 mod gptq;
 mod plain_policy;
+mod uncertainty;
 
 use std::sync::LazyLock;
 

@@ -1,0 +1,63 @@
+//! The reply to `describe`.
+
+use serde::Serialize;
+use w4ax_robot::draw::STEPS_A_SECOND;
+use w4ax_robot::policy::Policy;
+use w4ax_robot::shapes::{ACTION_PARTS, ActionPart, OBSERVATION_PARTS, ObservationPart};
+
+use super::width::ServedWidth;
+
+/// The version of the protocol.
+const PROTOCOL: u32 = 1;
+
+/// The policy, its inputs and outputs, and the options of the server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    protocol: u32,
+    version: &'static str,
+    policy: PolicyDescription,
+    /// By index.
+    tasks: Vec<String>,
+    observation: &'static [ObservationPart],
+    action: &'static [ActionPart],
+    control_hz: u32,
+    /// The names of the widths of a request.
+    widths: Vec<String>,
+    /// The width of a step without one.
+    width: String,
+    /// The rule that decides the width of a dynamic step.
+    rule: &'static str,
+    /// Whether layers are skipped.
+    skip: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct PolicyDescription {
+    name: String,
+    blocks: usize,
+    /// The bytes of the quantized layers, scales included.
+    packed_bytes: usize,
+}
+
+impl Description {
+    /// Describes a quantized policy with this name.
+    pub fn new(name: String, policy: &Policy, width: ServedWidth, skip: bool) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION"),
+            policy: PolicyDescription {
+                name,
+                blocks: policy.blocks(),
+                packed_bytes: policy.packed_bytes(),
+            },
+            tasks: policy.tasks().to_vec(),
+            observation: &OBSERVATION_PARTS,
+            action: &ACTION_PARTS,
+            control_hz: STEPS_A_SECOND as u32,
+            widths: ServedWidth::names(),
+            width: width.name(),
+            rule: "dyq",
+            skip,
+        }
+    }
+}
