@@ -39,13 +39,17 @@
 //! # Cost
 //! Linear in the number of recorded steps. All episodes are held in memory.
 
+mod costs;
 mod episode;
 mod file;
+mod floors;
 mod profile;
 mod scale;
 
+pub use costs::measure_costs;
 pub use episode::Episode;
 pub use file::{Calibration, TaskScale};
+pub use floors::{FloorPath, Lowering};
 pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS, distance};
 pub use scale::{motion_scales, percentile};
 

@@ -1,5 +1,6 @@
 //! Configuration of a dispatcher: windows, weights, thresholds, and the layout of actions.
 
+use super::cost::StepCosts;
 use super::layout::ActionLayout;
 use super::scale::MotionScale;
 use crate::{Error, Result, Width};
@@ -48,6 +49,7 @@ pub struct DispatchConfig {
     motion: MotionScale,
     algorithm: Algorithm,
     layout: ActionLayout,
+    costs: Option<StepCosts>,
 }
 
 impl DispatchConfig {
@@ -77,6 +79,7 @@ impl DispatchConfig {
             motion,
             algorithm: Algorithm::SaturatingCounter,
             layout: ActionLayout::end_effector(),
+            costs: None,
         }
     }
 
@@ -137,6 +140,15 @@ impl DispatchConfig {
         self
     }
 
+    /// Sets the cost of a step at each width. A target whose width is dominated becomes the
+    /// narrowest useful width above it, see [`StepCosts`]. Without costs, the default, the rule is
+    /// exactly that of the paper.
+    #[must_use]
+    pub const fn with_costs(mut self, costs: StepCosts) -> Self {
+        self.costs = Some(costs);
+        self
+    }
+
     /// Returns the weight of the macro motion in S.
     pub const fn lambda(&self) -> f64 {
         self.lambda
@@ -177,6 +189,11 @@ impl DispatchConfig {
         &self.layout
     }
 
+    /// Returns the cost of a step at each width, if it is set.
+    pub const fn costs(&self) -> Option<&StepCosts> {
+        self.costs.as_ref()
+    }
+
     /// Checks every field. A layout is valid by its construction.
     ///
     /// # Errors
@@ -201,7 +218,19 @@ impl DispatchConfig {
             return invalid("k", "is 0: expected at least 1".into());
         }
         self.thresholds.validate()?;
+        if let Some(costs) = &self.costs {
+            costs.validate()?;
+        }
         self.motion.validate()
+    }
+
+    /// Returns the target width of a sensitivity: Phi(S), or the narrowest useful width above it.
+    pub(super) fn target(&self, sensitivity: f64) -> Width {
+        let target = self.thresholds.target(sensitivity);
+        match &self.costs {
+            Some(costs) => costs.at_least(target),
+            None => target,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Decision {
     /// S, at least 0. It is 1 without history ([`Reason::Start`], [`Reason::Fault`]). It is NaN or
     /// infinite only if the motion overflows f64; the target is BF16 then.
     pub sensitivity: f64,
-    /// The target width, Phi(S).
+    /// The target width, Phi(S). With [costs](DispatchConfig::with_costs) it is never dominated.
     pub target: Width,
     /// The width to run at, never below `target`.
     pub active: Width,
@@ -255,7 +255,7 @@ impl Dispatcher {
             };
         }
         let sensitivity = self.kinematics.sensitivity();
-        let target = self.config.thresholds().target(sensitivity);
+        let target = self.config.target(sensitivity);
         let (active, reason) = self.hysteresis.step(target);
         Decision {
             sensitivity,

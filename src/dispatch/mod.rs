@@ -65,6 +65,12 @@
 //! [calibration](crate::calibrate), or a sketch of fixed size keeps them online:
 //! [`Dispatcher::with_online_scale`], or a [`MotionScaleEstimator`] of its own.
 //!
+//! # Two rules
+//! The formulas above are those of the paper. On the recordings and in the simulations of this
+//! repository the paper's rule is no better than random widths. The [`consistency`] rule
+//! is the one that pays, where widths have different costs at all. [`StepCosts`] finds the widths
+//! that save nothing on a device: no rule with costs chooses them.
+//!
 //! # Failure behavior
 //! Every case without a valid sensitivity runs at BF16. An action that is not finite is an error
 //! and puts the dispatcher into fault, see [`Dispatcher::observe`]. So are numbers that are no
@@ -77,8 +83,11 @@
 //! for two arms with absolute 6D rotations. Only an error allocates, for its message.
 
 mod config;
+pub mod consistency;
+mod cost;
 mod counter;
 mod dispatcher;
+mod floors;
 mod kinematics;
 mod layout;
 mod layout_text;
@@ -89,8 +98,14 @@ mod sketch;
 mod window;
 
 pub use config::{Algorithm, DispatchConfig, Thresholds};
+pub use consistency::{
+    ConsistencyCheck, ConsistencyConfig, ConsistencyDecision, ConsistencyReason, ConsistencyRule,
+    Profile, Tolerance, UncertaintyQuantiles,
+};
+pub use cost::{StepCosts, WidthChoice};
 pub use counter::SaturatingCounter;
 pub use dispatcher::{Decision, Dispatcher, Reason};
+pub use floors::LayerFloors;
 pub use kinematics::{ACTION_DIM, Action, Kinematics};
 pub(crate) use kinematics::{MotionWindow, check_finite, norm};
 pub use layout::{ActionLayout, ActionMode, ActionPart, MAX_ACTION};

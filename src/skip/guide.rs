@@ -27,6 +27,7 @@ impl Judgment {
 
 /// A judgment, and the history that includes its actions. [`Guide::commit`] makes it the new
 /// history.
+#[derive(Clone, Debug)]
 pub(super) struct Evaluated {
     pub judgment: Judgment,
     continuity: Continuity,

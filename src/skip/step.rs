@@ -1,5 +1,6 @@
 //! A control step over a stack of layers, with some layers skipped.
 
+use super::guide::Evaluated;
 use super::{Guide, Judgment, Layers, SkipConfig};
 use crate::Error;
 use crate::dispatch::split_rows;
@@ -94,6 +95,9 @@ pub enum Verdict {
     RanAgain,
     /// The continuity dropped, but no layer was skipped. A second pass would give the same actions.
     NothingSkipped,
+    /// The continuity dropped in [`Skipper::try_step`], so the caller must run the step again:
+    /// [`Skipper::run_again`].
+    MustRunAgain,
 }
 
 /// What a step ran, and why.
@@ -183,6 +187,8 @@ pub struct Skipper {
     layers: Layers,
     guide: Guide,
     report: SkipReport,
+    /// The evaluation of the pass of [`Skipper::try_step`], until it is accepted.
+    pending: Option<Evaluated>,
 }
 
 impl Skipper {
@@ -197,6 +203,7 @@ impl Skipper {
             layers,
             guide,
             report,
+            pending: None,
         })
     }
 
@@ -219,62 +226,119 @@ impl Skipper {
     /// Starts an episode.
     pub fn reset(&mut self) {
         self.guide.reset();
+        self.pending = None;
     }
 
     /// Runs one control step, writes its actions to `actions`, `[n, dims]` row-major, and adds them
-    /// to the history.
+    /// to the history. It is [`try_step`](Self::try_step), [`run_again`](Self::run_again) if that
+    /// is necessary, and [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// As these three.
+    pub fn step<S: LayerStack>(
+        &mut self,
+        stack: &mut S,
+        actions: &mut [f64],
+    ) -> Result<&SkipReport, S::Error> {
+        if self.try_step(stack, actions)?.verdict == Verdict::MustRunAgain {
+            self.run_again(stack, actions)?;
+        }
+        self.accept();
+        Ok(&self.report)
+    }
+
+    /// Runs the first pass of a control step, with skipped layers, and judges its actions, without
+    /// adding them to the history. A caller with checks of its own then calls either
+    /// [`accept`](Self::accept), or [`run_again`](Self::run_again) and `accept`. If the verdict is
+    /// [`Verdict::MustRunAgain`], the first pass must not be accepted.
     ///
     /// # Errors
     /// - [`Error::Shape`] if the stack has another number of layers, or the length of `actions` is
     ///   not a positive multiple of [`SkipConfig::dims`]. Nothing has changed then.
     /// - The errors of the stack, and those of [`Guide::observe`]. Skipping is disabled after them
     ///   until the window is full again.
-    pub fn step<S: LayerStack>(
+    pub fn try_step<S: LayerStack>(
         &mut self,
         stack: &mut S,
         actions: &mut [f64],
     ) -> Result<&SkipReport, S::Error> {
+        self.check(stack, actions)?;
+        self.report.begin(self.guide.allow_points());
+        self.pending = None;
+        let ran = self.pass(stack);
+        self.end_pass(ran, stack, actions)?;
+        self.report.verdict = match self.report.judgment.drops {
+            false => Verdict::Passed,
+            true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
+            true => Verdict::MustRunAgain,
+        };
+        Ok(&self.report)
+    }
+
+    /// Runs the second pass of the step that [`try_step`](Self::try_step) began, with no layer
+    /// skipped.
+    ///
+    /// # Errors
+    /// As [`try_step`](Self::try_step).
+    pub fn run_again<S: LayerStack>(
+        &mut self,
+        stack: &mut S,
+        actions: &mut [f64],
+    ) -> Result<&SkipReport, S::Error> {
+        self.check(stack, actions)?;
+        self.report.verdict = Verdict::RanAgain;
+        let ran = self.run_all(stack);
+        self.end_pass(ran, stack, actions)?;
+        Ok(&self.report)
+    }
+
+    /// Adds the actions of the last pass to the history. Does nothing without a pass.
+    pub fn accept(&mut self) {
+        if let Some(evaluated) = self.pending.take() {
+            self.guide.commit(evaluated);
+        }
+    }
+
+    fn check<S: LayerStack>(&self, stack: &S, actions: &[f64]) -> Result<(), S::Error> {
         if stack.layers() != self.layers.len() {
             let error = Error::shape("stack", [self.layers.len()], [stack.layers()]);
             return Err(S::Error::from(error));
         }
         let _rows = split_rows("actions", self.guide.config().dims(), actions)?;
-        self.report.begin(self.guide.allow_points());
-        match self.passes(stack, actions) {
-            Ok(()) => Ok(&self.report),
+        Ok(())
+    }
+
+    /// Judges the actions of a pass that succeeded. After an error, the history is invalid.
+    fn end_pass<S: LayerStack>(
+        &mut self,
+        ran: Result<(), S::Error>,
+        stack: &mut S,
+        actions: &mut [f64],
+    ) -> Result<(), S::Error> {
+        let evaluated = ran
+            .and_then(|()| stack.actions(actions))
+            .and_then(|()| Ok(self.guide.evaluate(actions)?));
+        match evaluated {
+            Ok(evaluated) => {
+                self.report.judgment = evaluated.judgment;
+                self.pending = Some(evaluated);
+                Ok(())
+            }
             Err(error) => {
+                self.pending = None;
                 self.guide.fail();
                 Err(error)
             }
         }
     }
 
-    /// Runs one or two passes. The report is updated on the way, so it is valid after an error.
-    fn passes<S: LayerStack>(
-        &mut self,
-        stack: &mut S,
-        actions: &mut [f64],
-    ) -> Result<(), S::Error> {
-        self.pass(stack)?;
-        stack.actions(actions)?;
-        let mut evaluated = self.guide.evaluate(actions)?;
-        self.report.judgment = evaluated.judgment;
-        self.report.verdict = match evaluated.judgment.drops {
-            false => Verdict::Passed,
-            true if self.report.layers_run == self.layers.len() => Verdict::NothingSkipped,
-            true => Verdict::RanAgain,
-        };
-        if self.report.verdict == Verdict::RanAgain {
-            stack.embed()?;
-            for layer in 0..self.layers.len() {
-                stack.run(layer)?;
-                self.report.layers_run += 1;
-            }
-            stack.actions(actions)?;
-            evaluated = self.guide.evaluate(actions)?;
-            self.report.judgment = evaluated.judgment;
+    /// Runs all layers.
+    fn run_all<S: LayerStack>(&mut self, stack: &mut S) -> Result<(), S::Error> {
+        stack.embed()?;
+        for layer in 0..self.layers.len() {
+            stack.run(layer)?;
+            self.report.layers_run += 1;
         }
-        self.guide.commit(evaluated);
         Ok(())
     }
 

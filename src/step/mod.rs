@@ -31,6 +31,7 @@
 //! A latch is one Acquire load and one Release store. The thread of a [`HostEngine`] receives each
 //! step through a channel.
 
+mod consistent;
 mod engine;
 mod host;
 mod latch;
@@ -38,6 +39,7 @@ mod options;
 mod pipeline;
 mod words;
 
+pub use consistent::{ConsistentEngine, ConsistentStep, RunOrder};
 pub use engine::StepEngine;
 pub use host::{HostEngine, HostStep};
 pub use latch::HostLatch;
