@@ -5,8 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::check_bound;
-use crate::dispatch::{ActionLayout, DispatchConfig, MotionScale, Thresholds};
-use crate::{Error, Result};
+use super::consistency::{ConsistencyCalibration, ConsistencyJson};
+use crate::dispatch::{
+    ActionLayout, ConsistencyConfig, DispatchConfig, MotionScale, StepCosts, Thresholds,
+};
+use crate::{Error, Result, Width};
 
 /// The motion scale of a task.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +27,10 @@ pub struct TaskScale {
 /// `window_micro`, `k`, `theta_fp`, `theta_24`, `theta_48`, `eta`, `d_acc` and `tasks`. `tasks` is
 /// an object of `{"mu_max": x, "nu_max": y}` by name. Other fields are ignored. Numbers are read
 /// back to the same bits.
+///
+/// Optional fields are `errors` (`{"a2": x, ..}`, the mean error of each width), `costs`
+/// ([`StepCosts`]) and `consistency` ([`ConsistencyCalibration`]). They do not change the meaning
+/// of the others, so a reader that does not know them may ignore them.
 ///
 /// A calibration of another [layout](ActionLayout) than the default is of format 2, which has the
 /// field `layout`, the text of the layout. A reader of format 1 would ignore the field, so format 1
@@ -59,6 +66,12 @@ pub struct Calibration {
     pub layout: ActionLayout,
     /// The tasks in the order of the file, at least one, with distinct names.
     pub tasks: Vec<TaskScale>,
+    /// The mean error of each width in action units, by [`Width::index`], if it was measured.
+    pub errors: Option<[f64; 4]>,
+    /// The cost of a step at each width, if it was measured.
+    pub costs: Option<StepCosts>,
+    /// The parameters of the consistency rule, if they were calibrated.
+    pub consistency: Option<ConsistencyCalibration>,
 }
 
 impl Calibration {
@@ -82,6 +95,24 @@ impl Calibration {
         let config = self.config_for(found.motion);
         config.validate()?;
         Ok(config)
+    }
+
+    /// Returns the configuration of a consistency rule for a task, between two step widths. Without
+    /// the section `consistency`, it is the default without a gate.
+    ///
+    /// # Errors
+    /// As [`dispatch_config`](Self::dispatch_config) and [`ConsistencyConfig::validate`].
+    pub fn consistency_config(
+        &self,
+        task: &str,
+        low: Width,
+        high: Width,
+    ) -> Result<ConsistencyConfig> {
+        let kinematics = self.dispatch_config(task)?;
+        match &self.consistency {
+            Some(rule) => rule.config(kinematics, low, high),
+            None => ConsistencyCalibration::default().config(kinematics, low, high),
+        }
     }
 
     /// Checks every field.
@@ -118,7 +149,21 @@ impl Calibration {
                     other => other,
                 })?;
         }
-        Ok(())
+        if let Some(errors) = &self.errors
+            && let Some(error) = errors.iter().find(|e| !(e.is_finite() && **e >= 0.0))
+        {
+            return Err(Error::Config {
+                field: "errors",
+                reason: format!("has {error}: expected finite values of at least 0"),
+            });
+        }
+        if let Some(costs) = &self.costs {
+            costs.validate()?;
+        }
+        match &self.consistency {
+            Some(rule) => rule.validate(self.config_for(self.tasks[0].motion)),
+            None => Ok(()),
+        }
     }
 
     /// Parses JSON. `file` is the name in errors.
@@ -142,12 +187,15 @@ impl Calibration {
             (2, None) => return Err(Error::format(file, "missing field `layout`")),
             _ => (),
         }
-        let calibration = Self::from(wire);
-        calibration.validate().map_err(|error| match error {
+        let calibration = Self::try_from(wire);
+        let calibration = calibration.and_then(|calibration| {
+            calibration.validate()?;
+            Ok(calibration)
+        });
+        calibration.map_err(|error| match error {
             Error::Config { field, reason } => Error::format(file, format!("`{field}` {reason}")),
             other => other,
-        })?;
-        Ok(calibration)
+        })
     }
 
     /// Returns JSON that [`from_json`](Self::from_json) reads back to the same bits.
@@ -228,11 +276,29 @@ struct CalibrationJson {
     layout: Option<ActionLayout>,
     #[serde(with = "tasks")]
     tasks: Vec<TaskScale>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    errors: Option<ErrorsJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    costs: Option<StepCosts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    consistency: Option<ConsistencyJson>,
 }
 
-impl From<CalibrationJson> for Calibration {
-    fn from(wire: CalibrationJson) -> Self {
-        Self {
+/// Mean errors by width.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ErrorsJson {
+    a2: f64,
+    a4: f64,
+    a8: f64,
+    bf16: f64,
+}
+
+impl TryFrom<CalibrationJson> for Calibration {
+    type Error = Error;
+
+    fn try_from(wire: CalibrationJson) -> Result<Self> {
+        Ok(Self {
             lambda: wire.lambda,
             window_macro: wire.window_macro,
             window_micro: wire.window_micro,
@@ -246,7 +312,10 @@ impl From<CalibrationJson> for Calibration {
             d_acc: wire.d_acc,
             layout: wire.layout.unwrap_or_default(),
             tasks: wire.tasks,
-        }
+            errors: wire.errors.map(|e| [e.a2, e.a4, e.a8, e.bf16]),
+            costs: wire.costs,
+            consistency: wire.consistency.map(TryInto::try_into).transpose()?,
+        })
     }
 }
 
@@ -266,6 +335,9 @@ impl From<&Calibration> for CalibrationJson {
             d_acc: calibration.d_acc,
             layout,
             tasks: calibration.tasks.clone(),
+            errors: (calibration.errors).map(|[a2, a4, a8, bf16]| ErrorsJson { a2, a4, a8, bf16 }),
+            costs: calibration.costs,
+            consistency: calibration.consistency.as_ref().map(Into::into),
         }
     }
 }

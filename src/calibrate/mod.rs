@@ -39,6 +39,7 @@
 //! # Cost
 //! Linear in the number of recorded steps. All episodes are held in memory.
 
+mod consistency;
 mod costs;
 mod episode;
 mod file;
@@ -46,6 +47,7 @@ mod floors;
 mod profile;
 mod scale;
 
+pub use consistency::ConsistencyCalibration;
 pub use costs::measure_costs;
 pub use episode::Episode;
 pub use file::{Calibration, TaskScale};
@@ -231,6 +233,9 @@ pub fn calibrate<S: AsRef<str>, A: AsRef<[f64]>>(
         d_acc: settings.d_acc,
         layout: settings.layout,
         tasks: scales,
+        errors: Some(mean_errors(episodes)),
+        costs: None,
+        consistency: None,
     };
     calibration.validate()?;
     let conditioning = profile.conditioning(settings.d_acc, settings.eta);
@@ -238,6 +243,19 @@ pub fn calibrate<S: AsRef<str>, A: AsRef<[f64]>>(
         calibration,
         profile,
         conditioning,
+    })
+}
+
+/// Returns the mean error of each width over all steps, by [`Width::index`](crate::Width::index),
+/// in action units.
+pub fn mean_errors<A: AsRef<[f64]>>(episodes: &[Episode<A>]) -> [f64; 4] {
+    let steps: usize = episodes.iter().map(Episode::len).sum();
+    crate::Width::ALL.map(|width| {
+        let errors = episodes.iter().flat_map(|episode| {
+            let pairs = episode.at(width).iter().zip(&episode.reference);
+            pairs.map(|(a, b)| distance(a.as_ref(), b.as_ref()))
+        });
+        errors.sum::<f64>() / steps as f64
     })
 }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use w4ax::Error;
-use w4ax::calibrate::{Calibration, TaskScale};
-use w4ax::dispatch::{Algorithm, MotionScale, Thresholds};
+use w4ax::calibrate::{Calibration, ConsistencyCalibration, TaskScale};
+use w4ax::dispatch::{
+    Algorithm, MotionScale, StepCosts, Thresholds, Tolerance, UncertaintyQuantiles,
+};
+use w4ax::{Error, Width};
 
 use crate::data;
 use w4ax_robot::rollouts::{Rollouts, TASKS};
@@ -304,9 +306,48 @@ proptest! {
                 name: "a \"b\"\n".into(),
                 motion: MotionScale { mu_max, nu_max },
             }],
+            errors: Some([nu_max, theta_fp, theta_48, theta_24]),
+            costs: Some(StepCosts::new([nu_max, mu_max, 1.0, 2.0]).unwrap()),
+            consistency: Some(ConsistencyCalibration {
+                low: Some(Width::A4),
+                tolerance: Tolerance::Constant(nu_max),
+                floors: Some(vec![Width::A8, Width::A2]),
+                quantiles: Some(UncertaintyQuantiles::of_samples(&mut thetas, &mut [mu_max]).unwrap()),
+                ..Default::default()
+            }),
         };
         let text = calibration.to_json().unwrap();
         let again = Calibration::from_json(text.as_bytes(), "again").unwrap();
         prop_assert_eq!(again, calibration);
+    }
+}
+
+#[test]
+fn rejects_invalid_section_of_the_consistency_rule_by_field() {
+    let text = std::fs::read_to_string(data("calibration.json")).unwrap();
+    let with = |section: &str| {
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["consistency"] = serde_json::from_str(section).unwrap();
+        Calibration::from_json(json.to_string().as_bytes(), "c.json")
+    };
+    let default = ConsistencyCalibration::default();
+    assert_eq!(with("{}").unwrap().consistency, Some(default));
+    for (section, field) in [
+        (r#"{"low": 3}"#, "3"),
+        (r#"{"low": 8, "high": 4}"#, "low"),
+        (r#"{"tau": 0.1, "d_acc": 0.1}"#, "tau"),
+        (r#"{"tau": -1}"#, "tau"),
+        (r#"{"gate": 1.5}"#, "gate"),
+        (r#"{"alpha": 0}"#, "alpha"),
+        (r#"{"uncertainty_low": [0.5]}"#, "uncertainty_high"),
+        (
+            r#"{"uncertainty_low": [0.5], "uncertainty_high": [0.5]}"#,
+            "101",
+        ),
+        (r#"{"floors": [2, 5]}"#, "5"),
+        (r#"{"tau_most": 1}"#, "tau_most"),
+    ] {
+        let error = with(section).unwrap_err().to_string();
+        assert!(error.contains(field), "{section}: {error}");
     }
 }

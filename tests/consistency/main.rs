@@ -1,0 +1,4 @@
+//! The consistency rule, alone and in control steps.
+
+mod rule;
+mod step;
