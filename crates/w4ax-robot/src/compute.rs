@@ -37,6 +37,21 @@ pub enum StepWidth {
     Fixed(Width),
     /// The width of the step's latch.
     Latched,
+    /// The width of the step's latch, or this floor if it is wider.
+    AtLeast(Width),
+}
+
+impl StepWidth {
+    /// Returns the width of a layer with a floor in a step of this width.
+    pub fn at_least(self, floor: Width) -> Self {
+        match self {
+            Self::Fixed(width) => Self::Fixed(width.max(floor)),
+            // Every width is at least A2.
+            Self::Latched if floor == Width::A2 => Self::Latched,
+            Self::Latched => Self::AtLeast(floor),
+            Self::AtLeast(other) => Self::AtLeast(other.max(floor)),
+        }
+    }
 }
 
 impl From<Width> for StepWidth {
@@ -203,6 +218,7 @@ impl HostSteps {
         match width {
             StepWidth::Fixed(width) => width,
             StepWidth::Latched => self.latch.width(),
+            StepWidth::AtLeast(floor) => self.latch.width().max(floor),
         }
     }
 }
@@ -223,6 +239,18 @@ impl Engine {
             Self::Cpu(cpu, ..) => Compute::Cpu(cpu.clone()),
             #[cfg(feature = "cuda")]
             Self::Cuda(engine) => Compute::Cuda(engine.gpu.clone(), engine.routing),
+        }
+    }
+
+    /// Checks that this backend can run layers at [`StepWidth::AtLeast`].
+    ///
+    /// # Errors
+    /// [`Error::Range`] with [`Routing::Kernel`], whose kernels read the latched width alone.
+    pub fn check_floors(&self) -> Result<()> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(engine) if engine.routing == Routing::Kernel => Err(floors_unavailable()),
+            _ => Ok(()),
         }
     }
 
@@ -293,6 +321,15 @@ impl Engine {
                 engine.gemm(rows, x, weight, width, y)
             }
         }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn floors_unavailable() -> Error {
+    Error::Range {
+        what: "routing of layers with floors",
+        value: "kernel, which reads the latched width alone".into(),
+        range: "host or graph",
     }
 }
 

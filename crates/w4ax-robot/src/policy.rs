@@ -9,7 +9,7 @@
 use std::array::from_fn;
 
 use half::bf16;
-use w4ax::dispatch::ACTION_DIM;
+use w4ax::dispatch::{ACTION_DIM, LayerFloors};
 use w4ax::step::StepFlag;
 use w4ax::{Error, PackedWeight, Quantize, Result};
 
@@ -34,6 +34,8 @@ pub struct Policy {
     blocks: Vec<Block<Layer>>,
     norm: Vec<f32>,
     head: Layer,
+    /// `[blocks + 1]`: the floor of each block, and of the head as the last.
+    floors: LayerFloors,
     engine: Engine,
     /// The residual stream of the last inputs.
     hidden: Hidden,
@@ -129,6 +131,7 @@ impl Policy {
             blocks: blocks.collect::<Result<_>>()?,
             norm: checkpoint.norm.clone(),
             head: layer(&checkpoint.head, 2 * checkpoint.blocks.len())?,
+            floors: LayerFloors::none(checkpoint.blocks.len() + 1),
             engine: (compute.clone()).engine(rows, d.max(h).max(ACTION_DIM * BINS))?,
             hidden: Hidden::new(rows, d),
             buffers: Buffers {
@@ -154,6 +157,49 @@ impl Policy {
     /// Returns the number of quantized layers.
     pub fn layers(&self) -> usize {
         3 * self.blocks.len() + 1
+    }
+
+    /// Sets the floor of each block, and of the head as the last, `[blocks + 1]`. A layer runs at
+    /// the width of the step or at its floor, whichever is wider. At first no floor has an effect.
+    /// The networks of skipped layers have none.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of floors. As [`Engine::check_floors`], for floors that
+    /// have an effect.
+    pub fn set_floors(&mut self, floors: &LayerFloors) -> Result<()> {
+        if floors.len() != self.floors.len() {
+            return Err(Error::Shape {
+                what: "floors",
+                expected: [self.floors.len()].into(),
+                got: [floors.len()].into(),
+            });
+        }
+        if *floors != LayerFloors::none(floors.len()) {
+            self.engine.check_floors()?;
+        }
+        self.floors = floors.clone();
+        Ok(())
+    }
+
+    /// Returns the floor of each block, and of the head as the last.
+    pub const fn floors(&self) -> &LayerFloors {
+        &self.floors
+    }
+
+    /// Returns the share of each block, and of the head as the last, in the products of a step.
+    /// The sum is 1.
+    pub fn layer_shares(&self) -> Vec<f64> {
+        let products = |layer: &Layer| {
+            let (n, k) = layer.shape();
+            (n * k) as f64
+        };
+        let blocks = self
+            .blocks
+            .iter()
+            .map(|b| b.weights().map(products).iter().sum());
+        let shares: Vec<f64> = blocks.chain([products(&self.head)]).collect();
+        let all: f64 = shares.iter().sum();
+        shares.iter().map(|share| share / all).collect()
     }
 
     /// Returns the bytes of the quantized layers, scales included.
@@ -313,6 +359,7 @@ impl Policy {
     /// # Errors
     /// As [`Engine::gemm`].
     pub fn run_block(&mut self, block: usize, width: StepWidth) -> Result<()> {
+        let width = width.at_least(self.floors.as_slice()[block]);
         let (rows, hidden) = (self.hidden.rows(), &mut self.hidden);
         let (block, engine) = (&self.blocks[block], &mut self.engine);
         let mut gemm =
@@ -340,6 +387,7 @@ impl Policy {
     /// # Errors
     /// As [`Engine::gemm`].
     pub fn head(&mut self, width: StepWidth) -> Result<&[bf16]> {
+        let width = width.at_least(self.floors.as_slice()[self.blocks.len()]);
         let (rows, engine) = (self.hidden.rows(), &mut self.engine);
         let Buffers { normed, logits, .. } = &mut self.buffers;
         self.hidden.rms(&self.norm, normed);

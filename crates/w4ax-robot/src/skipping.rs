@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper};
+use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper, Verdict};
+use w4ax::step::RunOrder;
 use w4ax::{Error, Result};
 
 use super::compute::StepWidth;
@@ -32,6 +33,8 @@ pub struct Skipping {
     pub networks: Networks,
     /// The replacement of skipped layers.
     pub substitute: Substitute,
+    /// The next run, if the caller runs a step again by itself.
+    order: Option<RunOrder>,
 }
 
 impl Skipping {
@@ -44,6 +47,7 @@ impl Skipping {
             skipper: Skipper::new(config, networks.layers().clone())?,
             networks,
             substitute,
+            order: None,
         })
     }
 
@@ -77,8 +81,25 @@ impl RunLayers for Skipping {
             width: StepWidth::Latched,
             tokens: Tokens::default(),
         };
-        self.skipper.step(&mut stack, &mut [0.0; ACTION_DIM])?;
+        let actions = &mut [0.0; ACTION_DIM];
+        match self.order {
+            None => self.skipper.step(&mut stack, actions)?,
+            Some(RunOrder::First) => self.skipper.try_step(&mut stack, actions)?,
+            Some(RunOrder::Second) => self.skipper.run_again(&mut stack, actions)?,
+        };
         Ok(stack.tokens)
+    }
+
+    fn prepare(&mut self, run: RunOrder) {
+        // The last run of the step before was executed.
+        if run == RunOrder::First {
+            self.skipper.accept();
+        }
+        self.order = Some(run);
+    }
+
+    fn demands_second_run(&self) -> bool {
+        self.skipper.report().verdict == Verdict::MustRunAgain
     }
 }
 

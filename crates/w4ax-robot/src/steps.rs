@@ -8,10 +8,12 @@ use std::borrow::BorrowMut;
 
 use half::bf16;
 use w4ax::Result;
-use w4ax::step::{StepEngine, StepFlag, StepOptions};
+use w4ax::dispatch::Action;
+use w4ax::step::{ConsistentEngine, RunOrder, StepEngine, StepFlag, StepOptions};
 
 use super::compute::StepWidth;
 use super::policy::Policy;
+use super::rollouts::action;
 use super::shapes::{INPUT, Tokens};
 use super::uncertainty;
 
@@ -22,6 +24,17 @@ pub trait RunLayers {
     /// # Errors
     /// Those of the layers; [`w4ax::Error::NotFinite`] if a logit is not finite.
     fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens>;
+
+    /// Prepares a run of a step that the caller runs again by itself, see
+    /// [`ConsistentEngine::prepare`].
+    fn prepare(&mut self, run: RunOrder) {
+        let _ = run;
+    }
+
+    /// Returns whether the last run must be repeated with all layers.
+    fn demands_second_run(&self) -> bool {
+        false
+    }
 }
 
 /// Runs all layers.
@@ -42,11 +55,29 @@ impl<L: RunLayers> RunLayers for Option<L> {
             None => AllLayers.run_layers(policy, input),
         }
     }
+
+    fn prepare(&mut self, run: RunOrder) {
+        if let Some(layers) = self {
+            layers.prepare(run);
+        }
+    }
+
+    fn demands_second_run(&self) -> bool {
+        self.as_ref().is_some_and(L::demands_second_run)
+    }
 }
 
 impl<L: RunLayers> RunLayers for &mut L {
     fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
         (**self).run_layers(policy, input)
+    }
+
+    fn prepare(&mut self, run: RunOrder) {
+        (**self).prepare(run);
+    }
+
+    fn demands_second_run(&self) -> bool {
+        (**self).demands_second_run()
     }
 }
 
@@ -126,5 +157,26 @@ impl<P: BorrowMut<Policy>, L: RunLayers> StepEngine for PolicyEngine<P, L> {
         self.result = Ok(ended?);
         self.ran = true;
         Ok(())
+    }
+}
+
+impl<P: BorrowMut<Policy>, L: RunLayers> ConsistentEngine for PolicyEngine<P, L> {
+    type Actions = Action;
+
+    fn prepare(&mut self, run: RunOrder) {
+        self.layers.prepare(run);
+    }
+
+    fn actions(&mut self) -> Result<Action> {
+        Ok(action(&self.tokens()))
+    }
+
+    fn demands_second_run(&self) -> bool {
+        self.layers.demands_second_run()
+    }
+
+    /// Returns [`token_std`](Self::token_std).
+    fn uncertainty(&mut self) -> Option<f64> {
+        self.token_std()
     }
 }

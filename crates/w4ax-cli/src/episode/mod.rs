@@ -5,21 +5,24 @@
 mod options;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use w4ax::dispatch::DispatchConfig;
-use w4ax::{Error, Result};
+use w4ax::dispatch::{DispatchConfig, Dispatcher, StepCosts, WidthChoice};
+use w4ax::{Error, Result, Width};
 
 pub use options::Options;
 use options::{Backend, PICTURE};
 use w4ax_robot::compute::Compute;
 use w4ax_robot::draw;
-use w4ax_robot::episode::json::Report;
+use w4ax_robot::episode::control::{BestStatic, RandomEqualCost};
+use w4ax_robot::episode::json::{Controls, Report};
 use w4ax_robot::episode::plot::{self, Picture};
 use w4ax_robot::episode::replay;
+use w4ax_robot::episode::rule::{Rule, RuleRun, costs_of};
 use w4ax_robot::episode::run::{self, Runs};
 use w4ax_robot::episode::summary::{SHUFFLES, Summary, control_spread};
-use w4ax_robot::episode::table;
+use w4ax_robot::episode::table as tables;
 use w4ax_robot::rollouts::Rollouts;
 use w4ax_robot::setup::Robot;
+use w4ax_robot::table::table;
 
 /// Runs the command.
 ///
@@ -45,6 +48,7 @@ fn episode(options: &Options) -> Result<()> {
             options.setup.load_on(compute)?
         }
     };
+    let given = options.costs.as_ref().map(StepCosts::load).transpose()?;
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {
         return Err(Error::Range {
@@ -65,13 +69,29 @@ fn episode(options: &Options) -> Result<()> {
         rollouts.len(),
         episodes.len()
     );
-    let runs = run_with_progress(&mut robot, &rollouts, options.seed)?;
+    let (costs, source) = costs_of(&mut robot, given, &rollouts.input[0])?;
+    if given.is_some() {
+        for dispatcher in &mut robot.dispatchers {
+            *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
+        }
+    }
+    let rule = (options.rule, &costs);
+    let runs = run_with_progress(&mut robot, &rollouts, rule, options.seed)?;
     let (tasks, all) = Summary::of_tasks(&runs, &rollouts, robot.policy.tasks());
-    let report = Report::new(&all, replay, robot.policy.packed_bytes(), robot.bf16_bytes);
+    let run = &runs.dynamic;
+    let controls = Controls {
+        random: RandomEqualCost::draw(run, &runs.fixed, &costs, options.seed),
+        best_static: BestStatic::within(run.mean_cost(), &runs.mean_errors(), &costs),
+    };
+    let (packed, plain) = (robot.policy.packed_bytes(), robot.bf16_bytes);
+    let report = Report::new(&all, run, &controls, &costs, replay, packed, plain);
 
     print_tables(&tasks, &all, &runs);
-    print_finding(&all, control_spread(&runs, &rollouts, options.seed));
-    let (packed, plain) = (robot.policy.packed_bytes(), robot.bf16_bytes);
+    print_costs(&costs, source);
+    print_rule(run, &controls);
+    if options.rule == Rule::Dyq {
+        print_finding(&all, control_spread(&runs, &rollouts, options.seed));
+    }
     let part = 100.0 * packed as f64 / plain as f64;
     println!("weights: {packed} bytes packed, scales included; {plain} in BF16 ({part:.1} %)");
     if let (Some(replay), Some(path)) = (&replay, &options.replay) {
@@ -86,7 +106,7 @@ fn episode(options: &Options) -> Result<()> {
     }
     let at = options
         .episode
-        .unwrap_or_else(|| plot::telling_episode(episodes, &runs.decisions));
+        .unwrap_or_else(|| plot::telling_episode(episodes, &runs.dynamic.decisions));
     let path = draw::place(options.plot.as_deref(), PICTURE)?;
     picture(at, &robot, &rollouts, &runs).write(&path)?;
     println!("picture of episode {at}: {}", path.display());
@@ -97,26 +117,92 @@ fn episode(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn run_with_progress(robot: &mut Robot, rollouts: &Rollouts, seed: u64) -> Result<Runs> {
+fn run_with_progress(
+    robot: &mut Robot,
+    rollouts: &Rollouts,
+    rule: (Rule, &StepCosts),
+    seed: u64,
+) -> Result<Runs> {
     // On standard error, and only if that is a terminal.
     let bar = ProgressBar::new((run::RUNS * rollouts.len()) as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {eta} left") {
         bar.set_style(style);
     }
-    let runs = run::run(robot, rollouts, seed, &|| bar.inc(1));
+    let runs = run::run(robot, rollouts, rule, seed, &|| bar.inc(1));
     bar.finish_and_clear();
     runs
 }
 
 fn print_tables(tasks: &[Summary], all: &Summary, runs: &Runs) {
     println!("\nSteps of the dynamic run at each width:");
-    println!("{}", table::widths(tasks, all));
+    println!("{}", tables::widths(tasks, all));
     println!("\nTokens equal to the unquantized policy's (bf16 is W4A16):");
-    println!("{}", table::agreement(tasks, all));
+    println!("{}", tables::agreement(tasks, all));
     println!("\nMean action error, L2 against the unquantized policy:");
-    println!("{}", table::errors(tasks, all));
+    println!("{}", tables::errors(tasks, all));
     println!("\nTime of a step:");
-    println!("{}", table::times(runs));
+    println!("{}", tables::times(runs));
+}
+
+/// Prints the cost of a step at each width, and the widths that save nothing.
+fn print_costs(costs: &StepCosts, source: &str) {
+    let rows = Width::ALL.map(|width| {
+        let verdict = match costs.dominated_by(width) {
+            Some(by) => format!("dominated by {by}"),
+            None => "useful".into(),
+        };
+        vec![
+            width.to_string(),
+            format!("{:.4}", costs.of(width)),
+            verdict,
+        ]
+    });
+    println!("\nCost of a step ({source}):");
+    println!("{}", table(&["width", "cost", ""], rows));
+}
+
+/// Prints what the rule costs and gains beside random widths at the same cost, and beside the best
+/// fixed width that costs no more.
+fn print_rule(run: &RuleRun, controls: &Controls) {
+    let (name, error) = (run.rule.name(), run.mean_error());
+    match run.choice {
+        WidthChoice::Static(width) => println!(
+            "rule {name}: static {width}, mean action error {error:.4}: no other width costs less \
+             or is more accurate, so there is nothing to switch"
+        ),
+        WidthChoice::Dynamic { low, high } => {
+            let random = &controls.random;
+            println!(
+                "rule {name} between {low} and {high}: mean action error {error:.4} at cost \
+                 {:.4}, {:.1} % of the steps run twice",
+                run.mean_cost(),
+                100.0 * run.rerun_share()
+            );
+            println!(
+                "random {low} and {high} at cost {:.4}: {:.4} +- {:.4}, so the rule has {:.0} % of \
+                 it",
+                random.cost,
+                random.mean_action_error,
+                random.std,
+                100.0 * error / random.mean_action_error
+            );
+            match controls.best_static {
+                None => println!("every fixed width costs more than the rule"),
+                Some(best) => {
+                    let name = Width::try_from(best.width)
+                        .map_or_else(|_| String::new(), |width| width.to_string());
+                    let verdict = match best.mean_action_error <= error {
+                        true => ": the rule is not worth switching on",
+                        false => "",
+                    };
+                    println!(
+                        "best fixed width within that cost: {name}, {:.4} at cost {:.4}{verdict}",
+                        best.mean_action_error, best.cost
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Prints how the dynamic rule compares with random widths.
@@ -157,8 +243,9 @@ fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) ->
             robot.policy.tasks()[task],
             steps.len()
         ),
-        decisions: &runs.decisions[steps.clone()],
-        dynamic: &runs.dynamic[steps.clone()],
+        rule: runs.dynamic.rule,
+        decisions: &runs.dynamic.decisions[steps.clone()],
+        dynamic: &runs.dynamic.steps[steps.clone()],
         widest: &runs.fixed[3][steps],
         thresholds: config.thresholds(),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use w4ax_robot::compute::Routing;
+use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::rollouts::RECORDED;
 use w4ax_robot::setup::Setup;
 
@@ -20,6 +21,14 @@ pub struct Options {
     /// Recorded episodes, safetensors
     #[arg(long, value_name = "FILE", default_value = RECORDED)]
     pub rollouts: PathBuf,
+    /// What decides the width of a step in the dynamic run
+    #[arg(long, value_enum, default_value_t = Rule::Dyq)]
+    pub rule: Rule,
+    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
+    /// A width that is not at least 3 % cheaper than a more precise one is not chosen. [default:
+    /// the costs of the calibration, or measured here; `dyq` leaves out no width then]
+    #[arg(long, value_name = "FILE")]
+    pub costs: Option<PathBuf>,
     /// Closed-loop steps (CSV) whose decisions are repeated
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,

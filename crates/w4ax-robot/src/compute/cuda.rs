@@ -13,15 +13,15 @@ use w4ax::cuda::{
 use w4ax::step::StepFlag;
 use w4ax::{Error, Result, Width, WidthSource};
 
-use super::{HostSteps, Routing, StepWidth};
+use super::{HostSteps, Routing, StepWidth, floors_unavailable};
 
 /// A stream of a GPU with its buffers.
 pub struct Engine {
     pub(super) gpu: Gpu,
     pub(super) routing: Routing,
-    /// By the address of the weight and the number of rows; the weight stays alive with its graph.
-    /// Dropped before the buffers whose addresses the graphs hold.
-    graphs: HashMap<(usize, usize), (RoutedGraph, Arc<DeviceWeight>)>,
+    /// By the address of the weight, the number of rows and the floor; the weight stays alive with
+    /// its graph. Dropped before the buffers whose addresses the graphs hold.
+    graphs: HashMap<(usize, usize, Width), (RoutedGraph, Arc<DeviceWeight>)>,
     stream: Arc<CudaStream>,
     x: CudaSlice<bf16>,
     y: CudaSlice<bf16>,
@@ -101,13 +101,19 @@ impl Engine {
             };
             match (width, self.routing) {
                 (StepWidth::Fixed(width), _) => launch(width.into())?,
-                (StepWidth::Latched, Routing::Host) => launch(self.steps.width(width).into())?,
+                (_, Routing::Host) => launch(self.steps.width(width).into())?,
                 (StepWidth::Latched, Routing::Kernel) => launch((&self.latch).into())?,
-                (StepWidth::Latched, Routing::Graph) => {
-                    let (graph, _) = match self.graphs.entry((Arc::as_ptr(weight).addr(), rows)) {
+                (StepWidth::AtLeast(_), Routing::Kernel) => return Err(floors_unavailable()),
+                (StepWidth::Latched | StepWidth::AtLeast(_), Routing::Graph) => {
+                    let floor = match width {
+                        StepWidth::AtLeast(floor) => floor,
+                        _ => Width::A2,
+                    };
+                    let key = (Arc::as_ptr(weight).addr(), rows, floor);
+                    let (graph, _) = match self.graphs.entry(key) {
                         Entry::Occupied(there) => there.into_mut(),
                         Entry::Vacant(new) => {
-                            let enqueue = |width: Width| launch(width.into());
+                            let enqueue = |width: Width| launch(width.max(floor).into());
                             // SAFETY: the map keeps the weight. The engine owns x, y, workspace and
                             // latch, and drops them after the graphs.
                             let graph =

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 use w4ax::Width;
+use w4ax::dispatch::{StepCosts, WidthChoice};
 
+use super::control::{BestStatic, RandomEqualCost};
 use super::replay::Replay;
+use super::rule::{Rule, RuleRun};
 use super::summary::{Score, Summary};
 
 /// The file of `--json`.
@@ -13,6 +16,12 @@ pub struct Report {
     r#static: Widths<Static>,
     dynamic: Dynamic,
     random: Random,
+    random_equal_cost: RandomEqualCost,
+    /// `None` if every fixed width costs more than the rule.
+    best_static_within_cost: Option<BestStatic>,
+    costs: StepCosts,
+    /// The widths that are not dominated, in bits.
+    useful_widths: Vec<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<Replay>,
     packed_bytes: usize,
@@ -35,7 +44,14 @@ struct Static {
 
 #[derive(Clone, Debug, Serialize)]
 struct Dynamic {
+    rule: Rule,
+    /// The widths between which the rule chose, in bits; one width if the choice is static.
+    widths: Vec<u32>,
     share: Share,
+    /// The mean cost of a step, second runs included.
+    cost: f64,
+    /// The share of steps that ran twice.
+    reruns: f64,
     mean_action_error: f64,
 }
 
@@ -57,10 +73,22 @@ struct Random {
     mean_action_error: f64,
 }
 
+/// What the rule is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls {
+    /// Random widths at the same mean cost.
+    pub random: RandomEqualCost,
+    /// The best fixed width within that cost.
+    pub best_static: Option<BestStatic>,
+}
+
 impl Report {
     /// Makes the report of all steps.
     pub fn new(
         all: &Summary,
+        run: &RuleRun,
+        controls: &Controls,
+        costs: &StepCosts,
         replay: Option<Replay>,
         packed_bytes: usize,
         bf16_bytes: usize,
@@ -79,11 +107,22 @@ impl Report {
                     a8: all.share(Width::A8),
                     bf16: all.share(Width::Bf16),
                 },
-                mean_action_error: all.dynamic.error,
+                rule: run.rule,
+                widths: match run.choice {
+                    WidthChoice::Static(width) => vec![width.bits()],
+                    WidthChoice::Dynamic { low, high } => vec![low.bits(), high.bits()],
+                },
+                cost: run.mean_cost(),
+                reruns: run.rerun_share(),
+                mean_action_error: run.mean_error(),
             },
             random: Random {
                 mean_action_error: all.random.error,
             },
+            random_equal_cost: controls.random,
+            best_static_within_cost: controls.best_static,
+            costs: *costs,
+            useful_widths: costs.useful().map(Width::bits).collect(),
             replay,
             packed_bytes,
             bf16_bytes,

@@ -8,6 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::dispatch::{Decision, Thresholds};
 use w4ax::{Result, Width};
 
+use super::rule::Rule;
 use super::run::Step;
 use crate::draw::{
     self, Area, BLUE, Drawn, FONT, GREY, ORANGE, STEPS_A_SECOND, axes, legend, panel, seconds,
@@ -26,6 +27,8 @@ const FLOOR: f64 = 0.005;
 pub struct Picture<'a> {
     /// The title.
     pub title: String,
+    /// The rule of the dynamic run.
+    pub rule: Rule,
     /// `[steps]`: the decisions.
     pub decisions: &'a [Decision],
     /// `[steps]`: the dynamic run.
@@ -130,7 +133,10 @@ impl Picture<'_> {
             area,
             &[
                 (BLUE, "active width: what ran"),
-                (ORANGE, "target width, Φ(S)"),
+                match self.rule {
+                    Rule::Dyq => (ORANGE, "target width, Φ(S)"),
+                    Rule::Consistency => (ORANGE, "width of the first run"),
+                },
             ],
         )?;
         let mut chart = panel(&area, RIGHT).build_cartesian_2d(self.time(), -0.3..3.3)?;

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
-use w4ax::dispatch::{Action, Decision};
+use w4ax::dispatch::{StepCosts, WidthChoice};
 use w4ax::step::StepPipeline;
 use w4ax::{Result, Width};
 
+use super::rule::{RobotRules, Rule, RuleRun, static_run, widths_of};
 use super::shuffle::shuffle_within_tasks;
 use crate::policy::Policy;
 use crate::rollouts::{Rollouts, action};
@@ -41,21 +42,36 @@ pub struct Step {
 pub struct Runs {
     /// By [`Width::index`].
     pub fixed: [Vec<Step>; 4],
-    /// The dispatcher's widths, from the actions of this run.
-    pub dynamic: Vec<Step>,
-    /// The decision at each step of `dynamic`.
-    pub decisions: Vec<Decision>,
-    /// The widths of `dynamic`, shuffled within each task.
+    /// The run of the rule, from the actions of this run.
+    pub dynamic: RuleRun,
+    /// The widths of `dynamic`, shuffled within each task, without floors.
     pub random: Vec<Step>,
 }
 
-/// Runs all. `tick` is called after each step.
+impl Runs {
+    /// Returns the mean error at each fixed width, by [`Width::index`].
+    pub fn mean_errors(&self) -> [f64; 4] {
+        self.fixed.each_ref().map(|steps| {
+            let errors = steps.iter().map(|step| step.error);
+            errors.sum::<f64>() / steps.len() as f64
+        })
+    }
+}
+
+/// Runs all. `tick` is called after each step, and twice after one that runs again.
 ///
 /// # Errors
 /// As [`Policy::forward`]. [`w4ax::Error::Range`] for a recorded task that the policy does not
 /// have.
-pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -> Result<Runs> {
+pub fn run(
+    robot: &mut Robot,
+    rollouts: &Rollouts,
+    (rule, costs): (Rule, &StepCosts),
+    seed: u64,
+    tick: &dyn Fn(),
+) -> Result<Runs> {
     rollouts.check_tasks(robot.policy.tasks().len())?;
+    let tasks = robot.policy.tasks().to_vec();
     let engine = PolicyEngine::new(&mut robot.policy, AllLayers);
     let mut control = ControlLoop {
         pipeline: StepPipeline::new(engine, None),
@@ -66,42 +82,50 @@ pub fn run(robot: &mut Robot, rollouts: &Rollouts, seed: u64, tick: &dyn Fn()) -
     for (steps, width) in fixed.iter_mut().zip(Width::ALL) {
         *steps = control.steps_at(|_| width)?;
     }
-
-    let (mut dynamic, mut decisions) = (Vec::new(), Vec::new());
-    for episode in rollouts.episodes() {
-        let dispatcher = robot.dispatchers[rollouts.task[episode.start]].clone();
-        control.pipeline.set_dispatcher(dispatcher)?;
-        let mut last: Option<Action> = None;
-        for row in episode.clone() {
-            decisions.push(control.pipeline.decide(last.as_slice())?);
-            let step = control.step(row)?;
-            last = Some(action(&step.tokens));
-            dynamic.push(step);
+    let mut runs = Runs {
+        dynamic: static_run(rule, Width::Bf16, &fixed[3], costs),
+        fixed,
+        random: Vec::new(),
+    };
+    let mut rules = RobotRules {
+        dispatchers: &robot.dispatchers,
+        tasks: &tasks,
+        calibration: &robot.calibration,
+        costs,
+    };
+    runs.dynamic = match rule {
+        Rule::Dyq => control.dyq(&mut rules)?,
+        Rule::Consistency => {
+            let errors = robot.calibration.errors;
+            let errors = errors.unwrap_or_else(|| runs.mean_errors());
+            match widths_of(&robot.calibration, costs, &errors) {
+                WidthChoice::Static(width) => {
+                    static_run(rule, width, &runs.fixed[width.index()], costs)
+                }
+                WidthChoice::Dynamic { low, high } => {
+                    control.consistency(&mut rules, (low, high))?
+                }
+            }
         }
-    }
+    };
 
-    let widths: Vec<Width> = dynamic.iter().map(|step| step.width).collect();
+    let widths: Vec<Width> = runs.dynamic.steps.iter().map(|step| step.width).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
-    let random = control.steps_at(|row| widths[row])?;
-    Ok(Runs {
-        fixed,
-        dynamic,
-        decisions,
-        random,
-    })
+    runs.random = control.steps_at(|row| widths[row])?;
+    Ok(runs)
 }
 
 /// The control loop after the width is stored: flag, policy, action.
-struct ControlLoop<'a> {
-    pipeline: StepPipeline<PolicyEngine<&'a mut Policy, AllLayers>>,
-    rollouts: &'a Rollouts,
-    tick: &'a dyn Fn(),
+pub(super) struct ControlLoop<'a> {
+    pub pipeline: StepPipeline<PolicyEngine<&'a mut Policy, AllLayers>>,
+    pub rollouts: &'a Rollouts,
+    pub tick: &'a dyn Fn(),
 }
 
 impl ControlLoop<'_> {
     /// Runs a step at the width that was decided or requested.
-    fn step(&mut self, row: usize) -> Result<Step> {
+    pub(super) fn step(&mut self, row: usize) -> Result<Step> {
         let start = Instant::now();
         let report = self.pipeline.run(&self.rollouts.input[row])?;
         let time = start.elapsed();

@@ -68,14 +68,14 @@ impl Summary {
         };
         let mut at_width = [0; 4];
         for &row in rows {
-            at_width[runs.dynamic[row].width.index()] += 1;
+            at_width[runs.dynamic.steps[row].width.index()] += 1;
         }
         Self {
             name: name.into(),
             steps: rows.len(),
             at_width,
             fixed: runs.fixed.each_ref().map(score),
-            dynamic: score(&runs.dynamic),
+            dynamic: score(&runs.dynamic.steps),
             random: score(&runs.random),
         }
     }
@@ -92,7 +92,7 @@ impl Summary {
 /// runs.
 pub fn control_spread(runs: &Runs, rollouts: &Rollouts, seed: u64) -> (f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let widths: Vec<Width> = runs.dynamic.iter().map(|step| step.width).collect();
+    let widths: Vec<Width> = runs.dynamic.steps.iter().map(|step| step.width).collect();
     let error = |_| {
         let shuffled = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
         let errors = shuffled.iter().enumerate();

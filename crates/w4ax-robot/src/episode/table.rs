@@ -47,6 +47,6 @@ pub fn times(runs: &Runs) -> Table {
     let row = |(name, steps)| vec![name, format!("{:.0}", median_micros(steps))];
     let rows = fixed
         .into_iter()
-        .chain([("dynamic".to_owned(), &runs.dynamic)]);
+        .chain([("dynamic".to_owned(), &runs.dynamic.steps)]);
     table(&["run", "us a step (median)"], rows.map(row))
 }

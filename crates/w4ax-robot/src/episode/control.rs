@@ -1,0 +1,165 @@
+//! What a rule must beat: random widths at the same cost, and the best fixed width within it.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use w4ax::Width;
+use w4ax::dispatch::{StepCosts, WidthChoice};
+
+use super::rule::RuleRun;
+use super::run::Step;
+use super::summary::SHUFFLES;
+
+/// Random widths at the mean cost of a rule: each step draws one of two fixed widths.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RandomEqualCost {
+    /// The mean error over the draws, in action units.
+    pub mean_action_error: f64,
+    /// The standard deviation over the draws.
+    pub std: f64,
+    /// The share of steps at the wider width.
+    pub share_high: f64,
+    /// The mean cost of a step. It is that of the rule unless the rule costs more than the wider
+    /// width or less than the narrower one in every step.
+    pub cost: f64,
+}
+
+/// The fixed width with the least error among those that cost at most as much as the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BestStatic {
+    /// The width in bits.
+    pub width: u32,
+    /// Its mean error in action units.
+    pub mean_action_error: f64,
+    /// Its cost.
+    pub cost: f64,
+}
+
+impl RandomEqualCost {
+    /// Draws [`SHUFFLES`] runs from the runs at fixed widths, `[width][steps]`. The action of a
+    /// recorded step depends on its width only, so their errors are those of the draws.
+    pub fn draw(run: &RuleRun, fixed: &[Vec<Step>; 4], costs: &StepCosts, seed: u64) -> Self {
+        let (low, high) = match run.choice {
+            WidthChoice::Static(width) => (width, width),
+            WidthChoice::Dynamic { low, high } => (low, high),
+        };
+        let [cost_low, cost_high] = [low, high].map(|width| costs.of(width));
+        let share = (run.mean_cost() - cost_low) / (cost_high - cost_low);
+        // With equal costs the share is not defined: all steps run at the wider width.
+        let share_high = if share.is_nan() {
+            1.0
+        } else {
+            share.clamp(0.0, 1.0)
+        };
+        let [low, high] = [low, high].map(|width: Width| &fixed[width.index()]);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut error = || {
+            let drawn = low
+                .iter()
+                .zip(high)
+                .map(|(low, high)| match rng.random_bool(share_high) {
+                    true => high.error,
+                    false => low.error,
+                });
+            drawn.sum::<f64>() / low.len() as f64
+        };
+        let errors: Vec<f64> = (0..SHUFFLES).map(|_| error()).collect();
+        let mean = errors.iter().sum::<f64>() / SHUFFLES as f64;
+        let squares = errors.iter().map(|error| (error - mean) * (error - mean));
+        Self {
+            mean_action_error: mean,
+            std: (squares.sum::<f64>() / SHUFFLES as f64).sqrt(),
+            share_high,
+            cost: cost_low + share_high * (cost_high - cost_low),
+        }
+    }
+}
+
+impl BestStatic {
+    /// Returns the best fixed width within a cost, or `None` if every width costs more.
+    pub fn within(cost: f64, errors: &[f64; 4], costs: &StepCosts) -> Option<Self> {
+        // A rule that runs one width has exactly its cost, up to rounding of the mean.
+        let within = |width: &Width| costs.of(*width) <= cost * (1.0 + 1e-9);
+        let error = |width: &Width| errors[width.index()];
+        let affordable = Width::ALL.into_iter().filter(within);
+        let best = affordable.min_by(|a, b| {
+            let by_cost = costs.of(*a).total_cmp(&costs.of(*b));
+            error(a).total_cmp(&error(b)).then(by_cost)
+        });
+        best.map(|width| Self {
+            width: width.bits(),
+            mean_action_error: error(&width),
+            cost: costs.of(width),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::episode::rule::Rule;
+    use crate::shapes::Tokens;
+    use std::time::Duration;
+
+    fn steps(errors: &[f64]) -> Vec<Step> {
+        let step = |&error: &f64| Step {
+            width: Width::A2,
+            tokens: Tokens::default(),
+            error,
+            time: Duration::ZERO,
+        };
+        errors.iter().map(step).collect()
+    }
+
+    fn run(choice: WidthChoice, costs: &[f64]) -> RuleRun {
+        RuleRun {
+            rule: Rule::Consistency,
+            choice,
+            steps: steps(&[0.0; 4]),
+            decisions: Vec::new(),
+            costs: costs.to_vec(),
+            reruns: 0,
+        }
+    }
+
+    #[test]
+    fn random_widths_have_the_mean_cost_of_the_rule() {
+        let fixed = [
+            steps(&[1.0; 4]),
+            steps(&[0.0; 4]),
+            steps(&[0.0; 4]),
+            steps(&[0.0; 4]),
+        ];
+        let costs = StepCosts::new([2.0, 4.0, 8.0, 16.0]).unwrap();
+        let choice = WidthChoice::Dynamic {
+            low: Width::A2,
+            high: Width::A4,
+        };
+        let random = RandomEqualCost::draw(&run(choice, &[2.0, 2.0, 2.0, 4.0]), &fixed, &costs, 7);
+        assert_eq!((random.share_high, random.cost), (0.25, 2.5));
+        assert!((random.mean_action_error - 0.75).abs() < 0.03, "{random:?}");
+        assert!(
+            (random.std - (0.25 * 0.75 / 4.0f64).sqrt()).abs() < 0.02,
+            "{random:?}"
+        );
+        // A rule with many second runs costs more than the wider width in every step.
+        let random = RandomEqualCost::draw(&run(choice, &[6.0; 4]), &fixed, &costs, 7);
+        assert_eq!(
+            (random.share_high, random.mean_action_error, random.cost),
+            (1.0, 0.0, 4.0)
+        );
+        let only = run(WidthChoice::Static(Width::A2), &[2.0; 4]);
+        let random = RandomEqualCost::draw(&only, &fixed, &costs, 7);
+        assert_eq!((random.mean_action_error, random.std), (1.0, 0.0));
+    }
+
+    #[test]
+    fn best_static_width_is_within_the_cost() {
+        let costs = StepCosts::new([2.0, 4.0, 8.0, 16.0]).unwrap();
+        let errors = [0.3, 0.05, 0.04, 0.04];
+        let best = |cost| BestStatic::within(cost, &errors, &costs).map(|best| best.width);
+        assert_eq!([best(1.9), best(2.0), best(7.9)], [None, Some(2), Some(4)]);
+        // Of equal errors, the cheaper width.
+        assert_eq!(best(99.0), Some(8));
+    }
+}
