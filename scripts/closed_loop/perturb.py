@@ -18,7 +18,7 @@ from .run import RESULTS, Usage, add_shared_options, deadline, report_left_out
 from .server import find_binary
 from .store import Store
 from .tasks import parse_seeds, split_supported
-from .workers import work
+from .workers import Workers
 
 WIDTHS = {"a4": 4, "a2": 2, "a8": 8}  # by `draw` in the file
 ACTION = tuple(f"a{index}" for index in range(7))
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="main", help="name of the results in target/closed-loop [%(default)s]")
     add_shared_options(parser)
     parser.add_argument("--every", type=int, default=7, help="perturb each N-th step [%(default)s]", metavar="N")
-    parser.add_argument("--widths", default="a4,a2", help="widths of the perturbed steps [%(default)s]")
+    parser.add_argument("--widths", default="a4,a2,a8", help="widths of the perturbed steps [%(default)s]")
     parser.add_argument(
         "--nominal", choices=("plain", "bf16"), default="plain", help="width of the other steps [%(default)s]"
     )
@@ -70,10 +70,11 @@ def run(options: argparse.Namespace) -> None:
             if not store.has((task, seed))
         ]
         begun, progress = time.monotonic(), Progress(len(plans), "nominal episodes")
-        for result in work(perturb_episode, plans, options.jobs, binary, RESULTS, end):
-            if result is not None:
-                store.add(*result)
-                progress.add()
+        with Workers(options.jobs, binary, RESULTS, end) as workers:
+            for result in workers.map(perturb_episode, plans):
+                if result is not None:
+                    store.add(*result)
+                    progress.add()
         progress.close()
         write_nominal(store.episodes, RESULTS / f"{options.name}.nominal.csv")
         used = sum(episode["success"] for episode in store.episodes)

@@ -14,7 +14,7 @@ from .server import ROOT, find_binary, serve_options
 from .skipping import random_skip_arguments
 from .store import Store, expand
 from .tasks import ROBOSUITE_TASKS, parse_seeds, split_supported
-from .workers import work
+from .workers import Workers
 
 RESULTS = ROOT / "target" / "closed-loop"
 
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `run` and `perturb` share."""
-    parser.add_argument("--tasks", default=",".join(ROBOSUITE_TASKS), help="comma-separated [%(default)s]")
+    parser.add_argument("--tasks", default=",".join(ROBOSUITE_TASKS), help="comma-separated, or all [%(default)s]")
     parser.add_argument("--seeds", default="0:200", help="indices FIRST:END [%(default)s]; index i is seed 1000 + i")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes [%(default)s]")
     parser.add_argument("--until", help="begin no episode after this time, HH:MM")
@@ -79,17 +79,15 @@ def run(options: argparse.Namespace) -> None:
     if not tasks or not arms:
         raise Usage("no task or no arm is left: expected at least one of each")
     with Store(RESULTS / options.name, STEP_COLUMNS, EPISODE_KEY) as store:
-        controls = [arm for arm in arms if arm.source is not None]
-        independent = [arm for arm in arms if arm.source is None]
-        begun = time.monotonic()
-        complete = play_missing(store, plans(store, independent, tasks, seeds, binary), options.jobs, binary, end)
-        if complete:
-            complete = play_missing(store, plans(store, controls, tasks, seeds, binary), options.jobs, binary, end)
+        begun, complete = time.monotonic(), True
+        with Workers(options.jobs, binary, RESULTS, end) as workers:
+            # The controls last: their schedules need the complete runs of their sources.
+            for stage in ([arm for arm in arms if not arm.source], [arm for arm in arms if arm.source]):
+                complete = complete and play_missing(store, plans(store, stage, tasks, seeds, binary), workers)
         if not complete:
             print("stopped at --until: the same command goes on", file=sys.stderr)
-        print(
-            f"{len(store.episodes)} episodes in {store.lines_path}, {time.monotonic() - begun:.0f} s", file=sys.stderr
-        )
+        seconds = time.monotonic() - begun
+        print(f"{len(store.episodes)} episodes in {store.lines_path}, {seconds:.0f} s", file=sys.stderr)
 
 
 def plans(store: Store, arms: list[Arm], tasks: list[str], seeds: list[int], binary: Path) -> list:
@@ -128,15 +126,13 @@ def source_run(store: Store, arm: str, task: str, seeds: list[int]) -> SourceRun
     )
 
 
-def play_missing(store: Store, missing: list, jobs: int, binary: Path, end: float) -> bool:
-    """Plays episodes into the store. Returns false if some were not begun before `end`."""
+def play_missing(store: Store, missing: list, workers: Workers) -> bool:
+    """Plays episodes into the store. Returns false if some were not begun in time."""
     from .episode import Player
 
-    if not missing:
-        return True
     complete = True
     progress = Progress(len(missing), "episodes")
-    for result in work(Player.play, missing, jobs, binary, RESULTS, end):
+    for result in workers.map(Player.play, missing):
         if result is None:
             complete = False
         else:

@@ -1,4 +1,4 @@
-"""Simulated tasks: robosuite's environments without rendering, with reproducible start states.
+"""Simulated tasks with reproducible start states, a compiled control step, and the policy's observation.
 
 Importing this module imports robosuite and MuJoCo.
 
@@ -12,22 +12,15 @@ are equal bit for bit.
 """
 
 import hashlib
-import logging
-import os
 from dataclasses import dataclass
 
-os.environ.setdefault("MUJOCO_GL", "disabled")
-logging.disable(logging.WARNING)
+from . import environments  # before MuJoCo: selects its renderer
 
 import mujoco
 import numpy as np
-import robosuite
 
 from . import controller
-from .tasks import ROBOSUITE_TASKS
 
-CONTROL_HZ = 20
-SETTLING_STEPS = 5  # with open fingers, before the first observation
 CONSTRUCTION_SEED = 0
 UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
@@ -52,36 +45,26 @@ class PhysicsError(Exception):
 
 
 class Simulation:
-    """One task of robosuite with a Panda arm."""
+    """One task with a Panda arm."""
 
     def __init__(self, task: str):
-        if task not in ROBOSUITE_TASKS:
-            raise ValueError(f"unsupported task {task}: expected one of {', '.join(ROBOSUITE_TASKS)}")
+        """Builds the task. Raises `ValueError` for an unknown one."""
         np.random.seed(CONSTRUCTION_SEED)
         self.task = task
-        self._env = robosuite.make(
-            task,
-            robots="Panda",
-            controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
-            has_renderer=False,
-            has_offscreen_renderer=False,
-            use_camera_obs=False,
-            control_freq=CONTROL_HZ,
-            horizon=1_000_000,
-            hard_reset=False,
-        )
+        self._environment = environments.make(task)
+        self._env = self._environment.env
         self.reset(0)
         content = np.empty(mujoco.mj_sizeModel(self._model), np.uint8)
         mujoco.mj_saveModel(self._model, None, content)
-        self._model_digest = hashlib.sha256(content.tobytes()).digest()
+        self._model_digest = hashlib.sha256(content).digest()
 
     def reset(self, seed: int) -> None:
         """Starts the episode of `seed`."""
         np.random.seed(seed)
         self._env.robots[0].gripper.current_action = np.zeros(2)
-        self._env.reset()
+        self._environment.reset(seed)
         self._bind()
-        for _ in range(SETTLING_STEPS):
+        for _ in range(self._environment.settling_steps):
             self.step(OPEN)
 
     def _bind(self) -> None:
@@ -94,10 +77,11 @@ class Simulation:
         self._position = data.site_xpos[site]
         self._rotation = data.site_xmat[site].reshape(3, 3)
         self._base = data.xpos[self._id(mujoco.mjtObj.mjOBJ_BODY, robot.robot_model.root_body)]
-        object_body, target_body = task_bodies(self.task, env)
+        object_body = self._environment.object_body()
         self._object_position = data.xpos[object_body]
         self._object_rotation = data.xmat[object_body].reshape(3, 3)
-        self._target_position = data.xpos[target_body]
+        kind, target = self._environment.target()
+        self._target_position = (data.xpos if kind == "body" else data.site_xpos)[target]
         self._finger_joints = np.array(robot._ref_gripper_joint_pos_indexes)
         self._finger_dofs = np.array(robot._ref_gripper_joint_vel_indexes)
         fingers = np.array(robot._ref_joint_gripper_actuator_indexes)
@@ -145,6 +129,7 @@ class Simulation:
         # MuJoCo counts a state that is not finite or huge, and resets it.
         if any(self._data.warning[kind].number for kind in UNSTABLE):
             raise PhysicsError("the physics is unstable")
+        self._environment.after_step()
 
     def robosuite_step(self, action: np.ndarray) -> None:
         """Executes an action by robosuite's own code, which is ten times slower. For comparison."""
@@ -206,16 +191,8 @@ class Simulation:
         """Returns a hash over the model and the state."""
         state = self.save()
         digest = hashlib.sha256(self._model_digest)
-        for part in (state.physics, state.finger_target, state.goal_rotation):
+        # A reset of LIBERO moves fixtures, which are part of the model.
+        placed = (self._model.body_pos, self._model.body_quat)
+        for part in (*placed, state.physics, state.finger_target, state.goal_rotation):
             digest.update(part.tobytes())
         return digest.hexdigest()[:32]
-
-
-def task_bodies(task: str, env) -> tuple[int, int]:
-    """Returns the bodies of the manipulated object and of the target."""
-    if task == "Lift":
-        return env.cube_body_id, env.cube_body_id
-    if task == "Stack":
-        return env.cubeA_body_id, env.cubeB_body_id
-    nut = next(nut for nut in env.nuts if "Square" in nut.name)
-    return env.obj_body_id[nut.name], env.peg1_body_id

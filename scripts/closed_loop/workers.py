@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,20 @@ def _work(job: tuple[Callable, Any, float]) -> Any:
     return None if time.time() >= end else function(_player, item)
 
 
-def work(
-    function: Callable, items: list, jobs: int, binary: Path, folder: Path, end: float = float("inf")
-) -> Iterator[Any]:
-    """Yields `function(player, item)` for each item in any order; `None` for those not begun before the time `end`.
+class Workers:
+    """`jobs` processes, each with a `Player` of the program `binary`, in `folder`. Use it in a `with` statement."""
 
-    The processes keep their players, and work in `folder`.
-    """
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(jobs, len(items)), _start, (binary, folder)) as pool:
-        work_items: Iterable = ((function, item, end) for item in items)
-        yield from pool.imap_unordered(_work, work_items)
+    def __init__(self, jobs: int, binary: Path, folder: Path, end: float):
+        """Starts the processes. They begin nothing after the time `end`."""
+        self._end = end
+        self._pool = multiprocessing.get_context("spawn").Pool(jobs, _start, (binary, folder))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.terminate()
+
+    def map(self, function: Callable, items: list) -> Iterator[Any]:
+        """Yields `function(player, item)` of each item in any order; `None` for those that were not begun."""
+        return self._pool.imap_unordered(_work, ((function, item, self._end) for item in items))
