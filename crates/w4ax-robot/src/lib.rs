@@ -11,6 +11,7 @@ pub mod compute;
 pub mod dataset;
 pub mod draw;
 pub mod episode;
+pub mod floors;
 pub mod hidden;
 #[cfg(feature = "candle")]
 pub mod llama;

@@ -1,7 +1,10 @@
 //! The reply to `describe`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use w4ax_robot::draw::STEPS_A_SECOND;
+use w4ax_robot::floors::Floor;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::shapes::{ACTION_PARTS, ActionPart, OBSERVATION_PARTS, ObservationPart};
 
@@ -27,6 +30,8 @@ pub struct Description {
     width: String,
     /// The rule that decides the width of a dynamic step.
     rule: &'static str,
+    /// The smallest widths of layers above A2, by block or `head`.
+    floors: BTreeMap<String, String>,
     /// Whether layers are skipped.
     skip: bool,
 }
@@ -57,6 +62,9 @@ impl Description {
             widths: ServedWidth::names(),
             width: width.name(),
             rule: "dyq",
+            floors: Floor::above_a2(policy.floors())
+                .map(|floor| (floor.layer(), floor.width.to_string()))
+                .collect(),
             skip,
         }
     }

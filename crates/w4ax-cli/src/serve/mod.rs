@@ -35,6 +35,10 @@
 //! | `layers`, `reran` | with `--skip FILE`: the number of layers that ran, those of a second pass included, and whether there was one |
 //! | `runs` | 1 |
 //!
+//! # Floors
+//! With `--floors 0=a4,head=a8` a layer runs at the larger of its floor and the width of the step,
+//! which `width` reports. The adapters of `--skip` and steps at the width `plain` have no floors.
+//!
 //! # Failure behavior
 //! A bad line gets `{"error": ".."}` and changes nothing: a line that is not JSON, an unknown or
 //! missing field, a number that is not finite (also `NaN` and `Infinity`, as Python's `json` writes
@@ -60,6 +64,7 @@ use lines::{Line, Lines};
 use plain::Plain;
 use reply::{Body, Reply};
 use session::Session;
+use w4ax_robot::floors::Floor;
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::setting::{HALF, Setting, Verification};
@@ -74,6 +79,10 @@ pub struct Options {
     /// unquantized policy
     #[arg(long, value_enum, default_value_t = ServedWidth::Dynamic)]
     width: ServedWidth,
+    /// Smallest widths of layers, by block or `head`: a layer runs at the larger of its floor and
+    /// the width of the step. Adapters of --skip and steps at the width plain have no floors
+    #[arg(long, value_name = "BLOCK=WIDTH", value_delimiter = ',')]
+    floors: Vec<Floor>,
     /// Skip layers with the adapters and controllers of this file, safetensors, as `distill` writes
     /// it
     #[arg(long, value_name = "FILE")]
@@ -137,7 +146,9 @@ fn serve(options: &Options) -> Result<()> {
 fn session(options: &Options) -> Result<Session> {
     let cpu = Cpu::new()?;
     let checkpoint = options.setup.checkpoint()?;
-    let robot = options.setup.robot(&checkpoint, cpu.clone())?;
+    let mut robot = options.setup.robot(&checkpoint, cpu.clone())?;
+    let floors = Floor::of_policy(&options.floors, robot.policy.blocks())?;
+    robot.policy.set_floors(&floors)?;
     let plain = Policy::unquantized(&checkpoint, cpu, 1)?;
     let load = |policy: &Policy, weights| {
         let config = options.guide.config(options.verify);

@@ -1,6 +1,7 @@
 //! The policy: its tokens, its errors, its file.
 
 mod between;
+mod floors;
 mod gptq;
 mod plain_policy;
 mod uncertainty;
