@@ -1,5 +1,5 @@
 //! Measures a model of full size with random weights: memory, and the time of each part at each
-//! width.
+//! width. [`predictions`] returns what a static model predicts for GPUs.
 //!
 //! No checkpoint is needed. The times and the memory of a step do not depend on the values of the
 //! weights.
@@ -9,8 +9,10 @@
 //! `steps` ([`MeasureOptions`]) times, and returns the medians.
 
 mod memory;
+mod predicted;
 
 pub use memory::{peak_memory, reset_peak_memory};
+pub use predicted::{PredictedTime, predictions};
 
 use crate::checkpoint::RandomWeights;
 use crate::config::{DatasetStats, ModelConfig, NormStats, ProcessorConfig, Stats};
