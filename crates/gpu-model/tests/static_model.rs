@@ -1,15 +1,15 @@
 //! Tests the parts of the static model: occupancy, traces through machine code, and tiles against
 //! the compiled kernels.
 //!
-//! The last three tests read this build's kernels and fail in a build without kernels.
+//! The last four tests read this build's kernels and fail in a build without kernels.
 
-use gpu_model::Error;
-use gpu_model::kernels::LIBRARY;
+use gpu_model::kernels::{KernelLibrary, LIBRARY};
 use gpu_model::occupancy::{BlockResources, SmLimits, blocks_per_sm};
 use gpu_model::pipes::Tally;
 use gpu_model::sass::{self, Kernel};
 use gpu_model::tile::Tile;
 use gpu_model::trace::{Repeat, Section, Trace, Work};
+use gpu_model::{Error, vla};
 use std::collections::BTreeSet;
 use std::path::Path;
 use w4ax::cuda::{DeviceProps, Family, Mode, Problem};
@@ -289,4 +289,41 @@ fn decode_and_prefill_loops_match_their_tiles() {
             }
         }
     }
+}
+
+/// Each time of the committed table that this build predicts is within 0.1 % of its prediction. A
+/// row has rounded milliseconds, so a stale table differs by more.
+#[test]
+fn committed_part_times_are_those_of_these_kernels() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../w4ax-vla/src/measure/predicted.csv"
+    );
+    let committed = vla::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut kernels = KernelLibrary::load().unwrap_or_else(|error| panic!("{error}"));
+    let predicted = vla::part_times(&mut kernels).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        !predicted.is_empty(),
+        "no machine code of the table: expected a build for sm_80 or sm_90a"
+    );
+    let nvcc = w4ax::cuda::build_info().unwrap().nvcc;
+    let names =
+        |row: &vla::PartTime| [&row.model, &row.device, &row.width, &row.part].map(String::clone);
+    for row in &predicted {
+        let same: Vec<f64> = (committed.iter())
+            .filter(|other| names(other) == names(row))
+            .map(|other| other.ms)
+            .collect();
+        assert!(
+            matches!(same[..], [ms] if (ms - row.ms).abs() <= 1e-3 * row.ms),
+            "{row:?} by nvcc {nvcc}: the table has {same:?}: generate it again by the command in \
+             its first line"
+        );
+    }
+    // No row of these devices is left from a table with other parts or models.
+    let devices: BTreeSet<&str> = predicted.iter().map(|row| row.device.as_str()).collect();
+    let known = committed
+        .iter()
+        .filter(|row| devices.contains(row.device.as_str()));
+    assert_eq!(known.count(), predicted.len());
 }
