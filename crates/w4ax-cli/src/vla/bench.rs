@@ -12,6 +12,7 @@ use w4ax_vla::model::{LayerPart, LoadOptions, ModelPart};
 use w4ax_vla::step::StepPart;
 
 use super::model::with_progress;
+use super::predicted;
 use super::width::FixedWidth;
 
 /// Measure a model of full size with random weights: memory, and time by part and width
@@ -100,6 +101,7 @@ fn print(measured: &Measurement) {
     print_memory(measured);
     print_times(measured);
     print_savings(measured);
+    predicted::print(measured.shape);
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -240,5 +242,6 @@ fn to_json(measured: &Measurement) -> Value {
         "bytes": bytes,
         "peak_load_bytes": measured.peak_load,
         "widths": widths.collect::<Vec<_>>(),
+        "predicted": predicted::to_json(measured.shape),
     })
 }

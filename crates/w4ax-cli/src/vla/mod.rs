@@ -5,6 +5,7 @@ mod history;
 mod model;
 mod names;
 mod options;
+mod predicted;
 mod report;
 mod run;
 mod width;
@@ -35,7 +36,9 @@ pub enum Command {
     Run(Box<options::Options>),
     /// Measure a model of full size with random weights: memory, and time by part and width
     ///
-    /// Needs no checkpoint. OpenVLA-7B takes 3.3 GB of packed weights, and 6 GB in all.
+    /// Needs no checkpoint. OpenVLA-7B takes 3.3 GB of packed weights, and 6 GB in all. Times on
+    /// GPUs are those that a static model predicts for the linear layers of the language model, and
+    /// are marked so.
     Bench(bench::BenchOptions),
 }
 
