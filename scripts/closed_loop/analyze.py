@@ -14,11 +14,10 @@ from pathlib import Path
 from .arms import ARMS, WIDTH_NAMES
 from .intervals import Pairs, mcnemar, wilson
 from .picture import draw
-from .server import ROOT
+from .server import RESULTS
 from .store import read_lines, read_steps
 from .tasks import TASKS
 
-RESULTS = ROOT / "target" / "closed-loop"
 # First and second arm; the difference is first minus second.
 PAIRS = (
     ("plain", "bf16"),
@@ -83,7 +82,7 @@ def step_micros(path: Path, end: int) -> dict[str, list[int]]:
 
 
 def analyze(episodes: list[dict], micros: dict[str, list[int]]) -> dict:
-    """Returns the report: `arms`, `pairs`, `tasks` and `programs`.
+    """Returns the report: `arms`, `pairs`, `tasks` and `setups`.
 
     Raises `ValueError` if episodes of a pair began in different states.
     """
@@ -96,7 +95,7 @@ def analyze(episodes: list[dict], micros: dict[str, list[int]]) -> dict:
     pairs = [compare(keyed, first, second, tasks) for first, second in compared]
     return {
         "tasks": tasks,
-        "programs": sorted({episode["w4ax"] for episode in episodes}),
+        "setups": sorted({episode["setup"] for episode in episodes}),
         "arms": [summarize(name, of_arm(keyed, name), tasks, micros.get(name, [])) for name in names],
         "pairs": [pair for pair in pairs if pair is not None],
     }
@@ -146,6 +145,7 @@ def summarize(name: str, episodes: list[dict], tasks: list[str], micros: list[in
         "error": step_mean("error"),
         "widths": {WIDTH_NAMES[width]: widths[width] / steps for width in sorted(widths)},
         "runs": runs / steps,
+        "reran": sum(episode["reran"] for episode in episodes) / steps,
         "layers": None if episodes[0]["layers"] is None else step_mean("layers"),
         "micros_mean": step_mean("micros"),
         "micros_median": statistics.median(micros) if micros else None,
@@ -193,7 +193,7 @@ def markdown(report: dict) -> str:
     tasks = report["tasks"]
     lines = table(
         ["arm", "success", "95 % (Wilson)", *tasks, "steps", "action error", "widths, % of steps", "runs per step"]
-        + ["layers", "us per step: median", "mean"],
+        + ["re-run, % of steps", "layers", "us per step: median", "mean"],
         [
             [
                 f"{arm['arm']}: {arm['summary']}",
@@ -204,6 +204,7 @@ def markdown(report: dict) -> str:
                 f"{arm['error']:.4f}",
                 ", ".join(f"{width} {percent(share)}" for width, share in arm["widths"].items()),
                 f"{arm['runs']:.2f}",
+                percent(arm["reran"]),
                 "" if arm["layers"] is None else f"{arm['layers']:.1f}",
                 "" if arm["micros_median"] is None else f"{arm['micros_median']:.0f}",
                 f"{arm['micros_mean']:.0f}",
@@ -234,8 +235,9 @@ def markdown(report: dict) -> str:
     for arm in report["arms"]:
         stages = ", ".join(f"{stage} {count}" for stage, count in sorted(arm["failed_at"].items()))
         lines.append(f"- {arm['arm']}: {stages or 'none failed'}")
-    if len(report["programs"]) > 1:
-        lines += ["", f"The results are of {len(report['programs'])} programs: {', '.join(report['programs'])}."]
+    if len(report["setups"]) > 1:
+        setups = ", ".join(report["setups"])
+        lines += ["", f"The results mix {len(report['setups'])} versions of program, policies and calibrations: {setups}."]
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .arms import DEEP, HOLD, Schedule
-from .server import Server
+from .server import Server, setup_digest
 from .simulation import PhysicsError, Simulation
 from .store import run_lengths
 from .tasks import STEP_LIMIT
@@ -42,7 +42,7 @@ class Player:
 
     def __init__(self, binary: Path):
         self._binary = binary
-        self._version = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+        self._setup = setup_digest(binary)
         self._simulations: dict[str, Simulation] = {}
         self._servers: dict[tuple[str, ...], Server] = {}
 
@@ -118,10 +118,11 @@ class Player:
             "error": mean(steps, "error"),
             "micros": mean(steps, "micros"),
             "runs": sum(step["runs"] for step in steps),
+            "reran": sum(reran(step) for step in steps),
             "widths": run_lengths(step["width"] for step in steps),
             "layers": self._layers(plan, steps),
             "actions": hashlib.sha256(actions.tobytes()).hexdigest()[:32],
-            "w4ax": self._version,
+            "setup": self._setup,
             "note": plan.note,
         }
         return record, [row(plan, step) for step in steps]
@@ -152,6 +153,11 @@ def mean(steps: list[dict], name: str) -> float:
     return round(sum(step[name] for step in steps) / len(steps), 6)
 
 
+def reran(step: dict) -> bool:
+    """Returns whether the policy ran again, with another width or with no layer skipped."""
+    return step.get("reran", False) or step["runs"] > 1
+
+
 def stage(steps: list[dict], task: str) -> str:
     """Returns the stage that a failed episode did not complete: grasp, lift, transport or place."""
     lifted = [step for step in steps if step["lift"] > LIFTED]
@@ -168,6 +174,6 @@ def row(plan: EpisodePlan, step: dict) -> dict:
     for name in STEP_COLUMNS[3:-7]:
         value = step.get(name)
         values[name] = f"{value:.5g}" if isinstance(value, float) else value
-    values["reran"] = int(step.get("reran", step["runs"] > 1))
+    values["reran"] = int(reran(step))
     values["clipped"] = len(step.get("clipped", ()))
     return values | {name: f"{value:.4f}" for name, value in zip(ACTION_COLUMNS, step["action"])}

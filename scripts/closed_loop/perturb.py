@@ -1,9 +1,9 @@
 """`perturb`: the effect of one step at another width (DyQ-VLA, section III).
 
 An episode is played by the nominal policy. At each selected step the action of another width, for the same
-observation, is executed instead, and the nominal policy continues from there. The rows of NAME.perturb.csv have the columns of
-tests/data/robot/perturb.csv, those of NAME.nominal.csv the columns of nominal_actions.csv. Only nominal episodes that
-succeed are used.
+observation, is executed instead, and the nominal policy continues from there. The rows of NAME.perturb.csv have the
+columns of tests/data/robot/perturb.csv, those of NAME.nominal.csv the columns of nominal_actions.csv. Only nominal
+episodes that succeed are used.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from .progress import Progress
-from .run import RESULTS, Usage, add_shared_options, deadline, report_left_out
-from .server import find_binary
+from .run import Usage, add_shared_options, deadline, report_left_out
+from .server import RESULTS, find_binary, private_copy
 from .store import Store
 from .tasks import parse_seeds, split_supported
 from .workers import Workers
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     from .rollout import PerturbPlan, perturb_episode
 
     end = deadline(options.until, datetime.datetime.now())
-    binary = find_binary(options.server)
+    binary = private_copy(find_binary(options.server))
     tasks, left_out = split_supported(options.tasks.split(","))
     report_left_out("task", left_out)
     widths = options.widths.split(",")

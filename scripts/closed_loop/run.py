@@ -10,13 +10,11 @@ from pathlib import Path
 
 from .arms import ARMS, Arm, SourceRun, select
 from .progress import Progress
-from .server import ROOT, find_binary, serve_options
+from .server import RESULTS, find_binary, private_copy, serve_options
 from .skipping import random_skip_arguments
 from .store import Store, expand
 from .tasks import ROBOSUITE_TASKS, parse_seeds, split_supported
 from .workers import Workers
-
-RESULTS = ROOT / "target" / "closed-loop"
 
 
 class Usage(Exception):
@@ -70,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     from .episode import EPISODE_KEY, STEP_COLUMNS
 
     end = deadline(options.until, datetime.datetime.now())
-    binary = find_binary(options.server)
+    binary = private_copy(find_binary(options.server))
     seeds = parse_seeds(options.seeds)
     tasks, tasks_left_out = split_supported(options.tasks.split(","))
     arms, arms_left_out = select(options.arms.split(","), serve_options(binary))

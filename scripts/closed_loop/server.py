@@ -1,12 +1,24 @@
 """Client of `w4ax serve`: JSON lines over the pipes of a child process."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "target" / "closed-loop"
+# All that decides the actions besides the program.
+SETUP_FILES = (
+    "tests/data/robot/policy.safetensors",
+    "tests/data/robot/calibration.json",
+    "tests/data/robot-deep/deep_policy.safetensors",
+    "tests/data/robot-deep/calibration.json",
+    "tests/data/robot-deep/skip.safetensors",
+    "tests/data/robot-deep/skip_exit.safetensors",
+)
 BUILD = "cargo build --release -p w4ax-cli"
 # Requests sent before their replies are read. With about 500 bytes each they fit into a pipe of 64 KiB, so sending
 # never waits for a server that waits for its replies to be read.
@@ -33,6 +45,26 @@ def find_binary(given: str | None) -> Path:
             return candidate.resolve()
     listed = ", ".join(map(str, candidates))
     raise FileNotFoundError(f"the program w4ax is missing at {listed}: build it by `{BUILD}`")
+
+
+def private_copy(binary: Path) -> Path:
+    """Returns a copy of the program in target/closed-loop, which a build during a long run does not replace."""
+    digest = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+    copy = RESULTS / "programs" / f"w4ax-{digest}"
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_suffix(f".{os.getpid()}")
+        shutil.copy(binary, unfinished)
+        unfinished.rename(copy)
+    return copy
+
+
+def setup_digest(binary: Path) -> str:
+    """Returns a hash over the program and the files that it reads."""
+    digest = hashlib.sha256()
+    for path in (binary, *(ROOT / file for file in SETUP_FILES)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def serve_options(binary: Path) -> frozenset[str]:

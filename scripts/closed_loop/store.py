@@ -19,7 +19,8 @@ class Store:
     def __init__(self, base: Path, columns: Sequence[str], key: Sequence[str]):
         """Opens the files `base`.jsonl and `base`.csv, and reads the episodes in the first.
 
-        `columns` are those of a step, `key` the fields that identify an episode. Raises `ValueError` for a damaged file.
+        `columns` are those of a step, `key` the fields that identify an episode. Raises `ValueError` for a damaged
+        file.
         """
         self.columns, self._key = tuple(columns), tuple(key)
         self.lines_path, self.steps_path = base.with_name(base.name + ".jsonl"), base.with_name(base.name + ".csv")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ def _start(binary: Path, folder: Path) -> None:
     global _player
     from .episode import Player
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends its processes.
     os.chdir(folder)  # MuJoCo writes its log into the current folder.
     _player = Player(binary)
 

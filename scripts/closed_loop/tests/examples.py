@@ -14,10 +14,11 @@ def episode(arm: str, seed: int, success: bool = True, **other) -> dict:
         "error": 0.1,
         "micros": 100.0,
         "runs": 10,
+        "reran": 0,
         "widths": [[4, 10]],
         "layers": None,
         "actions": "",
-        "w4ax": "program",
+        "setup": "program",
         "note": None,
         "steps_end": 0,
     } | other

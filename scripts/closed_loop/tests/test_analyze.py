@@ -59,9 +59,9 @@ class Summary(unittest.TestCase):
         self.assertEqual(arm["failed_at"], {"grasp": 1})
         self.assertIsNone(arm["micros_median"])
 
-    def test_names_results_of_several_programs(self):
-        report = analyze.analyze([episode("a4", 1000), episode("a2", 1000, w4ax="other")], {})
-        self.assertIn("of 2 programs: other, program", analyze.markdown(report))
+    def test_reports_results_of_several_programs(self):
+        report = analyze.analyze([episode("a4", 1000), episode("a2", 1000, setup="other")], {})
+        self.assertIn("mix 2 versions of program, policies and calibrations: other, program", analyze.markdown(report))
 
 
 class Command(unittest.TestCase):
