@@ -39,6 +39,15 @@ class Pairing(unittest.TestCase):
         report = self.report([episode("bf16", 1000), episode("a4", 1000, task="Stack")])
         self.assertEqual(report["pairs"], [])
 
+    def test_counts_each_task_of_its_own(self):
+        episodes = []
+        for task, wins in (("Lift", (True, False)), ("Stack", (False, True))):
+            for arm, success in zip(("bf16", "a4"), wins):
+                episodes.append(episode(arm, 1000, success, task=task))
+        [pair] = self.report(episodes)["pairs"]
+        self.assertEqual(pair["tasks"], {"Lift": [1, 0, 1], "Stack": [0, 1, 1]})
+        self.assertEqual((pair["pairs"], pair["difference"]), (2, 0.0))
+
     def test_refuses_different_start_states(self):
         episodes = [episode("bf16", 1000), episode("a4", 1000, start="other")]
         with self.assertRaisesRegex(ValueError, "task Lift, seed 1000: start states differ between bf16 and a4"):
