@@ -6,8 +6,8 @@ ROW = 22
 TOP = 46
 LABELS = 150  # columns of the names
 SUCCESS = (160, 460)  # left and right end of the panels
-ERROR = (510, 740)
-WIDTH = 760
+ERROR = (550, 760)
+WIDTH = 790
 COLORS = {"plain": "#666666", "bf16": "#d66914", "a8": "#7b4fa3", "a4": "#1f5fa8", "a2": "#2a9d8f"}
 OTHER = "#333333"
 GRID = "#dddddd"
@@ -38,10 +38,10 @@ def draw(report: dict) -> str:
             text(LABELS, y + 4, arm["arm"], anchor="end"),
             f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{color}" stroke-width="2"/>',
             dot(place(share, 1.0, SUCCESS), y, color),
+            text(SUCCESS[1] + 12, y + 4, f"{arm['success']}/{arm['episodes']}"),
             dot(place(arm["error"], most, ERROR), y, color),
         ]
-    fewest = min(arm["episodes"] for arm in arms)
-    parts.append(text(SUCCESS[0], bottom + 34, f"{fewest} episodes or more per arm: {', '.join(report['tasks'])}"))
+    parts.append(text(SUCCESS[0], bottom + 26, f"tasks: {', '.join(report['tasks'])}"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
