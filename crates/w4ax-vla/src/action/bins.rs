@@ -72,6 +72,30 @@ impl ActionBins {
         self.token_end - edges.max(1) as u32
     }
 
+    /// Returns the variance of a normalized value under the softmax of its action tokens' logits.
+    /// `logits` holds those of consecutive tokens from `first` on; other tokens do not count. It is
+    /// 0 without an action token among them.
+    pub fn variance(&self, first: u32, logits: &[f32]) -> f64 {
+        let tokens = self.tokens();
+        let of_action = (first..).zip(logits).filter(|(id, _)| tokens.contains(id));
+        let values = of_action.map(|(id, &logit)| (self.decode(id), f64::from(logit)));
+        let most = values
+            .clone()
+            .fold(f64::NEG_INFINITY, |most, (_, x)| x.max(most));
+        let (mut sum, mut mean, mut square) = (0.0, 0.0, 0.0);
+        for (value, logit) in values {
+            let p = (logit - most).exp();
+            sum += p;
+            mean += p * value;
+            square += p * value * value;
+        }
+        if sum > 0.0 {
+            (square / sum - (mean / sum) * (mean / sum)).max(0.0)
+        } else {
+            0.0
+        }
+    }
+
     /// The ids of the action tokens, from the highest bin to the lowest.
     pub fn tokens(&self) -> std::ops::Range<u32> {
         self.token_end - self.edges.len() as u32..self.token_end

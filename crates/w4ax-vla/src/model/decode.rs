@@ -47,6 +47,7 @@ impl Vla {
                 Ok(Decoded {
                     normalized,
                     tokens: Vec::new(),
+                    token_std: None,
                 })
             }
             None => {
@@ -54,7 +55,10 @@ impl Vla {
                 let tokens = (logits.iter())
                     .map(|logits| Ok(first + argmax(logits)?))
                     .collect::<Result<Vec<_>>>()?;
-                Ok(self.decoded(tokens))
+                let variances = logits
+                    .iter()
+                    .map(|logits| self.bins.variance(first, logits));
+                Ok(self.decoded(tokens, variances.sum()))
             }
         }
     }
@@ -68,6 +72,7 @@ impl Vla {
     ) -> Result<Decoded> {
         let mut hidden = prefilled.hidden.clone(); // [1, hidden]
         let mut tokens = Vec::with_capacity(prefilled.dims);
+        let mut variance = 0.0;
         loop {
             let (first, logits) = self.llama.logits(&hidden)?;
             if probe.has_stage() {
@@ -76,8 +81,9 @@ impl Vla {
             }
             let token = first + argmax(&logits[0])?;
             tokens.push(token);
+            variance += self.bins.variance(first, &logits[0]);
             if tokens.len() == prefilled.dims {
-                return Ok(self.decoded(tokens));
+                return Ok(self.decoded(tokens, variance));
             }
             let x = self.llama.embed(&[token])?;
             let networks = self.skip.as_ref();
@@ -88,13 +94,14 @@ impl Vla {
         }
     }
 
-    fn decoded(&self, tokens: Vec<u32>) -> Decoded {
+    fn decoded(&self, tokens: Vec<u32>, variance: f64) -> Decoded {
         Decoded {
             normalized: tokens
                 .iter()
                 .map(|token| self.bins.decode(*token))
                 .collect(),
             tokens,
+            token_std: Some(variance.sqrt()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::text::{PromptStyle, Tokenizer};
 use crate::{Result, VlaError};
 use candle_core::{DType, Device, Tensor};
 use w4ax::Width;
+use w4ax::dispatch::LayerFloors;
 use w4ax::skip::{Fate, SkipFile};
 
 /// The id of `</s>`, which ends OFT's sequence.
@@ -101,6 +102,10 @@ pub struct Decoded {
     pub normalized: Vec<f64>,
     /// The tokens of the actions; empty with an action head.
     pub tokens: Vec<u32>,
+    /// The uncertainty of the tokens in units of normalized actions: the norm of the standard
+    /// deviations of the numbers, under the softmax of their action tokens' logits. `None` with an
+    /// action head.
+    pub token_std: Option<f64>,
 }
 
 impl Vla {
@@ -147,6 +152,16 @@ impl Vla {
     pub fn with_skip_networks(mut self, file: &SkipFile, name: &str) -> Result<Self> {
         self.skip = Some(SkipNetworks::new(file, name, &self.llama, &self.device)?);
         Ok(self)
+    }
+
+    /// Sets the narrowest width of each layer of the language model, `[layers]`: a layer runs at the
+    /// width of the step or at its floor, whichever is wider. A model that is not quantized has no
+    /// widths, and floors have no effect.
+    ///
+    /// # Errors
+    /// [`w4ax::Error::Shape`] for another number of floors.
+    pub fn set_floors(&mut self, floors: &LayerFloors) -> Result<()> {
+        self.llama.set_floors(floors)
     }
 
     /// Returns the bytes of each part: weights, and the cache.

@@ -22,6 +22,11 @@
 //! ([`Vla::is_one_pass`](crate::model::Vla::is_one_pass)) has no decode in the language model, so
 //! that width governs nothing there.
 //!
+//! # The consistency rule
+//! [`VlaRunner::step_consistent`] runs a step at a narrow width and, if its actions differ too much
+//! from what was executed or planned, once more at a wider one
+//! ([`w4ax::dispatch::consistency`]). The second run repeats neither vision nor projector.
+//!
 //! # Skipped layers
 //! With networks ([`Vla::with_skip_networks`](crate::model::Vla::with_skip_networks)) and a
 //! [`SkipConfig`](w4ax::skip::SkipConfig), the layers of a step are chosen during its prefill. If
@@ -36,5 +41,5 @@
 mod runner;
 mod work;
 
-pub use runner::{VlaRunner, VlaStep};
+pub use runner::{ConsistentVlaStep, VlaRunner, VlaStep};
 pub use work::StepPart;

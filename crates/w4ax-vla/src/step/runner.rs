@@ -6,9 +6,11 @@ use crate::{Result, VlaError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use w4ax::Width;
-use w4ax::dispatch::{Decision, Dispatcher};
-use w4ax::skip::{Guide, SkipConfig, SkipReport};
-use w4ax::step::{HostEngine, StepOptions, StepPipeline, StepReport};
+use w4ax::dispatch::{
+    ConsistencyCheck, ConsistencyDecision, ConsistencyRule, Decision, Dispatcher, Profile,
+};
+use w4ax::skip::{Guide, SkipConfig, SkipReport, Verdict};
+use w4ax::step::{HostEngine, RunOrder, StepOptions, StepPipeline, StepReport};
 
 /// The result of a step.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct VlaStep {
     pub dims: usize,
     /// The tokens of the actions; empty with an action head.
     pub tokens: Vec<u32>,
+    /// The uncertainty of the tokens, see [`Decoded::token_std`](crate::model::Decoded).
+    pub token_std: Option<f64>,
     /// The decision, and the widths of prefill and decode.
     pub report: StepReport,
     /// The time of each part that ran.
@@ -31,6 +35,22 @@ pub struct VlaStep {
     pub layer_times: LayerTimes,
     /// What was skipped, if the runner skips layers.
     pub skip: Option<SkipReport>,
+}
+
+/// A step under the consistency rule.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsistentVlaStep {
+    /// The last run, whose actions count.
+    pub step: VlaStep,
+    /// Its profile.
+    pub profile: Profile,
+    /// The decision for the first run.
+    pub decision: ConsistencyDecision,
+    /// The check of the first run.
+    pub check: ConsistencyCheck,
+    /// The first run, if there was a second.
+    pub first: Option<VlaStep>,
 }
 
 /// Runs control steps of a model on a thread of their own.
@@ -139,9 +159,14 @@ impl VlaRunner {
     /// # Errors
     /// As [`StepPipeline::begin`].
     pub fn begin(&mut self, observation: &Observation) -> Result<()> {
+        self.begin_run(observation, None)
+    }
+
+    fn begin_run(&mut self, observation: &Observation, run: Option<RunOrder>) -> Result<()> {
         let input = Input {
             observation: observation.clone(),
             reset: self.reset,
+            run,
         };
         self.pipeline.begin(&input)?;
         self.reset = false;
@@ -171,6 +196,7 @@ impl VlaRunner {
             actions: actions.scaled,
             dims: actions.dims,
             tokens: actions.decoded.tokens,
+            token_std: actions.decoded.token_std,
             report,
             times: outcome.times,
             layer_times: outcome.layers,
@@ -185,6 +211,47 @@ impl VlaRunner {
     pub fn step(&mut self, observation: &Observation) -> Result<VlaStep> {
         self.begin(observation)?;
         self.finish()
+    }
+
+    /// Runs a step under a consistency rule: at its low profile and, if the actions are not accepted
+    /// or the verification of skipped layers fails, once more at the high profile with all layers.
+    /// The second run reuses the features of the images. The widths are step widths; floors of the
+    /// layers are those of [`Vla::set_floors`].
+    ///
+    /// The rule compares and observes normalized actions, `[n, dims]`. The caller executes some of
+    /// them and then calls [`ConsistencyRule::observe_chunk`] with [`VlaStep::normalized`].
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), [`begin`](Self::begin) and [`finish`](Self::finish).
+    pub fn step_consistent(
+        &mut self,
+        rule: &mut ConsistencyRule,
+        observation: &Observation,
+    ) -> Result<ConsistentVlaStep> {
+        let decision = rule.decide();
+        self.request(decision.width)?;
+        self.begin_run(observation, Some(RunOrder::First))?;
+        let step = self.finish()?;
+        let check = rule.verify(&step.normalized);
+        let skip_failed = |skip: &SkipReport| skip.verdict == Verdict::MustRunAgain;
+        if check.accepted && !step.skip.as_ref().is_some_and(skip_failed) {
+            return Ok(ConsistentVlaStep {
+                step,
+                profile: decision.profile,
+                decision,
+                check,
+                first: None,
+            });
+        }
+        self.request(rule.width(Profile::High))?;
+        self.begin_run(observation, Some(RunOrder::Second))?;
+        Ok(ConsistentVlaStep {
+            first: Some(step),
+            step: self.finish()?,
+            profile: Profile::High,
+            decision,
+            check,
+        })
     }
 
     /// Ends the thread and returns the model.

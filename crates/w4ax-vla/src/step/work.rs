@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use w4ax::Width;
 use w4ax::skip::{Guide, SkipReport, Verdict};
-use w4ax::step::HostStep;
+use w4ax::step::{HostStep, RunOrder};
 
 /// A part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,10 @@ pub(super) struct Work {
     pub shared: Shared,
     /// Between prefill and decode.
     pending: Option<Pending>,
+    /// The sequence of a first run, for the second.
+    sequence: Option<(Tensor, usize)>,
+    /// The actions of a first run, which the guide observes unless a second run follows.
+    unobserved: Option<Vec<f64>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,8 @@ pub(super) struct Input {
     pub observation: Observation,
     /// Starts an episode before the step.
     pub reset: bool,
+    /// Which run of a step this is, if the caller verifies its actions.
+    pub run: Option<RunOrder>,
 }
 
 impl Work {
@@ -104,6 +110,8 @@ impl Work {
             guide,
             shared,
             pending: None,
+            sequence: None,
+            unobserved: None,
         }
     }
 
@@ -126,6 +134,16 @@ impl Work {
         {
             guide.reset();
         }
+        if input.run == Some(RunOrder::Second) {
+            return self.prefill_second(width, outcome);
+        }
+        // The actions of the last first run were executed.
+        if let (Some(guide), Some(actions)) = (&mut self.guide, self.unobserved.take())
+            && !input.reset
+        {
+            guide.observe(&actions)?;
+        }
+        self.sequence = None;
         let (vla, times) = (&mut self.vla, &mut outcome.times);
         let mut probe = Probe::default();
         let prepared = timed(times, StepPart::Preprocess, || {
@@ -150,6 +168,34 @@ impl Work {
             Ok(prefilled)
         })?;
         outcome.layers = probe.take_times();
+        if input.run == Some(RunOrder::First) {
+            self.sequence = Some((sequence.clone(), prepared.dims));
+        }
+        self.pending = Some(Pending {
+            sequence,
+            prefilled,
+            width,
+        });
+        Ok(())
+    }
+
+    /// Runs the prefill of the last first run again, with all layers. What does not depend on the
+    /// width is not computed again.
+    fn prefill_second(&mut self, width: Width, outcome: &mut Outcome) -> Result<()> {
+        self.unobserved = None;
+        let Some((sequence, dims)) = self.sequence.take() else {
+            return Err(VlaError::InvalidState {
+                call: "prefill",
+                reason: "a second run follows no first run".into(),
+            });
+        };
+        let (vla, mut probe) = (&mut self.vla, Probe::default());
+        let prefilled = timed(&mut outcome.times, StepPart::Prefill, || {
+            let prefilled = vla.prefill(&sequence, dims, width, None, &mut probe)?;
+            vla.synchronize()?;
+            Ok(prefilled)
+        })?;
+        outcome.layers = probe.take_times();
         self.pending = Some(Pending {
             sequence,
             prefilled,
@@ -167,7 +213,7 @@ impl Work {
         };
         let mut outcome = std::mem::take(&mut *lock(&self.shared));
         let key = input.observation.unnorm_key();
-        let result = self.decode_into(&pending, width, key, &mut outcome);
+        let result = self.decode_into(&pending, width, (key, input.run), &mut outcome);
         if result.is_err()
             && let Some(guide) = &mut self.guide
         {
@@ -181,7 +227,7 @@ impl Work {
         &mut self,
         pending: &Pending,
         width: Width,
-        key: Option<&str>,
+        (key, run): (Option<&str>, Option<RunOrder>),
         outcome: &mut Outcome,
     ) -> Result<()> {
         let mut decoded = self.actions(&pending.prefilled, width, outcome)?;
@@ -193,6 +239,7 @@ impl Work {
             let verdict = match (judgment.drops, skipped) {
                 (false, _) => Verdict::Passed,
                 (true, false) => Verdict::NothingSkipped,
+                (true, true) if run == Some(RunOrder::First) => Verdict::MustRunAgain,
                 (true, true) => Verdict::RanAgain,
             };
             let allow_points = guide.allow_points().to_vec();
@@ -202,6 +249,10 @@ impl Work {
                 decoded = self.actions(&again, width, outcome)?;
             }
             let judgment = match &mut self.guide {
+                Some(_) if run == Some(RunOrder::First) => {
+                    self.unobserved = Some(decoded.normalized.clone());
+                    judgment
+                }
                 Some(guide) => guide.observe(&decoded.normalized)?,
                 None => judgment,
             };

@@ -81,3 +81,34 @@ proptest! {
         prop_assert_eq!(bins.token(bins.decode(token)), token);
     }
 }
+
+/// Equal logits of two bins: the variance is the square of half of their distance.
+#[test]
+fn variance_counts_action_tokens_only() {
+    let bins = ActionBins::new(1000, 256).unwrap();
+    let tokens = bins.tokens();
+    let logits = |chosen: &[u32], first: u32| -> Vec<f32> {
+        let logit = |id| if chosen.contains(&id) { 3.0 } else { -1e4 };
+        (first..tokens.end + 8).map(logit).collect()
+    };
+    let (low, high) = (bins.token(-0.5), bins.token(0.5));
+    let half = (bins.decode(high) - bins.decode(low)) / 2.0;
+    for first in [0, tokens.start, low] {
+        let expected = if first <= high.min(low) {
+            half * half
+        } else {
+            0.0
+        };
+        let variance = bins.variance(first, &logits(&[low, high], first));
+        assert!(
+            (variance - expected).abs() < 1e-12,
+            "{first}: {variance}, {expected}"
+        );
+    }
+    // The logit of another token, however large, changes nothing.
+    let mut with_text = logits(&[low, high], 0);
+    with_text[3] = 1e4;
+    assert!((bins.variance(0, &with_text) - half * half).abs() < 1e-12);
+    assert_eq!(bins.variance(0, &logits(&[low], 0)), 0.0);
+    assert_eq!(bins.variance(0, &[1.0; 5]), 0.0);
+}

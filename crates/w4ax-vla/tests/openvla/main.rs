@@ -1,5 +1,6 @@
 //! The small checkpoints against the reference values of every stage.
 
+mod consistent;
 mod episodes;
 mod fixture;
 mod loading;

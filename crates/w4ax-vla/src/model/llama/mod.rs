@@ -23,6 +23,7 @@ use candle_core::{DType, Device, Tensor};
 use layer::{Attention, LINEARS, Layer};
 use rotary::Rotary;
 use w4ax::Width;
+use w4ax::dispatch::LayerFloors;
 
 /// The prefix of the tensors of the language model.
 const PREFIX: &str = "language_model";
@@ -66,6 +67,8 @@ pub struct Llama {
     /// `(kv_heads, head_dim)`
     kv: (usize, usize),
     eps: f64,
+    /// `[layers]`: the narrowest width of each layer.
+    floors: LayerFloors,
     /// The type of the hidden state.
     hidden_type: DType,
     /// The type of the head's input and of the cache.
@@ -153,6 +156,7 @@ impl Llama {
         };
         Ok(Self {
             embeddings,
+            floors: LayerFloors::none(layers.len()),
             layers,
             norm: norm(&format!("{PREFIX}.model.norm.weight"))?,
             head,
@@ -166,6 +170,23 @@ impl Llama {
             hidden_type: linears.dtype(),
             plain_type: plain.dtype(),
         })
+    }
+
+    /// Sets the narrowest width of each layer, `[layers]`.
+    ///
+    /// # Errors
+    /// [`w4ax::Error::Shape`] for another number of floors.
+    pub fn set_floors(&mut self, floors: &LayerFloors) -> Result<()> {
+        if floors.len() != self.layers.len() {
+            return Err(w4ax::Error::Shape {
+                what: "floors",
+                expected: [self.layers.len()].into(),
+                got: [floors.len()].into(),
+            }
+            .into());
+        }
+        self.floors = floors.clone();
+        Ok(())
     }
 
     /// Returns the number of layers.
@@ -227,7 +248,7 @@ impl Llama {
         Ok(())
     }
 
-    /// Runs one layer on the hidden state `x[M, hidden]` of the tokens that follow those in the
+    /// Runs one layer, at `width` or its floor, on the hidden state `x[M, hidden]` of the tokens that follow those in the
     /// cache. Call [`advance`](Self::advance) after the last layer.
     ///
     /// # Errors
@@ -248,6 +269,7 @@ impl Llama {
             },
             None => Attention::Bidirectional,
         };
+        let width = self.floors.width(layer, width);
         let run = &self.layers[layer];
         run.forward(layer, x, &rotation, &attention, width, probe)
     }
