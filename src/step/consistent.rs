@@ -6,13 +6,17 @@ use crate::Result;
 use crate::dispatch::{ConsistencyCheck, ConsistencyDecision, ConsistencyRule, Profile};
 
 /// Which run of a control step an engine executes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunOrder {
     /// The first run. It may skip layers, but must not repeat them by itself:
     /// [`ConsistentEngine::demands_second_run`] reports that its verification failed.
     First,
     /// The second run of the same observation, whose result is final. It skips no layers.
     Second,
+    /// A run of a step that is not verified by the caller. If it skips layers, it repeats them by
+    /// itself.
+    #[default]
+    Only,
 }
 
 /// An engine whose steps have actions that can be verified.
@@ -20,7 +24,7 @@ pub trait ConsistentEngine: StepEngine {
     /// The actions of a run, `[n, dims]` row-major.
     type Actions: AsRef<[f64]>;
 
-    /// Prepares a run.
+    /// Prepares the next run. Without a call it is [`RunOrder::Only`].
     fn prepare(&mut self, run: RunOrder);
 
     /// Returns the actions of the finished run.
@@ -88,6 +92,16 @@ impl<E: ConsistentEngine> StepPipeline<E> {
     /// As [`StepPipeline::request`] and [`StepPipeline::run`], and the errors of the engine. The
     /// rule has observed nothing.
     pub fn run_consistent(
+        &mut self,
+        rule: &mut ConsistencyRule,
+        observation: &E::Observation,
+    ) -> Result<ConsistentStep<E::Actions>> {
+        let step = self.runs_of_step(rule, observation);
+        self.engine_mut().prepare(RunOrder::Only);
+        step
+    }
+
+    fn runs_of_step(
         &mut self,
         rule: &mut ConsistencyRule,
         observation: &E::Observation,

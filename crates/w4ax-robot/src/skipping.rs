@@ -33,8 +33,8 @@ pub struct Skipping {
     pub networks: Networks,
     /// The replacement of skipped layers.
     pub substitute: Substitute,
-    /// The next run, if the caller runs a step again by itself.
-    order: Option<RunOrder>,
+    /// The next run.
+    order: RunOrder,
 }
 
 impl Skipping {
@@ -47,7 +47,7 @@ impl Skipping {
             skipper: Skipper::new(config, networks.layers().clone())?,
             networks,
             substitute,
-            order: None,
+            order: RunOrder::Only,
         })
     }
 
@@ -83,19 +83,19 @@ impl RunLayers for Skipping {
         };
         let actions = &mut [0.0; ACTION_DIM];
         match self.order {
-            None => self.skipper.step(&mut stack, actions)?,
-            Some(RunOrder::First) => self.skipper.try_step(&mut stack, actions)?,
-            Some(RunOrder::Second) => self.skipper.run_again(&mut stack, actions)?,
+            RunOrder::Only => self.skipper.step(&mut stack, actions)?,
+            RunOrder::First => self.skipper.try_step(&mut stack, actions)?,
+            RunOrder::Second => self.skipper.run_again(&mut stack, actions)?,
         };
         Ok(stack.tokens)
     }
 
     fn prepare(&mut self, run: RunOrder) {
         // The last run of the step before was executed.
-        if run == RunOrder::First {
+        if run != RunOrder::Second {
             self.skipper.accept();
         }
-        self.order = Some(run);
+        self.order = run;
     }
 
     fn demands_second_run(&self) -> bool {

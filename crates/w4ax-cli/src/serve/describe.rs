@@ -8,6 +8,7 @@ use w4ax_robot::floors::Floor;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::shapes::{ACTION_PARTS, ActionPart, OBSERVATION_PARTS, ObservationPart};
 
+use super::rule::RuleDescription;
 use super::width::ServedWidth;
 
 /// The version of the protocol.
@@ -29,7 +30,8 @@ pub struct Description {
     /// The width of a step without one.
     width: String,
     /// The rule that decides the width of a dynamic step.
-    rule: &'static str,
+    #[serde(flatten)]
+    rule: RuleDescription,
     /// The smallest widths of layers above A2, by block or `head`.
     floors: BTreeMap<String, String>,
     /// Whether layers are skipped.
@@ -46,7 +48,12 @@ struct PolicyDescription {
 
 impl Description {
     /// Describes a quantized policy with this name.
-    pub fn new(name: String, policy: &Policy, width: ServedWidth, skip: bool) -> Self {
+    pub fn new(
+        name: String,
+        policy: &Policy,
+        (width, rule): (ServedWidth, RuleDescription),
+        skip: bool,
+    ) -> Self {
         Self {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION"),
@@ -61,7 +68,7 @@ impl Description {
             control_hz: STEPS_A_SECOND as u32,
             widths: ServedWidth::names(),
             width: width.name(),
-            rule: "dyq",
+            rule,
             floors: Floor::above_a2(policy.floors())
                 .map(|floor| (floor.layer(), floor.width.to_string()))
                 .collect(),

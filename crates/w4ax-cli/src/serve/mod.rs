@@ -33,7 +33,14 @@
 //! | `clipped` | the indices of the numbers of the observation that were clipped to 5 standard deviations |
 //! | `micros` | the duration of the decision and the policy |
 //! | `layers`, `reran` | with `--skip FILE`: the number of layers that ran, those of a second pass included, and whether there was one |
-//! | `runs` | 1 |
+//! | `runs` | 1, or 2 if the consistency rule ran the step again |
+//!
+//! # Rules
+//! `--rule dyq`, the default, is the rule of DyQ-VLA. `--rule consistency` runs a step at a narrow
+//! width and, if its action is too far from the executed one before it, once more at a wider one
+//! ([`w4ax::dispatch::consistency`]): `target` is the width of the first run, `width` that of the
+//! last, and `reason` is `start`, `fault`, `static`, `refresh`, `no-uncertainty`, `gate`, `accepted`
+//! or `ran-again`. Where no width is worth choosing, all steps run at one, and `describe` says so.
 //!
 //! # Floors
 //! With `--floors 0=a4,head=a8` a layer runs at the larger of its floor and the width of the step,
@@ -50,6 +57,7 @@ mod non_finite;
 mod plain;
 mod reply;
 mod request;
+mod rule;
 mod session;
 mod width;
 
@@ -63,7 +71,10 @@ use describe::Description;
 use lines::{Line, Lines};
 use plain::Plain;
 use reply::{Body, Reply};
+use rule::Rules;
 use session::Session;
+use w4ax::dispatch::StepCosts;
+use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::floors::Floor;
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::policy::Policy;
@@ -79,6 +90,14 @@ pub struct Options {
     /// unquantized policy
     #[arg(long, value_enum, default_value_t = ServedWidth::Dynamic)]
     width: ServedWidth,
+    /// What decides the width of a dynamic step
+    #[arg(long, value_enum, default_value_t = Rule::Dyq)]
+    rule: Rule,
+    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit. A
+    /// width that is not at least 3 % cheaper than a more precise one is not chosen. [default for
+    /// consistency: the costs of the calibration, or measured here]
+    #[arg(long, value_name = "FILE")]
+    costs: Option<PathBuf>,
     /// Smallest widths of layers, by block or `head`: a layer runs at the larger of its floor and
     /// the width of the step. Adapters of --skip and steps at the width plain have no floors
     #[arg(long, value_name = "BLOCK=WIDTH", value_delimiter = ',')]
@@ -147,8 +166,11 @@ fn session(options: &Options) -> Result<Session> {
     let cpu = Cpu::new()?;
     let checkpoint = options.setup.checkpoint()?;
     let mut robot = options.setup.robot(&checkpoint, cpu.clone())?;
+    let costs = options.costs.as_ref().map(StepCosts::load).transpose()?;
     let floors = Floor::of_policy(&options.floors, robot.policy.blocks())?;
     robot.policy.set_floors(&floors)?;
+    let given = (!options.floors.is_empty()).then_some(&floors);
+    let rules = Rules::new(&mut robot, options.rule, costs, given)?;
     let plain = Policy::unquantized(&checkpoint, cpu, 1)?;
     let load = |policy: &Policy, weights| {
         let config = options.guide.config(options.verify);
@@ -159,10 +181,11 @@ fn session(options: &Options) -> Result<Session> {
     let of_plain = load(&plain, AdapterWeights::Bf16)?;
     let name = options.setup.policy_name();
     let skip = skipping.is_some();
-    let description = Description::new(name, &robot.policy, options.width, skip);
+    let width = (options.width, rules.description);
+    let description = Description::new(name, &robot.policy, width, skip);
     let plain = Plain::new(plain, of_plain.map(|skipping| skipping.networks));
     Ok(Session::new(
-        robot,
+        (robot.policy, rules.by_task),
         plain,
         skipping,
         options.width,

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use w4ax::dispatch::{Action, Decision, Dispatcher, Reason};
+use w4ax::Width;
+use w4ax::dispatch::{Action, ConsistencyRule, Profile};
 use w4ax::skip::Verdict;
 use w4ax::step::StepPipeline;
 
@@ -10,10 +11,10 @@ use super::describe::Description;
 use super::plain::Plain;
 use super::reply::{Body, Skipped, StepReply};
 use super::request::{Request, StepRequest, Task};
+use super::rule::{EpisodeRule, LastStep, reason, sensitivity};
 use super::width::{ServedWidth, StepPolicy};
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::action;
-use w4ax_robot::setup::Robot;
 use w4ax_robot::shapes::INPUT;
 use w4ax_robot::skipping::Skipping;
 use w4ax_robot::steps::PolicyEngine;
@@ -24,7 +25,7 @@ pub struct Session {
     pipeline: StepPipeline<PolicyEngine<Policy, Option<Skipping>>>,
     plain: Plain,
     /// By task, each at the start of an episode.
-    dispatchers: Vec<Dispatcher>,
+    rules: Vec<EpisodeRule>,
     /// The width of a step that requests none.
     width: ServedWidth,
     description: Description,
@@ -36,9 +37,9 @@ struct Episode {
     task: usize,
     /// The number of the next step.
     step: u64,
-    dispatcher: Dispatcher,
-    /// The action of the last step, which the dispatcher has not observed yet.
-    last: Option<Action>,
+    rule: EpisodeRule,
+    /// The last step, which the rule has not observed yet.
+    last: Option<LastStep>,
 }
 
 /// The result of a policy.
@@ -47,21 +48,28 @@ struct Ran {
     /// In bits, 32 for the unquantized policy.
     width: u32,
     policy: StepPolicy,
+    /// The profile of a dynamic step under the consistency rule.
+    profile: Option<Profile>,
+    /// The target width of a dynamic step, or the width of its first run.
+    target: Option<u32>,
+    sensitivity: Option<f64>,
+    reason: &'static str,
+    runs: u32,
 }
 
 impl Session {
     /// Starts before the first reset.
     pub fn new(
-        robot: Robot,
+        (policy, rules): (Policy, Vec<EpisodeRule>),
         plain: Plain,
         skipping: Option<Skipping>,
         width: ServedWidth,
         description: Description,
     ) -> Self {
         Self {
-            pipeline: StepPipeline::new(PolicyEngine::new(robot.policy, skipping), None),
+            pipeline: StepPipeline::new(PolicyEngine::new(policy, skipping), None),
             plain,
-            dispatchers: robot.dispatchers,
+            rules,
             width,
             description,
             episode: None,
@@ -90,7 +98,7 @@ impl Session {
         self.episode = Some(Episode {
             task,
             step: 0,
-            dispatcher: self.dispatchers[task].clone(),
+            rule: self.rules[task].clone(),
             last: None,
         });
         Ok(Body::Done { ok: true })
@@ -125,49 +133,66 @@ impl Session {
         }
         let task = episode.task;
         // A copy of a few KB: a step that fails does not change the motion.
-        let mut dispatcher = episode.dispatcher.clone();
-        if let Some(action) = request.executed.or(episode.last) {
-            dispatcher
-                .observe(&action)
+        let mut rule = episode.rule.clone();
+        if let Some(last) = &episode.last {
+            rule.observe(&request.executed.unwrap_or(last.action), last)
                 .map_err(|error| error.to_string())?;
         }
-        let decision = dispatcher.decide();
         let width = request.width.unwrap_or(self.width);
         let policy = &self.pipeline.engine().policy;
         let clipped = policy.clipped(&request.obs).collect();
         let ran = (policy.input(&request.obs, task))
-            .and_then(|input| self.run(&input, width.policy(decision.active)))
+            .and_then(|input| self.run(&input, &mut rule, width))
             .map_err(|error| error.to_string())?;
         let micros = start.elapsed().as_micros() as u64;
-        let decision = (width == ServedWidth::Dynamic).then_some(decision);
         let (token_std, margin) = self.uncertainty(ran.policy);
         let episode = self.episode.as_mut().expect("an episode has begun");
         let step = episode.step;
+        let profile = ran.profile.unwrap_or_else(|| rule.profile_of(ran.width));
         *episode = Episode {
             task,
             step: step + 1,
-            dispatcher,
-            last: Some(ran.action),
+            rule,
+            last: Some(LastStep {
+                action: ran.action,
+                profile,
+                uncertainty: token_std,
+            }),
         };
         Ok(Body::Step(Box::new(StepReply {
             step,
             action: ran.action,
             width: ran.width,
-            target: decision.map(|decision| decision.target.bits()),
-            sensitivity: decision.and_then(sensitivity),
-            reason: decision.map_or("requested", |decision| decision.reason.name()),
+            target: ran.target,
+            sensitivity: ran.sensitivity,
+            reason: ran.reason,
             token_std,
             margin,
             clipped,
             micros,
             skipped: self.skipped(),
-            runs: 1,
+            runs: ran.runs,
         })))
     }
 
-    /// Runs a policy.
-    fn run(&mut self, input: &[f32; INPUT], policy: StepPolicy) -> w4ax::Result<Ran> {
-        let (tokens, width) = match policy {
+    /// Runs a policy at a width, or at the width that the rule decides. The rule decides once per
+    /// step, whether or not its width is used.
+    fn run(
+        &mut self,
+        input: &[f32; INPUT],
+        rule: &mut EpisodeRule,
+        width: ServedWidth,
+    ) -> w4ax::Result<Ran> {
+        let decision = match rule {
+            EpisodeRule::Consistency(rule) if width == ServedWidth::Dynamic => {
+                return self.run_consistent(input, rule);
+            }
+            EpisodeRule::Consistency(_) => None,
+            EpisodeRule::Dyq(dispatcher) => Some(dispatcher.decide()),
+        };
+        let active = decision.map_or(Width::Bf16, |decision| decision.active);
+        let policy = width.policy(active);
+        let (tokens, bits) = match policy {
             StepPolicy::Plain => {
                 let skipping = &mut self.pipeline.engine_mut().layers;
                 (self.plain.run(input, skipping)?, 32)
@@ -186,10 +211,44 @@ impl Session {
                 (pipeline.engine().tokens(), report.decode.width.bits())
             }
         };
+        let decision = decision.filter(|_| width == ServedWidth::Dynamic);
         Ok(Ran {
             action: action(&tokens),
-            width,
+            width: bits,
             policy,
+            profile: None,
+            target: decision.map(|decision| decision.target.bits()),
+            sensitivity: decision.as_ref().and_then(sensitivity),
+            reason: decision.map_or("requested", |decision| decision.reason.name()),
+            runs: 1,
+        })
+    }
+
+    fn run_consistent(
+        &mut self,
+        input: &[f32; INPUT],
+        rule: &mut ConsistencyRule,
+    ) -> w4ax::Result<Ran> {
+        let sensitivity = rule.sensitivity();
+        let step = match self.pipeline.run_consistent(rule, input) {
+            Ok(step) => step,
+            Err(error) => {
+                self.pipeline.reset()?;
+                return Err(error);
+            }
+        };
+        let width = step.report().decode.width;
+        let (runs, mut action) = (step.runs(), step.actions);
+        rule.command(&mut action, step.profile);
+        Ok(Ran {
+            action,
+            width: width.bits(),
+            policy: StepPolicy::Quantized(width),
+            profile: Some(step.profile),
+            target: Some(step.decision.width.bits()),
+            sensitivity,
+            reason: reason(step.decision.reason, runs),
+            runs: runs as u32,
         })
     }
 
@@ -213,10 +272,4 @@ impl Session {
             reran: report.verdict == Verdict::RanAgain,
         })
     }
-}
-
-/// Returns S of a decision with history.
-fn sensitivity(decision: Decision) -> Option<f64> {
-    let history = !matches!(decision.reason, Reason::Start | Reason::Fault);
-    history.then_some(decision.sensitivity)
 }

@@ -159,10 +159,10 @@ impl VlaRunner {
     /// # Errors
     /// As [`StepPipeline::begin`].
     pub fn begin(&mut self, observation: &Observation) -> Result<()> {
-        self.begin_run(observation, None)
+        self.begin_run(observation, RunOrder::Only)
     }
 
-    fn begin_run(&mut self, observation: &Observation, run: Option<RunOrder>) -> Result<()> {
+    fn begin_run(&mut self, observation: &Observation, run: RunOrder) -> Result<()> {
         let input = Input {
             observation: observation.clone(),
             reset: self.reset,
@@ -230,7 +230,7 @@ impl VlaRunner {
     ) -> Result<ConsistentVlaStep> {
         let decision = rule.decide();
         self.request(decision.width)?;
-        self.begin_run(observation, Some(RunOrder::First))?;
+        self.begin_run(observation, RunOrder::First)?;
         let step = self.finish()?;
         let check = rule.verify(&step.normalized);
         let skip_failed = |skip: &SkipReport| skip.verdict == Verdict::MustRunAgain;
@@ -244,7 +244,7 @@ impl VlaRunner {
             });
         }
         self.request(rule.width(Profile::High))?;
-        self.begin_run(observation, Some(RunOrder::Second))?;
+        self.begin_run(observation, RunOrder::Second)?;
         Ok(ConsistentVlaStep {
             first: Some(step),
             step: self.finish()?,

@@ -99,8 +99,8 @@ pub(super) struct Input {
     pub observation: Observation,
     /// Starts an episode before the step.
     pub reset: bool,
-    /// Which run of a step this is, if the caller verifies its actions.
-    pub run: Option<RunOrder>,
+    /// Which run of a step this is.
+    pub run: RunOrder,
 }
 
 impl Work {
@@ -134,7 +134,7 @@ impl Work {
         {
             guide.reset();
         }
-        if input.run == Some(RunOrder::Second) {
+        if input.run == RunOrder::Second {
             return self.prefill_second(width, outcome);
         }
         // The actions of the last first run were executed.
@@ -168,7 +168,7 @@ impl Work {
             Ok(prefilled)
         })?;
         outcome.layers = probe.take_times();
-        if input.run == Some(RunOrder::First) {
+        if input.run == RunOrder::First {
             self.sequence = Some((sequence.clone(), prepared.dims));
         }
         self.pending = Some(Pending {
@@ -227,7 +227,7 @@ impl Work {
         &mut self,
         pending: &Pending,
         width: Width,
-        (key, run): (Option<&str>, Option<RunOrder>),
+        (key, run): (Option<&str>, RunOrder),
         outcome: &mut Outcome,
     ) -> Result<()> {
         let mut decoded = self.actions(&pending.prefilled, width, outcome)?;
@@ -239,7 +239,7 @@ impl Work {
             let verdict = match (judgment.drops, skipped) {
                 (false, _) => Verdict::Passed,
                 (true, false) => Verdict::NothingSkipped,
-                (true, true) if run == Some(RunOrder::First) => Verdict::MustRunAgain,
+                (true, true) if run == RunOrder::First => Verdict::MustRunAgain,
                 (true, true) => Verdict::RanAgain,
             };
             let allow_points = guide.allow_points().to_vec();
@@ -249,7 +249,7 @@ impl Work {
                 decoded = self.actions(&again, width, outcome)?;
             }
             let judgment = match &mut self.guide {
-                Some(_) if run == Some(RunOrder::First) => {
+                Some(_) if run == RunOrder::First => {
                     self.unobserved = Some(decoded.normalized.clone());
                     judgment
                 }
