@@ -22,6 +22,7 @@ use w4ax::candle::{Backend, Linear};
 use w4ax::step::StepFlag;
 use w4ax_robot::llama::layer::{Cache, Clock, Layer, OPENVLA, Sizes};
 use w4ax_robot::llama::{Result, steps, weights};
+use w4ax_robot::paths;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum On {
@@ -44,7 +45,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     layer: usize,
     /// Recorded steps: a CSV with the columns task, seed, t and bits
-    #[arg(long, value_name = "FILE", default_value = w4ax_robot::paths::CLOSED_LOOP)]
+    #[arg(long, value_name = "FILE", default_value = paths::CLOSED_LOOP)]
     episode: PathBuf,
     /// Control steps, evenly spaced in the first episode of the file; 0 for all
     #[arg(long, default_value_t = 8)]
@@ -109,6 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
         max_tokens: options.prefill + options.decode,
         ..OPENVLA
     };
+    paths::check("--episode", &options.episode)?;
     let steps = steps::read(&options.episode, options.steps)?;
     let packed = match &options.weights {
         Some(path) => weights::of_file(path, options.layer, &sizes)?,

@@ -84,3 +84,36 @@ fn missing_feature_is_named() {
         }
     }
 }
+
+/// Defaults in the source folder of the program are reported by their option if they do not exist.
+#[test]
+fn missing_path_names_its_option() {
+    for arguments in [
+        &["episode", "--rollouts"][..],
+        &["calibrate", "--rollouts"],
+        &["calibrate", "--validation"],
+        &["sensitivity", "--data"],
+        &["skip-episode", "--policy"],
+        &["skip-episode", "--rollouts"],
+        &["skip-episode", "--validation"],
+        &["skip-episode", "--skip-exit"],
+    ] {
+        let output = w4ax(&[arguments, &["nowhere"]].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let named = format!("error: {} is `nowhere`, which does not exist", arguments[1]);
+        assert!(error.starts_with(&named), "{error}");
+    }
+}
+
+/// The server needs no file: its policy is in the program.
+#[test]
+fn server_has_no_default_paths() {
+    let help = stdout(&w4ax(&["serve", "--help"]));
+    assert!(help.contains("--policy"), "{help}");
+    let root = w4ax_robot::paths::ROBOT
+        .strip_suffix("tests/data/robot")
+        .unwrap();
+    assert!(!help.contains(root), "{help}");
+    assert!(stdout(&w4ax(&["episode", "--help"])).contains(root));
+}

@@ -10,6 +10,7 @@ pub mod columns;
 pub mod compute;
 pub mod dataset;
 pub mod draw;
+pub mod embedded;
 pub mod episode;
 pub mod floors;
 pub mod hidden;

@@ -1,10 +1,31 @@
 //! Paths of the data files that come with the repository, and of the pictures that programs draw.
+//!
+//! They are fixed when the program is built, so [`check`] reports a default that does not exist.
+
+use std::path::Path;
+
+use w4ax::{Error, Result};
 
 /// A path in the workspace.
 macro_rules! in_workspace {
     ($path:literal) => {
         concat!(env!("W4AX_ROOT"), "/", $path)
     };
+}
+
+/// Checks that the file or folder of an option exists, whose default is one of these paths.
+///
+/// # Errors
+/// [`Error::Range`] with the option.
+pub fn check(option: &'static str, path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Error::Range {
+        what: option,
+        value: format!("`{}`, which does not exist", path.display()),
+        range: "an existing path; the default is in the source folder of this program",
+    })
 }
 
 /// The folder of the policy of 4 blocks and its recordings.

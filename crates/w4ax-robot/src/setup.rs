@@ -7,8 +7,9 @@ use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
 use w4ax::{Error, Grouping, Quantize, Result};
 
-use super::checkpoint::{Checkpoint, TRAINED};
+use super::checkpoint::Checkpoint;
 use super::compute::Compute;
+use super::embedded;
 use super::policy::Policy;
 
 /// The quantization of the policy's weights: groups of 64, symmetric, BF16 scales.
@@ -17,10 +18,11 @@ pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 /// The policy, its calibration, and the number of threads.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Setup {
-    /// The trained policy, safetensors
-    #[arg(long, value_name = "FILE", default_value = TRAINED)]
-    pub policy: PathBuf,
-    /// The dispatcher's calibration, JSON [default: calibration.json in the folder of the policy]
+    /// The trained policy, safetensors [default: a policy of 4 blocks in this program]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The dispatcher's calibration, JSON [default: calibration.json in the folder of the policy,
+    /// or that of the policy in this program]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// Threads that share a layer, 0 for all
@@ -73,15 +75,21 @@ impl Setup {
     /// Loads the trained policy.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`].
+    /// As [`checkpoint`].
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        Checkpoint::load(&self.policy)
+        checkpoint(self.policy.as_deref())
     }
 
     /// Returns the name of the policy: that of its file, without the extension.
     pub fn policy_name(&self) -> String {
-        let name = self.policy.file_stem().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        match &self.policy {
+            Some(path) => path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into(),
+            None => embedded::NAME.into(),
+        }
     }
 
     /// Makes the robot of [`Setup::checkpoint`] for single steps.
@@ -89,8 +97,11 @@ impl Setup {
     /// # Errors
     /// As [`dispatchers`] and [`Policy::new`].
     pub fn robot(&self, checkpoint: &Checkpoint, compute: impl Into<Compute>) -> Result<Robot> {
-        let (calibration, dispatchers) =
-            dispatchers(self.calibration.as_deref(), &self.policy, &checkpoint.tasks)?;
+        let (calibration, dispatchers) = dispatchers(
+            self.calibration.as_deref(),
+            self.policy.as_deref(),
+            &checkpoint.tasks,
+        )?;
         Ok(Robot {
             policy: Policy::new(checkpoint, QUANTIZE, compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
@@ -123,28 +134,68 @@ pub fn default_calibration(policy: impl AsRef<Path>) -> PathBuf {
     policy.as_ref().with_file_name("calibration.json")
 }
 
+/// Loads a trained policy. The default is [`embedded::checkpoint`].
+///
+/// # Errors
+/// As [`Checkpoint::load`].
+pub fn checkpoint(policy: Option<&Path>) -> Result<Checkpoint> {
+    match policy {
+        Some(path) => Checkpoint::load(path),
+        None => embedded::checkpoint(),
+    }
+}
+
 /// Loads a calibration, and makes a dispatcher for each task at the start of an episode. The
-/// default file is [`default_calibration`].
+/// default is [`default_calibration`], or [`embedded::calibration`] for the embedded policy.
 ///
 /// # Errors
 /// As [`Calibration::load`]. [`Error::Format`] for a calibration without one of the tasks.
 pub fn dispatchers(
     requested: Option<&Path>,
-    policy: &Path,
+    policy: Option<&Path>,
     tasks: &[String],
 ) -> Result<(Calibration, Vec<Dispatcher>)> {
-    let default = default_calibration(policy);
-    let file = requested.unwrap_or(&default);
-    let calibration = Calibration::load(file)?;
+    let file = requested
+        .map(Path::to_owned)
+        .or(policy.map(default_calibration));
+    let (calibration, file) = match &file {
+        Some(file) => (Calibration::load(file)?, file.display().to_string()),
+        None => (embedded::calibration()?, embedded::CALIBRATION_FILE.into()),
+    };
     let dispatcher = |task: &String| {
         let config = calibration
             .dispatch_config(task)
             .map_err(|error| Error::Format {
-                file: file.display().to_string(),
+                file: file.clone(),
                 reason: error.to_string(),
             })?;
         Dispatcher::new(&config)
     };
     let dispatchers = tasks.iter().map(dispatcher).collect::<Result<_>>()?;
     Ok((calibration, dispatchers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+
+    /// The program runs where the source folder does not exist.
+    #[test]
+    fn default_policy_is_in_the_program() {
+        let command = Setup::augment_args(Command::new("w4ax"));
+        let matches = command.get_matches_from(["w4ax"]);
+        let setup = Setup::from_arg_matches(&matches).unwrap();
+        assert_eq!((&setup.policy, &setup.calibration), (&None, &None));
+        let robot = setup.load().unwrap();
+        let named = Setup {
+            policy: Some(crate::paths::POLICY.into()),
+            ..setup
+        };
+        let of_file = named.load().unwrap();
+        assert_eq!(robot.policy.tasks(), of_file.policy.tasks());
+        assert_eq!(robot.policy.packed_bytes(), of_file.policy.packed_bytes());
+        assert_eq!(robot.calibration, of_file.calibration);
+        assert_eq!(named.policy_name(), embedded::NAME);
+    }
 }

@@ -22,11 +22,11 @@ use crate::vla::InputOptions;
 use recording::Recording;
 #[cfg(feature = "vla")]
 pub use step::Output;
-use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::dataset::{self, Dataset};
+use w4ax_robot::paths;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{self, RECORDED, Rollouts, TASKS};
-use w4ax_robot::setup::QUANTIZE;
+use w4ax_robot::setup::{QUANTIZE, checkpoint};
 use w4ax_robot::shapes::Tokens;
 use w4ax_robot::table::table;
 
@@ -73,9 +73,10 @@ pub struct Args {
     #[cfg(feature = "vla")]
     #[command(flatten)]
     input: InputOptions,
-    /// The policy that `--from policy` and `--validation` run
-    #[arg(long, default_value = TRAINED)]
-    policy: PathBuf,
+    /// The policy that `--from policy` and `--validation` run [default: a policy of 4 blocks in
+    /// this program]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Error bound, in action units
     #[arg(long, default_value_t = CalibrationSettings::default().d_acc())]
     d_acc: f64,
@@ -148,9 +149,13 @@ const NO_MODEL: &str = "--model: built without feature vla: build w4ax-cli with 
 /// Returns the recorded steps of this repository's policies.
 fn policy_episodes(args: &Args) -> Result<Recorded> {
     let rollouts = match &args.validation {
-        None => Rollouts::load(&args.rollouts)?,
+        None => {
+            paths::check("--rollouts", &args.rollouts)?;
+            Rollouts::load(&args.rollouts)?
+        }
         Some(path) => {
-            let checkpoint = Checkpoint::load(&args.policy)?;
+            paths::check("--validation", path)?;
+            let checkpoint = checkpoint(args.policy.as_deref())?;
             let mut policy = Policy::unquantized(&checkpoint, Cpu::new()?, 1)?;
             Rollouts::of_validation(&Dataset::load(path)?, &mut policy)?
         }
@@ -160,7 +165,7 @@ fn policy_episodes(args: &Args) -> Result<Recorded> {
             TASKS.map(String::from).to_vec(),
             recorded(&rollouts, &args.rollouts)?,
         ),
-        _ => computed(&rollouts, &args.policy)?,
+        _ => computed(&rollouts, args.policy.as_deref())?,
     };
     rollouts.check_tasks(tasks.len())?;
     Ok((tasks, rollouts.calibration_episodes(&at_width)))
@@ -180,8 +185,8 @@ fn recorded(rollouts: &Rollouts, file: &Path) -> Result<[Vec<Action>; 4]> {
 }
 
 /// Returns the policy's tasks, and its actions, `[width][steps]`.
-fn computed(rollouts: &Rollouts, policy: &Path) -> Result<(Vec<String>, [Vec<Action>; 4])> {
-    let checkpoint = Checkpoint::load(policy)?;
+fn computed(rollouts: &Rollouts, policy: Option<&Path>) -> Result<(Vec<String>, [Vec<Action>; 4])> {
+    let checkpoint = checkpoint(policy)?;
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new()?, rollouts.len())?;
     let mut tokens = vec![Tokens::default(); rollouts.len()];
     let mut at_width = [const { Vec::new() }; 4];

@@ -14,6 +14,7 @@ mod options;
 pub use options::Args;
 use w4ax_robot::checkpoint::Checkpoint;
 use w4ax_robot::dataset::Dataset;
+use w4ax_robot::paths;
 use w4ax_robot::table::table;
 use w4ax_robot::training::batches::{self, Pool};
 use w4ax_robot::training::evaluate::{Judge, Point, best_within};
@@ -41,6 +42,8 @@ pub fn run(args: &Args) -> Result<()> {
         let file = path.display().to_string();
         std::fs::read(path).map_err(|source| Error::Io { file, source })
     };
+    paths::check("--policy", &args.policy)?;
+    paths::check("--dataset", &args.dataset)?;
     let (policy, rows) = (read(&args.policy)?, read(&args.dataset)?);
     let checkpoint = Checkpoint::parse(&policy, &args.policy.display().to_string())?;
     let dataset = Dataset::parse(&rows, &args.dataset.display().to_string())?;

@@ -20,6 +20,7 @@ use w4ax_robot::episode::rule::{Rule, RuleRun, costs_of};
 use w4ax_robot::episode::run::{self, Runs};
 use w4ax_robot::episode::summary::{SHUFFLES, Summary, control_spread};
 use w4ax_robot::episode::table as tables;
+use w4ax_robot::paths;
 use w4ax_robot::rollouts::Rollouts;
 use w4ax_robot::setup::Robot;
 use w4ax_robot::table::table;
@@ -33,6 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn episode(options: &Options) -> Result<()> {
+    paths::check("--rollouts", &options.rollouts)?;
     let rollouts = Rollouts::load(&options.rollouts)?;
     let mut robot = match (options.backend, options.routing) {
         (Backend::Cpu, None) => options.setup.load()?,

@@ -28,7 +28,7 @@ const SHOWN: Terminal = Terminal::Eef;
 /// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     let responses = responses(options)?;
-    let file = options.file(&options.expert, "trajectories_expert.csv");
+    let file = options.file(&options.expert, "trajectories_expert.csv")?;
     let expert = expert::load(&file)?;
     let steps = continuity::steps(&expert, &file.display().to_string())?;
     let correlations = response::correlations(&responses, options.draws as usize, options.seed);
@@ -61,11 +61,11 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn responses(options: &Options) -> Result<Vec<Response>> {
-    let calibration_file = options.file(&options.calibration, "calibration.json");
+    let calibration_file = options.file(&options.calibration, "calibration.json")?;
     let calibration = Calibration::load(&calibration_file)?;
-    let file = options.file(&options.nominal, "nominal_actions.csv");
+    let file = options.file(&options.nominal, "nominal_actions.csv")?;
     let nominal = perturb::load_nominal(&file)?;
-    let perturbed = perturb::load(&options.file(&options.perturb, "perturb.csv"), &nominal)?;
+    let perturbed = perturb::load(&options.file(&options.perturb, "perturb.csv")?, &nominal)?;
     let own = options.scale == Scale::Nominal;
     let configs = motion::configs(&calibration, &nominal, own).map_err(|error| Error::Format {
         file: calibration_file.display().to_string(),

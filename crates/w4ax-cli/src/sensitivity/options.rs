@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use w4ax::Result;
+use w4ax_robot::paths;
 
 /// The default of `--plot`.
-pub const PICTURE: &str = w4ax_robot::paths::SENSITIVITY_PICTURE;
+pub const PICTURE: &str = paths::SENSITIVITY_PICTURE;
 
 /// The default of `--data`.
-const DATA: &str = w4ax_robot::paths::ROBOT;
+const DATA: &str = paths::ROBOT;
 
 /// Correlate the effect of one perturbed step with the motion of that step (DyQ-VLA III), and
 /// measure the continuity of an expert's actions by phase (DySL-VLA)
@@ -62,7 +64,14 @@ pub enum Scale {
 
 impl Options {
     /// Returns the requested file, or `name` in the folder.
-    pub fn file(&self, requested: &Option<PathBuf>, name: &str) -> PathBuf {
-        requested.clone().unwrap_or_else(|| self.data.join(name))
+    ///
+    /// # Errors
+    /// As [`paths::check`], for a folder that does not exist.
+    pub fn file(&self, requested: &Option<PathBuf>, name: &str) -> Result<PathBuf> {
+        if let Some(path) = requested {
+            return Ok(path.clone());
+        }
+        paths::check("--data", &self.data)?;
+        Ok(self.data.join(name))
     }
 }

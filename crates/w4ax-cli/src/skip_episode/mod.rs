@@ -37,6 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn skip_episode(options: &Options) -> Result<()> {
+    options.check_paths()?;
     let checkpoint = Checkpoint::load(&options.policy)?;
     let mut bench = Bench::new(options, &checkpoint)?;
     let rollouts = match &options.validation {
@@ -44,7 +45,7 @@ fn skip_episode(options: &Options) -> Result<()> {
         Some(path) => Rollouts::of_validation(&Dataset::load(path)?, &mut bench.plain)?,
     };
     let requested = options.calibration.as_deref();
-    let (_, dispatchers) = dispatchers(requested, &options.policy, &checkpoint.tasks)?;
+    let (_, dispatchers) = dispatchers(requested, Some(&options.policy), &checkpoint.tasks)?;
     rollouts.check_tasks(dispatchers.len())?;
     let episodes = rollouts.episodes();
     let episodes = &episodes[..options

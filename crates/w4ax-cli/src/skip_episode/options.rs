@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use w4ax::Result;
 
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::paths;
@@ -102,4 +103,28 @@ pub struct Options {
     /// Seed of the random skips
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+}
+
+impl Options {
+    /// Checks that the files exist whose defaults are in the workspace.
+    ///
+    /// # Errors
+    /// As [`paths::check`].
+    pub fn check_paths(&self) -> Result<()> {
+        let recording = match &self.validation {
+            Some(path) => ("--validation", path),
+            None => ("--rollouts", &self.rollouts),
+        };
+        let files = [
+            ("--policy", &self.policy),
+            recording,
+            ("--skip", &self.skip),
+            ("--skip-10", &self.skip_10),
+            ("--skip-30", &self.skip_30),
+            ("--skip-no-static", &self.skip_no_static),
+            ("--skip-joint", &self.skip_joint),
+            ("--skip-exit", &self.skip_exit),
+        ];
+        (files.into_iter()).try_for_each(|(option, path)| paths::check(option, path))
+    }
 }
