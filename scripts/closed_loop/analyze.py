@@ -236,8 +236,8 @@ def markdown(report: dict) -> str:
         stages = ", ".join(f"{stage} {count}" for stage, count in sorted(arm["failed_at"].items()))
         lines.append(f"- {arm['arm']}: {stages or 'none failed'}")
     if len(report["setups"]) > 1:
-        setups = ", ".join(report["setups"])
-        lines += ["", f"The results mix {len(report['setups'])} versions of program, policies and calibrations: {setups}."]
+        count, setups = len(report["setups"]), ", ".join(report["setups"])
+        lines += ["", f"The results mix {count} versions of program, policies and calibrations: {setups}."]
     return "\n".join(lines) + "\n"
 
 

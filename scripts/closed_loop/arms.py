@@ -126,7 +126,7 @@ _ARMS = (
     Arm(
         "deep-random",
         "16 blocks, W4A8, as many layers skipped at random",
-        SKIP_A8,
+        SKIP_A8 + ("--verify", "off"),
         decided,
         "deep-guided",
         deep=True,

@@ -32,9 +32,7 @@ llvmlite.binding.load_library_permanently(str(_library))
 _ADDRESS = types.intp
 _step1 = types.ExternalFunction("mj_step1", types.void(_ADDRESS, _ADDRESS))
 _step2 = types.ExternalFunction("mj_step2", types.void(_ADDRESS, _ADDRESS))
-_jacobian = types.ExternalFunction(
-    "mj_jacSite", types.void(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, types.int32)
-)
+_jacobian = types.ExternalFunction("mj_jacSite", types.void(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, types.int32))
 _full_mass = types.ExternalFunction("mj_fullM", types.void(_ADDRESS, _ADDRESS, _ADDRESS))
 
 

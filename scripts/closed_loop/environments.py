@@ -6,7 +6,7 @@ Importing this module imports robosuite and MuJoCo, LIBERO only for its tasks.
 import logging
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 os.environ.setdefault("MUJOCO_GL", "disabled")
 logging.disable(logging.WARNING)
@@ -32,7 +32,7 @@ OPTIONS = {
 class Environment(Protocol):
     """A task whose robot is a Panda with the controller OSC_POSE."""
 
-    env: object  # robosuite's MujocoEnv
+    env: Any  # robosuite's MujocoEnv, which has no types
     settling_steps: int  # control steps with open fingers before the first observation
 
     def reset(self, seed: int) -> None:

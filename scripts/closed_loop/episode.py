@@ -78,7 +78,9 @@ class Player:
         simulation.reset(plan.seed)
         start = simulation.fingerprint()
         server.ask({"reset": True, "task": plan.task})
-        steps, observations, failure = [], [], None
+        steps: list[dict] = []
+        observations: list[list[float]] = []
+        failure = None
         start_height = simulation.object()[2]
         success = False
         for t in range(STEP_LIMIT):
@@ -105,8 +107,8 @@ class Player:
                 break
         actions = np.array([step["action"] for step in steps])
         reference = self.reference_actions(plan.policy, plan.task, observations)
-        for step, error in zip(steps, np.linalg.norm(actions - reference, axis=1)):
-            step["error"] = float(error)
+        for step, distance in zip(steps, np.linalg.norm(actions - reference, axis=1)):
+            step["error"] = float(distance)
         record = {
             "arm": plan.arm,
             "task": plan.task,

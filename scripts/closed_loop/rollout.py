@@ -56,9 +56,7 @@ def perturb_episode(player: Player, plan: PerturbPlan) -> tuple[dict, list[dict]
         return record, []
     steps = range(0, len(actions), plan.every)
     rows = []
-    others = {
-        width: server.ask_all([{"obs": observations[t], "width": width} for t in steps]) for width in plan.widths
-    }
+    others = {width: server.ask_all([{"obs": observations[t], "width": width} for t in steps]) for width in plan.widths}
     for at, t in enumerate(steps):
         for width, replies in others.items():
             action = np.array(replies[at]["action"])

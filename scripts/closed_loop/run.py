@@ -92,7 +92,7 @@ def plans(store: Store, arms: list[Arm], tasks: list[str], seeds: list[int], bin
     """Returns the plans of the episodes that are not in the store. Neighbors have the same seed."""
     from .episode import EpisodePlan
 
-    def plan(arm: Arm, task: str) -> Iterator[EpisodePlan]:
+    def plan(arm: Arm, task: str) -> Iterator[EpisodePlan | None]:
         source = source_run(store, arm.source, task, seeds) if arm.source else None
         arguments, note = arm.arguments, None
         if arm.random_skip:
@@ -104,9 +104,7 @@ def plans(store: Store, arms: list[Arm], tasks: list[str], seeds: list[int], bin
             if store.has((arm.name, task, seed)):
                 yield None
             else:
-                yield EpisodePlan(
-                    arm.name, task, seed, arguments, arm.policy, arm.schedule(source, task, seed), note
-                )
+                yield EpisodePlan(arm.name, task, seed, arguments, arm.policy, arm.schedule(source, task, seed), note)
 
     columns = [list(plan(arm, task)) for task in tasks for arm in arms]
     return [entry for row in zip(*columns) for entry in row if entry is not None]

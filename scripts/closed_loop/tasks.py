@@ -15,7 +15,7 @@ def split_supported(tasks: list[str]) -> tuple[list[str], dict[str, str]]:
     Raises `ValueError` for a name that no policy has.
     """
     supported, left_out = [], {}
-    for task in TASKS if tasks == ["all"] else tasks:
+    for task in TASKS if tasks == ["all"] else dict.fromkeys(tasks):
         if task not in TASKS:
             raise ValueError(f"unknown task {task}: expected one of {', '.join(TASKS)}")
         if task in ROBOSUITE_TASKS:
