@@ -14,14 +14,13 @@ The law is that of robosuite with its pseudo-inverses replaced by Cholesky facto
 is not singular. `Simulation.robosuite_step` is the original, for comparison.
 """
 
-import ctypes
 from pathlib import Path
 
 import llvmlite.binding
 import mujoco
 import numba
 import numpy as np
-from numba import float64, int64, types
+from numba import types
 
 DOF = 7  # joints of the arm
 NULLSPACE_GAIN = 10.0  # robosuite's `joint_kp`

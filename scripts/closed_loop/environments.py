@@ -11,7 +11,6 @@ from typing import Any, Protocol
 os.environ.setdefault("MUJOCO_GL", "disabled")
 logging.disable(logging.WARNING)
 
-import numpy as np
 import robosuite
 from robosuite.utils.errors import RandomizationError
 
