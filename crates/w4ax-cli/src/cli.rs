@@ -12,7 +12,7 @@ use crate::distill;
 use crate::llama_block;
 #[cfg(feature = "vla")]
 use crate::vla;
-use crate::{calibrate, convert, doctor, episode, sensitivity, serve, skip_episode};
+use crate::{calibrate, convert, doctor, episode, report, sensitivity, serve, skip_episode};
 
 /// CPU and CUDA kernels for mixed-precision W4AX inference of robot policies
 #[derive(Parser)]
@@ -56,6 +56,13 @@ enum Command {
   w4ax sensitivity
   w4ax sensitivity --json sensitivity.json --draws 2000")]
     Sensitivity(sensitivity::Options),
+
+    /// Make the tables and figures of DyQ-VLA at the scale of the recorded data
+    Report {
+        /// The table or the figure
+        #[command(subcommand)]
+        command: report::Command,
+    },
 
     /// Compare ways to skip a policy's layers on recorded episodes (DySL-VLA)
     #[command(after_help = "Examples:
@@ -159,6 +166,7 @@ impl Command {
             Self::Convert(args) => convert::run(args)?,
             Self::Calibrate(args) => calibrate::run(args)?,
             Self::Sensitivity(options) => sensitivity::run(options)?,
+            Self::Report { command } => command.run()?,
             Self::SkipEpisode(options) => skip_episode::run(options)?,
             #[cfg(feature = "train")]
             Self::Distill(args) => distill::run(args)?,

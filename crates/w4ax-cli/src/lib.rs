@@ -9,6 +9,7 @@ pub mod doctor;
 mod episode;
 #[cfg(feature = "candle")]
 mod llama_block;
+mod report;
 mod sensitivity;
 mod serve;
 mod skip_episode;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use w4ax::{Error, Result, Width};
@@ -18,11 +17,14 @@ pub const BLUE: RGBColor = RGBColor(31, 95, 168);
 pub const ORANGE: RGBColor = RGBColor(214, 105, 20);
 /// The third color.
 pub const GREY: RGBColor = RGBColor(120, 120, 120);
+/// The fourth color.
+pub const GREEN: RGBColor = RGBColor(35, 135, 85);
 const PALE: RGBColor = RGBColor(225, 225, 225);
 
 /// An area of a picture.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
+/// A chart with the coordinates `X` and `Y`.
+pub type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 /// The result of drawing.
 pub type Drawn = std::result::Result<(), Box<dyn StdError>>;
 /// The title of an axis, and the format of its numbers.
@@ -103,8 +105,9 @@ pub fn width_name(at: &f64) -> String {
 ///
 /// # Errors
 /// As the backend.
-pub fn axes<Y>(chart: &mut Chart<'_, '_, Y>, x: Axis<'_>, y: Axis<'_>) -> Drawn
+pub fn axes<X, Y>(chart: &mut Chart<'_, '_, X, Y>, x: Axis<'_>, y: Axis<'_>) -> Drawn
 where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     chart

@@ -19,6 +19,7 @@ pub mod llama;
 pub mod networks;
 pub mod paths;
 pub mod policy;
+pub mod report;
 pub mod rollouts;
 pub mod rows;
 pub mod sensitivity;

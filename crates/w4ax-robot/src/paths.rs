@@ -67,3 +67,5 @@ pub const EPISODE_PICTURE: &str = in_workspace!("target/episode.svg");
 pub const SENSITIVITY_PICTURE: &str = in_workspace!("target/sensitivity.svg");
 /// The default picture of `w4ax skip-episode`.
 pub const SKIP_PICTURE: &str = in_workspace!("target/skip_episode.svg");
+/// The folder of the default pictures of `w4ax report`.
+pub const PICTURES: &str = in_workspace!("target");

@@ -67,7 +67,11 @@ impl Mode {
         }
     }
 
-    fn of(row: &Row<'_>) -> Read<Self> {
+    /// Reads the column `mode`.
+    ///
+    /// # Errors
+    /// The field, if it names no mode.
+    pub fn of(row: &Row<'_>) -> Read<Self> {
         let named = Self::ALL.into_iter().find(|m| m.name() == row.text("mode"));
         named.ok_or_else(|| row.wrong("mode", "bc, ol or fb"))
     }

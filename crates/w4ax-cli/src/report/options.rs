@@ -1,0 +1,71 @@
+//! Options that several reports share.
+
+use std::path::PathBuf;
+
+use w4ax::dispatch::{Dispatcher, StepCosts};
+use w4ax::{Error, Result};
+use w4ax_robot::report::bits;
+use w4ax_robot::rollouts::{RECORDED, Rollouts};
+use w4ax_robot::setup::{Robot, Setup};
+
+/// The policy and its recorded steps.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Recorded {
+    #[command(flatten)]
+    pub setup: Setup,
+    /// Recorded episodes, safetensors
+    #[arg(long, value_name = "FILE", default_value = RECORDED)]
+    pub rollouts: PathBuf,
+}
+
+impl Recorded {
+    /// Loads the recorded steps and the robot.
+    ///
+    /// # Errors
+    /// As [`Rollouts::load`] and [`Setup::load`].
+    pub fn load(&self) -> Result<(Rollouts, Robot)> {
+        Ok((Rollouts::load(&self.rollouts)?, self.setup.load()?))
+    }
+}
+
+/// The cost of a step at each width.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Costs {
+    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
+    /// A width that is not at least 3 % cheaper than a more precise one is not chosen [default: the
+    /// bits of the width]
+    #[arg(long, value_name = "FILE")]
+    costs: Option<PathBuf>,
+}
+
+impl Costs {
+    /// Returns the costs and what they are, and adds them to the dispatchers of a robot if they
+    /// were given.
+    ///
+    /// # Errors
+    /// As [`StepCosts::load`].
+    pub fn load(&self, robot: &mut Robot) -> Result<(StepCosts, String)> {
+        let Some(path) = &self.costs else {
+            return Ok((bits(), "bits".into()));
+        };
+        let costs = StepCosts::load(path)?;
+        for dispatcher in &mut robot.dispatchers {
+            *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok((costs, name.to_string_lossy().into_owned()))
+    }
+}
+
+/// Returns the requested files, or the default one.
+pub fn files(requested: &[PathBuf], default: PathBuf) -> Vec<PathBuf> {
+    match requested {
+        [] => vec![default],
+        _ => requested.to_vec(),
+    }
+}
+
+/// Returns an [`Error::Range`] of an option.
+pub fn refused(what: &'static str, value: String, range: &'static str) -> Error {
+    Error::Range { what, value, range }
+}
