@@ -28,10 +28,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = count)]
     steps: usize,
     /// Rounds of the timed steps
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = count)]
     rounds: usize,
     /// Width of the residual stream of the timed workload
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = hidden)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = hidden)]
     hidden: usize,
     /// Layers of the timed workload
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = count)]
@@ -106,7 +106,8 @@ pub fn run(options: &Options) -> Result<()> {
     println!(
         "DyQ-VLA, Table 3: error and widths on {} recorded steps, cost: {source}; time of a step \
          of a workload of Llama's shape ({} layers of {}, {} + {} tokens) at the widths of {} \
-         consecutive steps, {} rounds",
+         consecutive steps, the \
+         shortest of {} rounds",
         fixed.len(),
         options.layers,
         options.hidden,
@@ -251,7 +252,7 @@ fn picture(scores: &[RungScore], latency: &Latencies) -> Picture {
                 scores.iter().map(error).collect(),
             ),
             panel(
-                "time of a step of the workload: mean, quartiles",
+                "time of a step of the workload: mean, quartiles of the steps",
                 latency.rungs.iter().map(time).collect(),
             ),
             panel(

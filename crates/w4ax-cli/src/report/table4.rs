@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
         name: overhead.part.into(),
         value: Some(overhead.nanos),
         interval: None,
-        label: format!("{:.1} ns", overhead.nanos),
+        label: overhead.time(),
     };
     let steps = Width::ALL.map(|width| {
         let micros = overheads.step_micros.values()[width.index()];

@@ -63,7 +63,7 @@ fn summary() -> Value {
         "programs": ["w4ax"],
         "arms": [
             {"arm": "a4", "success": 81, "episodes": 263,
-             "low": 0.255_289_7, "high": 0.366_208_4, "widths": {"a4": 1.0}},
+             "low": 0.255_288_5, "high": 0.366_209_6, "widths": {"a4": 1.0}},
             {"arm": "dyq", "success": 0, "episodes": 20, "low": 0.0, "high": 0.161_125_2},
         ],
         "pairs": [

@@ -37,7 +37,7 @@ impl Picture<'_> {
             .map(|course| {
                 let (mode, episodes) = (course.mode.name(), course.episodes);
                 let mut before = self.0.iter().take_while(|other| other.mode != course.mode);
-                let same = |other: &&Course| other.macro_motion == course.macro_motion;
+                let same = |other: &&Course| alike(&other.macro_motion, &course.macro_motion);
                 match before.find(same) {
                     Some(other) => format!("{mode}, M and J as {}", other.mode.name()),
                     None => format!("{mode}, {episodes} episodes"),
@@ -138,4 +138,12 @@ impl Picture<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns whether the means of all parts differ by less than a line's width.
+fn alike(a: &[Option<Spread>], b: &[Option<Spread>]) -> bool {
+    a.iter().zip(b).all(|pair| match pair {
+        (Some(a), Some(b)) => (a.mean - b.mean).abs() < 1e-3,
+        (a, b) => a.is_none() && b.is_none(),
+    })
 }

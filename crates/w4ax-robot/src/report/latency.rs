@@ -70,7 +70,7 @@ pub struct StepLatency {
     pub order: Order,
     /// The time that the decision was made longer, in microseconds.
     pub delay_micros: f64,
-    /// The mean of the steps, each the median of its rounds, in milliseconds.
+    /// The mean of the steps, each the shortest of its rounds, in milliseconds.
     pub mean_ms: f64,
     /// The spread of the steps, in milliseconds.
     pub spread: Spread,
@@ -91,7 +91,8 @@ pub struct Overlap {
     pub synchronous_ms: f64,
     /// A step with the decision during the prefill, mean in milliseconds.
     pub asynchronous_ms: f64,
-    /// The time that the overlap saved in a step of a round, in microseconds.
+    /// The time that the overlap saved in a step, between the shortest of the rounds, in
+    /// microseconds.
     pub saved_micros: Spread,
 }
 
@@ -265,14 +266,17 @@ impl Running {
         Ok(())
     }
 
-    /// Returns the median time of each step, in milliseconds.
-    fn medians(&self) -> Vec<f64> {
-        let median = |micros: &Vec<f64>| Spread::of(&mut micros.clone()).map(|s| s.median / 1e3);
-        self.micros.iter().filter_map(median).collect()
+    /// Returns the shortest time of each step, in milliseconds: other programs only add to it.
+    fn shortest(&self) -> Vec<f64> {
+        let shortest = |micros: &Vec<f64>| micros.iter().copied().fold(f64::INFINITY, f64::min);
+        self.micros
+            .iter()
+            .map(|step| shortest(step) / 1e3)
+            .collect()
     }
 
     fn latency(&self) -> StepLatency {
-        let spread = Spread::of(&mut self.medians()).expect("at least one step was timed");
+        let spread = Spread::of(&mut self.shortest()).expect("at least one step was timed");
         StepLatency {
             rung: self.variant.rung,
             order: self.variant.order,
@@ -288,14 +292,14 @@ impl Running {
 
 impl Overlap {
     fn of(before: &Running, during: &Running) -> Option<Self> {
-        let pairs = before.micros.iter().zip(&during.micros);
-        let saved = pairs.flat_map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b));
-        let mean = |running: &Running| Spread::of(&mut running.medians()).map(|s| s.mean);
+        let (mut before_ms, mut during_ms) = (before.shortest(), during.shortest());
+        let saved = before_ms.iter().zip(&during_ms).map(|(a, b)| 1e3 * (a - b));
+        let mut saved: Vec<f64> = saved.collect();
         Some(Self {
             delay_micros: before.variant.delay.as_secs_f64() * 1e6,
-            synchronous_ms: mean(before)?,
-            asynchronous_ms: mean(during)?,
-            saved_micros: Spread::of(&mut saved.collect::<Vec<_>>())?,
+            saved_micros: Spread::of(&mut saved)?,
+            synchronous_ms: Spread::of(&mut before_ms)?.mean,
+            asynchronous_ms: Spread::of(&mut during_ms)?.mean,
         })
     }
 }

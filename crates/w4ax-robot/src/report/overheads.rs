@@ -103,6 +103,16 @@ pub fn memory(config: &DispatchConfig) -> Result<Vec<StateBytes>> {
     ])
 }
 
+impl Overhead {
+    /// Returns the time with its unit.
+    pub fn time(&self) -> String {
+        match self.nanos < 1e4 {
+            true => format!("{:.1} ns", self.nanos),
+            false => format!("{:.1} us", self.nanos / 1e3),
+        }
+    }
+}
+
 impl Overheads {
     /// Measures all parts, each for `budget`, on the recorded actions of the first episode.
     ///
@@ -146,11 +156,11 @@ impl Overheads {
         let row = |overhead: &Overhead| {
             vec![
                 overhead.part.into(),
-                format!("{:.1}", overhead.nanos),
+                overhead.time(),
                 format!("{:.3} %", 100.0 * overhead.share),
             ]
         };
-        let header = ["part", "ns", "of the fastest step"];
+        let header = ["part", "time", "of the fastest step"];
         table(&header, self.parts.iter().map(row))
     }
 
