@@ -106,8 +106,7 @@ pub fn run(options: &Options) -> Result<()> {
     println!(
         "DyQ-VLA, Table 3: error and widths on {} recorded steps, cost: {source}; time of a step \
          of a workload of Llama's shape ({} layers of {}, {} + {} tokens) at the widths of {} \
-         consecutive steps, the \
-         shortest of {} rounds",
+         consecutive steps, the shortest of {} rounds",
         fixed.len(),
         options.layers,
         options.hidden,
