@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use w4ax::Result;
-use w4ax_robot::paths::ROBOT;
 use w4ax_robot::report::effects::{self, EffectSeries, Picture};
 
 use super::Output;
@@ -33,9 +32,8 @@ struct EffectsJson<'a> {
 /// # Errors
 /// As [`effects::load`].
 pub fn run(options: &Options) -> Result<()> {
-    let default = PathBuf::from(ROBOT).join("perturb.csv");
     let mut series = Vec::new();
-    for path in files(&options.perturb, default) {
+    for path in files("--perturb", &options.perturb, "perturb.csv")? {
         series.extend(effects::load(&path)?);
     }
     println!(

@@ -1,11 +1,11 @@
 //! `w4ax report fig3`: s_t, M and J over normalized time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use w4ax::calibrate::Calibration;
 use w4ax::{Error, Result};
-use w4ax_robot::paths::ROBOT;
+use w4ax_robot::embedded;
 use w4ax_robot::report::course::{self, Course, CourseData, Picture};
 use w4ax_robot::sensitivity::{motion, perturb, response};
 
@@ -22,8 +22,8 @@ pub struct Options {
     /// tests/data/robot/nominal_actions.csv of the workspace]
     #[arg(long, value_name = "FILE")]
     nominal: Vec<PathBuf>,
-    /// The windows, mu_max and nu_max, JSON [default: tests/data/robot/calibration.json of the
-    /// workspace]
+    /// The windows, mu_max and nu_max, JSON [default: the calibration of the policy in this
+    /// program]
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     #[command(flatten)]
@@ -48,12 +48,12 @@ pub fn run(options: &Options) -> Result<()> {
         let value = format!("given {nominal} times, --perturb {perturb} times");
         return Err(refused("--nominal", value, "a file for each of --perturb"));
     }
-    let folder = Path::new(ROBOT);
-    let perturb = files(&options.perturb, folder.join("perturb.csv"));
-    let nominal = files(&options.nominal, folder.join("nominal_actions.csv"));
-    let calibration_file =
-        (options.calibration.clone()).unwrap_or_else(|| folder.join("calibration.json"));
-    let calibration = Calibration::load(&calibration_file)?;
+    let perturb = files("--perturb", &options.perturb, "perturb.csv")?;
+    let nominal = files("--nominal", &options.nominal, "nominal_actions.csv")?;
+    let (calibration, calibration_file) = match &options.calibration {
+        Some(path) => (Calibration::load(path)?, path.display().to_string()),
+        None => (embedded::calibration()?, embedded::CALIBRATION_FILE.into()),
+    };
 
     let mut loaded = Vec::new();
     for (perturb, nominal) in perturb.iter().zip(&nominal) {
@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
         .flat_map(|(episodes, ..)| episodes.clone())
         .collect();
     let configs = motion::configs(&calibration, &all, false).map_err(|error| Error::Format {
-        file: calibration_file.display().to_string(),
+        file: calibration_file,
         reason: error.to_string(),
     })?;
     let data = loaded.into_iter().map(|(nominal, steps, file)| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use w4ax::dispatch::{Dispatcher, StepCosts};
 use w4ax::{Error, Result};
+use w4ax_robot::paths;
 use w4ax_robot::report::bits;
 use w4ax_robot::rollouts::{RECORDED, Rollouts};
 use w4ax_robot::setup::{Robot, Setup};
@@ -19,12 +20,21 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// Loads the recorded steps.
+    ///
+    /// # Errors
+    /// As [`paths::check`] and [`Rollouts::load`].
+    pub fn rollouts(&self) -> Result<Rollouts> {
+        paths::check("--rollouts", &self.rollouts)?;
+        Rollouts::load(&self.rollouts)
+    }
+
     /// Loads the recorded steps and the robot.
     ///
     /// # Errors
-    /// As [`Rollouts::load`] and [`Setup::load`].
+    /// As [`Recorded::rollouts`] and [`Setup::load`].
     pub fn load(&self) -> Result<(Rollouts, Robot)> {
-        Ok((Rollouts::load(&self.rollouts)?, self.setup.load()?))
+        Ok((self.rollouts()?, self.setup.load()?))
     }
 }
 
@@ -57,12 +67,17 @@ impl Costs {
     }
 }
 
-/// Returns the requested files, or the default one.
-pub fn files(requested: &[PathBuf], default: PathBuf) -> Vec<PathBuf> {
-    match requested {
-        [] => vec![default],
-        _ => requested.to_vec(),
+/// Returns the requested files of an option, or its default: a file of the recorded data.
+///
+/// # Errors
+/// As [`paths::check`], for a default that does not exist.
+pub fn files(option: &'static str, requested: &[PathBuf], default: &str) -> Result<Vec<PathBuf>> {
+    if !requested.is_empty() {
+        return Ok(requested.to_vec());
     }
+    let default = PathBuf::from(paths::ROBOT).join(default);
+    paths::check(option, &default)?;
+    Ok(vec![default])
 }
 
 /// Returns an [`Error::Range`] of an option.

@@ -8,7 +8,6 @@ use w4ax_robot::policy::Policy;
 use w4ax_robot::report::bars::{Bar, BarPanel, Picture};
 use w4ax_robot::report::methods::{MethodScore, MethodTable};
 use w4ax_robot::report::success::ClosedLoopSuccess;
-use w4ax_robot::rollouts::Rollouts;
 
 use super::Output;
 use super::options::{Costs, Recorded};
@@ -46,7 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
     // A bad file is found before the runs, which take longer.
     let success = ClosedLoopSuccess::load(&options.closed_loop)?;
     let setup = &options.recorded.setup;
-    let rollouts = Rollouts::load(&options.recorded.rollouts)?;
+    let rollouts = options.recorded.rollouts()?;
     let checkpoint = setup.checkpoint()?;
     let mut robot = setup.robot(&checkpoint, Cpu::new()?)?;
     let mut plain = Policy::unquantized(&checkpoint, Cpu::new()?, 1)?;
