@@ -1,8 +1,11 @@
 //! Random weights of the real shapes, and the memory of the process.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+use w4ax::Width;
+use w4ax::dispatch::StepCosts;
 use w4ax_vla::checkpoint::{RandomWeights, StoredWeight, WeightSource};
-use w4ax_vla::measure::{peak_memory, reset_peak_memory};
+use w4ax_vla::measure::{ModelShape, PredictedTime, peak_memory, predictions, reset_peak_memory};
 
 fn real() -> BTreeMap<String, Vec<usize>> {
     let file = concat!(
@@ -94,4 +97,32 @@ fn peak_memory_sees_an_allocation_and_forgets_it() {
     drop(block);
     reset_peak_memory();
     assert!(peak_memory().unwrap() < before + 100_000_000);
+}
+
+/// The costs for `--costs` are the predicted times of a step, in milliseconds.
+#[test]
+fn files_of_costs_are_the_predictions() {
+    let devices = [
+        ("a100", "A100-SXM-80GB"),
+        ("orin", "Jetson AGX Orin 64GB"),
+        ("rtx4090", "RTX 4090"),
+        ("h100", "H100-SXM"),
+    ];
+    for shape in [ModelShape::OpenVla7b, ModelShape::Oft7b] {
+        let predicted = predictions(shape);
+        for (file, device) in devices {
+            let name = format!("{}-{file}.json", shape.name());
+            let costs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/costs/");
+            let costs = StepCosts::load(format!("{costs}{name}")).unwrap();
+            for width in Width::ALL {
+                let of_width = |p: &&PredictedTime| p.device == device && p.width == width;
+                let times = predicted.iter().filter(of_width).map(|p| p.time);
+                let ms = times.sum::<Duration>().as_secs_f64() * 1e3;
+                assert!(
+                    ms > 0.0 && (costs.of(width) - ms).abs() < 6e-4,
+                    "{name} {width}: {ms}"
+                );
+            }
+        }
+    }
 }
