@@ -98,6 +98,8 @@ def held(width: str, period: int) -> MakeSchedule:
 
 
 DYNAMIC = POLICY + ("--width", "dynamic")
+# The rule is between A2 and A4 if bits are what a step costs. On a CPU, measured costs would leave A8 alone.
+CONSISTENCY = DYNAMIC + ("--rule", "consistency", "--costs", "docs/costs/bits.json")
 DEEP_A8 = DEEP + ("--width", "a8")
 SKIP_A8 = SKIPPING + ("--width", "a8")
 
@@ -108,7 +110,7 @@ _ARMS = (
     Arm("a4", "W4A4", DYNAMIC, fixed("a4")),
     Arm("a2", "W4A2", DYNAMIC, fixed("a2")),
     Arm("dyq", "the dispatcher of DyQ-VLA", DYNAMIC, decided),
-    Arm("consistency", "the consistency rule", DYNAMIC + ("--rule", "consistency"), decided),
+    Arm("consistency", "the consistency rule between A2 and A4", CONSISTENCY, decided),
     Arm("hold-a4", "W4A4 every second step, the action held", DYNAMIC, held("a4", 2)),
     Arm("floors", "W4A2 with block 0 at A4", POLICY + ("--width", "a2", "--floors", "0=a4"), decided),
     Arm("random", "independent widths at dyq's shares", DYNAMIC, drawn("random"), "dyq"),
