@@ -8,6 +8,7 @@ use w4ax::dispatch::{Action, StepCosts};
 use w4ax::{Error, Result};
 use w4ax_robot::report::bars::{Bar, BarPanel, Picture};
 use w4ax_robot::report::fixed::FixedWidths;
+use w4ax_robot::report::interval::Spread;
 use w4ax_robot::report::ladder::{self, Rung, RungScore};
 use w4ax_robot::report::latency::{Latencies, Overlap, StepLatency, TimedSteps, window};
 use w4ax_robot::report::workload::{WorkloadSizes, WorkloadWeights};
@@ -189,22 +190,27 @@ fn print_overlaps(overlaps: &[Overlap]) {
     println!(
         "\nThe decision before the prefill, or while it runs; the prefill has the last width:"
     );
+    let spread = |spread: Spread| {
+        let [low, median, high] = [spread.low, spread.median, spread.high];
+        format!("{median:.1} [{low:.1}, {high:.1}]")
+    };
     let row = |overlap: &Overlap| {
-        let saved = overlap.saved_micros;
         vec![
             format!("{:.0} us", overlap.delay_micros),
+            spread(overlap.critical_before),
+            spread(overlap.critical_during),
             format!("{:.2}", overlap.synchronous_ms),
             format!("{:.2}", overlap.asynchronous_ms),
-            format!("{:.1}", saved.median),
-            format!("{:.1} to {:.1}", saved.low, saved.high),
+            spread(overlap.saved_micros),
         ]
     };
     let header = [
-        "decision made longer by",
-        "before, ms",
-        "during, ms",
-        "saved, us (median)",
-        "quartiles",
+        "decision longer by",
+        "waited, us: before",
+        "during",
+        "step, ms: before",
+        "during",
+        "saved a step, us",
     ];
     println!("{}", table(&header, overlaps.iter().map(row)));
 }
@@ -233,14 +239,14 @@ fn picture(scores: &[RungScore], latency: &Latencies) -> Picture {
     let overlap = |overlap: &Overlap| {
         let delay = overlap.delay_micros;
         [
-            ("before the prefill", overlap.synchronous_ms),
-            ("during the prefill", overlap.asynchronous_ms),
+            ("before the prefill", overlap.critical_before),
+            ("during the prefill", overlap.critical_during),
         ]
-        .map(|(order, value)| Bar {
+        .map(|(order, waited)| Bar {
             name: format!("{order}, {delay:.0} us longer"),
-            value: Some(value),
-            interval: None,
-            label: format!("{value:.2} ms"),
+            value: Some(waited.median),
+            interval: Some([waited.low, waited.high]),
+            label: format!("{:.1} us", waited.median),
         })
     };
     Picture {
@@ -254,10 +260,13 @@ fn picture(scores: &[RungScore], latency: &Latencies) -> Picture {
                 "time of a step of the workload: mean, quartiles of the steps",
                 latency.rungs.iter().map(time).collect(),
             ),
-            panel(
-                "time of a step by the moment of the decision: mean",
-                latency.overlaps.iter().flat_map(overlap).collect(),
-            ),
+            BarPanel {
+                left: 0.01,
+                ..panel(
+                    "decision on the critical path: median, quartiles, logarithmic",
+                    latency.overlaps.iter().flat_map(overlap).collect(),
+                )
+            },
         ],
     }
 }

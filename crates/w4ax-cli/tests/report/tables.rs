@@ -227,7 +227,14 @@ fn rungs_of_table3_match_a_plain_loop() {
         number(&table, "/latency/overlaps/0/saved_micros/count"),
         18.0
     );
-    for part in ["+ asynchronous decision", "decision made longer by"] {
+    // The longer decision is on the critical path if it is made before the prefill.
+    let before = |at: usize| format!("/latency/overlaps/{at}/critical_before/low");
+    assert!(number(&table, &before(1)) >= 1.0);
+    assert_eq!(
+        number(&table, "/latency/overlaps/1/critical_during/count"),
+        18.0
+    );
+    for part in ["+ asynchronous decision", "decision longer by"] {
         assert!(printed.contains(part), "`{part}` is not in: {printed}");
     }
     assert!(svg.contains("before the prefill, 1 us longer"), "{svg}");

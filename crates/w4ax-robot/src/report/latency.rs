@@ -6,11 +6,17 @@
 //! step lasts from the moment its actions are known to the end of its decode, the decision
 //! included.
 //!
-//! A decision takes less than a microsecond. So the comparison is made once more with a decision
+//! The critical path holds a decision that is made before the step or its prefill. Of a decision
+//! during the prefill it holds the wait of the decode for its width. Both are timed on their own,
+//! because they are much shorter than a step.
+//!
+//! A decision takes a few microseconds at most. So the comparison is made once more with a decision
 //! that takes as long as one in another process or an interpreter: the thread of the caller waits
 //! actively before it decides.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -91,6 +97,10 @@ pub struct Overlap {
     pub synchronous_ms: f64,
     /// A step with the decision during the prefill, mean in milliseconds.
     pub asynchronous_ms: f64,
+    /// The decision on the critical path, in microseconds: made before the prefill.
+    pub critical_before: Spread,
+    /// The decision on the critical path, in microseconds: made during the prefill.
+    pub critical_during: Spread,
     /// The time that the overlap saved in a step, between the shortest of the rounds, in
     /// microseconds.
     pub saved_micros: Spread,
@@ -118,6 +128,9 @@ struct Running {
     /// `[steps][rounds]`, in microseconds.
     micros: Vec<Vec<f64>>,
     decide: Vec<f64>,
+    /// The decision on the critical path, in microseconds.
+    critical: Vec<f64>,
+    gap: Arc<AtomicU64>,
     widths: Vec<Width>,
     late: usize,
 }
@@ -214,6 +227,8 @@ impl Running {
         };
         Ok(Self {
             variant,
+            gap: workload.gap(),
+            critical: Vec::new(),
             pipeline: StepPipeline::new(HostEngine::new(workload, options)?, None),
             dispatcher,
             micros: vec![Vec::new(); steps.rows.end - steps.first],
@@ -240,12 +255,15 @@ impl Running {
         if self.variant.order != Order::DuringPrefill {
             self.choose(known)?;
         }
+        let chosen = start.elapsed();
         self.pipeline.begin(&())?;
         if self.variant.order == Order::DuringPrefill {
             self.choose(known)?;
         }
         let report = self.pipeline.finish()?;
         self.micros[step].push(start.elapsed().as_secs_f64() * 1e6);
+        let gap = self.gap.load(Ordering::Relaxed) as f64 / 1e3;
+        self.critical.push(chosen.as_secs_f64() * 1e6 + gap);
         self.widths.push(report.decode.width);
         self.late += usize::from(report.decode.outcome != Outcome::OnTime);
         Ok(())
@@ -298,6 +316,8 @@ impl Overlap {
         Some(Self {
             delay_micros: before.variant.delay.as_secs_f64() * 1e6,
             saved_micros: Spread::of(&mut saved)?,
+            critical_before: Spread::of(&mut before.critical.clone())?,
+            critical_during: Spread::of(&mut during.critical.clone())?,
             synchronous_ms: Spread::of(&mut before_ms)?.mean,
             asynchronous_ms: Spread::of(&mut during_ms)?.mean,
         })

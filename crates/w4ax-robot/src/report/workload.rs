@@ -4,6 +4,8 @@
 //! is that of the seven projections of each layer, which is nearly all of a step of OpenVLA.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use half::bf16;
 use rand::{Rng, SeedableRng};
@@ -85,6 +87,9 @@ pub struct Workload {
     x: Vec<bf16>,
     /// `[prefill, intermediate]`.
     y: Vec<bf16>,
+    /// The end of the last prefill.
+    prefilled: Instant,
+    gap: Arc<AtomicU64>,
 }
 
 impl Workload {
@@ -104,7 +109,15 @@ impl Workload {
             floors,
             x: (0..most).map(|_| value()).collect(),
             y: vec![bf16::ZERO; most],
+            prefilled: Instant::now(),
+            gap: Arc::default(),
         })
+    }
+
+    /// Returns the time from the end of the last prefill to its decode, in nanoseconds, which is
+    /// written at each step: how long the step waited for its width.
+    pub fn gap(&self) -> Arc<AtomicU64> {
+        self.gap.clone()
     }
 
     /// Runs all projections for `tokens` tokens.
@@ -130,10 +143,14 @@ impl HostStep for Workload {
     fn load((): &mut (), (): &()) {}
 
     fn prefill(&mut self, (): &(), width: Width) -> Result<()> {
-        self.pass(self.weights.sizes.prefill, width)
+        self.pass(self.weights.sizes.prefill, width)?;
+        self.prefilled = Instant::now();
+        Ok(())
     }
 
     fn decode(&mut self, (): &(), width: Width) -> Result<()> {
+        let gap = self.prefilled.elapsed().as_nanos();
+        self.gap.store(gap as u64, Ordering::Relaxed);
         for _ in 0..self.weights.sizes.decode {
             self.pass(1, width)?;
         }
