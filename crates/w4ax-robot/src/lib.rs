@@ -20,6 +20,7 @@ pub mod networks;
 pub mod paths;
 pub mod policy;
 pub mod report;
+pub mod random_skips;
 pub mod rollouts;
 pub mod rows;
 pub mod sensitivity;

@@ -10,6 +10,7 @@ use w4ax::{Error, Result};
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
 use super::policy::{Policy, tokens_of};
+use super::random_skips::RandomSkips;
 use super::rollouts::action;
 use super::setup::QUANTIZE;
 use super::shapes::{INPUT, Tokens};
@@ -33,6 +34,8 @@ pub struct Skipping {
     pub networks: Networks,
     /// The replacement of skipped layers.
     pub substitute: Substitute,
+    /// Skips by chance, in place of the controllers.
+    random: Option<RandomSkips>,
     /// The next run.
     order: RunOrder,
 }
@@ -47,6 +50,7 @@ impl Skipping {
             skipper: Skipper::new(config, networks.layers().clone())?,
             networks,
             substitute,
+            random: None,
             order: RunOrder::Only,
         })
     }
@@ -71,12 +75,29 @@ impl Skipping {
     }
 }
 
+impl Skipping {
+    /// Skips layers by chance, in place of the controllers. The configuration should be
+    /// [`RandomSkips::config`], so that there is no guide either.
+    ///
+    /// # Errors
+    /// As [`RandomSkips::new`].
+    pub fn with_random_skips(mut self, probability: f64, seed: u64) -> Result<Self> {
+        self.random = Some(RandomSkips::new(probability, seed, self.networks.layers())?);
+        Ok(self)
+    }
+}
+
 impl RunLayers for Skipping {
     fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
+        // A second pass skips nothing.
+        if self.order != RunOrder::Second {
+            self.random.iter_mut().for_each(RandomSkips::draw);
+        }
         let mut stack = PolicyStack {
             policy,
             networks: &mut self.networks,
             substitute: self.substitute,
+            random: self.random.as_ref(),
             input,
             width: StepWidth::Latched,
             tokens: Tokens::default(),
@@ -111,6 +132,8 @@ pub struct PolicyStack<'a> {
     pub networks: &'a mut Networks,
     /// The replacement of skipped layers.
     pub substitute: Substitute,
+    /// Skips by chance, in place of the controllers.
+    pub random: Option<&'a RandomSkips>,
     /// The input of the step.
     pub input: &'a [f32; INPUT],
     /// The width of the layers that run.
@@ -135,6 +158,9 @@ impl LayerStack for PolicyStack<'_> {
     }
 
     fn skip_probability(&mut self, layer: usize) -> Result<f32> {
+        if let Some(random) = self.random {
+            return Ok(random.probability(layer));
+        }
         let (engine, x) = self.policy.engine_and_hidden();
         self.networks.skip_probability(layer, engine, x)
     }

@@ -36,6 +36,8 @@ pub struct Description {
     floors: BTreeMap<String, String>,
     /// Whether layers are skipped.
     skip: bool,
+    /// The probability of random skips, if there are any.
+    random_skip: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,12 +49,11 @@ struct PolicyDescription {
 }
 
 impl Description {
-    /// Describes a quantized policy with this name.
+    /// Describes a quantized policy with this name, which skips no layers.
     pub fn new(
         name: String,
         policy: &Policy,
         (width, rule): (ServedWidth, RuleDescription),
-        skip: bool,
     ) -> Self {
         Self {
             protocol: PROTOCOL,
@@ -72,7 +73,17 @@ impl Description {
             floors: Floor::above_a2(policy.floors())
                 .map(|floor| (floor.layer(), floor.width.to_string()))
                 .collect(),
+            skip: false,
+            random_skip: None,
+        }
+    }
+
+    /// Sets whether layers are skipped, and the probability of random skips.
+    pub fn with_skips(self, skip: bool, random_skip: Option<f64>) -> Self {
+        Self {
             skip,
+            random_skip,
+            ..self
         }
     }
 }

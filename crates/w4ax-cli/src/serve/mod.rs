@@ -46,6 +46,10 @@
 //! With `--floors 0=a4,head=a8` a layer runs at the larger of its floor and the width of the step,
 //! which `width` reports. The adapters of `--skip` and steps at the width `plain` have no floors.
 //!
+//! # Random skips
+//! With `--random-skip P --seed N` chance takes the place of the guide and the controllers of
+//! `--skip`, see [`w4ax_robot::random_skips`]: a control for runs of the guide with as many layers.
+//!
 //! # Failure behavior
 //! A bad line gets `{"error": ".."}` and changes nothing: a line that is not JSON, an unknown or
 //! missing field, a number that is not finite (also `NaN` and `Infinity`, as Python's `json` writes
@@ -78,6 +82,7 @@ use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::floors::Floor;
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::policy::Policy;
+use w4ax_robot::random_skips::RandomSkips;
 use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::Setup;
 use w4ax_robot::skipping::Skipping;
@@ -116,6 +121,19 @@ pub struct Options {
     /// When a step runs again with nothing skipped
     #[arg(long, value_enum, default_value_t = Verification::FirstDrop, requires = "skip")]
     verify: Verification,
+    /// Skip by chance instead of by the guide and the controllers, as a control: as many layers as
+    /// if each layer that may be skipped were skipped with probability P
+    #[arg(
+        long,
+        value_name = "P",
+        value_parser = probability,
+        requires = "skip",
+        conflicts_with_all = ["guide", "verify"]
+    )]
+    random_skip: Option<f64>,
+    /// Seed of the random skips, which continue over the episodes
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "random_skip")]
+    seed: u64,
     #[command(flatten)]
     setup: Setup,
 }
@@ -161,6 +179,11 @@ fn serve(options: &Options) -> Result<()> {
     }
 }
 
+fn probability(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+    number.ok_or_else(|| "expected a number in [0, 1]".into())
+}
+
 /// Loads the policies and the networks for skipped layers.
 fn session(options: &Options) -> Result<Session> {
     let cpu = Cpu::new()?;
@@ -173,16 +196,28 @@ fn session(options: &Options) -> Result<Session> {
     let rules = Rules::new(&mut robot, options.rule, costs, given)?;
     let plain = Policy::unquantized(&checkpoint, cpu, 1)?;
     let load = |policy: &Policy, weights| {
-        let config = options.guide.config(options.verify);
-        let load = |path: &PathBuf| Skipping::load(path, policy, weights, &config);
-        options.skip.as_ref().map(load).transpose()
+        let Some(path) = &options.skip else {
+            return Ok(None);
+        };
+        match options.random_skip {
+            None => {
+                let config = options.guide.config(options.verify);
+                Skipping::load(path, policy, weights, &config).map(Some)
+            }
+            Some(probability) => {
+                let skipping = Skipping::load(path, policy, weights, &RandomSkips::config())?;
+                skipping
+                    .with_random_skips(probability, options.seed)
+                    .map(Some)
+            }
+        }
     };
     let skipping = load(&robot.policy, options.adapters)?;
     let of_plain = load(&plain, AdapterWeights::Bf16)?;
     let name = options.setup.policy_name();
-    let skip = skipping.is_some();
     let width = (options.width, rules.description);
-    let description = Description::new(name, &robot.policy, width, skip);
+    let description = Description::new(name, &robot.policy, width)
+        .with_skips(skipping.is_some(), options.random_skip);
     let plain = Plain::new(plain, of_plain.map(|skipping| skipping.networks));
     Ok(Session::new(
         (robot.policy, rules.by_task),

@@ -6,6 +6,7 @@ mod executed;
 mod floors;
 mod ids;
 mod process;
+mod random_skip;
 mod rule;
 mod server;
 mod skipping;
