@@ -92,7 +92,7 @@ fn matches_the_recorded_vectors() {
 
 #[test]
 fn matches_the_recorded_closed_loop() {
-    let calibration = Calibration::load(data("calibration.json")).unwrap();
+    let calibration = Calibration::load(data("closed_loop_calibration.json")).unwrap();
     let mut episode = (String::new(), String::new());
     let mut dispatcher = None;
     let (mut steps, mut episodes) = (0, 0);

@@ -11,6 +11,9 @@ use crate::{Error, Result, Width};
 /// In JSON it is an object with the optional fields `low` and `high` (widths in bits), `d_acc`,
 /// `eta` and `tau_max` or `tau`, `gate`, `alpha`, `refresh`, `floors` (widths in bits, `[layers]`),
 /// and `uncertainty_low` and `uncertainty_high` (101 quantiles each, in action units).
+///
+/// The floors and the quantiles are those of profiles with the widths `low` and `high`. They have
+/// no effect between other widths, see [`applies_to`](Self::applies_to).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsistencyCalibration {
     /// The step width of the low profile, if it is fixed. Otherwise costs and errors choose it.
@@ -63,11 +66,18 @@ impl ConsistencyCalibration {
             .with_tolerance(self.tolerance)
             .with_alpha(self.alpha)
             .with_refresh(self.refresh);
-        if let Some(quantiles) = &self.quantiles {
-            config = config.with_gate(self.gate, quantiles.clone());
-        }
+        let quantiles = self.quantiles.as_ref();
+        config = match quantiles.filter(|_| self.applies_to(low, high)) {
+            Some(quantiles) => config.with_gate(self.gate, quantiles.clone()),
+            None => config.with_online_gate(self.gate),
+        };
         config.validate()?;
         Ok(config)
+    }
+
+    /// Returns whether the floors and the quantiles are those of profiles with these step widths.
+    pub fn applies_to(&self, low: Width, high: Width) -> bool {
+        self.low.is_none_or(|own| own == low) && self.high.is_none_or(|own| own == high)
     }
 
     /// Checks every field that does not depend on a task.
@@ -152,7 +162,12 @@ impl TryFrom<ConsistencyJson> for ConsistencyCalibration {
 
     fn try_from(json: ConsistencyJson) -> Result<Self> {
         let default = Self::default();
-        let width = |bits: Option<u32>| bits.map(Width::try_from).transpose();
+        let width = |field: &'static str, bits: u32| {
+            Width::try_from(bits).map_err(|error| Error::Config {
+                field,
+                reason: format!("has {error}"),
+            })
+        };
         let of_motion = [json.d_acc, json.eta, json.tau_max];
         let tolerance = match (json.tau, default.tolerance) {
             (Some(_), _) if of_motion.iter().any(Option::is_some) => {
@@ -189,12 +204,12 @@ impl TryFrom<ConsistencyJson> for ConsistencyCalibration {
             }
         };
         let floors = json.floors.map(|floors| {
-            let floors = floors.into_iter().map(Width::try_from);
+            let floors = floors.into_iter().map(|floor| width("floors", floor));
             floors.collect::<Result<Vec<_>>>()
         });
         Ok(Self {
-            low: width(json.low)?,
-            high: width(json.high)?,
+            low: json.low.map(|low| width("low", low)).transpose()?,
+            high: json.high.map(|high| width("high", high)).transpose()?,
             tolerance,
             gate: json.gate.unwrap_or(default.gate),
             alpha: json.alpha.unwrap_or(default.alpha),

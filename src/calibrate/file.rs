@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::check_bound;
 use super::consistency::{ConsistencyCalibration, ConsistencyJson};
+use super::settings::check_bound;
 use crate::dispatch::{
     ActionLayout, ConsistencyConfig, DispatchConfig, MotionScale, StepCosts, Thresholds,
+    WidthChoice,
 };
 use crate::{Error, Result, Width};
 
@@ -112,6 +113,20 @@ impl Calibration {
         match &self.consistency {
             Some(rule) => rule.config(kinematics, low, high),
             None => ConsistencyCalibration::default().config(kinematics, low, high),
+        }
+    }
+
+    /// Returns the widths between which a consistency rule chooses at these costs: those of the
+    /// section `consistency`, unless the lower one is dominated, or the choice by costs and mean
+    /// errors.
+    pub fn width_choice(&self, costs: &StepCosts, errors: &[f64; 4]) -> WidthChoice {
+        let set = self.consistency.as_ref();
+        match set.map(|rule| (rule.low, rule.high)) {
+            Some((Some(low), Some(high))) if low == high => WidthChoice::Static(high),
+            Some((Some(low), Some(high))) if costs.dominated_by(low).is_none() => {
+                WidthChoice::Dynamic { low, high }
+            }
+            _ => costs.choice(errors),
         }
     }
 

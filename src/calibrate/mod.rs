@@ -15,7 +15,8 @@
 //!    the default [layout](crate::dispatch): the largest over all widths. Low widths make the
 //!    motion rougher. Their percentiles count as well, because otherwise this
 //!    roughness would raise J and force BF16 in the closed loop.
-//! 2. The sensitivity S of a step comes from the preceding W4A4 actions, by
+//! 2. The sensitivity S of a step comes from the preceding W4A4 actions, or from the unquantized
+//!    ones as in the paper ([`SensitivitySource`]), by
 //!    [`Kinematics`](crate::dispatch::Kinematics).
 //! 3. The error `e_b` of a step is the L2 distance between the width-b action and the unquantized
 //!    action, over all numbers.
@@ -24,7 +25,8 @@
 //!    [`MIN_ROWS`] steps are ignored. A boundary is the lower edge of the longest sequence of bins
 //!    that ends at theta_fp and whose mean errors exceed `D_acc / (center + eta)`. If no bin
 //!    exceeds the bound, the boundary is theta_fp. theta_24 uses `e_2`. theta_48 uses `e_4` and is
-//!    at least theta_24.
+//!    at least theta_24. theta_8 uses `e_8` and is at least theta_48. theta_fp is a setting, or
+//!    theta_8 of bins over [0, 1] ([`CalibrationSettings::with_derived_theta_fp`]).
 //!
 //! Actions, mu_max, nu_max, errors and D_acc have the unit of actions ([-1, 1]). S, thresholds and
 //! eta have none.
@@ -45,7 +47,9 @@ mod episode;
 mod file;
 mod floors;
 mod profile;
+mod replay;
 mod scale;
+mod settings;
 
 pub use consistency::ConsistencyCalibration;
 pub use costs::measure_costs;
@@ -53,123 +57,12 @@ pub use episode::Episode;
 pub use file::{Calibration, TaskScale};
 pub use floors::{FloorPath, Lowering};
 pub use profile::{BINS, Bin, Conditioning, ErrorProfile, MIN_ROWS, distance};
+pub use replay::{ProfileEpisode, ReplayedStep, RuleReplay, replay_consistency, replay_dyq};
 pub use scale::{motion_scales, percentile};
+pub use settings::{CalibrationSettings, SensitivitySource};
 
 pub use crate::dispatch::PERCENTILE;
-use crate::dispatch::{ActionLayout, DispatchConfig, MotionScale, Thresholds};
 use crate::{Error, Result};
-
-/// The settings of a calibration. [`Default`] holds those of the recorded calibration.
-///
-/// ```
-/// use w4ax::calibrate::CalibrationSettings;
-/// let settings = CalibrationSettings::default().with_d_acc(0.1);
-/// assert_eq!((settings.d_acc(), settings.eta()), (0.1, 0.05));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CalibrationSettings {
-    lambda: f64,
-    window_macro: usize,
-    window_micro: usize,
-    k: u32,
-    theta_fp: f64,
-    eta: f64,
-    d_acc: f64,
-    layout: ActionLayout,
-}
-
-impl Default for CalibrationSettings {
-    fn default() -> Self {
-        Self {
-            lambda: DispatchConfig::LAMBDA,
-            window_macro: DispatchConfig::WINDOW_MACRO,
-            window_micro: DispatchConfig::WINDOW_MICRO,
-            k: DispatchConfig::K,
-            theta_fp: DispatchConfig::THETA_FP,
-            eta: 0.05,
-            d_acc: 0.07,
-            layout: ActionLayout::end_effector(),
-        }
-    }
-}
-
-impl CalibrationSettings {
-    /// Sets the weight of the macro motion in S, see [`DispatchConfig::with_lambda`].
-    #[must_use]
-    pub const fn with_lambda(mut self, lambda: f64) -> Self {
-        self.lambda = lambda;
-        self
-    }
-
-    /// Sets the window of M in actions, see [`DispatchConfig::with_window_macro`].
-    #[must_use]
-    pub const fn with_window_macro(mut self, window_macro: usize) -> Self {
-        self.window_macro = window_macro;
-        self
-    }
-
-    /// Sets the window of J in actions, see [`DispatchConfig::with_window_micro`].
-    #[must_use]
-    pub const fn with_window_micro(mut self, window_micro: usize) -> Self {
-        self.window_micro = window_micro;
-        self
-    }
-
-    /// Sets K of the hysteresis in steps, see [`DispatchConfig::with_k`].
-    #[must_use]
-    pub const fn with_k(mut self, k: u32) -> Self {
-        self.k = k;
-        self
-    }
-
-    /// Sets the S above which BF16 runs. Finite and above 0.
-    #[must_use]
-    pub const fn with_theta_fp(mut self, theta_fp: f64) -> Self {
-        self.theta_fp = theta_fp;
-        self
-    }
-
-    /// Sets eta, which keeps the error bound finite at S = 0. Finite and at least 0.
-    #[must_use]
-    pub const fn with_eta(mut self, eta: f64) -> Self {
-        self.eta = eta;
-        self
-    }
-
-    /// Sets D_acc, the error bound at `S + eta = 1`, in action units. Finite and above 0.
-    #[must_use]
-    pub const fn with_d_acc(mut self, d_acc: f64) -> Self {
-        self.d_acc = d_acc;
-        self
-    }
-
-    /// Sets what the numbers of an action are, see [`DispatchConfig::with_layout`].
-    #[must_use]
-    pub const fn with_layout(mut self, layout: ActionLayout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Returns what the numbers of an action are.
-    pub const fn layout(&self) -> &ActionLayout {
-        &self.layout
-    }
-
-    /// Returns the S above which BF16 runs.
-    pub const fn theta_fp(&self) -> f64 {
-        self.theta_fp
-    }
-
-    /// Returns eta.
-    pub const fn eta(&self) -> f64 {
-        self.eta
-    }
-
-    /// Returns D_acc, in action units.
-    pub const fn d_acc(&self) -> f64 {
-        self.d_acc
-    }
-}
 
 /// The result of [`calibrate`].
 #[derive(Clone, Debug, PartialEq)]
@@ -221,29 +114,44 @@ pub fn calibrate<S: AsRef<str>, A: AsRef<[f64]>>(
     settings: &CalibrationSettings,
 ) -> Result<CalibrationReport> {
     settings.validate()?;
-    let scales = motion_scales(tasks, episodes, &settings.layout)?;
+    let scales = motion_scales(tasks, episodes, settings.layout())?;
+    let settings = match settings.derives_theta_fp() {
+        true => &settings.with_theta_fp(derived_theta_fp(&scales, episodes, settings)?),
+        false => settings,
+    };
     let profile = ErrorProfile::measure(&scales, episodes, settings)?;
+    let thresholds = profile.thresholds(settings.d_acc(), settings.eta());
     let calibration = Calibration {
-        lambda: settings.lambda,
-        window_macro: settings.window_macro,
-        window_micro: settings.window_micro,
-        k: settings.k,
-        thresholds: profile.thresholds(settings.d_acc, settings.eta),
-        eta: settings.eta,
-        d_acc: settings.d_acc,
-        layout: settings.layout,
-        tasks: scales,
         errors: Some(mean_errors(episodes)),
-        costs: None,
-        consistency: None,
+        ..settings.calibration(scales, thresholds)
     };
     calibration.validate()?;
-    let conditioning = profile.conditioning(settings.d_acc, settings.eta);
+    let conditioning = profile.conditioning(settings.d_acc(), settings.eta());
     Ok(CalibrationReport {
         calibration,
         profile,
         conditioning,
     })
+}
+
+/// Returns the theta_fp of [`CalibrationSettings::with_derived_theta_fp`].
+fn derived_theta_fp<A: AsRef<[f64]>>(
+    scales: &[TaskScale],
+    episodes: &[Episode<A>],
+    settings: &CalibrationSettings,
+) -> Result<f64> {
+    let profile = ErrorProfile::measure(scales, episodes, &settings.with_theta_fp(1.0))?;
+    match profile.theta_8(settings.d_acc(), settings.eta()) {
+        0.0 => Err(Error::Config {
+            field: "theta_fp",
+            reason: format!(
+                "is 0, because the error at 8 bits exceeds the bound of D_acc {} at every S: \
+                 expected a larger D_acc",
+                settings.d_acc()
+            ),
+        }),
+        theta_fp => Ok(theta_fp),
+    }
 }
 
 /// Returns the mean error of each width over all steps, by [`Width::index`](crate::Width::index),
@@ -257,56 +165,4 @@ pub fn mean_errors<A: AsRef<[f64]>>(episodes: &[Episode<A>]) -> [f64; 4] {
         });
         errors.sum::<f64>() / steps as f64
     })
-}
-
-impl CalibrationSettings {
-    /// Returns the configuration for computing S. The thresholds are not known yet.
-    fn dispatch_config(&self, motion: MotionScale) -> DispatchConfig {
-        let unset = Thresholds {
-            theta_24: 0.0,
-            theta_48: 0.0,
-            theta_fp: self.theta_fp,
-        };
-        DispatchConfig::new(motion, unset)
-            .with_lambda(self.lambda)
-            .with_window_macro(self.window_macro)
-            .with_window_micro(self.window_micro)
-            .with_k(self.k)
-            .with_layout(self.layout)
-    }
-
-    fn validate(&self) -> Result<()> {
-        check_bound(self.eta, self.d_acc)?;
-        if !(self.theta_fp.is_finite() && self.theta_fp > 0.0) {
-            let reason = format!("is {}: expected a finite value above 0", self.theta_fp);
-            return Err(Error::Config {
-                field: "theta_fp",
-                reason,
-            });
-        }
-        let unit = MotionScale {
-            mu_max: 1.0,
-            nu_max: 1.0,
-        };
-        self.dispatch_config(unit).validate()
-    }
-}
-
-/// Checks the two parameters of the error bound.
-fn check_bound(eta: f64, d_acc: f64) -> Result<()> {
-    if !(eta.is_finite() && eta >= 0.0) {
-        let reason = format!("is {eta}: expected a finite value of at least 0");
-        return Err(Error::Config {
-            field: "eta",
-            reason,
-        });
-    }
-    if !(d_acc.is_finite() && d_acc > 0.0) {
-        let reason = format!("is {d_acc}: expected a finite value above 0");
-        return Err(Error::Config {
-            field: "d_acc",
-            reason,
-        });
-    }
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Mean errors by sensitivity, and the thresholds that Eq. 5 derives from them.
 
-use super::CalibrationSettings;
 use super::episode::Episode;
 use super::file::TaskScale;
+use super::settings::{CalibrationSettings, SensitivitySource};
 use crate::dispatch::{Kinematics, Thresholds};
 use crate::{Error, Result, Width};
 
@@ -25,9 +25,11 @@ pub struct Bin {
     pub error_2: f64,
     /// Mean error at 4 bits in action units, or 0 without steps.
     pub error_4: f64,
+    /// Mean error at 8 bits in action units, or 0 without steps.
+    pub error_8: f64,
 }
 
-/// The mean errors at 2 and 4 bits by S.
+/// The mean errors at 2, 4 and 8 bits by S.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorProfile {
     bins: Vec<Bin>,
@@ -44,7 +46,8 @@ pub struct Conditioning {
 }
 
 impl ErrorProfile {
-    /// Computes S of each step from the preceding W4A4 actions, and the mean errors by S.
+    /// Computes S of each step from the preceding actions of the settings'
+    /// [source](SensitivitySource), and the mean errors by S.
     ///
     /// # Errors
     /// - [`Error::Range`] if the motion of an action overflows.
@@ -69,6 +72,7 @@ impl ErrorProfile {
             rows: 0,
             error_2: 0.0,
             error_4: 0.0,
+            error_8: 0.0,
         };
         let mut bins: Vec<Bin> = (0..BINS).map(bin).collect();
         let mut rows = 0;
@@ -76,7 +80,11 @@ impl ErrorProfile {
             episode.validate(scales.len())?;
             let mut motion =
                 Kinematics::new(&settings.dispatch_config(scales[episode.task].motion))?;
-            for (t, action) in episode.at(Width::A4).iter().enumerate() {
+            let executed = match settings.sensitivity_from() {
+                SensitivitySource::W4a4 => episode.at(Width::A4),
+                SensitivitySource::Reference => &episode.reference,
+            };
+            for (t, action) in executed.iter().enumerate() {
                 let s = motion.sensitivity();
                 motion.push(action.as_ref())?;
                 rows += 1;
@@ -92,11 +100,13 @@ impl ErrorProfile {
                 bin.rows += 1;
                 bin.error_2 += error(Width::A2);
                 bin.error_4 += error(Width::A4);
+                bin.error_8 += error(Width::A8);
             }
         }
         for bin in bins.iter_mut().filter(|bin| bin.rows > 0) {
             bin.error_2 /= bin.rows as f64;
             bin.error_4 /= bin.rows as f64;
+            bin.error_8 /= bin.rows as f64;
         }
         if bins.iter().all(|bin| bin.rows < MIN_ROWS) {
             let reason = format!(
@@ -133,6 +143,13 @@ impl ErrorProfile {
             theta_48,
             theta_fp: self.theta_fp,
         }
+    }
+
+    /// Returns theta_8, the S from which on `e_8` exceeds the error bound as well: its boundary, at
+    /// least theta_48. It is theta_fp if A8 keeps the bound up to there.
+    pub fn theta_8(&self, d_acc: f64, eta: f64) -> f64 {
+        let theta_48 = self.thresholds(d_acc, eta).theta_48;
+        self.boundary(d_acc, eta, |bin| bin.error_8).max(theta_48)
     }
 
     /// Returns the thresholds at 0.9, 1 and 1.1 times `d_acc`.
@@ -217,6 +234,7 @@ mod tests {
             rows,
             error_2: error,
             error_4: error / 2.0,
+            error_8: error / 4.0,
         };
         let bins = bins.into_iter().enumerate().map(bin).collect();
         ErrorProfile {
@@ -267,6 +285,25 @@ mod tests {
         p.bins[9].error_4 = 1e9;
         let t = p.thresholds(1.0, 0.0);
         assert_eq!([t.theta_24, t.theta_48], [0.5, 0.5]);
+    }
+
+    #[test]
+    fn theta_8_is_the_boundary_of_the_error_at_8_bits() {
+        let mut bins = [(9, 0.0); BINS];
+        for bin in &mut bins[10..] {
+            bin.1 = 10.0;
+        }
+        let mut p = profile(bins);
+        // A quarter of 10 exceeds the bound from bin 10 on.
+        assert_eq!(p.theta_8(1.0, 0.0), 0.5);
+        p.bins[14].error_8 = 0.0;
+        assert_eq!(p.theta_8(1.0, 0.0), 0.75);
+        p.bins[19].error_8 = 0.0;
+        assert_eq!(p.theta_8(1.0, 0.0), 1.0);
+        // It is at least theta_48.
+        p.bins[19].error_4 = 0.0;
+        p.bins.iter_mut().for_each(|bin| bin.error_8 = 1e9);
+        assert_eq!(p.theta_8(1.0, 0.0), 1.0);
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl DispatchConfig {
         self
     }
 
+    /// Sets or removes the costs, see [`with_costs`](Self::with_costs).
+    pub(super) const fn set_costs(&mut self, costs: Option<StepCosts>) {
+        self.costs = costs;
+    }
+
     /// Returns the weight of the macro motion in S.
     pub const fn lambda(&self) -> f64 {
         self.lambda

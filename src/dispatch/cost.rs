@@ -39,6 +39,14 @@ impl StepCosts {
     /// The smallest relative saving that makes a width useful.
     pub const MIN_GAIN: f64 = 0.03;
 
+    /// Costs in proportion to the bits of an activation. They belong to no device.
+    pub const BITS: Self = Self {
+        a2: 2.0,
+        a4: 4.0,
+        a8: 8.0,
+        bf16: 16.0,
+    };
+
     /// Creates costs by [`Width::index`].
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The dispatcher: observes actions and decides widths.
 
 use super::config::{Algorithm, DispatchConfig};
+use super::cost::StepCosts;
 use super::counter::SaturatingCounter;
 use super::kinematics::Kinematics;
 use super::layout::{MAX_ACTION, widen};
@@ -177,6 +178,20 @@ impl Dispatcher {
         let estimator = MotionScaleEstimator::new(self.config.layout());
         self.online = Some(Box::new(estimator));
         self
+    }
+
+    /// Sets the cost of a step at each width, such as one that was measured at the start, or removes
+    /// it. From the next decision on no dominated width is the target, see
+    /// [`DispatchConfig::with_costs`]. The history stays.
+    ///
+    /// # Errors
+    /// As [`StepCosts::validate`]. The costs are unchanged then.
+    pub fn set_costs(&mut self, costs: Option<StepCosts>) -> Result<()> {
+        if let Some(costs) = &costs {
+            costs.validate()?;
+        }
+        self.config.set_costs(costs);
+        Ok(())
     }
 
     /// Returns the scale of the motion at present. Without an online scale, it is that of the

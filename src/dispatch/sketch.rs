@@ -73,11 +73,33 @@ impl PercentileSketch {
         if value < Self::SMALLEST {
             self.zeros += 1;
         } else {
-            let at = ((value / Self::SMALLEST).ln() / Self::log_ratio()) as usize;
-            self.counts[at.min(BUCKETS - 1)] += 1;
+            self.counts[Self::bucket(value)] += 1;
         }
         self.total += 1;
         Ok(())
+    }
+
+    /// Returns the bucket of a value of at least [`SMALLEST`](Self::SMALLEST).
+    fn bucket(value: f64) -> usize {
+        let at = ((value / Self::SMALLEST).ln() / Self::log_ratio()) as usize;
+        at.min(BUCKETS - 1)
+    }
+
+    /// Returns the share of values that are at most `value`, in [0, 1]. Values of the same bucket
+    /// count as equal, so it is that of a value with a relative difference of at most twice
+    /// [`RELATIVE_ERROR`](Self::RELATIVE_ERROR). `None` if the series is empty, or `value` is NaN.
+    pub fn rank(&self, value: f64) -> Option<f64> {
+        if self.is_empty() || value.is_nan() {
+            return None;
+        }
+        let below = if value < 0.0 {
+            0
+        } else if value < Self::SMALLEST {
+            self.zeros
+        } else {
+            self.zeros + self.counts[..=Self::bucket(value)].iter().sum::<u64>()
+        };
+        Some(below as f64 / self.total as f64)
     }
 
     /// Adds all values of another sketch.

@@ -328,3 +328,91 @@ proptest! {
         }
     }
 }
+
+/// Runs of the high profile with ascending uncertainties, below 1.
+fn learn(rule: &mut ConsistencyRule, steps: u32) {
+    for i in 0..steps {
+        rule.observe(
+            &action(0.1),
+            Profile::High,
+            Some(f64::from(i) / f64::from(steps)),
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn online_uncertainty_gates_after_enough_steps() {
+    let config = ConsistencyConfig::new(MOTION).with_online_gate(0.9);
+    let mut online = rule(&config).with_online_uncertainty();
+    assert_eq!(ConsistencyRule::ONLINE_SAMPLES, 100);
+    learn(&mut online, 99);
+    assert_eq!(online.decide().reason, ConsistencyReason::NoUncertainty);
+    // An unknown uncertainty is no sample.
+    for bad in [None, Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)] {
+        online.observe(&action(0.1), Profile::High, bad).unwrap();
+        assert_eq!(online.decide().reason, ConsistencyReason::NoUncertainty);
+    }
+    let reason = |rule: &mut ConsistencyRule, profile, uncertainty| {
+        rule.observe(&action(0.1), profile, Some(uncertainty))
+            .unwrap();
+        rule.decide().reason
+    };
+    assert_eq!(
+        reason(&mut online, Profile::High, 0.5),
+        ConsistencyReason::Try
+    );
+    assert_eq!(
+        reason(&mut online, Profile::High, 0.86),
+        ConsistencyReason::Try
+    );
+    assert_eq!(
+        reason(&mut online, Profile::High, 0.97),
+        ConsistencyReason::Gate
+    );
+    // The low profile is compared with the high one at first, and then with itself.
+    assert_eq!(
+        reason(&mut online, Profile::Low, 1.5),
+        ConsistencyReason::Gate
+    );
+    for i in 0..100 {
+        let u = 1.0 + f64::from(i) / 50.0;
+        online.observe(&action(0.1), Profile::Low, Some(u)).unwrap();
+    }
+    assert_eq!(
+        reason(&mut online, Profile::Low, 1.5),
+        ConsistencyReason::Try
+    );
+    assert_eq!(
+        reason(&mut online, Profile::Low, 2.95),
+        ConsistencyReason::Gate
+    );
+    // The distribution outlasts the episode and a fault.
+    online.reset();
+    assert_eq!(
+        reason(&mut online, Profile::High, 0.5),
+        ConsistencyReason::Try
+    );
+    online
+        .observe(&action(f64::NAN), Profile::High, None)
+        .unwrap_err();
+    assert_eq!(
+        reason(&mut online, Profile::High, 0.97),
+        ConsistencyReason::Gate
+    );
+}
+
+#[test]
+fn quantiles_of_a_calibration_precede_the_online_ones() {
+    let mut samples: Vec<f64> = (0..101).map(f64::from).collect();
+    let quantiles = UncertaintyQuantiles::of_samples(&mut samples.clone(), &mut samples).unwrap();
+    let config = ConsistencyConfig::new(MOTION).with_gate(0.5, quantiles);
+    let mut calibrated = rule(&config).with_online_uncertainty();
+    learn(&mut calibrated, 1);
+    assert_eq!(calibrated.decide().reason, ConsistencyReason::Try);
+    // Without quantiles and without a distribution there is no gate.
+    let mut open = rule(&config.with_online_gate(0.5));
+    learn(&mut open, 1);
+    open.observe(&action(0.1), Profile::High, None).unwrap();
+    assert_eq!(open.decide().reason, ConsistencyReason::Try);
+}

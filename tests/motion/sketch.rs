@@ -60,6 +60,34 @@ proptest! {
     }
 }
 
+/// The rank lies between those of values that are 2 % smaller and larger.
+#[test]
+fn rank_is_the_share_of_values_at_most_as_large() {
+    let values: Vec<f64> = (1..=1000).map(|i| f64::from(i) * 0.01).collect();
+    let sketch = sketch(&values);
+    for at in [0.01, 0.5, 3.0, 9.99] {
+        let share = |most: f64| values.iter().filter(|x| **x <= most).count() as f64 / 1000.0;
+        let rank = sketch.rank(at).unwrap();
+        assert!(
+            (share(at * 0.98)..=share(at * 1.02)).contains(&rank),
+            "{at}: {rank}"
+        );
+    }
+    assert_eq!(sketch.rank(1e9), Some(1.0));
+    assert_eq!(
+        (sketch.rank(0.0), sketch.rank(-1.0)),
+        (Some(0.0), Some(0.0))
+    );
+    assert_eq!(
+        (sketch.rank(f64::NAN), PercentileSketch::new().rank(1.0)),
+        (None, None)
+    );
+    let mut zeros = PercentileSketch::new();
+    zeros.add(0.0).unwrap();
+    zeros.add(1.0).unwrap();
+    assert_eq!((zeros.rank(0.0), zeros.rank(0.5)), (Some(0.5), Some(0.5)));
+}
+
 #[test]
 fn limits_are_as_documented() {
     let mut empty = PercentileSketch::default();

@@ -3,6 +3,7 @@
 mod calibrate;
 mod cli;
 mod convert;
+mod costs;
 #[cfg(feature = "train")]
 mod distill;
 pub mod doctor;

@@ -86,7 +86,9 @@ fn reports_all_runs_and_draws_the_picture() {
         let report: Value = serde_json::from_str(&text).unwrap();
         (String::from_utf8(output.stdout).unwrap(), text, report)
     };
-    let (printed, text, report) = run(&json, &["--replay", CLOSED_LOOP]);
+    // Measured costs would differ from run to run.
+    let bits = ["--costs", "bits"];
+    let (printed, text, report) = run(&json, &[&bits[..], &["--replay", CLOSED_LOOP]].concat());
 
     let mut fields = Vec::new();
     leaves(&report, "", &mut fields);
@@ -98,7 +100,20 @@ fn reports_all_runs_and_draws_the_picture() {
         "/dynamic/share/8",
         "/dynamic/share/16",
         "/dynamic/mean_action_error",
+        "/dynamic/rule",
+        "/dynamic/widths",
+        "/dynamic/cost",
+        "/dynamic/reruns",
         "/random/mean_action_error",
+        "/random_equal_cost/mean_action_error",
+        "/random_equal_cost/std",
+        "/random_equal_cost/share_high",
+        "/random_equal_cost/cost",
+        "/best_static_within_cost/width",
+        "/best_static_within_cost/floors",
+        "/best_static_within_cost/mean_action_error",
+        "/best_static_within_cost/cost",
+        "/useful_widths",
         "/replay/steps",
         "/replay/sensitivity_mismatches",
         "/replay/width_mismatches",
@@ -108,6 +123,7 @@ fn reports_all_runs_and_draws_the_picture() {
     for width in ["a2", "a4", "a8", "bf16"] {
         expected.push(format!("/static/{width}/mean_action_error").leak());
         expected.push(format!("/static/{width}/token_agreement").leak());
+        expected.push(format!("/costs/{width}").leak());
     }
     expected.sort_unstable();
     assert_eq!(fields, expected);
@@ -156,13 +172,19 @@ fn reports_all_runs_and_draws_the_picture() {
     }
 
     // A second run without the replay is the same. Another seed changes the random widths only.
-    let (_, again, without) = run(&folder.path().join("b.json"), &["--threads", "2"]);
+    let (_, again, without) = run(
+        &folder.path().join("b.json"),
+        &["--costs", "bits", "--threads", "2"],
+    );
     assert!(without.get("replay").is_none());
     let mut with = report.clone();
     with.as_object_mut().unwrap().remove("replay");
     assert_eq!(with, without);
     assert_ne!(text, again);
-    let (_, _, other) = run(&folder.path().join("c.json"), &["--seed", "7"]);
+    let (_, _, other) = run(
+        &folder.path().join("c.json"),
+        &["--costs", "bits", "--seed", "7"],
+    );
     assert_eq!(other["dynamic"], report["dynamic"]);
     assert_ne!(other["random"], report["random"]);
 
@@ -220,7 +242,7 @@ fn bad_file_is_named_with_exit_code_1() {
         ),
         (
             "--calibration",
-            calibration.replace("0.275", "0.6"),
+            calibration.replace("0.47500000000000003", "0.6"),
             &["theta_24"],
         ),
         ("--policy", "{}".into(), &[]),
@@ -288,7 +310,8 @@ fn missing_gpu_is_named() {
 
 #[test]
 fn replay_reproduces_the_recorded_closed_loop() {
-    let calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
+    let ran = replay::recorded_calibration(CLOSED_LOOP.as_ref()).unwrap();
+    let calibration = Calibration::load(ran).unwrap();
     let mut episodes = closed_loop::load(CLOSED_LOOP).unwrap();
     assert_eq!(episodes.len(), 9);
     let exact = replay::replay_file(CLOSED_LOOP.as_ref(), &calibration).unwrap();
@@ -297,6 +320,13 @@ fn replay_reproduces_the_recorded_closed_loop() {
         ..Replay::default()
     };
     assert_eq!(exact, none);
+    // They ran with other parameters than those of the calibration in use.
+    let other = Calibration::load(default_calibration(TRAINED)).unwrap();
+    let moved = replay::replay_file(CLOSED_LOOP.as_ref(), &other).unwrap();
+    assert!(
+        moved.sensitivity_mismatches > 100 && moved.width_mismatches > 100,
+        "{moved:?}"
+    );
 
     // Each change is counted once.
     episodes[0].steps[5].sensitivity += 3e-5;
@@ -309,6 +339,81 @@ fn replay_reproduces_the_recorded_closed_loop() {
         (spoiled.sensitivity_mismatches, spoiled.width_mismatches),
         (2, 2)
     );
+}
+
+/// The steps are repeated with the parameters beside them, or with those that are named.
+#[test]
+fn replay_has_the_parameters_of_the_recorded_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mismatches = |arguments: &[&str]| {
+        let json = folder.path().join("r.json");
+        let more = ["--costs", "bits", "--json", json.to_str().unwrap()];
+        let output = episode(folder.path(), &[arguments, &more].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        report["replay"]["width_mismatches"].as_u64().unwrap()
+    };
+    let alone = folder.path().join("steps.csv");
+    std::fs::copy(CLOSED_LOOP, &alone).unwrap();
+    let steps = alone.to_str().unwrap();
+    assert!(
+        mismatches(&["--replay", steps]) > 100,
+        "the calibration in use"
+    );
+    let ran = replay::recorded_calibration(CLOSED_LOOP.as_ref()).unwrap();
+    let named = [
+        "--replay",
+        steps,
+        "--replay-calibration",
+        ran.to_str().unwrap(),
+    ];
+    assert_eq!(mismatches(&named), 0);
+    let output = episode(folder.path(), &["--replay-calibration", "some.json"]);
+    assert_eq!(output.status.code(), Some(2), "it requires --replay");
+}
+
+#[test]
+fn rules_run_on_validation_episodes_and_with_online_percentiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let json = folder.path().join("r.json");
+        let more = ["--costs", "bits", "--json", json.to_str().unwrap()];
+        let output = episode(folder.path(), &[arguments, &more].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        serde_json::from_slice::<Value>(&std::fs::read(json).unwrap()).unwrap()
+    };
+    let consistency = ["--rule", "consistency"];
+    let held_out = run(&[&consistency[..], &["--validation"]].concat());
+    assert_eq!(held_out["steps"], 1594);
+    let error = number(&held_out, "/dynamic/mean_action_error");
+    let random = number(&held_out, "/random_equal_cost/mean_action_error");
+    assert!(error < 0.9 * random, "{error} {random}");
+
+    let dyq = run(&[]);
+    let online = run(&["--online"]);
+    assert_eq!(online["static"], dyq["static"]);
+    assert_ne!(online["dynamic"], dyq["dynamic"]);
+
+    // Without quantiles in the calibration, the gate opens once there are enough steps.
+    let mut calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
+    calibration.consistency.as_mut().unwrap().quantiles = None;
+    let file = folder.path().join("c.json");
+    calibration.save(&file).unwrap();
+    let without = [
+        "--rule",
+        "consistency",
+        "--calibration",
+        file.to_str().unwrap(),
+    ];
+    let no_gate = run(&without);
+    let online = run(&[&without[..], &["--online"]].concat());
+    let share = |report: &Value| number(report, "/dynamic/share/2");
+    let (all, gated) = (share(&no_gate), share(&online));
+    assert!(gated < all && gated > 0.2, "{gated} of {all}");
+    let errors = [&no_gate, &online].map(|report| number(report, "/dynamic/mean_action_error"));
+    assert!(errors[1] < errors[0], "{errors:?}");
 }
 
 #[test]

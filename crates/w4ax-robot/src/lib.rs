@@ -4,6 +4,7 @@
 //! robot's controller, its weights packed. [`compute`] runs its layers on the CPU or, with feature
 //! `cuda`, on a GPU.
 
+pub mod budget;
 pub mod checkpoint;
 pub mod closed_loop;
 pub mod columns;
@@ -19,6 +20,7 @@ pub mod llama;
 pub mod networks;
 pub mod paths;
 pub mod policy;
+pub mod profiles;
 pub mod report;
 pub mod random_skips;
 pub mod rollouts;

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use w4ax::calibrate::Episode;
+use w4ax::cpu::Cpu;
 use w4ax::dispatch::{ACTION_DIM, Action};
 use w4ax::{Error, Result, Width};
 
+use super::checkpoint::Checkpoint;
 use super::columns::{self, Columns};
 use super::dataset::Dataset;
 use super::policy::Policy;
@@ -119,6 +121,16 @@ impl Rollouts {
             value: reason,
             range: "whole episodes",
         })
+    }
+
+    /// Reads a dataset and makes episodes of its validation rows, as
+    /// [`of_validation`](Self::of_validation) with the policy of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Dataset::load`] and [`of_validation`](Self::of_validation).
+    pub fn load_validation(dataset: &Path, checkpoint: &Checkpoint) -> Result<Self> {
+        let mut policy = Policy::unquantized(checkpoint, Cpu::new()?, 1)?;
+        Self::of_validation(&Dataset::load(dataset)?, &mut policy)
     }
 
     /// Finds the episodes.

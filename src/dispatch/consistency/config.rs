@@ -248,6 +248,22 @@ impl ConsistencyConfig {
         self
     }
 
+    /// Sets the rank of the uncertainty for a rule that keeps its distribution
+    /// [online](super::ConsistencyRule::with_online_uncertainty), and removes the quantiles. Without
+    /// such a distribution there is no gate.
+    #[must_use]
+    pub fn with_online_gate(mut self, gate: f64) -> Self {
+        (self.gate, self.quantiles) = (gate, None);
+        self
+    }
+
+    /// Sets what the numbers of an action are.
+    #[must_use]
+    pub fn with_layout(mut self, layout: ActionLayout) -> Self {
+        self.kinematics = self.kinematics.with_layout(layout);
+        self
+    }
+
     /// Sets how far an accepted low action is followed, in (0, 1]. 1 is as it is; one half halves
     /// its noise.
     #[must_use]

@@ -34,7 +34,9 @@
 //!   a series of accepted actions can drift: `refresh * tau_max`.
 //! - The policy was uncertain in the last step. The uncertainty u is the norm of the standard
 //!   deviations of the action's numbers under the softmax of their logits. Its rank among the
-//!   [quantiles](UncertaintyQuantiles) of the profile that ran is above `gate`.
+//!   [quantiles](UncertaintyQuantiles) of the profile that ran is above `gate`. The quantiles come
+//!   from a calibration, or sketches of fixed size keep them online
+//!   ([`ConsistencyRule::with_online_uncertainty`]).
 //!
 //! # Failure behavior
 //! Every case without a valid comparison runs at the high profile: the start, an action that is
@@ -47,6 +49,7 @@
 //! `docs/results/consistency.md` has the error at equal cost beside random widths.
 
 mod config;
+mod online;
 mod rule;
 
 pub use config::{ConsistencyConfig, Tolerance, UncertaintyQuantiles};

@@ -1,6 +1,7 @@
 //! The rule: decides a profile, verifies its action, observes what was executed.
 
 use super::config::ConsistencyConfig;
+use super::online::OnlineUncertainty;
 use crate::dispatch::kinematics::{Kinematics, check_finite};
 use crate::dispatch::layout::{MAX_ACTION, widen};
 use crate::{Error, Result, Width};
@@ -26,7 +27,7 @@ pub enum ConsistencyReason {
     Static,
     /// The last `refresh` steps were accepted low runs: high.
     Refresh,
-    /// The uncertainty of the last step is unknown: high.
+    /// The uncertainty of the last step is unknown, or its distribution: high.
     NoUncertainty,
     /// The policy was uncertain in the last step: high.
     Gate,
@@ -109,9 +110,14 @@ pub struct ConsistencyRule {
     run: u32,
     phase: Phase,
     fault: bool,
+    online: Option<Box<OnlineUncertainty>>,
 }
 
 impl ConsistencyRule {
+    /// With an online distribution of the uncertainty, the number of steps at a profile from which
+    /// on it is used.
+    pub const ONLINE_SAMPLES: u64 = OnlineUncertainty::MIN_SAMPLES;
+
     /// Creates a rule at the start of an episode.
     ///
     /// # Errors
@@ -130,7 +136,26 @@ impl ConsistencyRule {
             run: 0,
             phase: Phase::Idle,
             fault: false,
+            online: None,
         })
+    }
+
+    /// Keeps the distribution of the uncertainty online, in place of the quantiles of a
+    /// calibration. Quantiles in the configuration have precedence: this has no effect then.
+    ///
+    /// The gate is that of the configuration, or [`ConsistencyConfig::GATE`] if it is 1. Every step
+    /// runs at the high profile until [`ONLINE_SAMPLES`](Self::ONLINE_SAMPLES) of them have an
+    /// uncertainty. An uncertainty of the low profile is compared with those of the high profile
+    /// until there are as many of its own.
+    ///
+    /// The distribution outlasts [`reset`](Self::reset) and faults, because it belongs to the
+    /// policy. The sketches take about 20 KB, which this call allocates.
+    #[must_use]
+    pub fn with_online_uncertainty(mut self) -> Self {
+        if self.config.quantiles().is_none() {
+            self.online = Some(Box::new(OnlineUncertainty::new()));
+        }
+        self
     }
 
     /// Returns the configuration.
@@ -182,15 +207,33 @@ impl ConsistencyRule {
         if self.config.refresh() > 0 && self.run >= self.config.refresh() {
             return ConsistencyReason::Refresh;
         }
-        if let Some(quantiles) = self.config.quantiles().filter(|_| self.config.gate() < 1.0) {
-            let Some(uncertainty) = self.uncertainty else {
-                return ConsistencyReason::NoUncertainty;
-            };
-            if quantiles.rank(self.last_profile, uncertainty) > self.config.gate() {
-                return ConsistencyReason::Gate;
+        if let Some(gate) = self.gate() {
+            match self.uncertainty.and_then(|u| self.rank(u)) {
+                None => return ConsistencyReason::NoUncertainty,
+                Some(rank) if rank > gate => return ConsistencyReason::Gate,
+                Some(_) => (),
             }
         }
         ConsistencyReason::Try
+    }
+
+    /// Returns the rank of the uncertainty above which the low profile is not tried, if there is a
+    /// gate.
+    fn gate(&self) -> Option<f64> {
+        let below_one = (self.config.gate() < 1.0).then(|| self.config.gate());
+        match (self.config.quantiles(), &self.online) {
+            (Some(_), _) => below_one,
+            (None, Some(_)) => Some(below_one.unwrap_or(ConsistencyConfig::GATE)),
+            (None, None) => None,
+        }
+    }
+
+    /// Returns the rank of the last step's uncertainty, if its distribution is known.
+    fn rank(&self, uncertainty: f64) -> Option<f64> {
+        match (self.config.quantiles(), &self.online) {
+            (Some(quantiles), _) => Some(quantiles.rank(self.last_profile, uncertainty)),
+            (None, online) => (online.as_ref())?.rank(self.last_profile, uncertainty),
+        }
     }
 
     /// Checks the action of a run, `[dims]` by the layout, or its chunk, `[n, dims]`.
@@ -297,6 +340,9 @@ impl ConsistencyRule {
         }
         self.last_profile = profile;
         self.uncertainty = uncertainty.filter(|u| u.is_finite());
+        if let Some((online, uncertainty)) = self.online.as_mut().zip(self.uncertainty) {
+            online.add(profile, uncertainty);
+        }
         self.run = match profile {
             Profile::Low => self.run.saturating_add(1),
             Profile::High => 0,

@@ -5,9 +5,11 @@
 mod options;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use w4ax::calibrate::Calibration;
 use w4ax::dispatch::{DispatchConfig, Dispatcher, StepCosts, WidthChoice};
 use w4ax::{Error, Result, Width};
 
+use crate::costs::{CostSource, cost_table};
 pub use options::Options;
 use options::{Backend, PICTURE};
 use w4ax_robot::compute::Compute;
@@ -16,14 +18,13 @@ use w4ax_robot::episode::control::{BestStatic, RandomEqualCost};
 use w4ax_robot::episode::json::{Controls, Report};
 use w4ax_robot::episode::plot::{self, Picture};
 use w4ax_robot::episode::replay;
-use w4ax_robot::episode::rule::{Rule, RuleRun, costs_of};
+use w4ax_robot::episode::rule::{Rule, RuleOptions, RuleRun, costs_of, measured_costs};
 use w4ax_robot::episode::run::{self, Runs};
 use w4ax_robot::episode::summary::{SHUFFLES, Summary, control_spread};
 use w4ax_robot::episode::table as tables;
 use w4ax_robot::paths;
 use w4ax_robot::rollouts::Rollouts;
 use w4ax_robot::setup::Robot;
-use w4ax_robot::table::table;
 
 /// Runs the command.
 ///
@@ -34,8 +35,16 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn episode(options: &Options) -> Result<()> {
-    paths::check("--rollouts", &options.rollouts)?;
-    let rollouts = Rollouts::load(&options.rollouts)?;
+    let rollouts = match &options.validation {
+        None => {
+            paths::check("--rollouts", &options.rollouts)?;
+            Rollouts::load(&options.rollouts)?
+        }
+        Some(path) => {
+            paths::check("--validation", path)?;
+            Rollouts::load_validation(path, &options.setup.checkpoint()?)?
+        }
+    };
     let mut robot = match (options.backend, options.routing) {
         (Backend::Cpu, None) => options.setup.load()?,
         (Backend::Cpu, Some(routing)) => {
@@ -50,7 +59,12 @@ fn episode(options: &Options) -> Result<()> {
             options.setup.load_on(compute)?
         }
     };
-    let given = options.costs.as_ref().map(StepCosts::load).transpose()?;
+    let given = match &options.costs {
+        None => None,
+        Some(CostSource::Bits) => Some(StepCosts::BITS),
+        Some(CostSource::Measured) => Some(measured_costs(&mut robot.policy, &rollouts.input[0])?),
+        Some(CostSource::File(file)) => Some(StepCosts::load(file)?),
+    };
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {
         return Err(Error::Range {
@@ -61,7 +75,13 @@ fn episode(options: &Options) -> Result<()> {
     }
     // A bad file is found before the runs, which take longer.
     let replay = match &options.replay {
-        Some(path) => Some(replay::replay_file(path, &robot.calibration)?),
+        Some(path) => {
+            let recorded = replay::recorded_calibration(path);
+            let file = options.replay_calibration.clone().or(recorded);
+            let ran = file.map(Calibration::load).transpose()?;
+            let calibration = ran.as_ref().unwrap_or(&robot.calibration);
+            Some(replay::replay_file(path, calibration)?)
+        }
         None => None,
     };
     println!(
@@ -77,19 +97,23 @@ fn episode(options: &Options) -> Result<()> {
             *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
         }
     }
-    let rule = (options.rule, &costs);
+    let rule = RuleOptions {
+        rule: options.rule,
+        costs: &costs,
+        online: options.online,
+    };
     let runs = run_with_progress(&mut robot, &rollouts, rule, options.seed)?;
     let (tasks, all) = Summary::of_tasks(&runs, &rollouts, robot.policy.tasks());
     let run = &runs.dynamic;
     let controls = Controls {
         random: RandomEqualCost::draw(run, &runs.fixed, &costs, options.seed),
-        best_static: BestStatic::within(run.mean_cost(), &runs.mean_errors(), &costs),
+        best_static: BestStatic::within(run, &runs.mean_errors(), &costs),
     };
     let (packed, plain) = (robot.policy.packed_bytes(), robot.bf16_bytes);
     let report = Report::new(&all, run, &controls, &costs, replay, packed, plain);
 
     print_tables(&tasks, &all, &runs);
-    print_costs(&costs, source);
+    println!("\nCost of a step ({source}):\n{}", cost_table(&costs));
     print_rule(run, &controls);
     if options.rule == Rule::Dyq {
         print_finding(&all, control_spread(&runs, &rollouts, options.seed));
@@ -122,7 +146,7 @@ fn episode(options: &Options) -> Result<()> {
 fn run_with_progress(
     robot: &mut Robot,
     rollouts: &Rollouts,
-    rule: (Rule, &StepCosts),
+    rule: RuleOptions<'_>,
     seed: u64,
 ) -> Result<Runs> {
     // On standard error, and only if that is a terminal.
@@ -146,23 +170,6 @@ fn print_tables(tasks: &[Summary], all: &Summary, runs: &Runs) {
     println!("{}", tables::times(runs));
 }
 
-/// Prints the cost of a step at each width, and the widths that save nothing.
-fn print_costs(costs: &StepCosts, source: &str) {
-    let rows = Width::ALL.map(|width| {
-        let verdict = match costs.dominated_by(width) {
-            Some(by) => format!("dominated by {by}"),
-            None => "useful".into(),
-        };
-        vec![
-            width.to_string(),
-            format!("{:.4}", costs.of(width)),
-            verdict,
-        ]
-    });
-    println!("\nCost of a step ({source}):");
-    println!("{}", table(&["width", "cost", ""], rows));
-}
-
 /// Prints what the rule costs and gains beside random widths at the same cost, and beside the best
 /// fixed width that costs no more.
 fn print_rule(run: &RuleRun, controls: &Controls) {
@@ -174,6 +181,10 @@ fn print_rule(run: &RuleRun, controls: &Controls) {
         ),
         WidthChoice::Dynamic { low, high } => {
             let random = &controls.random;
+            let floors = match run.profiles {
+                Some(_) => " with floors",
+                None => "",
+            };
             println!(
                 "rule {name} between {low} and {high}: mean action error {error:.4} at cost \
                  {:.4}, {:.1} % of the steps run twice",
@@ -181,8 +192,8 @@ fn print_rule(run: &RuleRun, controls: &Controls) {
                 100.0 * run.rerun_share()
             );
             println!(
-                "random {low} and {high} at cost {:.4}: {:.4} +- {:.4}, so the rule has {:.0} % of \
-                 it",
+                "random {low} and {high}{floors} at cost {:.4}: {:.4} +- {:.4}, so the rule has \
+                 {:.0} % of it",
                 random.cost,
                 random.mean_action_error,
                 random.std,
@@ -198,8 +209,10 @@ fn print_rule(run: &RuleRun, controls: &Controls) {
                         false => "",
                     };
                     println!(
-                        "best fixed width within that cost: {name}, {:.4} at cost {:.4}{verdict}",
-                        best.mean_action_error, best.cost
+                        "best fixed width within that cost: {name}{}, {:.4} at cost {:.4}{verdict}",
+                        if best.floors { floors } else { "" },
+                        best.mean_action_error,
+                        best.cost
                     );
                 }
             }
@@ -235,13 +248,13 @@ fn picture<'a>(at: usize, robot: &Robot, rollouts: &Rollouts, runs: &'a Runs) ->
     let task = rollouts.task[steps.start];
     let config: &DispatchConfig = robot.dispatchers[task].config();
     let outcome = match &rollouts.success {
-        Some(success) if success[steps.end - 1] => ", succeeded",
-        Some(_) => ", failed",
-        None => "",
+        Some(success) if success[steps.end - 1] => "unquantized policy, succeeded",
+        Some(_) => "unquantized policy, failed",
+        None => "expert",
     };
     Picture {
         title: format!(
-            "{}, episode {at} ({} steps, recorded with the unquantized policy{outcome})",
+            "{}, episode {at} ({} steps, recorded with the {outcome})",
             robot.policy.tasks()[task],
             steps.len()
         ),

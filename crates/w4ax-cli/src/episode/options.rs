@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::costs::CostSource;
 use w4ax_robot::compute::Routing;
+use w4ax_robot::dataset;
 use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::rollouts::RECORDED;
 use w4ax_robot::setup::Setup;
@@ -21,17 +23,35 @@ pub struct Options {
     /// Recorded episodes, safetensors
     #[arg(long, value_name = "FILE", default_value = RECORDED)]
     pub rollouts: PathBuf,
+    /// The validation episodes of this dataset instead, which the policy was not trained on
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "rollouts",
+        num_args = 0..=1,
+        default_missing_value = dataset::RECORDED
+    )]
+    pub validation: Option<PathBuf>,
     /// What decides the width of a step in the dynamic run
     #[arg(long, value_enum, default_value_t = Rule::Dyq)]
     pub rule: Rule,
-    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
-    /// A width that is not at least 3 % cheaper than a more precise one is not chosen. [default:
-    /// the costs of the calibration, or measured here; `dyq` leaves out no width then]
-    #[arg(long, value_name = "FILE")]
-    pub costs: Option<PathBuf>,
+    /// The cost of a step at each width: `bits` in proportion to the bits, `measured` on this
+    /// machine, or a JSON file {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit. A width that is
+    /// not at least 3 % cheaper than a more precise one is not chosen. [default: the costs of the
+    /// calibration, or measured here; `dyq` leaves out no width then]
+    #[arg(long, value_name = "bits|measured|FILE")]
+    pub costs: Option<CostSource>,
+    /// Keep percentiles online, over all episodes of a task: the scale of the motion of `dyq`, and
+    /// the distribution of the uncertainty of `consistency` if the calibration has none
+    #[arg(long)]
+    pub online: bool,
     /// Closed-loop steps (CSV) whose decisions are repeated
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
+    /// The parameters with which these steps ran [default: closed_loop_calibration.json in the
+    /// folder of the steps if it exists, or the calibration in use]
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    pub replay_calibration: Option<PathBuf>,
     /// The picture of one episode, SVG [default: target/episode.svg in the workspace]
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::report;
+use crate::{DATA, report};
 use w4ax_robot::sensitivity::correlation::MIN_CLUSTERS;
 
 /// The key of a correlation.
@@ -108,7 +108,9 @@ const SCIPY: [Known; 8] = [
 #[test]
 fn figures_match_the_readmes_and_another_implementation() {
     let folder = tempfile::tempdir().unwrap();
-    let (printed, text) = report(folder.path(), &[]);
+    // The other implementation had the parameters of the recorded closed loop.
+    let calibration = format!("{DATA}/closed_loop_calibration.json");
+    let (printed, text) = report(folder.path(), &["--calibration", &calibration]);
     let report: Value = serde_json::from_str(&text).unwrap();
 
     for (group, terminal, predictor, rows, [r, r_log, rank]) in SCIPY {

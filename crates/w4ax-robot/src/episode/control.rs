@@ -10,7 +10,8 @@ use super::rule::RuleRun;
 use super::run::Step;
 use super::summary::SHUFFLES;
 
-/// Random widths at the mean cost of a rule: each step draws one of two fixed widths.
+/// Random widths at the mean cost of a rule: each step draws one of two fixed widths, or of the two
+/// profiles of the consistency rule, floors included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RandomEqualCost {
     /// The mean error over the draws, in action units.
@@ -24,11 +25,14 @@ pub struct RandomEqualCost {
     pub cost: f64,
 }
 
-/// The fixed width with the least error among those that cost at most as much as the rule.
+/// The fixed width or profile with the least error among those that cost at most as much as the
+/// rule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BestStatic {
     /// The width in bits.
     pub width: u32,
+    /// Whether it is the low profile of the consistency rule, with its floors.
+    pub floors: bool,
     /// Its mean error in action units.
     pub mean_action_error: f64,
     /// Its cost.
@@ -43,7 +47,13 @@ impl RandomEqualCost {
             WidthChoice::Static(width) => (width, width),
             WidthChoice::Dynamic { low, high } => (low, high),
         };
-        let [cost_low, cost_high] = [low, high].map(|width| costs.of(width));
+        let ([cost_low, cost_high], [low, high]) = match &run.profiles {
+            Some(profiles) => (profiles.costs, profiles.steps.each_ref()),
+            None => (
+                [low, high].map(|width| costs.of(width)),
+                [low, high].map(|width| &fixed[width.index()]),
+            ),
+        };
         let share = (run.mean_cost() - cost_low) / (cost_high - cost_low);
         // With equal costs the share is not defined: all steps run at the wider width.
         let share_high = if share.is_nan() {
@@ -51,7 +61,6 @@ impl RandomEqualCost {
         } else {
             share.clamp(0.0, 1.0)
         };
-        let [low, high] = [low, high].map(|width: Width| &fixed[width.index()]);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut error = || {
             let drawn = low
@@ -76,20 +85,36 @@ impl RandomEqualCost {
 }
 
 impl BestStatic {
-    /// Returns the best fixed width within a cost, or `None` if every width costs more.
-    pub fn within(cost: f64, errors: &[f64; 4], costs: &StepCosts) -> Option<Self> {
-        // A rule that runs one width has exactly its cost, up to rounding of the mean.
-        let within = |width: &Width| costs.of(*width) <= cost * (1.0 + 1e-9);
-        let error = |width: &Width| errors[width.index()];
-        let affordable = Width::ALL.into_iter().filter(within);
-        let best = affordable.min_by(|a, b| {
-            let by_cost = costs.of(*a).total_cmp(&costs.of(*b));
-            error(a).total_cmp(&error(b)).then(by_cost)
-        });
-        best.map(|width| Self {
+    /// Returns the best fixed choice within the cost of a run, or `None` if every one costs more.
+    /// `errors` holds the mean error of each width.
+    pub fn within(run: &RuleRun, errors: &[f64; 4], costs: &StepCosts) -> Option<Self> {
+        let fixed = |width: Width| Self {
             width: width.bits(),
-            mean_action_error: error(&width),
+            floors: false,
+            mean_action_error: errors[width.index()],
             cost: costs.of(width),
+        };
+        let low_profile = match (&run.profiles, run.choice) {
+            (Some(profiles), WidthChoice::Dynamic { low, .. }) => {
+                let steps = &profiles.steps[0];
+                let error = steps.iter().map(|step| step.error).sum::<f64>();
+                Some(Self {
+                    width: low.bits(),
+                    floors: true,
+                    mean_action_error: error / steps.len() as f64,
+                    cost: profiles.costs[0],
+                })
+            }
+            _ => None,
+        };
+        // A rule that runs one width has exactly its cost, up to rounding of the mean.
+        let most = run.mean_cost() * (1.0 + 1e-9);
+        let all = Width::ALL.into_iter().map(fixed).chain(low_profile);
+        let affordable = all.filter(|choice| choice.cost <= most);
+        affordable.min_by(|a, b| {
+            let by_cost = a.cost.total_cmp(&b.cost);
+            let by_error = a.mean_action_error.total_cmp(&b.mean_action_error);
+            by_error.then(by_cost)
         })
     }
 }
@@ -97,7 +122,7 @@ impl BestStatic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::episode::rule::Rule;
+    use crate::episode::rule::{ProfileSteps, Rule};
     use crate::shapes::Tokens;
     use std::time::Duration;
 
@@ -119,6 +144,7 @@ mod tests {
             decisions: Vec::new(),
             costs: costs.to_vec(),
             reruns: 0,
+            profiles: None,
         }
     }
 
@@ -157,9 +183,35 @@ mod tests {
     fn best_static_width_is_within_the_cost() {
         let costs = StepCosts::new([2.0, 4.0, 8.0, 16.0]).unwrap();
         let errors = [0.3, 0.05, 0.04, 0.04];
-        let best = |cost| BestStatic::within(cost, &errors, &costs).map(|best| best.width);
+        let choice = WidthChoice::Static(Width::A4);
+        let of = |cost| run(choice, &[cost]);
+        let best = |cost| BestStatic::within(&of(cost), &errors, &costs).map(|best| best.width);
         assert_eq!([best(1.9), best(2.0), best(7.9)], [None, Some(2), Some(4)]);
         // Of equal errors, the cheaper width.
         assert_eq!(best(99.0), Some(8));
+    }
+
+    /// With floors, the profiles are what a rule must beat: random ones, and the low one.
+    #[test]
+    fn profiles_with_floors_are_controls() {
+        let costs = StepCosts::new([2.0, 4.0, 8.0, 16.0]).unwrap();
+        let (low, high) = (Width::A2, Width::A4);
+        let mut ran = run(WidthChoice::Dynamic { low, high }, &[3.25; 4]);
+        ran.profiles = Some(ProfileSteps {
+            steps: [steps(&[0.5; 4]), steps(&[0.25; 4])],
+            costs: [2.5, 4.0],
+        });
+        let fixed = Width::ALL.map(|_| steps(&[9.0; 4]));
+        let random = RandomEqualCost::draw(&ran, &fixed, &costs, 7);
+        assert_eq!((random.share_high, random.cost), (0.5, 3.25));
+        assert!(
+            (random.mean_action_error - 0.375).abs() < 0.02,
+            "{random:?}"
+        );
+        let best = BestStatic::within(&ran, &[0.9, 0.3, 0.1, 0.1], &costs).unwrap();
+        assert_eq!((best.width, best.floors), (2, true));
+        assert_eq!((best.mean_action_error, best.cost), (0.5, 2.5));
+        let best = BestStatic::within(&ran, &[0.4, 0.3, 0.1, 0.1], &costs).unwrap();
+        assert!(!best.floors);
     }
 }

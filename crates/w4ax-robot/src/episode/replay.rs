@@ -1,7 +1,7 @@
 //! Repeats the decisions of recorded closed-loop episodes from their actions, and counts the
 //! differences.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use w4ax::calibrate::Calibration;
 use w4ax::dispatch::Dispatcher;
@@ -22,6 +22,15 @@ pub struct Replay {
     pub sensitivity_mismatches: usize,
     /// Steps whose target or active width differs.
     pub width_mismatches: usize,
+}
+
+/// The name of the file with the parameters of recorded closed-loop steps, in their folder.
+pub const CALIBRATION: &str = "closed_loop_calibration.json";
+
+/// Returns the parameters with which recorded steps ran: [`CALIBRATION`] in the folder of their
+/// file, if it exists.
+pub fn recorded_calibration(steps: &Path) -> Option<PathBuf> {
+    Some(steps.with_file_name(CALIBRATION)).filter(|file| file.exists())
 }
 
 /// Replays a file.

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use w4ax::calibrate::{Calibration, distance, measure_costs};
 use w4ax::dispatch::{
-    Action, ConsistencyRule, Decision, LayerFloors, Profile, Reason, StepCosts, WidthChoice,
+    Action, ConsistencyRule, Decision, Dispatcher, LayerFloors, Profile, Reason, StepCosts,
+    WidthChoice,
 };
 use w4ax::{Result, Width};
 
 use super::run::{ControlLoop, Step};
 use crate::policy::Policy;
+use crate::profiles::first_block;
 use crate::rollouts::action;
 use crate::setup::Robot;
 use crate::shapes::INPUT;
@@ -39,6 +41,19 @@ impl Rule {
     }
 }
 
+/// The rule of a run, and what it knows beside the calibration.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleOptions<'a> {
+    /// The rule.
+    pub rule: Rule,
+    /// The cost of a step at each width.
+    pub costs: &'a StepCosts,
+    /// Whether percentiles are kept online, over all episodes of a task: the scale of the motion
+    /// under the rule of DyQ-VLA, and the distribution of the uncertainty under the consistency
+    /// rule, if the calibration has none.
+    pub online: bool,
+}
+
 /// The run of a rule over the recorded steps.
 #[derive(Clone, Debug)]
 pub struct RuleRun {
@@ -55,6 +70,17 @@ pub struct RuleRun {
     pub costs: Vec<f64>,
     /// The number of steps that ran twice.
     pub reruns: usize,
+    /// The two profiles of the consistency rule, if they differ from fixed widths.
+    pub profiles: Option<ProfileSteps>,
+}
+
+/// All steps at the low and at the high profile.
+#[derive(Clone, Debug)]
+pub struct ProfileSteps {
+    /// `[2][steps]`.
+    pub steps: [Vec<Step>; 2],
+    /// The costs of a step.
+    pub costs: [f64; 2],
 }
 
 impl RuleRun {
@@ -82,28 +108,19 @@ pub fn measured_costs(policy: &mut Policy, input: &[f32; INPUT]) -> Result<StepC
     measure_costs(MEASURE, |width| policy.forward(input, width).map(drop))
 }
 
-/// Returns the widths between which the consistency rule chooses: those of the calibration, or the
-/// choice by costs and mean errors.
-pub fn widths_of(calibration: &Calibration, costs: &StepCosts, errors: &[f64; 4]) -> WidthChoice {
+/// Returns the floors of the consistency rule between two widths: those of the calibration, if they
+/// are of these widths, or block 0 at the high width. Floors above the high width have no use and
+/// are lowered to it.
+pub fn floors_of(
+    calibration: &Calibration,
+    layers: usize,
+    (low, high): (Width, Width),
+) -> LayerFloors {
     let set = calibration.consistency.as_ref();
-    match set.map(|rule| (rule.low, rule.high)) {
-        Some((Some(low), Some(high))) if low == high => WidthChoice::Static(high),
-        Some((Some(low), Some(high))) => WidthChoice::Dynamic { low, high },
-        _ => costs.choice(errors),
-    }
-}
-
-/// Returns the floors of the consistency rule: those of the calibration, or block 0 at the high
-/// width. Floors above the high width have no use and are lowered to it.
-pub fn floors_of(calibration: &Calibration, layers: usize, high: Width) -> LayerFloors {
-    let set = calibration.consistency.as_ref();
+    let set = set.filter(|rule| rule.applies_to(low, high));
     match set.and_then(|rule| rule.floors.as_ref()) {
         Some(floors) => LayerFloors::new(floors.iter().map(|&floor| floor.min(high)).collect()),
-        None => {
-            let mut floors = LayerFloors::none(layers);
-            floors.set(0, high);
-            floors
-        }
+        None => first_block(layers, high),
     }
 }
 
@@ -113,7 +130,9 @@ impl ControlLoop<'_> {
     pub(super) fn dyq(&mut self, robot: &mut RobotRules<'_>) -> Result<RuleRun> {
         let (mut steps, mut decisions) = (Vec::new(), Vec::new());
         for episode in self.rollouts.episodes() {
-            let dispatcher = robot.dispatchers[self.rollouts.task[episode.start]].clone();
+            let task = self.rollouts.task[episode.start];
+            let mut dispatcher = robot.dispatchers[task].clone();
+            dispatcher.reset();
             self.pipeline.set_dispatcher(dispatcher)?;
             let mut last: Option<Action> = None;
             for row in episode.clone() {
@@ -121,6 +140,10 @@ impl ControlLoop<'_> {
                 let step = self.step(row)?;
                 last = Some(action(&step.tokens));
                 steps.push(step);
+            }
+            if let Some(dispatcher) = self.pipeline.dispatcher() {
+                // Its online scale has the actions of the episode, but for the last one.
+                robot.dispatchers[task] = dispatcher.clone();
             }
         }
         let widths = steps.iter().map(|step: &Step| step.width);
@@ -133,11 +156,12 @@ impl ControlLoop<'_> {
             },
             costs: steps
                 .iter()
-                .map(|step| robot.costs.of(step.width))
+                .map(|step| robot.options.costs.of(step.width))
                 .collect(),
             steps,
             decisions,
             reruns: 0,
+            profiles: None,
         })
     }
 
@@ -150,7 +174,7 @@ impl ControlLoop<'_> {
     ) -> Result<RuleRun> {
         let policy = &mut self.pipeline.engine_mut().policy;
         let shares = policy.layer_shares();
-        let floors = floors_of(robot.calibration, shares.len(), high);
+        let floors = floors_of(robot.calibration, shares.len(), (low, high));
         policy.set_floors(&floors)?;
         let mut run = RuleRun {
             rule: Rule::Consistency,
@@ -159,22 +183,31 @@ impl ControlLoop<'_> {
             decisions: Vec::new(),
             costs: Vec::new(),
             reruns: 0,
+            profiles: None,
         };
-        for episode in self.rollouts.episodes() {
-            let task = &robot.tasks[self.rollouts.task[episode.start]];
+        let mut rules = Vec::with_capacity(robot.tasks.len());
+        for task in robot.tasks {
             let config = robot.calibration.consistency_config(task, low, high)?;
-            let mut rule = ConsistencyRule::new(&config)?;
+            let rule = ConsistencyRule::new(&config)?;
+            rules.push(match robot.options.online {
+                true => rule.with_online_uncertainty(),
+                false => rule,
+            });
+        }
+        for episode in self.rollouts.episodes() {
+            let rule = &mut rules[self.rollouts.task[episode.start]];
+            rule.reset();
             for row in episode.clone() {
                 let sensitivity = rule.sensitivity();
                 let start = Instant::now();
-                let step = (self.pipeline).run_consistent(&mut rule, &self.rollouts.input[row])?;
+                let step = (self.pipeline).run_consistent(rule, &self.rollouts.input[row])?;
                 let time = start.elapsed();
                 (self.tick)();
                 let tokens = self.pipeline.engine().tokens();
                 let mut commanded = step.actions;
                 rule.command(&mut commanded, step.profile);
                 rule.observe(&commanded, step.profile, step.uncertainty)?;
-                let cost = |width| robot.costs.with_floors(width, &floors, &shares);
+                let cost = |width| robot.options.costs.with_floors(width, &floors, &shares);
                 let again = if step.second.is_some() {
                     cost(high)
                 } else {
@@ -201,6 +234,11 @@ impl ControlLoop<'_> {
                 });
             }
         }
+        run.profiles = Some(ProfileSteps {
+            steps: [self.steps_at(|_| low)?, self.steps_at(|_| high)?],
+            costs: [low, high]
+                .map(|width| robot.options.costs.with_floors(width, &floors, &shares)),
+        });
         let policy = &mut self.pipeline.engine_mut().policy;
         policy.set_floors(&LayerFloors::none(shares.len()))?;
         Ok(run)
@@ -209,10 +247,10 @@ impl ControlLoop<'_> {
 
 /// What the rules need of a robot besides its policy.
 pub(super) struct RobotRules<'a> {
-    pub dispatchers: &'a [w4ax::dispatch::Dispatcher],
+    pub dispatchers: Vec<Dispatcher>,
     pub tasks: &'a [String],
     pub calibration: &'a Calibration,
-    pub costs: &'a StepCosts,
+    pub options: RuleOptions<'a>,
 }
 
 /// Returns a run of a fixed width as the run of a rule that has no choice.
@@ -230,6 +268,7 @@ pub(super) fn static_run(rule: Rule, width: Width, steps: &[Step], costs: &StepC
         decisions: vec![decision; steps.len()],
         costs: vec![costs.of(width); steps.len()],
         reruns: 0,
+        profiles: None,
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use w4ax::calibrate::distance;
-use w4ax::dispatch::{StepCosts, WidthChoice};
+use w4ax::dispatch::WidthChoice;
 use w4ax::step::StepPipeline;
 use w4ax::{Result, Width};
 
-use super::rule::{RobotRules, Rule, RuleRun, static_run, widths_of};
+use super::rule::{RobotRules, Rule, RuleOptions, RuleRun, static_run};
 use super::shuffle::shuffle_within_tasks;
 use crate::policy::Policy;
 use crate::rollouts::{Rollouts, action};
@@ -58,7 +58,8 @@ impl Runs {
     }
 }
 
-/// Runs all. `tick` is called after each step, and twice after one that runs again.
+/// Runs all. `tick` is called after each step. The consistency rule has more of them: the steps that
+/// run again, and two runs at its profiles.
 ///
 /// # Errors
 /// As [`Policy::forward`]. [`w4ax::Error::Range`] for a recorded task that the policy does not
@@ -66,11 +67,16 @@ impl Runs {
 pub fn run(
     robot: &mut Robot,
     rollouts: &Rollouts,
-    (rule, costs): (Rule, &StepCosts),
+    options: RuleOptions<'_>,
     seed: u64,
     tick: &dyn Fn(),
 ) -> Result<Runs> {
     rollouts.check_tasks(robot.policy.tasks().len())?;
+    let RuleOptions {
+        rule,
+        costs,
+        online,
+    } = options;
     let tasks = robot.policy.tasks().to_vec();
     let engine = PolicyEngine::new(&mut robot.policy, AllLayers);
     let mut control = ControlLoop {
@@ -88,17 +94,22 @@ pub fn run(
         random: Vec::new(),
     };
     let mut rules = RobotRules {
-        dispatchers: &robot.dispatchers,
+        dispatchers: (robot.dispatchers.iter().cloned())
+            .map(|dispatcher| match online {
+                true => dispatcher.with_online_scale(),
+                false => dispatcher,
+            })
+            .collect(),
         tasks: &tasks,
         calibration: &robot.calibration,
-        costs,
+        options,
     };
     runs.dynamic = match rule {
         Rule::Dyq => control.dyq(&mut rules)?,
         Rule::Consistency => {
             let errors = robot.calibration.errors;
             let errors = errors.unwrap_or_else(|| runs.mean_errors());
-            match widths_of(&robot.calibration, costs, &errors) {
+            match robot.calibration.width_choice(costs, &errors) {
                 WidthChoice::Static(width) => {
                     static_run(rule, width, &runs.fixed[width.index()], costs)
                 }
@@ -140,7 +151,7 @@ impl ControlLoop<'_> {
     }
 
     /// Runs every recorded step at requested widths.
-    fn steps_at(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
+    pub(super) fn steps_at(&mut self, width: impl Fn(usize) -> Width) -> Result<Vec<Step>> {
         (0..self.rollouts.len())
             .map(|row| {
                 self.pipeline.request(width(row))?;

@@ -30,12 +30,12 @@ fn recorded_files_round_trip_to_the_same_bits() {
     assert_eq!(
         config.motion(),
         MotionScale {
-            mu_max: 0.8666307032108307,
-            nu_max: 0.3652358889579762
+            mu_max: 0.8701190813258414,
+            nu_max: 0.29007081585064054
         }
     );
     let thresholds = Thresholds {
-        theta_24: 0.275,
+        theta_24: 0.47500000000000003,
         theta_48: 0.5,
         theta_fp: 0.5,
     };
@@ -170,12 +170,12 @@ fn rejects_invalid_files_by_field() {
             "number out of range at line 3",
         ),
         (
-            "\"theta_24\": 0.275",
+            "\"theta_24\": 0.47500000000000003",
             "\"theta_24\": 0.6",
             "`theta_48` is 0.5: expected at least theta_24 (0.6)",
         ),
         (
-            "\"theta_24\": 0.275",
+            "\"theta_24\": 0.47500000000000003",
             "\"theta_24\": -0.1",
             "`theta_24` is -0.1",
         ),
@@ -188,12 +188,12 @@ fn rejects_invalid_files_by_field() {
         ("\"eta\": 0.05", "\"eta\": -1", "`eta` is -1"),
         ("\"d_acc\": 0.07", "\"d_acc\": 0", "`d_acc` is 0"),
         (
-            "\"mu_max\": 0.8858154773712157",
+            "\"mu_max\": 0.8805196611023659",
             "\"mu_max\": 0",
             "`mu_max` of task `Lift` is 0",
         ),
         (
-            "\"mu_max\": 0.8858154773712157",
+            "\"mu_max\": 0.8805196611023659",
             "\"mu_max\": true",
             "`tasks.Lift.mu_max`: invalid type: boolean `true`, expected f64",
         ),
@@ -333,7 +333,8 @@ fn rejects_invalid_section_of_the_consistency_rule_by_field() {
     let default = ConsistencyCalibration::default();
     assert_eq!(with("{}").unwrap().consistency, Some(default));
     for (section, field) in [
-        (r#"{"low": 3}"#, "3"),
+        (r#"{"low": 3}"#, "`low` has unsupported width 3"),
+        (r#"{"high": 14}"#, "`high` has unsupported width 14"),
         (r#"{"low": 8, "high": 4}"#, "low"),
         (r#"{"tau": 0.1, "d_acc": 0.1}"#, "tau"),
         (r#"{"tau": -1}"#, "tau"),
@@ -344,10 +345,12 @@ fn rejects_invalid_section_of_the_consistency_rule_by_field() {
             r#"{"uncertainty_low": [0.5], "uncertainty_high": [0.5]}"#,
             "101",
         ),
-        (r#"{"floors": [2, 5]}"#, "5"),
+        (r#"{"floors": [2, 5]}"#, "`floors` has unsupported width 5"),
         (r#"{"tau_most": 1}"#, "tau_most"),
     ] {
-        let error = with(section).unwrap_err().to_string();
+        let error = with(section).unwrap_err();
+        assert!(matches!(error, Error::Format { .. }), "{section}: {error}");
+        let error = error.to_string();
         assert!(error.contains(field), "{section}: {error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Calibration: recorded tokens, the calibration file, and the recording.
 
 mod file;
+mod replay;
 mod rollouts;
 mod rule;
 
