@@ -35,8 +35,8 @@
  * - Strings that the library returns are NUL-terminated and owned by the library.
  *
  * Threads
- * - Several threads may use a w4ax_weight, w4ax_file or w4ax_cpu at once. A w4ax_workspace or w4ax_dispatcher serves
- *   one call at a time; a second concurrent call is W4AX_BUSY. A w4ax_flag is lock-free.
+ * - Several threads may use a w4ax_weight, w4ax_file or w4ax_cpu at once. A w4ax_workspace, w4ax_dispatcher or
+ *   w4ax_consistency serves one call at a time; a second concurrent call is W4AX_BUSY. A w4ax_flag is lock-free.
  * - Freeing a handle twice, or while a call uses it, is undefined behavior, as with free().
  * - The library starts threads only where a parameter gives their number. They end when the call returns; those of a
  *   w4ax_cpu end when w4ax_cpu_free returns.
@@ -127,7 +127,10 @@ enum {
     W4AX_MAX_PER_CHANNEL_K = 65536, /* K of a weight with W4AX_PER_CHANNEL. Other groupings do not limit K */
     W4AX_ACTION_DIM = 7,            /* numbers of an action of the default layout */
     W4AX_MAX_ACTION = 64,           /* numbers of an action of any layout */
-    W4AX_MAX_WINDOW = 256           /* actions in a window of a dispatcher */
+    W4AX_MAX_WINDOW = 256,          /* actions in a window of a dispatcher */
+    W4AX_MAX_CHUNK = 256,           /* actions in a chunk of a consistency rule */
+    W4AX_QUANTILES = 101,           /* quantiles of a consistency rule */
+    W4AX_WIDTHS = 4                 /* number of widths */
 };
 
 /* ---- weights ---- */
@@ -396,6 +399,16 @@ w4ax_status w4ax_dispatcher_action_dim(const w4ax_dispatcher *dispatcher, size_t
  * size of about 20 KB hold the percentiles, which outlast w4ax_dispatcher_reset. A second call clears them. */
 w4ax_status w4ax_dispatcher_keep_scale_online(w4ax_dispatcher *dispatcher);
 
+/* Writes the widths that are worth choosing, narrowest first, and their number. The last one is BF16, and the other
+ * places are 0. `costs` and `widths` have W4AX_WIDTHS elements, by the order 2, 4, 8, 16 bits. A cost is the time of a
+ * step at a width, or any measure that is finite and above 0. A width that is not at least 3 % cheaper than a more
+ * precise one of these saves nothing and is left out. */
+w4ax_status w4ax_useful_widths(const double *costs, w4ax_width *widths, size_t *count);
+
+/* Sets the cost of a step at each width, as in w4ax_useful_widths: from the next decision on, a width that saves
+ * nothing is not the target. Null removes the costs. The history stays. After a failure the costs are unchanged. */
+w4ax_status w4ax_dispatcher_set_costs(w4ax_dispatcher *dispatcher, const double *costs);
+
 /* Returns mu_max and nu_max at present. */
 w4ax_status w4ax_dispatcher_scale(const w4ax_dispatcher *dispatcher, double *mu_max, double *nu_max);
 
@@ -437,6 +450,126 @@ w4ax_status w4ax_dispatcher_active(const w4ax_dispatcher *dispatcher, w4ax_width
 w4ax_status w4ax_dispatcher_reset(w4ax_dispatcher *dispatcher);
 
 void w4ax_dispatcher_free(w4ax_dispatcher *dispatcher);
+
+/* ---- the consistency rule ---- */
+
+/* Runs a cheap profile first, and accepts its action if it is close to the last one. A profile is a width for each
+ * layer: the width of the step or the floor of the layer, whichever is wider. A step is:
+ *     w4ax_consistency_decide; the policy runs at the profile;
+ *     w4ax_consistency_verify; if the action is not accepted, the policy runs again at W4AX_PROFILE_HIGH;
+ *     w4ax_consistency_command, if alpha is below 1;
+ *     w4ax_consistency_observe with what the robot executes. */
+typedef struct w4ax_consistency w4ax_consistency;
+
+/* w4ax_consistency_create checks the fields. */
+typedef struct w4ax_consistency_config {
+    double mu_max;            /* as in w4ax_dispatch_config, for the sensitivity S */
+    double nu_max;
+    double lambda;
+    double d_acc;             /* a low action may be min(tau_max, d_acc / (S + eta)) from the last one, in action units */
+    double eta;               /* at least 0, without unit */
+    double tau_max;           /* in action units, above 0 */
+    double tau;               /* above 0: the same tolerance in every step, instead of the three above; 0: none */
+    double gate;              /* rank of the uncertainty, in (0, 1], above which the low profile is not tried */
+    double alpha;             /* how far an accepted low action is followed, in (0, 1] */
+    const double *uncertainty_low;  /* quantiles 0, 1, ... 100 % of the uncertainty at the low profile [W4AX_QUANTILES] */
+    const double *uncertainty_high; /* those at the high profile; both null: no gate */
+    uint32_t window_macro;
+    uint32_t window_micro;
+    uint32_t refresh;         /* accepted low runs in a row before a high run; 0 for no limit */
+    uint32_t max_chunk;       /* largest number of actions in a chunk, 1 to W4AX_MAX_CHUNK */
+    w4ax_width low;           /* width of a step at the low profile */
+    w4ax_width high;          /* at least `low`; equal widths always run the high profile */
+} w4ax_consistency_config;
+
+/* Sets the defaults. mu_max and nu_max come from a calibration: they are set to NaN, which w4ax_consistency_create
+ * refuses. */
+w4ax_status w4ax_consistency_config_init(w4ax_consistency_config *config);
+
+/* Creates a rule at the start of an episode, for actions of a layout. A null `layout` is the default one. The arrays of
+ * the configuration are copied. */
+w4ax_status w4ax_consistency_create(const w4ax_consistency_config *config, const char *layout,
+                                    w4ax_consistency **consistency);
+
+/* Creates the rule of a task from a calibration file (JSON). `costs` is as in w4ax_useful_widths, or null for those of
+ * the calibration. The widths are those of the calibration if the lower one saves at least 3 %, or the best choice by
+ * costs and errors; if nothing is left to choose, both are the same. */
+w4ax_status w4ax_consistency_load(const char *path, const char *task, const double *costs, uint32_t max_chunk,
+                                  w4ax_consistency **consistency);
+
+/* Keeps the distribution of the uncertainty online, if the rule has no quantiles: the gate is that of the configuration,
+ * or .8 if it is 1. Every step runs at the high profile until 100 of them had an uncertainty. Sketches of a fixed size
+ * of about 20 KB hold the distribution, which outlasts w4ax_consistency_reset. A second call clears them. */
+w4ax_status w4ax_consistency_keep_uncertainty_online(w4ax_consistency *consistency);
+
+/* Returns the numbers of an action. */
+w4ax_status w4ax_consistency_action_dim(const w4ax_consistency *consistency, size_t *dim);
+
+/* Writes the floor of each layer in the calibration, and their number; 0 if it has none for these widths. Null `floors`
+ * with `floors_len` 0 returns the number only. */
+w4ax_status w4ax_consistency_floors(const w4ax_consistency *consistency, w4ax_width *floors, size_t floors_len,
+                                    size_t *count);
+
+typedef uint32_t w4ax_profile;
+enum {
+    W4AX_PROFILE_LOW = 0,
+    W4AX_PROFILE_HIGH = 1
+};
+
+typedef uint32_t w4ax_consistency_reason;
+enum {
+    W4AX_CONSISTENCY_START = 0,          /* no action was observed: high */
+    W4AX_CONSISTENCY_FAULT = 1,          /* an invalid action was observed: high */
+    W4AX_CONSISTENCY_STATIC = 2,         /* both profiles have the same width: high */
+    W4AX_CONSISTENCY_REFRESH = 3,        /* the last `refresh` steps were accepted low runs: high */
+    W4AX_CONSISTENCY_NO_UNCERTAINTY = 4, /* the uncertainty of the last step or its distribution is unknown: high */
+    W4AX_CONSISTENCY_GATE = 5,           /* the policy was uncertain in the last step: high */
+    W4AX_CONSISTENCY_TRY = 6             /* the low profile is tried */
+};
+
+typedef struct w4ax_consistency_decision {
+    w4ax_profile profile;     /* the profile of the first run */
+    w4ax_width width;         /* its width of a step */
+    w4ax_consistency_reason reason;
+    uint32_t reserved;
+} w4ax_consistency_decision;
+
+/* Decides the profile of the next step. Call it once per step or chunk. */
+w4ax_status w4ax_consistency_decide(w4ax_consistency *consistency, w4ax_consistency_decision *decision);
+
+typedef struct w4ax_consistency_check {
+    double distance;          /* to the last action, in action units; NaN after a run at the high profile, and for an
+                               * invalid action */
+    double tolerance;         /* in action units; NaN after a run at the high profile */
+    uint32_t accepted;        /* 1: the action may be executed; 0: run the step again at the high profile */
+    uint32_t reserved;
+} w4ax_consistency_check;
+
+/* Checks the action of a run, or its chunk, of `len` numbers. An action at the high profile is always accepted. After
+ * any failure but a null `consistency` and W4AX_BUSY, run the step again at the high profile. */
+w4ax_status w4ax_consistency_verify(w4ax_consistency *consistency, const double *actions, size_t len,
+                                    w4ax_consistency_check *check);
+w4ax_status w4ax_consistency_verify_f32(w4ax_consistency *consistency, const float *actions, size_t len,
+                                        w4ax_consistency_check *check);
+
+/* Moves the actions of a low run only `alpha` of the way from what is known for their times, in place. Other actions do
+ * not change. */
+w4ax_status w4ax_consistency_command(const w4ax_consistency *consistency, double *actions, size_t len,
+                                     w4ax_profile profile);
+
+/* Observes an action or a chunk of `len` numbers, of which the first `executed` actions are executed, the profile of
+ * the run that produced it, and the uncertainty of that run in action units, or NaN if it is unknown. The other actions
+ * are compared with the next chunk. After any failure every step runs at the high profile until a valid action is
+ * observed. This includes a null `actions`, but neither a null `consistency` nor W4AX_BUSY. */
+w4ax_status w4ax_consistency_observe(w4ax_consistency *consistency, const double *actions, size_t len,
+                                     size_t executed, w4ax_profile profile, double uncertainty);
+w4ax_status w4ax_consistency_observe_f32(w4ax_consistency *consistency, const float *actions, size_t len,
+                                         size_t executed, w4ax_profile profile, double uncertainty);
+
+/* Starts an episode. */
+w4ax_status w4ax_consistency_reset(w4ax_consistency *consistency);
+
+void w4ax_consistency_free(w4ax_consistency *consistency);
 
 /* ---- the flag ---- */
 

@@ -4,10 +4,13 @@ use std::ffi::c_char;
 use std::sync::Mutex;
 
 use w4ax::calibrate::Calibration;
-use w4ax::dispatch::{self, ActionLayout, DispatchConfig, MotionScale, Reason, Thresholds};
+use w4ax::dispatch::{
+    self, ActionLayout, DispatchConfig, MotionScale, Reason, StepCosts, Thresholds,
+};
 
 use super::cpu::exclusive;
 use super::enums::{self, CEnum, ReasonKind};
+use super::limits::WIDTHS;
 use super::raw;
 use super::status::{Failure, Result, Status, entry_points, free_functions};
 
@@ -85,12 +88,26 @@ pub struct Decision {
 ///
 /// # Safety
 /// As [`raw::text`], if `layout` is not null.
-unsafe fn layout(layout: *const c_char) -> Result<ActionLayout> {
+pub(super) unsafe fn layout(layout: *const c_char) -> Result<ActionLayout> {
     if layout.is_null() {
         return Ok(ActionLayout::default());
     }
     // SAFETY: passed on.
     Ok(unsafe { raw::text("layout", layout)? }.parse()?)
+}
+
+/// Returns the costs at a pointer to one for each width, or `None` for a null pointer.
+///
+/// # Safety
+/// As [`raw::slice`], if `costs` is not null.
+pub(super) unsafe fn costs(costs: *const f64) -> Result<Option<StepCosts>> {
+    if costs.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: passed on.
+    let costs = unsafe { raw::slice("costs", costs, WIDTHS)? };
+    let costs = std::array::from_fn(|width| costs[width]);
+    Ok(Some(StepCosts::new(costs)?))
 }
 
 /// Creates a dispatcher of a configuration.
@@ -199,6 +216,30 @@ entry_points! {
         let dispatcher = raw::handle("dispatcher", dispatcher)?;
         let mut dispatcher = exclusive("dispatcher", &dispatcher.0)?;
         *dispatcher = dispatcher.clone().with_online_scale();
+        Ok(())
+    }
+
+    fn w4ax_useful_widths(of: *const f64, widths: *mut u32, count: *mut usize) {
+        let Some(costs) = costs(of)? else {
+            return Err(Failure::new(Status::NullPointer, "costs is null"));
+        };
+        let count = raw::output("count", count)?;
+        let widths = raw::output("widths", widths.cast::<[u32; WIDTHS]>())?;
+        let mut useful = [0; WIDTHS];
+        let mut found = 0;
+        for (place, width) in useful.iter_mut().zip(costs.useful()) {
+            *place = width.number();
+            found += 1;
+        }
+        widths.write(useful);
+        count.write(found);
+        Ok(())
+    }
+
+    fn w4ax_dispatcher_set_costs(dispatcher: *mut Dispatcher, to: *const f64) {
+        let dispatcher = raw::handle("dispatcher", dispatcher)?;
+        let costs = costs(to)?;
+        exclusive("dispatcher", &dispatcher.0)?.set_costs(costs)?;
         Ok(())
     }
 

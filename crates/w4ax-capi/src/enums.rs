@@ -4,7 +4,7 @@
 //! value crosses the ABI as `uint32_t`, so that an unknown number is a status and not undefined
 //! behavior.
 
-use w4ax::dispatch::{Algorithm, Reason};
+use w4ax::dispatch::{Algorithm, ConsistencyReason, Profile, Reason};
 use w4ax::{Grouping, ScaleType, Symmetry, Width};
 
 use super::status::{Failure, Result, Status};
@@ -92,6 +92,19 @@ numbers! {
         W4AX_REASON_HELD = 4 => ReasonKind::Held,
         W4AX_REASON_STEPPED_DOWN = 5 => ReasonKind::SteppedDown,
     }
+    w4ax_profile: Profile {
+        W4AX_PROFILE_LOW = 0 => Profile::Low,
+        W4AX_PROFILE_HIGH = 1 => Profile::High,
+    }
+    w4ax_consistency_reason: ConsistencyReason {
+        W4AX_CONSISTENCY_START = 0 => ConsistencyReason::Start,
+        W4AX_CONSISTENCY_FAULT = 1 => ConsistencyReason::Fault,
+        W4AX_CONSISTENCY_STATIC = 2 => ConsistencyReason::Static,
+        W4AX_CONSISTENCY_REFRESH = 3 => ConsistencyReason::Refresh,
+        W4AX_CONSISTENCY_NO_UNCERTAINTY = 4 => ConsistencyReason::NoUncertainty,
+        W4AX_CONSISTENCY_GATE = 5 => ConsistencyReason::Gate,
+        W4AX_CONSISTENCY_TRY = 6 => ConsistencyReason::Try,
+    }
     w4ax_family: Family {
         W4AX_FAMILY_AUTO = 0 => Family::Auto,
         W4AX_FAMILY_DECODE = 1 => Family::Decode,
@@ -131,6 +144,8 @@ pub fn table() -> Vec<(&'static str, &'static str, u32)> {
     add::<ScaleType>(&mut table);
     add::<Algorithm>(&mut table);
     add::<ReasonKind>(&mut table);
+    add::<Profile>(&mut table);
+    add::<ConsistencyReason>(&mut table);
     add::<Family>(&mut table);
     add::<Mode>(&mut table);
     add::<Mma>(&mut table);
@@ -233,6 +248,8 @@ mod tests {
         check::<ScaleType>();
         check::<Algorithm>();
         check::<ReasonKind>();
+        check::<Profile>();
+        check::<ConsistencyReason>();
         check::<Family>();
         check::<Mode>();
         check::<Mma>();

@@ -22,6 +22,7 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("the C ABI converts panics to a status, so it requires panic = \"unwind\"");
 
+pub mod consistency;
 pub mod cpu;
 pub mod dispatch;
 pub mod enums;

@@ -1,12 +1,16 @@
 //! The limits and other constants of the headers.
 
-use w4ax::dispatch::{ACTION_DIM, DispatchConfig, MAX_ACTION};
+use w4ax::dispatch::{
+    ACTION_DIM, ConsistencyConfig, DispatchConfig, MAX_ACTION, UncertaintyQuantiles,
+};
 use w4ax::weights::MAX_PER_CHANNEL_K;
 
 use super::version::VERSION;
 
 /// `W4AX_MAX_THREADS`.
 pub const MAX_THREADS: u32 = 1024;
+/// `W4AX_WIDTHS`.
+pub const WIDTHS: usize = w4ax::Width::ALL.len();
 /// `W4AX_GATHERED`, a bit of the flags of a GEMM.
 pub const GATHERED: u32 = 1;
 /// `W4AX_GPU_PDL`, a bit of the flags of launches.
@@ -30,6 +34,9 @@ pub const TABLE: &[(&str, u64)] = &[
     ("W4AX_ACTION_DIM", ACTION_DIM as u64),
     ("W4AX_MAX_ACTION", MAX_ACTION as u64),
     ("W4AX_MAX_WINDOW", DispatchConfig::MAX_WINDOW as u64),
+    ("W4AX_MAX_CHUNK", ConsistencyConfig::MAX_CHUNK as u64),
+    ("W4AX_QUANTILES", UncertaintyQuantiles::POINTS as u64),
+    ("W4AX_WIDTHS", WIDTHS as u64),
     ("W4AX_GATHERED", GATHERED as u64),
     ("W4AX_GPU_MAX_EXTENT", GPU_MAX_EXTENT as u64),
     ("W4AX_GPU_MAX_STRIDE", GPU_MAX_STRIDE as u64),

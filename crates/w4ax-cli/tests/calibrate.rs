@@ -97,9 +97,12 @@ fn options_change_only_their_part() {
     let fixed = run(&["--no-consistency", "--theta-fp", "0.7"]).thresholds;
     assert_eq!(fixed.theta_fp, 0.7);
 
-    let rule = run(&["--floors", "1=a8,4=a4"]).consistency.unwrap();
+    let rule = run(&["--floors", "1=a8,head=a4", "--gate", "1"])
+        .consistency
+        .unwrap();
     let floors = [Width::A2, Width::A8, Width::A2, Width::A2, Width::A4];
     assert_eq!(rule.floors.unwrap(), floors);
+    assert_eq!(rule.gate, 1.0);
     let costs = folder.path().join("costs.json");
     std::fs::write(&costs, r#"{"a2": 1, "a4": 1, "a8": 1.2, "bf16": 2}"#).unwrap();
     let costs = costs.to_str().unwrap();
@@ -111,7 +114,8 @@ fn options_change_only_their_part() {
     assert_eq!(rule.floors.unwrap()[0], Width::A8);
     // On other tools' recordings nothing is measured.
     for (arguments, named) in [
-        (&["--floors", "5=a4"][..], "layer 5"),
+        (&["--floors", "4=a4"][..], "4=a4"),
+        (&["--gate", "0"], "gate"),
         (&["--floors", "x"], "`x`"),
         (&["--theta-fp", "x"], "--theta-fp"),
         (&["--costs", "nowhere"], "nowhere"),

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::mem::offset_of;
 
 use half::bf16;
+use w4ax_capi::consistency::*;
 use w4ax_capi::cpu::*;
 use w4ax_capi::dispatch::*;
 use w4ax_capi::file::*;
@@ -54,6 +55,8 @@ c_types! {
     QuantizeArgs = "w4ax_quantize_args"; PackArgs = "w4ax_pack_args";
     WeightInfo = "w4ax_weight_info"; CallerTable = "w4ax_pool"; GemmArgs = "w4ax_gemm_args";
     Config = "w4ax_dispatch_config"; Decision = "w4ax_decision"; Piece = "w4ax_piece";
+    Consistency = "w4ax_consistency"; ConsistencyConfig = "w4ax_consistency_config";
+    ConsistencyDecision = "w4ax_consistency_decision"; ConsistencyCheck = "w4ax_consistency_check";
     Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight";
     GpuProblem = "w4ax_gpu_problem"; GpuPlan = "w4ax_gpu_plan";
     GpuGatherArgs = "w4ax_gpu_gather_args"; GpuGemmArgs = "w4ax_gpu_gemm_args";
@@ -182,6 +185,8 @@ fn rust_side() -> Abi {
         w4ax_dispatcher_load(_, _, _);
         w4ax_dispatcher_action_dim(_, _);
         w4ax_dispatcher_keep_scale_online(_);
+        w4ax_useful_widths(_, _, _);
+        w4ax_dispatcher_set_costs(_, _);
         w4ax_dispatcher_scale(_, _, _);
         w4ax_dispatcher_observe(_, _, _);
         w4ax_dispatcher_observe_f32(_, _, _);
@@ -189,6 +194,20 @@ fn rust_side() -> Abi {
         w4ax_dispatcher_active(_, _);
         w4ax_dispatcher_reset(_);
         w4ax_dispatcher_free(_);
+        w4ax_consistency_config_init(_);
+        w4ax_consistency_create(_, _, _);
+        w4ax_consistency_load(_, _, _, _, _);
+        w4ax_consistency_keep_uncertainty_online(_);
+        w4ax_consistency_action_dim(_, _);
+        w4ax_consistency_floors(_, _, _, _);
+        w4ax_consistency_decide(_, _);
+        w4ax_consistency_verify(_, _, _, _);
+        w4ax_consistency_verify_f32(_, _, _, _);
+        w4ax_consistency_command(_, _, _, _);
+        w4ax_consistency_observe(_, _, _, _, _, _);
+        w4ax_consistency_observe_f32(_, _, _, _, _, _);
+        w4ax_consistency_reset(_);
+        w4ax_consistency_free(_);
         w4ax_flag_store(_, _, _);
         w4ax_flag_clear(_);
         w4ax_flag_load(_, _, _);
@@ -227,6 +246,12 @@ fn rust_side() -> Abi {
             lambda mu_max nu_max theta_24 theta_48 theta_fp window_macro window_micro k algorithm
         }
         Decision { sensitivity target active reason held_count held_pending reserved }
+        ConsistencyConfig {
+            mu_max nu_max lambda d_acc eta tau_max tau gate alpha uncertainty_low
+            uncertainty_high window_macro window_micro refresh max_chunk low high
+        }
+        ConsistencyDecision { profile width reason reserved }
+        ConsistencyCheck { distance tolerance accepted reserved }
         GpuInfo { name ordinal major minor driver_major driver_minor reserved }
         GpuProblem {
             m n k grouping width family mode tile flags has_order reserved

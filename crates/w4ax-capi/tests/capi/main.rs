@@ -4,6 +4,7 @@
 
 mod abi;
 mod client;
+mod consistency;
 mod dispatch;
 mod gemm;
 mod memory;

@@ -7,7 +7,7 @@ use crate::program::{BUILDS, Program, run_silently, source};
 #[test]
 fn misuse_returns_statuses() {
     for (language, link) in BUILDS {
-        for name in ["misuse.c", "misuse_dispatch.c"] {
+        for name in ["misuse.c", "misuse_dispatch.c", "misuse_consistency.c"] {
             let program = Program::build(&source(name), language, link, &[]);
             run_silently(program.command(&[]).arg(program.folder.path()));
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use w4ax::calibrate::{CalibrationSettings, SensitivitySource};
-use w4ax::dispatch::ActionLayout;
+use w4ax::dispatch::{ActionLayout, ConsistencyConfig};
 
 use crate::costs::CostSource;
 #[cfg(feature = "vla")]
@@ -78,8 +78,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "actions")]
     pub(super) no_consistency: bool,
     /// The layers that never run below a width, in the consistency rule: `first` for block 0 at
-    /// the high width, `none`, `auto` for a greedy search, or layers such as 0=a4,3=a8; the layer
-    /// after the last block is the head
+    /// the high width, `none`, `auto` for a greedy search, or layers such as 0=a4,head=a8
     #[arg(
         long,
         value_name = "first|none|auto|LAYERS",
@@ -87,6 +86,10 @@ pub struct Args {
         conflicts_with_all = ["actions", "no_consistency"]
     )]
     pub(super) floors: FloorsOption,
+    /// The rank of the policy's uncertainty above which the consistency rule does not try the low
+    /// width, in (0, 1]; 1 is no gate
+    #[arg(long, value_name = "RANK", default_value_t = ConsistencyConfig::GATE)]
+    pub(super) gate: f64,
     /// The cost of a step at each width, which selects the widths of the consistency rule: `bits`
     /// in proportion to the bits, `measured` on this machine, or a JSON file {"a2": x, "a4": y,
     /// "a8": z, "bf16": w}

@@ -13,6 +13,7 @@ use w4ax_robot::budget::{
     dyq_candidates,
 };
 use w4ax_robot::episode::rule::{Rule, measured_costs};
+use w4ax_robot::floors::Floor;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::profiles::{ProfileRun, Profiles, first_block};
 use w4ax_robot::rollouts::Rollouts;
@@ -77,6 +78,7 @@ impl ProfileSteps<w4ax::dispatch::Action> {
         let choice = costs.choice(&errors_of(calibration));
         let mut section = w4ax::calibrate::ConsistencyCalibration {
             tolerance: tolerance(args.d_acc, args.eta),
+            gate: args.gate,
             ..w4ax::calibrate::ConsistencyCalibration::default()
         };
         let WidthChoice::Dynamic { low, high } = choice else {
@@ -96,7 +98,10 @@ impl ProfileSteps<w4ax::dispatch::Action> {
             print::print_floor_path(path, &floors);
         }
         let profiles = Profiles::measure(policy, rollouts, widths, floors)?;
-        calibration.consistency = Some(profiles.calibration(section.tolerance)?);
+        calibration.consistency = Some(w4ax::calibrate::ConsistencyCalibration {
+            gate: args.gate,
+            ..profiles.calibration(section.tolerance)?
+        });
         print_profiles(&profiles, rollouts, costs);
         Ok(Self {
             choice,
@@ -271,10 +276,9 @@ fn print_first_block(policy: &mut Policy, rollouts: &Rollouts) -> Result<()> {
 }
 
 fn print_profiles(profiles: &Profiles, rollouts: &Rollouts, costs: &StepCosts) {
-    let floors = (profiles.floors.as_slice().iter().enumerate())
-        .filter(|(_, floor)| **floor > Width::A2)
-        .map(|(layer, floor)| format!("{layer}={floor}"))
-        .collect::<Vec<_>>();
+    let floors: Vec<String> = Floor::above_a2(&profiles.floors)
+        .map(|floor| floor.to_string())
+        .collect();
     let floors = match floors.is_empty() {
         true => "no floors".into(),
         false => format!("floors {}", floors.join(",")),

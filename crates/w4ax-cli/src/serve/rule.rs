@@ -6,7 +6,7 @@ use w4ax::dispatch::{
     StepCosts, WidthChoice,
 };
 use w4ax::{Result, Width};
-use w4ax_robot::episode::rule::{Rule, costs_of, floors_of, widths_of};
+use w4ax_robot::episode::rule::{Rule, costs_of, floors_of};
 use w4ax_robot::setup::Robot;
 use w4ax_robot::shapes::INPUT;
 
@@ -105,14 +105,14 @@ impl Rules {
     ) -> Result<Self> {
         let (costs, source) = costs_of(robot, given, &[0.0; INPUT])?;
         let errors = robot.calibration.errors.unwrap_or(ASSUMED_ERRORS);
-        let (low, high) = match widths_of(&robot.calibration, &costs, &errors) {
+        let (low, high) = match robot.calibration.width_choice(&costs, &errors) {
             WidthChoice::Static(width) => (width, width),
             WidthChoice::Dynamic { low, high } => (low, high),
         };
         // With one width every step runs at it, and floors have no use.
         if floors.is_none() && low < high {
             let layers = robot.policy.blocks() + 1;
-            (robot.policy).set_floors(&floors_of(&robot.calibration, layers, high))?;
+            (robot.policy).set_floors(&floors_of(&robot.calibration, layers, (low, high)))?;
         }
         let rule = |task: &String| {
             let config = robot.calibration.consistency_config(task, low, high)?;

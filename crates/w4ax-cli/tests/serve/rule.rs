@@ -33,7 +33,7 @@ fn steps_equal_those_of_the_library() {
     let (rollouts, checkpoint) = (rollouts(), Checkpoint::load(TRAINED).unwrap());
     let mut policy = Policy::new(&checkpoint, QUANTIZE, Cpu::new().unwrap(), 1).unwrap();
     let calibration = Calibration::load(default_calibration(TRAINED)).unwrap();
-    let floors = floors_of(&calibration, policy.blocks() + 1, Width::A4);
+    let floors = floors_of(&calibration, policy.blocks() + 1, (Width::A2, Width::A4));
     assert_eq!(floors.as_slice()[0], Width::A4);
     policy.set_floors(&floors).unwrap();
     let mut pipeline = StepPipeline::new(PolicyEngine::new(policy, AllLayers), None);

@@ -7,6 +7,7 @@ use w4ax::dispatch::{LayerFloors, StepCosts};
 use w4ax::{Error, Result, Width};
 
 use super::run::ProfileRun;
+use crate::floors::Floor;
 use crate::policy::Policy;
 use crate::rollouts::Rollouts;
 
@@ -25,15 +26,14 @@ pub enum FloorsOption {
     /// a greedy search.
     Auto,
     /// These layers, at these widths.
-    Given(Vec<(usize, Width)>),
+    Given(Vec<Floor>),
 }
 
 impl FloorsOption {
     /// Returns the floors of a policy's layers, and the path of the greedy search if it ran.
     ///
     /// # Errors
-    /// [`Error::Config`] for a layer that is out of range. As [`FloorPath::search`] and
-    /// [`ProfileRun::measure`].
+    /// As [`Floor::of_policy`], [`FloorPath::search`] and [`ProfileRun::measure`].
     pub fn resolve(
         &self,
         policy: &mut Policy,
@@ -51,19 +51,7 @@ impl FloorsOption {
                 let floors = path.floors(path.within(AUTO_PART * error_low));
                 (floors, Some(path))
             }
-            Self::Given(given) => {
-                let mut floors = LayerFloors::none(layers);
-                for &(layer, width) in given {
-                    if layer >= layers {
-                        return Err(Error::Config {
-                            field: "floors",
-                            reason: format!("names layer {layer}: expected less than {layers}"),
-                        });
-                    }
-                    floors.set(layer, width);
-                }
-                (floors, None)
-            }
+            Self::Given(given) => (Floor::of_policy(given, layers - 1)?, None),
         })
     }
 }
@@ -71,26 +59,18 @@ impl FloorsOption {
 impl FromStr for FloorsOption {
     type Err = Error;
 
-    /// Parses `first`, `none`, `auto`, or layers with widths such as `0=a4,3=a8`.
+    /// Parses `first`, `none`, `auto`, or layers with widths such as `0=a4,head=a8`.
     ///
     /// # Errors
-    /// [`Error::Range`] for another text.
+    /// As [`Floor`] for another text.
     fn from_str(text: &str) -> Result<Self> {
-        let floor = |part: &str| {
-            let (layer, width) = part.split_once('=')?;
-            Some((layer.parse().ok()?, width.parse().ok()?))
-        };
         match text {
             "first" => Ok(Self::First),
             "none" => Ok(Self::None),
             "auto" => Ok(Self::Auto),
             _ => {
-                let given: Option<_> = text.split(',').map(floor).collect();
-                given.map(Self::Given).ok_or_else(|| Error::Range {
-                    what: "floors",
-                    value: format!("`{text}`"),
-                    range: "first, none, auto, or layers with widths such as 0=a4,3=a8",
-                })
+                let given: Result<_> = text.split(',').map(str::parse).collect();
+                given.map(Self::Given)
             }
         }
     }
@@ -130,12 +110,11 @@ mod tests {
         assert_eq!(parse("none").unwrap(), FloorsOption::None);
         assert_eq!(parse("auto").unwrap(), FloorsOption::Auto);
         assert_eq!(
-            parse("0=a4,3=bf16").unwrap(),
-            FloorsOption::Given(vec![(0, Width::A4), (3, Width::Bf16)])
+            parse("0=a4,head=bf16").unwrap(),
+            FloorsOption::Given(vec!["0=a4".parse().unwrap(), "head=bf16".parse().unwrap()])
         );
-        for bad in ["", "0", "0=", "0=a3", "x=a4", "0=a4,", "-1=a4", "Auto"] {
-            let error = parse(bad).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{bad}`")), "{error}");
+        for bad in ["", "0", "0=a3", "0=a4,", "Auto"] {
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::ByWidth;
 use super::fixed::{mean_cost, shares};
 use super::success::{ArmPair, ArmSuccess, ClosedLoopSuccess};
 use crate::episode::control::RandomEqualCost;
-use crate::episode::rule::Rule;
+use crate::episode::rule::{Rule, RuleOptions};
 use crate::episode::run::{self, Runs, Step};
 use crate::episode::summary::{control_spread, median_micros};
 use crate::policy::Policy;
@@ -203,8 +203,13 @@ impl MethodRuns {
         seed: u64,
     ) -> Result<Self> {
         let mut round = || -> Result<(Runs, Runs, Vec<Step>)> {
-            let dyq = run::run(robot, rollouts, (Rule::Dyq, costs), seed, &|| ())?;
-            let rule = (Rule::Consistency, costs);
+            let options = |rule| RuleOptions {
+                rule,
+                costs,
+                online: false,
+            };
+            let dyq = run::run(robot, rollouts, options(Rule::Dyq), seed, &|| ())?;
+            let rule = options(Rule::Consistency);
             let consistency = run::run(robot, rollouts, rule, seed, &|| ())?;
             Ok((dyq, consistency, run_plain(plain, rollouts)?))
         };

@@ -14,7 +14,7 @@ use w4ax_robot::setup::{QUANTIZE, Robot, Setup};
 
 fn robot() -> (Robot, Rollouts) {
     let setup = Setup {
-        policy: w4ax_robot::checkpoint::TRAINED.into(),
+        policy: Some(w4ax_robot::checkpoint::TRAINED.into()),
         calibration: None,
         threads: 1,
     };
