@@ -18,7 +18,8 @@ const MIN_ROUNDS: usize = 5;
 /// are at least five runs of each, even if they exceed the budget.
 ///
 /// # Errors
-/// Those of `run`. [`Error::Config`](crate::Error::Config) if a clock that is too coarse measures 0.
+/// Those of `run`. [`Error::Config`](crate::Error::Config) if a clock that is too coarse measures
+/// 0.
 pub fn measure_costs<E: From<crate::Error>>(
     budget: Duration,
     mut run: impl FnMut(Width) -> Result<(), E>,

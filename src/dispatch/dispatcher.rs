@@ -180,8 +180,8 @@ impl Dispatcher {
         self
     }
 
-    /// Sets the cost of a step at each width, such as one that was measured at the start, or removes
-    /// it. From the next decision on no dominated width is the target, see
+    /// Sets the cost of a step at each width, such as one that was measured at the start, or
+    /// removes it. From the next decision on no dominated width is the target, see
     /// [`DispatchConfig::with_costs`]. The history stays.
     ///
     /// # Errors

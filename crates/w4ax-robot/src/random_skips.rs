@@ -1,8 +1,8 @@
 //! Skips by chance: a control of the guide and the controllers.
 //!
-//! A step skips as many layers as if each layer that may be skipped were skipped with probability P,
-//! independently. An adapter replaces a layer and the rest of its gap, so the last layers of a gap
-//! are skipped. With `n` layers in a gap, the number of skipped ones has the distribution
+//! A step skips as many layers as if each layer that may be skipped were skipped with probability
+//! P, independently. An adapter replaces a layer and the rest of its gap, so the last layers of a
+//! gap are skipped. With `n` layers in a gap, the number of skipped ones has the distribution
 //! `Binomial(n, P)`, and the mean number of layers that run falls linearly in P.
 
 use rand::{Rng, SeedableRng};

@@ -249,8 +249,8 @@ impl ConsistencyConfig {
     }
 
     /// Sets the rank of the uncertainty for a rule that keeps its distribution
-    /// [online](super::ConsistencyRule::with_online_uncertainty), and removes the quantiles. Without
-    /// such a distribution there is no gate.
+    /// [online](super::ConsistencyRule::with_online_uncertainty), and removes the quantiles.
+    /// Without such a distribution there is no gate.
     #[must_use]
     pub fn with_online_gate(mut self, gate: f64) -> Self {
         (self.gate, self.quantiles) = (gate, None);

@@ -39,8 +39,9 @@
 //! `--rule dyq`, the default, is the rule of DyQ-VLA. `--rule consistency` runs a step at a narrow
 //! width and, if its action is too far from the executed one before it, once more at a wider one
 //! ([`w4ax::dispatch::consistency`]): `target` is the width of the first run, `width` that of the
-//! last, and `reason` is `start`, `fault`, `static`, `refresh`, `no-uncertainty`, `gate`, `accepted`
-//! or `ran-again`. Where no width is worth choosing, all steps run at one, and `describe` says so.
+//! last, and `reason` is `start`, `fault`, `static`, `refresh`, `no-uncertainty`, `gate`,
+//! `accepted` or `ran-again`. Where no width is worth choosing, all steps run at one, and
+//! `describe` says so.
 //!
 //! # Floors
 //! With `--floors 0=a4,head=a8` a layer runs at the larger of its floor and the width of the step,
@@ -98,8 +99,8 @@ pub struct Options {
     /// What decides the width of a dynamic step
     #[arg(long, value_enum, default_value_t = Rule::Dyq)]
     rule: Rule,
-    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit. A
-    /// width that is not at least 3 % cheaper than a more precise one is not chosen. [default for
+    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
+    /// A width that is not at least 3 % cheaper than a more precise one is not chosen. [default for
     /// consistency: the costs of the calibration, or measured here]
     #[arg(long, value_name = "FILE")]
     costs: Option<PathBuf>,

@@ -63,8 +63,8 @@ pub struct RuleRun {
     pub choice: WidthChoice,
     /// `[steps]`: the last run of each step.
     pub steps: Vec<Step>,
-    /// `[steps]`: the decision of each step. Under the consistency rule `target` is the width of the
-    /// first run and `active` that of the last.
+    /// `[steps]`: the decision of each step. Under the consistency rule `target` is the width of
+    /// the first run and `active` that of the last.
     pub decisions: Vec<Decision>,
     /// `[steps]`: the cost of each step, all of its runs included.
     pub costs: Vec<f64>,
@@ -165,8 +165,8 @@ impl ControlLoop<'_> {
         })
     }
 
-    /// Runs the recorded steps under the consistency rule between two widths. Nothing but the floors
-    /// differs from the steps at fixed widths.
+    /// Runs the recorded steps under the consistency rule between two widths. Nothing but the
+    /// floors differs from the steps at fixed widths.
     pub(super) fn consistency(
         &mut self,
         robot: &mut RobotRules<'_>,

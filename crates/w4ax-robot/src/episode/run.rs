@@ -58,8 +58,8 @@ impl Runs {
     }
 }
 
-/// Runs all. `tick` is called after each step. The consistency rule has more of them: the steps that
-/// run again, and two runs at its profiles.
+/// Runs all. `tick` is called after each step. The consistency rule has more of them: the steps
+/// that run again, and two runs at its profiles.
 ///
 /// # Errors
 /// As [`Policy::forward`]. [`w4ax::Error::Range`] for a recorded task that the policy does not

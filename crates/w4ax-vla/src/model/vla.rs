@@ -154,9 +154,9 @@ impl Vla {
         Ok(self)
     }
 
-    /// Sets the narrowest width of each layer of the language model, `[layers]`: a layer runs at the
-    /// width of the step or at its floor, whichever is wider. A model that is not quantized has no
-    /// widths, and floors have no effect.
+    /// Sets the narrowest width of each layer of the language model, `[layers]`: a layer runs at
+    /// the width of the step or at its floor, whichever is wider. A model that is not quantized has
+    /// no widths, and floors have no effect.
     ///
     /// # Errors
     /// [`w4ax::Error::Shape`] for another number of floors.

@@ -213,10 +213,10 @@ impl VlaRunner {
         self.finish()
     }
 
-    /// Runs a step under a consistency rule: at its low profile and, if the actions are not accepted
-    /// or the verification of skipped layers fails, once more at the high profile with all layers.
-    /// The second run reuses the features of the images. The widths are step widths; floors of the
-    /// layers are those of [`Vla::set_floors`].
+    /// Runs a step under a consistency rule: at its low profile and, if the actions are not
+    /// accepted or the verification of skipped layers fails, once more at the high profile with all
+    /// layers. The second run reuses the features of the images. The widths are step widths; floors
+    /// of the layers are those of [`Vla::set_floors`].
     ///
     /// The rule compares and observes normalized actions, `[n, dims]`. The caller executes some of
     /// them and then calls [`ConsistencyRule::observe_chunk`] with [`VlaStep::normalized`].

@@ -248,8 +248,8 @@ impl Llama {
         Ok(())
     }
 
-    /// Runs one layer, at `width` or its floor, on the hidden state `x[M, hidden]` of the tokens that follow those in the
-    /// cache. Call [`advance`](Self::advance) after the last layer.
+    /// Runs one layer, at `width` or its floor, on the hidden state `x[M, hidden]` of the tokens
+    /// that follow those in the cache. Call [`advance`](Self::advance) after the last layer.
     ///
     /// # Errors
     /// If the tokens do not fit the cache that [`begin`](Self::begin) made room for.
