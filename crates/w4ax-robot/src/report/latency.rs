@@ -1,4 +1,4 @@
-//! The time of a control step on each rung of the [ladder](super::ladder), and of the decision: on
+//! The time of a control step on each rung of the [`super::ladder`], and of the decision: on
 //! the critical path, or hidden by the prefill.
 //!
 //! All variants run the same recorded steps in one run and take turns at every step, so that a slow
