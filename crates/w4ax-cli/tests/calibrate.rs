@@ -53,7 +53,7 @@ fn shipped_calibration_is_a_new_one() {
     assert!(rule.quantiles.is_some());
 }
 
-/// The errors with block 0 at a wider width are those of the issue, in the arithmetic of this
+/// The errors with block 0 at a wider width are the known ones, in the arithmetic of this
 /// crate.
 #[test]
 fn block_0_at_a_wider_width_has_a_third_of_the_error_at_a2() {

@@ -107,7 +107,9 @@ fn episode(options: &Options) -> Result<()> {
     let run = &runs.dynamic;
     let controls = Controls {
         random: RandomEqualCost::draw(run, &runs.fixed, &costs, options.seed),
+        random_profiles: RandomEqualCost::draw_profiles(run, options.seed),
         best_static: BestStatic::within(run, &runs.mean_errors(), &costs),
+        static_profile: BestStatic::profile_within(run),
     };
     let (packed, plain) = (robot.policy.packed_bytes(), robot.bf16_bytes);
     let report = Report::new(&all, run, &controls, &costs, replay, packed, plain);
@@ -180,41 +182,47 @@ fn print_rule(run: &RuleRun, controls: &Controls) {
              or is more accurate, so there is nothing to switch"
         ),
         WidthChoice::Dynamic { low, high } => {
-            let random = &controls.random;
-            let floors = match run.profiles {
-                Some(_) => " with floors",
-                None => "",
-            };
             println!(
                 "rule {name} between {low} and {high}: mean action error {error:.4} at cost \
                  {:.4}, {:.1} % of the steps run twice",
                 run.mean_cost(),
                 100.0 * run.rerun_share()
             );
-            println!(
-                "random {low} and {high}{floors} at cost {:.4}: {:.4} +- {:.4}, so the rule has \
-                 {:.0} % of it",
-                random.cost,
-                random.mean_action_error,
-                random.std,
-                100.0 * error / random.mean_action_error
-            );
-            match controls.best_static {
+            let print_random = |floors, random: &RandomEqualCost| {
+                println!(
+                    "random {low} and {high}{floors} at cost {:.4}: {:.4} +- {:.4}, so the rule \
+                     has {:.0} % of it",
+                    random.cost,
+                    random.mean_action_error,
+                    random.std,
+                    100.0 * error / random.mean_action_error
+                );
+            };
+            print_random("", &controls.random);
+            if let Some(random) = &controls.random_profiles {
+                print_random(" with floors", random);
+            }
+            let print_fixed = |floors, best: &BestStatic| {
+                let name = Width::ALL
+                    .into_iter()
+                    .find(|width| width.bits() == best.width);
+                let verdict = match best.mean_action_error <= error {
+                    true => ": the rule is not worth switching on",
+                    false => "",
+                };
+                println!(
+                    "best fixed width within that cost: {}{floors}, {:.4} at cost {:.4}{verdict}",
+                    name.unwrap_or(low),
+                    best.mean_action_error,
+                    best.cost
+                );
+            };
+            match &controls.best_static {
                 None => println!("every fixed width costs more than the rule"),
-                Some(best) => {
-                    let name = Width::try_from(best.width)
-                        .map_or_else(|_| String::new(), |width| width.to_string());
-                    let verdict = match best.mean_action_error <= error {
-                        true => ": the rule is not worth switching on",
-                        false => "",
-                    };
-                    println!(
-                        "best fixed width within that cost: {name}{}, {:.4} at cost {:.4}{verdict}",
-                        if best.floors { floors } else { "" },
-                        best.mean_action_error,
-                        best.cost
-                    );
-                }
+                Some(best) => print_fixed("", best),
+            }
+            if let Some(profile) = &controls.static_profile {
+                print_fixed(" with floors", profile);
             }
         }
     }

@@ -10,8 +10,7 @@ use super::rule::RuleRun;
 use super::run::Step;
 use super::summary::SHUFFLES;
 
-/// Random widths at the mean cost of a rule: each step draws one of two fixed widths, or of the two
-/// profiles of the consistency rule, floors included.
+/// Random widths at the mean cost of a rule: each step draws one of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RandomEqualCost {
     /// The mean error over the draws, in action units.
@@ -25,14 +24,11 @@ pub struct RandomEqualCost {
     pub cost: f64,
 }
 
-/// The fixed width or profile with the least error among those that cost at most as much as the
-/// rule.
+/// The fixed width with the least error among those that cost at most as much as the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BestStatic {
     /// The width in bits.
     pub width: u32,
-    /// Whether it is the low profile of the consistency rule, with its floors.
-    pub floors: bool,
     /// Its mean error in action units.
     pub mean_action_error: f64,
     /// Its cost.
@@ -40,20 +36,32 @@ pub struct BestStatic {
 }
 
 impl RandomEqualCost {
-    /// Draws [`SHUFFLES`] runs from the runs at fixed widths, `[width][steps]`. The action of a
-    /// recorded step depends on its width only, so their errors are those of the draws.
+    /// Draws [`SHUFFLES`] runs from the runs at fixed widths, `[width][steps]`: the two widths that
+    /// the rule uses, without floors. The action of a recorded step depends on its width only, so
+    /// their errors are those of the draws.
     pub fn draw(run: &RuleRun, fixed: &[Vec<Step>; 4], costs: &StepCosts, seed: u64) -> Self {
-        let (low, high) = match run.choice {
-            WidthChoice::Static(width) => (width, width),
-            WidthChoice::Dynamic { low, high } => (low, high),
+        let widths = match run.choice {
+            WidthChoice::Static(width) => [width, width],
+            WidthChoice::Dynamic { low, high } => [low, high],
         };
-        let ([cost_low, cost_high], [low, high]) = match &run.profiles {
-            Some(profiles) => (profiles.costs, profiles.steps.each_ref()),
-            None => (
-                [low, high].map(|width| costs.of(width)),
-                [low, high].map(|width| &fixed[width.index()]),
-            ),
-        };
+        let steps = widths.map(|width| &fixed[width.index()][..]);
+        Self::draw_between(steps, widths.map(|width| costs.of(width)), run, seed)
+    }
+
+    /// As [`draw`](Self::draw), from the two profiles of the consistency rule, whose floors random
+    /// widths profit from too. `None` for a rule without profiles.
+    pub fn draw_profiles(run: &RuleRun, seed: u64) -> Option<Self> {
+        let profiles = run.profiles.as_ref()?;
+        let steps = profiles.steps.each_ref().map(|steps| &steps[..]);
+        Some(Self::draw_between(steps, profiles.costs, run, seed))
+    }
+
+    fn draw_between(
+        [low, high]: [&[Step]; 2],
+        [cost_low, cost_high]: [f64; 2],
+        run: &RuleRun,
+        seed: u64,
+    ) -> Self {
         let share = (run.mean_cost() - cost_low) / (cost_high - cost_low);
         // With equal costs the share is not defined: all steps run at the wider width.
         let share_high = if share.is_nan() {
@@ -85,38 +93,45 @@ impl RandomEqualCost {
 }
 
 impl BestStatic {
-    /// Returns the best fixed choice within the cost of a run, or `None` if every one costs more.
+    /// Returns the best fixed width within the cost of a run, or `None` if every one costs more.
     /// `errors` holds the mean error of each width.
     pub fn within(run: &RuleRun, errors: &[f64; 4], costs: &StepCosts) -> Option<Self> {
         let fixed = |width: Width| Self {
             width: width.bits(),
-            floors: false,
             mean_action_error: errors[width.index()],
             cost: costs.of(width),
         };
-        let low_profile = match (&run.profiles, run.choice) {
-            (Some(profiles), WidthChoice::Dynamic { low, .. }) => {
-                let steps = &profiles.steps[0];
-                let error = steps.iter().map(|step| step.error).sum::<f64>();
-                Some(Self {
-                    width: low.bits(),
-                    floors: true,
-                    mean_action_error: error / steps.len() as f64,
-                    cost: profiles.costs[0],
-                })
-            }
-            _ => None,
-        };
-        // A rule that runs one width has exactly its cost, up to rounding of the mean.
-        let most = run.mean_cost() * (1.0 + 1e-9);
-        let all = Width::ALL.into_iter().map(fixed).chain(low_profile);
-        let affordable = all.filter(|choice| choice.cost <= most);
+        let affordable = Width::ALL.into_iter().map(fixed).filter(affordable(run));
         affordable.min_by(|a, b| {
             let by_cost = a.cost.total_cmp(&b.cost);
             let by_error = a.mean_action_error.total_cmp(&b.mean_action_error);
             by_error.then(by_cost)
         })
     }
+
+    /// Returns the low profile of the consistency rule, with its floors in every step, if it is
+    /// within the cost of a run. Without a second run it always is.
+    pub fn profile_within(run: &RuleRun) -> Option<Self> {
+        let (profiles, WidthChoice::Dynamic { low, .. }) = (run.profiles.as_ref()?, run.choice)
+        else {
+            return None;
+        };
+        let steps = &profiles.steps[0];
+        let error = steps.iter().map(|step| step.error).sum::<f64>();
+        let profile = Self {
+            width: low.bits(),
+            mean_action_error: error / steps.len() as f64,
+            cost: profiles.costs[0],
+        };
+        Some(profile).filter(affordable(run))
+    }
+}
+
+/// Returns whether a fixed choice costs at most as much as a run. A rule that runs one width has
+/// exactly its cost, up to rounding of the mean.
+fn affordable(run: &RuleRun) -> impl Fn(&BestStatic) -> bool {
+    let most = run.mean_cost() * (1.0 + 1e-9);
+    move |choice| choice.cost <= most
 }
 
 #[cfg(test)]
@@ -191,7 +206,7 @@ mod tests {
         assert_eq!(best(99.0), Some(8));
     }
 
-    /// With floors, the profiles are what a rule must beat: random ones, and the low one.
+    /// The plain widths have no floors. The profiles are controls of their own.
     #[test]
     fn profiles_with_floors_are_controls() {
         let costs = StepCosts::new([2.0, 4.0, 8.0, 16.0]).unwrap();
@@ -202,16 +217,26 @@ mod tests {
             costs: [2.5, 4.0],
         });
         let fixed = Width::ALL.map(|_| steps(&[9.0; 4]));
-        let random = RandomEqualCost::draw(&ran, &fixed, &costs, 7);
+        let plain = RandomEqualCost::draw(&ran, &fixed, &costs, 7);
+        assert_eq!((plain.share_high, plain.cost), (0.625, 3.25));
+        assert_eq!(plain.mean_action_error, 9.0);
+        let random = RandomEqualCost::draw_profiles(&ran, 7).unwrap();
         assert_eq!((random.share_high, random.cost), (0.5, 3.25));
         assert!(
             (random.mean_action_error - 0.375).abs() < 0.02,
             "{random:?}"
         );
         let best = BestStatic::within(&ran, &[0.9, 0.3, 0.1, 0.1], &costs).unwrap();
-        assert_eq!((best.width, best.floors), (2, true));
-        assert_eq!((best.mean_action_error, best.cost), (0.5, 2.5));
-        let best = BestStatic::within(&ran, &[0.4, 0.3, 0.1, 0.1], &costs).unwrap();
-        assert!(!best.floors);
+        assert_eq!(
+            (best.width, best.mean_action_error, best.cost),
+            (2, 0.9, 2.0)
+        );
+        let profile = BestStatic::profile_within(&ran).unwrap();
+        assert_eq!(
+            (profile.width, profile.mean_action_error, profile.cost),
+            (2, 0.5, 2.5)
+        );
+        ran.costs.fill(2.25);
+        assert_eq!(BestStatic::profile_within(&ran), None);
     }
 }

@@ -17,8 +17,14 @@ pub struct Report {
     dynamic: Dynamic,
     random: Random,
     random_equal_cost: RandomEqualCost,
+    /// The same between the profiles of the consistency rule, floors included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    random_profiles_equal_cost: Option<RandomEqualCost>,
     /// `None` if every fixed width costs more than the rule.
     best_static_within_cost: Option<BestStatic>,
+    /// The low profile of the consistency rule in every step, floors included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    static_profile_within_cost: Option<BestStatic>,
     costs: StepCosts,
     /// The widths that are not dominated, in bits.
     useful_widths: Vec<u32>,
@@ -78,8 +84,12 @@ struct Random {
 pub struct Controls {
     /// Random widths at the same mean cost.
     pub random: RandomEqualCost,
+    /// Random profiles of the consistency rule at the same mean cost.
+    pub random_profiles: Option<RandomEqualCost>,
     /// The best fixed width within that cost.
     pub best_static: Option<BestStatic>,
+    /// The low profile of the consistency rule, if it is within that cost.
+    pub static_profile: Option<BestStatic>,
 }
 
 impl Report {
@@ -120,7 +130,9 @@ impl Report {
                 mean_action_error: all.random.error,
             },
             random_equal_cost: controls.random,
+            random_profiles_equal_cost: controls.random_profiles,
             best_static_within_cost: controls.best_static,
+            static_profile_within_cost: controls.static_profile,
             costs: *costs,
             useful_widths: costs.useful().map(Width::bits).collect(),
             replay,
