@@ -147,9 +147,15 @@ def summarize(name: str, episodes: list[dict], tasks: list[str], micros: list[in
         "runs": runs / steps,
         "reran": sum(episode["reran"] for episode in episodes) / steps,
         "layers": None if episodes[0]["layers"] is None else step_mean("layers"),
+        "rules": unique(episode["rule"] for episode in episodes if episode["rule"]),
         "micros_mean": step_mean("micros"),
         "micros_median": statistics.median(micros) if micros else None,
     }
+
+
+def unique(values: Iterable[dict]) -> list[dict]:
+    """Returns the different values, in their first order."""
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(value) for value in values)]
 
 
 def count_successes(episodes: Iterable[dict]) -> int:
@@ -235,6 +241,9 @@ def markdown(report: dict) -> str:
     for arm in report["arms"]:
         stages = ", ".join(f"{stage} {count}" for stage, count in sorted(arm["failed_at"].items()))
         lines.append(f"- {arm['arm']}: {stages or 'none failed'}")
+    rules = [f"- {arm['arm']}: {json.dumps(rule)}" for arm in report["arms"] for rule in arm["rules"]]
+    if rules:
+        lines += ["", "Rules, as the server describes them:", "", *rules]
     if len(report["setups"]) > 1:
         count, setups = len(report["setups"]), ", ".join(report["setups"])
         lines += ["", f"The results mix {count} versions of program, policies and calibrations: {setups}."]

@@ -50,6 +50,7 @@ class Arm:
     schedule: MakeSchedule
     source: str | None = None
     deep: bool = False  # whether it is the 16-block policy
+    costs: bool = False  # whether `--costs` is added
     random_skip: bool = False  # whether `--random-skip` is added, at the source's share of layers
 
     @property
@@ -60,7 +61,7 @@ class Arm:
     def needed_options(self) -> list[str]:
         """Returns the options that the server must offer."""
         options = [argument for argument in self.arguments if argument.startswith("--")]
-        return options + ["--random-skip", "--seed"] * self.random_skip
+        return options + ["--costs"] * self.costs + ["--random-skip", "--seed"] * self.random_skip
 
 
 def fixed(width: str) -> MakeSchedule:
@@ -98,8 +99,6 @@ def held(width: str, period: int) -> MakeSchedule:
 
 
 DYNAMIC = POLICY + ("--width", "dynamic")
-# The rule is between A2 and A4 if bits are what a step costs. On a CPU, measured costs would leave A8 alone.
-CONSISTENCY = DYNAMIC + ("--rule", "consistency", "--costs", "docs/costs/bits.json")
 DEEP_A8 = DEEP + ("--width", "a8")
 SKIP_A8 = SKIPPING + ("--width", "a8")
 
@@ -110,7 +109,9 @@ _ARMS = (
     Arm("a4", "W4A4", DYNAMIC, fixed("a4")),
     Arm("a2", "W4A2", DYNAMIC, fixed("a2")),
     Arm("dyq", "the dispatcher of DyQ-VLA", DYNAMIC, decided),
-    Arm("consistency", "the consistency rule between A2 and A4", CONSISTENCY, decided),
+    # Its costs are given, by default bits: the rule is between A2 and A4. Costs measured by the server would depend
+    # on the machine and its load, and select other widths.
+    Arm("consistency", "the consistency rule", DYNAMIC + ("--rule", "consistency"), decided, costs=True),
     Arm("hold-a4", "W4A4 every second step, the action held", DYNAMIC, held("a4", 2)),
     Arm("floors", "W4A2 with block 0 at A4", POLICY + ("--width", "a2", "--floors", "0=a4"), decided),
     Arm("random", "independent widths at dyq's shares", DYNAMIC, drawn("random"), "dyq"),
@@ -128,7 +129,7 @@ _ARMS = (
     Arm(
         "deep-random",
         "16 blocks, W4A8, as many layers skipped at random",
-        SKIP_A8 + ("--verify", "off"),
+        SKIP_A8,
         decided,
         "deep-guided",
         deep=True,

@@ -19,6 +19,7 @@ STEP_COLUMNS = (
     + ("token_std", "margin", "clipped", "error", "reach", "lift", "distance")
     + ACTION_COLUMNS
 )
+RULE_FIELDS = ("rule", "rule_widths", "costs", "floors")
 EPISODE_KEY = ("arm", "task", "seed")
 LIFTED = 0.02  # m above the start
 OVER_TARGET = 0.03  # m, horizontal
@@ -35,6 +36,7 @@ class EpisodePlan:
     policy: tuple[str, ...]  # arguments that select the policy
     schedule: Schedule
     note: dict | None = None  # recorded with the episode
+    own_server: bool = False  # whether its server ends with the episode, because it keeps a state over resets
 
 
 class Player:
@@ -64,6 +66,10 @@ class Player:
         if arguments not in self._servers:
             self._servers[arguments] = Server(self._binary, arguments)
         return self._servers[arguments]
+
+    def close_server(self, arguments: tuple[str, ...]) -> None:
+        """Ends the server with these arguments."""
+        self._servers.pop(arguments).close()
 
     def reference_actions(self, policy: tuple[str, ...], task: str, observations: list[list[float]]) -> np.ndarray:
         """Returns the actions of the unquantized policy, [steps, 7]."""
@@ -125,8 +131,11 @@ class Player:
             "layers": self._layers(plan, steps),
             "actions": hashlib.sha256(actions.tobytes()).hexdigest()[:32],
             "setup": self._setup,
+            "rule": self._rule(plan),
             "note": plan.note,
         }
+        if plan.own_server:
+            self.close_server(plan.arguments)
         return record, [row(plan, step) for step in steps]
 
     def _reply(self, server: Server, entry: str | None, observation: list[float], steps: list[dict]) -> dict:
@@ -140,6 +149,15 @@ class Player:
         if steps and steps[-1]["runs"] == 0:
             request["executed"] = steps[-1]["action"]
         return server.ask(request)
+
+    def _rule(self, plan: EpisodePlan) -> dict | None:
+        """Returns what the server reports of the rule that decided the widths; `None` without decisions."""
+        if plan.schedule[0] is not None:
+            return None
+        description = self.server(plan.arguments).ask({"describe": True})
+        if description["width"] != "dynamic":
+            return None
+        return {name: description[name] for name in RULE_FIELDS if name in description}
 
     def _layers(self, plan: EpisodePlan, steps: list[dict]) -> float | None:
         """Returns the mean number of layers of a step of the deep policy."""

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from .arms import ARMS, Arm, SourceRun, select
 from .progress import Progress
-from .server import RESULTS, find_binary, private_copy, serve_options
-from .skipping import random_skip_arguments
+from .server import RESULTS, ROOT, find_binary, private_copy, serve_options
+from .skipping import arguments_of, matched_probability
 from .store import Store, expand
 from .tasks import ROBOSUITE_TASKS, parse_seeds, split_supported
 from .workers import Workers
+
+
+COSTS = ROOT / "docs" / "costs" / "bits.json"
 
 
 class Usage(Exception):
@@ -25,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `run`."""
     parser.add_argument("--name", default="main", help="name of the results in target/closed-loop [main]")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated; all that the server offers by default")
+    parser.add_argument(
+        "--costs", type=Path, default=COSTS, help="costs of the consistency rule [docs/costs/bits.json]"
+    )
     add_shared_options(parser)
 
 
@@ -74,6 +80,8 @@ def run(options: argparse.Namespace) -> None:
     arms, arms_left_out = select(options.arms.split(","), serve_options(binary))
     report_left_out("task", tasks_left_out)
     report_left_out("arm", arms_left_out)
+    if not options.costs.is_file():
+        raise Usage(f"no file {options.costs}: expected the costs of a step, JSON")
     if not tasks or not arms:
         raise Usage("no task or no arm is left: expected at least one of each")
     with Store(RESULTS / options.name, STEP_COLUMNS, EPISODE_KEY) as store:
@@ -81,30 +89,37 @@ def run(options: argparse.Namespace) -> None:
         with Workers(options.jobs, binary, RESULTS, end) as workers:
             # The controls last: their schedules need the complete runs of their sources.
             for stage in ([arm for arm in arms if not arm.source], [arm for arm in arms if arm.source]):
-                complete = complete and play_missing(store, plans(store, stage, tasks, seeds, binary), workers)
+                if complete:
+                    missing = plans(store, stage, tasks, seeds, binary, options.costs)
+                    complete = play_missing(store, missing, workers)
         if not complete:
             print("stopped at --until: the same command goes on", file=sys.stderr)
         seconds = time.monotonic() - begun
         print(f"{len(store.episodes)} episodes in {store.lines_path}, {seconds:.0f} s", file=sys.stderr)
 
 
-def plans(store: Store, arms: list[Arm], tasks: list[str], seeds: list[int], binary: Path) -> list:
+def plans(store: Store, arms: list[Arm], tasks: list[str], seeds: list[int], binary: Path, costs: Path) -> list:
     """Returns the plans of the episodes that are not in the store. Neighbors have the same seed."""
     from .episode import EpisodePlan
 
     def plan(arm: Arm, task: str) -> Iterator[EpisodePlan | None]:
         source = source_run(store, arm.source, task, seeds) if arm.source else None
         arguments, note = arm.arguments, None
+        if arm.costs:
+            arguments += ("--costs", str(costs.resolve()))
         if arm.random_skip:
-            added, note = random_skip_arguments(store.episodes, arm, task, seeds, binary)
-            arguments += added
+            probability, note = matched_probability(store.episodes, arm, task, seeds, binary)
         elif source:
             note = {"shares": {str(width): round(share, 6) for width, share in source.shares().items()}}
         for seed in seeds:
             if store.has((arm.name, task, seed)):
                 yield None
-            else:
-                yield EpisodePlan(arm.name, task, seed, arguments, arm.policy, arm.schedule(source, task, seed), note)
+                continue
+            added = arguments_of(probability, seed) if arm.random_skip else ()
+            schedule = arm.schedule(source, task, seed)
+            yield EpisodePlan(
+                arm.name, task, seed, arguments + added, arm.policy, schedule, note, own_server=arm.random_skip
+            )
 
     columns = [list(plan(arm, task)) for task in tasks for arm in arms]
     return [entry for row in zip(*columns) for entry in row if entry is not None]

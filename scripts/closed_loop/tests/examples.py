@@ -19,6 +19,7 @@ def episode(arm: str, seed: int, success: bool = True, **other) -> dict:
         "layers": None,
         "actions": "",
         "setup": "program",
+        "rule": None,
         "note": None,
         "steps_end": 0,
     } | other

@@ -68,6 +68,12 @@ class Summary(unittest.TestCase):
         self.assertEqual(arm["failed_at"], {"grasp": 1})
         self.assertIsNone(arm["micros_median"])
 
+    def test_reports_each_rule_once(self):
+        rules = [{"rule": "consistency", "rule_widths": widths} for widths in ([2, 4], [2, 4], [8, 16])]
+        episodes = [episode("consistency", 1000 + index, rule=rule) for index, rule in enumerate(rules)]
+        [arm] = analyze.analyze(episodes, {})["arms"]
+        self.assertEqual(arm["rules"], [rules[0], rules[2]])
+
     def test_reports_results_of_several_programs(self):
         report = analyze.analyze([episode("a4", 1000), episode("a2", 1000, setup="other")], {})
         self.assertIn("mix 2 versions of program, policies and calibrations: other, program", analyze.markdown(report))

@@ -52,7 +52,7 @@ class Schedules(unittest.TestCase):
 
 
 class Selection(unittest.TestCase):
-    OFFERED = frozenset({"--policy", "--width", "--rule"})
+    OFFERED = frozenset({"--policy", "--width", "--rule", "--costs"})
 
     def test_arms_without_their_option_are_left_out_with_the_reason(self):
         arms, left_out = select(["a4", "floors"], self.OFFERED)
