@@ -225,7 +225,7 @@ fn rungs_of_table3_match_a_plain_loop() {
     assert_eq!(delays, [0.0, 1.0]);
     assert_eq!(
         number(&table, "/latency/overlaps/0/saved_micros/count"),
-        18.0
+        9.0
     );
     // The longer decision is on the critical path if it is made before the prefill.
     let before = |at: usize| format!("/latency/overlaps/{at}/critical_before/low");

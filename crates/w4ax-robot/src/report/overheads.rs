@@ -20,8 +20,12 @@ use crate::rollouts::{Rollouts, action};
 use crate::table::table;
 use crate::uncertainty;
 
-/// The calls between two looks at the clock.
-const BATCH: usize = 256;
+/// The most calls between two looks at the clock.
+const MOST_CALLS: f64 = 256.0;
+
+/// The time of a batch of calls, in nanoseconds: long beside a look at the clock, and short beside
+/// the time that a scheduler gives to a program.
+const BATCH_NANOS: f64 = 20_000.0;
 
 /// A part of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -56,18 +60,19 @@ pub struct Overheads {
 
 /// Returns the median time of a call over batches within a budget, in nanoseconds.
 fn nanos(budget: Duration, mut call: impl FnMut()) -> f64 {
-    let mut batch = || {
+    let mut batch = |calls: usize| {
         let start = Instant::now();
-        for _ in 0..BATCH {
+        for _ in 0..calls {
             call();
         }
-        start.elapsed().as_secs_f64() * 1e9 / BATCH as f64
+        start.elapsed().as_secs_f64() * 1e9 / calls as f64
     };
-    batch();
+    batch(MOST_CALLS as usize);
+    let calls = (BATCH_NANOS / batch(MOST_CALLS as usize)).clamp(1.0, MOST_CALLS) as usize;
     let begin = Instant::now();
-    let mut times = vec![batch()];
+    let mut times = vec![batch(calls)];
     while begin.elapsed() < budget {
-        times.push(batch());
+        times.push(batch(calls));
     }
     percentile(&mut times, 50.0).unwrap_or(f64::NAN)
 }
