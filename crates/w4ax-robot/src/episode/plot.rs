@@ -19,6 +19,9 @@ const SIZE: (u32, u32) = (1200, 1000);
 /// The right margin of a panel.
 const RIGHT: u32 = 135;
 
+/// The height of a label.
+const LABEL: i32 = 18;
+
 /// The lower end of the error axis. The smallest error above 0 is one token off by one, 2/255. An
 /// error of 0 is drawn at the lower end.
 const FLOOR: f64 = 0.005;
@@ -93,6 +96,8 @@ impl Picture<'_> {
             ("", &f64::to_string),
             ("sensitivity S (no unit)", &|s| format!("{s:.1}")),
         )?;
+        // Labels of close lines are moved apart.
+        let mut above = i32::MAX;
         for (at, names) in self.threshold_lines() {
             let line = [0.0, self.time().end].map(|t| (t, at));
             let dashed = DashedLineSeries::new(line, 7, 5, GREY.stroke_width(1));
@@ -101,7 +106,8 @@ impl Picture<'_> {
             let (x0, y0) = area.get_base_pixel();
             let font = (FONT, 17).into_font().color(&GREY);
             let left = font.pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(names, (x - x0 + 8, y - y0), left))?;
+            above = (y - y0).min(above.saturating_sub(LABEL));
+            area.draw(&Text::new(names, (x - x0 + 8, above), left))?;
         }
         let points = values.enumerate().map(|(t, s)| (seconds(t), s));
         chart.draw_series(LineSeries::new(points, BLUE.stroke_width(2)))?;
@@ -123,7 +129,9 @@ impl Picture<'_> {
             }
         }
         for (at, names) in &mut lines {
-            *names += &format!(" = {at}");
+            let digits = format!("{at:.3}");
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            *names += &format!(" = {digits}");
         }
         lines
     }
