@@ -27,7 +27,7 @@ pub struct Options {
 /// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     let (rollouts, mut robot) = options.recorded.load()?;
-    let (costs, source) = options.costs.load(&mut robot)?;
+    let (costs, source) = options.costs.load(&mut robot, &rollouts.input[0])?;
     let fixed = FixedWidths::run(&mut robot.policy, &rollouts)?;
     let configs: Vec<_> = robot.dispatchers.iter().map(|d| *d.config()).collect();
     let sweep = Sweep::run(&fixed, &rollouts, &configs, &costs, options.seed)?;

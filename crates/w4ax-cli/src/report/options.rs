@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use w4ax::dispatch::{Dispatcher, StepCosts};
 use w4ax::{Error, Result};
+use w4ax_robot::episode::rule::measured_costs;
 use w4ax_robot::paths;
-use w4ax_robot::report::bits;
 use w4ax_robot::rollouts::{RECORDED, Rollouts};
 use w4ax_robot::setup::{Robot, Setup};
+use w4ax_robot::shapes::INPUT;
+
+use crate::costs::CostSource;
 
 /// The policy and its recorded steps.
 #[derive(clap::Args, Clone, Debug)]
@@ -41,29 +44,35 @@ impl Recorded {
 /// The cost of a step at each width.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Costs {
-    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
-    /// A width that is not at least 3 % cheaper than a more precise one is not chosen [default: the
-    /// bits of the width]
-    #[arg(long, value_name = "FILE")]
-    costs: Option<PathBuf>,
+    /// The cost of a step at each width: `bits` in proportion to the bits, `measured` on this
+    /// machine, or a JSON file {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit. A width that is
+    /// not at least 3 % cheaper than a more precise one is not chosen
+    #[arg(long, value_name = "bits|measured|FILE", default_value = "bits")]
+    costs: CostSource,
 }
 
 impl Costs {
-    /// Returns the costs and what they are, and adds them to the dispatchers of a robot if they
-    /// were given.
+    /// Returns the costs and what they are, and adds them to the dispatchers of a robot. `input` is
+    /// that of any step.
     ///
     /// # Errors
-    /// As [`StepCosts::load`].
-    pub fn load(&self, robot: &mut Robot) -> Result<(StepCosts, String)> {
-        let Some(path) = &self.costs else {
-            return Ok((bits(), "bits".into()));
+    /// As [`StepCosts::load`] and [`measured_costs`].
+    pub fn load(&self, robot: &mut Robot, input: &[f32; INPUT]) -> Result<(StepCosts, String)> {
+        let (costs, name) = match &self.costs {
+            CostSource::Bits => (StepCosts::BITS, "bits".into()),
+            CostSource::Measured => {
+                let costs = measured_costs(&mut robot.policy, input)?;
+                (costs, "measured here, us".into())
+            }
+            CostSource::File(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                (StepCosts::load(path)?, name.to_string_lossy().into_owned())
+            }
         };
-        let costs = StepCosts::load(path)?;
         for dispatcher in &mut robot.dispatchers {
             *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
         }
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        Ok((costs, name.to_string_lossy().into_owned()))
+        Ok((costs, name))
     }
 }
 

@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> Result<()> {
     let checkpoint = setup.checkpoint()?;
     let mut robot = setup.robot(&checkpoint, Cpu::new()?)?;
     let mut plain = Policy::unquantized(&checkpoint, Cpu::new()?, 1)?;
-    let (costs, source) = options.costs.load(&mut robot)?;
+    let (costs, source) = options.costs.load(&mut robot, &rollouts.input[0])?;
     let settings = (&costs, usize::from(options.rounds), options.seed);
     let methods = MethodTable::run(&mut robot, &mut plain, &rollouts, settings, &success)?;
 

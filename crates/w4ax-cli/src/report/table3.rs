@@ -86,7 +86,7 @@ struct LadderJson<'a> {
 /// Invalid options and files.
 pub fn run(options: &Options) -> Result<()> {
     let (rollouts, mut robot) = options.recorded.load()?;
-    let (costs, source) = options.costs.load(&mut robot)?;
+    let (costs, source) = options.costs.load(&mut robot, &rollouts.input[0])?;
     let fixed = FixedWidths::run(&mut robot.policy, &rollouts)?;
     let configs: Vec<_> = robot.dispatchers.iter().map(|d| *d.config()).collect();
     let scores = ladder::scores(&mut robot.policy, &rollouts, &fixed, &configs, &costs)?;

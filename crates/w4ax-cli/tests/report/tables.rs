@@ -1,5 +1,7 @@
 //! The tables, computed a second time from the policy.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use w4ax::Width;
 use w4ax::calibrate::{Calibration, distance};
@@ -119,12 +121,30 @@ fn table1_has_all_methods_and_their_success() {
         method("random, shares of consistency"),
     );
     assert!(number(rule, "/cost") > number(control, "/cost"));
-    let widths = table["consistency_widths"].as_array().unwrap();
-    let high = widths.last().unwrap().as_f64().unwrap();
-    near(
-        number(method("random, cost of consistency"), "/cost"),
-        number(rule, "/cost").min(high),
-    );
+    let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
+        .args(["episode", "--rule", "consistency", "--costs", "bits"])
+        .args(["--plot", "episode.svg", "--json", "episode.json"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let episode = std::fs::read(folder.path().join("episode.json")).unwrap();
+    let episode: Value = serde_json::from_slice(&episode).unwrap();
+    for (name, run) in [
+        ("consistency", "dynamic"),
+        ("random widths, cost of consistency", "random_equal_cost"),
+        (
+            "random profiles, cost of consistency",
+            "random_profiles_equal_cost",
+        ),
+    ] {
+        for field in ["mean_action_error", "cost"] {
+            near(
+                number(method(name), &format!("/{field}")),
+                number(&episode, &format!("/{run}/{field}")),
+            );
+        }
+    }
     let bytes = |name| method(name)["weight_bytes"].as_u64().unwrap();
     let checkpoint = Checkpoint::load(TRAINED).unwrap();
     assert_eq!(bytes("unquantized"), checkpoint.bf16_bytes() as u64);

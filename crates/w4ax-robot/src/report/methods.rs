@@ -191,7 +191,8 @@ const DYQ: &str = "dyq";
 const RANDOM_DYQ: &str = "random, shares of dyq";
 const CONSISTENCY: &str = "consistency";
 const RANDOM_CONSISTENCY: &str = "random, shares of consistency";
-const RANDOM_COST: &str = "random, cost of consistency";
+const RANDOM_COST: &str = "random widths, cost of consistency";
+const RANDOM_PROFILES: &str = "random profiles, cost of consistency";
 
 impl MethodRuns {
     fn run(
@@ -304,15 +305,20 @@ impl MethodRuns {
             });
         }
         let (run, fixed) = (&self.consistency.dynamic, &self.consistency.fixed);
-        let random = RandomEqualCost::draw(run, fixed, costs, seed);
-        scores.push(MethodScore {
-            method: RANDOM_COST,
-            mean_action_error: random.mean_action_error,
-            std: Some(random.std),
-            median_micros: None,
-            cost: Some(random.cost),
-            ..base
-        });
+        let widths = RandomEqualCost::draw(run, fixed, costs, seed);
+        // Random choices profit from the floors of the rule too.
+        let profiles = RandomEqualCost::draw_profiles(run, seed);
+        for (method, random) in [(RANDOM_COST, Some(widths)), (RANDOM_PROFILES, profiles)] {
+            let score = |random: RandomEqualCost| MethodScore {
+                method,
+                mean_action_error: random.mean_action_error,
+                std: Some(random.std),
+                median_micros: None,
+                cost: Some(random.cost),
+                ..base.clone()
+            };
+            scores.extend(random.map(score));
+        }
         scores
     }
 }

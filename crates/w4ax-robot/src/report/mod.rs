@@ -29,17 +29,11 @@ mod sweep_plot;
 pub mod workload;
 
 use serde::Serialize;
-use w4ax::dispatch::StepCosts;
 
 /// Returns indented JSON with a newline at its end.
 pub fn to_json(report: &impl Serialize) -> String {
     // Plain data whose map keys are strings: serializing cannot fail.
     serde_json::to_string_pretty(report).expect("a report is plain data") + "\n"
-}
-
-/// Returns the width in bits as the cost of a step: the bytes of activations, up to a factor.
-pub fn bits() -> StepCosts {
-    StepCosts::new(w4ax::Width::ALL.map(|width| width.bits().into())).expect("bits are above 0")
 }
 
 /// One number for each width.
