@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
-use w4ax::dispatch::Dispatcher;
+use w4ax::dispatch::{Dispatcher, StepCosts};
 use w4ax::{Error, Grouping, Quantize, Result};
 
 use super::checkpoint::Checkpoint;
@@ -45,6 +45,17 @@ pub struct Robot {
     pub calibration: Calibration,
     /// By task, each at the start of an episode.
     pub dispatchers: Vec<Dispatcher>,
+}
+
+impl Robot {
+    /// Sets the cost of a step at each width for all dispatchers.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::set_costs`].
+    pub fn set_costs(&mut self, costs: StepCosts) -> Result<()> {
+        let mut dispatchers = self.dispatchers.iter_mut();
+        dispatchers.try_for_each(|dispatcher| dispatcher.set_costs(Some(costs)))
+    }
 }
 
 impl Setup {

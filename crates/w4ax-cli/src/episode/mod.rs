@@ -6,7 +6,7 @@ mod options;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use w4ax::calibrate::Calibration;
-use w4ax::dispatch::{DispatchConfig, Dispatcher, StepCosts, WidthChoice};
+use w4ax::dispatch::{DispatchConfig, StepCosts, WidthChoice};
 use w4ax::{Error, Result, Width};
 
 use crate::costs::{CostSource, cost_table};
@@ -93,9 +93,7 @@ fn episode(options: &Options) -> Result<()> {
     );
     let (costs, source) = costs_of(&mut robot, given, &rollouts.input[0])?;
     if given.is_some() {
-        for dispatcher in &mut robot.dispatchers {
-            *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
-        }
+        robot.set_costs(costs)?;
     }
     let rule = RuleOptions {
         rule: options.rule,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use w4ax::dispatch::{Dispatcher, StepCosts};
+use w4ax::dispatch::StepCosts;
 use w4ax::{Error, Result};
 use w4ax_robot::episode::rule::measured_costs;
 use w4ax_robot::paths;
@@ -69,9 +69,7 @@ impl Costs {
                 (StepCosts::load(path)?, name.to_string_lossy().into_owned())
             }
         };
-        for dispatcher in &mut robot.dispatchers {
-            *dispatcher = Dispatcher::new(&dispatcher.config().with_costs(costs))?;
-        }
+        robot.set_costs(costs)?;
         Ok((costs, name))
     }
 }

@@ -76,19 +76,17 @@ impl Rules {
         }
     }
 
-    fn dyq(robot: &Robot, given: Option<StepCosts>) -> Result<Self> {
-        let rule = |dispatcher: &Dispatcher| {
-            Ok(EpisodeRule::Dyq(Box::new(match given {
-                Some(costs) => Dispatcher::new(&dispatcher.config().with_costs(costs))?,
-                None => dispatcher.clone(),
-            })))
-        };
+    fn dyq(robot: &mut Robot, given: Option<StepCosts>) -> Result<Self> {
+        if let Some(costs) = given {
+            robot.set_costs(costs)?;
+        }
+        let rule = |dispatcher: &Dispatcher| EpisodeRule::Dyq(Box::new(dispatcher.clone()));
         let widths = match &given {
             Some(costs) => costs.useful().map(Width::bits).collect(),
             None => Width::ALL.map(Width::bits).to_vec(),
         };
         Ok(Self {
-            by_task: robot.dispatchers.iter().map(rule).collect::<Result<_>>()?,
+            by_task: robot.dispatchers.iter().map(rule).collect(),
             description: RuleDescription {
                 name: Rule::Dyq,
                 widths,

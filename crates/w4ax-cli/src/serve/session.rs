@@ -55,6 +55,8 @@ struct Ran {
     sensitivity: Option<f64>,
     reason: &'static str,
     runs: u32,
+    /// The standard deviation of the tokens, if the rule has computed it.
+    token_std: Option<f64>,
 }
 
 impl Session {
@@ -145,7 +147,7 @@ impl Session {
             .and_then(|input| self.run(&input, &mut rule, width))
             .map_err(|error| error.to_string())?;
         let micros = start.elapsed().as_micros() as u64;
-        let (token_std, margin) = self.uncertainty(ran.policy);
+        let (token_std, margin) = self.uncertainty(&ran);
         let episode = self.episode.as_mut().expect("an episode has begun");
         let step = episode.step;
         let profile = ran.profile.unwrap_or_else(|| rule.profile_of(ran.width));
@@ -221,6 +223,7 @@ impl Session {
             sensitivity: decision.as_ref().and_then(sensitivity),
             reason: decision.map_or("requested", |decision| decision.reason.name()),
             runs: 1,
+            token_std: None,
         })
     }
 
@@ -249,17 +252,18 @@ impl Session {
             sensitivity,
             reason: reason(step.decision.reason, runs),
             runs: runs as u32,
+            token_std: step.uncertainty,
         })
     }
 
-    /// Returns the standard deviation and the margin of the tokens of the last step, which this
-    /// policy ran.
-    fn uncertainty(&self, policy: StepPolicy) -> (Option<f64>, Option<f64>) {
-        match policy {
+    /// Returns the standard deviation and the margin of the tokens of the last step.
+    fn uncertainty(&self, ran: &Ran) -> (Option<f64>, Option<f64>) {
+        match ran.policy {
             StepPolicy::Plain => (Some(self.plain.token_std()), Some(self.plain.margin())),
             StepPolicy::Quantized(_) => {
                 let engine = self.pipeline.engine();
-                (engine.token_std(), engine.margin())
+                let token_std = ran.token_std.or_else(|| engine.token_std());
+                (token_std, engine.margin())
             }
         }
     }

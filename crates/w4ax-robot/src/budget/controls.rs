@@ -6,7 +6,7 @@ use w4ax::Width;
 use w4ax::calibrate::{Episode, ProfileEpisode, RuleReplay, distance};
 
 use crate::episode::shuffle::shuffle_within_tasks;
-use crate::episode::summary::SHUFFLES;
+use crate::episode::summary::{over_draws, share_at_cost};
 
 /// A fixed width or profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,8 @@ impl FixedChoice {
 /// The controls of a replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplayControls {
-    /// The mean error of random choices at the same cost over [`SHUFFLES`] draws.
+    /// The mean error of random choices at the same cost over
+    /// [`SHUFFLES`](crate::episode::summary::SHUFFLES) draws.
     pub random: f64,
     /// Its standard deviation.
     pub random_std: f64,
@@ -95,12 +96,7 @@ impl ReplayControls {
         fixed: &[FixedChoice],
         seed: u64,
     ) -> Self {
-        let share_high = (replay.mean_cost() - costs[0]) / (costs[1] - costs[0]);
-        // With equal costs the share is not defined: all steps run at the high profile.
-        let share_high = match share_high.is_nan() {
-            true => 1.0,
-            false => share_high.clamp(0.0, 1.0),
-        };
+        let share_high = share_at_cost(costs, replay.mean_cost());
         // `[steps][profile]`.
         let errors: Vec<[f64; 2]> = (episodes.iter())
             .flat_map(|episode| {
@@ -121,10 +117,8 @@ impl ReplayControls {
         Self::new(draw, fixed, replay.mean_cost())
     }
 
-    fn new(mut draw: impl FnMut() -> f64, fixed: &[FixedChoice], cost: f64) -> Self {
-        let errors: Vec<f64> = (0..SHUFFLES).map(|_| draw()).collect();
-        let mean = errors.iter().sum::<f64>() / SHUFFLES as f64;
-        let squares = errors.iter().map(|error| (error - mean) * (error - mean));
+    fn new(draw: impl FnMut() -> f64, fixed: &[FixedChoice], cost: f64) -> Self {
+        let (random, random_std) = over_draws(draw);
         // A rule that always makes the same choice has exactly its cost, up to rounding.
         let affordable = fixed
             .iter()
@@ -134,8 +128,8 @@ impl ReplayControls {
             a.error.total_cmp(&b.error).then(by_cost)
         });
         Self {
-            random: mean,
-            random_std: (squares.sum::<f64>() / SHUFFLES as f64).sqrt(),
+            random,
+            random_std,
             fixed: best.cloned(),
         }
     }

@@ -2,8 +2,8 @@
 //! replays over recorded steps.
 //!
 //! A choice from one recording is uncertain, so each candidate has intervals
-//! ([`Intervals`]), and stands beside what a rule must beat at its cost ([`ReplayControls`]):
-//! random widths and the best fixed choice.
+//! ([`Intervals`]) and controls, which a rule must beat at its cost ([`ReplayControls`]): random
+//! widths and the best fixed choice.
 
 mod bootstrap;
 mod controls;

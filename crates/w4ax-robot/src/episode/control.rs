@@ -8,7 +8,7 @@ use w4ax::dispatch::{StepCosts, WidthChoice};
 
 use super::rule::RuleRun;
 use super::run::Step;
-use super::summary::SHUFFLES;
+use super::summary::{over_draws, share_at_cost};
 
 /// Random widths at the mean cost of a rule: each step draws one of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -36,9 +36,9 @@ pub struct BestStatic {
 }
 
 impl RandomEqualCost {
-    /// Draws [`SHUFFLES`] runs from the runs at fixed widths, `[width][steps]`: the two widths that
-    /// the rule uses, without floors. The action of a recorded step depends on its width only, so
-    /// their errors are those of the draws.
+    /// Draws [`SHUFFLES`](super::summary::SHUFFLES) runs from the runs at fixed widths,
+    /// `[width][steps]`: the two widths that the rule uses, without floors. The action of a
+    /// recorded step depends on its width only, so their errors are those of the draws.
     pub fn draw(run: &RuleRun, fixed: &[Vec<Step>; 4], costs: &StepCosts, seed: u64) -> Self {
         let widths = match run.choice {
             WidthChoice::Static(width) => [width, width],
@@ -62,15 +62,9 @@ impl RandomEqualCost {
         run: &RuleRun,
         seed: u64,
     ) -> Self {
-        let share = (run.mean_cost() - cost_low) / (cost_high - cost_low);
-        // With equal costs the share is not defined: all steps run at the wider width.
-        let share_high = if share.is_nan() {
-            1.0
-        } else {
-            share.clamp(0.0, 1.0)
-        };
+        let share_high = share_at_cost([cost_low, cost_high], run.mean_cost());
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut error = || {
+        let (mean, std) = over_draws(|| {
             let drawn = low
                 .iter()
                 .zip(high)
@@ -79,13 +73,10 @@ impl RandomEqualCost {
                     false => low.error,
                 });
             drawn.sum::<f64>() / low.len() as f64
-        };
-        let errors: Vec<f64> = (0..SHUFFLES).map(|_| error()).collect();
-        let mean = errors.iter().sum::<f64>() / SHUFFLES as f64;
-        let squares = errors.iter().map(|error| (error - mean) * (error - mean));
+        });
         Self {
             mean_action_error: mean,
-            std: (squares.sum::<f64>() / SHUFFLES as f64).sqrt(),
+            std,
             share_high,
             cost: cost_low + share_high * (cost_high - cost_low),
         }

@@ -93,18 +93,33 @@ impl Summary {
 pub fn control_spread(runs: &Runs, rollouts: &Rollouts, seed: u64) -> (f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let widths: Vec<Width> = runs.dynamic.steps.iter().map(|step| step.width).collect();
-    let error = |_| {
+    over_draws(|| {
         let shuffled = shuffle_within_tasks(&widths, &rollouts.task, &mut rng);
         let errors = shuffled.iter().enumerate();
         errors
             .map(|(row, width)| runs.fixed[width.index()][row].error)
             .sum::<f64>()
             / widths.len() as f64
-    };
-    let errors: Vec<f64> = (0..SHUFFLES).map(error).collect();
+    })
+}
+
+/// Returns mean and standard deviation of the errors of [`SHUFFLES`] draws of a control.
+pub fn over_draws(mut draw: impl FnMut() -> f64) -> (f64, f64) {
+    let errors: Vec<f64> = (0..SHUFFLES).map(|_| draw()).collect();
     let mean = errors.iter().sum::<f64>() / SHUFFLES as f64;
     let squares = errors.iter().map(|error| (error - mean) * (error - mean));
     (mean, (squares.sum::<f64>() / SHUFFLES as f64).sqrt())
+}
+
+/// Returns the share of steps at the dearer of two choices, of the costs `low` and `high`, at which
+/// the mean cost is `cost`. It is 1 if the costs are equal.
+pub fn share_at_cost([low, high]: [f64; 2], cost: f64) -> f64 {
+    let share = (cost - low) / (high - low);
+    if share.is_nan() {
+        1.0
+    } else {
+        share.clamp(0.0, 1.0)
+    }
 }
 
 /// Returns the median time of a step in microseconds. The runs are not empty.

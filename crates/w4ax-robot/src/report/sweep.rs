@@ -14,6 +14,8 @@ use w4ax::{Result, Width};
 use super::ByWidth;
 use super::fixed::{FixedWidths, mean_cost, shares};
 use crate::episode::shuffle::shuffle_within_tasks;
+pub use crate::episode::summary::SHUFFLES;
+use crate::episode::summary::over_draws;
 use crate::rollouts::Rollouts;
 use crate::table::table;
 
@@ -21,9 +23,6 @@ pub use super::sweep_plot::Picture;
 
 /// The number of values of theta_fp: 0, .05, ... 1.
 pub const POINTS: usize = 21;
-
-/// The number of shuffles of the control.
-pub const SHUFFLES: usize = 1000;
 
 /// The rule of DyQ-VLA at one theta_fp.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -151,12 +150,8 @@ fn limited(thresholds: Thresholds, theta_fp: f64) -> Thresholds {
 /// each task.
 pub fn control(fixed: &FixedWidths, rollouts: &Rollouts, widths: &[Width], seed: u64) -> [f64; 2] {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let errors: Vec<f64> = (0..SHUFFLES)
-        .map(|_| fixed.mean_error(&shuffle_within_tasks(widths, &rollouts.task, &mut rng)))
-        .collect();
-    let mean = errors.iter().sum::<f64>() / SHUFFLES as f64;
-    let squares = errors.iter().map(|error| (error - mean) * (error - mean));
-    [mean, (squares.sum::<f64>() / SHUFFLES as f64).sqrt()]
+    let draw = || fixed.mean_error(&shuffle_within_tasks(widths, &rollouts.task, &mut rng));
+    over_draws(draw).into()
 }
 
 #[cfg(test)]
