@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use comfy_table::Table;
-use w4ax::Width;
 use w4ax::dispatch::StepCosts;
+use w4ax::{Result, Width};
+use w4ax_robot::episode::rule::measured_costs;
+use w4ax_robot::policy::Policy;
+use w4ax_robot::shapes::INPUT;
 use w4ax_robot::table::table;
 
 /// Where the costs come from.
@@ -23,12 +26,26 @@ pub enum CostSource {
 impl FromStr for CostSource {
     type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
+    fn from_str(text: &str) -> std::result::Result<Self, Infallible> {
         Ok(match text {
             "bits" => Self::Bits,
             "measured" => Self::Measured,
             _ => Self::File(text.into()),
         })
+    }
+}
+
+impl CostSource {
+    /// Returns the costs of a policy's steps. `input` is that of any step.
+    ///
+    /// # Errors
+    /// As [`StepCosts::load`] and [`measured_costs`].
+    pub fn load(&self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<StepCosts> {
+        match self {
+            Self::Bits => Ok(StepCosts::BITS),
+            Self::Measured => measured_costs(policy, input),
+            Self::File(path) => StepCosts::load(path),
+        }
     }
 }
 

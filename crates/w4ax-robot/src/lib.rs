@@ -11,6 +11,7 @@ pub mod columns;
 pub mod compute;
 pub mod dataset;
 pub mod draw;
+pub mod early_exit;
 pub mod embedded;
 pub mod episode;
 pub mod floors;

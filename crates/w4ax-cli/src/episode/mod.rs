@@ -6,10 +6,10 @@ mod options;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use w4ax::calibrate::Calibration;
-use w4ax::dispatch::{DispatchConfig, StepCosts, WidthChoice};
+use w4ax::dispatch::{DispatchConfig, WidthChoice};
 use w4ax::{Error, Result, Width};
 
-use crate::costs::{CostSource, cost_table};
+use crate::costs::cost_table;
 pub use options::Options;
 use options::{Backend, PICTURE};
 use w4ax_robot::compute::Compute;
@@ -18,7 +18,7 @@ use w4ax_robot::episode::control::{BestStatic, RandomEqualCost};
 use w4ax_robot::episode::json::{Controls, Report};
 use w4ax_robot::episode::plot::{self, Picture};
 use w4ax_robot::episode::replay;
-use w4ax_robot::episode::rule::{Rule, RuleOptions, RuleRun, costs_of, measured_costs};
+use w4ax_robot::episode::rule::{Rule, RuleOptions, RuleRun, costs_of};
 use w4ax_robot::episode::run::{self, Runs};
 use w4ax_robot::episode::summary::{SHUFFLES, Summary, control_spread};
 use w4ax_robot::episode::table as tables;
@@ -61,9 +61,7 @@ fn episode(options: &Options) -> Result<()> {
     };
     let given = match &options.costs {
         None => None,
-        Some(CostSource::Bits) => Some(StepCosts::BITS),
-        Some(CostSource::Measured) => Some(measured_costs(&mut robot.policy, &rollouts.input[0])?),
-        Some(CostSource::File(file)) => Some(StepCosts::load(file)?),
+        Some(source) => Some(source.load(&mut robot.policy, &rollouts.input[0])?),
     };
     let episodes = rollouts.episodes();
     if let Some(at) = options.episode.filter(|&at| at >= episodes.len()) {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use w4ax::dispatch::StepCosts;
 use w4ax::{Error, Result};
-use w4ax_robot::episode::rule::measured_costs;
 use w4ax_robot::paths;
 use w4ax_robot::rollouts::{RECORDED, Rollouts};
 use w4ax_robot::setup::{Robot, Setup};
@@ -56,17 +55,15 @@ impl Costs {
     /// that of any step.
     ///
     /// # Errors
-    /// As [`StepCosts::load`] and [`measured_costs`].
+    /// As [`CostSource::load`].
     pub fn load(&self, robot: &mut Robot, input: &[f32; INPUT]) -> Result<(StepCosts, String)> {
-        let (costs, name) = match &self.costs {
-            CostSource::Bits => (StepCosts::BITS, "bits".into()),
-            CostSource::Measured => {
-                let costs = measured_costs(&mut robot.policy, input)?;
-                (costs, "measured here, us".into())
-            }
+        let costs = self.costs.load(&mut robot.policy, input)?;
+        let name = match &self.costs {
+            CostSource::Bits => "bits".into(),
+            CostSource::Measured => "measured here, us".into(),
             CostSource::File(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str());
-                (StepCosts::load(path)?, name.to_string_lossy().into_owned())
+                name.to_string_lossy().into_owned()
             }
         };
         robot.set_costs(costs)?;

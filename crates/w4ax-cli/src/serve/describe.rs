@@ -8,6 +8,7 @@ use w4ax_robot::floors::Floor;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::shapes::{ACTION_PARTS, ActionPart, OBSERVATION_PARTS, ObservationPart};
 
+use super::layers::ServedLayers;
 use super::rule::RuleDescription;
 use super::width::ServedWidth;
 
@@ -34,10 +35,12 @@ pub struct Description {
     rule: RuleDescription,
     /// The smallest widths of layers above A2, by block or `head`.
     floors: BTreeMap<String, String>,
-    /// Whether layers are skipped.
+    /// Whether layers are skipped by the guide or by chance.
     skip: bool,
     /// The probability of random skips, if there are any.
     random_skip: Option<f64>,
+    /// The layer of the early exit, if there is one.
+    exit: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,14 +78,16 @@ impl Description {
                 .collect(),
             skip: false,
             random_skip: None,
+            exit: None,
         }
     }
 
-    /// Sets whether layers are skipped, and the probability of random skips.
-    pub fn with_skips(self, skip: bool, random_skip: Option<f64>) -> Self {
+    /// Sets which layers run, and the probability of random skips.
+    pub fn with_layers(self, layers: &ServedLayers, random_skip: Option<f64>) -> Self {
         Self {
-            skip,
+            skip: matches!(layers, ServedLayers::Skip(_)),
             random_skip,
+            exit: layers.exit(),
             ..self
         }
     }

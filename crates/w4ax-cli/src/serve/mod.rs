@@ -32,7 +32,7 @@
 //! | `token_std`, `margin` | how certain the tokens are, see [`w4ax_robot::uncertainty`] |
 //! | `clipped` | the indices of the numbers of the observation that were clipped to 5 standard deviations |
 //! | `micros` | the duration of the decision and the policy |
-//! | `layers`, `reran` | with `--skip FILE`: the number of layers that ran, those of a second pass included, and whether there was one |
+//! | `layers`, `reran` | with `--skip FILE` or `--exit FILE`: the number of layers that ran, those of a second pass included, and whether there was one |
 //! | `runs` | 1, or 2 if the consistency rule ran the step again |
 //!
 //! # Rules
@@ -45,11 +45,16 @@
 //!
 //! # Floors
 //! With `--floors 0=a4,head=a8` a layer runs at the larger of its floor and the width of the step,
-//! which `width` reports. The adapters of `--skip` and steps at the width `plain` have no floors.
+//! which `width` reports. The adapters of `--skip` and `--exit` and steps at the width `plain` have
+//! no floors.
 //!
 //! # Random skips
 //! With `--random-skip P --seed N` chance takes the place of the guide and the controllers of
 //! `--skip`, see [`w4ax_robot::random_skips`]: a control for runs of the guide with as many layers.
+//!
+//! # Early exit
+//! With `--exit FILE` the layers from the exit on never run, and its adapter computes the input of
+//! the head: another control.
 //!
 //! # Failure behavior
 //! A bad line gets `{"error": ".."}` and changes nothing: a line that is not JSON, an unknown or
@@ -57,6 +62,7 @@
 //! them), and an observation before the first reset. The end of the input ends the server.
 
 mod describe;
+mod layers;
 mod lines;
 mod non_finite;
 mod plain;
@@ -72,13 +78,15 @@ use std::path::PathBuf;
 use w4ax::cpu::Cpu;
 use w4ax::{Error, Result};
 
+use crate::costs::CostSource;
 use describe::Description;
+use layers::ServedLayers;
 use lines::{Line, Lines};
 use plain::Plain;
 use reply::{Body, Reply};
 use rule::Rules;
 use session::Session;
-use w4ax::dispatch::StepCosts;
+use w4ax_robot::early_exit::EarlyExit;
 use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::floors::Floor;
 use w4ax_robot::networks::AdapterWeights;
@@ -86,6 +94,7 @@ use w4ax_robot::policy::Policy;
 use w4ax_robot::random_skips::RandomSkips;
 use w4ax_robot::setting::{HALF, Setting, Verification};
 use w4ax_robot::setup::Setup;
+use w4ax_robot::shapes::INPUT;
 use w4ax_robot::skipping::Skipping;
 use width::ServedWidth;
 
@@ -99,28 +108,44 @@ pub struct Options {
     /// What decides the width of a dynamic step
     #[arg(long, value_enum, default_value_t = Rule::Dyq)]
     rule: Rule,
-    /// The cost of a step at each width, JSON: {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit.
-    /// A width that is not at least 3 % cheaper than a more precise one is not chosen. [default for
-    /// consistency: the costs of the calibration, or measured here]
-    #[arg(long, value_name = "FILE")]
-    costs: Option<PathBuf>,
+    /// The cost of a step at each width: in proportion to its bits, measured here, or JSON
+    /// {"a2": x, "a4": y, "a8": z, "bf16": w} in any unit. A width that is not at least 3 % cheaper
+    /// than a more precise one is not chosen. [default for consistency: the costs of the
+    /// calibration, or measured here]
+    #[arg(long, value_name = "bits|measured|FILE")]
+    costs: Option<CostSource>,
     /// Smallest widths of layers, by block or `head`: a layer runs at the larger of its floor and
-    /// the width of the step. Adapters of --skip and steps at the width plain have no floors
+    /// the width of the step. Adapters and steps at the width plain have no floors
     #[arg(long, value_name = "BLOCK=WIDTH", value_delimiter = ',')]
     floors: Vec<Floor>,
     /// Skip layers with the adapters and controllers of this file, safetensors, as `distill` writes
     /// it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "networks")]
     skip: Option<PathBuf>,
+    /// Leave the stack early, by the exit of this file, safetensors, as `distill --exit` writes it
+    #[arg(long, value_name = "FILE", group = "networks")]
+    exit: Option<PathBuf>,
     /// Type of the adapters' weights. Steps at the width plain have BF16 adapters
-    #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "skip")]
+    #[arg(long, value_enum, default_value_t = AdapterWeights::Packed, requires = "networks")]
     adapters: AdapterWeights,
     /// Guide of the skips: eta1 and eta, eta2, and the probability above which a controller skips.
     /// The default is for the 16-block policy and `skip.safetensors`
-    #[arg(long, value_name = "ETA,ETA2,P", default_value_t = HALF, requires = "skip")]
+    #[arg(
+        long,
+        value_name = "ETA,ETA2,P",
+        default_value_t = HALF,
+        requires = "skip",
+        conflicts_with = "exit"
+    )]
     guide: Setting,
     /// When a step runs again with nothing skipped
-    #[arg(long, value_enum, default_value_t = Verification::FirstDrop, requires = "skip")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Verification::FirstDrop,
+        requires = "skip",
+        conflicts_with = "exit"
+    )]
     verify: Verification,
     /// Skip by chance instead of by the guide and the controllers, as a control: as many layers as
     /// if each layer that may be skipped were skipped with probability P
@@ -129,7 +154,7 @@ pub struct Options {
         value_name = "P",
         value_parser = probability,
         requires = "skip",
-        conflicts_with_all = ["guide", "verify"]
+        conflicts_with_all = ["exit", "guide", "verify"]
     )]
     random_skip: Option<f64>,
     /// Seed of the random skips, which continue over the episodes
@@ -137,6 +162,30 @@ pub struct Options {
     seed: u64,
     #[command(flatten)]
     setup: Setup,
+}
+
+impl Options {
+    /// Loads the networks for the layers that do not run.
+    fn layers(&self, policy: &Policy, weights: AdapterWeights) -> Result<ServedLayers> {
+        if let Some(path) = &self.exit {
+            let exit = EarlyExit::load(path, policy, weights)?;
+            return Ok(ServedLayers::Exit(Box::new(exit)));
+        }
+        let Some(path) = &self.skip else {
+            return Ok(ServedLayers::All);
+        };
+        let skipping = match self.random_skip {
+            None => {
+                let config = self.guide.config(self.verify);
+                Skipping::load(path, policy, weights, &config)?
+            }
+            Some(probability) => {
+                let skipping = Skipping::load(path, policy, weights, &RandomSkips::config())?;
+                skipping.with_random_skips(probability, self.seed)?
+            }
+        };
+        Ok(ServedLayers::Skip(Box::new(skipping)))
+    }
 }
 
 /// Runs the command.
@@ -190,40 +239,26 @@ fn session(options: &Options) -> Result<Session> {
     let cpu = Cpu::new()?;
     let checkpoint = options.setup.checkpoint()?;
     let mut robot = options.setup.robot(&checkpoint, cpu.clone())?;
-    let costs = options.costs.as_ref().map(StepCosts::load).transpose()?;
+    let costs = match &options.costs {
+        None => None,
+        Some(source) => Some(source.load(&mut robot.policy, &[0.0; INPUT])?),
+    };
     let floors = Floor::of_policy(&options.floors, robot.policy.blocks())?;
     robot.policy.set_floors(&floors)?;
     let given = (!options.floors.is_empty()).then_some(&floors);
     let rules = Rules::new(&mut robot, options.rule, costs, given)?;
     let plain = Policy::unquantized(&checkpoint, cpu, 1)?;
-    let load = |policy: &Policy, weights| {
-        let Some(path) = &options.skip else {
-            return Ok(None);
-        };
-        match options.random_skip {
-            None => {
-                let config = options.guide.config(options.verify);
-                Skipping::load(path, policy, weights, &config).map(Some)
-            }
-            Some(probability) => {
-                let skipping = Skipping::load(path, policy, weights, &RandomSkips::config())?;
-                skipping
-                    .with_random_skips(probability, options.seed)
-                    .map(Some)
-            }
-        }
-    };
-    let skipping = load(&robot.policy, options.adapters)?;
-    let of_plain = load(&plain, AdapterWeights::Bf16)?;
+    let layers = options.layers(&robot.policy, options.adapters)?;
+    let mut of_plain = options.layers(&plain, AdapterWeights::Bf16)?;
     let name = options.setup.policy_name();
     let width = (options.width, rules.description);
-    let description = Description::new(name, &robot.policy, width)
-        .with_skips(skipping.is_some(), options.random_skip);
-    let plain = Plain::new(plain, of_plain.map(|skipping| skipping.networks));
+    let description =
+        Description::new(name, &robot.policy, width).with_layers(&layers, options.random_skip);
+    let plain = Plain::new(plain, of_plain.networks().cloned());
     Ok(Session::new(
         (robot.policy, rules.by_task),
         plain,
-        skipping,
+        layers,
         options.width,
         description,
     ))

@@ -4,9 +4,10 @@ use w4ax::Result;
 use w4ax_robot::networks::Networks;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::shapes::{INPUT, Tokens};
-use w4ax_robot::skipping::Skipping;
 use w4ax_robot::steps::RunLayers;
 use w4ax_robot::uncertainty;
+
+use super::layers::ServedLayers;
 
 /// The unquantized policy.
 pub struct Plain {
@@ -21,15 +22,15 @@ impl Plain {
         Self { policy, networks }
     }
 
-    /// Runs a step. The guide of `skipping` decides and observes as in a step of the quantized
+    /// Runs a step. The guide of `layers` decides and observes as in a step of the quantized
     /// policy.
     ///
     /// # Errors
     /// As [`RunLayers::run_layers`].
-    pub fn run(&mut self, input: &[f32; INPUT], skipping: &mut Option<Skipping>) -> Result<Tokens> {
-        self.exchange(skipping);
-        let tokens = skipping.run_layers(&mut self.policy, input);
-        self.exchange(skipping);
+    pub fn run(&mut self, input: &[f32; INPUT], layers: &mut ServedLayers) -> Result<Tokens> {
+        self.exchange(layers);
+        let tokens = layers.run_layers(&mut self.policy, input);
+        self.exchange(layers);
         tokens
     }
 
@@ -44,9 +45,9 @@ impl Plain {
     }
 
     /// Exchanges the networks.
-    fn exchange(&mut self, skipping: &mut Option<Skipping>) {
-        if let (Some(skipping), Some(networks)) = (skipping, &mut self.networks) {
-            std::mem::swap(&mut skipping.networks, networks);
+    fn exchange(&mut self, layers: &mut ServedLayers) {
+        if let (Some(of_layers), Some(networks)) = (layers.networks(), &mut self.networks) {
+            std::mem::swap(of_layers, networks);
         }
     }
 }

@@ -4,25 +4,24 @@ use std::time::Instant;
 
 use w4ax::Width;
 use w4ax::dispatch::{Action, ConsistencyRule, Profile};
-use w4ax::skip::Verdict;
 use w4ax::step::StepPipeline;
 
 use super::describe::Description;
+use super::layers::ServedLayers;
 use super::plain::Plain;
-use super::reply::{Body, Skipped, StepReply};
+use super::reply::{Body, StepReply};
 use super::request::{Request, StepRequest, Task};
 use super::rule::{EpisodeRule, LastStep, reason, sensitivity};
 use super::width::{ServedWidth, StepPolicy};
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::action;
 use w4ax_robot::shapes::INPUT;
-use w4ax_robot::skipping::Skipping;
 use w4ax_robot::steps::PolicyEngine;
 
 /// A robot, its policies and its episode.
 pub struct Session {
     /// Has no dispatcher: every width is requested.
-    pipeline: StepPipeline<PolicyEngine<Policy, Option<Skipping>>>,
+    pipeline: StepPipeline<PolicyEngine<Policy, ServedLayers>>,
     plain: Plain,
     /// By task, each at the start of an episode.
     rules: Vec<EpisodeRule>,
@@ -64,12 +63,12 @@ impl Session {
     pub fn new(
         (policy, rules): (Policy, Vec<EpisodeRule>),
         plain: Plain,
-        skipping: Option<Skipping>,
+        layers: ServedLayers,
         width: ServedWidth,
         description: Description,
     ) -> Self {
         Self {
-            pipeline: StepPipeline::new(PolicyEngine::new(policy, skipping), None),
+            pipeline: StepPipeline::new(PolicyEngine::new(policy, layers), None),
             plain,
             rules,
             width,
@@ -94,9 +93,7 @@ impl Session {
 
     fn reset(&mut self, task: &Task) -> Result<Body, String> {
         let task = self.index_of(task)?;
-        if let Some(skipping) = &mut self.pipeline.engine_mut().layers {
-            skipping.skipper.reset();
-        }
+        self.pipeline.engine_mut().layers.reset();
         self.episode = Some(Episode {
             task,
             step: 0,
@@ -172,7 +169,7 @@ impl Session {
             margin,
             clipped,
             micros,
-            skipped: self.skipped(),
+            skipped: self.pipeline.engine().layers.skipped(),
             runs: ran.runs,
         })))
     }
@@ -196,8 +193,8 @@ impl Session {
         let policy = width.policy(active);
         let (tokens, bits) = match policy {
             StepPolicy::Plain => {
-                let skipping = &mut self.pipeline.engine_mut().layers;
-                (self.plain.run(input, skipping)?, 32)
+                let layers = &mut self.pipeline.engine_mut().layers;
+                (self.plain.run(input, layers)?, 32)
             }
             StepPolicy::Quantized(width) => {
                 let pipeline = &mut self.pipeline;
@@ -266,14 +263,5 @@ impl Session {
                 (token_std, engine.margin())
             }
         }
-    }
-
-    fn skipped(&self) -> Option<Skipped> {
-        let skipping = self.pipeline.engine().layers.as_ref()?;
-        let report = skipping.skipper.report();
-        Some(Skipped {
-            layers: report.layers_run,
-            reran: report.verdict == Verdict::RanAgain,
-        })
     }
 }

@@ -18,6 +18,7 @@ use w4ax_robot::checkpoint::Checkpoint;
 use w4ax_robot::compute::Compute;
 use w4ax_robot::dataset::Dataset;
 use w4ax_robot::draw;
+use w4ax_robot::early_exit::EarlyExit;
 use w4ax_robot::networks::AdapterWeights;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::Rollouts;
@@ -156,14 +157,7 @@ impl<'a> Bench<'a> {
             }
             Rule::Exit => {
                 let networks = networked.networks(policy, weights)?;
-                if networks.exit().is_none() {
-                    return Err(Error::Range {
-                        what: "--skip-exit",
-                        value: format!("{}, networks without an exit", networked.name),
-                        range: "those of `distill --exit`",
-                    });
-                }
-                Runner::Exit(Box::new(networks))
+                Runner::Exit(Box::new(EarlyExit::new(networks, &networked.name)?))
             }
         })
     }

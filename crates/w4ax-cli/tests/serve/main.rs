@@ -3,6 +3,7 @@
 mod bad_lines;
 mod describe;
 mod executed;
+mod exit;
 mod floors;
 mod ids;
 mod process;

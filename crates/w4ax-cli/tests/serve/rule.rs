@@ -90,6 +90,22 @@ fn rule_compares_with_the_executed_action() {
 }
 
 #[test]
+fn costs_have_names() {
+    let describe = |costs: &str| {
+        let mut server = start(costs);
+        let description = server.send(&json!({"describe": true}));
+        server.end();
+        description
+    };
+    assert_eq!(describe("bits"), describe(&bits()));
+    let measured = describe("measured");
+    for width in ["a2", "a4", "a8", "bf16"] {
+        let cost = measured["costs"][width].as_f64();
+        assert!(cost.is_some_and(|cost| cost > 0.0), "{measured}");
+    }
+}
+
+#[test]
 fn costs_without_a_useful_narrow_width_are_static() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("costs.json");

@@ -233,7 +233,7 @@ fn rejects_unusable_options_and_files() {
     );
     for (arguments, words) in [
         (["--skip", other.as_str()], "other.safetensors"),
-        (["--skip-exit", no_exit.as_str()], "--skip-exit"),
+        (["--skip-exit", no_exit.as_str()], "no_exit.safetensors"),
         (["--skip-joint", foreign], "deep_policy.safetensors"),
         (["--rollouts", foreign], "deep_policy.safetensors"),
         (["--episode", "99"], "--episode"),

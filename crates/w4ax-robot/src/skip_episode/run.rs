@@ -13,7 +13,7 @@ use w4ax::{Result, Width};
 
 use super::blind::Blind;
 use crate::compute::StepWidth;
-use crate::networks::Networks;
+use crate::early_exit::EarlyExit;
 use crate::policy::{Policy, tokens_of};
 use crate::rollouts::{Rollouts, action};
 use crate::shapes::{INPUT, Tokens};
@@ -83,7 +83,7 @@ pub enum Runner {
     /// A share of the layers, without looking at the state.
     Blind(Box<Blind>),
     /// The layers before the exit.
-    Exit(Box<Networks>),
+    Exit(Box<EarlyExit>),
 }
 
 impl Runner {
@@ -112,7 +112,7 @@ impl Runner {
     fn runs(&self, layer: usize) -> bool {
         match self {
             Self::Blind(blind) => blind.runs(layer),
-            Self::Exit(networks) => networks.exit().is_none_or(|exit| layer < exit),
+            Self::Exit(exit) => layer < exit.layers(),
             _ => true,
         }
     }
@@ -122,16 +122,13 @@ impl RunLayers for Runner {
     fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
         match self {
             Self::Guided(skipping) => return skipping.run_layers(policy, input),
+            Self::Exit(exit) => return exit.run_layers(policy, input),
             Self::Blind(blind) => blind.draw(),
-            Self::Full | Self::Exit(_) => (),
+            Self::Full => (),
         }
         policy.embed(std::slice::from_ref(input))?;
         for layer in (0..policy.blocks()).filter(|&layer| self.runs(layer)) {
             policy.run_block(layer, StepWidth::Latched)?;
-        }
-        if let Self::Exit(networks) = self {
-            let (engine, x) = policy.engine_and_hidden();
-            networks.leave(engine, x, StepWidth::Latched)?;
         }
         let mut tokens = Tokens::default();
         let logits = policy.head(StepWidth::Latched)?;
