@@ -27,6 +27,7 @@ PAIRS = (
     ("bf16", "dyq"),
     ("bf16", "consistency"),
     ("bf16", "hold-a4"),
+    ("bf16", "floors"),
     ("a4", "a2"),
     ("a4", "dyq"),
     ("a4", "consistency"),
@@ -39,6 +40,8 @@ PAIRS = (
     ("plain", "deep-plain"),
     ("deep-plain", "deep-full"),
     ("deep-full", "deep-guided"),
+    ("deep-full", "deep-random"),
+    ("deep-full", "deep-exit"),
     ("deep-guided", "deep-random"),
     ("deep-guided", "deep-exit"),
 )

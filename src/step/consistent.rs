@@ -53,7 +53,7 @@ pub struct ConsistentStep<A> {
     pub actions: A,
     /// The profile of the last run.
     pub profile: Profile,
-    /// The uncertainty of the last run in action units, if it is known.
+    /// The uncertainty of the last run in action units, if the rule uses it and it is known.
     pub uncertainty: Option<f64>,
     /// The decision for the first run.
     pub decision: ConsistencyDecision,
@@ -121,10 +121,14 @@ impl<E: ConsistentEngine> StepPipeline<E> {
             second = Some(self.run(observation)?);
             actions = self.engine_mut().actions()?;
         }
+        let uncertainty = match rule.uses_uncertainty() {
+            true => self.engine_mut().uncertainty(),
+            false => None,
+        };
         Ok(ConsistentStep {
             actions,
             profile,
-            uncertainty: self.engine_mut().uncertainty(),
+            uncertainty,
             decision,
             check,
             first,

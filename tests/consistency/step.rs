@@ -20,6 +20,8 @@ struct Logged {
     /// Whether a first run fails the verification of skipped layers.
     skipping_fails: bool,
     uncertainty: Option<f64>,
+    /// How often the uncertainty was read.
+    reads: usize,
 }
 
 impl Logged {
@@ -33,6 +35,7 @@ impl Logged {
             action: [0.0; 7],
             skipping_fails: false,
             uncertainty: None,
+            reads: 0,
         }
     }
 }
@@ -86,6 +89,7 @@ impl ConsistentEngine for Logged {
     }
 
     fn uncertainty(&mut self) -> Option<f64> {
+        self.reads += 1;
         self.uncertainty
     }
 }
@@ -149,6 +153,19 @@ fn failed_verification_of_skipped_layers_shares_the_second_run() {
         assert_eq!((step.runs(), step.profile), (expected, Profile::High));
         assert_eq!(step.report().decode.width, Width::A4);
         rule.observe(&step.actions, step.profile, None).unwrap();
+    }
+}
+
+/// The uncertainty of a run costs a pass over the logits.
+#[test]
+fn uncertainty_is_read_only_by_a_gate() {
+    for (rule, reads) in [(rule(), 0), (rule().with_online_uncertainty(), 1)] {
+        let (mut pipeline, mut rule) = (StepPipeline::new(Logged::new(), None), rule);
+        pipeline.engine_mut().uncertainty = Some(0.25);
+        let step = pipeline.run_consistent(&mut rule, &[0.5; 4]).unwrap();
+        assert_eq!(rule.uses_uncertainty(), reads == 1);
+        assert_eq!(pipeline.engine().reads, reads);
+        assert_eq!(step.uncertainty, (reads == 1).then_some(0.25));
     }
 }
 

@@ -168,6 +168,11 @@ impl ConsistencyRule {
         (!self.kinematics.is_empty()).then(|| self.kinematics.sensitivity())
     }
 
+    /// Returns whether the rule uses the uncertainty of a run: whether it has a gate.
+    pub fn uses_uncertainty(&self) -> bool {
+        self.gate().is_some()
+    }
+
     /// Returns the step width of a profile.
     pub const fn width(&self, profile: Profile) -> Width {
         match profile {
