@@ -4,8 +4,8 @@
 //! A bandwidth of L2 is a slope: the difference of two amounts of bytes divided by that of their
 //! times, so that launches and latencies do not count.
 
-use std::cell::RefCell;
-
+use cudarc::driver::DevicePtr;
+use cudarc::driver::result::memcpy_dtod_async;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use gpu_model::layers::repeated_weights;
 use gpu_model::report::Measurement;
@@ -84,11 +84,23 @@ impl Bench {
     fn l2_of_copies(&self) -> Result<f64> {
         let time = |bytes: usize| -> Result<(f64, f64)> {
             let from = self.stream.alloc_zeros::<u8>(bytes)?;
-            let to = RefCell::new(self.stream.alloc_zeros::<u8>(bytes)?);
+            let to = self.stream.alloc_zeros::<u8>(bytes)?;
+            // Before the capture, which must not wait for events of earlier work.
+            let (from_at, to_at) = (
+                from.device_ptr(&self.stream).0,
+                to.device_ptr(&self.stream).0,
+            );
             let times = self.replay(CALLS, || {
-                (0..CALLS)
-                    .try_for_each(|_| Ok(self.stream.memcpy_dtod(&from, &mut *to.borrow_mut())?))
+                (0..CALLS).try_for_each(|_| {
+                    // SAFETY: both allocations have `bytes` bytes, and live until the replays have
+                    // ended.
+                    let copied = unsafe {
+                        memcpy_dtod_async(to_at, from_at, bytes, self.stream.cu_stream())
+                    };
+                    Ok(copied?)
+                })
             })?;
+            drop((from, to));
             Ok((2.0 * bytes as f64, times.median_us))
         };
         // Source and target take a quarter and half of the cache.

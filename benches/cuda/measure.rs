@@ -28,8 +28,10 @@ pub const SHAPES: [(usize, usize); 4] = gpu_model::decoder::Sizes::LLAMA_2_7B.sh
 const WARM_UP: usize = 3;
 /// Seconds that a case takes beside its replays: capture, instantiation, allocations.
 const CASE_SECONDS: f64 = 0.2;
-/// Operations per second that every device exceeds in large GEMMs, to estimate durations.
-const LEAST_TOPS: f64 = 20.0;
+/// Share of the rate of BF16 `mma.sync` that a GEMM of many tokens reaches at least, and that rate
+/// in TOPS where it is not known, to estimate durations.
+const LEAST_SHARE: f64 = 0.25;
+const UNKNOWN_TOPS: f64 = 80.0;
 /// Elements of the random activations that repeat. It divides no K.
 const PATTERN: usize = 100_003;
 
@@ -240,7 +242,11 @@ impl Bench {
         let (m, n, k) = (case.m(), case.n(), case.k());
         let bytes = weight_bytes(n, k, case.grouping()) + (2 * m * (n + k)) as f64;
         let operations = 2.0 * (m * n * k) as f64;
-        (bytes / self.copy_gb_per_s / 1e3).max(operations / LEAST_TOPS / 1e6)
+        let device = self.device();
+        let rate =
+            Some(device.bf16 * device.sms * device.ghz / 1e3).filter(|rate| rate.is_finite());
+        let tops = LEAST_SHARE * rate.unwrap_or(UNKNOWN_TOPS);
+        (bytes / self.copy_gb_per_s / 1e3).max(operations / tops / 1e6)
     }
 
     /// Returns the time that the replays of a graph of `us` microseconds take.

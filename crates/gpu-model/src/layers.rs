@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use w4ax::cuda::{DeviceWeight, Gpu};
 use w4ax::{Grouping, MatRef, PackedWeight, Result, Scales};
 
-/// Rows of the pattern that [`Layers::repeated`] fills weights with.
-const PATTERN: usize = 64;
+/// Rows that [`repeated_weights`] repeats: the first of these that divides n.
+const PATTERNS: [usize; 2] = [64, 16];
 
 /// `[N, K]` of the weights of a layer.
 pub type Shapes = [(usize, usize); 4];
@@ -41,11 +41,9 @@ pub fn repeated_weights(
     grouping: Grouping,
     copies: usize,
 ) -> Result<Vec<DeviceWeight>> {
-    let rows = if n.is_multiple_of(PATTERN) {
-        PATTERN
-    } else {
-        n
-    };
+    let rows = (PATTERNS.into_iter())
+        .find(|&rows| n.is_multiple_of(rows))
+        .unwrap_or(n);
     let pattern = weight(&mut ChaCha8Rng::seed_from_u64(7), (rows, k), grouping)?;
     (0..copies)
         .map(|_| gpu.upload_repeated(&pattern, n / rows))
