@@ -140,3 +140,26 @@ fn sigkill_at_any_time_leaves_valid_files() {
         "all runs were killed at one moment: {states:?}"
     );
 }
+
+/// The files of a run are valid at every moment at which they are read, so that they are valid at
+/// every moment at which the run is cut off.
+#[test]
+fn files_are_valid_at_every_moment() {
+    let Some(kit) = Kit::new("files_are_valid_at_every_moment", &NAMES) else {
+        return;
+    };
+    let mut child = kit.start(&[]);
+    let report = kit.at("out/report.json");
+    wait_until("there is a report", || report.exists());
+    let (mut reads, mut states) = (0, Vec::new());
+    while child.try_wait().unwrap().is_none() {
+        let found = kit.report();
+        reads += 1;
+        states.push((found["state"].clone(), found["passed"].clone()));
+        // The archive is at least as new as the report.
+        let archive = fs::read(kit.at("out/logs.tar.gz")).unwrap();
+        assert_eq!(archive[..2], [0x1f, 0x8b], "after {reads} reads");
+    }
+    states.dedup();
+    assert!(reads > 50 && states.len() > 5, "{reads} reads: {states:?}");
+}
