@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shard", metavar="i/n", default="1/1", help="smoke tests, and every n-th part from the i-th on")
     made.add_argument("--deadline", metavar="S", type=float, help="seconds after which the run has ended")
     made.add_argument("--out", metavar="DIR", help="folder of the report; default: the kit's")
-    made.add_argument("--after", metavar="REPORT", nargs="+", default=[], help="reports of earlier runs: their "
-                      "durations are expected, and what passed with the same kit is left out")  # fmt: skip
-    made.add_argument("--sanitizer", action="store_true", help="run some tests under compute-sanitizer, ahead of benches")
+    earlier = "reports of earlier runs: their durations are expected, and what passed with the same kit is left out"
+    made.add_argument("--after", metavar="REPORT", nargs="+", default=[], help=earlier)
+    made.add_argument("--sanitizer", action="store_true", help="run some tests under compute-sanitizer")
     made.add_argument("--quick", action="store_true", help="a tenth of the random cases, and one shape in the benches")
     made.add_argument("--device", metavar="N", type=int, default=0, help="ordinal of the device; default: 0")
     made.add_argument("--no-smoke", action="store_true", help="no smoke test first")

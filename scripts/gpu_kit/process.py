@@ -14,6 +14,8 @@ STEP = 0.2
 BEAT = 10
 # Seconds that a program has to end by itself after SIGTERM.
 GRACE = 1.0
+# Seconds after SIGKILL until a program counts as stuck in the driver. The run goes on without it.
+STUCK = 5.0
 PR_SET_PDEATHSIG = 1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -78,7 +80,7 @@ def start(command: List[str], log: Path, env: Dict[str, str]) -> subprocess.Pope
 
 def end(process: subprocess.Popen) -> None:
     """Ends a program and what it started."""
-    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+    for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, STUCK)):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:

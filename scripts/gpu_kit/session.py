@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,6 +33,7 @@ class Session:
         self.kit, self.options, self.stop, self.work = kit, options, stop, work
         self.earlier = earlier
         self.durations = Durations(earlier)
+        self.torch_checked = False
         self.about = _read_json(kit / "kit.json")
         header = {
             "kit": self.about,
@@ -84,6 +84,10 @@ class Session:
         report.state = "running"
         report.write()
         described = machine.describe(self.kit / "bin" / "bench", self.options.device, self.work, self.stop)
+        if self.stop.signal:
+            # What was interrupted is no problem of the machine.
+            report.problems.clear()
+            return self.finish(None)
         if isinstance(described, str):
             report.problems.append(described)
             print(f"the device is not available: {described}", file=sys.stderr)
@@ -96,6 +100,8 @@ class Session:
         sampler = machine.Sampler(self.options.device, self.work) if report.device else None
         try:
             for part in report.parts:
+                if part.kind == parts.BENCH:
+                    self.check_peers()
                 if part.result == "pending" and not self.stop.signal:
                     self.run_part(part, sampler)
         finally:
@@ -122,10 +128,6 @@ class Session:
                 part.leave_out("one device")
             elif part.kind == parts.SANITIZER and not shutil.which("compute-sanitizer"):
                 self.missing(part, "compute-sanitizer is not in PATH")
-            elif part.name == "bench::peers":
-                problem = self.torch_problem()
-                if problem:
-                    self.missing(part, problem)
 
     def missing(self, part: Part, problem: str) -> None:
         """Sets that a tool of a part is missing: a failure unless missing tools are allowed."""
@@ -134,6 +136,15 @@ class Session:
         else:
             part.result, part.why = "failed", f"{problem} ({ALLOW_MISSING}=1 leaves this part out)"
         print(f"{part.name}: {part.why}", file=sys.stderr)
+
+    def check_peers(self) -> None:
+        """Finds out whether the peers' bench can run. Loading torch takes many seconds, so tests run before."""
+        for part in self.report.parts:
+            if part.name == "bench::peers" and part.result == "pending" and not self.torch_checked:
+                self.torch_checked = True
+                problem = self.torch_problem()
+                if problem and not self.stop.signal:
+                    self.missing(part, problem)
 
     def torch_problem(self) -> Optional[str]:
         """Returns why the peers' bench cannot run, if so."""
@@ -239,11 +250,12 @@ class Session:
             report.state = "terminated"
         else:
             report.state = "cut off at the deadline" if report.cut_off() else "finished"
-            if report.device:
-                report.clocks["after"] = machine.clocks_now(self.options.device)
         if sampler:
             report.clocks["during"] = sampler.summary()
         report.write(logs=True)
+        if report.device and not self.stop.signal:
+            report.clocks["after"] = machine.clocks_now(self.options.device)
+            report.write()
         print(f"{report.counts()}; report in {report.folder}")
         if self.stop.signal:
             return 128 + self.stop.signal

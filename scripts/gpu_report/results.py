@@ -69,7 +69,8 @@ class Results:
         self.reports = reports
         self.benches = benches(reports, *GEMM_BENCHES)
         if not self.benches:
-            raise Problem(f"the reports have no bench {' or '.join(GEMM_BENCHES)}: {why_not_run(reports, GEMM_BENCHES)}")
+            why = why_not_run(reports, GEMM_BENCHES)
+            raise Problem(f"the reports have no bench {' or '.join(GEMM_BENCHES)}: {why}")
         self.device = self.benches[0]["device"]
         names = {bench["device"]["name"] for bench in self.benches}
         names |= {report["device"]["name"] for report in reports if report.get("device")}

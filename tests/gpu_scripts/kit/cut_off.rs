@@ -141,6 +141,32 @@ fn sigkill_at_any_time_leaves_valid_files() {
     );
 }
 
+#[test]
+fn sigterm_at_any_time_ends_a_run() {
+    let Some(kit) = Kit::new("sigterm_at_any_time_ends_a_run", &NAMES) else {
+        return;
+    };
+    for moment in 0..8 {
+        let _ = fs::remove_dir_all(kit.at("out"));
+        let mut child = kit.start(&[]);
+        wait_until("there is a report", || kit.at("out/report.json").exists());
+        std::thread::sleep(Duration::from_millis(61 * moment));
+        send("-TERM", &child);
+        assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+        let report = kit.report();
+        assert_eq!(report["state"], "terminated");
+        assert_eq!(report["problem"], Value::Null);
+        assert_eq!(report["failed"], 0, "{report:#}");
+        for part in report["parts"].as_array().unwrap() {
+            let ended = part["result"] == "ok";
+            let known = ["stopped", "left out"]
+                .iter()
+                .any(|of| part["result"] == *of);
+            assert!(ended || known, "{part}");
+        }
+    }
+}
+
 /// The files of a run are valid at every moment at which they are read, so that they are valid at
 /// every moment at which the run is cut off.
 #[test]
@@ -156,9 +182,13 @@ fn files_are_valid_at_every_moment() {
         let found = kit.report();
         reads += 1;
         states.push((found["state"].clone(), found["passed"].clone()));
-        // The archive is at least as new as the report.
+        // The archive is at least as new as the report. It has a gzip member for each log, and one
+        // for its end.
         let archive = fs::read(kit.at("out/logs.tar.gz")).unwrap();
-        assert_eq!(archive[..2], [0x1f, 0x8b], "after {reads} reads");
+        let header = [0x1f, 0x8b, 8, 0];
+        let members = archive.windows(4).filter(|bytes| *bytes == header);
+        let passed = found["passed"].as_u64().unwrap() as usize;
+        assert!(archive.starts_with(&header) && members.count() > passed);
     }
     states.dedup();
     assert!(reads > 50 && states.len() > 5, "{reads} reads: {states:?}");

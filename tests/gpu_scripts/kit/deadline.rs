@@ -63,6 +63,8 @@ fn running_part_is_stopped_at_the_deadline() {
     let slow = done.part("graphs::one");
     assert_eq!(slow["result"], "stopped", "{slow}");
     assert!(slow["why"].as_str().unwrap().starts_with("deadline: "));
+    // Stopped by the deadline of 8 s, and not by the limit of a part, which is 120 s.
+    assert!(slow["seconds"].as_f64() < Some(60.0), "{slow}");
     // The log up to then is kept.
     assert_eq!(slow["log"], "begun");
     assert!(kit.logs().contains(&"graphs-one.log".to_owned()));

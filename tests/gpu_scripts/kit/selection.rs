@@ -110,6 +110,8 @@ fn shards_are_disjoint_and_complete() {
         return;
     };
     let all = kit.list(&["--no-smoke"]);
+    // All tests but that of the smoke tests, and five benches.
+    assert_eq!(all.len(), NAMES.len() - 1 + 5);
     // Durations differ from slot to slot, and must not move a part to another shard.
     let earlier = kit.write_earlier(&[("kernels::one", 500.0), ("bench::chain", 500.0)]);
     let mut seen = BTreeSet::new();
