@@ -1,26 +1,25 @@
 //! The linear layers of Llama-2-7B in one graph: the time of all GEMMs of a decode.
 //!
 //! Measured twice: each launch after the end of the previous one, and with programmatic dependent
-//! launch.
+//! launch. The difference, divided by the launches, is the gap that dependent launch hides.
 
 use std::cell::RefCell;
-use std::path::Path;
-
-use comfy_table::{CellAlignment, Table};
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use serde::Serialize;
-use w4ax::cuda::{CudaStep, GemmOptions, Problem};
-use w4ax::{Width, WidthSource};
+use std::sync::Arc;
 
 use gpu_model::decoder::{Sizes, Stack};
 use gpu_model::report::Measurement;
 use gpu_model::traffic::call_bytes;
+use serde::Serialize;
+use w4ax::cuda::{CudaStep, GemmOptions, Problem};
+use w4ax::{Width, WidthSource};
 
-use crate::measure::Bench;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::limits::Limits;
+use crate::measure::{Bench, Result};
+use crate::output::{Output, table};
 
 const TOKENS: [usize; 3] = [1, 8, 16];
+/// GEMMs of a layer.
+const LAUNCHES: usize = 4;
 
 #[derive(Serialize)]
 struct ChainRow {
@@ -38,10 +37,12 @@ struct ChainRow {
 }
 
 #[derive(Serialize)]
-struct ChainReport {
-    device: String,
+struct ChainReport<'a> {
+    device: &'a str,
     copy_gb_per_s: f64,
-    rows: Vec<ChainRow>,
+    limits: Limits,
+    stack_layers: usize,
+    rows: &'a [ChainRow],
 }
 
 impl Bench {
@@ -49,27 +50,18 @@ impl Bench {
         let stream = &self.stream;
         stack.borrow_mut().load(&3, stream)?;
         let x = stream.clone_dtod(stack.borrow_mut().prefilled())?;
-        stream.synchronize()?;
-        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
-        let launched = stack
-            .borrow_mut()
-            .prefill(WidthSource::Fixed(width), stream);
-        // The capture must end in any case. An error of the launches is reported first because it
-        // names the cause.
-        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
-        launched?;
-        let graph = graph?.ok_or("the capture is empty")?;
-        graph.upload()?;
         // Every replay starts from the same activations: at 2 bits they grow from GEMM to GEMM.
         let restart = || stream.memcpy_dtod(&x, stack.borrow_mut().prefilled());
-        let times = self.times_after(&restart, &|| graph.launch())?;
+        let measured = self.replay_after(1, &restart, || {
+            let mut stack = stack.borrow_mut();
+            Ok(stack.prefill(WidthSource::Fixed(width), stream)?)
+        })?;
         let mut bytes = 0.0;
         for (n, k) in sizes.shapes() {
             let case = Problem::new((sizes.prefill, n, k), width, sizes.grouping)
                 .with_options(GemmOptions::default().with_pdl(sizes.pdl));
             bytes += call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
         }
-        let measured = Measurement::new(times, 1);
         let gb_per_s = bytes / measured.median_us / 1e3;
         Ok(ChainRow {
             m: sizes.prefill,
@@ -85,61 +77,80 @@ impl Bench {
     }
 }
 
-fn print(report: &ChainReport) {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
-        "layers", "M", "width", "launches", "us", "least", "most", "GB/s", "of copy",
-    ]);
-    for row in &report.rows {
-        table.add_row([
-            row.layers.to_string(),
-            row.m.to_string(),
-            row.width.clone(),
-            if row.pdl { "overlap" } else { "wait" }.to_owned(),
-            format!("{:.1}", row.measured.median_us),
-            format!("{:.1}", row.measured.least_us),
-            format!("{:.1}", row.measured.most_us),
-            format!("{:.0}", row.gb_per_s),
-            format!("{:.0} %", row.share * 100.0),
+/// Returns a row per number of tokens and width, with and without dependent launch.
+fn short_rows(rows: &[ChainRow]) -> Vec<Vec<String>> {
+    let mut shown = Vec::new();
+    for serial in rows.iter().filter(|row| !row.pdl) {
+        let dependent =
+            (rows.iter()).find(|row| row.pdl && row.m == serial.m && row.width == serial.width);
+        let Some(dependent) = dependent else { continue };
+        let (serial_us, us) = (serial.measured.median_us, dependent.measured.median_us);
+        shown.push(vec![
+            serial.m.to_string(),
+            serial.width.clone(),
+            format!("{serial_us:.1}"),
+            format!("{us:.1}"),
+            format!(
+                "{:.2}",
+                (serial_us - us) / (serial.layers * LAUNCHES) as f64
+            ),
+            format!("{:.0}", dependent.gb_per_s),
+            format!("{:.0} %", dependent.share * 100.0),
+            format!("{:.1} %", dependent.measured.spread * 100.0),
         ]);
     }
-    for column in [0, 1, 4, 5, 6, 7, 8] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    println!("{table}");
+    shown
 }
 
-/// Measures all chains, prints a table and writes the report as JSON.
-pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
-    let bench = Bench::new(device, repeats)?;
+/// Measures all chains, prints a table and writes the report after each chain.
+pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
+    let limits = bench.limits()?;
     let mut rows = Vec::new();
+    let weights = bench.stack(Sizes::LLAMA_2_7B.grouping)?;
     for m in TOKENS {
-        for pdl in [false, true] {
-            // A prefill of M tokens is one pass through the layers, as a decode of a batch of M is.
-            let sizes = Sizes {
-                layers,
-                prefill: m,
-                decode: 0,
-                pdl,
-                ..Sizes::LLAMA_2_7B
-            };
-            let stack = RefCell::new(Stack::new(&bench.gpu, &bench.stream, sizes)?);
-            for width in Width::ALL {
-                rows.push(bench.chain(sizes, width, &stack)?);
+        // A prefill of M tokens is one pass through the layers, as a decode of a batch of M is.
+        let sizes = |pdl| Sizes {
+            layers: bench.layers,
+            prefill: m,
+            decode: 0,
+            pdl,
+            ..Sizes::LLAMA_2_7B
+        };
+        let stack = |pdl| -> Result<RefCell<Stack>> {
+            let (gpu, stream) = (&bench.gpu, &bench.stream);
+            let stack = Stack::with_layers(gpu, stream, sizes(pdl), Arc::clone(&weights))?;
+            Ok(RefCell::new(stack))
+        };
+        let stacks = [(false, stack(false)?), (true, stack(true)?)];
+        for width in Width::ALL {
+            for (pdl, stack) in &stacks {
+                let what = format!("M {m} {width} dependent {pdl}");
+                let us = weights.bytes() as f64 / bench.copy_gb_per_s() / 1e3;
+                if !output.has_time(bench.expected(us), what) {
+                    continue;
+                }
+                rows.push(bench.chain(sizes(*pdl), width, stack)?);
+                output.set(&ChainReport {
+                    device: bench.gpu.name(),
+                    copy_gb_per_s: bench.copy_gb_per_s(),
+                    limits,
+                    stack_layers: weights.len(),
+                    rows: &rows,
+                })?;
             }
         }
     }
-    let report = ChainReport {
-        device: bench.name().to_owned(),
-        copy_gb_per_s: bench.copy_gb_per_s(),
-        rows,
-    };
-    print(&report);
-    if let Some(path) = json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
+    output.set(&serde_json::json!({}))?;
+    let header = [
+        "M",
+        "width",
+        "us",
+        "dependent us",
+        "gap us a launch",
+        "GB/s",
+        "of copy",
+        "spread",
+    ];
+    output.print_last(&table(&header, 2, short_rows(&rows)), &limits.notes());
     Ok(())
 }

@@ -1,72 +1,40 @@
 //! Measures GEMMs on a GPU at the shapes of Llama-2-7B (OpenVLA's backbone), next to the
-//! predictions of `gpu-model`.
+//! predictions of `gpu-model`, and what those predictions assume of a device.
 //!
 //! ```sh
-//! cargo bench --features cuda --bench cuda                 # GEMMs one by one
-//! cargo bench --features cuda --bench cuda -- --routing    # the cost of routing by the flag
-//! cargo bench --features cuda --bench cuda -- --chain      # the layers of a decode in one graph
-//! cargo bench --features cuda --bench cuda -- --json report.json --m 1,16 --all
+//! cargo bench --features cuda --bench cuda -- limits     # bandwidths of memory and L2, a launch
+//! cargo bench --features cuda --bench cuda -- decode     # GEMMs of few tokens, one by one
+//! cargo bench --features cuda --bench cuda -- prefill    # GEMMs of many tokens, one by one
+//! cargo bench --features cuda --bench cuda -- chain      # the layers of a decode in one graph
+//! cargo bench --features cuda --bench cuda -- routing    # the cost of routing by the flag
+//! cargo bench --features cuda --bench cuda -- decode --json report.json --m 1,16 --deadline 300
 //! ```
 //!
-//! A call is captured many times into one graph, each time with another copy of the weights. No
-//! copy is in the L2 cache when it is read. x and y are the same in all calls, as in a model.
-//! Replays are timed with CUDA events. The report has the median, the minimum and the maximum of
-//! the replays, divided by the calls of a replay.
+//! All parts run on one stack of weights, which the device makes from a few random rows. Replays of
+//! graphs are timed with CUDA events. A report has the median, the minimum and the maximum of the
+//! replays, divided by the calls of a replay. Compare figures of one run with each other only.
+//!
+//! The report is rewritten after every case. With a deadline, a case that is not expected to end in
+//! time is not begun, and the report lists it. The short table at the end is the last of the output.
 
+mod args;
 mod chain;
+mod describe;
+mod gemms;
+mod limits;
 mod measure;
+mod output;
 mod routing;
 
 use clap::Parser;
-use gpu_model::cases::{SHAPES, cases};
-use gpu_model::kernels::KernelLibrary;
-use gpu_model::predict::predict;
-use gpu_model::report::GemmReport;
 use std::process::ExitCode;
-use w4ax::Grouping;
+use std::time::Instant;
 
-#[derive(Parser)]
-#[command(about = "Measures GEMMs on a GPU, next to predictions from bytes and machine code")]
-struct Args {
-    /// Measure the cost of routing by the flag only.
-    #[arg(long)]
-    routing: bool,
-    /// Measure the layers of a decode in one graph only.
-    #[arg(long, conflicts_with = "routing")]
-    chain: bool,
-    /// Layers of --chain and of a step of --routing.
-    #[arg(long, default_value_t = 32)]
-    layers: usize,
-    /// Print the properties of the device as JSON only.
-    #[arg(long)]
-    describe: bool,
-    /// Print the architectures of this build's kernels only.
-    #[arg(long)]
-    built_for: bool,
-    /// Write the report to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<std::path::PathBuf>,
-    /// Ordinal of the device.
-    #[arg(long, default_value_t = 0)]
-    device: usize,
-    /// Numbers of tokens.
-    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64,290,1024,4096")]
-    m: Vec<usize>,
-    /// Measure every family, mode and tile that supports the shape, not only the table's choice.
-    #[arg(long)]
-    all: bool,
-    /// Timed replays of each case.
-    #[arg(long, default_value_t = 20)]
-    repeats: usize,
-    /// Measure one shape and one grouping only.
-    #[arg(long)]
-    quick: bool,
-    /// Passed by cargo to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+use args::{Args, Part};
+use measure::{Bench, Result};
+use output::Output;
 
-fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+fn run(args: &Args, begin: Instant) -> Result<()> {
     let info = w4ax::cuda::build_info()?;
     if args.built_for {
         println!("{}", info.archs);
@@ -75,61 +43,28 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     if args.describe {
         println!(
             "{}",
-            serde_json::to_string(&measure::describe(args.device)?)?
+            serde_json::to_string(&describe::describe(args.device)?)?
         );
         return Ok(());
     }
-    if args.routing {
-        return routing::run(args.device, args.repeats, args.layers, args.json.as_deref());
-    }
-    if args.chain {
-        return chain::run(args.device, args.repeats, args.layers, args.json.as_deref());
-    }
-    let shapes = if args.quick {
-        &SHAPES[..1]
-    } else {
-        &SHAPES[..]
-    };
-    let groupings = if args.quick {
-        &[Grouping::G128][..]
-    } else {
-        &[Grouping::G128, Grouping::PerChannel][..]
-    };
-    let mut report = GemmReport::new(info);
-    let bench = measure::Bench::new(args.device, args.repeats)?;
-    report.device = Some(measure::describe(args.device)?);
-    report.copy_gb_per_s = Some(bench.copy_gb_per_s());
-    let device = bench.device();
-    // A machine with a GPU may lack the static library and the disassemblers.
-    let mut kernels = KernelLibrary::load_if_available();
+    let mut output = Output::new(args, begin)?;
+    let bench = Bench::new(args)?;
     println!(
         "{}: {:.0} GB/s by copies within the device",
-        bench.name(),
+        bench.gpu.name(),
         bench.copy_gb_per_s()
     );
-    for &shape in shapes {
-        for &grouping in groupings {
-            let layers = bench.layers(shape, grouping)?;
-            for case in cases(&args.m, args.all, shape, grouping) {
-                let Some(case) = bench.planned(&case)? else {
-                    continue;
-                };
-                let measured = bench.time(&layers, &case)?;
-                let predicted =
-                    (kernels.as_mut()).and_then(|kernels| predict(kernels, &device, &case).ok());
-                report.push(device.name, &case, predicted, Some(measured))?;
-            }
-        }
+    match args.part {
+        Part::Limits => limits::run(&bench, &mut output),
+        Part::Decode | Part::Prefill => gemms::run(&bench, args, &mut output),
+        Part::Chain => chain::run(&bench, &mut output),
+        Part::Routing => routing::run(&bench, &mut output),
     }
-    report.print();
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-    }
-    Ok(())
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let begin = Instant::now();
+    match run(&Args::parse(), begin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -1,127 +1,80 @@
-//! Measurements on a device: buffers, graphs and events.
+//! A device to measure on: its stack of weights, graphs and events.
 
 use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
-use cudarc::driver::{CudaStream, DriverError};
+use cudarc::driver::{CudaSlice, CudaStream, DriverError};
 use gpu_model::device::{DeviceSpec, MMA_SYNC_SHARE_SM90, MmaRates};
+use gpu_model::layers::Layers;
 use gpu_model::predict::with_plan;
 use gpu_model::report::Measurement;
-use gpu_model::traffic::{weight_bytes, width};
-use half::{bf16, f16};
-use rand::{Rng, RngCore, SeedableRng};
+use gpu_model::traffic::weight_bytes;
+use half::bf16;
+use rand::{Rng, SeedableRng};
+use std::cell::RefCell;
 use std::sync::Arc;
-use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceWeight, Family, Gemm, Gpu, OperandLayout,
-    Problem, build_info, driver_version, runtime_version,
-};
-use w4ax::{Grouping, MatRef, PackedWeight, Scales, Width};
+use std::time::Duration;
+use w4ax::Grouping;
+use w4ax::cuda::{Gpu, Problem, cudarc};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::args::Args;
 
-/// Returns the properties of the device and of the build as JSON.
-pub fn describe(ordinal: usize) -> Result<serde_json::Value> {
-    let gpu = Gpu::new(ordinal)?;
-    let context = gpu.context();
-    let attribute = |attribute| context.attribute(attribute);
-    let info = build_info()?;
-    let version = |v: Option<w4ax::CudaVersion>| v.map(|v| v.to_string());
-    let mut mma = serde_json::Map::new();
-    for family in [Family::Decode, Family::Prefill] {
-        for width in Width::ALL {
-            let name = format!("{family} {width}");
-            mma.insert(name, gpu.mma(width, family)?.to_string().into());
-        }
-    }
-    // The version of the kernel module, such as 580.65.06, where the system shows it.
-    let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
-    let (major, minor) = gpu.compute_capability();
-    let sms = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-    let clock_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
-    // The roofs of the model, if it knows the rates of the architecture.
-    let tops = |rate: f64| rate * f64::from(sms) * f64::from(clock_khz) / 1e9;
-    let mut dense_tops = serde_json::Map::new();
-    if let Some(rates) = MmaRates::of(major, minor, gpu.name()) {
-        for (mma, rate) in [
-            ("s4", rates.s4),
-            ("s8", Some(rates.s8)),
-            ("bf16", Some(rates.bf16)),
-        ] {
-            if let Some(rate) = rate {
-                dense_tops.insert(mma.into(), tops(rate).into());
-            }
-        }
-    }
-    let kernels: Vec<serde_json::Value> = (gpu.kernels()?.into_iter())
-        .map(|k| {
-            serde_json::json!({
-                "name": k.name,
-                "mma": k.mma.to_string(),
-                "registers": k.registers,
-                "shared_bytes": k.shared_bytes,
-                "local_bytes": k.local_bytes,
-                "threads": k.threads,
-                "binary": k.binary_version,
-                "ptx": k.ptx_version,
-            })
-        })
-        .collect();
-    Ok(serde_json::json!({
-        "name": gpu.name(),
-        "devices": w4ax::cuda::device_count()?,
-        "capability": format!("{major}.{minor}"),
-        "sms": sms,
-        "clock_khz": clock_khz,
-        "dense_tops": dense_tops,
-        "l2_bytes": attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
-        "memory_bytes": context.total_mem()?,
-        "driver_cuda": version(driver_version()),
-        "driver_module": module.lines().next(),
-        "runtime_cuda": version(runtime_version()),
-        "nvcc": info.nvcc, "cutlass": info.cutlass, "built_for": info.archs,
-        "mma": mma,
-        "kernels": kernels,
-    }))
-}
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// `[N, K]` of a layer of Llama-2-7B: q, k and v in one; o; gate and up in one; down.
+pub const SHAPES: [(usize, usize); 4] = gpu_model::decoder::Sizes::LLAMA_2_7B.shapes();
 
 /// Replays that are not timed.
 const WARM_UP: usize = 3;
-/// Duration of a replay by the copy bandwidth. Calls are repeated up to it, so that the launch of
-/// the graph takes a small share.
-const REPLAY_US: f64 = 500.0;
+/// Seconds that a case takes beside its replays: capture, instantiation, allocations.
+const CASE_SECONDS: f64 = 0.2;
+/// Share of the rate of BF16 `mma.sync` that a GEMM of many tokens reaches at least, and that rate
+/// in TOPS where it is not known, to estimate durations.
+const LEAST_SHARE: f64 = 0.25;
+const UNKNOWN_TOPS: f64 = 80.0;
+/// Elements of the random activations that repeat. It divides no K.
+const PATTERN: usize = 100_003;
 
 /// A device with a stream to measure on.
 pub struct Bench {
     pub gpu: Gpu,
     pub stream: Arc<CudaStream>,
     pub repeats: usize,
+    pub layers: usize,
     l2_bytes: usize,
     copy_gb_per_s: f64,
+    stacks: RefCell<Vec<(Grouping, Arc<Layers>)>>,
 }
 
 impl Bench {
-    pub fn new(ordinal: usize, repeats: usize) -> Result<Self> {
-        let gpu = Gpu::new(ordinal)?;
+    pub fn new(args: &Args) -> Result<Self> {
+        let gpu = Gpu::new(args.device)?;
         let context = gpu.context();
         let l2_bytes = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize;
         let stream = context.new_stream()?;
         let mut bench = Self {
             gpu,
             stream,
-            repeats: repeats.max(1),
+            repeats: args.repeats.max(1),
+            layers: args.layers,
             l2_bytes,
             copy_gb_per_s: 0.0,
+            stacks: RefCell::default(),
         };
         bench.copy_gb_per_s = bench.measure_copies()?;
         Ok(bench)
     }
 
-    pub fn name(&self) -> &str {
-        self.gpu.name()
-    }
-
     pub fn copy_gb_per_s(&self) -> f64 {
         self.copy_gb_per_s
+    }
+
+    pub fn l2_bytes(&self) -> usize {
+        self.l2_bytes
+    }
+
+    pub fn attribute(&self, attribute: Attribute) -> Result<f64> {
+        Ok(f64::from(self.gpu.context().attribute(attribute)?))
     }
 
     /// Returns the call with the kernel that the table chooses for this device; `None` if the
@@ -135,8 +88,7 @@ impl Bench {
     /// Returns the properties that predictions need, with the copy bandwidth in place of the data
     /// sheet's.
     pub fn device(&self) -> DeviceSpec<'_> {
-        let context = self.gpu.context();
-        let attribute = |a, unknown: f64| context.attribute(a).map_or(unknown, f64::from);
+        let attribute = |a, unknown| self.attribute(a).unwrap_or(unknown);
         let (major, minor) = self.gpu.compute_capability();
         // Without known rates, only memory is predicted.
         let rates = MmaRates::of(major, minor, self.gpu.name()).unwrap_or(MmaRates {
@@ -193,76 +145,112 @@ impl Bench {
         Ok(times)
     }
 
+    /// Captures what `enqueue` enqueues, and returns the times of `calls` calls of it in replays of
+    /// the graph. `before` is enqueued ahead of each replay and not timed.
+    pub fn replay_after(
+        &self,
+        calls: usize,
+        before: &dyn Fn() -> std::result::Result<(), DriverError>,
+        enqueue: impl FnOnce() -> Result<()>,
+    ) -> Result<Measurement> {
+        let stream = &self.stream;
+        stream.synchronize()?;
+        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
+        let enqueued = enqueue();
+        // The capture must end in any case. An error of the launches is reported first because it
+        // names the cause.
+        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        enqueued?;
+        let graph = graph?.ok_or("the capture is empty")?;
+        graph.upload()?;
+        let times = self.times_after(before, &|| graph.launch())?;
+        stream.synchronize()?;
+        Ok(Measurement::new(times, calls))
+    }
+
+    /// As [`Self::replay_after`], with nothing ahead of a replay.
+    pub fn replay(
+        &self,
+        calls: usize,
+        enqueue: impl FnOnce() -> Result<()>,
+    ) -> Result<Measurement> {
+        self.replay_after(calls, &|| Ok(()), enqueue)
+    }
+
     /// Returns the bandwidth of a device-to-device copy in GB/s, bytes read and written.
     fn measure_copies(&self) -> Result<f64> {
         let bytes = (self.gpu.context().mem_get_info()?.0 / 8).min(1 << 30);
         let from = self.stream.alloc_zeros::<u8>(bytes)?;
-        let to = std::cell::RefCell::new(self.stream.alloc_zeros::<u8>(bytes)?);
+        let to = RefCell::new(self.stream.alloc_zeros::<u8>(bytes)?);
         let times = self.times(&|| self.stream.memcpy_dtod(&from, &mut *to.borrow_mut()))?;
         Ok(2.0 * bytes as f64 / Measurement::new(times, 1).median_us / 1e3)
     }
 
-    /// Uploads copies of one weight `[n, k]` that take more than four times the size of the L2
-    /// cache together.
-    pub fn layers(&self, (n, k): (usize, usize), grouping: Grouping) -> Result<Vec<DeviceWeight>> {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        let mut q = vec![0u8; n * k];
-        rng.fill_bytes(&mut q);
-        let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
-        let scales =
-            (0..n * grouping.groups(k)).map(|_| f16::from_f32(rng.random_range(0.001..0.02)));
-        let scales = Scales::F16(scales.collect());
-        let packed = PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)?;
-        let copies = (4 * self.l2_bytes).div_ceil(weight_bytes(n, k, grouping) as usize) + 1;
-        (0..copies).map(|_| Ok(self.gpu.upload(&packed)?)).collect()
+    /// Returns the stack of weights of a grouping, which all cases share.
+    ///
+    /// The weights of each shape take more than four times the size of the L2 cache together, so
+    /// that no weight is in it when it is read.
+    pub fn stack(&self, grouping: Grouping) -> Result<Arc<Layers>> {
+        if let Some((_, stack)) = self.stacks.borrow().iter().find(|(g, _)| *g == grouping) {
+            return Ok(stack.clone());
+        }
+        let bytes = SHAPES.map(|(n, k)| weight_bytes(n, k, grouping) as usize);
+        let smallest = bytes.into_iter().min().unwrap_or(1);
+        let layers = self.layers.max((4 * self.l2_bytes).div_ceil(smallest) + 1);
+        let (free, layer) = (
+            self.gpu.context().mem_get_info()?.0,
+            bytes.iter().sum::<usize>(),
+        );
+        // Half of what is free, so that the stack of the other grouping has room.
+        let layers = layers.min(free / 2 / layer);
+        if layers == 0 {
+            return Err(format!(
+                "{} MB of device memory are free: expected at least {} MB, for two layers",
+                free / 1_000_000,
+                2 * layer / 1_000_000
+            )
+            .into());
+        }
+        let stack = Arc::new(Layers::repeated(&self.gpu, SHAPES, grouping, layers)?);
+        self.stacks.borrow_mut().push((grouping, stack.clone()));
+        Ok(stack)
     }
 
-    /// Measures a call over copies of its weight.
-    pub fn time(&self, layers: &[DeviceWeight], case: &Problem) -> Result<Measurement> {
-        let (m, n, k) = (case.m(), case.n(), case.k());
-        let (gpu, stream) = (&self.gpu, &self.stream);
+    /// Returns `len` random activations in [-1, 1). The device copies a pattern.
+    pub fn activations(&self, len: usize) -> Result<CudaSlice<bf16>> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
-        let x: Vec<bf16> = (0..m * k)
+        let pattern: Vec<bf16> = (0..PATTERN.min(len))
             .map(|_| bf16::from_f32(rng.random_range(-1.0..1.0)))
             .collect();
-        let x = stream.clone_htod(&x)?;
-        let mut y = stream.alloc_zeros::<bf16>(m * n)?;
-        let mut workspace = gpu.workspace(stream, m, k)?;
-        let mut quantized = gpu.quantized_activations(stream, m, k)?;
-        let x = DeviceMatRef::new(x.as_view(), m, k)?;
-        let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
-        if case.quantized() {
-            let operand = (case.options().family())
-                .and_then(Family::activation_layout)
-                .unwrap_or(OperandLayout::Fragments);
-            let layout = ActivationLayout::new(case.grouping()).with_operand(operand);
-            gpu.quantize(stream, &x, width(case), layout, &mut quantized)?;
+        let mut x = self.stream.alloc_zeros::<bf16>(len)?;
+        let mut filled = pattern.len();
+        self.stream
+            .memcpy_htod(&pattern, &mut x.slice_mut(..filled))?;
+        while filled < len {
+            let count = filled.min(len - filled);
+            let (from, mut to) = x.split_at_mut(filled);
+            self.stream.memcpy_dtod(&from.slice(..count), &mut to)?;
+            filled += count;
         }
-        let bytes = weight_bytes(n, k, case.grouping());
-        let filling = (REPLAY_US * self.copy_gb_per_s * 1e3 / bytes) as usize;
-        let calls = layers.len().max(16).max(filling);
-        stream.synchronize()?;
-        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
-        let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
-            let gemm = match case.quantized() {
-                true => Gemm::quantized(&quantized, layer)?,
-                false => Gemm::new(&x, layer, width(case)),
-            };
-            gpu.run(
-                stream,
-                &gemm.options(case.options()),
-                &mut y,
-                &mut workspace,
-            )
-        });
-        // The capture must end in any case. An error of the launches is reported first because it
-        // names the cause.
-        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
-        launched?;
-        let graph = graph?.ok_or("the capture is empty")?;
-        graph.upload()?;
-        let times = self.times(&|| graph.launch())?;
-        stream.synchronize()?;
-        Ok(Measurement::new(times, calls))
+        // The pattern is freed.
+        self.stream.synchronize()?;
+        Ok(x)
+    }
+
+    /// Returns the microseconds that a call takes by a rough estimate.
+    pub fn estimated_us(&self, case: &Problem) -> f64 {
+        let (m, n, k) = (case.m(), case.n(), case.k());
+        let bytes = weight_bytes(n, k, case.grouping()) + (2 * m * (n + k)) as f64;
+        let operations = 2.0 * (m * n * k) as f64;
+        let device = self.device();
+        let rate =
+            Some(device.bf16 * device.sms * device.ghz / 1e3).filter(|rate| rate.is_finite());
+        let tops = LEAST_SHARE * rate.unwrap_or(UNKNOWN_TOPS);
+        (bytes / self.copy_gb_per_s / 1e3).max(operations / tops / 1e6)
+    }
+
+    /// Returns the time that the replays of a graph of `us` microseconds take.
+    pub fn expected(&self, us: f64) -> Duration {
+        Duration::from_secs_f64((WARM_UP + self.repeats) as f64 * us / 1e6 + CASE_SECONDS)
     }
 }

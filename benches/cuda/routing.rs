@@ -5,16 +5,14 @@
 //! other weights, so that none are in a cache. A step is the graph of a [`CudaEngine`], timed
 //! between two CUDA events.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, Table};
 use cudarc::driver::CudaStream;
-use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::CUevent_flags;
 use gpu_model::decoder::{Sizes, Stack};
 use gpu_model::report::Measurement;
-use half::bf16;
 use serde::Serialize;
 use w4ax::cuda::{
     CudaEngine, CudaStep, DeviceMatMut, DeviceMatRef, Gemm, LatchOptions, MappedFlag, Routing,
@@ -23,9 +21,8 @@ use w4ax::cuda::{
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
 use w4ax::{Grouping, Width, WidthSource};
 
-use crate::measure::Bench;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::measure::{Bench, Result, SHAPES};
+use crate::output::{Output, table};
 
 /// One comparison: `ratio` is the median divided by the median of the baseline.
 #[derive(Clone, Debug, Serialize)]
@@ -58,44 +55,41 @@ impl RoutingRow {
 }
 
 #[derive(Serialize)]
-struct RoutingReport {
-    device: String,
+struct RoutingReport<'a> {
+    device: &'a str,
+    copy_gb_per_s: f64,
     driver_cuda: Option<String>,
     archs: &'static str,
     layers: usize,
     /// Time to observe an action, to decide, and to store the decision.
     dispatcher_ns: f64,
-    /// Share of that time in the shortest step.
-    dispatcher_share: f64,
-    store_to_latch: Measurement,
-    rows: Vec<RoutingRow>,
+    /// Share of that time in the shortest step, if one was measured.
+    dispatcher_share: Option<f64>,
+    store_to_latch: Option<Measurement>,
+    rows: &'a [RoutingRow],
 }
 
 impl Bench {
-    /// Measures a GEMM over many weights in one graph, at a fixed width and at the same width from
-    /// the latch.
-    fn gemm(&self, m: usize, (n, k): (usize, usize), rows: &mut Vec<RoutingRow>) -> Result<()> {
+    /// Measures a GEMM over the weights of the stack in one graph, at a fixed width and at the same
+    /// width from the latch.
+    fn routed_gemm(&self, m: usize, shape: usize, rows: &mut Vec<RoutingRow>) -> Result<()> {
         let (gpu, stream) = (&self.gpu, &self.stream);
-        let layers = self.layers((n, k), Grouping::G128)?;
-        let x = stream.clone_htod(&vec![bf16::from_f32(0.7); m * k])?;
-        let mut y = stream.alloc_zeros::<bf16>(m * n)?;
+        let (n, k) = SHAPES[shape];
+        let stack = self.stack(Grouping::G128)?;
+        let x = self.activations(m * k)?;
+        let mut y = stream.alloc_zeros(m * n)?;
         let mut workspace = gpu.workspace(stream, m, k)?;
         let flag = Arc::new(MappedFlag::new(gpu)?);
         let latch = gpu.latch(stream, flag, 0)?;
         let x = DeviceMatRef::new(x.as_view(), m, k)?;
         let mut y = DeviceMatMut::new(y.as_view_mut(), m, n)?;
-        let calls = layers.len().max(16);
-        let mut time = |width: WidthSource<'_>| -> Result<Measurement> {
-            stream.synchronize()?;
-            stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
-            let launched = layers.iter().cycle().take(calls).try_for_each(|layer| {
-                gpu.run(stream, &Gemm::new(&x, layer, width), &mut y, &mut workspace)
-            });
-            let graph = stream.end_capture(CUgraphInstantiate_flags(0));
-            launched?;
-            let graph = graph?.ok_or("the capture is empty")?;
-            graph.upload()?;
-            Ok(Measurement::new(self.times(&|| graph.launch())?, calls))
+        let mut time = |width: WidthSource<'_>| {
+            self.replay(stack.len(), || {
+                stack.of_shape(shape).try_for_each(|weight| {
+                    let gemm = Gemm::new(&x, weight, width);
+                    Ok(gpu.run(stream, &gemm, &mut y, &mut workspace)?)
+                })
+            })
         };
         for width in Width::ALL {
             let options = LatchOptions::default().with_forced(width);
@@ -113,12 +107,14 @@ impl Bench {
         Ok(())
     }
 
-    fn engine(&self, routing: Routing, layers: usize) -> Result<CudaEngine<Unloaded>> {
+    fn engine(&self, routing: Routing) -> Result<CudaEngine<Unloaded>> {
         let sizes = Sizes {
-            layers,
+            layers: self.layers,
             ..Sizes::LLAMA_2_7B
         };
-        let step = Unloaded(Stack::new(&self.gpu, &self.stream, sizes)?);
+        let weights = self.stack(sizes.grouping)?;
+        let (gpu, stream) = (&self.gpu, &self.stream);
+        let step = Unloaded(Stack::with_layers(gpu, stream, sizes, weights)?);
         let options = StepOptions::default();
         Ok(CudaEngine::new(
             &self.gpu,
@@ -161,44 +157,51 @@ impl Bench {
         Ok(Measurement::new(us, 1))
     }
 
-    /// Compares routing by kernels and by conditional nodes with graphs of one width. For each of
-    /// the three, compares a step after a step of another width with a step after one of the same
-    /// width.
-    fn step_rows(&self, layers: usize, rows: &mut Vec<RoutingRow>) -> Result<()> {
-        let mut host = Vec::new();
-        for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
-            let mut engine = self.engine(routing, layers)?;
-            let (mut steps, mut steady) = (0, Vec::new());
-            for width in Width::ALL {
-                steady.push(self.steps(&mut engine, &mut steps, &[width])?);
-            }
-            let routed = engine.routed().to_string();
-            if routing == Routing::Host {
-                host.clone_from(&steady);
-            }
-            let case = |width: Width| format!("{layers} layers, M 1, {width}");
-            for (at, width) in Width::ALL.into_iter().enumerate() {
+    /// Compares a routing with graphs of one width, whose times are `host`. Compares a step after a
+    /// step of another width with a step after one of the same width. Returns the times of steps at
+    /// each width.
+    fn step_rows(
+        &self,
+        routing: Routing,
+        host: &[Measurement],
+        rows: &mut Vec<RoutingRow>,
+    ) -> Result<Vec<Measurement>> {
+        let layers = self.layers;
+        let mut engine = self.engine(routing)?;
+        let (mut steps, mut steady) = (0, Vec::new());
+        for width in Width::ALL {
+            steady.push(self.steps(&mut engine, &mut steps, &[width])?);
+        }
+        let routed = engine.routed().to_string();
+        let host = if routing == Routing::Host {
+            &steady
+        } else {
+            host
+        };
+        let case = |width: Width| format!("{layers} layers, M 1, {width}");
+        for (at, width) in Width::ALL.into_iter().enumerate() {
+            if let Some(&host) = host.get(at) {
                 rows.push(RoutingRow::new(
                     format!("step, routed {routed}"),
                     case(width),
                     "a graph of that width",
                     steady[at],
-                    host[at],
-                ));
-            }
-            for (before, after) in [(3, 0), (3, 1), (1, 2), (0, 3)] {
-                let widths = [before, after].map(|at: usize| Width::ALL[at]);
-                let times = self.steps(&mut engine, &mut steps, &widths)?;
-                rows.push(RoutingRow::new(
-                    format!("switch, routed {routed}"),
-                    format!("{} after {}", case(widths[1]), widths[0]),
-                    "after a step of its own width",
-                    times,
-                    steady[after],
+                    host,
                 ));
             }
         }
-        Ok(())
+        for (before, after) in [(3, 0), (3, 1), (1, 2), (0, 3)] {
+            let widths = [before, after].map(|at: usize| Width::ALL[at]);
+            let times = self.steps(&mut engine, &mut steps, &widths)?;
+            rows.push(RoutingRow::new(
+                format!("switch, routed {routed}"),
+                format!("{} after {}", case(widths[1]), widths[0]),
+                "after a step of its own width",
+                times,
+                steady[after],
+            ));
+        }
+        Ok(steady)
     }
 
     /// Measures the time from the store of a word until the host sees that the waiting latch has
@@ -261,77 +264,121 @@ fn dispatcher_ns() -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS))
 }
 
-fn print(report: &RoutingReport) {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
-        "what", "case", "us", "least", "most", "baseline", "its us", "ratio",
-    ]);
-    for row in &report.rows {
-        table.add_row([
+/// Prints all rows, then the geometric mean, the lowest and the highest ratio of each comparison.
+fn print(report: &RoutingReport<'_>, output: &Output) {
+    let rows = |row: &RoutingRow| {
+        vec![
             row.what.clone(),
             row.case.clone(),
+            row.baseline.clone(),
             format!("{:.2}", row.times.median_us),
             format!("{:.2}", row.times.least_us),
             format!("{:.2}", row.times.most_us),
-            row.baseline.clone(),
             format!("{:.2}", row.baseline_times.median_us),
             format!("{:.3}", row.ratio),
-        ]);
+        ]
+    };
+    let header = [
+        "what", "case", "baseline", "us", "least", "most", "its us", "ratio",
+    ];
+    let all = report.rows.iter().map(rows).collect();
+    println!("{}", table(&header, 3, all));
+
+    let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for row in report.rows {
+        ratios.entry(&row.what).or_default().push(row.ratio);
     }
-    for column in [2, 3, 4, 6, 7] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    let short = (ratios.iter()).map(|(what, ratios)| {
+        let logs: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        vec![
+            (*what).to_owned(),
+            ratios.len().to_string(),
+            format!("{:.3}", (logs / ratios.len() as f64).exp()),
+            format!("{least:.3}"),
+            format!("{most:.3}"),
+        ]
+    });
+    let mut notes = Vec::new();
+    if let Some(latch) = report.store_to_latch {
+        notes.push(format!(
+            "from a stored word to its execution by the latch: {:.2} us ({:.2} to {:.2})",
+            latch.median_us, latch.least_us, latch.most_us
+        ));
     }
-    println!("{table}");
-    println!(
-        "from a stored word to its execution by the latch: {:.2} us ({:.2} to {:.2})",
-        report.store_to_latch.median_us,
-        report.store_to_latch.least_us,
-        report.store_to_latch.most_us
-    );
-    println!(
-        "to observe, decide and store: {:.0} ns, {:.4} % of the shortest step",
+    let share = report.dispatcher_share.map(|share| share * 100.0);
+    notes.push(format!(
+        "to observe, decide and store: {:.0} ns, {} of the shortest step",
         report.dispatcher_ns,
-        report.dispatcher_share * 100.0
-    );
+        share.map_or("an unknown share".to_owned(), |share| format!(
+            "{share:.4} %"
+        ))
+    ));
+    let header = ["what", "cases", "mean ratio", "least", "most"];
+    output.print_last(&table(&header, 1, short.collect()), &notes);
 }
 
-/// Measures all cases, prints a table and writes the report as JSON.
-pub fn run(device: usize, repeats: usize, layers: usize, json: Option<&Path>) -> Result<()> {
-    let info = w4ax::cuda::build_info()?;
-    let bench = Bench::new(device, repeats)?;
-    let mut rows = Vec::new();
-    for (shape, m) in [
-        ((4096, 4096), 1),
-        ((12288, 4096), 1),
-        ((22016, 4096), 1),
-        ((4096, 11008), 1),
-        ((4096, 4096), 16),
-        ((4096, 4096), 290),
-    ] {
-        bench.gemm(m, shape, &mut rows)?;
-    }
-    bench.step_rows(layers, &mut rows)?;
+/// Measures all cases, prints tables and writes the report after each case.
+pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
+    let archs = w4ax::cuda::build_info()?.archs;
     let dispatcher_ns = dispatcher_ns()?;
+    let (mut rows, mut host) = (Vec::new(), Vec::new());
+    let mut store_to_latch = None;
+    let write = |output: &mut Output, rows: &[RoutingRow], store_to_latch| -> Result<()> {
+        let report = report(bench, archs, dispatcher_ns, rows, store_to_latch);
+        output.set(&report)
+    };
+    let step_us = bench.stack(Grouping::G128)?.bytes() as f64 / bench.copy_gb_per_s() / 1e3;
+    // Each routing runs the steps at each width, and pairs of widths.
+    let steps = bench.expected(12.0 * step_us);
+    for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {
+        if output.has_time(4 * steps, format!("steps, {routing:?}")) {
+            let steady = bench.step_rows(routing, &host, &mut rows)?;
+            if routing == Routing::Host {
+                host = steady;
+            }
+            write(output, &rows, store_to_latch)?;
+        }
+    }
+    if output.has_time(Duration::from_secs(2), "from the store to the latch") {
+        store_to_latch = Some(bench.store_to_latch()?);
+    }
+    for (m, shape) in [(1, 1), (1, 0), (1, 2), (1, 3), (16, 1), (290, 1)] {
+        let (n, k) = SHAPES[shape];
+        if output.has_time(8 * bench.expected(step_us), format!("GEMM {n}x{k} M {m}")) {
+            bench.routed_gemm(m, shape, &mut rows)?;
+            write(output, &rows, store_to_latch)?;
+        }
+    }
+    write(output, &rows, store_to_latch)?;
+    print(
+        &report(bench, archs, dispatcher_ns, &rows, store_to_latch),
+        output,
+    );
+    Ok(())
+}
+
+fn report<'a>(
+    bench: &'a Bench,
+    archs: &'static str,
+    dispatcher_ns: f64,
+    rows: &'a [RoutingRow],
+    store_to_latch: Option<Measurement>,
+) -> RoutingReport<'a> {
     let shortest = (rows.iter())
         .filter(|row| row.what.starts_with("step"))
         .map(|row| row.times.median_us)
-        .fold(f64::INFINITY, f64::min);
-    let report = RoutingReport {
-        device: bench.gpu.name().to_owned(),
+        .reduce(f64::min);
+    RoutingReport {
+        device: bench.gpu.name(),
+        copy_gb_per_s: bench.copy_gb_per_s(),
         driver_cuda: driver_version().map(|v| v.to_string()),
-        archs: info.archs,
-        layers,
+        archs,
+        layers: bench.layers,
         dispatcher_ns,
-        dispatcher_share: dispatcher_ns / 1e3 / shortest,
-        store_to_latch: bench.store_to_latch()?,
+        dispatcher_share: shortest.map(|us| dispatcher_ns / 1e3 / us),
+        store_to_latch,
         rows,
-    };
-    print(&report);
-    if let Some(path) = json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
-    Ok(())
 }

@@ -12,7 +12,7 @@ const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::
 
 /// For BF16, activations and scales whose sums are exact in every order, so that all bits can be
 /// compared.
-fn layer_for(
+pub fn layer_for(
     device: &Device,
     width: Width,
     seed: u64,

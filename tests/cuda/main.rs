@@ -20,5 +20,6 @@ mod order;
 mod routing;
 mod shapes;
 mod skip;
+mod smoke;
 mod streams;
 use test_support as support;

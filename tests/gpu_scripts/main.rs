@@ -1,5 +1,5 @@
 //! Tests the scripts around the GPU programs: the kit's `run`, the peers' bench and the report. The
-//! programs of the kit are stubs, and the figures are made up.
+//! programs of the kit are fakes, and the figures are made up.
 
 mod kit;
 mod peers;

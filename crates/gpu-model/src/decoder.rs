@@ -8,13 +8,15 @@
 use std::sync::Arc;
 
 use half::bf16;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use w4ax::cuda::{
     CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, Workspace,
 };
-use w4ax::{Error, Grouping, MatRef, PackedWeight, Result, Scales, WidthSource};
+use w4ax::{Error, Grouping, Result, WidthSource};
+
+use crate::layers::Layers;
 
 /// Sizes of a [`Stack`].
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,8 @@ pub struct Sizes {
     pub mlp: usize,
     /// Decoder layers.
     pub layers: usize,
-    /// Layers with weights of their own. Further layers reuse these weights.
+    /// Layers with weights of their own, where a stack makes its weights. Further layers reuse
+    /// these weights.
     pub distinct: usize,
     /// Grouping of the weights.
     pub grouping: Grouping,
@@ -53,14 +56,11 @@ impl Sizes {
     };
 
     /// Returns `[N, K]` of a layer's weights: q, k and v in one; o; gate and up in one; down.
-    pub fn shapes(&self) -> [(usize, usize); 4] {
+    pub const fn shapes(&self) -> [(usize, usize); 4] {
         let (h, mlp) = (self.hidden, self.mlp);
         [(3 * h, h), (h, h), (2 * mlp, h), (h, mlp)]
     }
 }
-
-/// The weights of a layer in the order of [`Sizes::shapes`].
-struct Layer([DeviceWeight; 4]);
 
 /// A matrix in device memory by its address, as a captured graph holds it. [`Buffers`] owns the
 /// memory.
@@ -125,7 +125,7 @@ impl Buffers {
 pub struct Stack {
     gpu: Gpu,
     sizes: Sizes,
-    layers: Vec<Layer>,
+    layers: Arc<Layers>,
     prefill: Buffers,
     decode: Buffers,
     prefill_at: Addresses,
@@ -140,35 +140,26 @@ fn failed(source: w4ax::cuda::cudarc::driver::DriverError) -> Error {
     }
 }
 
-/// Returns random weights `[n, k]` that keep the scale of random activations.
-fn weight(
-    rng: &mut ChaCha8Rng,
-    (n, k): (usize, usize),
-    grouping: Grouping,
-) -> Result<PackedWeight> {
-    let mut q = vec![0u8; n * k];
-    rng.fill_bytes(&mut q);
-    let q: Vec<i8> = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
-    // The variance of a uniform 4-bit integer is 21.25.
-    let scale = bf16::from_f32(1.0 / (21.25 * k as f32).sqrt());
-    let scales = Scales::Bf16(vec![scale; n * grouping.groups(k)]);
-    PackedWeight::from_quantized(MatRef::new(&q, n, k)?, grouping, &scales, None)
-}
-
 impl Stack {
     /// Allocates all memory of the step and uploads random weights.
     ///
     /// # Errors
     /// If an allocation fails.
     pub fn new(gpu: &Gpu, stream: &Arc<CudaStream>, sizes: Sizes) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let mut layers = Vec::new();
-        for _ in 0..sizes.distinct {
-            let [a, b, c, d] = sizes
-                .shapes()
-                .map(|shape| gpu.upload(&weight(&mut rng, shape, sizes.grouping)?));
-            layers.push(Layer([a?, b?, c?, d?]));
-        }
+        let layers = Layers::random(gpu, sizes.shapes(), sizes.grouping, sizes.distinct)?;
+        Self::with_layers(gpu, stream, sizes, Arc::new(layers))
+    }
+
+    /// Allocates the activations of the step, on weights that other steps share.
+    ///
+    /// # Errors
+    /// If an allocation fails.
+    pub fn with_layers(
+        gpu: &Gpu,
+        stream: &Arc<CudaStream>,
+        sizes: Sizes,
+        layers: Arc<Layers>,
+    ) -> Result<Self> {
         let mut prefill = Buffers::new(stream, &sizes, sizes.prefill)?;
         let mut decode = Buffers::new(stream, &sizes, 1)?;
         let workspace = gpu.workspace(stream, sizes.prefill.max(1), sizes.mlp.max(sizes.hidden))?;
@@ -221,7 +212,7 @@ impl Stack {
             gpu.run(stream, &gemm, &mut y, workspace)
         };
         for layer in 0..times * self.sizes.layers {
-            let Layer([qkv, o, gate_up, down]) = &self.layers[layer % self.layers.len()];
+            let [qkv, o, gate_up, down] = self.layers.layer(layer);
             gemm(qkv, at.x, at.qkv)?;
             // Attention returns its queries, the first third of each row.
             gemm(o, at.qkv, at.middle)?;

@@ -10,8 +10,8 @@
 //! - `table`, `report`, `cases`: crossovers between kernels as CSV, times as a table or JSON, and
 //!   the calls of both;
 //! - `vla`: times of the linear layers of OpenVLA-7B and OpenVLA-OFT as CSV;
-//! - `decoder`: the linear layers of a decoder as a control step, which the GPU tests and benches
-//!   run.
+//! - `decoder`, `layers`: the linear layers of a decoder as a control step, and their weights,
+//!   which the GPU tests and benches run.
 //!
 //! Feature `cuda` adds everything but the first two items. Predictions also need a build with
 //! kernels. Reading machine code needs `cuobjdump`, `nvdisasm` and `c++filt`.
@@ -32,6 +32,8 @@ pub mod decoder;
 pub mod device;
 #[cfg(feature = "cuda")]
 pub mod kernels;
+#[cfg(feature = "cuda")]
+pub mod layers;
 #[cfg(feature = "cuda")]
 pub mod predict;
 #[cfg(feature = "cuda")]

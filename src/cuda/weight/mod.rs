@@ -1,6 +1,7 @@
 //! Packed weights in the memory of a device.
 
 mod order;
+mod parts;
 
 pub use order::DeviceOrder;
 
@@ -9,14 +10,11 @@ use super::gemm::limits::extent;
 use super::memory::check_device;
 use super::sys::enums::{grouping_code, scale_code};
 use super::sys::{self, status};
-use crate::weights::{GroupSums, KOrder};
+use crate::weights::KOrder;
 use crate::{Grouping, PackedWeight, Result, ScaleType};
-use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
+use parts::{Addresses, Layout};
 use std::sync::Arc;
-
-/// Alignment of each part in the allocation. It is a multiple of every vector load of the kernels.
-const ALIGNMENT: usize = 256;
 
 /// A [`PackedWeight`] in the memory of a device, in the same layout. Created by [`Gpu::upload`].
 ///
@@ -36,38 +34,6 @@ pub struct DeviceWeight {
     memory: CudaSlice<u8>,
 }
 
-/// Offsets of the parts in the allocation, then addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Addresses {
-    tiles: CUdeviceptr,
-    scales: CUdeviceptr,
-    /// 0 for a symmetric weight.
-    zeros: CUdeviceptr,
-    sums: CUdeviceptr,
-}
-
-/// Concatenates the parts of a weight, each at a multiple of [`ALIGNMENT`]. Returns the bytes and
-/// the offsets.
-fn concatenate(w: &PackedWeight) -> (Vec<u8>, Addresses) {
-    let mut bytes = Vec::with_capacity(w.packed_bytes() * 17 / 16 + 4 * ALIGNMENT);
-    let mut put = |part: &[u8]| {
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        let at = bytes.len() as CUdeviceptr;
-        bytes.extend_from_slice(part);
-        at
-    };
-    let addresses = Addresses {
-        tiles: put(bytemuck::cast_slice(w.tiles())),
-        scales: put(w.tiled_scales().bytes()),
-        zeros: w.tiled_zeros().map_or(0, |z| put(bytemuck::cast_slice(z))),
-        sums: match w.tiled_sums() {
-            GroupSums::Grouped(sums) => put(bytemuck::cast_slice(sums)),
-            GroupSums::PerChannel(sums) => put(bytemuck::cast_slice(sums)),
-        },
-    };
-    (bytes, addresses)
-}
-
 impl Gpu {
     /// Copies a weight to the device, in its packed layout and with its order of k. Returns after
     /// the copy.
@@ -76,7 +42,20 @@ impl Gpu {
     /// [`Error::Range`](crate::Error::Range) for an extent that the kernels do not support,
     /// [`Error::Driver`](crate::Error::Driver) if the device is out of memory.
     pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
-        DeviceWeight::upload(self.context(), weight)
+        DeviceWeight::upload(self.context(), weight, 1)
+    }
+
+    /// Copies a weight to the device `times` times, one below the other: the weight `[times * N,
+    /// K]` whose rows repeat. Returns after the copies.
+    ///
+    /// Only the first copy comes from the host, so that a weight of any size is made in a moment,
+    /// for a bench or a test under load.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`], and [`Error::Range`](crate::Error::Range) if `times` is 0, or above 1
+    /// for an N that is not a multiple of 16.
+    pub fn upload_repeated(&self, weight: &PackedWeight, times: usize) -> Result<DeviceWeight> {
+        DeviceWeight::upload(self.context(), weight, times)
     }
 
     /// Copies an order of k to the device. Returns after the copy.
@@ -92,26 +71,26 @@ impl Gpu {
 }
 
 impl DeviceWeight {
-    fn upload(context: &Arc<CudaContext>, w: &PackedWeight) -> Result<Self> {
+    fn upload(context: &Arc<CudaContext>, w: &PackedWeight, times: usize) -> Result<Self> {
         const CALL: &str = "uploading a weight";
-        extent("N", w.n())?;
+        let layout = Layout::new(w, times)?;
+        let n = w.n() * times;
+        extent("N", n)?;
         extent("K", w.k())?;
-        let (bytes, offsets) = concatenate(w);
         let stream = context.default_stream();
-        let memory = stream.clone_htod(&bytes).map_err(status::driver(CALL))?;
-        // Any stream may read the weight from now on, and `bytes` is freed.
+        let memory = match times {
+            1 => stream.clone_htod(&layout.concatenate()),
+            _ => layout.repeat(&stream),
+        };
+        let memory = memory.map_err(status::driver(CALL))?;
+        // Any stream may read the weight from now on, and the copy on the host is freed.
         stream.synchronize().map_err(status::driver(CALL))?;
         let (start, guard) = memory.device_ptr(&stream);
         drop(guard);
-        let parts = Addresses {
-            tiles: start + offsets.tiles,
-            scales: start + offsets.scales,
-            zeros: w.tiled_zeros().map_or(0, |_| start + offsets.zeros),
-            sums: start + offsets.sums,
-        };
+        let parts = layout.addresses(start);
         let order = w.order().map(|order| DeviceOrder::upload(context, order));
         Ok(Self {
-            n: w.n(),
+            n,
             k: w.k(),
             grouping: w.grouping(),
             scale_type: w.tiled_scales().scale_type(),
@@ -204,50 +183,5 @@ impl std::fmt::Debug for DeviceWeight {
             .field("order", &self.order.is_some())
             .field("device", &self.device())
             .finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{MatRef, Scales};
-
-    #[test]
-    fn aligns_and_copies_each_part() {
-        let (n, k) = (20, 100);
-        let q: Vec<i8> = (0..n * k).map(|i| (i % 16) as i8 - 8).collect();
-        for (grouping, zeros) in [
-            (Grouping::G32, Some(vec![3i8; n * 4])),
-            (Grouping::PerChannel, None),
-        ] {
-            let scales = Scales::F32(vec![0.5; n * grouping.groups(k)]);
-            let q = MatRef::new(&q, n, k).unwrap();
-            let w = PackedWeight::from_quantized(q, grouping, &scales, zeros.as_deref()).unwrap();
-            let (bytes, at) = concatenate(&w);
-            let part = |at: u64, len: usize| &bytes[at as usize..][..len];
-            assert_eq!(
-                part(at.tiles, 1024 * 2),
-                bytemuck::cast_slice::<_, u8>(w.tiles())
-            );
-            let scale_bytes = w.tiled_scales().bytes();
-            assert_eq!(part(at.scales, scale_bytes.len()), scale_bytes);
-            match w.tiled_zeros() {
-                Some(zeros) => {
-                    assert_eq!(
-                        part(at.zeros, zeros.len()),
-                        bytemuck::cast_slice::<_, u8>(zeros)
-                    );
-                }
-                None => assert_eq!(at.zeros, 0),
-            }
-            let sums: &[u8] = match w.tiled_sums() {
-                GroupSums::Grouped(v) => bytemuck::cast_slice(v),
-                GroupSums::PerChannel(v) => bytemuck::cast_slice(v),
-            };
-            assert_eq!(part(at.sums, sums.len()), sums);
-            for at in [at.tiles, at.scales, at.zeros, at.sums] {
-                assert_eq!(at % ALIGNMENT as u64, 0);
-            }
-        }
     }
 }

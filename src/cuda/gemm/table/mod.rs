@@ -26,9 +26,9 @@ struct Part {
 /// Crossovers between kernel families, between fused and separate quantization, and between tile
 /// variants, by architecture, width, grouping, shape and number of tokens.
 ///
-/// [`KernelTable::built_in`] is the default. `cargo bench --features cuda --bench cuda -- --choices
-/// FILE` writes a table; [`KernelTable::read`] and
-/// [`Gpu::with_table`](crate::cuda::Gpu::with_table) apply it.
+/// [`KernelTable::built_in`] is the default. `cargo run -p gpu-model --features cuda -- table FILE`
+/// writes a predicted one; [`KernelTable::read`] and
+/// [`Gpu::with_table`](crate::cuda::Gpu::with_table) apply a table.
 /// [`GemmOptions`](crate::cuda::GemmOptions) overrides it for a call.
 ///
 /// ```
