@@ -54,7 +54,7 @@ struct Driver {
     CUresult (*kernel_node)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
     decltype(&cuTensorMapEncodeTiled) encode_map;
 };
-Driver driver;
+Driver driver;  // written once, by look_up_driver
 
 template <class Function>
 cudaError_t look_up(char const* name, Function& function) {
@@ -71,8 +71,7 @@ cudaError_t look_up(char const* name, Function& function) {
     return result == cudaDriverEntryPointSuccess && found ? cudaSuccess : cudaErrorInsufficientDriver;
 }
 
-cudaError_t look_up_driver() {
-    Driver d = {};
+cudaError_t find_functions(Driver& d) {
     cudaError_t error = cudaDriverGetVersion(&d.version);
     if (error == cudaSuccess) error = look_up("cuStreamGetCtx", d.stream_context);
     if (error == cudaSuccess) error = look_up("cuCtxPushCurrent", d.push);
@@ -81,8 +80,15 @@ cudaError_t look_up_driver() {
     if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
     if (error == cudaSuccess) error = look_up("cuGraphKernelNodeGetParams", d.kernel_node);
     if (error == cudaSuccess) error = look_up("cuTensorMapEncodeTiled", d.encode_map);
-    if (error == cudaSuccess) driver = d;
     return error;
+}
+
+// Fills `driver` at the first call. Launches on the first device read it while further devices are opened.
+cudaError_t look_up_driver() {
+    static std::once_flag once;
+    static cudaError_t found = cudaSuccess;
+    std::call_once(once, [] { found = find_functions(driver); });
+    return found;
 }
 
 #endif

@@ -151,6 +151,50 @@ mod options {
     }
 }
 
+mod messages {
+    use w4ax_build::compile::lost_overlap;
+
+    /// ptxas reports these as notes, so nvcc succeeds.
+    #[test]
+    fn finds_serialized_wgmma() {
+        // The output of nvcc 13.0.88 for a kernel that reads an accumulator between two wgmma.
+        let injected = "ptxas info    : (C7519) warpgroup.arrive is injected in around line 43 by \
+             compiler to allow use of registers in GMMA in function '_Z3serPfmm'";
+        let serialized = "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async \
+             instructions are serialized due to insufficient register resources for the wgmma \
+             pipeline in the function '_Z3serPfmm'";
+        let ignored = "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; \
+             unable to determine register count at entry";
+        assert_eq!(
+            lost_overlap(&format!("{injected}\n{serialized}\n")),
+            Some("C7519")
+        );
+        assert_eq!(lost_overlap(serialized), Some("C7511"));
+        assert_eq!(
+            lost_overlap(&format!(
+                "wgmma_a8.cu(3): warning #177-D: unused\n{ignored}\n"
+            )),
+            Some("C7508")
+        );
+    }
+
+    #[test]
+    fn accepts_other_messages() {
+        for other in [
+            "",
+            "nvcc warning : Support for offline compilation will be removed (C7510)",
+            "ptxas info    : 0 bytes gmem",
+            "ptxas info    : Function properties for f(C7510",
+            "ptxas warning : (C7604) Potential Performance Loss: another one",
+            "ptxas warning : (C751) too short",
+            "ptxas warning : (C75100) too long",
+            "ptxas info    : Compiling entry function 'f' for 'sm_90a'",
+        ] {
+            assert_eq!(lost_overlap(other), None, "{other}");
+        }
+    }
+}
+
 mod depfile {
     use w4ax_build::depfile::parse;
 
