@@ -2,7 +2,12 @@
 
 mod archs {
     use w4ax_build::Problem;
-    use w4ax_build::archs::{DEFAULT, check, list, parse};
+    use w4ax_build::archs::{self, Arch, check, list};
+    use w4ax_build::version::Version;
+
+    fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
+        archs::parse(setting, &Version::new(13, 0))
+    }
 
     fn error(setting: &str) -> String {
         match parse(Some(setting)) {
@@ -14,7 +19,14 @@ mod archs {
     #[test]
     fn defaults_if_unset_or_empty() {
         for setting in [None, Some(""), Some(" ")] {
-            assert_eq!(list(&parse(setting).unwrap()), DEFAULT);
+            let of = |nvcc| list(&archs::parse(setting, &Version::parse(nvcc).unwrap()).unwrap());
+            for nvcc in ["12.8", "12.9.86", "13.0.88"] {
+                assert_eq!(of(nvcc), "80;86;87;89;90a;100;120;90-ptx", "{nvcc}");
+            }
+            // These do not support sm_100 and sm_120.
+            for nvcc in ["12.4.131", "12.6.85"] {
+                assert_eq!(of(nvcc), "80;86;87;89;90a;90-ptx", "{nvcc}");
+            }
         }
     }
 
@@ -98,7 +110,7 @@ mod options {
     fn with(archs: &str, nvcc: &Version) -> Vec<String> {
         options(
             Path::new("/cutlass"),
-            &parse(Some(archs)).unwrap(),
+            &parse(Some(archs), nvcc).unwrap(),
             nvcc,
             &["-fPIC".into()],
             false,
