@@ -54,7 +54,7 @@ struct RoutedDecode : KernelConfig {
 // multiprocessor leave; before sm_90 in packed mode only. One block has as many bytes in flight as the memory can
 // serve.
 template <class R>
-constexpr bool kRoutedFillsRegisters = R::kFused ? W4AX_ARCH >= 900 && R::kRows == 32 && R::kGroup >= 64
+constexpr bool kRoutedFillsRegisters = R::kFused ? W4AX_ARCH >= 900 && R::kRows == 32 && R::kGroup != 32
                                                  : R::kRows == 32 && R::kTokens == 8 && R::Bf16::kTiles == 4;
 template <class R>
 constexpr int kRoutedMinBlocks = kRoutedFillsRegisters<R> ? 1 : 2;
