@@ -39,9 +39,9 @@ inline bool may_overlap(uint32_t flags, Device const& device, cudaStream_t strea
 // Launches a kernel without dynamic shared memory. `args` are the caller's, checked.
 template <class Args, class Params>
 w4axk_status launch_one(Args const& args, int kernel, dim3 grid, Params const& params, void* stream) {
-    LoadedKernel const* const loaded = find_loaded(args.device, kernel);
-    if (loaded && !loaded->supported) return W4AXK_DRIVER_TOO_OLD;
     return on_device(args.device, stream, [&](Device const& device, cudaStream_t on) {
+        w4axk_status const status = load_kernel(device, kernel);
+        if (status != W4AXK_OK) return status;
         Launch const l = {
             .kernel = kernel_at(kernel),
             .grid = grid,

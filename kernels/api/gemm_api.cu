@@ -103,7 +103,10 @@ w4axk_status launch_quantize(w4axk_quantize_args const& a, Device const& device,
         .latched = a.width == W4AXK_LATCHED ? &a.latch->latched : nullptr,
         .core_matrices = reader == W4AXK_WGMMA,
     };
-    Kernel const& kernel = *kernel_at(find_kernel(Role::QuantizePack, W4AXK_AUTO, int(a.width), group, W4AXK_FUSED, 1));
+    int const index = find_kernel(Role::QuantizePack, W4AXK_AUTO, int(a.width), group, W4AXK_FUSED, 1);
+    w4axk_status const status = load_kernel(device, index);
+    if (status != W4AXK_OK) return status;
+    Kernel const& kernel = *kernel_at(index);
     // Whole rows: one block per token, padding included. Groups: one block per 8 tokens and kQuantizeBlockK.
     int const m_tiles = ceil_div(m, kTileM);
     Launch const l = {
@@ -163,6 +166,8 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     if (plan.family == W4AXK_WGMMA && !device->has_wgmma) return W4AXK_NO_KERNEL_IMAGE;
     if (kernel_at(int(plan.kernel))->shared_bytes(int(a.m)) > device->max_shared_bytes) return W4AXK_BAD_TILE;
     return on_device(a.device, stream, [&](Device const& on, cudaStream_t in) {
+        w4axk_status const loaded = load_kernel(on, int(plan.kernel));
+        if (loaded != W4AXK_OK) return loaded;
         if (plan.launches == 1)
             return launch_gemm(a, plan, a.width == W4AXK_LATCHED ? a.workspace : a.x, may_overlap(a.flags, on, in), in);
         w4axk_quantize_args const quantize = {

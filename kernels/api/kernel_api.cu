@@ -85,15 +85,17 @@ uint32_t w4axk_tile_count(uint32_t family) {
 w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t* attributes) {
     if (!attributes) return W4AXK_NULL_POINTER;
     if (kernel >= w4axk_kernel_count()) return W4AXK_BAD_TILE;
-    LoadedKernel const* const loaded = find_loaded(device, int(kernel));
-    if (!loaded) return W4AXK_NOT_PRELOADED;
-    if (!loaded->supported) return W4AXK_DRIVER_TOO_OLD;
+    Device const* const on = find_device(device);
+    if (!on) return W4AXK_NOT_PRELOADED;
+    LoadedKernel const* loaded;
+    w4axk_status const status = load_kernel(*on, int(kernel), &loaded);
+    if (status != W4AXK_OK) return status;
     Kernel const& k = *kernel_at(int(kernel));
     cudaFuncAttributes const& f = loaded->attributes;
     *attributes = {
         .family = uint32_t(k.family),
         .width = width_of(k),
-        .mma = uint32_t(mma_of(k, f, *find_device(device))),
+        .mma = uint32_t(mma_of(k, f, *on)),
         .registers = uint32_t(f.numRegs),
         .static_shared = uint32_t(f.sharedSizeBytes),
         .dynamic_shared = uint32_t(k.max_shared_bytes),

@@ -11,8 +11,9 @@
  * - `stream` is a cudaStream_t (the same as CUstream). Functions that take a stream only launch: they never
  *   synchronize, and they can be captured into a graph. The stream must belong to the primary context of `device`,
  *   which is current during the call; the caller's context is restored afterwards.
- * - w4axk_preload must have returned W4AXK_OK for a device before the first launch on it, because loading a kernel may
- *   synchronize.
+ * - w4axk_preload must have returned W4AXK_OK for a device before the first launch on it. The first launch of a kernel
+ *   loads it, which takes time and may wait for the device; a capture is not disturbed. w4axk_kernel_attributes loads a
+ *   kernel ahead.
  * - Functions may be called from several threads. Launches that share a workspace must be ordered by their streams. */
 #ifndef W4AX_KERNELS_H
 #define W4AX_KERNELS_H
@@ -243,8 +244,8 @@ const char *w4axk_last_cuda_error(void);
 /* Counts the CUDA devices (host pointer). W4AXK_NO_DEVICE and a count of 0 if there are none. Needs no driver. */
 w4axk_status w4axk_device_count(int32_t *count);
 
-/* Loads every kernel on `device`, retains its primary context for good and raises the shared memory limits. May
- * synchronize, so it must not be called during a capture. Later calls do nothing. */
+/* Retains the primary context of `device` for good, and loads the few kernels that show whether the build has code for
+ * it. May synchronize, so it must not be called during a capture. Later calls do nothing. */
 w4axk_status w4axk_preload(int32_t device);
 
 /* Gets the w4axk_mma of the code that is loaded on `device` (host pointer). Preload first. */
@@ -326,7 +327,7 @@ uint32_t w4axk_kernel_count(void);
 /* Returns the name of a kernel, such as "decode_a4_g128_fused_16x8": static; null if the index is out of range. */
 const char *w4axk_kernel_name(uint32_t kernel);
 
-/* Describes a kernel as it is loaded on `device` (host pointer). Preload first. */
+/* Describes a kernel as it is loaded on `device` (host pointer), and loads it if it is not. Preload first. */
 w4axk_status w4axk_kernel_attributes(int32_t device, uint32_t kernel, w4axk_kernel_attributes_t *attributes);
 
 #ifdef __cplusplus

@@ -21,8 +21,12 @@ uint64_t nanoseconds();
 void nanosleep();
 void set_graph_conditional(uint64_t handle, uint32_t value);
 
-inline void global_load_if(bool in_bounds, uint4 const* global, uint64_t, uint4& v) {
+inline void load_once_if(bool in_bounds, uint4 const* global, uint64_t, uint4& v) {
     if (in_bounds) v = global_load(global);
+}
+template <class Vector>
+void load_if(bool in_bounds, Vector const* global, Vector& v) {
+    if (in_bounds) v = *global;
 }
 
 #else
@@ -35,17 +39,48 @@ W4AX_DEVICE uint64_t evict_first_policy() {
     return policy;
 }
 
-// Loads 16 bytes that no thread reads again: they bypass L1 (section ld.global.nc). If `in_bounds` is false, v keeps
-// its value. The condition is the instruction's own predicate. A branch around the load would let the compiler copy the
-// result right after it, and so wait for it.
-W4AX_DEVICE void global_load_if(bool in_bounds, uint4 const* global, uint64_t policy, uint4& v) {
-    asm("{\n"
+// Prefetches to registers. If `in_bounds` is false, v keeps its value. The condition is the instruction's own
+// predicate. A branch around the load would let the compiler copy the result right after it, and so wait for it.
+//
+// A load is issued where the source has it, before any wait for the previous launch and before the multiplications that
+// follow: the assembly is volatile and clobbers memory. It is not a load of read-only data (section ld.global.nc):
+// ptxas moves those behind a wait in spite of both.
+
+// Loads 16 bytes that no thread reads again: they bypass L1 (section ld).
+W4AX_DEVICE void load_once_if(bool in_bounds, uint4 const* global, uint64_t policy, uint4& v) {
+    asm volatile(
+        "{\n"
         ".reg .pred p;\n"
         "setp.ne.b32 p, %5, 0;\n"
-        "@p ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %6;\n"
+        "@p ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %6;\n"
         "}"
         : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
-        : "l"(global), "r"(int(in_bounds)), "l"(policy));
+        : "l"(global), "r"(int(in_bounds)), "l"(policy)
+        : "memory");
+}
+
+// Loads 16 or 8 bytes that other warps may read too.
+W4AX_DEVICE void load_if(bool in_bounds, uint4 const* global, uint4& v) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "setp.ne.b32 p, %5, 0;\n"
+        "@p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+        "}"
+        : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+        : "l"(global), "r"(int(in_bounds))
+        : "memory");
+}
+W4AX_DEVICE void load_if(bool in_bounds, uint2 const* global, uint2& v) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "setp.ne.b32 p, %3, 0;\n"
+        "@p ld.global.v2.u32 {%0, %1}, [%2];\n"
+        "}"
+        : "+r"(v.x), "+r"(v.y)
+        : "l"(global), "r"(int(in_bounds))
+        : "memory");
 }
 
 // Packs four integers into bytes, each saturated to 0..255; a is the lowest byte (section cvt.pack).

@@ -2,7 +2,8 @@
 //
 // Grid: ceil(N / kRows) blocks; each owns kRows = 16 * kNT channels and all of K. Weights pass from global memory
 // straight to registers, each once. The warps split K in rounds: in each round a warp takes kTiles consecutive k-tiles,
-// with one 16-byte load per lane and tile, and prefetches the tiles of the next round as it consumes them.
+// with one 16-byte load per lane and tile, and prefetches the tiles of the next round as it consumes them. Activations
+// that were quantized ahead are prefetched in the same way.
 // Shared memory: DecodeConfig::Shared. The exact sums of each segment of k (a group) are stored in the slab. After the
 // round's barrier they are added in ascending order, one thread per output. So the result does not depend on how K is
 // split, and there are no atomics.
@@ -67,7 +68,7 @@ struct Decode {
         for (int n = 0; n < C::kNT; ++n) {
             uint4 v = make_uint4(rW(0, n), rW(1, n), rW(2, n), rW(3, n));
             int64_t const at = int64_t(round) * (C::kWarps * C::kTiles * 32) + i * 32;
-            ptx::global_load_if(in_bounds, gW[n] + at, policy, v);
+            ptx::load_once_if(in_bounds, gW[n] + at, policy, v);
             set_words(rW(_, n), v);
         }
     }
@@ -169,20 +170,46 @@ struct Decode {
                                   kInBounds || p.x_aligned, rX[m]);
     }
 
-    // Loads codes that were quantized ahead, straight to registers.
+    // Loads codes that were quantized ahead, straight to registers, as they are stored: see `words_of`.
     W4AX_DEVICE void load_codes(int tile_k, uint32_t (&rX)[C::kMT][kWords]) const {
         CUTE_UNROLL
         for (int m = 0; m < C::kMT; ++m) {
-            CUTE_UNROLL
-            for (int i = 0; i < kWords; ++i) rX[m][i] = 0;
-            if (tile_k >= p.k_tiles || kTileM * m >= p.m) continue;
-            auto const* gX = static_cast<unsigned char const*>(p.x) +
-                             (int64_t(m) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits) + lane * 2 * p.bits;
-            if (C::kBits == 8 || p.bits == C::kBits)
-                load_code_words<C::kBits>(gX, 0, rX[m]);
-            else
-                load_code_words<C::kBits, 2>(gX, 0, rX[m]);
+            bool const in_bounds = tile_k < p.k_tiles && kTileM * m < p.m;
+            auto const* const gX = static_cast<unsigned char const*>(p.x) +
+                                   (int64_t(m) * p.k_tiles + tile_k) * activation_tile_bytes(p.bits);
+            // Codes beyond K and M are 0.
+            if constexpr (C::kBits == 8) {
+                uint4 v = {};
+                ptx::load_if(in_bounds, reinterpret_cast<uint4 const*>(gX) + lane, v);
+                set_words(rX[m], v);
+            } else {
+                // A lane has four bytes of 2-bit codes: it loads those of two lanes.
+                uint2 v = {};
+                ptx::load_if(in_bounds, reinterpret_cast<uint2 const*>(gX) + (p.bits == 2 ? lane / 2 : lane), v);
+                rX[m][0] = v.x;
+                rX[m][1] = v.y;
+            }
         }
+    }
+
+    // Returns the words of an activation tile as the engine takes them. Codes that were quantized ahead arrive as they
+    // are stored, so that no instruction waits for the load until they are used.
+    struct TileWords {
+        uint32_t words[kWords];
+    };
+    W4AX_DEVICE TileWords words_of(uint32_t const (&rX)[kWords]) const {
+        TileWords t;
+        CUTE_UNROLL
+        for (int i = 0; i < kWords; ++i) t.words[i] = rX[i];
+        if constexpr (C::kBits == 4 && !C::kFused) {
+            // Selections instead of a branch: expand_2bit of the lane's word, or both words unchanged.
+            bool const is_2bit = p.bits == 2;
+            uint32_t const mask = is_2bit ? 0x33333333u : 0xFFFFFFFFu;
+            uint32_t const first = is_2bit && lane % 2 ? rX[1] : rX[0];
+            t.words[0] = first & mask;
+            t.words[1] = (is_2bit ? first >> 2 : rX[1]) & mask;
+        }
+        return t;
     }
 
     // Loads codes that this warp has quantized, from shared memory.
@@ -198,8 +225,13 @@ struct Decode {
 
     W4AX_DEVICE TokenParams load_packed_token(int round) const {
         int const token = lane % C::kTokens, group = first_segment(round) + lane / C::kTokens;
-        if (token >= p.m || group >= p.groups) return {};
-        return p.tokens[(int64_t(token / kTileM) * p.groups + group) * kTileM + token % kTileM];
+        auto const* const gToken = p.tokens + (int64_t(token / kTileM) * p.groups + group) * kTileM + token % kTileM;
+        uint2 v = {};
+        ptx::load_if(token < p.m && group < p.groups, reinterpret_cast<uint2 const*>(gToken), v);
+        static_assert(sizeof(TokenParams) == sizeof v, "the parameters of a token are one load");
+        TokenParams t;
+        memcpy(&t, &v, sizeof t);
+        return t;
     }
 
     W4AX_DEVICE void store_packed_token(int buffer, TokenParams const& t) const {
@@ -270,6 +302,13 @@ struct Decode {
         }
     }
 
+    // Loads what the next round needs in place of tile i: its weights, and its codes if they are quantized ahead.
+    template <class TensorW>
+    W4AX_DEVICE void refill(int round, int i, TensorW& rW, Words& rX) const {  // (4,NT,tiles)
+        load_weights(round, i, rW(_, _, i));
+        if constexpr (C::kQuantized && !C::kFused) load_codes(first_tile_k(round) + i, rX[i]);
+    }
+
     W4AX_DEVICE void load_activations(int round, Words& rX) const {
         if (C::kQuantized || in_bounds(round))
             load_tiles<true>(round, rX);
@@ -298,12 +337,23 @@ struct Decode {
         }
     }
 
-    // Multiplies the warp's tiles of a round. `next(i)` refills the registers of tile i; `begin(segment)` and
-    // `end(segment)` enclose each segment of k.
+    // Whether the fragments of a tile are registers of their own and complete before the first mma of the tile. BF16
+    // weights are unpacked again for the second group in a tile, and take too many registers with most in flight.
+    static constexpr bool kFillsRegisters = C::kNT * C::kTiles == 8;
+    static constexpr bool kRefillsEarly = !Engine::kUnpacksInPlace &&
+                                          (C::kQuantized || (C::kSegmentK >= kTileK && !kFillsRegisters));
+    // ptxas gives the lowest priority to a load whose result the round does not use, and moves it behind the
+    // multiplications and the stores of their sums, but not out of its basic block. So the loads are in branches, which
+    // all rounds but the last take: one per tile, or per two tiles where registers are scarce.
+    static constexpr int kTilesPerRefill = kFillsRegisters ? 2 : 1;
+
+    // Multiplies the warp's tiles of a round. `next(i)` refills the registers of tile i, before its mma if possible;
+    // `begin(segment)` and `end(segment)` enclose each segment of k.
     template <class TensorW, class TensorC, class Next, class Begin, class End>
     W4AX_DEVICE void multiply(int round, TensorW& rW, Words const& rX, TensorC& rC, Next next, Begin begin,
                               End end) const {  // (4,NT,tiles) (4,NT,MT)
         constexpr int kSteps = Engine::kSteps;
+        bool const has_next = (round + 1) * C::kWarps * C::kTiles < p.k_tiles;
         constexpr int kStepsPerSegment = C::kSegmentK >= kTileK ? C::kSegmentK / kTileK * kSteps
                                                                 : kSteps * C::kSegmentK / kTileK;
         Tensor rA = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<C::kNT>>{});  // (A,step,NT)
@@ -325,7 +375,10 @@ struct Decode {
                 }
                 if (s == 0) {
                     CUTE_UNROLL
-                    for (int m = 0; m < C::kMT; ++m) Engine::expand(rX[i][m], rB(_, _, m));
+                    for (int m = 0; m < C::kMT; ++m) Engine::expand(words_of(rX[i][m]).words, rB(_, _, m));
+                    if constexpr (kRefillsEarly) {
+                        if (i % kTilesPerRefill != 0 || has_next) next(i);
+                    }
                 }
                 CUTE_UNROLL
                 for (int m = 0; m < C::kMT; ++m) {
@@ -337,7 +390,7 @@ struct Decode {
                 }
                 if (step % kStepsPerSegment == kStepsPerSegment - 1) end(segment);
             }
-            next(i);
+            if constexpr (!kRefillsEarly) next(i);
         }
     }
 

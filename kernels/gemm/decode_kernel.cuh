@@ -34,21 +34,31 @@ W4AX_DEVICE void decode_segments(Decode<C> const& d, TensorW& rW) {  // (4,NT,ti
     ptx::wait_on_dependent_grids();
     ptx::launch_dependent_grids();
 
+    // Activations that were quantized ahead are prefetched. The others pass through shared memory, or are BF16.
+    constexpr bool kPacked = C::kQuantized && !C::kFused;
+    typename Decode<C>::Words rX;
+    TokenParams rToken = {};
+    if constexpr (kPacked) {
+        d.load_activations(0, rX);
+        rToken = d.load_packed_token(0);
+    }
+
     // Mainloop.
     int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
     for (int round = 0; round < rounds; ++round) {
         int const buffer = round % 2;
-        typename Decode<C>::Words rX;
         if constexpr (C::kQuantized && C::kFused) d.quantize_groups(round, buffer);
-        d.load_activations(round, rX);
-        TokenParams rToken = {};
-        if constexpr (C::kQuantized && !C::kFused) rToken = d.load_packed_token(round);
+        if constexpr (!kPacked) d.load_activations(round, rX);
         d.multiply(
-            round, rW, rX, rC, [&](int i) { d.load_weights(round + 1, i, rW(_, _, i)); },
+            round, rW, rX, rC, [&](int i) { d.refill(round + 1, i, rW, rX); },
             [&](int) { fill(rC, Accumulator(Engine::kStart)); },
             // Segments beyond K have a slot as well, which is not read.
             [&](int segment) { d.store_segment(buffer * C::kSegments + d.warp * C::kSegmentsPerWarp + segment, rC); });
-        if constexpr (C::kQuantized && !C::kFused) d.store_packed_token(buffer, rToken);
+        // The parameters of tokens and rows are loaded a round ahead, as the weights are: the stores do not wait.
+        if constexpr (kPacked) {
+            d.store_packed_token(buffer, rToken);
+            rToken = d.load_packed_token(round + 1);
+        }
         d.store_group_params(buffer, source, rParams);
         d.load_group_params(round + 1, source, rParams);
         // The round's sums and parameters are complete. One barrier per round is enough: the next round writes the
@@ -110,6 +120,8 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
         // Every warp reads the ranges that all warps have found, and adds to the zeroed sums.
         __syncthreads();
     }
+    typename Decode<C>::Words rX;
+    if constexpr (!C::kFused) d.load_activations(0, rX);
 
     // Mainloop.
     int const rounds = ceil_div(p.k_tiles, C::kWarps * C::kTiles);
@@ -133,10 +145,8 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
                 return codes;
             });
         }
-        typename Decode<C>::Words rX;
-        d.load_activations(round, rX);
-        d.multiply(
-            round, rW, rX, rC, [&](int i) { d.load_weights(round + 1, i, rW(_, _, i)); }, [](int) {}, [](int) {});
+        if constexpr (C::kFused) d.load_activations(round, rX);
+        d.multiply(round, rW, rX, rC, [&](int i) { d.refill(round + 1, i, rW, rX); }, [](int) {}, [](int) {});
     }
     d.store_segment(d.warp, rC);
     // The slab holds the sums of all warps.

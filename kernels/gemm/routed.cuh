@@ -50,10 +50,14 @@ struct RoutedDecode : KernelConfig {
     }
 };
 
-// On sm_90, the addresses of all widths and the weights of four k-tiles need a few registers more than two blocks per
-// multiprocessor leave. One block has as many bytes in flight as the memory of sm_90 can serve.
+// The addresses of all widths and the weights of four k-tiles need a few registers more than two blocks per
+// multiprocessor leave; before sm_90 in packed mode only. One block has as many bytes in flight as the memory can
+// serve.
 template <class R>
-constexpr int kRoutedMinBlocks = W4AX_ARCH >= 900 && R::kFused && R::kRows == 32 && R::kGroup >= 64 ? 1 : 2;
+constexpr bool kRoutedFillsRegisters = R::kFused ? W4AX_ARCH >= 900 && R::kRows == 32 && R::kGroup != 32
+                                                 : R::kRows == 32 && R::kTokens == 8 && R::Bf16::kTiles == 4;
+template <class R>
+constexpr int kRoutedMinBlocks = kRoutedFillsRegisters<R> ? 1 : 2;
 
 template <class R>
 __global__ void __launch_bounds__(R::kThreads, kRoutedMinBlocks<R>)

@@ -4,6 +4,7 @@
 // ascending.
 //   kWords          words per lane of an activation tile as it is stored: 2, 4 or 8
 //   unpack(...)     a lane's 16 bytes of weights -> A fragments
+//   kUnpacksInPlace whether the A fragments are the weights' own registers
 //   expand(...)     a lane's words of activations -> B fragments
 //   kStart, sum(c)  the initial value of an accumulator, and the exact group sum of its final value
 // Fragment layouts: PTX ISA, sections "Matrix Fragments for mma.m16n8k16 (floating point), .m16n8k32 and .m16n8k64":
@@ -51,6 +52,7 @@ struct EngineS4 : EngineBase<OpS4<kGroup>, int32_t, kGroup == 32 ? 2 : 1> {
     static constexpr int kWords = 2;
     static constexpr int32_t kStart = int32_t(kRoundBits);
     static constexpr int kShift = 0;  // the accumulators are sum << kShift
+    static constexpr bool kUnpacksInPlace = true;
 
     template <class TensorW, class TensorA>
     static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {  // (4) (A,step)
@@ -72,6 +74,7 @@ struct EngineS8 : EngineBase<SM80_16x8x32_S32S8U8S32_TN, int32_t, 2> {
     static constexpr int kWords = kBits / 2;
     static constexpr int32_t kStart = int32_t(kRoundBits);
     static constexpr int kShift = 4;  // the accumulators are sum << kShift
+    static constexpr bool kUnpacksInPlace = false;
 
     template <class TensorW, class TensorA>
     static W4AX_DEVICE void unpack(TensorW const& rW, uint32_t const (&)[2], TensorA&& rA) {  // (4) (A,step)
@@ -106,6 +109,7 @@ struct EngineS8 : EngineBase<SM80_16x8x32_S32S8U8S32_TN, int32_t, 2> {
 struct EngineBf16 : EngineBase<SM80_16x8x16_F32BF16BF16F32_TN, float, 4> {
     static constexpr int kWords = 8;  // pairs: word 2s + j holds k = 16s + 8j + 2t and the next
     static constexpr float kStart = 0.0f;
+    static constexpr bool kUnpacksInPlace = false;
 
     // `offset`: bf16_offset of the lane's rows g and g + 8.
     template <class TensorW, class TensorA>

@@ -54,7 +54,7 @@ struct Driver {
     CUresult (*kernel_node)(CUgraphNode, CUDA_KERNEL_NODE_PARAMS*);
     decltype(&cuTensorMapEncodeTiled) encode_map;
 };
-Driver driver;
+Driver driver;  // written once, by look_up_driver
 
 template <class Function>
 cudaError_t look_up(char const* name, Function& function) {
@@ -71,8 +71,7 @@ cudaError_t look_up(char const* name, Function& function) {
     return result == cudaDriverEntryPointSuccess && found ? cudaSuccess : cudaErrorInsufficientDriver;
 }
 
-cudaError_t look_up_driver() {
-    Driver d = {};
+cudaError_t find_functions(Driver& d) {
     cudaError_t error = cudaDriverGetVersion(&d.version);
     if (error == cudaSuccess) error = look_up("cuStreamGetCtx", d.stream_context);
     if (error == cudaSuccess) error = look_up("cuCtxPushCurrent", d.push);
@@ -81,56 +80,98 @@ cudaError_t look_up_driver() {
     if (error == cudaSuccess) error = look_up("cuDeviceGet", d.device);
     if (error == cudaSuccess) error = look_up("cuGraphKernelNodeGetParams", d.kernel_node);
     if (error == cudaSuccess) error = look_up("cuTensorMapEncodeTiled", d.encode_map);
-    if (error == cudaSuccess) driver = d;
     return error;
+}
+
+// Fills `driver` at the first call. Launches on the first device read it while further devices are opened.
+cudaError_t look_up_driver() {
+    static std::once_flag once;
+    static cudaError_t found = cudaSuccess;
+    std::call_once(once, [] { found = find_functions(driver); });
+    return found;
 }
 
 #endif
 
 struct DeviceSlot {
-    std::atomic<bool> ready{false};  // set last: the other fields are constant from then on
+    std::atomic<bool> ready{false};  // set last: the fields up to `primary` are constant from then on
     Device device;
-    std::unique_ptr<LoadedKernel[]> kernels;
+    int driver_version;
 #ifndef W4AX_EMULATE
     CUcontext primary;
 #endif
+    std::mutex loading;                       // held while a kernel is loaded
+    std::unique_ptr<LoadedKernel[]> kernels;  // of kernel_count()
 };
 DeviceSlot slots[kMaxDevices];
 std::mutex preload_mutex;
 
-// Loads all kernels in the current context.
-w4axk_status load_kernels(DeviceSlot& slot, int ordinal) {
+// What loading a kernel needs, for its lifetime: the primary context is current, and a capture does not prohibit calls
+// that it could not record.
+class LoadingGuard {
+public:
+#ifdef W4AX_EMULATE
+    explicit LoadingGuard(DeviceSlot const&) {}
+    bool entered() const { return true; }
+#else
+    // cudaFuncGetAttributes loads, and loading allocates and may synchronize the context. While this thread captures,
+    // or any thread captures in global mode, the runtime refuses such calls and invalidates the capture, unless the
+    // mode of this thread is relaxed. Nothing of them is recorded.
+    explicit LoadingGuard(DeviceSlot const& slot) : entered_(driver.push(slot.primary) == CUDA_SUCCESS) {
+        has_mode_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
+    }
+    ~LoadingGuard() {
+        if (has_mode_) cudaThreadExchangeStreamCaptureMode(&mode_);
+        CUcontext popped;
+        if (entered_) driver.pop(&popped);
+    }
+    bool entered() const { return entered_ && has_mode_; }
+
+private:
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // after the exchange: the mode of the caller
+    bool entered_, has_mode_;
+#endif
+};
+
+// Loads a kernel and raises its limit of shared memory, in the current context.
+cudaError_t load(Kernel const& kernel, Device const& device, cudaFuncAttributes& attributes) {
+    // This call loads the kernel.
+    cudaError_t const error = cudaFuncGetAttributes(&attributes, kernel.function);
+    if (error != cudaSuccess) return error;
+    int const shared = std::min(kernel.max_shared_bytes, device.max_shared_bytes);
+    return cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+}
+
+// Gets what does not change while the process runs.
+w4axk_status describe_device(DeviceSlot& slot, int ordinal) {
     slot.device.ordinal = ordinal;
     int major = 0, minor = 0;
     cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&slot.device.max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    if (error == cudaSuccess) error = cudaDriverGetVersion(&slot.driver_version);
     if (error != cudaSuccess) return status_of(error);
     slot.device.has_pdl = major >= 9;
     slot.device.has_wgmma = kBuiltForWgmma && major == 9 && minor == 0;
     slot.kernels.reset(new (std::nothrow) LoadedKernel[kernel_count()]);
-    if (!slot.kernels) return status_of(cudaErrorMemoryAllocation);
-    int driver_version = 0;
-    error = cudaDriverGetVersion(&driver_version);
-    if (error != cudaSuccess) return status_of(error);
-    for (int i = 0; i < kernel_count(); ++i) {
-        Kernel const& kernel = *kernel_at(i);
-        slot.kernels[i].supported = !sets_conditionals(kernel.role) || driver_version >= kConditionalNodesDriver;
-        if (!slot.kernels[i].supported) continue;
-        // This call loads the kernel.
-        error = cudaFuncGetAttributes(&slot.kernels[i].attributes, kernel.function);
-        if (error != cudaSuccess) return status_of(error);
+    return slot.kernels ? W4AXK_OK : status_of(cudaErrorMemoryAllocation);
+}
+
+// Loads the latch, the smallest kernel: it has an image for the device if the build has. On sm_90 also loads a wgmma
+// kernel, to see whether its code is that of sm_90a.
+w4axk_status load_first_kernels(DeviceSlot& slot) {
+    w4axk_status status = load_kernel(slot.device, find_kernel(Role::Latch));
 #ifndef W4AX_EMULATE
+    if (status == W4AXK_OK && slot.device.has_wgmma) {
+        LoadedKernel const* wgmma;
+        int const kernel = find_kernel(Role::Gemm, W4AXK_WGMMA, W4AXK_A8, W4AXK_G128, W4AXK_PACKED, 1);
+        status = load_kernel(slot.device, kernel, &wgmma);
         // With CUDA_FORCE_PTX_JIT, the driver loads the empty code of other architectures.
-        bool const is_empty = slot.kernels[i].attributes.numRegs < kWgmmaRegisters;
-        if (kernel.family == W4AXK_WGMMA && is_empty) slot.device.has_wgmma = false;
-#endif
-        int const shared = std::min(kernel.max_shared_bytes, slot.device.max_shared_bytes);
-        error = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-        if (error != cudaSuccess) return status_of(error);
+        if (status == W4AXK_OK) slot.device.has_wgmma = wgmma->attributes.numRegs >= kWgmmaRegisters;
     }
-    return W4AXK_OK;
+#endif
+    return status;
 }
 
 w4axk_status count_devices(int* count) {
@@ -194,8 +235,23 @@ void unregister_body(cudaStream_t stream) {
     body_count.store(int(bodies.size()), std::memory_order_relaxed);
 }
 
-LoadedKernel const* find_loaded(int ordinal, int kernel) {
-    return find_device(ordinal) && kernel >= 0 && kernel < kernel_count() ? &slots[ordinal].kernels[kernel] : nullptr;
+w4axk_status load_kernel(Device const& device, int kernel, LoadedKernel const** loaded) {
+    if (kernel < 0 || kernel >= kernel_count()) return W4AXK_BAD_TILE;
+    DeviceSlot& slot = slots[device.ordinal];
+    LoadedKernel& k = slot.kernels[kernel];
+    if (loaded) *loaded = &k;
+    if (k.ready.load(std::memory_order_acquire)) return W4AXK_OK;
+    Kernel const& found = *kernel_at(kernel);
+    if (sets_conditionals(found.role) && slot.driver_version < kConditionalNodesDriver) return W4AXK_DRIVER_TOO_OLD;
+    std::lock_guard<std::mutex> const lock(slot.loading);
+    if (k.ready.load(std::memory_order_relaxed)) return W4AXK_OK;
+    LoadingGuard const guard(slot);
+    cudaError_t const error = guard.entered() ? load(found, device, k.attributes) : cudaErrorDeviceUninitialized;
+    if (error == cudaSuccess)
+        k.ready.store(true, std::memory_order_release);
+    else
+        cudaGetLastError();  // the status reports the error; it must not surface at a later launch
+    return status_of(error);
 }
 
 #ifdef W4AX_EMULATE
@@ -276,20 +332,16 @@ extern "C" w4axk_status w4axk_preload(int32_t ordinal) {
     std::lock_guard<std::mutex> const lock(preload_mutex);
     DeviceSlot& slot = slots[ordinal];
     if (slot.ready.load(std::memory_order_acquire)) return W4AXK_OK;
-#ifdef W4AX_EMULATE
-    status = load_kernels(slot, ordinal);
-#else
+#ifndef W4AX_EMULATE
     cudaError_t const error = look_up_driver();
     if (error != cudaSuccess) return status_of(error);
     CUdevice device;
     if (driver.device(&device, ordinal) != CUDA_SUCCESS) return W4AXK_BAD_DEVICE;
     // Never released: launches compare the contexts of streams with it.
     if (driver.retain_primary(&slot.primary, device) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
-    if (driver.push(slot.primary) != CUDA_SUCCESS) return status_of(cudaErrorDeviceUninitialized);
-    status = load_kernels(slot, ordinal);
-    CUcontext popped;
-    driver.pop(&popped);
 #endif
+    status = describe_device(slot, ordinal);
+    if (status == W4AXK_OK) status = load_first_kernels(slot);
     if (status == W4AXK_OK)
         slot.ready.store(true, std::memory_order_release);
     else

@@ -1,4 +1,8 @@
 // Devices: the kernels that are loaded on them, and the context that a launch runs in.
+//
+// A kernel is loaded where it is first used. The driver loads a module, which is a file of instances/, with the first
+// kernel of it that is used, and compiles its PTX then if the build has no machine code for the device. Drivers before
+// CUDA 12.2, and others with CUDA_MODULE_LOADING=EAGER, load all modules with the first kernel.
 #pragma once
 
 #include "common/params.cuh"
@@ -6,13 +10,15 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+
 namespace w4ax {
 
 // Returns the status of a runtime error, and keeps its text for w4axk_last_cuda_error.
 w4axk_status status_of(cudaError_t error);
 
 struct LoadedKernel {
-    bool supported;  // false if the driver is too old for the kernel
+    std::atomic<bool> ready{false};  // set last: the other field is constant from then on
     cudaFuncAttributes attributes;
 };
 
@@ -25,8 +31,9 @@ struct Device {
 
 // Returns null if the device is not preloaded.
 Device const* find_device(int ordinal);
-// Returns null if the device is not preloaded or the index is out of range.
-LoadedKernel const* find_loaded(int ordinal, int kernel);
+// Loads a kernel on a device unless it is loaded there. It may be called during captures and by several threads. A
+// failure is not remembered: the next call tries again. `loaded` may be null.
+w4axk_status load_kernel(Device const& device, int kernel, LoadedKernel const** loaded = nullptr);
 
 // Describes a BF16 matrix [rows, columns] for TMA: boxes of box_rows x 64 elements with a 128-byte swizzle. Its address
 // and its stride in bytes are multiples of 16.

@@ -63,11 +63,13 @@ cudaError_t capture_tail(cudaStream_t stream, std::vector<cudaGraphNode_t>& tail
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     cudaGraphNode_t const* nodes = nullptr;
     size_t count = 0;
-#if CUDART_VERSION >= 13000
+    // The query fails if edges have data and the caller does not take them. They are dropped: an edge without data
+    // orders whole nodes, which is stricter.
     cudaGraphEdgeData const* edges = nullptr;
+#if CUDART_VERSION >= 13000
     cudaError_t const error = cudaStreamGetCaptureInfo(stream, &status, nullptr, nullptr, &nodes, &edges, &count);
 #else
-    cudaError_t const error = cudaStreamGetCaptureInfo_v2(stream, &status, nullptr, nullptr, &nodes, &count);
+    cudaError_t const error = cudaStreamGetCaptureInfo_v3(stream, &status, nullptr, nullptr, &nodes, &edges, &count);
 #endif
     if (error != cudaSuccess) return error;
     if (status != cudaStreamCaptureStatusActive) return cudaErrorStreamCaptureInvalidated;

@@ -10,7 +10,7 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute_enum;
 use std::sync::Arc;
 
-/// A CUDA device with the kernels loaded on it. Clones are the same handle, and threads may share
+/// A CUDA device that the kernels run on. Clones are the same handle, and threads may share
 /// it.
 #[derive(Clone)]
 pub struct Gpu {
@@ -54,7 +54,10 @@ pub struct Kernel {
 impl Gpu {
     /// Opens device `ordinal`, as `CUDA_VISIBLE_DEVICES` numbers them.
     ///
-    /// Loads all kernels, which may take a second and may synchronize: call it outside of captures.
+    /// Creates the primary context and loads the kernels that show whether the build has code for
+    /// the device: call it outside of captures. The others are loaded at their first launch, which
+    /// takes longer then, most of all if the driver has to compile them; [`Gpu::kernels`] loads all
+    /// of them.
     ///
     /// # Errors
     /// [`Error::Unavailable`] with the reason if the device cannot be used.
@@ -184,7 +187,7 @@ impl Gpu {
         loaded_mma(self.number(), width, family)
     }
 
-    /// All kernels as they are loaded on this device.
+    /// All kernels as they are loaded on this device. Loads those that no launch has used yet.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the library cannot read the attributes of a kernel.

@@ -1,8 +1,9 @@
 //! Checks the machine code of the compiled kernels: the expected tensor-core instructions, weight
-//! loads of 128 bits, no spilled registers. Prints registers and shared memory of each kernel
+//! loads of 128 bits and their order, no spilled registers. Prints registers and shared memory of each kernel
 //! (`--nocapture`).
 
 mod flow;
+mod order;
 
 use gpu_model::sass::{self, Kernel};
 use std::collections::BTreeMap;
@@ -144,6 +145,66 @@ fn routed_kernels_contain_all_widths() {
             }
         }
     }
+}
+
+/// Returns the decode kernels that branch on the latched width (`true`) or have one.
+fn decode_kernels() -> Vec<(&'static Kernel, bool)> {
+    let is_routed = |kernel: &'static Kernel| {
+        let routed = kernel.name.contains("::routed_decode_kernel<");
+        (routed || kernel.name.contains("::decode_kernel<")).then_some((kernel, routed))
+    };
+    kernels().iter().filter_map(is_routed).collect()
+}
+
+/// With programmatic dependent launch, a decode kernel loads the first weights while the previous
+/// launch still runs. That is the gain of such a launch.
+#[test]
+fn decode_kernels_load_weights_before_they_wait() {
+    let mut errors = Vec::new();
+    for (kernel, routed) in decode_kernels() {
+        // Older architectures have no such launches.
+        if kernel.arch.starts_with("sm_8") {
+            continue;
+        }
+        if let Err(error) = order::loads_before_the_wait(kernel, if routed { 3 } else { 1 }) {
+            errors.push(format!("{} {}: {error}", kernel.arch, kernel.name));
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+/// A round of a decode kernel loads the next round's weights before it multiplies, so that memory
+/// is not idle meanwhile. Some mainloops multiply first: those of s4, which multiply the loaded
+/// registers themselves, and of BF16, in groups of 32, which unpack a tile twice, and with eight
+/// tiles of weights in flight, which lack the registers.
+#[test]
+fn decode_kernels_load_the_next_weights_before_they_multiply() {
+    let mut errors = Vec::new();
+    for (kernel, routed) in decode_kernels() {
+        let has_any = |parts: &[&str]| parts.iter().any(|part| kernel.name.contains(part));
+        let bf16_is_late = has_any(&["Config<16, 32,", "Decode<32,"])
+            || (has_any(&[
+                "Config<16, 128,",
+                "Config<16, 0,",
+                "Decode<128,",
+                "Decode<0,",
+            ]) && kernel.name.contains(", 2, 1>"));
+        let is_late = |product: &str| {
+            product.contains(".S4.") || (bf16_is_late && product.starts_with("HMMA"))
+        };
+        let late = usize::from(kernel.count(&["IMMA", "S4"]) > 0)
+            + usize::from(bf16_is_late && kernel.count(&["HMMA"]) > 0);
+        let expected = if routed { 3 } else { 1 } - late;
+        match order::loads_before_the_products(kernel, is_late) {
+            Ok(checked) if checked == expected => {}
+            Ok(checked) => errors.push(format!(
+                "{} {}: {checked} mainloops load first, expected {expected}",
+                kernel.arch, kernel.name
+            )),
+            Err(error) => errors.push(format!("{} {}: {error}", kernel.arch, kernel.name)),
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 /// The wgmma family: 2 engines x 4 groupings x 2 tiles, with code for sm_90a only. It multiplies by

@@ -1,10 +1,18 @@
 //! The architectures that kernels are compiled for: the setting `W4AX_CUDA_ARCHS`.
 
 use crate::Problem;
+use crate::version::Version;
 
-/// Machine code for each architecture that the kernels distinguish, and PTX for newer chips. The
-/// PTX is of compute_90, not 90a: no other chip accepts PTX of 90a.
-pub const DEFAULT: &str = "80;86;87;89;90a;90-ptx";
+/// Machine code for each architecture that the kernels distinguish and for sm_100 and sm_120, and
+/// PTX for other chips. Machine code of 100 also runs on sm_103, and that of 120 on sm_121. The PTX
+/// is of compute_90, not 90a: no other chip accepts PTX of 90a.
+pub const DEFAULT: &str = "80;86;87;89;90a;100;120;90-ptx";
+
+/// The default before [`BLACKWELL`]. The driver of sm_100 and sm_120 compiles the PTX.
+pub const OLD_DEFAULT: &str = "80;86;87;89;90a;90-ptx";
+
+/// The first nvcc that compiles for sm_100 and sm_120.
+const BLACKWELL: Version = Version::new(12, 8);
 
 /// The architectures of toolkit 12.4 and later, from sm_80 on: older chips have no BF16 and s4
 /// tensor cores. A suffix limits code to that chip (`a`) or its family (`f`). An older nvcc may
@@ -81,13 +89,22 @@ impl std::fmt::Display for Arch {
     }
 }
 
+/// Returns the list of architectures that a build with this nvcc has unless one is set.
+pub fn default_of(nvcc: &Version) -> &'static str {
+    if *nvcc >= BLACKWELL {
+        DEFAULT
+    } else {
+        OLD_DEFAULT
+    }
+}
+
 /// Parses a list separated by `;`, `,` or spaces into ascending order without duplicates. An empty
-/// list means [`DEFAULT`].
-pub fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
+/// list means [`default_of`] this nvcc.
+pub fn parse(setting: Option<&str>, nvcc: &Version) -> Result<Vec<Arch>, Problem> {
     let separators = |c: char| c == ';' || c == ',' || c.is_whitespace();
     let setting = setting
         .filter(|list| !list.trim().is_empty())
-        .unwrap_or(DEFAULT);
+        .unwrap_or(default_of(nvcc));
     let mut archs = setting
         .split(separators)
         .filter(|entry| !entry.is_empty())

@@ -92,12 +92,27 @@ enum Outcome {
     Failed(String),
 }
 
+/// Returns the number of the first message in which ptxas reports that it serialized wgmma or
+/// ignored setmaxnreg: `C7510`, of the series C75xx. Such code is correct and several times slower,
+/// so nvcc succeeds, and no test of the results would notice.
+pub fn lost_overlap(messages: &str) -> Option<&str> {
+    (messages.lines())
+        .filter(|line| line.starts_with("ptxas"))
+        .filter_map(|line| line.split_once('(')?.1.split_once(')'))
+        .map(|(number, _)| number)
+        .find(|number| {
+            let digits = number.strip_prefix("C75").unwrap_or_default();
+            digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_digit())
+        })
+}
+
 impl Compiler {
     /// Compiles the sources whose objects in the cache are missing or outdated. Includes are
     /// relative to the folder `root`.
     ///
     /// # Errors
-    /// `Problem::Wrong` with the messages of nvcc if a file does not compile.
+    /// `Problem::Wrong` with the messages of nvcc if a file does not compile, or if ptxas reports
+    /// that it serialized wgmma, see [`lost_overlap`].
     pub fn compile(
         &self,
         root: &Path,
@@ -201,13 +216,22 @@ impl Compiler {
             .map_err(|error| format!("cannot run {}: {error}", self.nvcc.display()))?;
         let messages = String::from_utf8_lossy(&output.stderr).into_owned()
             + &String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
+        let discard = |reason: String| {
             let _ = std::fs::remove_file(&object);
             let _ = std::fs::remove_file(&dependencies);
-            return Err(format!(
-                "{messages}nvcc cannot compile {} ({})",
+            Err(format!("{messages}{reason}"))
+        };
+        if !output.status.success() {
+            return discard(format!(
+                "nvcc cannot compile {} ({})",
                 source.display(),
                 output.status
+            ));
+        }
+        if let Some(number) = lost_overlap(&messages) {
+            return discard(format!(
+                "ptxas gave up an overlap that {} depends on ({number}): see its message above",
+                source.display()
             ));
         }
         let files = depfile::parse(&std::fs::read_to_string(&dependencies).map_err(io)?);

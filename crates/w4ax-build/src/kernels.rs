@@ -147,7 +147,7 @@ pub fn plan(
     host_flags: &[OsString],
 ) -> Result<BuildPlan, Problem> {
     let text = |name: &str| setting(name).map(|value| value.to_string_lossy().into_owned());
-    let archs = archs::parse(text("W4AX_CUDA_ARCHS").as_deref())?;
+    let archs = archs::parse(text("W4AX_CUDA_ARCHS").as_deref(), &tools.nvcc_version)?;
     let known = run(&tools.nvcc.path, "--list-gpu-arch")?;
     archs::check(&archs, &known, &format!("nvcc {}", tools.nvcc_version))?;
     let cores = text("NUM_JOBS")

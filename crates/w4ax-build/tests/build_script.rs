@@ -2,7 +2,12 @@
 
 mod archs {
     use w4ax_build::Problem;
-    use w4ax_build::archs::{DEFAULT, check, list, parse};
+    use w4ax_build::archs::{self, Arch, check, list};
+    use w4ax_build::version::Version;
+
+    fn parse(setting: Option<&str>) -> Result<Vec<Arch>, Problem> {
+        archs::parse(setting, &Version::new(13, 0))
+    }
 
     fn error(setting: &str) -> String {
         match parse(Some(setting)) {
@@ -14,7 +19,14 @@ mod archs {
     #[test]
     fn defaults_if_unset_or_empty() {
         for setting in [None, Some(""), Some(" ")] {
-            assert_eq!(list(&parse(setting).unwrap()), DEFAULT);
+            let of = |nvcc| list(&archs::parse(setting, &Version::parse(nvcc).unwrap()).unwrap());
+            for nvcc in ["12.8", "12.9.86", "13.0.88"] {
+                assert_eq!(of(nvcc), "80;86;87;89;90a;100;120;90-ptx", "{nvcc}");
+            }
+            // These do not support sm_100 and sm_120.
+            for nvcc in ["12.4.131", "12.6.85"] {
+                assert_eq!(of(nvcc), "80;86;87;89;90a;90-ptx", "{nvcc}");
+            }
         }
     }
 
@@ -98,7 +110,7 @@ mod options {
     fn with(archs: &str, nvcc: &Version) -> Vec<String> {
         options(
             Path::new("/cutlass"),
-            &parse(Some(archs)).unwrap(),
+            &parse(Some(archs), nvcc).unwrap(),
             nvcc,
             &["-fPIC".into()],
             false,
@@ -147,6 +159,50 @@ mod options {
                 assert!(of(nvcc).iter().any(|have| have == option), "{nvcc}");
             }
             assert!(!of(nvcc).iter().any(|have| have.contains("fast")), "{nvcc}");
+        }
+    }
+}
+
+mod messages {
+    use w4ax_build::compile::lost_overlap;
+
+    /// ptxas reports these as notes, so nvcc succeeds.
+    #[test]
+    fn finds_serialized_wgmma() {
+        // The output of nvcc 13.0.88 for a kernel that reads an accumulator between two wgmma.
+        let injected = "ptxas info    : (C7519) warpgroup.arrive is injected in around line 43 by \
+             compiler to allow use of registers in GMMA in function '_Z3serPfmm'";
+        let serialized = "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async \
+             instructions are serialized due to insufficient register resources for the wgmma \
+             pipeline in the function '_Z3serPfmm'";
+        let ignored = "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; \
+             unable to determine register count at entry";
+        assert_eq!(
+            lost_overlap(&format!("{injected}\n{serialized}\n")),
+            Some("C7519")
+        );
+        assert_eq!(lost_overlap(serialized), Some("C7511"));
+        assert_eq!(
+            lost_overlap(&format!(
+                "wgmma_a8.cu(3): warning #177-D: unused\n{ignored}\n"
+            )),
+            Some("C7508")
+        );
+    }
+
+    #[test]
+    fn accepts_other_messages() {
+        for other in [
+            "",
+            "nvcc warning : Support for offline compilation will be removed (C7510)",
+            "ptxas info    : 0 bytes gmem",
+            "ptxas info    : Function properties for f(C7510",
+            "ptxas warning : (C7604) Potential Performance Loss: another one",
+            "ptxas warning : (C751) too short",
+            "ptxas warning : (C75100) too long",
+            "ptxas info    : Compiling entry function 'f' for 'sm_90a'",
+        ] {
+            assert_eq!(lost_overlap(other), None, "{other}");
         }
     }
 }

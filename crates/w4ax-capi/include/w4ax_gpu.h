@@ -52,8 +52,8 @@ typedef struct w4ax_gpu w4ax_gpu;
  * remedy. */
 w4ax_status w4ax_gpu_count(uint32_t *count);
 
-/* Opens device `ordinal`, numbered from 0 as in CUDA_VISIBLE_DEVICES, with its primary context, and loads all kernels.
- * This may take a second and may synchronize: call it while no stream is captured. The statuses of w4ax_gpu_count;
+/* Opens device `ordinal`, numbered from 0 as in CUDA_VISIBLE_DEVICES, with its primary context. This may synchronize:
+ * call it while no stream is captured. The first launch of a kernel loads it. The statuses of w4ax_gpu_count;
  * W4AX_NO_BACKEND also for a device that the kernels were not built for. */
 w4ax_status w4ax_gpu_create(uint32_t ordinal, w4ax_gpu **gpu);
 
