@@ -4,7 +4,7 @@ use cudarc::driver::sys::{
     CUdevice_attribute as Attribute, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode,
 };
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
-use gpu_model::device::{DeviceSpec, MMA_SYNC_SHARE_SM90, MmaRates};
+use gpu_model::device::{DeviceSpec, MMA_SYNC_SHARE_SM90, MmaRates, l2_bytes_per_clock};
 use gpu_model::layers::Layers;
 use gpu_model::predict::with_plan;
 use gpu_model::report::Measurement;
@@ -102,6 +102,7 @@ impl Bench {
             sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1.0),
             ghz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1e6) / 1e6,
             gb_per_s: self.copy_gb_per_s,
+            l2_bytes_per_clock: l2_bytes_per_clock(major),
             s4: rates.s4,
             s8: rates.s8,
             bf16: rates.bf16,

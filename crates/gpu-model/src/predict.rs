@@ -8,7 +8,7 @@
 //! - memory: bytes that must move, at the bandwidth of the data sheet;
 //! - in flight: one memory latency for as many bytes of weights as all resident blocks request
 //!   ahead (Little's law);
-//! - l2: bytes that the blocks of a multiprocessor read, at 47 bytes per clock;
+//! - l2: bytes that the blocks of a multiprocessor read, at the device's bytes per clock;
 //! - tensor, issue, shared: clocks of a multiprocessor;
 //! - stalls: clocks that the busiest warp stalls by the encoded stall counts, for each wave of
 //!   resident blocks.
@@ -20,8 +20,8 @@
 //! Assumptions, none of them measured:
 //! - a launch costs 1.5 us; programmatic dependent launch, which hides a part, is ignored;
 //! - a read from memory takes 700 ns;
-//! - L2 delivers 47 bytes per clock to each multiprocessor of every device: the A100's 5120 bytes
-//!   per clock divided by 108 ("NVIDIA A100 Tensor Core GPU Architecture");
+//! - L2 delivers to each multiprocessor what [`crate::device`] has for the device: 47 bytes per
+//!   clock for the A100, 28 for the H100;
 //! - there are no bank conflicts, and no waits at barriers or for loads beyond the encoded stalls.
 //!
 //! A prediction is therefore a lower bound on the time of a kernel.
@@ -41,7 +41,6 @@ use crate::traffic::{
 
 const LAUNCH_US: f64 = 1.5;
 const LATENCY_US: f64 = 0.7;
-const L2_BYTES_PER_CLOCK: f64 = 47.0;
 
 /// The predicted time of a call and its parts. Times are in microseconds.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -199,7 +198,7 @@ pub fn predict(
     let in_flight = tile.bytes_in_flight() as f64 * launch.blocks.min(launch.resident_on_device);
     let bytes = call_bytes(case, &plan)?;
     let weights = weight_bytes(case.n(), case.k(), case.grouping());
-    let l2_clocks = most * block_bytes(tile, case, &plan) / L2_BYTES_PER_CLOCK;
+    let l2_clocks = most * block_bytes(tile, case, &plan) / device.l2_bytes_per_clock;
     let issue_clocks = most * tally.issue_clocks(warps, device.f32_lanes());
     let parts = [
         ("memory", (bytes - pack_bytes) / bytes_per_us),
