@@ -38,6 +38,11 @@ CUresult create(CUcontext* made, unsigned flags, CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+/// A failed context cannot release anything, so what it holds is no leak.
+void lose(Context const& context, std::string what) {
+    if (context.failure == CUDA_SUCCESS) driver().lost.push_back(std::move(what));
+}
+
 template <class Objects>
 void drop(Objects& objects, Context const& context, char const* what) {
     for (auto at = objects.begin(); at != objects.end();) {
@@ -45,7 +50,7 @@ void drop(Objects& objects, Context const& context, char const* what) {
             ++at;
             continue;
         }
-        driver().lost.push_back(format("a %s of a context that was destroyed before it", what));
+        lose(context, format("%s of a context that was destroyed before it", what));
         at = objects.erase(at);
     }
 }
@@ -65,7 +70,7 @@ void destroy_context(Ref<Context> const& context, Lock& lock) {
     }
     wait_for_context(*context, lock);
     context->destroyed = true;
-    drop(d.events, *context, "event");
+    drop(d.events, *context, "an event");
     for (auto at = d.streams.begin(); at != d.streams.end();) {
         if (at->second->context != context) {
             ++at;
@@ -74,14 +79,14 @@ void destroy_context(Ref<Context> const& context, Lock& lock) {
         bool const per_thread = std::any_of(context->per_thread.begin(), context->per_thread.end(),
                                             [&](auto const& one) { return one.second == at->second; });
         at->second->stopped = true;
-        if (!per_thread) d.lost.push_back("a stream of a context that was destroyed before it");
+        if (!per_thread) lose(*context, "a stream of a context that was destroyed before it");
         at = d.streams.erase(at);
     }
     context->legacy->stopped = true;
     for (auto const& [address, memory] : d.memory) {
         if (memory->context != context || memory->state == Allocation::State::freed) continue;
-        d.lost.push_back(format("%llu bytes of %s of a context that was destroyed before them",
-                                static_cast<unsigned long long>(memory->bytes), memory->origin.c_str()));
+        lose(*context, format("%llu bytes of %s of a context that was destroyed before them",
+                              static_cast<unsigned long long>(memory->bytes), memory->origin.c_str()));
         if (memory->place != Allocation::Place::registered) release_memory(*memory);
         memory->state = Allocation::State::freed;
     }

@@ -136,7 +136,9 @@ Failure execute(Operation const& operation, bool overlaps_previous) {
             Lock const lock;
             Allocation& memory = *operation.memory;
             if (memory.state == Allocation::State::live) return illegal("an allocation", "the memory was not released");
-            if (memory.state == Allocation::State::reserved || memory.of_graph) commit_memory(memory);
+            // A graph allocates the same addresses at each launch.
+            if (memory.state == Allocation::State::freed) driver().used_bytes[memory.context->device] += memory.bytes;
+            commit_memory(memory);
             return {};
         }
         case Work::release: {
