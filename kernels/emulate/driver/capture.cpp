@@ -23,6 +23,15 @@ void forget_capture(Ref<Capture> const& capture) {
     capture->graph->capturing = nullptr;
 }
 
+/// What a capture that failed leaves behind.
+void discard_graph(Capture const& capture) {
+    if (capture.to_graph) {
+        capture.graph->root().lost = true;
+    } else {
+        forget_graph(*capture.graph);
+    }
+}
+
 /// Whether every node of the capture is an ancestor of the nodes that the origin's next one would depend on.
 bool is_joined(Capture const& capture) {
     std::set<Node*> reached;
@@ -86,11 +95,7 @@ CUresult end(CUstream handle, CUgraph* made) {
     Ref<Graph> const graph = capture->graph;
     forget_capture(capture);
     if (!valid) {
-        if (capture->to_graph) {
-            graph->root().lost = true;
-        } else {
-            forget_graph(*graph);
-        }
+        discard_graph(*capture);
         if (capture->invalidated) {
             return refuse(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "the capture was invalidated: %s",
                           capture->reason.c_str());
@@ -145,6 +150,27 @@ void invalidate(Capture& capture, std::string reason) {
     capture.reason = std::move(reason);
 }
 
+void leave_capture(Ref<Stream> const& stream) {
+    Ref<Capture> const capture = stream->capture;
+    if (!capture) return;
+    invalidate(*capture, "a stream was destroyed while it was captured");
+    stream->capture = nullptr;
+    if (capture->origin != stream) return;
+    forget_capture(capture);
+    discard_graph(*capture);
+}
+
+CUresult check_synchronization(Context const& context) {
+    bool captures = false;
+    for (auto const& [handle, stream] : driver().streams) {
+        if (stream->context.get() != &context || !stream->capture) continue;
+        captures = true;
+        invalidate(*stream->capture, format("%s waits for a stream that is being captured", thread_state().function));
+    }
+    if (!captures) return CUDA_SUCCESS;
+    return refuse(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream of the context is being captured");
+}
+
 CUresult check_capture(Stream const& stream) {
     if (!stream.capture->invalidated) return CUDA_SUCCESS;
     return refuse(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "the capture was invalidated: %s",
@@ -175,13 +201,6 @@ CUresult check_implicit(Context const& context) {
                       "the legacy stream waits for blocking streams, and one of them is being captured");
     }
     return CUDA_SUCCESS;
-}
-
-Capture* capture_of(Context const& context) {
-    for (auto const& [handle, stream] : driver().streams) {
-        if (stream->context.get() == &context && stream->capture) return stream->capture.get();
-    }
-    return nullptr;
 }
 
 CUresult capture_operation(Ref<Stream> const& stream, Operation&& operation) {

@@ -65,8 +65,8 @@ void fail_context(Context& context, CUresult result, std::string text) {
 
 void destroy_context(Ref<Context> const& context, Lock& lock) {
     auto& d = driver();
-    for (auto const& capture : d.captures) {
-        if (capture->origin->context == context) invalidate(*capture, "its context was destroyed");
+    for (auto const& [handle, stream] : d.streams) {
+        if (stream->context == context) leave_capture(stream);
     }
     wait_for_context(*context, lock);
     context->destroyed = true;
@@ -231,10 +231,7 @@ CUresult cuCtxSynchronize(void) {
     W4AX_ENTRY(cuCtxSynchronize);
     Ref<Context> context;
     W4AX_TRY(current(context));
-    if (Capture* const capture = capture_of(*context)) {
-        invalidate(*capture, "cuCtxSynchronize waits for a stream that is being captured");
-        return refuse(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "a stream of the context is being captured");
-    }
+    W4AX_TRY(check_synchronization(*context));
     wait_for_context(*context, call.lock);
     return check_failure(*context);
 }

@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "entry.h"
+#include "fault.h"
 
 namespace w4ax_driver {
 
@@ -111,6 +112,7 @@ CUresult cuInit(unsigned int flags) {
     W4AX_ENTRY(cuInit);
     if (flags) return refuse(CUDA_ERROR_INVALID_VALUE, "flags %u: expected 0", flags);
     driver().initialized = true;
+    describe_faults();
     if (play().devices == 0) return refuse(CUDA_ERROR_NO_DEVICE, "W4AX_DEVICE_PLAY has no device");
     return CUDA_SUCCESS;
 }

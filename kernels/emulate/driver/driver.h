@@ -344,9 +344,12 @@ CUresult check_unsafe();
 /// Refuses what implies a synchronization of the legacy stream while a blocking stream of the context captures.
 CUresult check_implicit(Context const& context);
 void invalidate(Capture& capture, std::string reason);
+/// A stream is destroyed: its capture is invalidated, and ends if it began there.
+void leave_capture(Ref<Stream> const& stream);
+/// Refuses what waits for all streams of a context while one of them is captured, and invalidates their captures.
+CUresult check_synchronization(Context const& context);
 CUresult check_capture(Stream const& stream);
 CUresult capture_operation(Ref<Stream> const& stream, Operation&& operation);
-Capture* capture_of(Context const& context);
 
 // ---- Memory
 

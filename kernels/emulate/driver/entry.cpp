@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 #include "driver.h"
 #include "entry.h"
@@ -174,6 +175,11 @@ Entry entries[] = {
 #undef W4AX_EXPORT
 
 void complete_names() {
+    static bool completed = false;
+    static std::mutex mutex;
+    std::lock_guard<std::mutex> const lock(mutex);
+    if (completed) return;
+    completed = true;
     for (auto& entry : entries) {
         std::string const base = base_name(entry.symbol);
         entry.name = base == entry.symbol ? entry.symbol : strdup(base.c_str());  // kept for the life of the process
@@ -206,9 +212,16 @@ CUresult find_entry(char const* name, void** function, int version, CUdriverProc
 
 }  // namespace
 
+bool is_exported(std::string const& function) {
+    complete_names();
+    for (auto const& entry : entries) {
+        if (function == entry.symbol || function == entry.name) return true;
+    }
+    return false;
+}
+
 Entry& entry_of(char const* symbol) {
-    static bool const completed = (complete_names(), true);
-    (void)completed;
+    complete_names();
     for (auto& entry : entries) {
         if (std::strcmp(entry.symbol, symbol) == 0) return entry;
     }

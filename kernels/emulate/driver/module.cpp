@@ -96,6 +96,7 @@ CUresult launch(CUlaunchConfig const& config, CUfunction handle, void** paramete
 CUresult find_function_in(Ref<Context> const& context, void const* key, Ref<Function>& function) {
     Ref<Function>& known = context->functions[key];
     if (!known) {
+        W4AX_TRY(check_unsafe());  // loads a module
         auto const [first, last] = images().equal_range(key);
         if (first == last) return refuse(CUDA_ERROR_NOT_FOUND, "no kernel is registered for %p", key);
         Image const* image = nullptr;

@@ -31,6 +31,7 @@ Play::Fail parse_fail(std::string const& setting, std::string const& value) {
     std::size_t const second = value.find(':', first + 1);
     Play::Fail fail;
     fail.function = value.substr(0, first);
+    if (fail.function != "launch" && !is_exported(fail.function)) malformed(setting, "an exported function or launch");
     fail.call = number(setting, value.substr(first + 1, second == std::string::npos ? second : second - first - 1));
     if (fail.call == 0) malformed(setting, "calls that are counted from 1");
     bool const allocates = fail.function.find("Alloc") != std::string::npos;

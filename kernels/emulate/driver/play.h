@@ -43,6 +43,9 @@ Play const& play();
 /// Whether the `call`-th call of a function is to fail.
 Play::Fail const* injected(std::string const& function, std::uint64_t call);
 
+/// Whether a function exists, by its symbol or by its name without a variant.
+bool is_exported(std::string const& function);
+
 char const* error_name(CUresult result);  // null if the number is unknown
 char const* error_description(CUresult result);
 bool error_of_name(std::string const& name, CUresult& result);

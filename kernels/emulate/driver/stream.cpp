@@ -213,14 +213,7 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
                       describe_handle(reinterpret_cast<std::uint64_t>(handle), HandleKind::stream).c_str());
     }
     Ref<Stream> const stream = at->second;
-    if (stream->capture) {
-        invalidate(*stream->capture, "a stream was destroyed while it was captured");
-        if (stream->capture->origin == stream) stream->capture->active = false;
-        auto& captures = driver().captures;
-        captures.erase(std::remove_if(captures.begin(), captures.end(), [](auto const& one) { return !one->active; }),
-                       captures.end());
-        stream->capture = nullptr;
-    }
+    leave_capture(stream);
     stream->stopped = true;  // after the operations that it holds
     driver().streams.erase(at);
     driver().destroyed_streams.push_back(stream);

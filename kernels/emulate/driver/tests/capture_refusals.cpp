@@ -129,6 +129,19 @@ TEST(unsafe_calls_by_mode, "") {
     expect_clean();
 }
 
+TEST(loading_a_kernel_is_unsafe, "arch=90") {
+    Device device;
+    CUstream const stream = make_stream();
+    CUfunction made = nullptr;
+    OK(cuStreamBeginCapture(stream, local));
+    OK(w4axDriverGetFunction(&made, &add_key));  // loaded before
+    REFUSED(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "unsafe", w4axDriverGetFunction(&made, &other_key));
+    expect_invalidated(stream, "w4axDriverGetFunction");
+    OK(w4axDriverGetFunction(&made, &other_key));
+    OK(cuStreamDestroy(stream));
+    expect_clean();
+}
+
 TEST(legacy_stream_and_captures, "") {
     Device device;
     CUstream const blocking = make_stream(CU_STREAM_DEFAULT), free = make_stream();

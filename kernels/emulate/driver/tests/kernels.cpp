@@ -101,6 +101,11 @@ Device::Device(int number) : ordinal(number) {
     OK(cuInit(0));
     OK(cuDevicePrimaryCtxRetain(&context, ordinal));
     OK(cuCtxSetCurrent(context));
+    // Loads the kernels before any capture.
+    CUfunction made = nullptr;
+    for (char const* key : {&add_key, &slow_key, &poll_key, &raise_key, &set_key, &fail_key, &big_key}) {
+        w4axDriverGetFunction(&made, key);
+    }
 }
 Device::~Device() { cuDevicePrimaryCtxRelease(ordinal); }
 

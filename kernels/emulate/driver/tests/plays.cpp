@@ -94,6 +94,7 @@ TEST(nth_launch_fails, "fail=launch:3") {
 
 TEST(malformed_play, "arch=81", 87, "arch=80, 86") { Device device; }
 TEST(unknown_play, "speed=3", 87, "unknown setting") { Device device; }
+TEST(unknown_function, "fail=cuMemAloc:1", 87, "an exported function") { Device device; }
 TEST(malformed_failure, "fail=launch:1:CUDA_ERROR_NONE", 87, "name of a CUresult") { Device device; }
 
 TEST(reports_leaks, "", 86, "leaked: a graph of 1 nodes") {
@@ -176,6 +177,25 @@ TEST(damage_is_found, "", 0) {
 #endif
 }
 
+// The pages around an allocation trap.
+static void access_past_a_page() {
+    Device device;
+    CUstream const stream = make_stream();
+    CUdeviceptr const at = zeros(1024);
+    PollParams raise = {nullptr, reinterpret_cast<std::uint32_t*>(at + 4096)};
+    OK(launch(stream, raise_key, &raise));
+    OK(cuStreamSynchronize(stream));
+}
+#if defined(W4AX_EMULATE_ASAN)
+TEST(access_past_a_page_traps, "", 1, "AddressSanitizer") { access_past_a_page(); }
+#elif defined(W4AX_EMULATE_TSAN)
+TEST(access_past_a_page_traps, "", 66, "SEGV") { access_past_a_page(); }
+#else
+TEST(access_past_a_page_traps, "", 139, "+4096 bytes from the beginning of memory of 4096 bytes of cuMemAlloc_v2") {
+    access_past_a_page();
+}
+#endif
+
 // Two streams add to the same memory.
 static void race(bool ordered) {
     Device device;
@@ -224,6 +244,18 @@ TEST(missing_synchronization_reads_garbage, "") {
     read_pinned(false);
 #endif
 }
+
+// ASan sees the bytes between the end of an allocation and its page.
+#ifdef W4AX_EMULATE_ASAN
+TEST(access_past_the_end_is_seen, "", 1, "use-after-poison") {
+    Device device;
+    CUstream const stream = make_stream();
+    CUdeviceptr const at = zeros(4);
+    PollParams raise = {nullptr, reinterpret_cast<std::uint32_t*>(at + 16)};
+    OK(launch(stream, raise_key, &raise));
+    OK(cuStreamSynchronize(stream));
+}
+#endif
 
 // The pinned source of a copy changes before the copy runs.
 TEST(changing_a_pinned_source_is_a_race, "", 66, "data race", true) {
