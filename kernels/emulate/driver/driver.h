@@ -388,6 +388,8 @@ CUresult find_nodes(Graph const& graph, CUgraphNode const* handles, std::size_t 
 /// Copies a graph with its bodies and children.
 Ref<Graph> clone_graph(Graph const& graph, Graph* parent, std::map<Node const*, Node*>* copies = nullptr);
 void forget_graph(Graph& graph);
+/// Makes a copy of `child` the graph of a node.
+Graph& adopt_child(Node& node, Graph const& child);
 
 std::string report();
 

@@ -145,7 +145,6 @@ private:
                 Failure failure = run(*child);
                 if (failure.result != CUDA_SUCCESS) return failure;
             }
-            if (node.operation.exec) return run(*node.operation.exec->graph);  // a captured launch
             return {};
         }
         bool const overlaps = node.operation.programmatic && previous && previous->type == CU_GRAPH_NODE_TYPE_KERNEL &&
@@ -261,7 +260,10 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream_handle) {
             invalidate(*stream->capture, "a graph with conditional nodes or allocations was launched into it");
             return refuse(CUDA_ERROR_NOT_SUPPORTED, "a graph with conditional nodes or allocations cannot be a child");
         }
-        return capture_operation(stream, std::move(operation));
+        operation.exec = nullptr;
+        W4AX_TRY(capture_operation(stream, std::move(operation)));
+        adopt_child(*stream->tail[0], *exec->graph);
+        return CUDA_SUCCESS;
     }
     if (stream->is_legacy()) W4AX_TRY(check_implicit(*stream->context));
     std::vector<Ref<Fence>> waits;

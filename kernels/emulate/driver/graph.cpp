@@ -63,6 +63,17 @@ CUresult add_dependencies(CUgraph handle, CUgraphNode const* from, CUgraphNode c
     return CUDA_SUCCESS;
 }
 
+/// Gives a copy and its nodes handles.
+void register_clone(Ref<Graph> const& copy) {
+    copy->handle = new_handle(HandleKind::graph);
+    driver().graphs[copy->handle] = copy;
+    for (auto const& node : copy->nodes) {
+        node->handle = new_handle(HandleKind::node);
+        driver().nodes[node->handle] = node.get();
+        for (auto const& inner : node->graphs) register_clone(inner);
+    }
+}
+
 }  // namespace
 
 Ref<Graph> make_graph() {
@@ -136,6 +147,14 @@ Ref<Graph> clone_graph(Graph const& graph, Graph* parent, std::map<Node const*, 
     return copy;
 }
 
+Graph& adopt_child(Node& node, Graph const& child) {
+    Ref<Graph> const copy = clone_graph(child, node.graph);
+    copy->is_body = false;
+    register_clone(copy);
+    node.graphs.push_back(copy);
+    return *copy;
+}
+
 }  // namespace w4ax_driver
 
 using namespace w4ax_driver;
@@ -173,12 +192,7 @@ CUresult cuGraphClone(CUgraph* made, CUgraph handle) {
     }
     Ref<Graph> const copy = clone_graph(*graph, nullptr);
     copy->is_body = false;
-    copy->handle = new_handle(HandleKind::graph);
-    driver().graphs[copy->handle] = copy;
-    for (auto const& node : copy->nodes) {
-        node->handle = new_handle(HandleKind::node);
-        driver().nodes[node->handle] = node.get();
-    }
+    register_clone(copy);
     *made = as_handle(*copy);
     return CUDA_SUCCESS;
 }

@@ -149,6 +149,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     // A real driver waits for the device.
     memory->freeing = true;
     wait_for_context(*memory->context, call.lock);
+    if (memory->state == Allocation::State::freed) return CUDA_SUCCESS;  // with its context, in the meantime
     std::string const damage = release_memory(*memory);
     if (!damage.empty()) fail_context(*context, CUDA_ERROR_ILLEGAL_ADDRESS, damage);
     return check_failure(*context);

@@ -99,15 +99,7 @@ CUresult add_child(Position& position, CUgraph handle, CUgraphNode* made) {
     }
     Node* node = nullptr;
     W4AX_TRY(add_node(*position.graph, std::move(position.after), CU_GRAPH_NODE_TYPE_GRAPH, {}, node));
-    Ref<Graph> const copy = clone_graph(*child, position.graph.get());
-    copy->is_body = false;
-    copy->handle = new_handle(HandleKind::graph);
-    driver().graphs[copy->handle] = copy;
-    for (auto const& inner : copy->nodes) {
-        inner->handle = new_handle(HandleKind::node);
-        driver().nodes[inner->handle] = inner.get();
-    }
-    node->graphs.push_back(copy);
+    adopt_child(*node, *child);
     *made = reinterpret_cast<CUgraphNode>(node->handle);
     return CUDA_SUCCESS;
 }

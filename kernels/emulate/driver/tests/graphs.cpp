@@ -337,6 +337,13 @@ TEST(captured_graph_launch_is_a_child, "") {
     OK(cuGraphLaunch(exec, f.stream));
     CUgraph outer = nullptr;
     OK(cuStreamEndCapture(f.stream, &outer));
+    CUgraphNode nodes[2];
+    size_t count = 2;
+    OK(cuGraphGetNodes(outer, nodes, &count));
+    CUgraph child = nullptr;
+    OK(cuGraphChildGraphNodeGetGraph(nodes[1], &child));
+    OK(cuGraphGetNodes(child, nullptr, &count));
+    EXPECT(count == 1);
     CUgraphExec const both = instantiate(outer);
     run(both, f.stream);
     EXPECT(ran({6, 6}));
