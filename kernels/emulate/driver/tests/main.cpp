@@ -75,7 +75,8 @@ int main(int count, char** arguments) {
     for (auto const& one : test::cases()) {
         bool selected = count == 1;
         for (int i = 1; i < count; ++i) selected |= std::strcmp(arguments[i], one.name) == 0;
-        if (!selected || (one.sanitizer && (!is_thread_variant() || checked))) continue;
+        if (!selected || (one.only != test::Only::all && checked)) continue;
+        if (one.only == test::Only::unchecked_thread && !is_thread_variant()) continue;
         ++ran;
         failed += !run(one, arguments[0]);
     }

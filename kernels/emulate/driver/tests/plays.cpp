@@ -189,7 +189,8 @@ static void access_past_a_page() {
 #if defined(W4AX_EMULATE_ASAN)
 TEST(access_past_a_page_traps, "", 1, "AddressSanitizer") { access_past_a_page(); }
 #elif defined(W4AX_EMULATE_TSAN)  // not with the checked driver, whose handler TSan instruments
-TEST(access_past_a_page_traps, "", 139, "+4096 bytes from the beginning of memory of 4096 bytes", true) {
+TEST(access_past_a_page_traps, "", 139, "+4096 bytes from the beginning of memory of 4096 bytes",
+     Only::unchecked_thread) {
     access_past_a_page();
 }
 #else
@@ -217,8 +218,8 @@ static void race(bool ordered) {
     OK(cuStreamDestroy(two));
     OK(cuMemFree(at));
 }
-TEST(race_of_streams_is_seen, "", 66, "data race", true) { race(false); }
-TEST(event_orders_the_streams, "", 0, nullptr, true) { race(true); }
+TEST(race_of_streams_is_seen, "", 66, "data race", Only::unchecked_thread) { race(false); }
+TEST(event_orders_the_streams, "", 0, nullptr, Only::unchecked_thread) { race(true); }
 
 // The copy to pinned memory has not ended when the host reads it.
 static void read_pinned(bool synchronizes) {
@@ -238,8 +239,8 @@ static void read_pinned(bool synchronizes) {
     OK(cuMemFree(at));
     OK(cuStreamDestroy(stream));
 }
-TEST(missing_synchronization_shows, "", 66, "data race", true) { read_pinned(false); }
-TEST(synchronization_orders_the_host, "", 0, nullptr, true) { read_pinned(true); }
+TEST(missing_synchronization_shows, "", 66, "data race", Only::unchecked_thread) { read_pinned(false); }
+TEST(synchronization_orders_the_host, "", 0, nullptr, Only::unchecked_thread) { read_pinned(true); }
 // Without a sanitizer too: the host reads the garbage that was there before.
 TEST(missing_synchronization_reads_garbage, "") {
 #ifndef W4AX_EMULATE_TSAN
@@ -249,7 +250,7 @@ TEST(missing_synchronization_reads_garbage, "") {
 
 // ASan sees the bytes between the end of an allocation and its page.
 #ifdef W4AX_EMULATE_ASAN
-TEST(access_past_the_end_is_seen, "", 1, "use-after-poison") {
+TEST(access_past_the_end_is_seen, "", 1, "use-after-poison", Only::unchecked) {
     Device device;
     CUstream const stream = make_stream();
     CUdeviceptr const at = zeros(4);
@@ -260,7 +261,7 @@ TEST(access_past_the_end_is_seen, "", 1, "use-after-poison") {
 #endif
 
 // The pinned source of a copy changes before the copy runs.
-TEST(changing_a_pinned_source_is_a_race, "", 66, "data race", true) {
+TEST(changing_a_pinned_source_is_a_race, "", 66, "data race", Only::unchecked_thread) {
     Device device;
     CUstream const stream = make_stream();
     CUdeviceptr const at = zeros(64);
@@ -277,7 +278,7 @@ TEST(changing_a_pinned_source_is_a_race, "", 66, "data race", true) {
 }
 
 // Memory is released on one stream while another one uses it.
-TEST(release_races_with_another_stream, "", 66, "data race", true) {
+TEST(release_races_with_another_stream, "", 66, "data race", Only::unchecked_thread) {
     Device device;
     CUstream const one = make_stream(), two = make_stream();
     CUdeviceptr at = 0;

@@ -13,23 +13,26 @@
 
 namespace test {
 
+/// The drivers that a case runs with: every one; one that is not instrumented; the same, in the thread variant only.
+enum class Only { all, unchecked, unchecked_thread };
+
 struct Case {
     char const* name;
     char const* play;
     void (*body)();
     int exit_code;     // of its process
     char const* text;  // that its standard error holds; null: anything
-    bool sanitizer;    // only the thread variant, with the driver that is not instrumented
+    Only only;
 };
 std::vector<Case>& cases();
 
 struct Register {
     Register(char const* name, void (*body)(), char const* play, int exit_code = 0, char const* text = nullptr,
-             bool sanitizer = false) {
-        cases().push_back({name, play, body, exit_code, text, sanitizer});
+             Only only = Only::all) {
+        cases().push_back({name, play, body, exit_code, text, only});
     }
 };
-/// TEST(name, play[, exit code[, text[, sanitizer]]]) { ... }
+/// TEST(name, play[, exit code[, text[, only]]]) { ... }
 #define TEST(name, ...)                                                      \
     static void name();                                                      \
     static test::Register const registered_##name(#name, name, __VA_ARGS__); \
