@@ -47,6 +47,8 @@ pub enum Part {
     SelfTests,
     /// The runners of the kernels.
     Kernels,
+    /// The software driver and its tests.
+    Driver,
 }
 
 /// Returns the folder of the built programs: `W4AX_EMULATE_DIR`, by default `target/emulate`.
@@ -88,6 +90,7 @@ fn run_script(part: Part, variant: Variant, architectures: &[u32]) -> bool {
     let only = match part {
         Part::SelfTests => "tests",
         Part::Kernels => "kernels",
+        Part::Driver => "driver",
     };
     let output = Command::new(&script)
         .args(["--only", only, "--variants", variant.name(), "--archs"])

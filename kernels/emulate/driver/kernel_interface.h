@@ -20,7 +20,8 @@ typedef struct {
     uint32_t dynamic_shared_bytes;
     /* Whether the previous launch of the stream allowed it to begin early: programmatic dependent launch. */
     int overlaps_previous;
-    /* The single parameter of the kernel, by value. The driver keeps a copy of `parameter_bytes` until the grid ends. */
+    /* The single parameter of the kernel, by value. The driver keeps a copy of `parameter_bytes` until the grid ends.
+     */
     void const* parameter;
     /* The architecture that the device plays, such as 80, 87, 90 or 120. */
     int compute_capability;
@@ -64,6 +65,12 @@ CUresult w4axDriverGetFunction(CUfunction* function, void const* key);
 /* Called by the emulator for cudaGraphSetConditional, on the thread that runs the grid. Refuses a handle that does not
  * belong to the graph that is running there. */
 CUresult w4axDriverSetConditional(CUgraphConditionalHandle handle, unsigned value);
+
+/* The emulator's part of cuTensorMapEncodeTiled, after the driver has checked the arguments: writes the 128 bytes of a
+ * map of a BF16 matrix [rows, columns] whose rows are `stride` elements apart, in boxes of box_rows x 64 elements with
+ * a 128-byte swizzle. Other maps are refused with CUDA_ERROR_NOT_SUPPORTED, and so is every map without an encoder. */
+typedef void (*w4ax_tensor_map_encoder)(void* map, void const* x, int rows, int columns, int64_t stride, int box_rows);
+void w4axDriverSetTensorMapEncoder(w4ax_tensor_map_encoder encoder);
 
 /* Everything that is still alive or was never synchronized, one line each; "" if there is nothing. The text is valid
  * until the next call. At exit the driver prints the lines to standard error and, unless W4AX_DRIVER_LEAKS=0, ends the
