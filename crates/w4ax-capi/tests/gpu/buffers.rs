@@ -59,7 +59,8 @@ impl Buffers {
             x: stream.alloc_zeros(m * k).unwrap(),
             gathered: stream.alloc_zeros(m * k).unwrap(),
             y: stream.alloc_zeros(m * n).unwrap(),
-            workspace: stream.alloc_zeros(workspace).unwrap(),
+            // An allocation of no bytes is an error.
+            workspace: stream.alloc_zeros(workspace.max(1)).unwrap(),
             quantized: stream.alloc_zeros(quantized).unwrap(),
         }
     }
