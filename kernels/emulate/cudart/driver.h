@@ -15,14 +15,14 @@ namespace w4ax_cudart {
     F(cuDriverGetVersion)                                                                                            \
     F(cuDeviceGetCount)                                                                                              \
     F(cuDeviceGet)                                                                                                   \
-    F(cuDeviceGetAttribute) F(cuDevicePrimaryCtxRetain) F(cuCtxGetCurrent) F(cuCtxSetCurrent) F(cuGetProcAddress)    \
-        F(cuGetErrorName) F(cuGetErrorString) F(cuFuncGetAttribute) F(cuFuncSetAttribute) F(cuLaunchKernelEx)        \
-            F(cuStreamIsCapturing) F(cuStreamBeginCaptureToGraph) F(cuStreamGetCaptureInfo) F(cuStreamEndCapture)    \
-                F(cuGraphCreate) F(cuGraphDestroy) F(cuGraphConditionalHandleCreate) F(cuGraphAddNode)               \
-                    F(cuGraphAddEmptyNode) F(cuGraphGetNodes) F(cuGraphNodeGetType) F(cuGraphChildGraphNodeGetGraph) \
-                        F(cuGraphInstantiate) F(cuGraphExecDestroy) F(cuGraphLaunch) F(w4axDriverRegisterKernels)    \
-                            F(w4axDriverGetFunction) F(w4axDriverSetConditional) F(w4axDriverSetTensorMapEncoder)    \
-                                F(w4axDriverLastRefusal)
+    F(cuDeviceGetAttribute)                                                                                          \
+    F(cuDevicePrimaryCtxRetain) F(cuCtxGetCurrent) F(cuCtxSetCurrent) F(cuGetProcAddress) F(cuGetErrorName)          \
+        F(cuGetErrorString) F(cuFuncGetAttribute) F(cuFuncSetAttribute) F(cuLaunchKernelEx) F(cuStreamIsCapturing)   \
+            F(cuStreamBeginCaptureToGraph) F(cuStreamGetCaptureInfo) F(cuStreamEndCapture) F(cuGraphCreate)          \
+                F(cuGraphDestroy) F(cuGraphConditionalHandleCreate) F(cuGraphAddNode) F(cuGraphAddEmptyNode)         \
+                    F(cuGraphGetNodes) F(cuGraphNodeGetType) F(cuGraphChildGraphNodeGetGraph) F(cuGraphInstantiate)  \
+                        F(cuGraphExecDestroy) F(cuGraphLaunch) F(w4axDriverRegisterKernels) F(w4axDriverGetFunction) \
+                            F(w4axDriverSetConditional) F(w4axDriverSetTensorMapEncoder) F(w4axDriverLastRefusal)
 
 struct Driver {
 #define W4AX_DECLARE(name) decltype(&::name) name;
