@@ -8,7 +8,7 @@ fn setting(name: &str) -> Option<OsString> {
 }
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(w4ax_kernels)");
+    println!("cargo::rustc-check-cfg=cfg(w4ax_kernels, w4ax_software_device)");
     println!("cargo::rerun-if-changed=build.rs");
     // A setting instead of RUSTFLAGS, with which all dependencies would be compiled again.
     println!("cargo::rerun-if-env-changed=W4AX_PORTABLE");
@@ -25,7 +25,7 @@ mod cuda {
 
     use w4ax_build::kernels::{self, SETTINGS};
     use w4ax_build::toolchain::Machine;
-    use w4ax_build::{Problem, archs, host};
+    use w4ax_build::{Problem, archs, host, software};
 
     use super::setting;
 
@@ -37,10 +37,14 @@ mod cuda {
     }
 
     pub fn main() {
-        for name in SETTINGS {
+        for name in SETTINGS.iter().chain(software::SETTINGS) {
             println!("cargo::rerun-if-env-changed={name}");
         }
-        if let Err(problem) = with_kernels() {
+        let built = match kernels::flag(&setting, software::SETTING) {
+            true => on_software_device(),
+            false => with_kernels(),
+        };
+        if let Err(problem) = built {
             let required = kernels::flag(&setting, "W4AX_REQUIRE_CUDA");
             for line in w4ax_build::report(&problem, required) {
                 println!("{line}");
@@ -94,6 +98,33 @@ mod cuda {
         for library in ["stdc++", "dl", "rt", "pthread"] {
             println!("cargo::rustc-link-lib={library}");
         }
+        Ok(())
+    }
+
+    /// A build for tests on a machine without a GPU: kernels, runtime and driver are emulated.
+    fn on_software_device() -> Result<(), Problem> {
+        let root = cargo("CARGO_MANIFEST_DIR");
+        let out = cargo("OUT_DIR");
+        watch(&root.join("kernels"));
+        software::build(&setting, &root, &out)?;
+        println!(
+            "cargo::warning={} is set: this build runs its CUDA kernels on an emulated device, for \
+             tests only",
+            software::SETTING
+        );
+        println!("cargo::rustc-cfg=w4ax_kernels");
+        println!("cargo::rustc-cfg=w4ax_software_device");
+        for (name, value) in [
+            ("W4AX_KERNEL_ARCHS", software::ARCHS),
+            ("W4AX_NVCC_VERSION", "(none: emulated)"),
+            ("W4AX_CUTLASS_VERSION", "(emulated)"),
+        ] {
+            println!("cargo::rustc-env={name}={value}");
+        }
+        // cargo adds this folder, as one of its own, to the search path of the programs that it
+        // runs. The driver's library is found there too.
+        println!("cargo::rustc-link-search=native={}", out.display());
+        println!("cargo::rustc-link-lib=dylib=w4ax_kernels");
         Ok(())
     }
 

@@ -22,8 +22,8 @@ struct Launch {
 // `Params` is the parameter type of the kernel's role. Under the emulator the launch is complete on return.
 template <class Params>
 cudaError_t launch(Launch const& l, Params const& params) {
-    auto const function = reinterpret_cast<void (*)(Params)>(const_cast<void*>(l.kernel->function));
 #ifdef W4AX_EMULATE
+    auto const function = reinterpret_cast<void (*)(Params)>(const_cast<void*>(l.kernel->function));
     w4ax_emulate::Grid grid;
     grid.grid = l.grid;
     grid.block = dim3(unsigned(l.kernel->threads));
@@ -43,7 +43,9 @@ cudaError_t launch(Launch const& l, Params const& params) {
         .attrs = &attribute,
         .numAttrs = l.pdl ? 1u : 0u,
     };
-    cudaError_t const error = cudaLaunchKernelEx(&config, function, params);
+    // Not the template cudaLaunchKernelEx, which only nvcc has: the software device compiles this file without it.
+    void* arguments[] = {const_cast<Params*>(&params)};
+    cudaError_t const error = cudaLaunchKernelExC(&config, l.kernel->function, arguments);
     // The returned status reports the error. Clearing it here keeps it from surfacing at a later call.
     if (error != cudaSuccess) cudaGetLastError();
     return error;

@@ -187,22 +187,29 @@ impl Gpu {
         loaded_mma(self.number(), width, family)
     }
 
-    /// All kernels as they are loaded on this device. Loads those that no launch has used yet.
+    /// All kernels as they are loaded on this device: those of the library, without the ones for
+    /// which the driver is too old. Loads those that no launch has used yet.
     ///
     /// # Errors
     /// [`Error::Cuda`] if the library cannot read the attributes of a kernel.
     pub fn kernels(&self) -> Result<Vec<Kernel>> {
         // SAFETY: a constant of the library.
         let count = unsafe { sys::w4axk_kernel_count() };
-        (0..count).map(|index| self.kernel(index)).collect()
+        (0..count)
+            .filter_map(|index| self.kernel(index).transpose())
+            .collect()
     }
 
-    fn kernel(&self, index: u32) -> Result<Kernel> {
+    /// `None` if the driver is too old for the kernel.
+    fn kernel(&self, index: u32) -> Result<Option<Kernel>> {
         let mut a = sys::w4axk_kernel_attributes_t::default();
         // SAFETY: the function writes one structure.
         let status = unsafe { sys::w4axk_kernel_attributes(self.number(), index, &mut a) };
+        if status == sys::W4AXK_DRIVER_TOO_OLD {
+            return Ok(None);
+        }
         status::check("kernel attributes", status)?;
-        Ok(Kernel {
+        Ok(Some(Kernel {
             // SAFETY: a static text.
             name: unsafe { sys::text(sys::w4axk_kernel_name(index)) },
             family: Family::from_code(a.family).ok(),
@@ -214,7 +221,7 @@ impl Gpu {
             threads: a.threads,
             binary_version: a.binary_version,
             ptx_version: a.ptx_version,
-        })
+        }))
     }
 
     /// Checks that a stream belongs to the primary context of this device.

@@ -1,7 +1,7 @@
 //! BF16 activations: exact where every order of summation is, otherwise within the bound; the same
 //! bits for every M.
 
-use crate::harness::{Call, Device, Inputs, Layer, check, run, some_channels};
+use crate::harness::{Call, Device, Inputs, Layer, check, run, scaled, some_channels};
 use crate::support::{Kind, PlainWeight, bits, rng};
 use rand::Rng;
 use w4ax::cuda::{Family, GemmOptions, Problem};
@@ -22,16 +22,19 @@ fn gap_for(family: Family, k: usize) -> usize {
 /// With small integers in weights, scales and activations, every bit of every family matches on
 /// model shapes.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn bf16_is_exact_on_integers() {
     let device = Device::new();
-    for (n, k) in [(100, 100), (7392, 4096), (100, 10944)] {
+    for (n, k) in scaled(
+        [(100, 100), (7392, 4096), (100, 10944)],
+        [(100, 100), (232, 520), (20, 2736)],
+    ) {
         for grouping in Grouping::ALL {
             let mut plain =
                 PlainWeight::random(&mut rng(1), (n, k), grouping, ScaleType::F32, false);
             plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
             let layer = Layer::of(&device, plain);
-            for m in [1, 2, 3, 8, 16, 17, 33, 290] {
+            for m in [1, 2, 3, 8, 16, 17, 33, scaled(290, 70)] {
                 for family in Family::ALL {
                     if family == Family::Decode && m > Family::DECODE_MAX_M
                         || !device.gpu.has_family(family)
@@ -54,10 +57,13 @@ fn bf16_is_exact_on_integers() {
 
 /// Other values are within the bound of `w4ax::numerics`, and then rounded once.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn bf16_is_within_error_bound() {
     let device = Device::new();
-    for (n, k) in [(100, 100), (331, 1152), (4096, 4096), (256, 11008)] {
+    for (n, k) in scaled(
+        [(100, 100), (331, 1152), (4096, 4096), (256, 11008)],
+        [(100, 100), (75, 392), (160, 512), (24, 2064)],
+    ) {
         for (grouping, symmetric) in Grouping::ALL.into_iter().zip([true, false, true, false]) {
             let rng = &mut rng(n as u64);
             let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::Bf16, symmetric);
@@ -119,10 +125,10 @@ fn bf16_is_within_error_bound() {
 
 /// A row has the same bits alone, in every batch and in every tile variant of its family.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn bf16_bits_are_independent_of_batch() {
     let device = Device::new();
-    let (n, k) = (300, 1400);
+    let (n, k) = scaled((300, 1400), (100, 440));
     for grouping in Grouping::ALL {
         let layer = Layer::new(
             &device,
@@ -179,7 +185,7 @@ fn bf16_bits_are_independent_of_batch() {
 /// NaN and infinities follow IEEE 754: a NaN becomes 0x7FFF, and the sign of an infinity is
 /// multiplied by that of the weight.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn bf16_propagates_non_finite_values() {
     let device = Device::new();
     let (n, k) = (40, 200);

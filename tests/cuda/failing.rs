@@ -40,7 +40,7 @@ unsafe impl<F: FnMut(&Arc<CudaStream>) -> Result<()>> CudaStep for Once<F> {
 /// A step with a host function cannot be a conditional body, and the error names the node. A graph
 /// of routed kernels may contain it.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn reports_host_function_in_conditional_body() {
     extern "C" fn nothing(_: *mut core::ffi::c_void) {}
     let device = Device::new();
@@ -101,7 +101,7 @@ fn fails_alone(
 
 /// A step that synchronizes during its capture, which CUDA forbids, returns an error.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn synchronizing_step_fails_its_capture_only() {
     let waits = |stream: &Arc<CudaStream>| {
         assert!(stream.synchronize().is_err());
@@ -112,7 +112,7 @@ fn synchronizing_step_fails_its_capture_only() {
 
 /// A step that fails during its capture: the engine returns its error.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn failing_step_leaves_stream_usable() {
     fails_alone(
         |_| Err(Error::UnsupportedWidth(99)),

@@ -34,10 +34,19 @@ pub fn setting(name: &str, default: u64) -> u64 {
 
 /// The number of random cases of a test with `full` cases.
 pub fn cases(full: u32) -> u32 {
-    if setting("W4AX_QUICK", 0) == 0 {
+    if setting("W4AX_QUICK", 0) == 0 && !cfg!(w4ax_software_device) {
         full
     } else {
         full.div_ceil(10)
+    }
+}
+
+/// Sizes of a test: `full` on a GPU, `small` on the software device, whose kernels are emulated.
+pub fn scaled<T>(full: T, small: T) -> T {
+    if cfg!(w4ax_software_device) {
+        small
+    } else {
+        full
     }
 }
 

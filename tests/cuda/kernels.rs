@@ -1,6 +1,6 @@
 //! Every kernel of the library, and random calls.
 
-use crate::harness::{Call, Device, Layer, cases, check, setting};
+use crate::harness::{Call, Device, Layer, cases, check, scaled, setting};
 use crate::support::{Kind, PlainWeight, WIDTHS, rng};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -34,10 +34,15 @@ pub fn layer_for(
     (Layer::of(device, plain), Kind::Integers)
 }
 
+const MS: &[usize] = match cfg!(w4ax_software_device) {
+    false => &[1, 2, 3, 7, 8, 9, 16, 17, 33, 130],
+    true => &[1, 3, 8, 9, 16, 17, 40],
+};
+
 /// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and
 /// asymmetric weights and each type of scales, for some M. Every name in the library must have run.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn every_kernel_matches_reference() {
     let device = Device::new();
     let mut ran = BTreeSet::new();
@@ -47,7 +52,10 @@ fn every_kernel_matches_reference() {
             for symmetric in [true, false] {
                 turn += 1;
                 let scale_type = SCALE_TYPES[turn % 3];
-                let shape = (200 + turn % 3, 1152 + 40 * (turn % 2));
+                let shape = scaled(
+                    (200 + turn % 3, 1152 + 40 * (turn % 2)),
+                    (48 + turn % 3, 392 + 40 * (turn % 2)),
+                );
                 let (layer, kind) = layer_for(
                     &device,
                     width,
@@ -66,7 +74,7 @@ fn every_kernel_matches_reference() {
                         continue;
                     }
                     for tile in 1..=family.tiles() {
-                        for m in [1, 2, 3, 7, 8, 9, 16, 17, 33, 130] {
+                        for &m in MS {
                             let options = GemmOptions::default()
                                 .with_family(family)
                                 .with_fused(fused)
@@ -182,7 +190,7 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
 /// Random shapes, strides, alignments, activations (NaN, infinities, denormals among them), kernels
 /// and biases.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn random_calls_match_reference() {
     let device = Device::new();
     let config = ProptestConfig {
@@ -203,10 +211,10 @@ fn random_calls_match_reference() {
 /// The largest sums of the integer accumulators: 65,536 k per channel, with all values at their
 /// extremes.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn largest_sums_fit() {
     let device = Device::new();
-    let (n, k) = (33, 65_536);
+    let (n, k) = (scaled(33, 3), 65_536);
     for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
         let layer = Layer::of(
             &device,
@@ -224,8 +232,8 @@ fn largest_sums_fit() {
                 for (m, family) in [
                     (1, Family::Decode),
                     (3, Family::Decode),
-                    (20, Family::Prefill),
-                    (20, Family::Wgmma),
+                    (scaled(20, 9), Family::Prefill),
+                    (scaled(20, 9), Family::Wgmma),
                 ] {
                     if !device.gpu.has_family(family) {
                         continue;
@@ -251,7 +259,7 @@ fn largest_sums_fit() {
 /// A token with a NaN or an infinity is NaN (0x7FFF) in every channel. Other tokens are not
 /// affected.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn non_finite_tokens_become_nan_alone() {
     let device = Device::new();
     for grouping in Grouping::ALL {

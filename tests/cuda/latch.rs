@@ -24,7 +24,7 @@ fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
 /// The rules of kernels/ops/latch.cuh on the device: each outcome, step numbers that wrap, a forced
 /// width.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn latch_accepts_word_of_its_step_only() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -132,7 +132,7 @@ impl<'a> Product<'a> {
 /// Random widths for each step, and sometimes a word of another step: each step runs at the stored
 /// width, and its result has the bits of a direct call.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn steps_run_at_stored_width() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -166,7 +166,7 @@ fn steps_run_at_stored_width() {
 
 /// Activations that are quantized once for several GEMMs, at the latched width.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn latched_activations_are_shared() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -190,7 +190,7 @@ fn latched_activations_are_shared() {
 /// The latch accepts a word that is stored while it spins. Without one it ends, and the step runs
 /// at BF16.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn spin_ends_with_or_without_word() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -209,9 +209,47 @@ fn spin_ends_with_or_without_word() {
     assert_eq!(latch_outcome(&device, &flag), expected);
 }
 
+/// A flag, a latch and a weight that are dropped while the latch spins are freed after the step.
+#[test]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
+fn memory_is_freed_after_step() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    let spin = LatchOptions::default().with_spin(Duration::from_millis(100));
+    for drops_weight in [true, false] {
+        let flag = Arc::new(MappedFlag::new(gpu).unwrap());
+        let latch = gpu.latch(stream, flag, 0).unwrap();
+        let mut product = Product::new(&device, &mut rng(8), 1, (64, 128), Grouping::G64);
+        let direct = product.run(Width::Bf16.into(), None);
+        gpu.begin_step(stream, &latch, spin).unwrap();
+        let Product {
+            weight,
+            x,
+            mut y,
+            mut workspace,
+            ..
+        } = product;
+        {
+            let x = DeviceMatRef::new(x.as_view(), 1, 128).unwrap();
+            let mut y = DeviceMatMut::new(y.as_view_mut(), 1, 64).unwrap();
+            let gemm = Gemm::new(&x, &weight, Width::Bf16);
+            gpu.run(stream, &gemm, &mut y, &mut workspace).unwrap();
+        }
+        if drops_weight {
+            drop(weight);
+        } else {
+            // The last owner of the flag.
+            drop(latch);
+        }
+        let y: Vec<bf16> = stream.clone_dtoh(&y).unwrap();
+        stream.synchronize().unwrap();
+        assert!(bits(&y) == direct);
+    }
+}
+
 /// A latch and a flag belong to their stream and device.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn rejects_latch_of_another_stream() {
     let device = Device::new();
     let other = device.fork();

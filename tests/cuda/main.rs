@@ -5,6 +5,9 @@
 //! `W4AX_DEVICE` selects the device (default 0), `W4AX_SEED` the random cases (default 1).
 //! `W4AX_QUICK=1` runs a tenth of them, for sanitizers.
 //!
+//! `W4AX_SOFTWARE_DEVICE=1 cargo test --features cuda --test cuda` runs all of them without a GPU,
+//! on smaller shapes: see software.rs.
+//!
 //! Expected values come from the CPU backend, which has the bits of the scalar reference
 //! (tests/gemm.rs). For a large GEMM it computes some channels; the plain kernel family covers the
 //! others.
@@ -21,5 +24,7 @@ mod routing;
 mod shapes;
 mod skip;
 mod smoke;
+#[cfg(w4ax_software_device)]
+mod software;
 mod streams;
 use test_support as support;

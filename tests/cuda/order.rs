@@ -35,7 +35,7 @@ fn gathered(order: &KOrder, x: &[bf16], m: usize, strides: (usize, usize)) -> Ve
 
 /// Tails, strides and alignments; no element around the result is written.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn gather_matches_host() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -88,7 +88,7 @@ fn weight(seed: u64, (n, k): (usize, usize), grouping: Grouping) -> PackedWeight
 
 /// Each width, fixed and latched, eager and replayed from a graph, has the bits of the CPU.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn run_with_order_matches_cpu() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -163,7 +163,7 @@ fn run_with_order_matches_cpu() {
 /// One gather for two GEMMs, of BF16 and of quantized activations: the bits of the gather inside of
 /// `run`.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn shared_gather_matches_run() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -216,7 +216,7 @@ fn shared_gather_matches_run() {
 
 /// The gathered activations take a part of the workspace, which the plan includes.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn plan_includes_gather() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -253,7 +253,7 @@ fn plan_includes_gather() {
 }
 
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn rejects_operands_that_do_not_fit() {
     let device = Device::new();
     let other = device.fork();

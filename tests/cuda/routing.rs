@@ -1,7 +1,7 @@
 //! The flag routes the GPU: each step runs at the stored width, with the bits of direct calls, for
 //! every routing.
 
-use crate::harness::{Device, cases};
+use crate::harness::{Device, cases, scaled};
 use crate::support::{bits, dispatcher, rng};
 use gpu_model::decoder::{Sizes, Stack};
 use rand::Rng;
@@ -19,9 +19,9 @@ use w4ax::{Error, Grouping, Width, WidthSource};
 /// A small decoder with odd sizes, and enough tokens for separate quantization.
 fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
     Sizes {
-        hidden: 256,
-        mlp: 704,
-        layers: 3,
+        hidden: scaled(256, 128),
+        mlp: scaled(704, 136),
+        layers: scaled(3, 2),
         distinct: 2,
         grouping,
         prefill,
@@ -32,13 +32,18 @@ fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
 
 /// A graph of a part of a step branches on the latched width.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn graph_branches_on_latch() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
-    let mut stack = Stack::new(gpu, stream, sizes(Grouping::G64, 6)).unwrap();
+    // Launches in a body do not overlap, although the step asks for it.
+    let sizes = Sizes {
+        pdl: true,
+        ..sizes(Grouping::G64, 6)
+    };
+    let mut stack = Stack::new(gpu, stream, sizes).unwrap();
     let expected = direct(&device, &mut stack, 4);
     // SAFETY: latch and stack outlive the graph, and the test waits for each launch.
     let captured = unsafe {
@@ -53,7 +58,7 @@ fn graph_branches_on_latch() {
     };
     let mut graph = captured.unwrap();
     assert_eq!(graph.nodes(), nodes);
-    for step in 0..40u32 {
+    for step in 0..scaled(40u32, 8) {
         let at = (step * 7 % 4) as usize;
         stack.load(&4, stream).unwrap();
         flag.requested().store(step, Width::ALL[at]);
@@ -80,14 +85,14 @@ fn direct(device: &Device, stack: &mut Stack, seed: u64) -> [[Vec<u16>; 2]; 4] {
 /// Layers with overlapping launches, each GEMM on the result of the previous one, have the bits of
 /// the same layers in sequence.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn overlapping_layers_keep_bits() {
     let device = Device::new();
     for grouping in [Grouping::G64, Grouping::PerChannel] {
         for tokens in [1, 5, 16, 48] {
             let run = |pdl| {
                 let sizes = Sizes {
-                    layers: 16,
+                    layers: scaled(16, 6),
                     pdl,
                     ..sizes(grouping, tokens)
                 };
@@ -102,7 +107,7 @@ fn overlapping_layers_keep_bits() {
 /// A host thread stores words as fast as it can while steps run. No step mixes widths, and each
 /// runs at the reported width.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn racing_stores_never_mix_widths_in_a_step() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -174,7 +179,7 @@ fn expected_routed(routing: Routing) -> Routed {
 /// Kernel, graph and host routing, with decisions before the step and during its prefill, run at
 /// the same widths, and have the bits of direct calls in prefill and decode.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn all_routings_agree() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -197,7 +202,7 @@ fn all_routings_agree() {
             ] {
                 let options = StepOptions::default()
                     .with_decide(decide)
-                    .with_spin(Duration::from_millis(500));
+                    .with_spin(Duration::from_millis(scaled(500, 1000)));
                 let stack = Stack::new(gpu, stream, sizes).unwrap();
                 let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
                 assert_eq!(engine.routed(), expected_routed(routing));
@@ -234,7 +239,7 @@ fn all_routings_agree() {
 
 /// Without a decision, or with a late one, a step runs at BF16 and reports why.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn late_decision_is_not_used() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -268,7 +273,7 @@ fn late_decision_is_not_used() {
 /// The flag of an engine outlives it, and dropping an engine frees no memory that a running step
 /// uses.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn engine_can_be_dropped_during_step() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);

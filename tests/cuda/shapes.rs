@@ -1,11 +1,14 @@
 //! The shapes of real models, and shapes that other libraries reject.
 
-use crate::harness::{Call, Device, Inputs, Layer, check, compare, run};
+use crate::harness::{Call, Device, Inputs, Layer, check, compare, run, scaled};
 use crate::support::{WIDTHS, bits, rng};
 use w4ax::cuda::{Family, GemmOptions};
 use w4ax::{Grouping, ScaleType, Width};
 
-const MS: [usize; 11] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024];
+const MS: [usize; 11] = match cfg!(w4ax_software_device) {
+    false => [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024],
+    true => [1, 2, 3, 7, 8, 9, 16, 17, 33, 70, 130],
+};
 const QUANTIZED: [Width; 3] = [Width::A2, Width::A4, Width::A8];
 
 fn options(family: Family) -> GemmOptions {
@@ -15,12 +18,12 @@ fn options(family: Family) -> GemmOptions {
 /// N and K of 100, 7392 and 10944, M from 1 to 1024, each grouping and width: the kernel that the
 /// table selects, compared with the plain kernels too.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn matches_reference_on_model_shapes() {
     let device = Device::new();
     let mut turn = 0;
-    for n in [100, 7392, 10944] {
-        for k in [100, 7392, 10944] {
+    for n in scaled([100, 7392, 10944], [20, 100, 200]) {
+        for k in scaled([100, 7392, 10944], [100, 264, 1368]) {
             for grouping in Grouping::ALL {
                 turn += 1;
                 let symmetric = turn % 2 == 0;
@@ -42,7 +45,7 @@ fn matches_reference_on_model_shapes() {
                         let inputs = Inputs::new(&call, (n, k));
                         let (got, plan) = run(&device, &layer, &call, &inputs);
                         compare(&device, &layer, &call, &inputs, &got, &plan);
-                        if m >= 290 && !large {
+                        if m >= scaled(290, 70) && !large {
                             let oracle = Call {
                                 options: options(Family::Plain),
                                 ..call
@@ -59,13 +62,13 @@ fn matches_reference_on_model_shapes() {
 
 /// The largest number of tokens.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn matches_reference_with_4096_tokens() {
     let device = Device::new();
     let layer = Layer::new(
         &device,
         &mut rng(3),
-        (4096, 4096),
+        scaled((4096, 4096), (48, 192)),
         Grouping::G128,
         ScaleType::F16,
         false,
@@ -87,10 +90,10 @@ fn matches_reference_with_4096_tokens() {
 /// Rows of x and y at every alignment and with every small gap, in both families. The plan reports
 /// slow paths.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn matches_reference_at_any_alignment_and_stride() {
     let device = Device::new();
-    for (n, k) in [(100, 392), (131, 331)] {
+    for (n, k) in scaled([(100, 392), (131, 331)], [(36, 136), (51, 139)]) {
         for grouping in [Grouping::G64, Grouping::PerChannel] {
             let layer = Layer::new(
                 &device,
@@ -127,14 +130,15 @@ fn matches_reference_at_any_alignment_and_stride() {
 
 /// Each width has the same bits in every run, also while another stream uses the device.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn runs_are_repeatable() {
     let device = Device::new();
     let other = device.fork();
+    let (n, k) = scaled((1000, 2048), (100, 520));
     let layer = Layer::new(
         &device,
         &mut rng(6),
-        (1000, 2048),
+        (n, k),
         Grouping::G128,
         ScaleType::F16,
         false,
@@ -142,19 +146,19 @@ fn runs_are_repeatable() {
     for width in WIDTHS {
         for m in [1, 5, 16, 100] {
             let call = Call::new(m, width);
-            let inputs = Inputs::new(&call, (1000, 2048));
+            let inputs = Inputs::new(&call, (n, k));
             let (first, plan) = run(&device, &layer, &call, &inputs);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    for seed in 0..10 {
+                    for seed in 0..scaled(10, 3) {
                         let call = Call {
                             seed,
                             ..Call::new(64, Width::A8)
                         };
-                        run(&other, &layer, &call, &Inputs::new(&call, (1000, 2048)));
+                        run(&other, &layer, &call, &Inputs::new(&call, (n, k)));
                     }
                 });
-                for _ in 0..20 {
+                for _ in 0..scaled(20, 3) {
                     let (again, _) = run(&device, &layer, &call, &inputs);
                     assert_eq!(bits(&again), bits(&first), "{call:?}: {plan}");
                 }

@@ -229,7 +229,7 @@ fn layers() -> Layers {
 /// Random allow-points and inputs, at each width, fixed and latched: the same layers run as by the
 /// rules of the host, with the same bits.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn step_matches_host_decisions() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -308,7 +308,7 @@ fn step_matches_host_decisions() {
 
 /// A step without a word of its own, and a step after `forbid`, run every layer.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn step_without_words_runs_every_layer() {
     let device = Device::new();
     let stream = &device.stream;
@@ -360,7 +360,7 @@ fn step_without_words_runs_every_layer() {
 /// An episode with jumps under a [`Guide`]: a step whose action drops runs again at the same
 /// latched width without skips.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn verification_runs_every_layer() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
@@ -419,7 +419,7 @@ fn verification_runs_every_layer() {
 }
 
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn rejects_invalid_capture_arguments() {
     let device = Device::new();
     let mut stack = Stack::new(&device, layers(), 3);

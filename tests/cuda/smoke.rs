@@ -9,7 +9,7 @@ use w4ax::{Grouping, ScaleType, Width};
 
 /// A quantized width and BF16 on each family that the device supports.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn each_family_matches_reference() {
     let device = Device::new();
     let mut ran = 0;
@@ -47,7 +47,7 @@ fn each_family_matches_reference() {
 /// A weight of which the device makes all copies but the first has the bits of one that is packed
 /// whole. The benches run on such weights.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn repeated_weight_matches_packed_weight() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);

@@ -1,6 +1,6 @@
 //! Several streams and threads, and activations that several GEMMs share.
 
-use crate::harness::{Call, Device, Inputs, Layer, check, expected};
+use crate::harness::{Call, Device, Inputs, Layer, check, expected, scaled};
 use crate::support::{WIDTHS, bits, rng};
 use half::bf16;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Gemm};
@@ -8,13 +8,13 @@ use w4ax::{Grouping, ScaleType, Width};
 
 /// Threads with one stream and one workspace each use the same weights.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn threads_share_weights() {
     let device = Device::new();
     let layer = Layer::new(
         &device,
         &mut rng(1),
-        (700, 1500),
+        scaled((700, 1500), (140, 520)),
         Grouping::G64,
         ScaleType::F16,
         false,
@@ -23,7 +23,7 @@ fn threads_share_weights() {
         for thread in 0..6u64 {
             let (device, layer) = (device.fork(), &layer);
             scope.spawn(move || {
-                for round in 0..12 {
+                for round in 0..scaled(12, 6) {
                     let m = [1, 2, 5, 16, 40, 3][((thread + round) % 6) as usize];
                     let width = WIDTHS[(thread % 3) as usize];
                     let seed = 100 * thread + round;
@@ -43,10 +43,10 @@ fn threads_share_weights() {
 
 /// Many launches are in flight on several streams before the first synchronization.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn overlapping_streams_keep_bits() {
     let device = Device::new();
-    let (n, k) = (1024, 2048);
+    let (n, k) = scaled((1024, 2048), (160, 512));
     let layer = Layer::new(
         &device,
         &mut rng(2),
@@ -69,7 +69,7 @@ fn overlapping_streams_keep_bits() {
         let workspace = gpu.workspace(&stream, call.m, k).unwrap();
         lanes.push((stream, call, inputs, x, y, workspace));
     }
-    for _ in 0..50 {
+    for _ in 0..scaled(50, 20) {
         for (stream, call, _, x, y, workspace) in &mut lanes {
             let x = DeviceMatRef::new(x.as_view(), call.m, k).unwrap();
             let mut y = DeviceMatMut::new(y.as_view_mut(), call.m, n).unwrap();
@@ -99,7 +99,7 @@ fn overlapping_streams_keep_bits() {
 /// Activations are quantized once and read by three GEMMs, like q, k and v; then the memory is
 /// filled with other tokens.
 #[test]
-#[ignore = "needs a CUDA GPU"]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn quantized_activations_are_shared() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);

@@ -1,6 +1,6 @@
 //! Checks the machine code of the compiled kernels: the expected tensor-core instructions, weight
-//! loads of 128 bits and their order, no spilled registers. Prints registers and shared memory of each kernel
-//! (`--nocapture`).
+//! loads of 128 bits and their order, no spilled registers. Prints registers and shared memory of
+//! each kernel (`--nocapture`).
 
 mod flow;
 mod order;

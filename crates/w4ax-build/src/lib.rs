@@ -19,6 +19,7 @@ pub mod depfile;
 pub mod host;
 pub mod jobs;
 pub mod kernels;
+pub mod software;
 pub mod toolchain;
 pub mod version;
 

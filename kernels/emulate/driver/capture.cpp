@@ -216,6 +216,10 @@ CUresult capture_operation(Ref<Stream> const& stream, Operation&& operation) {
         case Work::allocate: type = CU_GRAPH_NODE_TYPE_MEM_ALLOC; break;
         case Work::release: type = CU_GRAPH_NODE_TYPE_MEM_FREE; break;
     }
+    if (operation.programmatic && stream->capture->graph->is_body) {
+        return refuse(CUDA_ERROR_NOT_SUPPORTED,
+                      "a programmatic dependent launch in the body of a conditional node: CUDA does not document it");
+    }
     Node* node = nullptr;
     W4AX_TRY(add_node(*stream->capture->graph, stream->tail, type, std::move(operation), node));
     stream->tail.assign(1, node);

@@ -5,6 +5,7 @@
 
 #include "emulate/engine/block.h"
 #include "emulate/engine/launch.h"
+#include "emulate/engine/quiet_lock.h"
 #include "emulate/engine/sanitizers.h"
 #include "emulate/memory/bulk_copy.h"
 #include "emulate/mma/wgmma.h"
@@ -26,13 +27,29 @@ struct Set {
     Multiprocessor processors[per_set];
     char started = 0;  // released by the host at a launch, acquired by each thread at its start
 };
-Set* all_sets[sets];
 
 struct Retained {
     void* closure;
     void (*destroy)(void*);
 };
-std::vector<Retained> retained;
+
+/// What the launches of one host thread share. The software driver launches the grids of a stream on a thread of its
+/// own. For TSan the grids of two threads run on fibers of their own too, and nothing orders them.
+struct Lane {
+    Set* all_sets[sets] = {};
+    Set* last = nullptr;
+    std::uint64_t launches = 0;
+    std::vector<Retained> retained;
+};
+
+Lane& lane() {
+#ifdef W4AX_EMULATE_TSAN
+    static thread_local Lane* const own = new Lane;  // not destroyed: the fibers' clocks must outlive the thread
+#else
+    static Lane* const own = new Lane;
+#endif
+    return *own;
+}
 
 struct Allowance {
     void const* kernel;
@@ -40,9 +57,8 @@ struct Allowance {
 };
 std::vector<Allowance> allowances;
 
-std::mutex launching;  // the emulator's state is global: one grid at a time
+QuietLock launching;  // the emulator's state is global: one grid at a time
 std::uint64_t launches_since_seed = 0;
-std::uint64_t launch_serial = 0;
 std::uint64_t block_serial = 0;
 std::uint64_t random_state = 1;
 
@@ -177,21 +193,22 @@ std::uint32_t random_bits() {
 }
 
 void set_seed(std::uint64_t seed) {
-    std::lock_guard<std::mutex> lock(launching);
+    std::lock_guard<QuietLock> lock(launching);
     options.seed = seed;
     launches_since_seed = 0;
 }
 
 cudaError_t launch_erased(Grid const& grid, void (*run)(void*), void* closure, void (*destroy)(void*)) {
-    std::lock_guard<std::mutex> lock(launching);
-    retained.push_back({closure, destroy});
+    std::lock_guard<QuietLock> lock(launching);
+    Lane& on = lane();
+    on.retained.push_back({closure, destroy});
     if (failed() || !can_run(grid)) return cudaErrorLaunchFailure;
     ++counters.launches;
     random_state = (options.seed + 1) * 0x9E3779B97F4A7C15ull + ++launches_since_seed * 0xD1B54A32D192ED03ull;
-    previous_set = running_set;
-    Set*& set = all_sets[++launch_serial % sets];
+    previous_set = on.last;
+    Set*& set = on.all_sets[++on.launches % sets];
     if (!set) set = new Set;
-    running_set = set;
+    running_set = on.last = set;
     running_grid = grid;
     run_thread = run;
     run_closure = closure;
@@ -231,15 +248,16 @@ void wait_for_previous_grid() {
 bool overlaps_previous_grid() { return running_grid.overlaps_previous && !self().waited_for_previous_grid; }
 
 cudaError_t synchronize() {
-    std::lock_guard<std::mutex> lock(launching);
-    for (auto* set : all_sets) acquire_blocks_of(set);
-    for (auto const& one : retained) one.destroy(one.closure);
-    retained.clear();
+    std::lock_guard<QuietLock> lock(launching);
+    Lane& on = lane();
+    for (auto* set : on.all_sets) acquire_blocks_of(set);
+    for (auto const& one : on.retained) one.destroy(one.closure);
+    on.retained.clear();
     return failed() ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 cudaError_t allow_dynamic_shared(void const* kernel, std::size_t bytes) {
-    std::lock_guard<std::mutex> lock(launching);
+    std::lock_guard<QuietLock> lock(launching);
     if (bytes > largest_shared_bytes()) return cudaErrorInvalidValue;
     for (auto& allowance : allowances) {
         if (allowance.kernel == kernel) {

@@ -5,6 +5,7 @@
 //   faults NAME SEED  runs one fault and prints its output
 #include <sys/wait.h>
 #include <unistd.h>
+#include <thread>
 #include <vector>
 
 #include "mini_gemm.h"
@@ -117,6 +118,27 @@ std::string run_conditionals(int by_two, std::uint64_t) {
     });
 }
 
+/// Two streams, each launched by a thread of its own. They write memory of their own, or the same (argument 1).
+std::string run_streams(int same, std::uint64_t) {
+    static int results[2][256];
+    auto stream = [same](int number) {
+        for (int launch = 0; launch < 3; ++launch) {
+            int* const to = results[same ? 0 : number];
+            w4ax_emulate::launch({dim3(2), dim3(128)}, [to] { to[blockIdx.x * 128 + threadIdx.x] += 1; });
+            w4ax_emulate::synchronize();
+        }
+    };
+    std::thread first(stream, 0), second(stream, 1);
+    first.join();
+    second.join();
+    for (int const* of : {results[0], results[1]}) {
+        for (int i = 0; i < 256; ++i) {
+            if (!same && of[i] != 3) return "wrong result";
+        }
+    }
+    return w4ax_emulate_last_error();
+}
+
 struct Case {
     char const* name;
     std::string (*run)(int, std::uint64_t);
@@ -154,6 +176,8 @@ Case const cases[] = {
     {"two blocks write the same output", run_gemm_fault, mini::blocks_write_same_output, 8, 8, 8},
     {"dependent launch reads too early", run_dependent_case, int(Dependence::reads_too_early), 0, 0, 8},
     {"dependent launch never waits", run_dependent_case, int(Dependence::never_waits), 8, 8, 8},
+    {"two streams, apart", run_streams, 0, 0, 0, 0},
+    {"two streams write the same output", run_streams, 1, 0, 0, 8},
     {"conditionals set by one thread", run_conditionals, 0, 0, 0, 0},
     {"conditionals set by two threads", run_conditionals, 1, 8, 8, 8},
 };

@@ -16,6 +16,8 @@ pub struct BuildInfo {
     pub nvcc: &'static str,
     /// The version of CUTLASS.
     pub cutlass: &'static str,
+    /// Whether the kernels run on the software device: emulated on the CPU, for tests only.
+    pub emulated: bool,
 }
 
 /// Returns what the kernels of this build were compiled with.
@@ -28,6 +30,7 @@ pub fn build_info() -> Result<BuildInfo> {
         archs: env!("W4AX_KERNEL_ARCHS"),
         nvcc: env!("W4AX_NVCC_VERSION"),
         cutlass: env!("W4AX_CUTLASS_VERSION"),
+        emulated: cfg!(w4ax_software_device),
     })
 }
 

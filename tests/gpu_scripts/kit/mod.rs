@@ -97,8 +97,8 @@ struct Done {
 }
 
 impl Kit {
-    /// Returns a kit with a device, without torch and without sanitizer; `None` if Python is missing
-    /// and `test` is left out.
+    /// Returns a kit with a device, without torch and without sanitizer; `None` if Python is
+    /// missing and `test` is left out.
     fn new(test: &str, names: &[&str]) -> Option<Self> {
         let output = python3(test)?
             .args(["-c", "import sys; print(sys.executable)"])

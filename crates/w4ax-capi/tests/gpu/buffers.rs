@@ -27,6 +27,8 @@ pub struct Buffers {
     pub y: CudaSlice<bf16>,
     workspace: CudaSlice<u8>,
     quantized: CudaSlice<u8>,
+    gathered_at: usize,
+    quantized_at: usize,
 }
 
 impl Buffers {
@@ -55,12 +57,18 @@ impl Buffers {
                 written(|bytes| w4ax_gpu_workspace_bytes(&problem, bytes)),
             )
         };
+        let gathered = stream.alloc_zeros(m * k).unwrap();
+        let quantized = stream.alloc_zeros(quantized).unwrap();
         Self {
             x: stream.alloc_zeros(m * k).unwrap(),
-            gathered: stream.alloc_zeros(m * k).unwrap(),
             y: stream.alloc_zeros(m * n).unwrap(),
-            workspace: stream.alloc_zeros(workspace).unwrap(),
-            quantized: stream.alloc_zeros(quantized).unwrap(),
+            // An allocation of no bytes is an error.
+            workspace: stream.alloc_zeros(workspace.max(1)).unwrap(),
+            // Taken before any capture: cudarc would tie the graph to an event outside of it.
+            gathered_at: address(&gathered, stream),
+            quantized_at: address(&quantized, stream),
+            gathered,
+            quantized,
         }
     }
 
@@ -109,7 +117,7 @@ impl Buffers {
         args: &mut GpuGemmArgs,
         raw: *mut c_void,
     ) {
-        let gathered = address(&self.gathered, stream);
+        let gathered = self.gathered_at;
         let gather = GpuGatherArgs {
             weight: handles.weight,
             x: args.x,
@@ -141,7 +149,7 @@ impl Buffers {
         args: &mut GpuGemmArgs,
         raw: *mut c_void,
     ) {
-        let quantized = address(&self.quantized, stream);
+        let quantized = self.quantized_at;
         let quantize = GpuQuantizeArgs {
             x: args.x,
             x_len: args.x_len,

@@ -120,8 +120,13 @@ impl Cuda {
                 found.kernels = Some(build.archs.into());
                 let runtime = runtime_version().map(|version| format!("CUDA runtime {version}"));
                 found.libraries = runtime.into_iter().collect();
-                found.libraries.push(format!("nvcc {}", build.nvcc));
-                found.libraries.push(format!("CUTLASS {}", build.cutlass));
+                if build.emulated {
+                    let emulated = "kernels and driver emulated on the CPU, for tests only";
+                    found.libraries.push(emulated.into());
+                } else {
+                    found.libraries.push(format!("nvcc {}", build.nvcc));
+                    found.libraries.push(format!("CUTLASS {}", build.cutlass));
+                }
             }
             Err(error) => found.not_available = Some(error.to_string()),
         }
