@@ -15,7 +15,7 @@
 //! replays, divided by the calls of a replay. Compare figures of one run with each other only.
 //!
 //! The report is rewritten after every case. With a deadline, a case that is not expected to end in
-//! time is not begun, and the report lists it. The short table at the end is the last of the output.
+//! time is not begun, and the report lists it. The short table is the last of the output.
 
 mod args;
 mod chain;

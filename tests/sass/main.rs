@@ -285,6 +285,9 @@ fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for text in instructions {
         let opcode = text.split_whitespace().next().unwrap_or("");
+        if opcode == "MOV" || opcode.starts_with("IMAD.MOV") {
+            continue;
+        }
         let kind = match opcode.split('.').next().unwrap_or("") {
             "LOP3" => "lop3",
             "SHF" => "shift",
@@ -304,6 +307,8 @@ fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
 /// - BF16, 8 weights: a lop3 and a subtraction for two weights, and a shift for three pairs of
 ///   four;
 /// - s4: none.
+///
+/// Moves are not counted: decode kernels carry weights that they have loaded ahead over a round.
 ///
 /// A fragment serves all token tiles of its warp. Prefill with groups of 32 is excluded: its code
 /// jumps between the halves of a tile, so reading the listing upwards does not find the loads.
