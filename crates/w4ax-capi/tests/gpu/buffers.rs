@@ -110,13 +110,7 @@ impl Buffers {
     ///
     /// # Safety
     /// As [`w4ax_gpu_gather`].
-    pub unsafe fn gather(
-        &self,
-        stream: &CudaStream,
-        handles: &Handles,
-        args: &mut GpuGemmArgs,
-        raw: *mut c_void,
-    ) {
+    pub unsafe fn gather(&self, handles: &Handles, args: &mut GpuGemmArgs, raw: *mut c_void) {
         let gathered = self.gathered_at;
         let gather = GpuGatherArgs {
             weight: handles.weight,
@@ -143,7 +137,6 @@ impl Buffers {
     /// As [`w4ax_gpu_quantize`].
     pub unsafe fn quantize(
         &self,
-        stream: &CudaStream,
         handles: &Handles,
         grouping: Grouping,
         args: &mut GpuGemmArgs,

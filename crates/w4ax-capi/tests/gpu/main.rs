@@ -91,10 +91,10 @@ fn launch(
     // live stream, or the default one.
     unsafe {
         if variant.gathered {
-            buffers.gather(stream, handles, &mut args, raw);
+            buffers.gather(handles, &mut args, raw);
         }
         if variant.mode == Mode::Quantized {
-            buffers.quantize(stream, handles, layer.plain.grouping, &mut args, raw);
+            buffers.quantize(handles, layer.plain.grouping, &mut args, raw);
         }
         ok(w4ax_gpu_gemm(handles.gpu, &args, raw));
     }
