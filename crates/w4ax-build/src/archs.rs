@@ -8,7 +8,7 @@ use crate::version::Version;
 /// is of compute_90, not 90a: no other chip accepts PTX of 90a.
 pub const DEFAULT: &str = "80;86;87;89;90a;100;120;90-ptx";
 
-/// The default before [`BLACKWELL`]. The driver of sm_100 and sm_120 compiles the PTX.
+/// The default of nvcc before 12.8. The driver of sm_100 and sm_120 compiles the PTX.
 pub const OLD_DEFAULT: &str = "80;86;87;89;90a;90-ptx";
 
 /// The first nvcc that compiles for sm_100 and sm_120.

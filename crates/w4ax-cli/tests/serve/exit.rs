@@ -1,13 +1,11 @@
 //! An early exit.
 
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 use test_support::random_skip_file;
 use w4ax_robot::paths::{DEEP_POLICY, DEEP_ROLLOUTS, SKIP, SKIP_EXIT};
 use w4ax_robot::rollouts::Rollouts;
 
-use crate::server::Server;
+use crate::server::{Server, refusal};
 
 const BLOCKS: usize = 16;
 const WIDTH: usize = 192;
@@ -83,14 +81,8 @@ fn wrong_options_are_named() {
         ),
         (&["--exit", SKIP_EXIT], 1, "skip_exit.safetensors"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
-            .arg("serve")
-            .args(options)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{options:?}: {error}");
+        let (status, error) = refusal(options);
+        assert_eq!(status, Some(code), "{options:?}: {error}");
         assert!(error.contains(words), "{options:?}: {error}");
     }
 }

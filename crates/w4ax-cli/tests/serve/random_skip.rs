@@ -1,12 +1,10 @@
 //! Layers that are skipped by chance.
 
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
 use w4ax_robot::paths::{DEEP_POLICY, DEEP_ROLLOUTS, SKIP};
 use w4ax_robot::rollouts::Rollouts;
 
-use crate::server::Server;
+use crate::server::{Server, refusal};
 
 const BLOCKS: u64 = 16;
 
@@ -128,14 +126,8 @@ fn wrong_options_are_named() {
             "--verify",
         ),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
-            .arg("serve")
-            .args(options)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{error}");
+        let (status, error) = refusal(options);
+        assert_eq!(status, Some(2), "{error}");
         assert!(error.contains(named), "{error}");
     }
 }

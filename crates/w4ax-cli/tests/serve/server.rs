@@ -5,6 +5,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+/// Returns the exit code and the error output of a server that does not start with these options.
+pub fn refusal(options: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_w4ax"))
+        .arg("serve")
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), error)
+}
+
 /// A server process.
 pub struct Server {
     pub process: Child,
