@@ -234,7 +234,8 @@ fn all_routings_agree() {
             }
         }
     }
-    assert!(widths.len() >= 3, "{widths:?}");
+    // Six steps on the software device, in which hysteresis leaves two.
+    assert!(widths.len() >= scaled(3, 2), "{widths:?}");
 }
 
 /// Without a decision, or with a late one, a step runs at BF16 and reports why.
