@@ -41,9 +41,8 @@ pub const MMA_SYNC_SHARE_SM90: f64 = 0.629;
 
 /// 5120 bytes per clock for 108 multiprocessors ("NVIDIA A100 Tensor Core GPU Architecture").
 const L2_A100: f64 = 47.0;
-/// An H100 delivers 25 to 32 bytes per clock to each multiprocessor, less than an A100, since its
-/// multiprocessors and its clock have grown and L2 has not. NVIDIA publishes no figure. To be
-/// measured with a copy within L2.
+/// An H100 delivers 25 to 32 bytes per clock to each multiprocessor, less than an A100. NVIDIA
+/// publishes no figure. It is to be measured with a copy within L2.
 const L2_H100: f64 = 28.0;
 
 /// Returns the bytes per clock that L2 delivers to a multiprocessor, by compute capability.

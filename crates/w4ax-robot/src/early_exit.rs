@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use w4ax::skip::SkipFile;
 use w4ax::{Error, Result};
 
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
-use super::policy::{Policy, tokens_of};
-use super::setup::QUANTIZE;
+use super::policy::Policy;
 use super::shapes::{INPUT, Tokens};
 use super::steps::RunLayers;
 
@@ -37,13 +35,10 @@ impl EarlyExit {
     /// Loads the networks of a policy from a file.
     ///
     /// # Errors
-    /// As [`SkipFile::load`], [`Networks::new`] and [`EarlyExit::new`].
+    /// As [`Networks::load`] and [`EarlyExit::new`].
     pub fn load(path: &Path, policy: &Policy, weights: AdapterWeights) -> Result<Self> {
-        let file = SkipFile::load(path)?;
-        let name = path.display().to_string();
-        let shape = (policy.blocks(), policy.width());
-        let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
-        Self::new(networks, &name)
+        let networks = Networks::load(path, policy, weights)?;
+        Self::new(networks, &path.display().to_string())
     }
 
     /// Returns the networks, whose exit may only be replaced by one at the same layer.
@@ -65,9 +60,6 @@ impl RunLayers for EarlyExit {
         }
         let (engine, x) = policy.engine_and_hidden();
         self.networks.leave(engine, x, StepWidth::Latched)?;
-        let mut tokens = Tokens::default();
-        let logits = policy.head(StepWidth::Latched)?;
-        tokens_of(logits, std::slice::from_mut(&mut tokens))?;
-        Ok(tokens)
+        policy.head_tokens(StepWidth::Latched)
     }
 }

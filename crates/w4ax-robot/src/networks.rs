@@ -5,6 +5,7 @@
 //! and sums are f32. Matrix products use the backend's GEMM, packed or plain. Adapters run at the
 //! width of the step. Controllers run at 8 bits, so that skips do not depend on the width.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use half::bf16;
@@ -13,7 +14,8 @@ use w4ax::{Error, MatRef, Quantize, Result, Width};
 
 use super::compute::{Compute, Engine, Layer, StepWidth};
 use super::hidden::Hidden;
-use super::policy::silu;
+use super::policy::{Policy, silu};
+use super::setup::QUANTIZE;
 
 /// The type of an adapter's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -126,6 +128,16 @@ impl Networks {
             inner: vec![bf16::ZERO; c.adapter_hidden.max(c.controller_hidden)],
             out: vec![bf16::ZERO; width],
         })
+    }
+
+    /// Loads the networks of a policy from a file.
+    ///
+    /// # Errors
+    /// As [`SkipFile::load`] and [`Networks::new`].
+    pub fn load(path: &Path, policy: &Policy, weights: AdapterWeights) -> Result<Self> {
+        let (file, name) = (SkipFile::load(path)?, path.display().to_string());
+        let shape = (policy.blocks(), policy.width());
+        Self::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())
     }
 
     /// Returns the stack's static layers and gaps.

@@ -257,6 +257,16 @@ impl Policy {
         Ok(tokens[0])
     }
 
+    /// Runs the head on one row, and returns its action tokens.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head); [`Error::NotFinite`] if a logit is not finite.
+    pub fn head_tokens(&mut self, width: StepWidth) -> Result<Tokens> {
+        let mut tokens = Tokens::default();
+        tokens_of(self.head(width)?, std::slice::from_mut(&mut tokens))?;
+        Ok(tokens)
+    }
+
     /// Returns the words of the control step: the requested width and the latched one.
     pub fn words(&self) -> &StepFlag {
         self.engine.words()

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use w4ax::dispatch::ACTION_DIM;
-use w4ax::skip::{LayerStack, SkipConfig, SkipFile, Skipper, Verdict};
+use w4ax::skip::{LayerStack, SkipConfig, Skipper, Verdict};
 use w4ax::step::RunOrder;
 use w4ax::{Error, Result};
 
 use super::compute::StepWidth;
 use super::networks::{AdapterWeights, Networks};
-use super::policy::{Policy, tokens_of};
+use super::policy::Policy;
 use super::random_skips::RandomSkips;
 use super::rollouts::action;
-use super::setup::QUANTIZE;
 use super::shapes::{INPUT, Tokens};
 use super::steps::RunLayers;
 
@@ -58,19 +57,14 @@ impl Skipping {
     /// Loads the networks of a policy from a file.
     ///
     /// # Errors
-    /// As [`SkipFile::load`], [`Networks::new`] and [`SkipConfig::validate`].
+    /// As [`Networks::load`] and [`SkipConfig::validate`].
     pub fn load(
         path: &Path,
         policy: &Policy,
         weights: AdapterWeights,
         config: &SkipConfig,
     ) -> Result<Self> {
-        let file = SkipFile::load(path)?;
-        let (name, shape) = (
-            path.display().to_string(),
-            (policy.blocks(), policy.width()),
-        );
-        let networks = Networks::new(&file, &name, shape, weights, QUANTIZE, &policy.compute())?;
+        let networks = Networks::load(path, policy, weights)?;
         Self::new(config, networks, Substitute::Adapter)
     }
 }
@@ -183,8 +177,7 @@ impl LayerStack for PolicyStack<'_> {
                 got: [actions.len()].into(),
             });
         }
-        let logits = self.policy.head(self.width)?;
-        tokens_of(logits, std::slice::from_mut(&mut self.tokens))?;
+        self.tokens = self.policy.head_tokens(self.width)?;
         actions.copy_from_slice(&action(&self.tokens));
         Ok(())
     }

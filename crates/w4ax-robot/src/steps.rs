@@ -47,26 +47,6 @@ impl RunLayers for AllLayers {
     }
 }
 
-/// Runs all layers if there are no others.
-impl<L: RunLayers> RunLayers for Option<L> {
-    fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
-        match self {
-            Some(layers) => layers.run_layers(policy, input),
-            None => AllLayers.run_layers(policy, input),
-        }
-    }
-
-    fn prepare(&mut self, run: RunOrder) {
-        if let Some(layers) = self {
-            layers.prepare(run);
-        }
-    }
-
-    fn demands_second_run(&self) -> bool {
-        self.as_ref().is_some_and(L::demands_second_run)
-    }
-}
-
 impl<L: RunLayers> RunLayers for &mut L {
     fn run_layers(&mut self, policy: &mut Policy, input: &[f32; INPUT]) -> Result<Tokens> {
         (**self).run_layers(policy, input)

@@ -53,15 +53,19 @@ CopyShape linear(std::uint64_t to, CUmemorytype to_type, std::uint64_t from, CUm
 }
 std::uint64_t address_of(void const* host) { return reinterpret_cast<std::uint64_t>(host); }
 
+/// Finds the stream of a copy or a memset. A synchronous call synchronizes the context, which a capture may prohibit.
+CUresult find_target(CUstream handle, bool synchronous, Ref<Stream>& stream) {
+    W4AX_TRY(find_stream(handle, stream));
+    W4AX_TRY(check_failure(*stream->context));
+    if (!synchronous) return CUDA_SUCCESS;
+    W4AX_TRY(check_implicit(*stream->context));
+    return check_unsafe();
+}
+
 /// `synchronous`: the host waits, also for copies that a driver would wait for only sometimes.
 CUresult submit_copy(Call& call, CUstream handle, CopyShape copy, bool synchronous) {
     Ref<Stream> stream;
-    W4AX_TRY(find_stream(handle, stream));
-    W4AX_TRY(check_failure(*stream->context));
-    if (synchronous) {
-        W4AX_TRY(check_implicit(*stream->context));
-        W4AX_TRY(check_unsafe());
-    }
+    W4AX_TRY(find_target(handle, synchronous, stream));
     W4AX_TRY(check_copy(*stream->context, copy));
     if (copy.width == 0 || copy.height == 0 || copy.depth == 0) return CUDA_SUCCESS;
     Operation operation;
@@ -87,12 +91,7 @@ CUresult submit_copy(Call& call, CUstream handle, CopyShape copy, bool synchrono
 
 CUresult submit_fill(CUstream handle, FillShape const& fill, bool synchronous) {
     Ref<Stream> stream;
-    W4AX_TRY(find_stream(handle, stream));
-    W4AX_TRY(check_failure(*stream->context));
-    if (synchronous) {
-        W4AX_TRY(check_implicit(*stream->context));
-        W4AX_TRY(check_unsafe());
-    }
+    W4AX_TRY(find_target(handle, synchronous, stream));
     W4AX_TRY(check_fill(*stream->context, fill));
     if (fill.width == 0 || fill.height == 0) return CUDA_SUCCESS;
     Operation operation;

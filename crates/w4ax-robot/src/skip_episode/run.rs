@@ -14,7 +14,7 @@ use w4ax::{Result, Width};
 use super::blind::Blind;
 use crate::compute::StepWidth;
 use crate::early_exit::EarlyExit;
-use crate::policy::{Policy, tokens_of};
+use crate::policy::Policy;
 use crate::rollouts::{Rollouts, action};
 use crate::shapes::{INPUT, Tokens};
 use crate::skipping::Skipping;
@@ -130,10 +130,7 @@ impl RunLayers for Runner {
         for layer in (0..policy.blocks()).filter(|&layer| self.runs(layer)) {
             policy.run_block(layer, StepWidth::Latched)?;
         }
-        let mut tokens = Tokens::default();
-        let logits = policy.head(StepWidth::Latched)?;
-        tokens_of(logits, std::slice::from_mut(&mut tokens))?;
-        Ok(tokens)
+        policy.head_tokens(StepWidth::Latched)
     }
 }
 
