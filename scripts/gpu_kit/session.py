@@ -243,22 +243,24 @@ class Session:
     def finish(self, sampler: Optional[machine.Sampler]) -> int:
         """Writes the last report. Returns the exit status."""
         report = self.report
+        # Looked at once: a signal from here on finds the run ended.
+        stopped = self.stop.signal
         for part in report.parts:
             if part.result == "pending":
                 part.leave_out(f"the run received {self.stop.name()}")
-        if self.stop.signal:
+        if stopped:
             report.state = "terminated"
         else:
             report.state = "cut off at the deadline" if report.cut_off() else "finished"
         if sampler:
             report.clocks["during"] = sampler.summary()
         report.write(logs=True)
-        if report.device and not self.stop.signal:
+        if report.device and not stopped:
             report.clocks["after"] = machine.clocks_now(self.options.device)
             report.write()
         print(f"{report.counts()}; report in {report.folder}")
-        if self.stop.signal:
-            return 128 + self.stop.signal
+        if stopped:
+            return 128 + stopped
         if report.failures():
             return 1
         return 3 if report.cut_off() else 0
