@@ -14,6 +14,7 @@ the software device differs from a GPU:
   one test; the CPU, not the plain kernels, checks large sums;
 - kernels are compiled by clang, run one grid at a time on the thread of their stream, and have the
   registers, spills and times of no GPU; a latch that polls delays the kernels of other streams;
+- %globaltimer is 16 times slower than the host's clock, so that a loaded host stores words in time;
 - BF16 sums are rounded in the reference's order, which no tensor core does;
 - the runtime's functions are this repository's; a driver of CUDA 12 has a runtime of CUDA 12.0;
 - sm_120 runs the code for sm_90, without the wgmma family;
