@@ -34,11 +34,18 @@ pub fn setting(name: &str, default: u64) -> u64 {
 
 /// The number of random cases of a test with `full` cases.
 pub fn cases(full: u32) -> u32 {
-    if setting("W4AX_QUICK", 0) == 0 && !cfg!(w4ax_software_device) {
-        full
-    } else {
+    if cfg!(w4ax_software_device) {
+        full.div_ceil(if plays_another_device() { 20 } else { 10 })
+    } else if setting("W4AX_QUICK", 0) != 0 {
         full.div_ceil(10)
+    } else {
+        full
     }
+}
+
+/// Whether this process repeats tests on a device or driver other than the default one.
+pub fn plays_another_device() -> bool {
+    std::env::var_os("W4AX_DEVICE_PLAY").is_some_and(|play| !play.is_empty())
 }
 
 /// Sizes of a test: `full` on a GPU, `small` on the software device, whose kernels are emulated.

@@ -36,7 +36,7 @@ pub fn layer_for(
 
 const MS: &[usize] = match cfg!(w4ax_software_device) {
     false => &[1, 2, 3, 7, 8, 9, 16, 17, 33, 130],
-    true => &[1, 3, 8, 9, 16, 17, 40],
+    true => &[1, 3, 9, 16, 40],
 };
 
 /// Every kernel by name: families x modes x widths x groupings x tile variants, with symmetric and

@@ -1,6 +1,6 @@
 //! The latch routes kernels: each step runs at the stored width, with the bits of direct calls.
 
-use crate::harness::{Device, cases, setting};
+use crate::harness::{Device, scaled, setting};
 use crate::support::{PlainWeight, WIDTHS, bits, rng};
 use cudarc::driver::CudaSlice;
 use half::bf16;
@@ -146,7 +146,7 @@ fn steps_run_at_stored_width() {
         let direct = Width::ALL.map(|width| product.run(width.into(), None));
         let flag = Arc::new(MappedFlag::new(gpu).unwrap());
         let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
-        let steps = cases(10_000) / if m == 1 { 1 } else { 10 };
+        let steps = scaled(10_000u32, 300) / if m == 1 { 1 } else { 10 };
         for step in 0..steps {
             let at = rng.random_range(0..4);
             let other = rng.random_range(0..10) == 0;

@@ -1,7 +1,7 @@
 //! The flag routes the GPU: each step runs at the stored width, with the bits of direct calls, for
 //! every routing.
 
-use crate::harness::{Device, cases, scaled};
+use crate::harness::{Device, scaled};
 use crate::support::{bits, dispatcher, rng};
 use gpu_model::decoder::{Sizes, Stack};
 use rand::Rng;
@@ -129,7 +129,7 @@ fn racing_stores_never_mix_widths_in_a_step() {
                     .store(near, Width::ALL[rng.random_range(0..4)]);
             }
         });
-        for step in 0..cases(1000) {
+        for step in 0..scaled(1000, 100) {
             stack.load(&3, stream).unwrap();
             gpu.begin_step(stream, &latch, LatchOptions::default())
                 .unwrap();
@@ -207,7 +207,7 @@ fn all_routings_agree() {
                 let engine = CudaEngine::new(gpu, stream, stack, routing, options).unwrap();
                 assert_eq!(engine.routed(), expected_routed(routing));
                 let mut pipeline = StepPipeline::new(engine, dispatcher());
-                for step in 0..u64::from(cases(60)) {
+                for step in 0..scaled(60, 6) {
                     let actions = if step == 0 {
                         vec![]
                     } else {
