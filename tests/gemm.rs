@@ -258,6 +258,7 @@ fn largest_sums_do_not_overflow() {
             grouping,
             q: vec![q; 17 * k],
             scales: w4ax::Scales::F32(vec![1.0; 17]),
+            steps: None,
             zeros: Some(vec![zero; 17]),
         };
         let w = plain.pack();

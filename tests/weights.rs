@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use std::sync::Mutex;
 use support::{PlainWeight, rng};
 use w4ax::{
-    Error, Grouping, KOrder, MatRef, PackedFile, PackedWeight, Quantize, ScaleType, Scales,
+    Error, Grouping, KOrder, MatRef, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Scheme,
     Symmetry,
 };
 
@@ -95,6 +95,7 @@ proptest! {
     #[test]
     fn files_round_trip(
         shapes in proptest::collection::vec((1usize..40, 1usize..200, quantize()), 0..4),
+        two_level in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let mut file = PackedFile::default();
@@ -108,10 +109,24 @@ proptest! {
                 let ordered = plain.pack().with_order(KOrder::new(order).unwrap());
                 file.weights.insert(format!("blocks.{at}.ordered"), ordered.unwrap());
             }
+            if two_level {
+                let shape = (n, k);
+                let two_level = PlainWeight::random_of(Scheme::TwoLevel, &mut rng(seed), shape, how.grouping(), how.scale_type(), symmetric);
+                let order = KOrder::new((0..k as u32).rev().collect()).unwrap();
+                let ordered = two_level.pack().with_order(order).unwrap();
+                file.weights.insert(format!("blocks.{at}.two_level"), two_level.pack());
+                file.weights.insert(format!("blocks.{at}.two_level_ordered"), ordered);
+            }
         }
         let bytes = file.to_bytes().unwrap();
-        let ordered = file.weights.values().any(|w| w.order().is_some());
-        let version = if ordered { "2" } else { "1" };
+        let has = |predicate: fn(&PackedWeight) -> bool| file.weights.values().any(predicate);
+        let version = if has(|w| w.scheme() == Scheme::TwoLevel) {
+            "3"
+        } else if has(|w| w.order().is_some()) {
+            "2"
+        } else {
+            "1"
+        };
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         prop_assert_eq!(&header.metadata().as_ref().unwrap()["version"], version);
         prop_assert_eq!(PackedFile::from_bytes(&bytes, "memory").unwrap(), file);
@@ -120,7 +135,13 @@ proptest! {
 
 /// A small valid file.
 fn small_file() -> PackedFile {
-    let plain = PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::F16, false);
+    small_file_of(Scheme::Grouped)
+}
+
+/// A small valid file with a weight of a scheme.
+fn small_file_of(scheme: Scheme) -> PackedFile {
+    let (grouping, scales) = (Grouping::G32, ScaleType::F16);
+    let plain = PlainWeight::random_of(scheme, &mut rng(1), (20, 70), grouping, scales, false);
     PackedFile {
         weights: [("w".to_string(), plain.pack())].into(),
     }
@@ -132,11 +153,12 @@ proptest! {
     /// A file with changed or missing bytes is rejected or valid, and never panics.
     #[test]
     fn mutated_files_never_panic(
+        scheme in proptest::sample::select(Scheme::ALL.to_vec()),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         header_only in any::<bool>(),
         cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut bytes = small_file().to_bytes().unwrap();
+        let mut bytes = small_file_of(scheme).to_bytes().unwrap();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let range = if header_only { header } else { bytes.len() };
         for (at, value) in changes {
@@ -304,8 +326,8 @@ fn rejects_invalid_files() {
             "not a w4ax file",
         ),
         (
-            with_header(&good, |h| h["__metadata__"]["version"] = "3".into()),
-            "format version Some(\"3\")",
+            with_header(&good, |h| h["__metadata__"]["version"] = "4".into()),
+            "format version Some(\"4\")",
         ),
         (
             with_header(&good, |h| h["__metadata__"]["version"] = "one".into()),
@@ -313,6 +335,14 @@ fn rejects_invalid_files() {
         ),
         (weights("{"), "metadata `weights`"),
         (weights(r#"{"w":{"n":20,"k":70,"group":48}}"#), "group size"),
+        (
+            weights(r#"{"w":{"n":20,"k":70,"group":32,"scheme":"three-level"}}"#),
+            "scheme is `three-level`",
+        ),
+        (
+            weights(r#"{"w":{"n":20,"k":70,"group":32,"scheme":"two-level"}}"#),
+            "`w.scales` is F16 [2, 3, 16]",
+        ),
         (weights(r#"{"w":{"n":20,"k":170,"group":32}}"#), "w.tiles"),
         (weights(r#"{"w":{"n":20,"k":66,"group":32}}"#), "pad"),
         (weights(r#"{"w":{"n":0,"k":70,"group":32}}"#), "weight"),
@@ -402,6 +432,189 @@ fn rejects_invalid_weights() {
     let empty: [f32; 0] = [];
     assert!(how.pack(MatRef::new(&empty, 0, 100).unwrap()).is_err());
     assert!(how.pack(MatRef::new(&empty, 4, 0).unwrap()).is_err());
+}
+
+/// Values, steps, scales and zero points of a two-level weight are kept bit for bit.
+#[test]
+fn two_level_weights_round_trip() {
+    let rng = &mut rng(12);
+    for ((n, k), grouping, scale_type, symmetric) in [
+        ((1, 1), Grouping::G32, ScaleType::F32, true),
+        ((16, 64), Grouping::G64, ScaleType::Bf16, true),
+        ((37, 333), Grouping::G32, ScaleType::F16, false),
+        ((40, 300), Grouping::G128, ScaleType::F32, false),
+    ] {
+        let plain = PlainWeight::random_two_level(rng, (n, k), grouping, scale_type, symmetric);
+        let (packed, groups) = (plain.pack(), grouping.groups(k));
+        assert_eq!(packed.scheme(), Scheme::TwoLevel);
+        assert_eq!(packed.activation_grouping(), Grouping::PerChannel);
+        assert_eq!(packed.unpack(), plain.q);
+        let steps = plain.steps.as_ref().unwrap();
+        let tiled = packed.tiled_steps().unwrap();
+        assert_eq!(tiled.len(), n.next_multiple_of(16) * groups);
+        let sum = |steps: &[u8]| steps.iter().map(|&s| usize::from(s)).sum::<usize>();
+        assert_eq!(sum(tiled), sum(steps), "the padding is 0");
+        let back = packed.dequantize();
+        for (i, &q) in plain.q.iter().enumerate() {
+            let (row, group) = (i / k, grouping.size().map_or(0, |size| i % k / size));
+            let at = row * groups + group;
+            let zero = plain.zeros.as_ref().map_or(0, |zeros| zeros[at]);
+            assert_eq!(packed.step(row, group), steps[at]);
+            assert_eq!(packed.zero(row, group), zero);
+            assert_eq!(packed.scale(row, group), plain.scales.get(row));
+            let w8 = (i32::from(q) - i32::from(zero)) * i32::from(steps[at]);
+            assert_eq!(back[i], w8 as f32 * plain.scales.get(row));
+        }
+        let grouped = PlainWeight {
+            steps: None,
+            ..plain.clone()
+        };
+        let scales = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).scales;
+        let grouped = PlainWeight { scales, ..grouped }.pack();
+        assert_eq!(
+            grouped.tiles(),
+            packed.tiles(),
+            "the bytes of the tiles are those of INT4"
+        );
+        assert_eq!((grouped.scheme(), grouped.step(0, 0)), (Scheme::Grouped, 1));
+        assert_eq!(grouped.tiled_steps(), None);
+    }
+}
+
+/// Every constructor rejects a two-level weight that its arithmetic does not support.
+#[test]
+fn rejects_invalid_two_level_weights() {
+    let (n, k) = (10, 70);
+    let scales = |n: usize| Scales::F32(vec![1.0; n]);
+    let mut q = vec![0i8; n * k];
+    let pack = |q: &[i8], grouping, steps: &[u8], scales: &Scales, zeros: Option<&[i8]>| {
+        let k = q.len() / n;
+        PackedWeight::from_two_level(
+            MatRef::new(q, n, k).unwrap(),
+            grouping,
+            steps,
+            scales,
+            zeros,
+        )
+    };
+    let error = |q: &[i8], grouping, steps: &[u8], scales: &Scales, zeros: Option<&[i8]>| {
+        pack(q, grouping, steps, scales, zeros)
+            .unwrap_err()
+            .to_string()
+    };
+    let (g32, steps) = (Grouping::G32, [1; 30]);
+    let text = error(&q, g32, &steps, &scales(30), None);
+    assert!(
+        text.contains("scales has shape [30]: expected [10]"),
+        "{text}"
+    );
+    assert!(error(&q, g32, &[1; 29], &scales(10), None).contains("group steps"));
+    assert!(error(&q, g32, &steps, &scales(10), Some(&[0; 29])).contains("zero points"));
+    assert!(error(&q, g32, &steps, &scales(10), Some(&[9; 30])).contains("zero point is 9"));
+    assert!(error(&q, g32, &[0; 30], &scales(10), None).contains("group step is 0"));
+    assert!(error(&q, g32, &[17; 30], &scales(10), None).contains("group step is 17"));
+    let channel = error(&q, Grouping::PerChannel, &[1; 10], &scales(10), None);
+    assert!(
+        channel.contains("grouping of a two-level weight is channel"),
+        "{channel}"
+    );
+    assert!(matches!(
+        pack(&q, g32, &steps, &Scales::F32(vec![f32::NAN; 10]), None),
+        Err(Error::NotFinite { .. })
+    ));
+    let long = vec![0i8; n * 65_537];
+    let text = error(&long, Grouping::G128, &vec![1; n * 513], &scales(10), None);
+    assert!(text.contains("K of a two-level weight is 65537"), "{text}");
+
+    // The first bad value is named, and its neighbors at the limit are valid.
+    let mut steps = [16; 30];
+    q[3 * k + 69] = -8;
+    q[5 * k] = -8;
+    let found = pack(&q, g32, &steps, &scales(10), None).unwrap_err();
+    assert!(
+        matches!(
+            found,
+            Error::Weight8 {
+                row: 3,
+                k: 69,
+                value: -128
+            }
+        ),
+        "{found}"
+    );
+    assert_eq!(
+        found.to_string(),
+        "8-bit weight of row 3, k 69 is -128: expected -127..=127"
+    );
+    (steps[3 * 3 + 2], steps[5 * 3]) = (15, 1);
+    assert!(pack(&q, g32, &steps, &scales(10), None).is_ok());
+    let mut zeros = [0; 30];
+    zeros[3 * 3 + 2] = 1;
+    assert!(matches!(
+        pack(&q, g32, &steps, &scales(10), Some(&zeros)),
+        Err(Error::Weight8 {
+            row: 3,
+            k: 69,
+            value: -135
+        })
+    ));
+}
+
+/// A file of a two-level weight without its steps, or with a value that the arithmetic does not
+/// support, is rejected by name.
+#[test]
+fn rejects_invalid_two_level_files() {
+    let good = small_file_of(Scheme::TwoLevel).to_bytes().unwrap();
+    let data = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let (_, header) = SafeTensors::read_metadata(&good).unwrap();
+    let start = |name: &str| data + header.info(name).unwrap().data_offsets.0;
+    let set = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let error = |bytes: &[u8]| PackedFile::from_bytes(bytes, "some").unwrap_err();
+    let missing = with_header(&good, |h| {
+        let steps = h.as_object_mut().unwrap().remove("w.steps").unwrap();
+        h["other"] = steps;
+    });
+    assert!(matches!(error(&missing), Error::MissingTensor { name, .. } if name == "w.steps"));
+    // Row 0 of group 0, and row 20 of [2][3 groups][16], which is beyond N.
+    let (steps, pad) = (start("w.steps"), 3 * 16 + 4);
+    for (bytes, expected) in [
+        (set(steps, 0), "group step is 0"),
+        (set(steps, 17), "group step is 17"),
+        (
+            set(steps + pad, 1),
+            "the padding of `w.steps` at row 20 is not 0",
+        ),
+        (
+            set(start("w.zeros") + pad, 1),
+            "the padding of `w.zeros` at row 20 is not 0",
+        ),
+        // Row 20 of [2][16], two bytes each.
+        (
+            set(start("w.scales") + 2 * 20, 1),
+            "the padding of `w.scales` at row 20 is not 0",
+        ),
+        (set(start("w.zeros"), 9), "zero point is 9"),
+    ] {
+        let error = error(&bytes).to_string();
+        assert!(
+            error.contains("weight `w`") && error.contains(expected),
+            "{error}"
+        );
+    }
+    // -8 at row 0, k 0 with the zero point 8: |w8| is 16 times the step.
+    let mut bytes = good.clone();
+    bytes[start("w.tiles")] = bytes[start("w.tiles")] & 0xF0 | 8;
+    bytes[start("w.zeros")] = 8;
+    bytes[steps] = 8;
+    let error = error(&bytes).to_string();
+    assert!(
+        error.contains("8-bit weight of row 0, k 0 is -128"),
+        "{error}"
+    );
 }
 
 /// At the ends of the range of f32, no BF16 or F32 scale overflows or vanishes.
