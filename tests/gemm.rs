@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
 use w4ax::cpu::{Cpu, Isa, Pool, Serial};
 use w4ax::reference;
-use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Scheme, Width};
 
 /// One backend for each instruction set of this machine.
 fn backends() -> Vec<Cpu> {
@@ -45,6 +45,10 @@ fn grouping() -> impl Strategy<Value = Grouping> {
     proptest::sample::select(Grouping::ALL.to_vec())
 }
 
+fn scheme() -> impl Strategy<Value = Scheme> {
+    proptest::sample::select(Scheme::ALL.to_vec())
+}
+
 fn width() -> impl Strategy<Value = Width> {
     proptest::sample::select(WIDTHS.to_vec())
 }
@@ -56,22 +60,22 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
-    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k,
+    /// Random shapes, strides, widths, schemes, groupings, zero points, scale types, orders of k,
     /// activations and biases: every instruction set returns the bits of the reference.
     #[test]
     fn every_instruction_set_matches_reference(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
-        (width, grouping, scale_type) in (width(), grouping(), scale_type()),
+        (width, scheme, grouping, scale_type) in (width(), scheme(), grouping(), scale_type()),
         // Of even and of odd tokens: neighbors share registers, but neither grids nor factors.
         kinds in (kind(), kind()),
         (symmetric, with_bias, with_order) in any::<(bool, bool, bool)>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let mut w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
+        let mut w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scale_type, symmetric).pack();
         if with_order {
             let mut order: Vec<u32> = (0..k as u32).collect();
             order.shuffle(rng);
@@ -104,12 +108,12 @@ proptest! {
     #[test]
     fn rows_are_independent_of_batch(
         (m, n, k) in (2usize..60, 1usize..70, 1usize..400),
-        (width, grouping, kind) in (width(), grouping(), kind()),
+        (width, scheme, grouping, kind) in (width(), scheme(), grouping(), kind()),
         symmetric in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
         let x = kind.fill(rng, m * k);
         for cpu in backends() {
             let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, width, None);
@@ -197,8 +201,10 @@ fn matches_reference_on_model_shapes() {
 fn pools_do_not_change_bits() {
     let rng = &mut rng(3);
     // Enough work for seven threads, in panels and in streams.
-    for (m, n, k) in [(350, 500, 700), (3, 3500, 700)] {
-        let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
+    let shapes = [(350, 500, 700), (3, 3500, 700)];
+    for (scheme, (m, n, k)) in Scheme::ALL.into_iter().flat_map(|s| shapes.map(|m| (s, m))) {
+        let (grouping, scales) = (Grouping::G32, ScaleType::Bf16);
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
         let data = Kind::Normal.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         for width in WIDTHS {
@@ -224,14 +230,15 @@ fn workspace_contents_do_not_matter() {
     let rng = &mut rng(8);
     for cpu in backends() {
         let mut workspace = cpu.workspace(20, 700).unwrap();
-        for case in 0..60 {
+        for case in 0..100 {
             let (m, n, k) = (
                 rng.random_range(1..=20),
                 rng.random_range(1..=70),
                 rng.random_range(1..=700),
             );
             let grouping = Grouping::ALL[rng.random_range(0..4)];
-            let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
+            let (scheme, scales) = (Scheme::ALL[case / 2 % 2], ScaleType::Bf16);
+            let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
             let kind = [Kind::AnyBits, Kind::Normal][case % 2];
             let data = kind.fill(rng, m * k);
             let x = MatRef::new(&data, m, k).unwrap();
@@ -246,20 +253,37 @@ fn workspace_contents_do_not_matter() {
     }
 }
 
-/// The largest integer sums: 65,536 k per channel, with every value at its extreme.
+/// The largest integer sums: 65,536 k per channel, or with one scale per channel, with every value
+/// at its extreme.
 #[test]
 fn largest_sums_do_not_overflow() {
-    let k = 65_536;
-    let grouping = Grouping::PerChannel;
-    for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
+    let (n, k) = (17, 65_536);
+    let two_level = |grouping| move |q, step, zero| (grouping, q, Some(step), Some(zero));
+    let (g32, g64, g128) = (
+        two_level(Grouping::G32),
+        two_level(Grouping::G64),
+        two_level(Grouping::G128),
+    );
+    for (grouping, q, step, zero) in [
+        (Grouping::PerChannel, -8i8, None, Some(8i8)),
+        (Grouping::PerChannel, 7, None, Some(-8)),
+        (Grouping::PerChannel, -8, None, Some(0)),
+        // |w8| is 126, 126, 126, 120 and 112.
+        g32(7, 9, -7),
+        g128(-6, 9, 8),
+        g64(7, 14, -2),
+        g128(-8, 15, 0),
+        (Grouping::G64, 7, Some(16), None),
+    ] {
+        let groups = n * grouping.groups(k);
         let plain = PlainWeight {
-            n: 17,
+            n,
             k,
             grouping,
-            q: vec![q; 17 * k],
-            scales: w4ax::Scales::F32(vec![1.0; 17]),
-            steps: None,
-            zeros: Some(vec![zero; 17]),
+            q: vec![q; n * k],
+            scales: w4ax::Scales::F32(vec![1.0; n]),
+            steps: step.map(|step| vec![step; groups]),
+            zeros: zero.map(|zero| vec![zero; groups]),
         };
         let w = plain.pack();
         // All at the top of the range (za = 0), all at the bottom (za = qmax), and both.
@@ -291,8 +315,10 @@ fn largest_sums_do_not_overflow() {
 fn tokens_have_independent_flush_factors() {
     let rng = &mut rng(8);
     let (n, k) = (50, 200);
-    for grouping in Grouping::ALL {
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
+    let schemes = Scheme::ALL.into_iter();
+    for (scheme, grouping) in schemes.flat_map(|s| Grouping::ALL.map(|g| (s, g))) {
+        let scales = ScaleType::Bf16;
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
         for (m, odd) in (1..=5).chain([17]).flat_map(|m| [(m, false), (m, true)]) {
             let mut x = Kind::Normal.fill(rng, m * k);
             for row in x.chunks_mut(k).skip(odd.into()).step_by(2) {

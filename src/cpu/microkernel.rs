@@ -20,12 +20,14 @@ pub(super) const GEMV_WORDS: usize = TILE_K / 2;
 
 /// An instruction set: its microkernels, and a function that is compiled for it.
 pub(super) trait Arch {
-    /// Quantized activations.
-    type Integer: Microkernel;
-    /// BF16 activations.
-    type Float: Microkernel;
-    /// A few quantized tokens.
+    /// Quantized activations. With `TWO_LEVEL` panels hold `w8`, or what its step completes.
+    type Integer<const TWO_LEVEL: bool>: Microkernel;
+    /// BF16 activations. With `TWO_LEVEL` panels hold `w8`.
+    type Float<const TWO_LEVEL: bool>: Microkernel;
+    /// A few quantized tokens, grouped weights.
     type Gemv: GemvKernel;
+    /// A few quantized tokens, two-level weights.
+    type TwoLevelGemv: TwoLevelGemvKernel;
 
     /// Runs the task in a function that is compiled for the instruction set.
     ///
@@ -46,14 +48,58 @@ pub(super) trait Task {
     unsafe fn run<A: Arch>(self) -> Self::Output;
 }
 
-/// The parameters of the weights of one group of k and NR rows. Rows beyond N hold 0.
+/// The group steps and zero points of a two-level weight for 32 k and NR rows. Rows beyond N hold 0.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentParams {
+    /// `sg`, `[NR]`.
+    pub step: [i32; NR],
+    /// `zg`, `[NR]`.
+    pub zero: [i32; NR],
+}
+
+impl SegmentParams {
+    pub const ZERO: Self = Self {
+        step: [0; NR],
+        zero: [0; NR],
+    };
+
+    /// Loads the parameters of the group of `k`, 16 rows for each of at most two row tiles.
+    #[inline(always)]
+    pub fn load(&mut self, w: &PackedWeight, row_tiles: impl Iterator<Item = usize>, k: usize) {
+        let (groups, size) = (w.groups(), w.grouping().size().unwrap_or(TILE_K));
+        // The padding of K, whose activations are 0, may begin a group that does not exist.
+        let group = (k / size).min(groups - 1);
+        for (i, row_tile) in row_tiles.enumerate() {
+            let from =
+                (row_tile * groups + group) * TILE_N..(row_tile * groups + group + 1) * TILE_N;
+            let to = i * TILE_N..(i + 1) * TILE_N;
+            if let Some(steps) = w.tiled_steps() {
+                for (to, &from) in self.step[to.clone()].iter_mut().zip(&steps[from.clone()]) {
+                    *to = i32::from(from);
+                }
+            }
+            if let Some(zeros) = w.tiled_zeros() {
+                for (to, &from) in self.zero[to].iter_mut().zip(&zeros[from]) {
+                    *to = i32::from(from);
+                }
+            }
+        }
+    }
+}
+
+/// The parameters of the weights of one group of k and NR rows, or of all k of a two-level weight.
+/// Rows beyond N hold 0.
 pub(super) struct GroupParams {
     /// `sw`, `[NR]`.
     pub scale: [f32; NR],
-    /// `zw`, `[NR]`.
+    /// `zw`, `[NR]`; 0 for a two-level weight.
     pub zero: [i32; NR],
-    /// `sum(qw - zw)`, `[NR]`.
+    /// `sum(qw - zw)` or `sum(w8)`, `[NR]`.
     pub sum: [i32; NR],
+    /// The steps and zero points of a two-level weight for each 32 k of a panel.
+    pub segments: [SegmentParams; KC / 32],
+    /// Whether all zero points of a two-level weight are 0.
+    pub symmetric: bool,
     /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, `[NR]`. Valid if `narrow`.
     pub pair: [u32; NR],
     /// Whether a group has at most 128 k. Both of its sums then fit 16 bits, and one multiply-add
@@ -66,11 +112,13 @@ impl GroupParams {
         scale: [0.0; NR],
         zero: [0; NR],
         sum: [0; NR],
+        segments: [SegmentParams::ZERO; KC / 32],
+        symmetric: false,
         pair: [0; NR],
         narrow: false,
     };
 
-    /// Loads 16 rows from index `at` of the tiled arrays of `w` into rows `row..row + 16` (`row` is
+    /// Loads 16 rows from index `at` of the tiled scales of `w` into rows `row..row + 16` (`row` is
     /// 0 or 16).
     #[inline(always)]
     pub fn load(&mut self, w: &PackedWeight, at: usize, row: usize) {
@@ -89,7 +137,7 @@ impl GroupParams {
                 }
             }
         }
-        if let Some(zeros) = w.tiled_zeros() {
+        if let Some(zeros) = w.sum_zeros() {
             for (to, &from) in self.zero[to.clone()].iter_mut().zip(&zeros[from.clone()]) {
                 *to = i32::from(from);
             }
@@ -185,8 +233,11 @@ impl MicroTile<'_> {
     }
 }
 
-/// The operands of [`Microkernel::direct`]: one group of k, all tokens.
+/// The operands of [`Microkernel::direct`]: one group of k (all k of a two-level weight), all tokens.
 pub(super) struct DirectGroup<'a> {
+    pub w: &'a PackedWeight,
+    /// The row tile of each tile.
+    pub row_tiles: [usize; 2],
     /// All k tiles of both row tiles.
     pub tiles: [&'a [Tile]; 2],
     /// The k of the group. Both ends are multiples of 32.
@@ -218,8 +269,15 @@ pub(super) trait Microkernel {
         params.load(w, at, row);
     }
 
-    /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`.
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]);
+    /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`. They are 32 k
+    /// number `segment` of the whole panel, by which a two-level weight finds its parameters.
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    );
 
     /// Computes a whole group of at most [`Microkernel::MAX_DIRECT`] tokens, unpacking weights in
     /// registers.
@@ -277,6 +335,66 @@ impl GemvGroup<'_> {
                 && self.tokens[0].is_some_and(|t| t.len() == tokens)
                 && self.tokens[1].is_none_or(|t| t.len() == tokens && halves == 2)
         );
+    }
+}
+
+/// A GEMV microkernel for a few quantized tokens and a two-level weight.
+///
+/// # Safety
+/// The machine supports the instruction set of the implementing type.
+pub(super) trait TwoLevelGemvKernel {
+    /// Returns `sum qa * w8` over all k of 16 rows and `TOKENS` tokens. `HALVES` is 2 if a tile holds
+    /// two groups.
+    unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
+        rows: GemvRows<'_>,
+    ) -> [[i32; TILE_N]; TOKENS];
+}
+
+/// The operands of a [`TwoLevelGemvKernel`]: all k of 16 rows.
+pub(super) struct GemvRows<'a> {
+    pub w: &'a PackedWeight,
+    pub row_tile: usize,
+    /// x in the layout of `pack::pack_gemv`, from the first token on: `[tile, stride words
+    /// apart][token][GEMV_WORDS]`.
+    pub x: &'a [u32],
+    /// Words from one tile of `x` to the next.
+    pub stride: usize,
+    /// The parameters of the tokens, of which `sum` is that of a group, from the first token on:
+    /// `[group, token_stride apart][token]`.
+    pub tokens: &'a [TokenParams],
+    /// Elements from one group of `tokens` to the next.
+    pub token_stride: usize,
+}
+
+impl<'a> GemvRows<'a> {
+    /// Returns the tiles of the rows, `[ceil(K/64)]`, in chunks of the tiles of a group: of one tile
+    /// if it holds two.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[inline(always)]
+    pub fn groups(&self, tokens: usize) -> std::slice::Chunks<'a, Tile> {
+        let (k_tiles, groups) = (self.w.k().div_ceil(TILE_K), self.w.groups());
+        assert!(
+            self.x.len() >= (k_tiles - 1) * self.stride + tokens * GEMV_WORDS
+                && self.tokens.len() >= (groups - 1) * self.token_stride + tokens
+        );
+        let size = self.w.grouping().size().unwrap_or(TILE_K);
+        self.w.tiles()[self.row_tile * k_tiles..][..k_tiles].chunks(size.div_ceil(TILE_K))
+    }
+
+    /// Returns the index of group `group` of the rows in the tiled steps of the weight, `None` if K
+    /// ends before it.
+    #[inline(always)]
+    pub fn index(&self, group: usize) -> Option<usize> {
+        let groups = self.w.groups();
+        (group < groups).then(|| (self.row_tile * groups + group) * TILE_N)
+    }
+
+    /// Returns the sum of the codes of a token in a group.
+    #[inline(always)]
+    pub fn code_sum(&self, group: usize, token: usize) -> i32 {
+        self.tokens[group * self.token_stride + token].group.sum
     }
 }
 

@@ -150,7 +150,6 @@ impl Cpu {
     ) -> Result<()> {
         let (x, w, bias) = (gemm.x(), gemm.weight(), gemm.bias_values());
         check_shapes(&x, w, bias)?;
-        w.scheme().check_grouped("the CPU backend")?;
         if (y.rows(), y.cols()) != (x.rows(), w.n()) {
             let expected = [x.rows(), w.n()];
             return Err(Error::shape("y", expected, [y.rows(), y.cols()]));

@@ -130,21 +130,39 @@ impl PackedWeight {
         self.steps.as_deref()
     }
 
+    /// The zero points that the sums of the integer products lack, by the index of the scales:
+    /// `None` for a two-level weight, which is unpacked to `w8`.
+    pub(crate) fn sum_zeros(&self) -> Option<&[i8]> {
+        match self.scheme() {
+            Scheme::Grouped => self.tiled_zeros(),
+            Scheme::TwoLevel => None,
+        }
+    }
+
     /// `sum(qw - zw)` over each group's k, `[ceil(N/16)][groups][16]`; `sum(w8)` over all k,
     /// `[ceil(N/16)][16]`, for a two-level weight.
     pub(crate) fn tiled_sums(&self) -> &GroupSums {
         &self.sums
     }
 
-    /// Scale, zero point and sum at index `at` of the tiled arrays of a grouped weight.
-    pub(crate) fn group_params(&self, at: usize) -> (f32, i32, i32) {
+    /// Scale, zero point and sum at index `at` of the tiled scales. The zero point is that of
+    /// [`PackedWeight::sum_zeros`].
+    pub(crate) fn sum_params(&self, at: usize) -> (f32, i32, i32) {
         (
             self.scales.get(at),
-            self.zeros.as_ref().map_or(0, |zeros| zeros[at].into()),
+            self.sum_zeros().map_or(0, |zeros| zeros[at].into()),
             match &self.sums {
                 GroupSums::Grouped(v) => v[at].into(),
                 GroupSums::PerChannel(v) => v[at],
             },
+        )
+    }
+
+    /// Step and zero point at index `at` of the tiled steps of a two-level weight.
+    pub(crate) fn step_params(&self, at: usize) -> (i32, i32) {
+        (
+            self.steps.as_ref().map_or(1, |steps| steps[at].into()),
+            self.zeros.as_ref().map_or(0, |zeros| zeros[at].into()),
         )
     }
 

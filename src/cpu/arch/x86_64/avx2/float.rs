@@ -1,4 +1,4 @@
-//! The microkernel for f32 activations: products with `qw - zw`, k ascending.
+//! The microkernel for f32 activations: products with `qw - zw` or `w8`, k ascending.
 
 use super::{by_tokens, transpose};
 use crate::cpu::microkernel::NR;
@@ -7,26 +7,44 @@ use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 
 /// The microkernel. A word is one activation or one weight.
-pub(in crate::cpu) struct Floats;
+pub(in crate::cpu) struct Floats<const TWO_LEVEL: bool>;
 
-impl Microkernel for Floats {
+impl<const TWO_LEVEL: bool> Microkernel for Floats<TWO_LEVEL> {
     const K_PER_WORD: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    ) {
         assert!(panel.len() == 32 * NR);
+        let segment = &params.segments[segment];
+        let (zeros, steps) = match TWO_LEVEL {
+            false => (&params.zero, &[1; NR]),
+            true => (&segment.zero, &segment.step),
+        };
         // SAFETY: the panel holds 32 words of 4 vectors (asserted).
         unsafe {
             for (i, tile) in tiles.into_iter().enumerate() {
                 for (t, words) in transpose(tile, half).into_iter().enumerate() {
                     for (rows, words) in words.into_iter().enumerate() {
                         let at = 16 * i + 8 * rows;
-                        let zero = _mm256_loadu_si256(params.zero.as_ptr().add(at).cast());
+                        let zero = _mm256_loadu_si256(zeros.as_ptr().add(at).cast());
+                        let step = _mm256_loadu_si256(steps.as_ptr().add(at).cast());
+                        let offset = _mm256_cvtepi32_ps(_mm256_mullo_epi32(zero, step));
+                        let step = _mm256_cvtepi32_ps(step);
                         for nibble in 0..8 {
                             // Shift the nibble to the top, then back with its sign.
                             let up = _mm_cvtsi32_si128(28 - 4 * nibble);
                             let q = _mm256_srai_epi32::<28>(_mm256_sll_epi32(words, up));
-                            let w = _mm256_cvtepi32_ps(_mm256_sub_epi32(q, zero));
+                            let w = match TWO_LEVEL {
+                                false => _mm256_cvtepi32_ps(_mm256_sub_epi32(q, zero)),
+                                // Exact: `w8` is an integer of at most 8 bits.
+                                true => _mm256_fmsub_ps(_mm256_cvtepi32_ps(q), step, offset),
+                            };
                             let nibble = nibble as usize;
                             let k =
                                 16 * ((nibble >> 1) & 1) + 8 * (nibble & 1) + 2 * t + (nibble >> 2);

@@ -7,6 +7,7 @@
 mod bf16_pairs;
 mod float;
 mod gemv;
+mod gemv_two_level;
 mod integer;
 
 pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
@@ -23,9 +24,10 @@ use std::marker::PhantomData;
 pub(in crate::cpu) struct Avx512Vnni;
 
 impl Arch for Avx512Vnni {
-    type Integer = Vectorized<integer::Codes>;
-    type Float = Vectorized<float::Floats>;
+    type Integer<const TWO_LEVEL: bool> = Vectorized<integer::Codes<TWO_LEVEL>>;
+    type Float<const TWO_LEVEL: bool> = Vectorized<float::Floats<TWO_LEVEL>>;
     type Gemv = gemv::CodesGemv;
+    type TwoLevelGemv = gemv_two_level::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -37,9 +39,10 @@ impl Arch for Avx512Vnni {
 pub(in crate::cpu) struct Avx512Bf16;
 
 impl Arch for Avx512Bf16 {
-    type Integer = Vectorized<integer::Codes>;
-    type Float = Vectorized<bf16_pairs::Pairs>;
+    type Integer<const TWO_LEVEL: bool> = Vectorized<integer::Codes<TWO_LEVEL>>;
+    type Float<const TWO_LEVEL: bool> = Vectorized<bf16_pairs::Pairs<TWO_LEVEL>>;
     type Gemv = gemv::CodesGemv;
+    type TwoLevelGemv = gemv_two_level::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -55,6 +58,9 @@ impl Arch for Avx512Bf16 {
 trait VectorOps {
     const K_PER_WORD: usize;
 
+    /// Whether the weight is two-level.
+    const TWO_LEVEL: bool;
+
     /// As [`Microkernel::MAX_DIRECT`].
     const MAX_DIRECT: usize = 0;
 
@@ -65,7 +71,7 @@ trait VectorOps {
 
     /// Unpacks 32 k of one tile, transposed by [`transpose`], into 16 rows of a panel `[word][NR]`,
     /// from `panel` on.
-    unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32);
+    unsafe fn unpack(words: [__m512i; 4], params: UnpackParams<'_>, panel: *mut u32);
 
     /// `sum + x * w`: adds the products of a word.
     unsafe fn multiply_add(sum: __m512i, x: __m512i, w: __m512i) -> __m512i;
@@ -73,6 +79,48 @@ trait VectorOps {
     /// `fma(value of the group, scale of the group, acc)` of 16 rows.
     unsafe fn rescale(sum: __m512i, token: &TokenParams, params: &RowParams, acc: __m512)
     -> __m512;
+}
+
+/// The parameters by which 16 rows are unpacked.
+#[derive(Clone, Copy)]
+struct UnpackParams<'a> {
+    /// `zw`, or `zg` of a two-level weight, `[16]`.
+    zero: &'a [i32],
+    /// `sg`, `[16]`. Only of a two-level weight.
+    step: &'a [i32],
+}
+
+impl<'a> UnpackParams<'a> {
+    /// The parameters of rows `row..row + 16`.
+    #[inline(always)]
+    fn of(params: &'a GroupParams, segment: usize, row: usize, two_level: bool) -> Self {
+        let segment = &params.segments[segment];
+        let zero = if two_level {
+            &segment.zero
+        } else {
+            &params.zero
+        };
+        Self {
+            zero: &zero[row..][..16],
+            step: &segment.step[row..][..16],
+        }
+    }
+
+    /// Loads the zero points and the steps.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set.
+    #[inline(always)]
+    unsafe fn load(&self) -> [__m512i; 2] {
+        assert!(self.zero.len() == 16 && self.step.len() == 16);
+        // SAFETY: 16 numbers each (asserted).
+        unsafe {
+            [
+                _mm512_loadu_si512(self.zero.as_ptr().cast()),
+                _mm512_loadu_si512(self.step.as_ptr().cast()),
+            ]
+        }
+    }
 }
 
 /// The parameters of 16 rows ([`GroupParams`]) in registers.
@@ -106,7 +154,7 @@ impl RowParams {
         }
     }
 
-    /// Loads 16 rows from index `at` of the tiled arrays.
+    /// Loads 16 rows from index `at` of the tiled scales.
     ///
     /// # Safety
     /// The machine supports the instruction set.
@@ -115,7 +163,7 @@ impl RowParams {
         let rows = at..at + 16;
         // SAFETY: every slice of `rows` has 16 elements, or indexing has panicked.
         unsafe {
-            let zero = match w.tiled_zeros() {
+            let zero = match w.sum_zeros() {
                 Some(v) => _mm512_cvtepi8_epi32(_mm_loadu_si128(v[rows.clone()].as_ptr().cast())),
                 None => _mm512_setzero_si512(),
             };
@@ -192,13 +240,20 @@ impl<V: VectorOps> Microkernel for Vectorized<V> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    ) {
         assert!(panel.len() == 32 / V::K_PER_WORD * NR);
         for (i, tile) in tiles.into_iter().enumerate() {
             // SAFETY: the panel has the length that `unpack` needs (asserted).
             unsafe {
                 let to = panel.as_mut_ptr().add(16 * i);
-                V::unpack(transpose(tile, half), &params.zero[16 * i..][..16], to);
+                let params = UnpackParams::of(params, segment, 16 * i, V::TWO_LEVEL);
+                V::unpack(transpose(tile, half), params, to);
             }
         }
     }
