@@ -147,7 +147,7 @@ fn matches_reference_on_model_shapes() {
         (10944, 7392),
         (10944, 11008),
     ] {
-        for (grouping, symmetric) in Grouping::ALL
+        for (scheme, grouping, symmetric) in Grouping::ALL
             .into_iter()
             .zip([true, false, true, false])
             .chain(
@@ -157,14 +157,30 @@ fn matches_reference_on_model_shapes() {
                     .zip([false, true, false, true])
                     .filter(|_| n == 100),
             )
+            .map(|(grouping, symmetric)| (Scheme::Grouped, grouping, symmetric))
+            .chain(
+                [
+                    (Grouping::G128, true),
+                    (Grouping::G64, false),
+                    (Grouping::G32, false),
+                ]
+                .into_iter()
+                .take(if n == 100 { 3 } else { usize::from(k < 11008) })
+                .map(|(grouping, symmetric)| (Scheme::TwoLevel, grouping, symmetric)),
+            )
         {
-            let plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::F16, symmetric);
+            let scales = ScaleType::F16;
+            let plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, symmetric);
             let w = plain.pack();
             for m in [1, 7, 17, 290] {
                 if m * n * k > most {
                     continue;
                 }
-                if m == 290 && n == 10944 && k > 100 && grouping != Grouping::G128 {
+                if m == 290
+                    && n == 10944
+                    && k > 100
+                    && (grouping != Grouping::G128 || scheme == Scheme::TwoLevel)
+                {
                     continue; // 35 G multiplications: one grouping of them.
                 }
                 let data = Kind::Normal.fill(rng, m * k);
@@ -177,7 +193,7 @@ fn matches_reference_on_model_shapes() {
                         .iter()
                         .map(|cpu| gemm(cpu, x, &w, width, None))
                         .collect();
-                    let what = format!("{width} m {m} n {n} k {k} {grouping} {symmetric}");
+                    let what = format!("{scheme} {width} m {m} n {n} k {k} {grouping} {symmetric}");
                     assert!(results.iter().all(|y| *y == results[0]), "{what}");
                     for &token in &tokens {
                         let x = MatRef::new(x.row(token), 1, k).unwrap();
@@ -334,19 +350,54 @@ fn tokens_have_independent_flush_factors() {
     }
 }
 
+/// The largest sums of BF16 activations that are scaled because one of them is subnormal: 65,536
+/// products with the largest `w8`. Neither side of the limit of the scaling overflows.
+#[test]
+fn largest_scaled_sums_do_not_overflow() {
+    let (n, k, grouping) = (3, 65_536, Grouping::G128);
+    let groups = n * grouping.groups(k);
+    let plain = PlainWeight {
+        n,
+        k,
+        grouping,
+        q: vec![-6; n * k],
+        scales: w4ax::Scales::F32(vec![2f32.powi(-20); n]),
+        steps: Some(vec![9; groups]),
+        zeros: Some(vec![8; groups]),
+    };
+    let w = plain.pack();
+    for exponent in [86, 87, 88, 89, 90] {
+        // The largest BF16 below the next power of two.
+        let large = bf16::from_bits(((127 + exponent) << 7) + 127);
+        for m in [1, 3] {
+            let mut data = vec![large; m * k];
+            data[5] = bf16::from_bits(1);
+            let x = MatRef::new(&data, m, k).unwrap();
+            let expected = reference::gemm(x, &w, Width::Bf16, None).unwrap();
+            assert!(expected.iter().all(|y| y.is_finite()));
+            for cpu in backends() {
+                let y = gemm(&cpu, x, &w, Width::Bf16, None);
+                assert_eq!(bits(&y), bits(&expected), "{:?} 2^{exponent}", cpu.isa());
+            }
+        }
+    }
+}
+
 /// A token with a NaN or an infinity is 0x7FFF in every channel. Its neighbors are not affected.
 #[test]
 fn non_finite_tokens_affect_only_themselves() {
     let rng = &mut rng(5);
     let (m, n, k) = (5, 40, 200);
-    let w = PlainWeight::random(rng, (n, k), Grouping::G64, ScaleType::Bf16, false).pack();
     let clean = Kind::Normal.fill(rng, m * k);
-    for bad in [
+    let bad = [
         bf16::NAN,
         bf16::INFINITY,
         bf16::NEG_INFINITY,
         bf16::from_bits(0xFFC1),
-    ] {
+    ];
+    for (scheme, bad) in Scheme::ALL.into_iter().flat_map(|s| bad.map(|b| (s, b))) {
+        let (grouping, scales) = (Grouping::G64, ScaleType::Bf16);
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
         let mut data = clean.clone();
         data[2 * k + 150] = bad;
         let x = MatRef::new(&data, m, k).unwrap();
@@ -366,13 +417,45 @@ fn non_finite_tokens_affect_only_themselves() {
     }
 }
 
+/// Every step and zero point of a two-level weight with the values that they allow, at every N up to
+/// three tiles and at the borders of groups and tiles of K.
+#[test]
+fn two_level_matches_reference_at_every_border() {
+    let rng = &mut rng(21);
+    let ks = [
+        1, 31, 32, 33, 63, 64, 65, 96, 100, 127, 128, 129, 161, 192, 333,
+    ];
+    for (case, k) in (0..4).flat_map(|_| ks).enumerate() {
+        for grouping in [Grouping::G32, Grouping::G64, Grouping::G128] {
+            let (n, m) = (1 + (case * 7 + k) % 40, [1, 2, 3, 4, 5, 13][case % 6]);
+            let (scales, symmetric) = (ScaleType::F32, case % 3 == 0);
+            let w = PlainWeight::random_two_level(rng, (n, k), grouping, scales, symmetric).pack();
+            let kind = [Kind::Normal, Kind::Swings, Kind::Tops][case % 3];
+            let data = kind.fill(rng, m * k);
+            let x = MatRef::new(&data, m, k).unwrap();
+            // As large as the products, so that another order of the last roundings shows.
+            let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-9f32..9.0)).collect();
+            for (width, bias) in WIDTHS.map(|w| [(w, None), (w, Some(&bias[..]))]).concat() {
+                let expected = reference::gemm(x, &w, width, bias).unwrap();
+                for cpu in backends() {
+                    let y = gemm(&cpu, x, &w, width, bias);
+                    let what = format!("{:?} {width} m {m} n {n} k {k} {grouping}", cpu.isa());
+                    assert_eq!(bits(&y), bits(&expected), "{what}");
+                }
+            }
+        }
+    }
+}
+
 /// M = 0 does nothing. More tokens than a chunk are all computed.
 #[test]
 fn handles_zero_and_many_tokens() {
     let rng = &mut rng(6);
     let (n, k) = (50, 130);
-    let w = PlainWeight::random(rng, (n, k), Grouping::G128, ScaleType::F32, true).pack();
-    for m in [0, 255, 256, 257, 1100] {
+    let many = [0, 255, 256, 257, 1100];
+    for (scheme, m) in Scheme::ALL.into_iter().flat_map(|s| many.map(|m| (s, m))) {
+        let (grouping, scales) = (Grouping::G128, ScaleType::F32);
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, true).pack();
         let data = Kind::Normal.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         for width in WIDTHS {
