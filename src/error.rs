@@ -104,6 +104,18 @@ pub enum Error {
         range: &'static str,
     },
 
+    /// An 8-bit value of a two-level weight ([`Scheme::TwoLevel`](crate::Scheme::TwoLevel)) out of
+    /// range.
+    #[error("8-bit weight of row {row}, k {k} is {value}: expected -127..=127")]
+    Weight8 {
+        /// The output channel.
+        row: usize,
+        /// The input, in the packed order.
+        k: usize,
+        /// The value.
+        value: i32,
+    },
+
     /// A file (or bytes in memory) that is truncated, foreign, newer or inconsistent.
     #[error("{file}: {reason}")]
     Format {

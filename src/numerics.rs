@@ -7,13 +7,22 @@
 //! written `fma`), and none flushes denormals.
 //!
 //! # Weights
-//! `w = (qw - zw) * sw`: `qw` in [-8, 7], `zw` an integer in [-8, 8], `sw` f32, F16 or BF16 for
-//! each output channel and group of k ([`crate::Grouping`]).
+//! A weight has one of two arithmetics ([`crate::Scheme`]). `qw` is an INT4 in [-8, 7]. A zero point
+//! is an integer in [-8, 8], 0 if the weight is symmetric. A scale is f32, F16 or BF16. Groups of k
+//! are those of [`crate::Grouping`].
+//!
+//! - **Grouped**: `w = (qw - zw) * sw`, `zw` and `sw` for each output channel and group.
+//! - **Two-level**: `w = w8 * sw` with `w8 = (qw - zg) * sg`. The group step `sg` is an integer in
+//!   1..=16, and `zg` a zero point, for each output channel and group of 32, 64 or 128 k. Every `w8`
+//!   is in [-127, 127]. There is one scale `sw` for each output channel. The two levels of scales
+//!   are those of QServe (arXiv 2405.04532, section 4.1, progressive group quantization) and
+//!   LiquidGEMM (arXiv 2509.01229).
 //!
 //! # A2, A4, A8
-//! Activations are quantized at run time, per token and group of k (per token if weights are per
-//! channel), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest. The
-//! paper has floor in place of rounding, which at 2 bits has more than three times the error. With
+//! Activations are quantized at run time, per token and group of k (per token, over the whole row, if
+//! weights are per channel or two-level), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and
+//! rounding to nearest. The paper has floor in place of rounding, which at 2 bits has more than three
+//! times the error. With
 //! `b` bits and `qmax = 2^b - 1`:
 //!
 //! ```text
@@ -28,8 +37,8 @@
 //! - If the x of a group contain a NaN or an infinity, `sa = NaN, za = 0, qa = 0`, and every output
 //!   of the token is NaN.
 //!
-//! The result of a token and channel is accumulated over groups in ascending order, from `acc =
-//! +0`:
+//! **Grouped.** The result of a token and channel is accumulated over groups in ascending order,
+//! from `acc = +0`:
 //!
 //! ```text
 //! d = sum qa*qw - za * sum(qw - zw) - zw * sum qa   exact, in integers, over valid k
@@ -37,21 +46,51 @@
 //! y = bf16(acc + bias)                              one addition with a bias, one rounding
 //! ```
 //!
+//! **Two-level.** One integer sum covers all of K:
+//!
+//! ```text
+//! D = sum qa*w8 - za * sum w8                       exact, in integers, over valid k
+//! y = bf16(fma(f32(D), sa*sw, bias))                one conversion, product, fma and rounding;
+//!                                                   bias = +0 without a bias
+//! ```
+//!
+//! K is at most 65,536, so that `|D| <= 255 * 127 * 65,536 < 2^31`. Partial sums may wrap modulo
+//! 2^32. Any split of K, over threads or blocks, has the same bits.
+//!
 //! **The bits are the same on every backend, for every M, stride, thread count and tile shape**: a
 //! row of y depends on one row of x only.
 //!
 //! # BF16 (W4A16)
-//! `qw - zw` is exact in BF16. In each group the products `x * (qw - zw)` accumulate in f32 from
-//! zero, then `acc = fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above.
-//! On the CPU backend the sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, with the same
-//! bits from every instruction set. Tensor cores add in another order. Across backends, y before
-//! its last rounding is within
+//! `qw - zw` and `w8` are exact in BF16.
+//!
+//! **Grouped.** In each group the products `x * (qw - zw)` accumulate in f32 from zero, then `acc =
+//! fma(sum, sw, acc)`, groups ascending, then `bias` and the rounding as above. On the CPU backend
+//! the sum is `sum = fma(x[k], qw[k] - zw, sum)` with k ascending, with the same bits from every
+//! instruction set. Tensor cores add in another order. Across backends, y before its last rounding
+//! is within
 //!
 //! ```text
 //! |y - exact| <= 2^-22 * (G + K/G) * sum_g |sw| * sum_k |x * (qw - zw)|      G k in a group, K/G groups
 //! ```
 //!
-//! It is exact if all partial sums are small integers. NaN and infinities in x follow IEEE 754.
+//! **Two-level.** The products `x * w8` accumulate in f32 from zero over all of K, then `y =
+//! bf16(fma(sum, sw, bias))` with `bias = +0` without a bias. On the CPU backend the sum is `sum =
+//! fma(x[k], w8[k], sum)` with k ascending, with the same bits from every instruction set. Across
+//! backends, y before its last rounding is within
+//!
+//! ```text
+//! |y - exact| <= 2^-22 * K * |sw| * sum_k |x * w8|  +  2^-24 * |y|           exact includes the bias
+//! ```
+//!
+//! as long as no sum overflows and no result underflows. The first term: a product is exact in f32
+//! (8 by 7 significant bits), and K additions of which each errs by at most `e` of the magnitude of
+//! its result differ from the exact sum by at most `((1 + e)^K - 1) * sum_k |x * w8|`, in any order
+//! (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2). This is below `1.002 * K *
+//! 2^-24 * sum_k |x * w8|` for the `fma`s of the CPU (`e = 2^-24`, K at most 65,536), and leaves a
+//! factor of four for additions that truncate and align to the largest of several products, as
+//! those of tensor cores. The second term is the rounding of the last fma.
+//!
+//! Both are exact if all partial sums are small integers. NaN and infinities in x follow IEEE 754.
 //!
 //! # NaN
 //! Every NaN result is stored as 0x7FFF.

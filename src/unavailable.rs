@@ -21,6 +21,13 @@ pub enum Unavailable {
         feature: &'static str,
     },
 
+    /// The backend has no kernels for the scheme of the weight.
+    #[error("{backend} has no kernels for this scheme: expected a weight of the grouped scheme")]
+    NoScheme {
+        /// The backend.
+        backend: &'static str,
+    },
+
     /// The threads of a pool could not be started.
     #[error("could not start the threads: {reason}")]
     NoThreads {

@@ -4,17 +4,19 @@ use test_support as support;
 
 use half::bf16;
 use proptest::prelude::*;
+use rand::Rng;
 use support::{Kind, PlainWeight, WIDTHS, rng};
 use w4ax::cpu::Cpu;
 use w4ax::reference::{self, QuantizedMatrix, matmul_f64};
-use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Scheme, Width};
 
 /// The error bound of one output at a quantized width, from the quantization steps.
 ///
 /// The error of an activation is at most half the step of its group (plus the roundings of its
 /// computation, below 2^-10 steps), or the activation itself if the group counts as zero. It is
 /// multiplied with |w|. The f32 chain adds one rounding of `sa*sw`, one of `f32(d)` and one of the
-/// fma for each group, each relative to at most the sum of the magnitudes; BF16 adds half a unit.
+/// fma for each group of the activations, each relative to at most the sum of the magnitudes; BF16
+/// adds half a unit.
 fn bound(
     a: &QuantizedMatrix,
     w: &PackedWeight,
@@ -23,14 +25,14 @@ fn bound(
     row: usize,
     q: &[i8],
 ) -> f64 {
-    let (k, groups) = (w.k(), w.groups());
+    let (k, groups) = (w.k(), w.activation_grouping().groups(w.k()));
     let (mut steps, mut magnitude) = (0.0, 0.0);
-    for g in 0..groups {
-        let info = a.groups()[token * groups + g];
+    for g in 0..w.groups() {
+        let info = a.groups()[token * groups + g.min(groups - 1)];
         let (sw, sa) = (f64::from(w.scale(row, g)).abs(), f64::from(info.scale));
         for at in w.grouping().range(g, k) {
-            let weight =
-                sw * f64::from(i32::from(q[row * k + at]) - i32::from(w.zero(row, g))).abs();
+            let q = i32::from(q[row * k + at]) - i32::from(w.zero(row, g));
+            let weight = sw * f64::from(q * i32::from(w.step(row, g))).abs();
             let code = f64::from(i32::from(a.values()[token * k + at]) - info.zero);
             let off = if sa == 0.0 {
                 x[at].to_f64().abs()
@@ -55,15 +57,16 @@ proptest! {
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
         kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros, Kind::Denormals, Kind::Threshold]),
         symmetric in any::<bool>(),
+        scheme in proptest::sample::select(Scheme::ALL.to_vec()),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::F32, symmetric).pack();
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::F32, symmetric).pack();
         let data = kind.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         let exact = matmul_f64(x, &w).unwrap();
         let got = reference::gemm(x, &w, width, None).unwrap();
-        let a = QuantizedMatrix::new(x, width, grouping).unwrap();
+        let a = QuantizedMatrix::new(x, width, w.activation_grouping()).unwrap();
         let q = w.unpack();
         for at in 0..m * n {
             let (y, exact) = (got[at].to_f64(), exact[at]);
@@ -72,31 +75,39 @@ proptest! {
         }
     }
 
-    /// BF16 against the f64 product: the bound of `numerics`, then one rounding.
+    /// BF16 against the f64 product: the bounds of `numerics`, then one rounding. Every instruction
+    /// set has the bits of the reference (`tests/gemm`).
     #[test]
     fn bf16_results_are_within_error_bound(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..600),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
         kind in proptest::sample::select(vec![Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros]),
-        symmetric in any::<bool>(),
+        (symmetric, with_bias) in any::<(bool, bool)>(),
+        scheme in proptest::sample::select(Scheme::ALL.to_vec()),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
         let data = kind.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
-        let exact = matmul_f64(x, &w).unwrap();
-        let got = reference::gemm(x, &w, Width::Bf16, None).unwrap();
-        let (q, back) = (w.unpack(), w.dequantize());
-        let group = grouping.size().unwrap_or(k) as f64;
+        let product = matmul_f64(x, &w).unwrap();
+        let bias: Vec<f32> = (0..n).map(|_| rng.random_range(-3f32..3.0)).collect();
+        let bias = (with_bias && scheme == Scheme::TwoLevel).then_some(bias.as_slice());
+        let got = reference::gemm(x, &w, Width::Bf16, bias).unwrap();
+        let back = w.dequantize();
+        let group = w.grouping().size().unwrap_or(k) as f64;
         for at in 0..m * n {
             let (token, row) = (at / n, at % n);
             let magnitude: f64 = (0..k)
                 .map(|k_| x.row(token)[k_].to_f64().abs() * f64::from(back[row * k + k_]).abs())
                 .sum();
-            let bound = 2f64.powi(-22) * (group + w.groups() as f64) * magnitude * 1.000001;
-            let (y, exact) = (got[at].to_f64(), exact[at]);
-            prop_assert!((y - exact).abs() <= bound + y.abs() / 256.0, "{} {} {}", y, exact, q[at % k]);
+            let exact = product[at] + bias.map_or(0.0, |bias| f64::from(bias[row]));
+            let y = got[at].to_f64();
+            let bound = 2f64.powi(-22) * 1.000001 * magnitude * match scheme {
+                Scheme::TwoLevel => k as f64,
+                _ => group + w.groups() as f64,
+            } + y.abs() * 2f64.powi(-24) * 1.01;
+            prop_assert!((y - exact).abs() <= bound + y.abs() / 256.0, "{} {}", y, exact);
         }
     }
 
@@ -105,11 +116,12 @@ proptest! {
     fn bf16_is_exact_on_small_integers(
         (n, k) in (1usize..20, 1usize..300),
         grouping in proptest::sample::select(Grouping::ALL.to_vec()),
+        scheme in proptest::sample::select(Scheme::ALL.to_vec()),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let mut plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false);
-        plain.scales = w4ax::Scales::F32(vec![0.5; n * grouping.groups(k)]);
+        let mut plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::Bf16, false);
+        plain.scales = w4ax::Scales::F32(vec![0.5; plain.scales.len()]);
         let w = plain.pack();
         let data: Vec<bf16> = Kind::Normal.fill(rng, k).iter().map(|v| bf16::from_f32((v.to_f32() * 8.0).round())).collect();
         let x = MatRef::new(&data, 1, k).unwrap();
@@ -172,6 +184,7 @@ fn handles_zeros_denormals_and_thresholds() {
         grouping: Grouping::G32,
         q: vec![1; 32],
         scales: w4ax::Scales::F32(vec![1.0]),
+        steps: None,
         zeros: None,
     }
     .pack();

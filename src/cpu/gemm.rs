@@ -8,8 +8,9 @@ use super::dispatch::{Isa, enter};
 use super::gemv::GemvTiles;
 use super::job::{Call, Job};
 use super::macrokernel::RowBlocks;
-use super::microkernel::{Arch, GEMV_WORDS, NR, Task, TokenParams};
+use super::microkernel::{Arch, GEMV_WORDS, NR, Task};
 use super::pack::{self, PackLayout, WordFormat};
+use super::params::TokenParams;
 use super::partition::{Disjoint, WorkQueue, run_pieces, split};
 use super::pool::Pool;
 use super::workspace::Workspace;
@@ -47,15 +48,21 @@ pub(super) fn run(
             )
         };
         let layout = packed.layout;
-        let words = match packed.gemv {
-            true => layout.tokens * layout.k_padded() / TILE_K * GEMV_WORDS,
-            false => layout.tokens * layout.k_padded() / layout.format.k_per_word(),
+        let (words, groups) = match packed.gemv {
+            true => (
+                layout.tokens * layout.k_padded() / TILE_K * GEMV_WORDS,
+                call.w.groups(),
+            ),
+            false => (
+                layout.tokens * layout.k_padded() / layout.format.k_per_word(),
+                layout.grouping.groups(layout.k),
+            ),
         };
         let job = Job {
             call,
             layout,
             words: &workspace.words[..words],
-            tokens: &workspace.tokens[..layout.tokens * call.w.groups()],
+            tokens: &workspace.tokens[..layout.tokens * groups],
             y: Disjoint::new(y),
             y_stride,
         };
@@ -100,7 +107,7 @@ fn pack(
     rows: &Range<usize>,
     workspace: &mut Workspace,
 ) -> Packed {
-    let (grouping, k) = (call.w.grouping(), call.w.k());
+    let (grouping, k) = (call.w.activation_grouping(), call.w.k());
     let layout = |isa: Isa, format| PackLayout::new(format, grouping, k, rows.len(), isa.mr());
     let format = match call.width.qmax() {
         Some(qmax) => WordFormat::Codes { qmax },
@@ -199,8 +206,8 @@ impl Task for PackGemv<'_> {
 
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
-        let (grouping, count) = (self.call.w.grouping(), self.rows.len());
-        let (k, from) = (self.call.w.k(), self.rows.start);
+        let (w, count) = (self.call.w, self.rows.len());
+        let (k, from) = (w.k(), self.rows.start);
         if let Some(order) = self.call.order {
             for (token, gathered) in self.gathered.chunks_exact_mut(k).take(count).enumerate() {
                 order.gather_row(self.call.x.row(from + token), gathered);
@@ -210,7 +217,7 @@ impl Task for PackGemv<'_> {
             Some(_) => &self.gathered[token * k..][..k],
             None => self.call.x.row(from + token),
         };
-        pack::pack_gemv(grouping, self.qmax, count, row, self.words, self.tokens);
+        pack::pack_gemv(w, self.qmax, count, row, self.words, self.tokens);
     }
 }
 

@@ -2,10 +2,12 @@
 //! multiplied there, without a panel.
 
 use super::job::Job;
-use super::microkernel::{Arch, GEMV_WORDS, GemvGroup, GemvKernel, Task};
+use super::microkernel::{
+    Arch, GEMV_WORDS, GemvGroup, GemvKernel, GemvRows, Task, TwoLevelGemvKernel,
+};
 use super::partition::split;
-use crate::Grouping;
 use crate::weights::layout::{TILE_K, TILE_N};
+use crate::{Grouping, Scheme};
 use std::ops::Range;
 
 /// Computes row tiles `units` (16 rows of the result each) of a job with few tokens.
@@ -29,12 +31,12 @@ impl Task for GemvTiles<'_> {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match (tokens.len(), two_groups) {
-                        (1, false) => row_tile::<A::Gemv, 1, 1>(job, tile, tokens),
-                        (1, true) => row_tile::<A::Gemv, 1, 2>(job, tile, tokens),
-                        (2, false) => row_tile::<A::Gemv, 2, 1>(job, tile, tokens),
-                        (2, true) => row_tile::<A::Gemv, 2, 2>(job, tile, tokens),
-                        (3, false) => row_tile::<A::Gemv, 3, 1>(job, tile, tokens),
-                        (3, true) => row_tile::<A::Gemv, 3, 2>(job, tile, tokens),
+                        (1, false) => row_tile::<A, 1, 1>(job, tile, tokens),
+                        (1, true) => row_tile::<A, 1, 2>(job, tile, tokens),
+                        (2, false) => row_tile::<A, 2, 1>(job, tile, tokens),
+                        (2, true) => row_tile::<A, 2, 2>(job, tile, tokens),
+                        (3, false) => row_tile::<A, 3, 1>(job, tile, tokens),
+                        (3, true) => row_tile::<A, 3, 2>(job, tile, tokens),
                         _ => unreachable!("a pass has at most 3 tokens"),
                     }
                 }
@@ -46,19 +48,50 @@ impl Task for GemvTiles<'_> {
 /// Computes 16 rows of `TOKENS` tokens. `HALVES` is 2 if a tile holds two groups.
 ///
 /// # Safety
-/// The machine supports the instruction set of `G`.
+/// The machine supports the instruction set of `A`.
 #[inline(always)]
-unsafe fn row_tile<G: GemvKernel, const TOKENS: usize, const HALVES: usize>(
+unsafe fn row_tile<A: Arch, const TOKENS: usize, const HALVES: usize>(
     job: &Job<'_>,
     tile: usize,
     tokens: Range<usize>,
+) {
+    let rows = tile * TILE_N..job.call.w.n().min((tile + 1) * TILE_N);
+    let mut acc = [[0f32; TILE_N]; TOKENS];
+    for acc in &mut acc {
+        job.start(rows.clone(), acc);
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match job.call.w.scheme() {
+            Scheme::Grouped => {
+                grouped::<A::Gemv, TOKENS, HALVES>(job, tile, tokens.clone(), &mut acc);
+            }
+            Scheme::TwoLevel => {
+                two_level::<A::TwoLevelGemv, TOKENS, HALVES>(job, tile, tokens.clone(), &mut acc);
+            }
+        }
+    }
+    for (token, acc) in tokens.zip(&acc) {
+        job.store(token, rows.clone(), acc);
+    }
+}
+
+/// Accumulates 16 rows of a grouped weight, group by group.
+///
+/// # Safety
+/// The machine supports the instruction set of `G`.
+#[inline(always)]
+unsafe fn grouped<G: GemvKernel, const TOKENS: usize, const HALVES: usize>(
+    job: &Job<'_>,
+    tile: usize,
+    tokens: Range<usize>,
+    acc: &mut [[f32; TILE_N]; TOKENS],
 ) {
     let (w, count) = (job.call.w, job.layout.tokens);
     let k_tiles = w.k().div_ceil(TILE_K);
     let tiles = &w.tiles()[tile * k_tiles..][..k_tiles];
     let group_tiles = w.grouping().size().map_or(k_tiles, |g| g.div_ceil(TILE_K));
     let stride = count * GEMV_WORDS;
-    let mut acc = [[0f32; TILE_N]; TOKENS];
     for (i, tiles) in tiles.chunks(group_tiles).enumerate() {
         let g = i * HALVES;
         let params =
@@ -72,10 +105,38 @@ unsafe fn row_tile<G: GemvKernel, const TOKENS: usize, const HALVES: usize>(
             tokens: [params(g), if HALVES == 2 { params(g + 1) } else { None }],
         };
         // SAFETY: the caller's promise.
-        unsafe { G::group::<TOKENS, HALVES>(group, &mut acc) };
+        unsafe { G::group::<TOKENS, HALVES>(group, acc) };
     }
-    for (token, acc) in tokens.zip(&acc) {
-        let rows = tile * TILE_N..w.n().min((tile + 1) * TILE_N);
-        job.store(token, rows, acc);
+}
+
+/// Computes 16 rows of a two-level weight: the integer sum over all of K, then one fma.
+///
+/// # Safety
+/// The machine supports the instruction set of `G`.
+#[inline(always)]
+unsafe fn two_level<G: TwoLevelGemvKernel, const TOKENS: usize, const HALVES: usize>(
+    job: &Job<'_>,
+    tile: usize,
+    tokens: Range<usize>,
+    acc: &mut [[f32; TILE_N]; TOKENS],
+) {
+    let (w, count) = (job.call.w, job.layout.tokens);
+    let rows = GemvRows {
+        w,
+        row_tile: tile,
+        x: &job.words[tokens.start * GEMV_WORDS..],
+        stride: count * GEMV_WORDS,
+        tokens: &job.tokens[tokens.start..],
+        token_stride: count,
+    };
+    // SAFETY: the caller's promise.
+    let sums = unsafe { G::sums::<TOKENS, HALVES>(rows) };
+    for ((token, sums), acc) in tokens.zip(&sums).zip(acc) {
+        let token = &job.tokens[token].group;
+        for (row, (sum, acc)) in sums.iter().zip(acc).enumerate() {
+            let (scale, _, weights) = w.sum_params(tile * TILE_N + row);
+            let d = sum - token.zero * weights;
+            *acc = (d as f32).mul_add(token.scale * scale, *acc);
+        }
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! For each group of k, in ascending order, panels of weights are unpacked into cache and
 //! multiplied with every micro-panel of tokens. The sums of the group are then rescaled into the
-//! accumulators.
+//! accumulators. To the macrokernel a two-level weight is a per-channel weight of `w8`: its group is
+//! all of K, and its sums are rescaled once.
 
 use super::job::Job;
-use super::microkernel::{Arch, DirectGroup, GroupParams, MicroTile, Microkernel, NR, Task};
+use super::microkernel::{Arch, DirectGroup, KC, MicroTile, Microkernel, NR, Task};
+use super::params::GroupParams;
 use super::workspace::Scratch;
-use crate::Width;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
+use crate::{Scheme, Width};
 use std::ops::Range;
 
 /// Computes row blocks `units` (NR rows of the result each) of a job.
@@ -26,9 +28,20 @@ impl Task for RowBlocks<'_> {
         for block in self.units {
             // SAFETY: the caller's promise.
             unsafe {
-                match self.job.call.width {
-                    Width::Bf16 => row_block::<A::Float>(self.job, block, self.scratch),
-                    _ => row_block::<A::Integer>(self.job, block, self.scratch),
+                let (job, scratch) = (self.job, &mut *self.scratch);
+                match (job.call.width, job.call.w.scheme()) {
+                    (Width::Bf16, Scheme::Grouped) => {
+                        row_block::<A::Float<false>, false>(job, block, scratch);
+                    }
+                    (Width::Bf16, Scheme::TwoLevel) => {
+                        row_block::<A::Float<true>, true>(job, block, scratch);
+                    }
+                    (_, Scheme::Grouped) => {
+                        row_block::<A::Integer<false>, false>(job, block, scratch);
+                    }
+                    (_, Scheme::TwoLevel) => {
+                        row_block::<A::Integer<true>, true>(job, block, scratch);
+                    }
                 }
             }
         }
@@ -40,7 +53,11 @@ impl Task for RowBlocks<'_> {
 /// # Safety
 /// The machine supports the instruction set of `U`.
 #[inline(always)]
-unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut Scratch) {
+unsafe fn row_block<U: Microkernel, const TWO_LEVEL: bool>(
+    job: &Job<'_>,
+    block: usize,
+    scratch: &mut Scratch,
+) {
     let (w, layout) = (job.call.w, &job.layout);
     debug_assert!(U::K_PER_WORD == layout.format.k_per_word());
     let (k_tiles, row_tiles) = (w.k().div_ceil(TILE_K), w.n().div_ceil(TILE_N));
@@ -53,12 +70,19 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
             &Tile::ZERO
         }
     };
+    let rows = first * TILE_N..w.n().min((first + 2) * TILE_N);
     let acc = &mut scratch.acc[..layout.tokens * NR];
-    acc.fill(0.0);
+    for acc in acc.chunks_exact_mut(NR) {
+        job.start(rows.clone(), acc);
+    }
     let mut params = GroupParams::ZERO;
-    for g in 0..w.groups() {
+    params.symmetric = w.is_symmetric();
+    let size = w.grouping().size().unwrap_or(KC);
+    params.step_k = size.min(KC);
+    let groups = layout.grouping.groups(w.k());
+    for g in 0..groups {
         for i in 0..count {
-            let at = ((first + i) * w.groups() + g) * TILE_N;
+            let at = ((first + i) * groups + g) * TILE_N;
             // SAFETY: the caller's promise.
             unsafe { U::load_params(&mut params, w, at, i * TILE_N) };
         }
@@ -68,6 +92,8 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
             let k = layout.group_k(g);
             let rows = |i: usize| &w.tiles()[(first + i) * k_tiles..][..k_tiles];
             let group = DirectGroup {
+                w,
+                row_tiles: [first, first + count - 1],
                 // Any tile serves as the second one if N ends before it: its scales are 0, and its
                 // results are not stored.
                 tiles: [rows(0), rows(count - 1)],
@@ -86,11 +112,20 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
         while let Some(k) = panels.next() {
             let last = panels.peek().is_none();
             let panel = &mut scratch.panel[..k.len() / U::K_PER_WORD * NR];
+            if TWO_LEVEL {
+                // The steps of a group that began with an earlier panel are those of that panel.
+                let groups = k.clone().step_by(params.step_k);
+                for (steps, k) in params.steps.iter_mut().zip(groups) {
+                    if k % size == 0 {
+                        steps.load(w, first..first + count, k, U::K_PER_WORD == 4);
+                    }
+                }
+            }
             for (at, panel) in panel.chunks_exact_mut(32 / U::K_PER_WORD * NR).enumerate() {
                 let k = k.start + 32 * at;
                 let tiles = [tile(0, k / TILE_K), tile(1, k / TILE_K)];
                 // SAFETY: the caller's promise.
-                unsafe { U::unpack(tiles, k / 32 % 2, &params, panel) };
+                unsafe { U::unpack(tiles, k / 32 % 2, &params, at, panel) };
             }
             for micro_panel in 0..layout.micro_panels {
                 let range = layout.micro_panel(micro_panel);
@@ -113,7 +148,6 @@ unsafe fn row_block<U: Microkernel>(job: &Job<'_>, block: usize, scratch: &mut S
             resume = true;
         }
     }
-    let rows = first * TILE_N..w.n().min((first + 2) * TILE_N);
     for (token, acc) in acc.chunks_exact(NR).enumerate() {
         job.store(token, rows.clone(), acc);
     }

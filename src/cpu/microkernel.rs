@@ -4,28 +4,25 @@
 //! x into micro-panels of at most MR tokens. A microkernel multiplies one panel with one
 //! micro-panel.
 
-use crate::numerics::{TokenGroup, widen};
+use super::params::{GroupParams, TokenParams};
+pub(super) use super::params::{KC, NR};
+use crate::PackedWeight;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
-use crate::weights::{GroupSums, PackedWeight, Scales};
 use std::ops::Range;
-
-/// Output channels of a panel: two tiles.
-pub(super) const NR: usize = 2 * TILE_N;
-
-/// The most inputs of a panel.
-pub(super) const KC: usize = 128;
 
 /// Words of x for one tile of k and one token in the layout of [`GemvKernel`].
 pub(super) const GEMV_WORDS: usize = TILE_K / 2;
 
 /// An instruction set: its microkernels, and a function that is compiled for it.
 pub(super) trait Arch {
-    /// Quantized activations.
-    type Integer: Microkernel;
-    /// BF16 activations.
-    type Float: Microkernel;
-    /// A few quantized tokens.
+    /// Quantized activations. With `TWO_LEVEL` panels hold `w8`, or what its step completes.
+    type Integer<const TWO_LEVEL: bool>: Microkernel;
+    /// BF16 activations. With `TWO_LEVEL` panels hold `w8`.
+    type Float<const TWO_LEVEL: bool>: Microkernel;
+    /// A few quantized tokens, grouped weights.
     type Gemv: GemvKernel;
+    /// A few quantized tokens, two-level weights.
+    type TwoLevelGemv: TwoLevelGemvKernel;
 
     /// Runs the task in a function that is compiled for the instruction set.
     ///
@@ -44,107 +41,6 @@ pub(super) trait Task {
     /// # Safety
     /// The machine supports the instruction set of `A`.
     unsafe fn run<A: Arch>(self) -> Self::Output;
-}
-
-/// The parameters of the weights of one group of k and NR rows. Rows beyond N hold 0.
-pub(super) struct GroupParams {
-    /// `sw`, `[NR]`.
-    pub scale: [f32; NR],
-    /// `zw`, `[NR]`.
-    pub zero: [i32; NR],
-    /// `sum(qw - zw)`, `[NR]`.
-    pub sum: [i32; NR],
-    /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, `[NR]`. Valid if `narrow`.
-    pub pair: [u32; NR],
-    /// Whether a group has at most 128 k. Both of its sums then fit 16 bits, and one multiply-add
-    /// of pairs applies both corrections.
-    pub narrow: bool,
-}
-
-impl GroupParams {
-    pub const ZERO: Self = Self {
-        scale: [0.0; NR],
-        zero: [0; NR],
-        sum: [0; NR],
-        pair: [0; NR],
-        narrow: false,
-    };
-
-    /// Loads 16 rows from index `at` of the tiled arrays of `w` into rows `row..row + 16` (`row` is
-    /// 0 or 16).
-    #[inline(always)]
-    pub fn load(&mut self, w: &PackedWeight, at: usize, row: usize) {
-        let (from, to) = (at..at + TILE_N, row..row + TILE_N);
-        let scale = &mut self.scale[to.clone()];
-        match w.tiled_scales() {
-            Scales::F32(v) => scale.copy_from_slice(&v[from.clone()]),
-            Scales::Bf16(v) => {
-                for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
-                    *to = widen(*from);
-                }
-            }
-            Scales::F16(v) => {
-                for (to, from) in scale.iter_mut().zip(&v[from.clone()]) {
-                    *to = finite_f16_to_f32(from.to_bits());
-                }
-            }
-        }
-        if let Some(zeros) = w.tiled_zeros() {
-            for (to, &from) in self.zero[to.clone()].iter_mut().zip(&zeros[from.clone()]) {
-                *to = i32::from(from);
-            }
-        }
-        match w.tiled_sums() {
-            GroupSums::Grouped(v) => {
-                self.narrow = true;
-                for (to, &from) in self.sum[to.clone()].iter_mut().zip(&v[from]) {
-                    *to = i32::from(from);
-                }
-                for at in to {
-                    self.pair[at] = pair(self.sum[at], self.zero[at]);
-                }
-            }
-            GroupSums::PerChannel(v) => self.sum[to].copy_from_slice(&v[from]),
-        }
-    }
-}
-
-/// The parameters of the activations of one token and group.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub(super) struct TokenParams {
-    /// For unquantized activations, `scale` is the power of two that multiplies the sum of the
-    /// group.
-    pub group: TokenGroup,
-    /// `-zero` in the low 16 bits and `-sum` in the high ones, the counterpart of
-    /// [`GroupParams::pair`].
-    pub pair: u32,
-}
-
-impl TokenParams {
-    #[inline(always)]
-    pub fn new(group: TokenGroup) -> Self {
-        Self {
-            group,
-            pair: pair(-group.zero, -group.sum),
-        }
-    }
-}
-
-/// Two 16-bit numbers in one word, for a multiply-add of pairs.
-#[inline(always)]
-fn pair(low: i32, high: i32) -> u32 {
-    low as u32 & 0xFFFF | (high as u32) << 16
-}
-
-/// Converts a finite binary16 to f32, exactly and in a form that vectorizes: exponent and mantissa
-/// are shifted into place, and one exact product corrects the bias of the exponent, of subnormals
-/// too.
-#[inline(always)]
-fn finite_f16_to_f32(bits: u16) -> f32 {
-    let magnitude =
-        f32::from_bits(u32::from(bits & 0x7FFF) << 13) * f32::from_bits((127 + 112) << 23);
-    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
 /// The operands of one call of a microkernel: a panel of W and a micro-panel of x.
@@ -185,8 +81,11 @@ impl MicroTile<'_> {
     }
 }
 
-/// The operands of [`Microkernel::direct`]: one group of k, all tokens.
+/// The operands of [`Microkernel::direct`]: one group of k (all k of a two-level weight), all tokens.
 pub(super) struct DirectGroup<'a> {
+    pub w: &'a PackedWeight,
+    /// The row tile of each tile.
+    pub row_tiles: [usize; 2],
     /// All k tiles of both row tiles.
     pub tiles: [&'a [Tile]; 2],
     /// The k of the group. Both ends are multiples of 32.
@@ -218,8 +117,15 @@ pub(super) trait Microkernel {
         params.load(w, at, row);
     }
 
-    /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`.
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]);
+    /// Unpacks 32 k (half `half` of each tile) into a panel `[32 / K_PER_WORD][NR]`. They are 32 k
+    /// number `segment` of the whole panel, by which a two-level weight finds its parameters.
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    );
 
     /// Computes a whole group of at most [`Microkernel::MAX_DIRECT`] tokens, unpacking weights in
     /// registers.
@@ -280,16 +186,62 @@ impl GemvGroup<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use half::f16;
+/// A GEMV microkernel for a few quantized tokens and a two-level weight.
+///
+/// # Safety
+/// The machine supports the instruction set of the implementing type.
+pub(super) trait TwoLevelGemvKernel {
+    /// Returns `sum qa * w8` over all k of 16 rows and `TOKENS` tokens. `HALVES` is 2 if a tile holds
+    /// two groups.
+    unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
+        rows: GemvRows<'_>,
+    ) -> [[i32; TILE_N]; TOKENS];
+}
 
-    #[test]
-    fn converts_every_finite_f16_exactly() {
-        for bits in (0..=u16::MAX).filter(|b| b & 0x7C00 != 0x7C00) {
-            let expected = f16::from_bits(bits).to_f32();
-            assert_eq!(finite_f16_to_f32(bits).to_bits(), expected.to_bits());
-        }
+/// The operands of a [`TwoLevelGemvKernel`]: all k of 16 rows.
+pub(super) struct GemvRows<'a> {
+    pub w: &'a PackedWeight,
+    pub row_tile: usize,
+    /// x in the layout of `pack::pack_gemv`, from the first token on: `[tile, stride words
+    /// apart][token][GEMV_WORDS]`.
+    pub x: &'a [u32],
+    /// Words from one tile of `x` to the next.
+    pub stride: usize,
+    /// The parameters of the tokens, of which `sum` is that of a group, from the first token on:
+    /// `[group, token_stride apart][token]`.
+    pub tokens: &'a [TokenParams],
+    /// Elements from one group of `tokens` to the next.
+    pub token_stride: usize,
+}
+
+impl<'a> GemvRows<'a> {
+    /// Returns the tiles of the rows, `[ceil(K/64)]`, in chunks of the tiles of a group: of one tile
+    /// if it holds two.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[inline(always)]
+    pub fn groups(&self, tokens: usize) -> std::slice::Chunks<'a, Tile> {
+        let (k_tiles, groups) = (self.w.k().div_ceil(TILE_K), self.w.groups());
+        assert!(
+            self.x.len() >= (k_tiles - 1) * self.stride + tokens * GEMV_WORDS
+                && self.tokens.len() >= (groups - 1) * self.token_stride + tokens
+        );
+        let size = self.w.grouping().size().unwrap_or(TILE_K);
+        self.w.tiles()[self.row_tile * k_tiles..][..k_tiles].chunks(size.div_ceil(TILE_K))
+    }
+
+    /// Returns the index of group `group` of the rows in the tiled steps of the weight, `None` if K
+    /// ends before it.
+    #[inline(always)]
+    pub fn index(&self, group: usize) -> Option<usize> {
+        let groups = self.w.groups();
+        (group < groups).then(|| (self.row_tile * groups + group) * TILE_N)
+    }
+
+    /// Returns the parameters of a token in a group.
+    #[inline(always)]
+    pub fn token(&self, group: usize, token: usize) -> &TokenParams {
+        &self.tokens[group * self.token_stride + token]
     }
 }

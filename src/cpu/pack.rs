@@ -9,11 +9,12 @@
 //!   is stored twice, because it is multiplied with the words of rows g and g + 8: a vector of a
 //!   tile and its vector of codes match lane by lane.
 
-use super::microkernel::{GEMV_WORDS, KC, TokenParams};
+use super::microkernel::{GEMV_WORDS, KC};
+use super::params::TokenParams;
 use super::partition::split;
-use crate::Grouping;
 use crate::numerics::{ActivationGrid, widen};
 use crate::weights::layout::TILE_K;
+use crate::{Grouping, PackedWeight, Scheme};
 use half::bf16;
 use std::ops::Range;
 
@@ -42,6 +43,7 @@ impl WordFormat {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackLayout {
     pub format: WordFormat,
+    /// The groups of the activations.
     pub grouping: Grouping,
     pub k: usize,
     pub tokens: usize,
@@ -183,21 +185,29 @@ pub(super) fn pack_micro_panel<'x, 'w>(
 }
 
 /// Packs the codes of a few tokens for the GEMV path: `words` is `[tile][token][GEMV_WORDS]`,
-/// `params` `[group][token]`.
+/// `params` `[group of the weight][token]`. The tokens of a two-level weight have one grid for all
+/// groups, and a sum for each.
 #[inline(always)]
 pub(super) fn pack_gemv<'x>(
-    grouping: Grouping,
+    w: &PackedWeight,
     qmax: u8,
     tokens: usize,
     row: impl Fn(usize) -> &'x [bf16],
     words: &mut [u32],
     params: &mut [TokenParams],
 ) {
-    for (g, params) in params.chunks_exact_mut(tokens).enumerate() {
-        for (i, token) in params.iter_mut().enumerate() {
-            let x = row(i);
-            let k = grouping.range(g, x.len());
-            let grid = ActivationGrid::of(&x[k.clone()], qmax);
+    for i in 0..tokens {
+        let x = row(i);
+        let shared = match w.scheme() {
+            Scheme::Grouped => None,
+            Scheme::TwoLevel => Some(ActivationGrid::of(x, qmax)),
+        };
+        for (g, params) in params.chunks_exact_mut(tokens).enumerate() {
+            let k = w.grouping().range(g, x.len());
+            let grid = match shared {
+                Some(grid) => grid,
+                None => ActivationGrid::of(&x[k.clone()], qmax),
+            };
             let mut sum = 0;
             // The last group is padded with 0 to the end of its tile.
             let end = if k.end == x.len() {
@@ -216,7 +226,7 @@ pub(super) fn pack_gemv<'x>(
                     to[16 * odd + 4 * t + 2 * half..][..2].fill(quad);
                 }
             }
-            *token = TokenParams::new(grid.params(sum));
+            params[i] = TokenParams::new(grid.params(sum));
         }
     }
 }
@@ -242,7 +252,9 @@ fn quads(codes: [u8; 32]) -> [u32; 8] {
 /// A sum of products of integers and numbers whose last bit is worth at least 2^-125 is a multiple
 /// of 2^-125: 0 or normal. Numbers of at least 2^-118 have this property. Smaller numbers get it by
 /// the factor 2^16, because BF16 ends at 2^-133; the sums that the factor makes normal were exact
-/// before. With a value of 2^90 or more the product might overflow.
+/// before. With a value of 2^88 or more the product might overflow: below it, a sum of 65,536
+/// products with integers of at most 127 in magnitude stays below 2^(88 + 16 + 16 + 7) = 2^127,
+/// which leaves room for its roundings.
 #[inline(always)]
 fn flush_factor(x: &[bf16]) -> Option<f32> {
     let (mut least, mut most) = (u16::MAX, 0u16);
@@ -254,7 +266,7 @@ fn flush_factor(x: &[bf16]) -> Option<f32> {
     }
     if least >= ((127 - 118) << 7) - 1 {
         Some(1.0)
-    } else if most < (127 + 90) << 7 {
+    } else if most < (127 + 88) << 7 {
         Some(65536.0)
     } else {
         None
@@ -287,7 +299,7 @@ mod tests {
         };
         let tiny = f32::from_bits(1 << 16); // the smallest BF16, 2^-133
         let (edge, below) = (2f32.powi(-118), 2f32.powi(-119));
-        let (large, largest) = (2f32.powi(90), f32::MAX);
+        let (large, largest) = (2f32.powi(88), f32::MAX);
         assert_eq!(of(&[0.0, -0.0, 1.0, largest, f32::INFINITY]), Some(1.0));
         assert_eq!(of(&[edge, largest]), Some(1.0));
         assert_eq!(of(&[below, 1.0]), Some(65536.0));

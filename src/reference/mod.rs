@@ -13,13 +13,14 @@ mod quantized_matrix;
 pub use quantized_matrix::QuantizedMatrix;
 
 use crate::gemm::check_shapes;
-use crate::{MatRef, PackedWeight, Result, Width};
+use crate::{Grouping, MatRef, PackedWeight, Result, Scheme, Width};
 use half::bf16;
 
 /// Returns `x * W^T` in f64, of dequantized weights and unquantized activations, row-major `[M,
 /// N]`.
 ///
-/// Each `(qw - zw) * sw` is exact in f64. The sum runs over k in ascending order.
+/// Each `(qw - zw) * sw`, or `w8 * sw` of a two-level weight, is exact in f64. The sum runs over k in
+/// ascending order.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if `x` does not have K columns.
@@ -31,6 +32,7 @@ pub fn matmul_f64(x: MatRef<'_, bf16>, w: &PackedWeight) -> Result<Vec<f64>> {
         .map(|i| {
             let (row, group) = (i / k, groups[i % k]);
             f64::from(i32::from(q[i]) - i32::from(w.zero(row, group)))
+                * f64::from(w.step(row, group))
                 * f64::from(w.scale(row, group))
         })
         .collect();
@@ -71,44 +73,103 @@ pub fn gemm(
     let mut y = Vec::with_capacity(x.rows() * n);
     for token in 0..x.rows() {
         let x: Vec<bf16> = position.iter().map(|&k| x.row(token)[k]).collect();
-        let quantized = width.qmax().map(|qmax| {
-            let group = |g| Quantized::new(&x[w.grouping().range(g, k)], qmax);
-            (0..w.groups()).map(group).collect::<Vec<_>>()
-        });
+        let activations = Activations::new(&x, width, w.activation_grouping());
         for row in 0..n {
-            let mut acc = 0f32;
-            for g in 0..w.groups() {
-                let range = w.grouping().range(g, k);
-                let (q, x) = (&q[row * k..][range.clone()], &x[range]);
-                let (sw, zw) = (w.scale(row, g), i64::from(w.zero(row, g)));
-                acc = match &quantized {
-                    None => {
-                        let mut sum = 0f32;
-                        for (q, x) in q.iter().zip(x) {
-                            sum = x.to_f32().mul_add((i64::from(*q) - zw) as f32, sum);
-                        }
-                        sum.mul_add(sw, acc)
-                    }
-                    Some(groups) => {
-                        let a = &groups[g];
-                        let product =
-                            |(q, code): (&i8, &i64)| (code - a.zero) * (i64::from(*q) - zw);
-                        let d: i64 = q.iter().zip(&a.codes).map(product).sum();
-                        (d as f32).mul_add(a.step * sw, acc)
-                    }
-                };
-            }
-            if let Some(bias) = bias {
-                acc += bias[row];
-            }
-            y.push(if acc.is_nan() {
+            let q = &q[row * k..][..k];
+            let bias = bias.map(|bias| bias[row]);
+            let result = match w.scheme() {
+                Scheme::Grouped => grouped(&activations, q, w, row, bias),
+                Scheme::TwoLevel => two_level(&activations, q, w, row, bias),
+            };
+            y.push(if result.is_nan() {
                 bf16::from_bits(0x7FFF)
             } else {
-                bf16::from_f32(acc)
+                bf16::from_f32(result)
             });
         }
     }
     Ok(y)
+}
+
+/// The activations of one token.
+enum Activations<'a> {
+    /// `[k]`.
+    Plain(&'a [bf16]),
+    /// `[group]`.
+    Quantized(Vec<Quantized>),
+}
+
+impl<'a> Activations<'a> {
+    fn new(x: &'a [bf16], width: Width, grouping: Grouping) -> Self {
+        let Some(qmax) = width.qmax() else {
+            return Self::Plain(x);
+        };
+        let group = |g| Quantized::new(&x[grouping.range(g, x.len())], qmax);
+        Self::Quantized((0..grouping.groups(x.len())).map(group).collect())
+    }
+}
+
+/// One result of [`Scheme::Grouped`] before its last rounding. `q` is `[k]`.
+fn grouped(x: &Activations<'_>, q: &[i8], w: &PackedWeight, row: usize, bias: Option<f32>) -> f32 {
+    let mut acc = 0f32;
+    for g in 0..w.groups() {
+        let range = w.grouping().range(g, q.len());
+        let q = &q[range.clone()];
+        let (sw, zw) = (w.scale(row, g), i64::from(w.zero(row, g)));
+        acc = match x {
+            Activations::Plain(x) => {
+                let mut sum = 0f32;
+                for (q, x) in q.iter().zip(&x[range]) {
+                    sum = x.to_f32().mul_add((i64::from(*q) - zw) as f32, sum);
+                }
+                sum.mul_add(sw, acc)
+            }
+            Activations::Quantized(groups) => {
+                let a = &groups[g];
+                let product = |(q, code): (&i8, &i64)| (code - a.zero) * (i64::from(*q) - zw);
+                let d: i64 = q.iter().zip(&a.codes).map(product).sum();
+                (d as f32).mul_add(a.step * sw, acc)
+            }
+        };
+    }
+    match bias {
+        Some(bias) => acc + bias,
+        None => acc,
+    }
+}
+
+/// One result of [`Scheme::TwoLevel`] before its last rounding. `q` is `[k]`.
+fn two_level(
+    x: &Activations<'_>,
+    q: &[i8],
+    w: &PackedWeight,
+    row: usize,
+    bias: Option<f32>,
+) -> f32 {
+    let mut w8 = vec![0i64; q.len()];
+    for g in 0..w.groups() {
+        let (zg, sg) = (i64::from(w.zero(row, g)), i64::from(w.step(row, g)));
+        for k in w.grouping().range(g, q.len()) {
+            w8[k] = (i64::from(q[k]) - zg) * sg;
+        }
+    }
+    let (sw, bias) = (w.scale(row, 0), bias.unwrap_or(0.0));
+    match x {
+        Activations::Plain(x) => {
+            let mut sum = 0f32;
+            for (w8, x) in w8.iter().zip(*x) {
+                sum = x.to_f32().mul_add(*w8 as f32, sum);
+            }
+            sum.mul_add(sw, bias)
+        }
+        Activations::Quantized(groups) => {
+            let a = &groups[0];
+            let d: i64 = (w8.iter().zip(&a.codes))
+                .map(|(w8, code)| (code - a.zero) * w8)
+                .sum();
+            (d as f32).mul_add(a.step * sw, bias)
+        }
+    }
 }
 
 /// The activations of one token and group, quantized by the formulas of [`crate::numerics`].

@@ -6,7 +6,8 @@ use crate::{Error, Grouping, MatRef, Result, Width};
 use half::bf16;
 
 /// Activations `x[M, K]` quantized per token and group (per token with [`Grouping::PerChannel`]),
-/// by the formulas of [`crate::numerics`].
+/// by the formulas of [`crate::numerics`]. The grouping for a weight is
+/// [`PackedWeight::activation_grouping`](crate::PackedWeight::activation_grouping).
 ///
 /// `cuda::QuantizedActivations` holds the same values in device memory, in the layout of the
 /// kernels.

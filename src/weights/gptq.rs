@@ -5,8 +5,9 @@
 //! GPTQ rounds column after column and compensates the error of each in the columns that follow
 //! (Algorithm 1).
 
+use super::pack::check_shape;
 use super::quantize::{GroupError, Quantize, WeightGrid};
-use super::{PackedWeight, check_shape};
+use super::{PackedWeight, Scheme};
 use crate::{Error, MatRef, Result};
 use half::bf16;
 use rayon::prelude::*;
@@ -213,7 +214,7 @@ impl Gptq {
         T: Copy + Into<f32> + Sync,
     {
         let (n, k, grouping) = (w.rows(), w.cols(), self.quantize.grouping);
-        check_shape(n, k, grouping)?;
+        check_shape(n, k, grouping, Scheme::Grouped)?;
         if hessian.k != k {
             return Err(Error::shape("hessian", [k, k], [hessian.k, hessian.k]));
         }

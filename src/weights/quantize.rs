@@ -1,7 +1,8 @@
 //! Round-to-nearest quantization of plain weights, straight into tiles.
 
 use super::layout::{TILE_K, TILE_N, Tile};
-use super::{Grouping, PackedWeight, ScaleType, Scales, check_shape};
+use super::pack::{Parts, check_shape};
+use super::{Grouping, PackedWeight, ScaleType, Scales, Scheme};
 use crate::{Error, MatRef, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -211,7 +212,7 @@ impl Quantize {
         progress: impl Fn(usize, usize) + Sync,
         quantize: impl Fn(Range<usize>, &mut RowTile<'_>) -> std::result::Result<(), GroupError> + Sync,
     ) -> Result<PackedWeight> {
-        check_shape(n, k, self.grouping)?;
+        check_shape(n, k, self.grouping, Scheme::Grouped)?;
         let (row_tiles, k_tiles) = (n.div_ceil(TILE_N), k.div_ceil(TILE_K));
         let groups = self.grouping.groups(k);
         let mut tiles = vec![Tile::ZERO; row_tiles * k_tiles];
@@ -244,7 +245,15 @@ impl Quantize {
             ScaleType::Bf16 => Scales::Bf16(scales.into_iter().map(bf16::from_f32).collect()),
         };
         let zeros = (self.symmetry == Symmetry::Asymmetric).then_some(zeros);
-        PackedWeight::from_parts(n, k, self.grouping, tiles, scales, zeros)
+        PackedWeight::from_parts(Parts {
+            n,
+            k,
+            grouping: self.grouping,
+            tiles,
+            scales,
+            zeros,
+            steps: None,
+        })
     }
 
     /// Returns the grid that covers a group.

@@ -1,7 +1,7 @@
 //! Reading of a packed file, weight by weight.
 
 use super::PackedWeight;
-use super::file::{Entry, FORMAT, entries, read};
+use super::format::{Entry, FORMAT, entries, read};
 use crate::tensors::{PlainTensor, TensorFile};
 use crate::{Error, Result};
 use safetensors::tensor::Dtype;

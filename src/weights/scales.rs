@@ -1,9 +1,6 @@
-//! The parameters of the groups: a scale and a sum for each row and group.
+//! The scales of a weight in their original number type.
 
-use super::Grouping;
-use super::layout::{TILE_K, TILE_N, Tile};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 /// The number type of weight scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,14 +25,6 @@ pub enum Scales {
 }
 
 impl Scales {
-    pub(super) fn zeros(scale_type: ScaleType, len: usize) -> Self {
-        match scale_type {
-            ScaleType::F32 => Self::F32(vec![0.0; len]),
-            ScaleType::F16 => Self::F16(vec![f16::ZERO; len]),
-            ScaleType::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
-        }
-    }
-
     /// Returns the number type.
     pub fn scale_type(&self) -> ScaleType {
         match self {
@@ -87,57 +76,6 @@ impl Scales {
             Self::F32(v) => Self::F32((0..len).map(|i| v[at(i)]).collect()),
             Self::F16(v) => Self::F16((0..len).map(|i| v[at(i)]).collect()),
             Self::Bf16(v) => Self::Bf16((0..len).map(|i| v[at(i)]).collect()),
-        }
-    }
-
-    /// Sets scale `to` to scale `from` of `source`, which has the same type.
-    pub(super) fn copy_from(&mut self, to: usize, source: &Self, from: usize) {
-        match (self, source) {
-            (Self::F32(a), Self::F32(b)) => a[to] = b[from],
-            (Self::F16(a), Self::F16(b)) => a[to] = b[from],
-            (Self::Bf16(a), Self::Bf16(b)) => a[to] = b[from],
-            _ => unreachable!("both have the same scale type"),
-        }
-    }
-}
-
-/// `sum(qw - zw)` of each row and group, `[ceil(N/16)][groups][16]`.
-///
-/// The sum of a group of at most 128 k is at most 128 * 16 in magnitude. The sum of a row may need
-/// 32 bits.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum GroupSums {
-    Grouped(Vec<i16>),
-    PerChannel(Vec<i32>),
-}
-
-impl GroupSums {
-    pub(super) fn new(
-        n: usize,
-        k: usize,
-        grouping: Grouping,
-        tiles: &[Tile],
-        zeros: Option<&[i8]>,
-    ) -> Self {
-        let (groups, k_tiles) = (grouping.groups(k), k.div_ceil(TILE_K));
-        let sums: Vec<i32> = (0..n.div_ceil(TILE_N) * groups)
-            .into_par_iter()
-            .flat_map_iter(|at| {
-                let (row_tile, group) = (at / groups, at % groups);
-                let tiles = &tiles[row_tile * k_tiles..][..k_tiles];
-                let range = grouping.range(group, k);
-                (0..TILE_N).map(move |row| {
-                    let zw = zeros.map_or(0, |z| i32::from(z[at * TILE_N + row]));
-                    range
-                        .clone()
-                        .map(|k| i32::from(tiles[k / TILE_K].get(row, k % TILE_K)) - zw)
-                        .sum()
-                })
-            })
-            .collect();
-        match grouping {
-            Grouping::PerChannel => Self::PerChannel(sums),
-            _ => Self::Grouped(sums.into_iter().map(|s| s as i16).collect()),
         }
     }
 }

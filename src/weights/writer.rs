@@ -1,7 +1,7 @@
 //! Atomic writing of a packed file, tensor by tensor.
 
 use super::PackedWeight;
-use super::file::{Entry, metadata, views};
+use super::format::{Entry, metadata, views};
 use crate::{Error, Result, file};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,9 +69,9 @@ impl PackedWriter {
         }
         let temporary = file::temporary(path)?;
         // An escaped byte of a name takes 6 bytes, in the metadata of a weight 12. A name occurs at
-        // most five times. The rest of an entry is a type, a shape of a few numbers and two
+        // most six times. The rest of an entry is a type, a shape of a few numbers and two
         // offsets.
-        let room = (1024 + 5 * 200 * weights + 250 * others + 30 * name_bytes).next_multiple_of(64);
+        let room = (1024 + 6 * 200 * weights + 250 * others + 42 * name_bytes).next_multiple_of(64);
         let file = File::create(&temporary).map_err(|e| Error::io(&temporary, e))?;
         let mut writer = Self {
             path: path.to_owned(),

@@ -224,6 +224,7 @@ fn largest_sums_fit() {
                 grouping: Grouping::PerChannel,
                 q: vec![q; n * k],
                 scales: Scales::F32(vec![1.0; n]),
+                steps: None,
                 zeros: Some(vec![zero; n]),
             },
         );

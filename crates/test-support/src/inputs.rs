@@ -3,14 +3,15 @@
 use half::{bf16, f16};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
+use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Scheme, Width};
 
 /// Returns a seeded random number generator.
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// INT4 values, scales and zero points in row-major order, as a checkpoint stores them.
+/// INT4 values, scales and zero points in row-major order, as a checkpoint stores them: a weight of
+/// either scheme.
 #[derive(Clone, Debug)]
 pub struct PlainWeight {
     /// Output channels.
@@ -21,8 +22,10 @@ pub struct PlainWeight {
     pub grouping: Grouping,
     /// Values from -8 to 7, `[n, k]`.
     pub q: Vec<i8>,
-    /// Scales, `[n, groups]`.
+    /// Scales, `[n, groups]`; `[n]` for a two-level weight.
     pub scales: Scales,
+    /// The group steps of a two-level weight, `[n, groups]`; `None` for a grouped one.
+    pub steps: Option<Vec<u8>>,
     /// Zero points, `[n, groups]`; `None` for a symmetric weight.
     pub zeros: Option<Vec<i8>>,
 }
@@ -40,12 +43,7 @@ impl PlainWeight {
         rng.fill_bytes(&mut q);
         let q = q.into_iter().map(|b| (b & 15) as i8 - 8).collect();
         let groups = n * grouping.groups(k);
-        let plain = (0..groups).map(|_| rng.random_range(-0.02f32..0.1));
-        let scales = match scale_type {
-            ScaleType::F32 => Scales::F32(plain.collect()),
-            ScaleType::F16 => Scales::F16(plain.map(f16::from_f32).collect()),
-            ScaleType::Bf16 => Scales::Bf16(plain.map(bf16::from_f32).collect()),
-        };
+        let scales = random_scales(rng, groups, scale_type);
         let zeros = (!symmetric).then(|| (0..groups).map(|_| rng.random_range(-8..=8)).collect());
         Self {
             n,
@@ -53,7 +51,52 @@ impl PlainWeight {
             grouping,
             q,
             scales,
+            steps: None,
             zeros,
+        }
+    }
+
+    /// Returns a random two-level weight of shape `[n, k]`. Values of all steps from 1 to 16 reach
+    /// the ends of what `w8` allows.
+    pub fn random_two_level(
+        rng: &mut ChaCha8Rng,
+        (n, k): (usize, usize),
+        grouping: Grouping,
+        scale_type: ScaleType,
+        symmetric: bool,
+    ) -> Self {
+        let mut plain = Self::random(rng, (n, k), grouping, scale_type, symmetric);
+        let groups = grouping.groups(k);
+        let steps: Vec<u8> = (0..n * groups).map(|_| rng.random_range(1..=16)).collect();
+        for (i, q) in plain.q.iter_mut().enumerate() {
+            let group = i / k * groups + i % k / grouping.size().unwrap_or(k);
+            let zero = plain.zeros.as_ref().map_or(0, |zeros| zeros[group]);
+            let most = (127 / steps[group]).min(16) as i8;
+            *q = (*q).clamp((zero - most).max(-8), (zero + most).min(7));
+        }
+        plain.scales = random_scales(rng, n, scale_type);
+        plain.steps = Some(steps);
+        plain
+    }
+
+    /// Returns a random weight of a scheme. A two-level weight has groups of 128 in place of
+    /// [`Grouping::PerChannel`].
+    pub fn random_of(
+        scheme: Scheme,
+        rng: &mut ChaCha8Rng,
+        shape: (usize, usize),
+        grouping: Grouping,
+        scale_type: ScaleType,
+        symmetric: bool,
+    ) -> Self {
+        match (scheme, grouping) {
+            (Scheme::TwoLevel, Grouping::PerChannel) => {
+                Self::random_two_level(rng, shape, Grouping::G128, scale_type, symmetric)
+            }
+            (Scheme::TwoLevel, _) => {
+                Self::random_two_level(rng, shape, grouping, scale_type, symmetric)
+            }
+            _ => Self::random(rng, shape, grouping, scale_type, symmetric),
         }
     }
 
@@ -63,36 +106,47 @@ impl PlainWeight {
     /// If the fields do not fit each other.
     pub fn pack(&self) -> PackedWeight {
         let q = MatRef::new(&self.q, self.n, self.k).unwrap();
-        PackedWeight::from_quantized(q, self.grouping, &self.scales, self.zeros.as_deref()).unwrap()
+        let (grouping, scales, zeros) = (self.grouping, &self.scales, self.zeros.as_deref());
+        match &self.steps {
+            None => PackedWeight::from_quantized(q, grouping, scales, zeros),
+            Some(steps) => PackedWeight::from_two_level(q, grouping, steps, scales, zeros),
+        }
+        .unwrap()
     }
 
     /// Returns the weight that consists of some of the rows, in the given order.
     pub fn rows(&self, rows: &[usize]) -> Self {
         let groups = self.grouping.groups(self.k);
-        let pick = |at: &usize| at * groups..(at + 1) * groups;
+        let scales = self.steps.as_ref().map_or(groups, |_| 1);
         Self {
             n: rows.len(),
-            q: rows
-                .iter()
-                .flat_map(|row| &self.q[row * self.k..][..self.k])
-                .copied()
-                .collect(),
+            q: pick(&self.q, rows, self.k),
             scales: match &self.scales {
-                Scales::F32(v) => {
-                    Scales::F32(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
-                }
-                Scales::F16(v) => {
-                    Scales::F16(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
-                }
-                Scales::Bf16(v) => {
-                    Scales::Bf16(rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect())
-                }
+                Scales::F32(v) => Scales::F32(pick(v, rows, scales)),
+                Scales::F16(v) => Scales::F16(pick(v, rows, scales)),
+                Scales::Bf16(v) => Scales::Bf16(pick(v, rows, scales)),
             },
-            zeros: (self.zeros.as_ref())
-                .map(|v| rows.iter().flat_map(|r| v[pick(r)].to_vec()).collect()),
+            steps: self.steps.as_ref().map(|v| pick(v, rows, groups)),
+            zeros: self.zeros.as_ref().map(|v| pick(v, rows, groups)),
             ..*self
         }
     }
+}
+
+/// Returns random scales.
+fn random_scales(rng: &mut ChaCha8Rng, len: usize, scale_type: ScaleType) -> Scales {
+    let plain = (0..len).map(|_| rng.random_range(-0.02f32..0.1));
+    match scale_type {
+        ScaleType::F32 => Scales::F32(plain.collect()),
+        ScaleType::F16 => Scales::F16(plain.map(f16::from_f32).collect()),
+        ScaleType::Bf16 => Scales::Bf16(plain.map(bf16::from_f32).collect()),
+    }
+}
+
+/// Returns some of the rows of a row-major matrix.
+fn pick<T: Copy>(values: &[T], rows: &[usize], cols: usize) -> Vec<T> {
+    let row = |&row: &usize| &values[row * cols..][..cols];
+    rows.iter().flat_map(row).copied().collect()
 }
 
 /// Distribution of a case's activations.

@@ -4,7 +4,10 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use w4ax::{Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Symmetry};
+use w4ax::{
+    Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Scheme, Symmetry,
+    Unavailable,
+};
 
 use super::enums::{self, CEnum};
 use super::raw::{self, Matrix};
@@ -108,6 +111,19 @@ unsafe fn scales(scale_type: ScaleType, pointer: *const c_void, len: usize) -> R
             ScaleType::Bf16 => Scales::Bf16(raw::slice("scales", pointer.cast(), len)?.to_vec()),
         }
     })
+}
+
+/// Checks that the INT4 values, scales and zero points are all of a weight.
+fn weight_is_grouped(weight: &PackedWeight) -> w4ax::Result<()> {
+    match weight.scheme() {
+        Scheme::Grouped => Ok(()),
+        scheme => Err(w4ax::Error::Unavailable {
+            requested: format!("{scheme} scheme"),
+            reason: Unavailable::NoScheme {
+                backend: "w4ax_weight_unpack",
+            },
+        }),
+    }
 }
 
 /// Packs INT4 values. With an order, gathers the inputs of each row into it first.
@@ -218,6 +234,8 @@ entry_points! {
         zeros_len: usize,
     ) {
         let weight = &raw::handle("weight", weight)?.0;
+        // The arguments have no place for the steps of a two-level weight.
+        weight_is_grouped(weight)?;
         let (n, groups) = (weight.n(), weight.groups());
         // Everything is checked before anything is written.
         let q = raw::optional_slice_mut("q", q, q_len)?;

@@ -39,8 +39,10 @@ impl Gpu {
     /// the copy.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) for an extent that the kernels do not support,
-    /// [`Error::Driver`](crate::Error::Driver) if the device is out of memory.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) for a weight of
+    /// [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), [`Error::Range`](crate::Error::Range) for an
+    /// extent that the kernels do not support, [`Error::Driver`](crate::Error::Driver) if the device
+    /// is out of memory.
     pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
         DeviceWeight::upload(self.context(), weight, 1)
     }
@@ -73,6 +75,7 @@ impl Gpu {
 impl DeviceWeight {
     fn upload(context: &Arc<CudaContext>, w: &PackedWeight, times: usize) -> Result<Self> {
         const CALL: &str = "uploading a weight";
+        w.scheme().check_grouped("the CUDA backend")?;
         let layout = Layout::new(w, times)?;
         let n = w.n() * times;
         extent("N", n)?;

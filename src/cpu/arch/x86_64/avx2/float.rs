@@ -1,20 +1,28 @@
-//! The microkernel for f32 activations: products with `qw - zw`, k ascending.
+//! The microkernel for f32 activations: products with `qw - zw` or `w8`, k ascending.
 
 use super::{by_tokens, transpose};
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{GroupParams, MicroTile, Microkernel};
+use crate::cpu::microkernel::{MicroTile, Microkernel};
+use crate::cpu::params::GroupParams;
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 
 /// The microkernel. A word is one activation or one weight.
-pub(in crate::cpu) struct Floats;
+pub(in crate::cpu) struct Floats<const TWO_LEVEL: bool>;
 
-impl Microkernel for Floats {
+impl<const TWO_LEVEL: bool> Microkernel for Floats<TWO_LEVEL> {
     const K_PER_WORD: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    ) {
         assert!(panel.len() == 32 * NR);
+        let steps = params.steps_of(segment);
         // SAFETY: the panel holds 32 words of 4 vectors (asserted).
         unsafe {
             for (i, tile) in tiles.into_iter().enumerate() {
@@ -22,11 +30,17 @@ impl Microkernel for Floats {
                     for (rows, words) in words.into_iter().enumerate() {
                         let at = 16 * i + 8 * rows;
                         let zero = _mm256_loadu_si256(params.zero.as_ptr().add(at).cast());
+                        let step = _mm256_loadu_ps(steps.step_f32.as_ptr().add(at));
+                        let offset = _mm256_loadu_ps(steps.offset_f32.as_ptr().add(at));
                         for nibble in 0..8 {
                             // Shift the nibble to the top, then back with its sign.
                             let up = _mm_cvtsi32_si128(28 - 4 * nibble);
                             let q = _mm256_srai_epi32::<28>(_mm256_sll_epi32(words, up));
-                            let w = _mm256_cvtepi32_ps(_mm256_sub_epi32(q, zero));
+                            let w = match TWO_LEVEL {
+                                false => _mm256_cvtepi32_ps(_mm256_sub_epi32(q, zero)),
+                                // Exact: `w8` is an integer of at most 8 bits.
+                                true => _mm256_fmsub_ps(_mm256_cvtepi32_ps(q), step, offset),
+                            };
                             let nibble = nibble as usize;
                             let k =
                                 16 * ((nibble >> 1) & 1) + 8 * (nibble & 1) + 2 * t + (nibble >> 2);

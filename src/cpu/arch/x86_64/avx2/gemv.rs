@@ -4,7 +4,8 @@
 //! with the codes of the same lanes. The lanes of a row are added at the end of a group.
 
 use super::integer::rescale;
-use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel, GroupParams};
+use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel};
+use crate::cpu::params::GroupParams;
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
 
@@ -61,21 +62,37 @@ impl GemvKernel for CodesGemv {
                     *pair = pair.wrapping_add((OFFSET as u32) << 16);
                 }
                 for t in 0..TOKENS {
-                    let mut pairs = [_mm256_setzero_si256(); 4];
-                    for (j, pair) in pairs.iter_mut().enumerate() {
-                        // Words 0 and 1 are the first half of k, words 2 and 3 the second.
-                        let first = _mm256_unpacklo_epi64(sum[t][j], sum[t][j + 4]);
-                        let second = _mm256_unpackhi_epi64(sum[t][j], sum[t][j + 4]);
-                        *pair = match (HALVES, half) {
-                            (1, _) => _mm256_add_epi32(first, second),
-                            (_, 0) => first,
-                            _ => second,
-                        };
-                    }
-                    rescale::<TILE_N>(&sum_lanes(pairs), &tokens[t], &params, &mut acc[t]);
+                    let sums = row_sums::<HALVES>(&sum[t], half);
+                    rescale::<TILE_N>(&sums, &tokens[t], &params, &mut acc[t]);
                 }
             }
         }
+    }
+}
+
+/// Adds the lanes of each of 16 rows: of half `half` of k, or of both if `HALVES` is 1.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+pub(super) unsafe fn row_sums<const HALVES: usize>(
+    sum: &[__m256i; 8],
+    half: usize,
+) -> [u32; TILE_N] {
+    // SAFETY: arithmetic.
+    unsafe {
+        let mut pairs = [_mm256_setzero_si256(); 4];
+        for (j, pair) in pairs.iter_mut().enumerate() {
+            // Words 0 and 1 are the first half of k, words 2 and 3 the second.
+            let first = _mm256_unpacklo_epi64(sum[j], sum[j + 4]);
+            let second = _mm256_unpackhi_epi64(sum[j], sum[j + 4]);
+            *pair = match (HALVES, half) {
+                (1, _) => _mm256_add_epi32(first, second),
+                (_, 0) => first,
+                _ => second,
+            };
+        }
+        sum_lanes(pairs)
     }
 }
 

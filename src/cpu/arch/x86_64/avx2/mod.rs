@@ -2,6 +2,7 @@
 
 mod float;
 mod gemv;
+mod gemv_two_level;
 mod integer;
 
 use crate::cpu::microkernel::{Arch, Task};
@@ -11,9 +12,10 @@ use std::arch::x86_64::*;
 pub(in crate::cpu) struct Avx2;
 
 impl Arch for Avx2 {
-    type Integer = integer::Codes;
-    type Float = float::Floats;
+    type Integer<const TWO_LEVEL: bool> = integer::Codes<TWO_LEVEL>;
+    type Float<const TWO_LEVEL: bool> = float::Floats<TWO_LEVEL>;
     type Gemv = gemv::CodesGemv;
+    type TwoLevelGemv = gemv_two_level::CodesGemv;
 
     #[target_feature(enable = "avx2,fma")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -22,17 +24,17 @@ impl Arch for Avx2 {
     }
 }
 
-/// Calls `$multiply::<T>($micro)` for T tokens. MR is 6: with two vectors of rows these are 12
+/// Calls `$multiply::<T, ...>($micro)` for T tokens. MR is 6: with two vectors of rows these are 12
 /// accumulators.
 macro_rules! by_tokens {
-    ($multiply:ident, $micro:ident) => {
+    ($multiply:ident $(<$parameter:ident>)?, $micro:ident) => {
         match $micro.check() {
-            1 => $multiply::<1>($micro),
-            2 => $multiply::<2>($micro),
-            3 => $multiply::<3>($micro),
-            4 => $multiply::<4>($micro),
-            5 => $multiply::<5>($micro),
-            6 => $multiply::<6>($micro),
+            1 => $multiply::<1 $(, $parameter)?>($micro),
+            2 => $multiply::<2 $(, $parameter)?>($micro),
+            3 => $multiply::<3 $(, $parameter)?>($micro),
+            4 => $multiply::<4 $(, $parameter)?>($micro),
+            5 => $multiply::<5 $(, $parameter)?>($micro),
+            6 => $multiply::<6 $(, $parameter)?>($micro),
             _ => unreachable!("MR is 6"),
         }
     };

@@ -1,19 +1,21 @@
-//! The microkernel for BF16 activations: products with `qw - zw` in BF16, two k per instruction,
-//! with the bits of f32 `fma`s in ascending k.
+//! The microkernel for BF16 activations: products with `qw - zw`, or with `w8`, in BF16, two k
+//! per instruction, with the bits of f32 `fma`s in ascending k.
 //!
 //! `vdpbf16ps` adds the product of the high halves, then the product of the low halves, each
 //! rounded to nearest even like an `fma` (Intel SDM; [`multiplies_pairs_in_order`] checks the
 //! machine), so the first k is in the high half. It flushes denormals; the factor of `pack.rs`
 //! avoids them.
 
-use super::{RowParams, VectorOps, transpose};
+use super::{RowParams, UnpackParams, VectorOps, float, load_512, transpose};
+use crate::cpu::microkernel::DirectGroup;
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{DirectGroup, TokenParams};
+use crate::cpu::params::{StepParams, TokenParams};
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::sync::OnceLock;
 
 /// The microkernel. A word is two activations or two weights.
-pub(in crate::cpu) struct Pairs;
+pub(in crate::cpu) struct Pairs<const TWO_LEVEL: bool>;
 
 /// The integers -16 to 15 in BF16, indexed by their low five bits.
 const VALUES: [u16; 32] = {
@@ -26,61 +28,102 @@ const VALUES: [u16; 32] = {
     values
 };
 
-/// The constants of decoding, in registers.
-struct Decoder {
+/// The integers -8 to 7 in BF16, indexed by their low four bits, whatever the fifth is.
+const NIBBLES: [u16; 32] = {
+    let mut values = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let q = (i as i32 & 15 ^ 8) - 8;
+        values[i] = ((q as f32).to_bits() >> 16) as u16;
+        i += 1;
+    }
+    values
+};
+
+/// The constants of decoding 16 rows of a grouped or a two-level weight, in registers.
+#[derive(Clone, Copy)]
+struct Decoder<const TWO_LEVEL: bool> {
     values: __m512i,
     nibbles: __m512i,
     eight: __m512i,
+    /// `zw + 8`, in both halves of the lanes.
+    zero: __m512i,
+    /// The constants of decoding a two-level weight.
+    floats: float::Decoder,
+    /// The high 16-bit halves of the lanes.
+    high_halves: __mmask32,
+    /// The bytes of the low 16-bit halves of the lanes.
+    low_halves: __mmask64,
 }
 
-impl Decoder {
+impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
     /// # Safety
     /// The machine supports the instruction set.
     #[inline(always)]
-    unsafe fn new() -> Self {
+    unsafe fn new(params: UnpackParams<'_>) -> Self {
         // SAFETY: 32 elements of 16 bits.
         unsafe {
+            let zero = _mm512_add_epi32(load_512(params.zero), _mm512_set1_epi32(8));
+            let values = match TWO_LEVEL {
+                false => &VALUES,
+                true => &NIBBLES,
+            };
             Self {
-                values: _mm512_loadu_si512(VALUES.as_ptr().cast()),
+                values: load_512(values),
                 nibbles: _mm512_set1_epi32(0x000F_000F),
                 eight: _mm512_set1_epi32(0x0008_0008),
+                zero: _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero)),
+                floats: float::Decoder::new(params),
+                // Of constant masks the compiler makes other instructions, with twice the
+                // micro-operations.
+                high_halves: black_box(0xAAAA_AAAA),
+                low_halves: black_box(0x3333_3333_3333_3333),
             }
         }
     }
 
-    /// `zw + 8` of 16 rows, in both halves of their lanes.
+    /// `qw - zw` or `w8` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring k.
     ///
     /// # Safety
     /// The machine supports the instruction set.
     #[inline(always)]
-    unsafe fn zero(&self, zero: &[i32]) -> __m512i {
-        assert!(zero.len() == 16);
-        // SAFETY: 16 numbers (asserted).
-        unsafe {
-            let zero = _mm512_loadu_si512(zero.as_ptr().cast());
-            let zero = _mm512_add_epi32(zero, _mm512_set1_epi32(8));
-            _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero))
-        }
-    }
-
-    /// `qw - zw` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring k.
-    ///
-    /// # Safety
-    /// The machine supports the instruction set.
-    #[inline(always)]
-    unsafe fn decode(&self, words: __m512i, j: usize, zero: __m512i) -> __m512i {
+    unsafe fn decode(&self, words: __m512i, j: usize) -> __m512i {
         // SAFETY: arithmetic.
         unsafe {
+            if TWO_LEVEL {
+                return self.decode_w8(words, j);
+            }
             let words = _mm512_rorv_epi32(words, _mm512_set1_epi32(16 + 4 * j as i32));
             // (words & nibbles) ^ eight is qw + 8.
             let q = _mm512_ternarylogic_epi32::<0x6A>(words, self.nibbles, self.eight);
-            _mm512_permutexvar_epi16(_mm512_sub_epi16(q, zero), self.values)
+            _mm512_permutexvar_epi16(_mm512_sub_epi16(q, self.zero), self.values)
+        }
+    }
+
+    /// `w8` of [`Decoder::decode`]. It is computed in f32: the f32 of an integer of at most 8 bits
+    /// ends in 16 bits of 0, so that its high half is its BF16.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set.
+    #[inline(always)]
+    unsafe fn decode_w8(&self, words: __m512i, j: usize) -> __m512i {
+        // SAFETY: arithmetic.
+        unsafe {
+            let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(4 * j as i32));
+            let first = self.floats.decode::<true>(words);
+            // Nibble j + 4 is the lowest of the high half: its BF16 there, with 0 below, is its f32.
+            let second = _mm512_maskz_permutexvar_epi16(self.high_halves, words, self.values);
+            let second = self.floats.scale(_mm512_castsi512_ps(second));
+            // The bytes of `second`, moved down by two, in the low halves of `first`.
+            let (first, second) = (_mm512_castps_si512(first), _mm512_castps_si512(second));
+            _mm512_mask_alignr_epi8::<2>(first, self.low_halves, second, second)
         }
     }
 }
 
-impl VectorOps for Pairs {
+impl<const TWO_LEVEL: bool> VectorOps for Pairs<TWO_LEVEL> {
     const K_PER_WORD: usize = 2;
+    const TWO_LEVEL: bool = TWO_LEVEL;
     const MAX_DIRECT: usize = 2;
 
     #[inline(always)]
@@ -88,22 +131,21 @@ impl VectorOps for Pairs {
         // SAFETY: the caller's promise.
         unsafe {
             match group.tokens.len() {
-                1 => direct::<1>(group),
-                2 => direct::<2>(group),
+                1 => direct::<1, TWO_LEVEL>(group),
+                2 => direct::<2, TWO_LEVEL>(group),
                 _ => unreachable!("MAX_DIRECT is 2"),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32) {
+    unsafe fn unpack(words: [__m512i; 4], params: UnpackParams<'_>, panel: *mut u32) {
         // SAFETY: the panel holds `[16][NR]` words.
         unsafe {
-            let decoder = Decoder::new();
-            let zero = decoder.zero(zero);
+            let decoder = Decoder::<TWO_LEVEL>::new(params);
             for (t, words) in words.into_iter().enumerate() {
                 for j in 0..4 {
-                    let w = decoder.decode(words, j, zero);
+                    let w = decoder.decode(words, j);
                     // k = 8j + 2t and k + 1.
                     _mm512_storeu_si512(panel.add((4 * j + t) * NR).cast(), w);
                 }
@@ -140,35 +182,38 @@ impl VectorOps for Pairs {
     }
 }
 
-/// Computes a group of `T` tokens. Each product depends on the previous one of its row; the next
-/// weights are decoded meanwhile.
+/// Computes a group of `T` tokens, or all k of a two-level weight. Each product depends on the
+/// previous one of its row; the next weights are decoded meanwhile.
 ///
 /// # Safety
 /// The machine supports the instruction set.
 #[inline(always)]
-unsafe fn direct<const T: usize>(group: DirectGroup<'_>) {
-    let DirectGroup { k, x, acc, .. } = group;
+unsafe fn direct<const T: usize, const TWO_LEVEL: bool>(group: DirectGroup<'_>) {
+    let DirectGroup { w, k, x, acc, .. } = group;
     assert!(x.len() == k.len() / 2 * T && acc.len() == T * NR);
     // SAFETY: 16 words of every token for each 32 k, and NR accumulators of every token (asserted).
     unsafe {
-        let decoder = Decoder::new();
-        let zero = [0, 16].map(|row| &group.params.zero[row..row + 16]);
-        let zero = [decoder.zero(zero[0]), decoder.zero(zero[1])];
+        let mut decoders = decoders::<TWO_LEVEL>(&group.params.zero, &StepParams::ZERO);
+        let mut steps = StepParams::ZERO;
         let mut sum = [[_mm512_setzero_si512(); 2]; T];
         let mut x = x.as_ptr();
         for half in k.start / 32..k.end / 32 {
+            if TWO_LEVEL && 32 * half % w.grouping().size().unwrap_or(32) == 0 {
+                steps.load(w, group.row_tiles.into_iter(), 32 * half, false);
+                decoders = self::decoders(&steps.zero, &steps);
+            }
             let words = [
                 transpose(&group.tiles[0][half / 2], half % 2),
                 transpose(&group.tiles[1][half / 2], half % 2),
             ];
             for j in 0..4 {
                 for (low, high) in words[0].into_iter().zip(words[1]) {
-                    let low = decoder.decode(low, j, zero[0]);
-                    let high = decoder.decode(high, j, zero[1]);
+                    let low = decoders[0].decode(low, j);
+                    let high = decoders[1].decode(high, j);
                     for (token, sum) in sum.iter_mut().enumerate() {
                         let x = _mm512_set1_epi32(*x.add(token) as i32);
-                        sum[0] = Pairs::multiply_add(sum[0], x, low);
-                        sum[1] = Pairs::multiply_add(sum[1], x, high);
+                        sum[0] = Pairs::<TWO_LEVEL>::multiply_add(sum[0], x, low);
+                        sum[1] = Pairs::<TWO_LEVEL>::multiply_add(sum[1], x, high);
                     }
                     x = x.add(T);
                 }
@@ -179,10 +224,29 @@ unsafe fn direct<const T: usize>(group: DirectGroup<'_>) {
             for (token, sum) in sum.iter().enumerate() {
                 let acc = acc.as_mut_ptr().add(token * NR + 16 * row);
                 let token = &group.tokens[token];
-                let next = Pairs::rescale(sum[row], token, &params, _mm512_loadu_ps(acc));
+                let next =
+                    Pairs::<TWO_LEVEL>::rescale(sum[row], token, &params, _mm512_loadu_ps(acc));
                 _mm512_storeu_ps(acc, next);
             }
         }
+    }
+}
+
+/// The decoders of both row tiles.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+unsafe fn decoders<const TWO_LEVEL: bool>(
+    zero: &[i32; NR],
+    steps: &StepParams,
+) -> [Decoder<TWO_LEVEL>; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            Decoder::new(UnpackParams::of(zero, steps, 0)),
+            Decoder::new(UnpackParams::of(zero, steps, 16)),
+        ]
     }
 }
 
@@ -224,7 +288,7 @@ unsafe fn probe() -> bool {
             let sum = _mm512_castps_si512(_mm512_loadu_ps(sum.as_ptr()));
             _mm512_storeu_ps(
                 got.as_mut_ptr(),
-                _mm512_castsi512_ps(Pairs::multiply_add(sum, x, w)),
+                _mm512_castsi512_ps(Pairs::<false>::multiply_add(sum, x, w)),
             );
         }
         (0..16).all(|i| {

@@ -40,23 +40,36 @@ impl GemvKernel for CodesGemv {
             for (half, tokens) in group.tokens.into_iter().flatten().enumerate() {
                 let params = RowParams::load(group.w, group.at + half * TILE_N);
                 for t in 0..TOKENS {
-                    let mut pairs = [_mm512_setzero_si512(); 4];
-                    for (j, pair) in pairs.iter_mut().enumerate() {
-                        // Words 0 and 1 are the first half of k, words 2 and 3 the second.
-                        let first = _mm512_unpacklo_epi64(sum[t][j], sum[t][j + 4]);
-                        let second = _mm512_unpackhi_epi64(sum[t][j], sum[t][j + 4]);
-                        *pair = match (HALVES, half) {
-                            (1, _) => _mm512_add_epi32(first, second),
-                            (_, 0) => first,
-                            _ => second,
-                        };
-                    }
+                    let sum = _mm512_srai_epi32::<4>(row_sums::<HALVES>(&sum[t], half));
                     let acc = acc[t].as_mut_ptr();
-                    let next = rescale(sum_lanes(pairs), &tokens[t], &params, _mm512_loadu_ps(acc));
+                    let next = rescale(sum, &tokens[t], &params, _mm512_loadu_ps(acc));
                     _mm512_storeu_ps(acc, next);
                 }
             }
         }
+    }
+}
+
+/// Adds the lanes of each of 16 rows: of half `half` of k, or of both if `HALVES` is 1.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+pub(super) unsafe fn row_sums<const HALVES: usize>(sum: &[__m512i; 8], half: usize) -> __m512i {
+    // SAFETY: arithmetic.
+    unsafe {
+        let mut pairs = [_mm512_setzero_si512(); 4];
+        for (j, pair) in pairs.iter_mut().enumerate() {
+            // Words 0 and 1 are the first half of k, words 2 and 3 the second.
+            let first = _mm512_unpacklo_epi64(sum[j], sum[j + 4]);
+            let second = _mm512_unpackhi_epi64(sum[j], sum[j + 4]);
+            *pair = match (HALVES, half) {
+                (1, _) => _mm512_add_epi32(first, second),
+                (_, 0) => first,
+                _ => second,
+            };
+        }
+        sum_lanes(pairs)
     }
 }
 

@@ -7,6 +7,7 @@
 mod bf16_pairs;
 mod float;
 mod gemv;
+mod gemv_two_level;
 mod integer;
 
 pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
@@ -14,7 +15,8 @@ pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
 use crate::PackedWeight;
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::{Arch, Task};
-use crate::cpu::microkernel::{DirectGroup, GroupParams, MicroTile, Microkernel, TokenParams};
+use crate::cpu::microkernel::{DirectGroup, MicroTile, Microkernel};
+use crate::cpu::params::{GroupParams, StepParams, TokenParams};
 use crate::weights::layout::Tile;
 use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
@@ -23,9 +25,10 @@ use std::marker::PhantomData;
 pub(in crate::cpu) struct Avx512Vnni;
 
 impl Arch for Avx512Vnni {
-    type Integer = Vectorized<integer::Codes>;
-    type Float = Vectorized<float::Floats>;
+    type Integer<const TWO_LEVEL: bool> = Vectorized<integer::Codes<TWO_LEVEL>>;
+    type Float<const TWO_LEVEL: bool> = Vectorized<float::Floats<TWO_LEVEL>>;
     type Gemv = gemv::CodesGemv;
+    type TwoLevelGemv = gemv_two_level::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -37,9 +40,10 @@ impl Arch for Avx512Vnni {
 pub(in crate::cpu) struct Avx512Bf16;
 
 impl Arch for Avx512Bf16 {
-    type Integer = Vectorized<integer::Codes>;
-    type Float = Vectorized<bf16_pairs::Pairs>;
+    type Integer<const TWO_LEVEL: bool> = Vectorized<integer::Codes<TWO_LEVEL>>;
+    type Float<const TWO_LEVEL: bool> = Vectorized<bf16_pairs::Pairs<TWO_LEVEL>>;
     type Gemv = gemv::CodesGemv;
+    type TwoLevelGemv = gemv_two_level::CodesGemv;
 
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
     unsafe fn enter<T: Task>(task: T) -> T::Output {
@@ -55,6 +59,9 @@ impl Arch for Avx512Bf16 {
 trait VectorOps {
     const K_PER_WORD: usize;
 
+    /// Whether the weight is two-level.
+    const TWO_LEVEL: bool;
+
     /// As [`Microkernel::MAX_DIRECT`].
     const MAX_DIRECT: usize = 0;
 
@@ -65,7 +72,7 @@ trait VectorOps {
 
     /// Unpacks 32 k of one tile, transposed by [`transpose`], into 16 rows of a panel `[word][NR]`,
     /// from `panel` on.
-    unsafe fn unpack(words: [__m512i; 4], zero: &[i32], panel: *mut u32);
+    unsafe fn unpack(words: [__m512i; 4], params: UnpackParams<'_>, panel: *mut u32);
 
     /// `sum + x * w`: adds the products of a word.
     unsafe fn multiply_add(sum: __m512i, x: __m512i, w: __m512i) -> __m512i;
@@ -73,6 +80,43 @@ trait VectorOps {
     /// `fma(value of the group, scale of the group, acc)` of 16 rows.
     unsafe fn rescale(sum: __m512i, token: &TokenParams, params: &RowParams, acc: __m512)
     -> __m512;
+}
+
+/// The parameters by which 16 rows are unpacked.
+#[derive(Clone, Copy)]
+struct UnpackParams<'a> {
+    /// `zw`, or `zg` of a two-level weight, `[16]`.
+    zero: &'a [i32],
+    /// The fields of [`StepParams`], `[16]`. Only of a two-level weight.
+    step_pair: &'a [u32],
+    offset_bytes: &'a [u32],
+    step_f32: &'a [f32],
+    offset_f32: &'a [f32],
+}
+
+impl<'a> UnpackParams<'a> {
+    /// The parameters of rows `row..row + 16`, with the zero points of `zero`.
+    #[inline(always)]
+    fn of(zero: &'a [i32; NR], steps: &'a StepParams, row: usize) -> Self {
+        Self {
+            zero: &zero[row..][..16],
+            step_pair: &steps.step_pair[row..][..16],
+            offset_bytes: &steps.offset_bytes[row..][..16],
+            step_f32: &steps.step_f32[row..][..16],
+            offset_f32: &steps.offset_f32[row..][..16],
+        }
+    }
+}
+
+/// Loads 16 numbers of 32 bits.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+unsafe fn load_512<T: bytemuck::Pod>(from: &[T]) -> __m512i {
+    assert!(size_of_val(from) == 64);
+    // SAFETY: 64 bytes (asserted).
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
 
 /// The parameters of 16 rows ([`GroupParams`]) in registers.
@@ -106,7 +150,7 @@ impl RowParams {
         }
     }
 
-    /// Loads 16 rows from index `at` of the tiled arrays.
+    /// Loads 16 rows from index `at` of the tiled scales.
     ///
     /// # Safety
     /// The machine supports the instruction set.
@@ -115,7 +159,7 @@ impl RowParams {
         let rows = at..at + 16;
         // SAFETY: every slice of `rows` has 16 elements, or indexing has panicked.
         unsafe {
-            let zero = match w.tiled_zeros() {
+            let zero = match w.sum_zeros() {
                 Some(v) => _mm512_cvtepi8_epi32(_mm_loadu_si128(v[rows.clone()].as_ptr().cast())),
                 None => _mm512_setzero_si512(),
             };
@@ -192,13 +236,25 @@ impl<V: VectorOps> Microkernel for Vectorized<V> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(tiles: [&Tile; 2], half: usize, params: &GroupParams, panel: &mut [u32]) {
+    unsafe fn unpack(
+        tiles: [&Tile; 2],
+        half: usize,
+        params: &GroupParams,
+        segment: usize,
+        panel: &mut [u32],
+    ) {
         assert!(panel.len() == 32 / V::K_PER_WORD * NR);
         for (i, tile) in tiles.into_iter().enumerate() {
             // SAFETY: the panel has the length that `unpack` needs (asserted).
             unsafe {
                 let to = panel.as_mut_ptr().add(16 * i);
-                V::unpack(transpose(tile, half), &params.zero[16 * i..][..16], to);
+                let steps = params.steps_of(segment);
+                let zero = match V::TWO_LEVEL {
+                    false => &params.zero,
+                    true => &steps.zero,
+                };
+                let params = UnpackParams::of(zero, steps, 16 * i);
+                V::unpack(transpose(tile, half), params, to);
             }
         }
     }

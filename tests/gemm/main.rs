@@ -1,5 +1,8 @@
 //! The CPU backend against the scalar reference, bit for bit, for every instruction set.
 
+mod limits;
+mod two_level;
+
 use test_support as support;
 
 use half::bf16;
@@ -7,9 +10,9 @@ use proptest::prelude::*;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use support::{Kind, PlainWeight, WIDTHS, bits, rng};
-use w4ax::cpu::{Cpu, Isa, Pool, Serial};
+use w4ax::cpu::{Cpu, Isa, Serial};
 use w4ax::reference;
-use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, ScaleType, Scheme, Width};
 
 /// One backend for each instruction set of this machine.
 fn backends() -> Vec<Cpu> {
@@ -45,6 +48,10 @@ fn grouping() -> impl Strategy<Value = Grouping> {
     proptest::sample::select(Grouping::ALL.to_vec())
 }
 
+fn scheme() -> impl Strategy<Value = Scheme> {
+    proptest::sample::select(Scheme::ALL.to_vec())
+}
+
 fn width() -> impl Strategy<Value = Width> {
     proptest::sample::select(WIDTHS.to_vec())
 }
@@ -56,22 +63,22 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
-    /// Random shapes, strides, widths, groupings, zero points, scale types, orders of k,
+    /// Random shapes, strides, widths, schemes, groupings, zero points, scale types, orders of k,
     /// activations and biases: every instruction set returns the bits of the reference.
     #[test]
     fn every_instruction_set_matches_reference(
         (m, n, k) in (1usize..40, 1usize..90, 1usize..600),
         (x_gap, y_gap) in (0usize..9, 0usize..9),
-        (width, grouping, scale_type) in (width(), grouping(), scale_type()),
+        (width, scheme, grouping, scale_type) in (width(), scheme(), grouping(), scale_type()),
         // Of even and of odd tokens: neighbors share registers, but neither grids nor factors.
         kinds in (kind(), kind()),
         (symmetric, with_bias, with_order) in any::<(bool, bool, bool)>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let mut w = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric).pack();
+        let mut w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scale_type, symmetric).pack();
         if with_order {
             let mut order: Vec<u32> = (0..k as u32).collect();
             order.shuffle(rng);
@@ -104,12 +111,12 @@ proptest! {
     #[test]
     fn rows_are_independent_of_batch(
         (m, n, k) in (2usize..60, 1usize..70, 1usize..400),
-        (width, grouping, kind) in (width(), grouping(), kind()),
+        (width, scheme, grouping, kind) in (width(), scheme(), grouping(), kind()),
         symmetric in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut rng(seed);
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::Bf16, symmetric).pack();
         let x = kind.fill(rng, m * k);
         for cpu in backends() {
             let whole = gemm(&cpu, MatRef::new(&x, m, k).unwrap(), &w, width, None);
@@ -143,7 +150,7 @@ fn matches_reference_on_model_shapes() {
         (10944, 7392),
         (10944, 11008),
     ] {
-        for (grouping, symmetric) in Grouping::ALL
+        for (scheme, grouping, symmetric) in Grouping::ALL
             .into_iter()
             .zip([true, false, true, false])
             .chain(
@@ -153,14 +160,30 @@ fn matches_reference_on_model_shapes() {
                     .zip([false, true, false, true])
                     .filter(|_| n == 100),
             )
+            .map(|(grouping, symmetric)| (Scheme::Grouped, grouping, symmetric))
+            .chain(
+                [
+                    (Grouping::G128, true),
+                    (Grouping::G64, false),
+                    (Grouping::G32, false),
+                ]
+                .into_iter()
+                .take(if n == 100 { 3 } else { usize::from(k < 11008) })
+                .map(|(grouping, symmetric)| (Scheme::TwoLevel, grouping, symmetric)),
+            )
         {
-            let plain = PlainWeight::random(rng, (n, k), grouping, ScaleType::F16, symmetric);
+            let scales = ScaleType::F16;
+            let plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, symmetric);
             let w = plain.pack();
             for m in [1, 7, 17, 290] {
                 if m * n * k > most {
                     continue;
                 }
-                if m == 290 && n == 10944 && k > 100 && grouping != Grouping::G128 {
+                if m == 290
+                    && n == 10944
+                    && k > 100
+                    && (grouping != Grouping::G128 || scheme == Scheme::TwoLevel)
+                {
                     continue; // 35 G multiplications: one grouping of them.
                 }
                 let data = Kind::Normal.fill(rng, m * k);
@@ -173,7 +196,7 @@ fn matches_reference_on_model_shapes() {
                         .iter()
                         .map(|cpu| gemm(cpu, x, &w, width, None))
                         .collect();
-                    let what = format!("{width} m {m} n {n} k {k} {grouping} {symmetric}");
+                    let what = format!("{scheme} {width} m {m} n {n} k {k} {grouping} {symmetric}");
                     assert!(results.iter().all(|y| *y == results[0]), "{what}");
                     for &token in &tokens {
                         let x = MatRef::new(x.row(token), 1, k).unwrap();
@@ -197,8 +220,10 @@ fn matches_reference_on_model_shapes() {
 fn pools_do_not_change_bits() {
     let rng = &mut rng(3);
     // Enough work for seven threads, in panels and in streams.
-    for (m, n, k) in [(350, 500, 700), (3, 3500, 700)] {
-        let w = PlainWeight::random(rng, (n, k), Grouping::G32, ScaleType::Bf16, false).pack();
+    let shapes = [(350, 500, 700), (3, 3500, 700)];
+    for (scheme, (m, n, k)) in Scheme::ALL.into_iter().flat_map(|s| shapes.map(|m| (s, m))) {
+        let (grouping, scales) = (Grouping::G32, ScaleType::Bf16);
+        let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
         let data = Kind::Normal.fill(rng, m * k);
         let x = MatRef::new(&data, m, k).unwrap();
         for width in WIDTHS {
@@ -224,14 +249,15 @@ fn workspace_contents_do_not_matter() {
     let rng = &mut rng(8);
     for cpu in backends() {
         let mut workspace = cpu.workspace(20, 700).unwrap();
-        for case in 0..60 {
+        for case in 0..100 {
             let (m, n, k) = (
                 rng.random_range(1..=20),
                 rng.random_range(1..=70),
                 rng.random_range(1..=700),
             );
             let grouping = Grouping::ALL[rng.random_range(0..4)];
-            let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
+            let (scheme, scales) = (Scheme::ALL[case / 2 % 2], ScaleType::Bf16);
+            let w = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false).pack();
             let kind = [Kind::AnyBits, Kind::Normal][case % 2];
             let data = kind.fill(rng, m * k);
             let x = MatRef::new(&data, m, k).unwrap();
@@ -242,167 +268,6 @@ fn workspace_contents_do_not_matter() {
                 .unwrap();
             let expected = reference::gemm(x, &w, width, None).unwrap();
             assert_eq!(bits(&y), bits(&expected), "{:?} case {case}", cpu.isa());
-        }
-    }
-}
-
-/// The largest integer sums: 65,536 k per channel, with every value at its extreme.
-#[test]
-fn largest_sums_do_not_overflow() {
-    let k = 65_536;
-    let grouping = Grouping::PerChannel;
-    for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
-        let plain = PlainWeight {
-            n: 17,
-            k,
-            grouping,
-            q: vec![q; 17 * k],
-            scales: w4ax::Scales::F32(vec![1.0; 17]),
-            zeros: Some(vec![zero; 17]),
-        };
-        let w = plain.pack();
-        // All at the top of the range (za = 0), all at the bottom (za = qmax), and both.
-        for value in [
-            |_: usize| 1f32,
-            |_| -1.0,
-            |k| if k % 2 == 0 { 1.0 } else { -1.0 },
-        ] {
-            // One token takes another way through the weights than seven.
-            let data: Vec<bf16> = (0..7 * k).map(|k| bf16::from_f32(value(k))).collect();
-            let one = MatRef::new(&data, 1, k).unwrap();
-            let seven = MatRef::new(&data, 7, k).unwrap();
-            for width in WIDTHS {
-                let expected = bits(&reference::gemm(one, &w, width, None).unwrap());
-                for cpu in backends() {
-                    assert_eq!(bits(&gemm(&cpu, one, &w, width, None)), expected);
-                    for y in bits(&gemm(&cpu, seven, &w, width, None)).chunks(17) {
-                        assert_eq!(y, expected);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Neighboring tokens whose BF16 products need different factors (some have subnormals), in small
-/// and large batches.
-#[test]
-fn tokens_have_independent_flush_factors() {
-    let rng = &mut rng(8);
-    let (n, k) = (50, 200);
-    for grouping in Grouping::ALL {
-        let w = PlainWeight::random(rng, (n, k), grouping, ScaleType::Bf16, false).pack();
-        for (m, odd) in (1..=5).chain([17]).flat_map(|m| [(m, false), (m, true)]) {
-            let mut x = Kind::Normal.fill(rng, m * k);
-            for row in x.chunks_mut(k).skip(odd.into()).step_by(2) {
-                row.copy_from_slice(&Kind::Traces.fill(rng, k));
-            }
-            let x = MatRef::new(&x, m, k).unwrap();
-            let expected = reference::gemm(x, &w, Width::Bf16, None).unwrap();
-            for cpu in backends() {
-                let y = gemm(&cpu, x, &w, Width::Bf16, None);
-                assert_eq!(bits(&y), bits(&expected), "{:?}, {m} tokens", cpu.isa());
-            }
-        }
-    }
-}
-
-/// A token with a NaN or an infinity is 0x7FFF in every channel. Its neighbors are not affected.
-#[test]
-fn non_finite_tokens_affect_only_themselves() {
-    let rng = &mut rng(5);
-    let (m, n, k) = (5, 40, 200);
-    let w = PlainWeight::random(rng, (n, k), Grouping::G64, ScaleType::Bf16, false).pack();
-    let clean = Kind::Normal.fill(rng, m * k);
-    for bad in [
-        bf16::NAN,
-        bf16::INFINITY,
-        bf16::NEG_INFINITY,
-        bf16::from_bits(0xFFC1),
-    ] {
-        let mut data = clean.clone();
-        data[2 * k + 150] = bad;
-        let x = MatRef::new(&data, m, k).unwrap();
-        for cpu in backends() {
-            for width in [Width::A2, Width::A4, Width::A8] {
-                let y = gemm(&cpu, x, &w, width, None);
-                let before = gemm(&cpu, MatRef::new(&clean, m, k).unwrap(), &w, width, None);
-                for token in 0..m {
-                    let (y, before) = (&y[token * n..][..n], &before[token * n..][..n]);
-                    match token {
-                        2 => assert!(y.iter().all(|v| v.to_bits() == 0x7FFF)),
-                        _ => assert_eq!(bits(y), bits(before)),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// M = 0 does nothing. More tokens than a chunk are all computed.
-#[test]
-fn handles_zero_and_many_tokens() {
-    let rng = &mut rng(6);
-    let (n, k) = (50, 130);
-    let w = PlainWeight::random(rng, (n, k), Grouping::G128, ScaleType::F32, true).pack();
-    for m in [0, 255, 256, 257, 1100] {
-        let data = Kind::Normal.fill(rng, m * k);
-        let x = MatRef::new(&data, m, k).unwrap();
-        for width in WIDTHS {
-            let expected = reference::gemm(x, &w, width, None).unwrap();
-            for cpu in backends() {
-                assert_eq!(bits(&gemm(&cpu, x, &w, width, None)), bits(&expected));
-            }
-        }
-    }
-}
-
-/// A pool is safe code of the caller. A pool that runs a piece twice, or too few pieces, must
-/// neither share scratch memory between threads nor leave a result unwritten.
-#[test]
-fn incorrect_pool_panics() {
-    struct Careless(fn(usize) -> Vec<usize>);
-    impl Pool for Careless {
-        fn threads(&self) -> usize {
-            4
-        }
-        fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
-            std::thread::scope(|scope| {
-                // One alone is the preparation's: what comes after it is meant here as well.
-                let numbers = if pieces == 1 {
-                    vec![0]
-                } else {
-                    (self.0)(pieces)
-                };
-                for number in numbers {
-                    scope.spawn(move || piece(number));
-                }
-            });
-        }
-    }
-    for (m, n, k) in [(40, 512, 512), (200, 512, 512)] {
-        let weight = PlainWeight::random(&mut rng(9), (n, k), Grouping::G128, ScaleType::F32, true);
-        let weight = weight.pack();
-        let x = vec![bf16::ONE; m * k];
-        let x = MatRef::new(&x, m, k).unwrap();
-        let expected = bits(&reference::gemm(x, &weight, Width::A8, None).unwrap());
-        let run = |pieces: fn(usize) -> Vec<usize>| {
-            let cpu = Cpu::new().unwrap().with_pool(Careless(pieces));
-            let run = || gemm(&cpu, x, &weight, Width::A8, None);
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
-        };
-        let kept = run(|pieces| (0..pieces).collect()).expect("a pool that does as it should");
-        assert_eq!(bits(&kept), expected);
-        // The numbers themselves do not matter.
-        let same = run(|pieces| vec![0; pieces]).expect("as many pieces as there are");
-        assert_eq!(bits(&same), expected);
-        for pieces in [
-            |pieces| (0..pieces).chain([0]).collect::<Vec<_>>(),
-            |pieces| (1..pieces).collect::<Vec<_>>(),
-            |_| vec![],
-            |pieces| vec![pieces; 2 * pieces],
-        ] {
-            assert!(run(pieces).is_err());
         }
     }
 }
