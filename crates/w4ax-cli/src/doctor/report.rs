@@ -2,10 +2,10 @@
 
 use comfy_table::Table;
 use serde::Serialize;
-use w4ax::Width;
+use w4ax::{Scheme, Width};
 use w4ax_robot::table::table;
 
-use super::case::Kind;
+use super::case::{Kind, groups_name, symmetry_name};
 use super::machine::Machine;
 
 /// What `w4ax doctor` found.
@@ -30,7 +30,7 @@ pub struct CheckedPath {
     pub name: String,
     /// Why the machine cannot run the path; `None` if it was checked.
     pub not_available: Option<String>,
-    /// Every width, grouping and symmetry.
+    /// Every width, scheme, grouping and symmetry.
     pub checks: Vec<Check>,
 }
 
@@ -39,6 +39,8 @@ pub struct CheckedPath {
 pub struct Check {
     /// Bits of the activations.
     pub width: u32,
+    /// `grouped` or `two-level`.
+    pub scheme: String,
     /// `g32`, `g64`, `g128` or `channel`.
     pub grouping: String,
     /// Whether the weights have no zero points.
@@ -47,6 +49,15 @@ pub struct Check {
     pub gemms: usize,
     /// The first difference to the reference; `None` if there is none.
     pub difference: Option<String>,
+}
+
+impl Check {
+    /// Returns the width, the groups and the symmetry, as in a check's name.
+    pub fn name(&self) -> String {
+        let groups = groups_name(&self.scheme, &self.grouping);
+        let symmetry = symmetry_name(self.symmetric);
+        format!("{}/{groups}/{symmetry}", self.width)
+    }
 }
 
 impl CheckedPath {
@@ -65,9 +76,21 @@ impl CheckedPath {
         self.checks.iter().filter(failed)
     }
 
+    /// The schemes of which the path ran no GEMM, although it ran others.
+    pub fn schemes_without_kernels(&self) -> impl Iterator<Item = Scheme> {
+        let ran = |scheme: Option<&str>| {
+            let of_scheme = |check: &&Check| scheme.is_none_or(|scheme| check.scheme == scheme);
+            let mut checks = self.checks.iter().filter(of_scheme);
+            checks.any(|check| check.gemms > 0)
+        };
+        let without = move |scheme: &Scheme| ran(None) && !ran(Some(&scheme.to_string()));
+        Scheme::ALL.into_iter().filter(without)
+    }
+
     fn cell(&self, width: Width, kind: Kind) -> String {
         let of_cell = |check: &&Check| {
             check.width == width.bits()
+                && check.scheme == kind.scheme.to_string()
                 && check.grouping == kind.grouping.to_string()
                 && check.symmetric == kind.symmetric
         };

@@ -17,6 +17,7 @@ fn robot() -> (Robot, Rollouts) {
         policy: Some(w4ax_robot::checkpoint::TRAINED.into()),
         calibration: None,
         threads: 1,
+        weights: WeightOptions::default(),
     };
     (setup.load().unwrap(), Rollouts::load(RECORDED).unwrap())
 }
