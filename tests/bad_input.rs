@@ -7,10 +7,15 @@ use half::bf16;
 use support::{PlainWeight, WIDTHS, rng};
 use w4ax::cpu::{Cpu, Isa, Workspace};
 use w4ax::reference::{self, QuantizedMatrix, matmul_f64};
-use w4ax::{Error, Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Error, Gemm, Grouping, MatMut, MatRef, PackedWeight, ScaleType, Scheme, Width};
 
 fn weight() -> PackedWeight {
-    PlainWeight::random(&mut rng(1), (20, 70), Grouping::G32, ScaleType::Bf16, true).pack()
+    weight_of(Scheme::Grouped)
+}
+
+fn weight_of(scheme: Scheme) -> PackedWeight {
+    let (grouping, scales) = (Grouping::G32, ScaleType::Bf16);
+    PlainWeight::random_of(scheme, &mut rng(1), (20, 70), grouping, scales, true).pack()
 }
 
 #[test]
@@ -71,14 +76,14 @@ fn views_check_buffers() {
     assert!(MatMut::<bf16>::from_bytes(&mut bytes.0, 11, 10).is_err());
 }
 
-/// Runs a GEMM with invalid shapes and returns its error. y must not change.
+/// Runs GEMMs with invalid shapes, of both schemes, and returns their error. y must not change.
 fn call(
     (xm, xk): (usize, usize),
     (ym, yn): (usize, usize),
     bias: Option<usize>,
     workspace: impl Fn(&Cpu) -> Workspace,
 ) -> String {
-    let w = weight();
+    let weights = Scheme::ALL.map(weight_of);
     let x = vec![bf16::ONE; xm * xk];
     let marker = bf16::from_bits(0x1234);
     let mut text = None;
@@ -86,10 +91,13 @@ fn call(
         .into_iter()
         .filter_map(|isa| Cpu::with_isa(isa).ok())
     {
-        for width in WIDTHS {
+        for (width, w) in WIDTHS
+            .into_iter()
+            .flat_map(|v| weights.each_ref().map(|w| (v, w)))
+        {
             let mut y = vec![marker; ym * yn];
             let bias = bias.map(|n| vec![0f32; n]);
-            let gemm = Gemm::new(MatRef::new(&x, xm, xk).unwrap(), &w, width).bias(bias.as_deref());
+            let gemm = Gemm::new(MatRef::new(&x, xm, xk).unwrap(), w, width).bias(bias.as_deref());
             let y_view = MatMut::new(&mut y, ym, yn).unwrap();
             let error = cpu
                 .run(&gemm, y_view, &mut workspace(&cpu))

@@ -76,7 +76,7 @@ proptest! {
     }
 
     /// BF16 against the f64 product: the bounds of `numerics`, then one rounding. Every instruction
-    /// set has the bits of the reference (`tests/gemm.rs`).
+    /// set has the bits of the reference (`tests/gemm`).
     #[test]
     fn bf16_results_are_within_error_bound(
         (m, n, k) in (1usize..5, 1usize..20, 1usize..600),

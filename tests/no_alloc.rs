@@ -8,7 +8,9 @@ use w4ax::dispatch::{
     ActionLayout, Algorithm, DispatchConfig, Dispatcher, MotionScale, Thresholds,
 };
 use w4ax::skip::{Guide, Layers, SkipConfig};
-use w4ax::{Gemm, Grouping, KOrder, MatMut, MatRef, Quantize, Width, WidthFlag};
+use w4ax::{
+    Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, Scales, Width, WidthFlag,
+};
 
 #[global_allocator]
 static COUNTING: CountingAllocator = CountingAllocator;
@@ -86,8 +88,8 @@ fn control_step_of_any_layout_does_not_allocate() {
     }
 }
 
-/// GEMMs with one workspace: each width, with and without a bias and an order of k, M = 1 and more
-/// than a chunk.
+/// GEMMs with one workspace: each width and scheme, with and without a bias and an order of k, M = 1
+/// and more than a chunk.
 fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     let (m, n, k) = (300, 100, 200);
     let plain = vec![0.25f32; n * k];
@@ -95,7 +97,15 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
         .pack(MatRef::new(&plain, n, k).unwrap())
         .unwrap();
     let order = KOrder::new((0..k as u32).rev().collect()).unwrap();
-    let weights = [weight.clone(), weight.with_order(order).unwrap()];
+    let (q, steps) = (vec![3; n * k], vec![9; n * Grouping::G64.groups(k)]);
+    let (q, scales) = (MatRef::new(&q, n, k).unwrap(), Scales::F32(vec![0.5; n]));
+    let two_level = PackedWeight::from_two_level(q, Grouping::G64, &steps, &scales, None).unwrap();
+    let weights = [
+        weight.clone(),
+        weight.with_order(order.clone()).unwrap(),
+        two_level.clone(),
+        two_level.with_order(order).unwrap(),
+    ];
     let (x, mut y) = (vec![bf16::ONE; m * k], vec![bf16::ZERO; m * n]);
     let bias = vec![1.0; n];
     let mut workspace = cpu.workspace(m, k).unwrap();

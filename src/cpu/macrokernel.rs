@@ -6,7 +6,7 @@
 //! all of K, and its sums are rescaled once.
 
 use super::job::Job;
-use super::microkernel::{Arch, DirectGroup, GroupParams, MicroTile, Microkernel, NR, Task};
+use super::microkernel::{Arch, DirectGroup, GroupParams, KC, MicroTile, Microkernel, NR, Task};
 use super::workspace::Scratch;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
 use crate::{Scheme, Width};
@@ -76,6 +76,8 @@ unsafe fn row_block<U: Microkernel, const TWO_LEVEL: bool>(
     }
     let mut params = GroupParams::ZERO;
     params.symmetric = w.is_symmetric();
+    let size = w.grouping().size().unwrap_or(KC);
+    params.step_k = size.min(KC);
     let groups = layout.grouping.groups(w.k());
     for g in 0..groups {
         for i in 0..count {
@@ -110,8 +112,12 @@ unsafe fn row_block<U: Microkernel, const TWO_LEVEL: bool>(
             let last = panels.peek().is_none();
             let panel = &mut scratch.panel[..k.len() / U::K_PER_WORD * NR];
             if TWO_LEVEL {
-                for (segment, k) in params.segments.iter_mut().zip(k.clone().step_by(32)) {
-                    segment.load(w, first..first + count, k);
+                // The steps of a group that began with an earlier panel are those of that panel.
+                let groups = k.clone().step_by(params.step_k);
+                for (steps, k) in params.steps.iter_mut().zip(groups) {
+                    if k % size == 0 {
+                        steps.load(w, first..first + count, k, U::K_PER_WORD == 4);
+                    }
                 }
             }
             for (at, panel) in panel.chunks_exact_mut(32 / U::K_PER_WORD * NR).enumerate() {

@@ -48,43 +48,74 @@ pub(super) trait Task {
     unsafe fn run<A: Arch>(self) -> Self::Output;
 }
 
-/// The group steps and zero points of a two-level weight for 32 k and NR rows. Rows beyond N hold 0.
+/// The group steps and zero points of a group of a two-level weight, for NR rows. Rows beyond N
+/// hold 0.
 #[derive(Clone, Copy)]
-pub(super) struct SegmentParams {
+pub(super) struct StepParams {
     /// `sg`, `[NR]`.
     pub step: [i32; NR],
     /// `zg`, `[NR]`.
     pub zero: [i32; NR],
+    /// `sg` in both 16-bit halves, `[NR]`.
+    pub step_pair: [u32; NR],
+    /// `sg * (8 + zg)` modulo 256 in all four bytes, `[NR]`.
+    pub offset_bytes: [u32; NR],
+    /// `sg` in f32, `[NR]`.
+    pub step_f32: [f32; NR],
+    /// `zg * sg` in f32, `[NR]`.
+    pub offset_f32: [f32; NR],
 }
 
-impl SegmentParams {
+impl StepParams {
     pub const ZERO: Self = Self {
         step: [0; NR],
         zero: [0; NR],
+        step_pair: [0; NR],
+        offset_bytes: [0; NR],
+        step_f32: [0.0; NR],
+        offset_f32: [0.0; NR],
     };
 
-    /// Loads the parameters of the group of `k`, 16 rows for each of at most two row tiles.
+    /// Loads the parameters of the group of `k`, 16 rows for each of at most two row tiles: those of
+    /// integer panels, or the f32 ones.
     #[inline(always)]
-    pub fn load(&mut self, w: &PackedWeight, row_tiles: impl Iterator<Item = usize>, k: usize) {
+    pub fn load(
+        &mut self,
+        w: &PackedWeight,
+        row_tiles: impl Iterator<Item = usize>,
+        k: usize,
+        integer: bool,
+    ) {
         let (groups, size) = (w.groups(), w.grouping().size().unwrap_or(TILE_K));
         // The padding of K, whose activations are 0, may begin a group that does not exist.
         let group = (k / size).min(groups - 1);
         for (i, row_tile) in row_tiles.enumerate() {
-            let from =
-                (row_tile * groups + group) * TILE_N..(row_tile * groups + group + 1) * TILE_N;
+            let (steps, zeros) = w.steps_at((row_tile * groups + group) * TILE_N);
             let to = i * TILE_N..(i + 1) * TILE_N;
-            if let Some(steps) = w.tiled_steps() {
-                for (to, &from) in self.step[to.clone()].iter_mut().zip(&steps[from.clone()]) {
-                    *to = i32::from(from);
-                }
-            }
-            if let Some(zeros) = w.tiled_zeros() {
-                for (to, &from) in self.zero[to].iter_mut().zip(&zeros[from]) {
-                    *to = i32::from(from);
-                }
+            if integer {
+                let pairs = std::array::from_fn(|row| (steps[row] | steps[row] << 16) as u32);
+                let offsets = std::array::from_fn(|row| {
+                    let offset = (steps[row] * (8 + zeros[row])) as u32 & 0xFF;
+                    offset.wrapping_mul(0x0101_0101)
+                });
+                copy_rows(&mut self.step[to.clone()], &steps);
+                copy_rows(&mut self.zero[to.clone()], &zeros);
+                copy_rows(&mut self.step_pair[to.clone()], &pairs);
+                copy_rows(&mut self.offset_bytes[to], &offsets);
+            } else {
+                let step_f32 = steps.map(|step| step as f32);
+                let offset_f32 = std::array::from_fn(|row| (zeros[row] * steps[row]) as f32);
+                copy_rows(&mut self.step_f32[to.clone()], &step_f32);
+                copy_rows(&mut self.offset_f32[to], &offset_f32);
             }
         }
     }
+}
+
+/// Copies 16 rows.
+#[inline(always)]
+fn copy_rows<T: Copy>(to: &mut [T], from: &[T; TILE_N]) {
+    to.copy_from_slice(from);
 }
 
 /// The parameters of the weights of one group of k and NR rows, or of all k of a two-level weight.
@@ -96,8 +127,10 @@ pub(super) struct GroupParams {
     pub zero: [i32; NR],
     /// `sum(qw - zw)` or `sum(w8)`, `[NR]`.
     pub sum: [i32; NR],
-    /// The steps and zero points of a two-level weight for each 32 k of a panel.
-    pub segments: [SegmentParams; KC / 32],
+    /// The steps and zero points of a two-level weight, for each group of a panel.
+    pub steps: [StepParams; KC / 32],
+    /// The k of a panel that share an element of `steps`: 32, 64 or 128.
+    pub step_k: usize,
     /// Whether all zero points of a two-level weight are 0.
     pub symmetric: bool,
     /// `sum(qw - zw)` in the low 16 bits and `zw` in the high ones, `[NR]`. Valid if `narrow`.
@@ -112,11 +145,18 @@ impl GroupParams {
         scale: [0.0; NR],
         zero: [0; NR],
         sum: [0; NR],
-        segments: [SegmentParams::ZERO; KC / 32],
+        steps: [StepParams::ZERO; KC / 32],
+        step_k: KC,
         symmetric: false,
         pair: [0; NR],
         narrow: false,
     };
+
+    /// Returns the steps and zero points of 32 k number `segment` of the panel.
+    #[inline(always)]
+    pub fn steps_of(&self, segment: usize) -> &StepParams {
+        &self.steps[32 * segment / self.step_k]
+    }
 
     /// Loads 16 rows from index `at` of the tiled scales of `w` into rows `row..row + 16` (`row` is
     /// 0 or 16).
@@ -391,10 +431,10 @@ impl<'a> GemvRows<'a> {
         (group < groups).then(|| (self.row_tile * groups + group) * TILE_N)
     }
 
-    /// Returns the sum of the codes of a token in a group.
+    /// Returns the parameters of a token in a group.
     #[inline(always)]
-    pub fn code_sum(&self, group: usize, token: usize) -> i32 {
-        self.tokens[group * self.token_stride + token].group.sum
+    pub fn token(&self, group: usize, token: usize) -> &TokenParams {
+        &self.tokens[group * self.token_stride + token]
     }
 }
 

@@ -158,11 +158,20 @@ impl PackedWeight {
         )
     }
 
-    /// Step and zero point at index `at` of the tiled steps of a two-level weight.
-    pub(crate) fn step_params(&self, at: usize) -> (i32, i32) {
+    /// Steps and zero points of 16 rows from index `at` of the tiled steps of a two-level weight on.
+    ///
+    /// # Panics
+    /// If the weight is grouped or `at` is out of range.
+    #[inline(always)]
+    pub(crate) fn steps_at(&self, at: usize) -> ([i32; TILE_N], [i32; TILE_N]) {
+        let rows = at..at + TILE_N;
+        let steps = self.steps.as_ref().map(|steps| &steps[rows.clone()]);
+        let steps: Option<&[u8; TILE_N]> = steps.and_then(|steps| steps.try_into().ok());
+        let zeros = self.zeros.as_ref().map(|zeros| &zeros[rows]);
+        let zeros: Option<&[i8; TILE_N]> = zeros.and_then(|zeros| zeros.try_into().ok());
         (
-            self.steps.as_ref().map_or(1, |steps| steps[at].into()),
-            self.zeros.as_ref().map_or(0, |zeros| zeros[at].into()),
+            steps.expect("a two-level weight").map(i32::from),
+            zeros.map_or([0; TILE_N], |zeros| zeros.map(i32::from)),
         )
     }
 

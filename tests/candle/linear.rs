@@ -9,10 +9,10 @@ use w4ax::candle::{Backend, Linear};
 use w4ax::checkpoint::Checkpoint;
 use w4ax::cpu::{Cpu, Pool, Serial};
 use w4ax::step::{HostLatch, StepFlag};
-use w4ax::{Grouping, MatRef, PackedWeight, Width, reference};
+use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scheme, Width, reference};
 
 use crate::{CPU, bits};
-use test_support::{normal, normal_values, normal_weight, rng};
+use test_support::{PlainWeight, normal, normal_values, normal_weight, rng};
 
 fn oracle(x: &[bf16], weight: &PackedWeight, width: Width, bias: Option<&[f32]>) -> Vec<bf16> {
     let x = MatRef::new(x, x.len() / weight.k(), weight.k()).expect("x");
@@ -28,12 +28,19 @@ fn bits_of(y: &[bf16]) -> Vec<u16> {
 fn matches_the_reference_bit_for_bit() {
     let rng = &mut rng(1);
     let backend = Backend::new(CPU).unwrap();
-    for ((n, k), grouping) in [
-        ((96, 256), Grouping::G128),
-        ((50, 100), Grouping::G32),
-        ((33, 200), Grouping::PerChannel),
+    for (scheme, (n, k), grouping) in [
+        (Scheme::Grouped, (96, 256), Grouping::G128),
+        (Scheme::Grouped, (50, 100), Grouping::G32),
+        (Scheme::Grouped, (33, 200), Grouping::PerChannel),
+        (Scheme::TwoLevel, (50, 200), Grouping::G64),
     ] {
-        let weight = normal_weight(rng, (n, k), grouping);
+        let weight = match scheme {
+            Scheme::TwoLevel => {
+                let scales = ScaleType::Bf16;
+                PlainWeight::random_two_level(rng, (n, k), grouping, scales, false).pack()
+            }
+            _ => normal_weight(rng, (n, k), grouping),
+        };
         let bias: Vec<f32> = (0..n).map(|_| normal(rng)).collect();
         let with_bias = Tensor::from_slice(&bias, n, CPU).unwrap();
         let plain = backend.linear(weight.clone(), None).unwrap();

@@ -9,7 +9,7 @@
 //! on smaller shapes: see software.rs.
 //!
 //! Expected values come from the CPU backend, which has the bits of the scalar reference
-//! (tests/gemm.rs). For a large GEMM it computes some channels; the plain kernel family covers the
+//! (tests/gemm). For a large GEMM it computes some channels; the plain kernel family covers the
 //! others.
 
 mod bf16_results;

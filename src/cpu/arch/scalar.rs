@@ -36,7 +36,7 @@ impl<const TWO_LEVEL: bool> Microkernel for Integer<TWO_LEVEL> {
         segment: usize,
         panel: &mut [u32],
     ) {
-        let segment = &params.segments[segment];
+        let steps = params.steps_of(segment);
         let panel: &mut [i8] = bytemuck::cast_slice_mut(panel);
         for (i, tile) in tiles.into_iter().enumerate() {
             for k in 0..32 {
@@ -46,7 +46,7 @@ impl<const TWO_LEVEL: bool> Microkernel for Integer<TWO_LEVEL> {
                     panel[(quad * NR + at) * 4 + byte] = match TWO_LEVEL {
                         false => q,
                         // The 8 bits of `w8`. Only the padding of K wraps, whose codes are 0.
-                        true => ((i32::from(q) - segment.zero[at]) * segment.step[at]) as i8,
+                        true => ((i32::from(q) - steps.zero[at]) * steps.step[at]) as i8,
                     };
                 }
             }
@@ -97,15 +97,16 @@ impl<const TWO_LEVEL: bool> Microkernel for Float<TWO_LEVEL> {
         segment: usize,
         panel: &mut [u32],
     ) {
-        let segment = &params.segments[segment];
+        let steps = params.steps_of(segment);
         let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
         for (k, panel) in panel.chunks_exact_mut(NR).enumerate() {
             for (row, w) in panel.iter_mut().enumerate() {
                 let q = tiles[row / TILE_N].get(row % TILE_N, 32 * half + k);
                 *w = match TWO_LEVEL {
-                    false => i32::from(q) - params.zero[row],
-                    true => (i32::from(q) - segment.zero[row]) * segment.step[row],
-                } as f32;
+                    false => (i32::from(q) - params.zero[row]) as f32,
+                    // Both operations are exact.
+                    true => f32::from(q) * steps.step_f32[row] - steps.offset_f32[row],
+                };
             }
         }
     }
@@ -196,11 +197,11 @@ impl TwoLevelGemvKernel for CodesGemv {
                 }
             }
             for (half, at) in (0..HALVES).filter_map(|h| Some((h, rows.index(i * HALVES + h)?))) {
+                let (steps, zeros) = rows.w.steps_at(at);
                 for (t, total) in total.iter_mut().enumerate() {
-                    let codes = rows.code_sum(i * HALVES + half, t);
+                    let codes = rows.token(i * HALVES + half, t).group.sum;
                     for (row, total) in total.iter_mut().enumerate() {
-                        let (step, zero) = rows.w.step_params(at + row);
-                        *total += step * (sums[t][half][row] - zero * codes);
+                        *total += steps[row] * (sums[t][half][row] - zeros[row] * codes);
                     }
                 }
             }

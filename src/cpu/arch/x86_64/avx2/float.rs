@@ -21,21 +21,16 @@ impl<const TWO_LEVEL: bool> Microkernel for Floats<TWO_LEVEL> {
         panel: &mut [u32],
     ) {
         assert!(panel.len() == 32 * NR);
-        let segment = &params.segments[segment];
-        let (zeros, steps) = match TWO_LEVEL {
-            false => (&params.zero, &[1; NR]),
-            true => (&segment.zero, &segment.step),
-        };
+        let steps = params.steps_of(segment);
         // SAFETY: the panel holds 32 words of 4 vectors (asserted).
         unsafe {
             for (i, tile) in tiles.into_iter().enumerate() {
                 for (t, words) in transpose(tile, half).into_iter().enumerate() {
                     for (rows, words) in words.into_iter().enumerate() {
                         let at = 16 * i + 8 * rows;
-                        let zero = _mm256_loadu_si256(zeros.as_ptr().add(at).cast());
-                        let step = _mm256_loadu_si256(steps.as_ptr().add(at).cast());
-                        let offset = _mm256_cvtepi32_ps(_mm256_mullo_epi32(zero, step));
-                        let step = _mm256_cvtepi32_ps(step);
+                        let zero = _mm256_loadu_si256(params.zero.as_ptr().add(at).cast());
+                        let step = _mm256_loadu_ps(steps.step_f32.as_ptr().add(at));
+                        let offset = _mm256_loadu_ps(steps.offset_f32.as_ptr().add(at));
                         for nibble in 0..8 {
                             // Shift the nibble to the top, then back with its sign.
                             let up = _mm_cvtsi32_si128(28 - 4 * nibble);

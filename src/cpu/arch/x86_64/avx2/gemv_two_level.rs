@@ -29,14 +29,19 @@ impl Steps {
             lanes: [[0; 4]; 8],
             offsets: [[0; TILE_N]; 2],
         };
-        for half in 0..2 {
-            let Some(at) = rows.index(first + half % HALVES) else {
+        for half in 0..HALVES {
+            let Some(at) = rows.index(first + half) else {
                 continue;
             };
+            let (step, zero) = rows.w.steps_at(at);
             for row in 0..TILE_N {
-                let (step, zero) = rows.w.step_params(at + row);
-                steps.lanes[row % 8][2 * half + row / 8] = step as u32 | (step as u32) << 16;
-                steps.offsets[half][row] = step * (8 + zero);
+                steps.lanes[row % 8][2 * half + row / 8] = (step[row] | step[row] << 16) as u32;
+                steps.offsets[half][row] = step[row] * (8 + zero[row]);
+            }
+        }
+        if HALVES == 1 {
+            for lanes in &mut steps.lanes {
+                (lanes[2], lanes[3]) = (lanes[0], lanes[1]);
             }
         }
         steps
@@ -88,7 +93,7 @@ impl TwoLevelGemvKernel for CodesGemv {
                 for (t, total) in total.iter_mut().enumerate() {
                     for half in 0..HALVES {
                         if rows.index(i * HALVES + half).is_some() {
-                            let codes = rows.code_sum(i * HALVES + half, t);
+                            let codes = rows.token(i * HALVES + half, t).group.sum;
                             for (total, offset) in total.iter_mut().zip(&steps.offsets[half]) {
                                 *total = total.wrapping_sub(offset.wrapping_mul(codes));
                             }

@@ -36,7 +36,7 @@ impl<const TWO_LEVEL: bool> Microkernel for Codes<TWO_LEVEL> {
         panel: &mut [u32],
     ) {
         assert!(panel.len() == 8 * NR);
-        let zeros = &params.segments[segment].zero;
+        let zeros = &params.steps_of(segment).zero;
         // SAFETY: the panel holds 8 words of 4 vectors (asserted).
         unsafe {
             let low = _mm256_set1_epi8(0x0F);
@@ -112,9 +112,12 @@ unsafe fn multiply<const T: usize, const TWO_LEVEL: bool>(micro: MicroTile<'_>) 
                 let factors = match TWO_LEVEL {
                     false => [ones; 2],
                     true => {
-                        let steps = &micro.params.segments[first / SEGMENT].step;
+                        let steps = &micro.params.steps_of(first / SEGMENT).step_pair;
                         let steps = steps.as_ptr().add(16 * part);
-                        [steps_of(steps), steps_of(steps.add(8))]
+                        [
+                            _mm256_loadu_si256(steps.cast()),
+                            _mm256_loadu_si256(steps.add(8).cast()),
+                        ]
                     }
                 };
                 for (at, narrow) in narrow.as_flattened().iter().enumerate() {
@@ -134,19 +137,6 @@ unsafe fn multiply<const T: usize, const TWO_LEVEL: bool>(micro: MicroTile<'_>) 
                 rescale::<NR>(sums, token, micro.params, acc);
             }
         }
-    }
-}
-
-/// Loads 8 steps, each into both 16-bit halves of its lane.
-///
-/// # Safety
-/// The machine supports the instruction set; 8 numbers begin at `steps`.
-#[inline(always)]
-unsafe fn steps_of(steps: *const i32) -> __m256i {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let steps = _mm256_loadu_si256(steps.cast());
-        _mm256_or_si256(steps, _mm256_slli_epi32::<16>(steps))
     }
 }
 

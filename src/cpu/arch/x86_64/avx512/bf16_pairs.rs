@@ -6,10 +6,11 @@
 //! machine), so the first k is in the high half. It flushes denormals; the factor of `pack.rs`
 //! avoids them.
 
-use super::{RowParams, UnpackParams, VectorOps, float, transpose};
+use super::{RowParams, UnpackParams, VectorOps, float, load_512, transpose};
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{DirectGroup, SegmentParams, TokenParams};
+use crate::cpu::microkernel::{DirectGroup, StepParams, TokenParams};
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::sync::OnceLock;
 
 /// The microkernel. A word is two activations or two weights.
@@ -26,7 +27,19 @@ const VALUES: [u16; 32] = {
     values
 };
 
-/// The constants of decoding 16 rows, in registers.
+/// The integers -8 to 7 in BF16, indexed by their low four bits, whatever the fifth is.
+const NIBBLES: [u16; 32] = {
+    let mut values = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let q = (i as i32 & 15 ^ 8) - 8;
+        values[i] = ((q as f32).to_bits() >> 16) as u16;
+        i += 1;
+    }
+    values
+};
+
+/// The constants of decoding 16 rows of a grouped or a two-level weight, in registers.
 #[derive(Clone, Copy)]
 struct Decoder<const TWO_LEVEL: bool> {
     values: __m512i,
@@ -36,6 +49,10 @@ struct Decoder<const TWO_LEVEL: bool> {
     zero: __m512i,
     /// The constants of decoding a two-level weight.
     floats: float::Decoder,
+    /// The high 16-bit halves of the lanes.
+    high_halves: __mmask32,
+    /// The bytes of the low 16-bit halves of the lanes.
+    low_halves: __mmask64,
 }
 
 impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
@@ -45,14 +62,21 @@ impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
     unsafe fn new(params: UnpackParams<'_>) -> Self {
         // SAFETY: 32 elements of 16 bits.
         unsafe {
-            let [zero, _] = params.load();
-            let zero = _mm512_add_epi32(zero, _mm512_set1_epi32(8));
+            let zero = _mm512_add_epi32(load_512(params.zero), _mm512_set1_epi32(8));
+            let values = match TWO_LEVEL {
+                false => &VALUES,
+                true => &NIBBLES,
+            };
             Self {
-                values: _mm512_loadu_si512(VALUES.as_ptr().cast()),
+                values: load_512(values),
                 nibbles: _mm512_set1_epi32(0x000F_000F),
                 eight: _mm512_set1_epi32(0x0008_0008),
                 zero: _mm512_or_si512(zero, _mm512_slli_epi32::<16>(zero)),
                 floats: float::Decoder::new(params),
+                // Of constant masks the compiler makes other instructions, with twice the
+                // micro-operations.
+                high_halves: black_box(0xAAAA_AAAA),
+                low_halves: black_box(0x3333_3333_3333_3333),
             }
         }
     }
@@ -66,20 +90,32 @@ impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
         // SAFETY: arithmetic.
         unsafe {
             if TWO_LEVEL {
-                // The f32 of an integer of at most 8 bits ends in 16 bits of 0: its high half is
-                // its BF16.
-                let first = _mm512_srl_epi32(words, _mm_cvtsi32_si128(4 * j as i32));
-                let second = _mm512_srl_epi32(words, _mm_cvtsi32_si128(16 + 4 * j as i32));
-                let first = _mm512_castps_si512(self.floats.decode::<true>(first));
-                let second = _mm512_castps_si512(self.floats.decode::<true>(second));
-                // The bytes of `second`, moved down by two, in the low halves.
-                let low_halves = 0x3333_3333_3333_3333;
-                return _mm512_mask_alignr_epi8::<2>(first, low_halves, second, second);
+                return self.decode_w8(words, j);
             }
             let words = _mm512_rorv_epi32(words, _mm512_set1_epi32(16 + 4 * j as i32));
             // (words & nibbles) ^ eight is qw + 8.
             let q = _mm512_ternarylogic_epi32::<0x6A>(words, self.nibbles, self.eight);
             _mm512_permutexvar_epi16(_mm512_sub_epi16(q, self.zero), self.values)
+        }
+    }
+
+    /// `w8` of [`Decoder::decode`]. It is computed in f32: the f32 of an integer of at most 8 bits
+    /// ends in 16 bits of 0, so that its high half is its BF16.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set.
+    #[inline(always)]
+    unsafe fn decode_w8(&self, words: __m512i, j: usize) -> __m512i {
+        // SAFETY: arithmetic.
+        unsafe {
+            let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(4 * j as i32));
+            let first = self.floats.decode::<true>(words);
+            // Nibble j + 4 is the lowest of the high half: its BF16 there, with 0 below, is its f32.
+            let second = _mm512_maskz_permutexvar_epi16(self.high_halves, words, self.values);
+            let second = self.floats.scale(_mm512_castsi512_ps(second));
+            // The bytes of `second`, moved down by two, in the low halves of `first`.
+            let (first, second) = (_mm512_castps_si512(first), _mm512_castps_si512(second));
+            _mm512_mask_alignr_epi8::<2>(first, self.low_halves, second, second)
         }
     }
 }
@@ -156,14 +192,14 @@ unsafe fn direct<const T: usize, const TWO_LEVEL: bool>(group: DirectGroup<'_>) 
     assert!(x.len() == k.len() / 2 * T && acc.len() == T * NR);
     // SAFETY: 16 words of every token for each 32 k, and NR accumulators of every token (asserted).
     unsafe {
-        let mut decoders = decoders::<TWO_LEVEL>(&group.params.zero, &[0; NR]);
-        let mut segment = SegmentParams::ZERO;
+        let mut decoders = decoders::<TWO_LEVEL>(&group.params.zero, &StepParams::ZERO);
+        let mut steps = StepParams::ZERO;
         let mut sum = [[_mm512_setzero_si512(); 2]; T];
         let mut x = x.as_ptr();
         for half in k.start / 32..k.end / 32 {
             if TWO_LEVEL && 32 * half % w.grouping().size().unwrap_or(32) == 0 {
-                segment.load(w, group.row_tiles.into_iter(), 32 * half);
-                decoders = self::decoders(&segment.zero, &segment.step);
+                steps.load(w, group.row_tiles.into_iter(), 32 * half, false);
+                decoders = self::decoders(&steps.zero, &steps);
             }
             let words = [
                 transpose(&group.tiles[0][half / 2], half % 2),
@@ -202,14 +238,15 @@ unsafe fn direct<const T: usize, const TWO_LEVEL: bool>(group: DirectGroup<'_>) 
 #[inline(always)]
 unsafe fn decoders<const TWO_LEVEL: bool>(
     zero: &[i32; NR],
-    step: &[i32; NR],
+    steps: &StepParams,
 ) -> [Decoder<TWO_LEVEL>; 2] {
-    let of = |row: usize| UnpackParams {
-        zero: &zero[row..][..16],
-        step: &step[row..][..16],
-    };
     // SAFETY: the caller's promise.
-    unsafe { [Decoder::new(of(0)), Decoder::new(of(16))] }
+    unsafe {
+        [
+            Decoder::new(UnpackParams::of(zero, steps, 0)),
+            Decoder::new(UnpackParams::of(zero, steps, 16)),
+        ]
+    }
 }
 
 /// Returns whether `vdpbf16ps` of this machine is two `fma`s, the high halves first. Tests it once,

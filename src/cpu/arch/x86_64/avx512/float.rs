@@ -1,7 +1,7 @@
 //! The microkernel for f32 activations: products with `qw - zw` or `w8`, k
 //! ascending.
 
-use super::{RowParams, UnpackParams, VectorOps};
+use super::{RowParams, UnpackParams, VectorOps, load_512};
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::TokenParams;
 use std::arch::x86_64::*;
@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 pub(super) struct Decoder {
     /// The f32 of each INT4.
     values: __m512,
-    /// `zw`, or `zg` of a two-level weight.
+    /// `zw` of a grouped weight.
     zero: __m512,
     /// `sg` of a two-level weight.
     step: __m512,
@@ -26,16 +26,14 @@ impl Decoder {
     pub unsafe fn new(params: UnpackParams<'_>) -> Self {
         // SAFETY: arithmetic.
         unsafe {
-            let [zero, step] = params.load();
-            let (zero, step) = (_mm512_cvtepi32_ps(zero), _mm512_cvtepi32_ps(step));
             Self {
                 values: _mm512_setr_ps(
                     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0,
                     -2.0, -1.0,
                 ),
-                zero,
-                step,
-                offset: _mm512_mul_ps(zero, step),
+                zero: _mm512_cvtepi32_ps(load_512(params.zero)),
+                step: _mm512_castsi512_ps(load_512(params.step_f32)),
+                offset: _mm512_castsi512_ps(load_512(params.offset_f32)),
             }
         }
     }
@@ -54,9 +52,19 @@ impl Decoder {
             let q = _mm512_permutexvar_ps(words, self.values);
             match TWO_LEVEL {
                 false => _mm512_sub_ps(q, self.zero),
-                true => _mm512_fmsub_ps(q, self.step, self.offset),
+                true => self.scale(q),
             }
         }
+    }
+
+    /// `w8` of `qw` in f32.
+    ///
+    /// # Safety
+    /// The machine supports the instruction set.
+    #[inline(always)]
+    pub unsafe fn scale(&self, q: __m512) -> __m512 {
+        // SAFETY: arithmetic.
+        unsafe { _mm512_fmsub_ps(q, self.step, self.offset) }
     }
 }
 

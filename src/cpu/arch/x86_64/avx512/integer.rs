@@ -1,7 +1,7 @@
 //! The microkernel for u8 codes: products with `16 * qw`, or with `w8`, in i32. `dpbusd` does not
 //! saturate, and 65,536 * 255 * 128 fits.
 
-use super::{RowParams, UnpackParams, VectorOps};
+use super::{RowParams, UnpackParams, VectorOps, load_512};
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::TokenParams;
 use std::arch::x86_64::*;
@@ -65,14 +65,8 @@ unsafe fn unpack_two_level(words: [__m512i; 4], params: UnpackParams<'_>, panel:
     // SAFETY: the caller's promise.
     unsafe {
         let (mask, eight) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(8));
-        let [zero, step] = params.load();
-        let offset = _mm512_mullo_epi16(step, _mm512_add_epi32(zero, _mm512_set1_epi32(8)));
-        // The low byte of each lane, four times.
-        let in_all_bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(
-            0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,
-        ));
-        let offset = _mm512_shuffle_epi8(offset, in_all_bytes);
-        let step = _mm512_or_si512(step, _mm512_slli_epi32::<16>(step));
+        let step = load_512(params.step_pair);
+        let offset = load_512(params.offset_bytes);
         for (t, words) in words.into_iter().enumerate() {
             for (odd, words) in [words, _mm512_srli_epi32::<4>(words)]
                 .into_iter()

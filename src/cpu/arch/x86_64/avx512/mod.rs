@@ -15,7 +15,9 @@ pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
 use crate::PackedWeight;
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::{Arch, Task};
-use crate::cpu::microkernel::{DirectGroup, GroupParams, MicroTile, Microkernel, TokenParams};
+use crate::cpu::microkernel::{
+    DirectGroup, GroupParams, MicroTile, Microkernel, StepParams, TokenParams,
+};
 use crate::weights::layout::Tile;
 use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
@@ -86,41 +88,36 @@ trait VectorOps {
 struct UnpackParams<'a> {
     /// `zw`, or `zg` of a two-level weight, `[16]`.
     zero: &'a [i32],
-    /// `sg`, `[16]`. Only of a two-level weight.
-    step: &'a [i32],
+    /// The fields of [`StepParams`], `[16]`. Only of a two-level weight.
+    step_pair: &'a [u32],
+    offset_bytes: &'a [u32],
+    step_f32: &'a [f32],
+    offset_f32: &'a [f32],
 }
 
 impl<'a> UnpackParams<'a> {
-    /// The parameters of rows `row..row + 16`.
+    /// The parameters of rows `row..row + 16`, with the zero points of `zero`.
     #[inline(always)]
-    fn of(params: &'a GroupParams, segment: usize, row: usize, two_level: bool) -> Self {
-        let segment = &params.segments[segment];
-        let zero = if two_level {
-            &segment.zero
-        } else {
-            &params.zero
-        };
+    fn of(zero: &'a [i32; NR], steps: &'a StepParams, row: usize) -> Self {
         Self {
             zero: &zero[row..][..16],
-            step: &segment.step[row..][..16],
+            step_pair: &steps.step_pair[row..][..16],
+            offset_bytes: &steps.offset_bytes[row..][..16],
+            step_f32: &steps.step_f32[row..][..16],
+            offset_f32: &steps.offset_f32[row..][..16],
         }
     }
+}
 
-    /// Loads the zero points and the steps.
-    ///
-    /// # Safety
-    /// The machine supports the instruction set.
-    #[inline(always)]
-    unsafe fn load(&self) -> [__m512i; 2] {
-        assert!(self.zero.len() == 16 && self.step.len() == 16);
-        // SAFETY: 16 numbers each (asserted).
-        unsafe {
-            [
-                _mm512_loadu_si512(self.zero.as_ptr().cast()),
-                _mm512_loadu_si512(self.step.as_ptr().cast()),
-            ]
-        }
-    }
+/// Loads 16 numbers of 32 bits.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+unsafe fn load_512<T: bytemuck::Pod>(from: &[T]) -> __m512i {
+    assert!(size_of_val(from) == 64);
+    // SAFETY: 64 bytes (asserted).
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
 
 /// The parameters of 16 rows ([`GroupParams`]) in registers.
@@ -252,7 +249,12 @@ impl<V: VectorOps> Microkernel for Vectorized<V> {
             // SAFETY: the panel has the length that `unpack` needs (asserted).
             unsafe {
                 let to = panel.as_mut_ptr().add(16 * i);
-                let params = UnpackParams::of(params, segment, 16 * i, V::TWO_LEVEL);
+                let steps = params.steps_of(segment);
+                let zero = match V::TWO_LEVEL {
+                    false => &params.zero,
+                    true => &steps.zero,
+                };
+                let params = UnpackParams::of(zero, steps, 16 * i);
                 V::unpack(transpose(tile, half), params, to);
             }
         }
