@@ -17,12 +17,14 @@ fn two_level_weights_are_as_accurate_as_grouped_ones() {
     let two_level = grouped
         .with_scheme(Scheme::TwoLevel)
         .with_clipping(Clipping::SquaredError);
-    let ([_, _, a8, bf16], bytes) = judge.errors(two_level, Rounding::Nearest);
-    let ([_, _, grouped_a8, grouped_bf16], grouped_bytes) =
-        judge.errors(grouped, Rounding::Nearest);
-    assert!(bytes < grouped_bytes, "{bytes} {grouped_bytes}");
-    assert!(a8 < grouped_a8, "{a8} {grouped_a8}");
-    assert!(bf16 < grouped_bf16, "{bf16} {grouped_bf16}");
+    let two_level = judge.accuracy(two_level, Rounding::Nearest);
+    let grouped = judge.accuracy(grouped, Rounding::Nearest);
+    assert!(two_level.bytes < grouped.bytes);
+    assert!(two_level.weight_error < grouped.weight_error);
+    for at in [2, 3] {
+        let (two_level, grouped) = (two_level.errors[at], grouped.errors[at]);
+        assert!(two_level < grouped, "{two_level} {grouped}");
+    }
 }
 
 /// Prints the tables of `docs/results/accuracy.md`.
@@ -32,10 +34,11 @@ fn prints_accuracy_of_every_scheme() {
     for (policy, recorded) in [(TRAINED, RECORDED), (DEEP_POLICY, DEEP_ROLLOUTS)] {
         let judge = Judge::load(policy, recorded);
         println!("\n{policy}: mean action error over {} steps", judge.steps());
-        println!("\n| weights | rounding | A2 | A4 | A8 | W4A16 | MB |");
-        println!("| --- | --- | --- | --- | --- | --- | --- |");
+        println!("\n| weights | rounding | A2 | A4 | A8 | W4A16 | weights' error | MB |");
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
         for (quantize, rounding) in cases() {
-            let ([a2, a4, a8, bf16], bytes) = judge.errors(quantize, rounding);
+            let accuracy = judge.accuracy(quantize, rounding);
+            let [a2, a4, a8, bf16] = accuracy.errors;
             let (scheme, grouping) = (quantize.scheme(), quantize.grouping());
             let symmetry = match quantize.symmetry() {
                 Symmetry::Symmetric => "sym",
@@ -47,8 +50,10 @@ fn prints_accuracy_of_every_scheme() {
             };
             println!(
                 "| {scheme} {grouping} {symmetry} | {rounding} | {a2:.4} | {a4:.4} | {a8:.4} | \
-                 {bf16:.4} | {:.3} |",
-                bytes as f64 / 1e6
+                 {bf16:.4} ± {:.4} | {:.2} % | {:.3} |",
+                accuracy.deviation,
+                100.0 * accuracy.weight_error,
+                accuracy.bytes as f64 / 1e6
             );
         }
     }

@@ -11,8 +11,12 @@ use crate::judge::{Judge, Rounding};
 #[test]
 fn gptq_lowers_the_action_error() {
     let judge = Judge::load(TRAINED, RECORDED);
-    let ([.., error], bytes) = judge.errors(QUANTIZE, Rounding::Gptq);
-    let ([.., nearest], nearest_bytes) = judge.errors(QUANTIZE, Rounding::Nearest);
+    let of = |rounding| {
+        let accuracy = judge.accuracy(QUANTIZE, rounding);
+        (accuracy.errors[3], accuracy.bytes)
+    };
+    let (error, bytes) = of(Rounding::Gptq);
+    let (nearest, nearest_bytes) = of(Rounding::Nearest);
     println!(
         "mean action error over {} steps: GPTQ {error:.4}, round to nearest {nearest:.4}",
         judge.steps()

@@ -1,6 +1,9 @@
 //! The action error of a policy whose weights are quantized in some way. GPTQ is judged on other
 //! episodes than those of its calibration.
 
+use std::cell::Cell;
+use std::ops::Range;
+
 use half::bf16;
 use w4ax::cpu::Cpu;
 use w4ax::weights::{Gptq, Hessian};
@@ -17,6 +20,18 @@ use crate::plain_policy::PlainPolicy;
 pub enum Rounding {
     Nearest,
     Gptq,
+}
+
+/// What a policy with quantized weights computes, against the unquantized policy.
+pub struct Accuracy {
+    /// The mean action error at each width of [`Width::ALL`], L2.
+    pub errors: [f64; 4],
+    /// The standard error of the last one, from the means of the episodes.
+    pub deviation: f64,
+    /// `|W - W'| / |W|` over all weights, of the half whose weights are calibrated last.
+    pub weight_error: f64,
+    /// Bytes of the packed weights.
+    pub bytes: usize,
 }
 
 /// Half of the episodes of each task, judged with weights that are calibrated on the other half.
@@ -63,23 +78,33 @@ impl Judge {
         self.rollouts.len()
     }
 
-    /// Returns the mean action error at each width of [`Width::ALL`], L2 against the unquantized
-    /// policy, and the bytes of the packed weights.
-    pub fn errors(&self, quantize: Quantize, rounding: Rounding) -> ([f64; 4], usize) {
-        let (mut sums, mut bytes) = ([0f64; 4], 0);
+    /// Returns the accuracy of the policy with weights that are quantized in a way.
+    pub fn accuracy(&self, quantize: Quantize, rounding: Rounding) -> Accuracy {
+        let mut steps = [const { Vec::new() }; 4];
+        steps.fill(vec![0f64; self.steps()]);
+        let (mut bytes, mut weight_error) = (0, 0.0);
         for half in &self.halves {
+            let squares = Cell::new((0f64, 0f64));
             let pack = |matrix: &Matrix, input: usize| -> Result<PackedWeight> {
-                match rounding {
+                let packed = match rounding {
                     Rounding::Nearest => quantize.pack(matrix.view()),
                     Rounding::Gptq => {
                         Gptq::new(quantize).pack(matrix.view(), &half.hessians[input])
                     }
+                }?;
+                let (mut errors, mut all) = squares.get();
+                for (w, back) in matrix.data.iter().zip(packed.dequantize()) {
+                    errors += (w.to_f64() - f64::from(back)).powi(2);
+                    all += w.to_f64().powi(2);
                 }
+                squares.set((errors, all));
+                Ok(packed)
             };
             let (cpu, rows) = (Cpu::new().unwrap(), half.judged.len());
             let mut policy = Policy::with_weights(&self.checkpoint, cpu, rows, pack).unwrap();
             bytes = policy.packed_bytes();
-            for (sum, width) in sums.iter_mut().zip(Width::ALL) {
+            weight_error = (squares.get().0 / squares.get().1).sqrt();
+            for (errors, width) in steps.iter_mut().zip(Width::ALL) {
                 let mut tokens = vec![Tokens::default(); rows];
                 let done = policy.forward_rows(&half.inputs, width, &mut tokens);
                 done.unwrap();
@@ -87,11 +112,21 @@ impl Judge {
                     let pairs = action(tokens)
                         .into_iter()
                         .zip(action(&self.rollouts.bf16[step]));
-                    *sum += pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+                    errors[step] = pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
                 }
             }
         }
-        (sums.map(|sum| sum / self.steps() as f64), bytes)
+        let mean = |errors: &[f64]| errors.iter().sum::<f64>() / errors.len() as f64;
+        let of_episode = |episode: &Range<usize>| mean(&steps[3][episode.clone()]);
+        let episodes: Vec<f64> = self.rollouts.episodes().iter().map(of_episode).collect();
+        let (all, count) = (mean(&episodes), episodes.len() as f64);
+        let squares = episodes.iter().map(|e| (e - all).powi(2)).sum::<f64>();
+        Accuracy {
+            errors: steps.each_ref().map(|errors| mean(errors)),
+            deviation: (squares / (count - 1.0) / count).sqrt(),
+            weight_error,
+            bytes,
+        }
     }
 }
 
