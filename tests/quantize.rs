@@ -211,6 +211,9 @@ fn finds_an_exact_two_level_grid() {
             assert_eq!([packed.step(0, 0), packed.step(0, 1)], [16, 3]);
         }
     }
+    // The tops 84 and 112, with 7 times the steps 12 and 16, are exact: the larger scale is taken.
+    let packed = pack(two_level(Clipping::SquaredError), &[126.0], 1);
+    assert_eq!((packed.scale(0, 0), packed.step(0, 0)), (1.5, 12));
     // With zero points: 0..=105 in steps of 7, and -45..=0 in steps of 3. The largest |w8| is 105,
     // the top that the search finds.
     let mut w: Vec<f32> = (0..32).map(|i| 7.0 * (i % 16) as f32).collect();

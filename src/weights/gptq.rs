@@ -8,7 +8,8 @@
 use super::PackedWeight;
 use super::pack::check_shape;
 use super::quantize::{
-    Candidates, Clipping, GroupError, GroupValues, Quantize, WeightGrid, pack_tiles,
+    Candidates, Channel, Clipping, GroupError, GroupValues, Quantize, RowTile, WeightGrid,
+    pack_tiles,
 };
 use crate::{Error, MatRef, Result};
 use half::bf16;
@@ -212,8 +213,8 @@ impl Gptq {
     where
         T: Copy + Into<f32> + Sync,
     {
-        let (n, k, grouping) = (w.rows(), w.cols(), self.quantize.grouping);
-        check_shape(n, k, grouping, self.quantize.scheme)?;
+        let (n, k) = (w.rows(), w.cols());
+        check_shape(n, k, self.quantize.grouping, self.quantize.scheme)?;
         if hessian.k != k {
             return Err(Error::shape("hessian", [k, k], [hessian.k, hessian.k]));
         }
@@ -232,10 +233,6 @@ impl Gptq {
         let factor = hessian.inverse_factor(self.damping)?;
         // The cost of an error of 1 in a column, after compensation in the columns that follow.
         let costs: Vec<f64> = (0..k).map(|i| factor[i * k + i].powi(-2)).collect();
-        let candidates = match self.quantize.clipping {
-            Clipping::AbsMax => Candidates::Clipped,
-            Clipping::SquaredError => Candidates::All,
-        };
         pack_tiles(
             &self.quantize,
             [n, k],
@@ -245,38 +242,55 @@ impl Gptq {
                     .clone()
                     .flat_map(|row| w.row(row).iter().map(|&v| f64::from(v.into())))
                     .collect();
-                if let Some(at) = w.iter().position(|v| !v.is_finite()) {
-                    return Err(GroupError::NotFinite(rows.start * k + at, w[at] as f32));
+                match w.iter().position(|v| !v.is_finite()) {
+                    Some(at) => Err(GroupError::NotFinite(rows.start * k + at, w[at] as f32)),
+                    None => self.quantize_rows(&mut w, &factor, &costs, tile),
                 }
-                let channel = |w| self.quantize.channel(w, &costs, candidates);
-                let channels = w
-                    .chunks(k)
-                    .map(channel)
-                    .collect::<std::result::Result<Vec<_>, _>>()?;
-                for g in 0..grouping.groups(k) {
-                    let range = grouping.range(g, k);
-                    let mut grids: Vec<WeightGrid> = Vec::with_capacity(rows.len());
-                    for (r, w) in w.chunks(k).enumerate() {
-                        let group = GroupValues::new(&w[range.clone()], &costs[range.clone()]);
-                        let grid = self.quantize.grid_of(channels[r], &group, candidates)?;
-                        tile.set_grid(r, g, &grid);
-                        grids.push(grid);
-                    }
-                    for column in range {
-                        let factor = &factor[column * k..][..k];
-                        for ((r, w), grid) in w.chunks_mut(k).enumerate().zip(&grids) {
-                            let code = grid.code(w[column]);
-                            tile.set_code(r, column, code);
-                            let error = (w[column] - grid.value(code)) / factor[column];
-                            for (w, u) in w[column + 1..].iter_mut().zip(&factor[column + 1..]) {
-                                *w -= error * u;
-                            }
-                        }
-                    }
-                }
-                Ok(())
             },
         )
+    }
+
+    /// Quantizes up to 16 rows `w[rows, K]`, and moves the errors to the columns that follow.
+    /// `factor` is `[K, K]`, `costs` is `[K]`.
+    fn quantize_rows(
+        &self,
+        w: &mut [f64],
+        factor: &[f64],
+        costs: &[f64],
+        tile: &mut RowTile<'_>,
+    ) -> std::result::Result<(), GroupError> {
+        let (k, grouping) = (costs.len(), self.quantize.grouping);
+        let candidates = match self.quantize.clipping {
+            Clipping::AbsMax => Candidates::Clipped,
+            Clipping::SquaredError => Candidates::All,
+        };
+        let channel = |w| self.quantize.channel(w, costs, candidates);
+        let channels: Vec<Channel> = w
+            .chunks(k)
+            .map(channel)
+            .collect::<std::result::Result<_, _>>()?;
+        for g in 0..grouping.groups(k) {
+            let range = grouping.range(g, k);
+            let mut grids: Vec<WeightGrid> = Vec::with_capacity(channels.len());
+            for (r, w) in w.chunks(k).enumerate() {
+                let group = GroupValues::new(&w[range.clone()], &costs[range.clone()]);
+                let grid = self.quantize.grid_of(channels[r], &group, candidates)?;
+                tile.set_grid(r, g, &grid);
+                grids.push(grid);
+            }
+            for column in range {
+                let factor = &factor[column * k..][..k];
+                for ((r, w), grid) in w.chunks_mut(k).enumerate().zip(&grids) {
+                    let code = grid.code(w[column]);
+                    tile.set_code(r, column, code);
+                    let error = (w[column] - grid.value(code)) / factor[column];
+                    for (w, u) in w[column + 1..].iter_mut().zip(&factor[column + 1..]) {
+                        *w -= error * u;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,8 +12,8 @@ use super::layout::{TILE_K, TILE_N, Tile};
 use super::{Grouping, PackedWeight, ScaleType, Scheme};
 use crate::{Error, MatRef, Result};
 pub(super) use grid::{GroupValues, WeightGrid};
-pub(super) use search::Candidates;
-pub(super) use tiles::{GroupError, pack_tiles};
+pub(super) use search::{Candidates, Channel};
+pub(super) use tiles::{GroupError, RowTile, pack_tiles};
 
 /// Whether the grid of a group is centered on zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -373,67 +373,6 @@ static void quantize_case(const char *folder, uint32_t type) {
     remove(path);
 }
 
-/* Groups of steps 1 and 16 below the scale 1 of a channel are exact. y is that of plain C with activations whose sums
- * are exact. */
-static void two_level_case(void) {
-    enum { N = 17, K = 100 };
-    static const uint32_t widths[] = {W4AX_A8, W4AX_BF16};
-    static float plain[N * K], back[N * K];
-    static uint16_t x[K], y[N];
-    w4ax_quantize_args args;
-    w4ax_gemm_args gemm;
-    w4ax_cpu *cpu = NULL;
-    w4ax_workspace *workspace = NULL;
-    uint32_t clipping;
-    size_t i, width;
-    for (i = 0; i < N * K; i++) {
-        int code = i % K % 32 == 0 ? 7 : (int)below(15) - 7;
-        plain[i] = (float)(i % K < 32 ? 16 * code : code);
-    }
-    for (i = 0; i < K; i++) {
-        x[i] = bf16_of(i == 3 ? 255.0f : i == 40 ? 1.0f : 0.0f); /* the scale of A8 is 1 */
-    }
-    memset(&args, 0, sizeof args);
-    args.w = plain;
-    args.w_len = N * K;
-    args.w_stride = K;
-    args.n = N;
-    args.k = K;
-    args.grouping = W4AX_G32;
-    args.scale_type = W4AX_TYPE_F32;
-    OK(w4ax_cpu_create(NULL, 1, &cpu));
-    OK(w4ax_workspace_create(cpu, 1, K, &workspace));
-    for (clipping = W4AX_ABSMAX; clipping <= W4AX_SQUARED_ERROR; clipping++) {
-        w4ax_weight *weight = NULL;
-        w4ax_scheme scheme = W4AX_GROUPED;
-        OK(w4ax_weight_quantize_as(&args, W4AX_TWO_LEVEL, clipping, &weight));
-        OK(w4ax_weight_get_scheme(weight, &scheme));
-        CHECK(scheme == W4AX_TWO_LEVEL);
-        OK(w4ax_weight_dequantize(weight, back, N * K));
-        for (i = 0; i < N * K; i++) {
-            CHECK(back[i] == plain[i]);
-        }
-        memset(&gemm, 0, sizeof gemm);
-        gemm.weight = weight;
-        gemm.x = x;
-        gemm.x_len = gemm.x_stride = gemm.k = K;
-        gemm.y = y;
-        gemm.y_len = gemm.y_stride = gemm.n = N;
-        gemm.m = 1;
-        for (width = 0; width < 2; width++) {
-            gemm.width = widths[width];
-            memset(y, 0xFF, sizeof y);
-            OK(w4ax_cpu_gemm(cpu, &gemm, workspace));
-            for (i = 0; i < N; i++) {
-                CHECK(y[i] == bf16_of(255.0f * plain[i * K + 3] + plain[i * K + 40]));
-            }
-        }
-        w4ax_weight_free(weight);
-    }
-    w4ax_workspace_free(workspace);
-    w4ax_cpu_free(cpu);
-}
-
 int main(int argc, char **argv) {
     static const uint32_t groupings[] = {W4AX_PER_CHANNEL, W4AX_G32, W4AX_G64, W4AX_G128};
     static const uint32_t widths[] = {W4AX_A2, W4AX_A4, W4AX_A8, W4AX_BF16};
@@ -451,7 +390,6 @@ int main(int argc, char **argv) {
     }
     quantize_case(argv[1], W4AX_TYPE_F32);
     quantize_case(argv[1], W4AX_TYPE_BF16);
-    two_level_case();
     for (i = 2; i < argc; i++) {
         problem p = read_case(argv[i]);
         multiply_everywhere(&p);

@@ -82,15 +82,6 @@ static void packing(void) {
     CHECK(strstr(w4ax_last_error(), "scale") != NULL);
     scales[4] = 1;
 #undef NOT
-    EXPECT(W4AX_NULL_POINTER, w4ax_weight_quantize_as(NULL, W4AX_GROUPED, W4AX_ABSMAX, &weight));
-    EXPECT(W4AX_NULL_POINTER, w4ax_weight_quantize_as(&a, W4AX_GROUPED, W4AX_ABSMAX, NULL));
-    EXPECT(W4AX_BAD_ENUM, w4ax_weight_quantize_as(&a, 2, W4AX_ABSMAX, &weight));
-    EXPECT(W4AX_BAD_ENUM, w4ax_weight_quantize_as(&a, W4AX_GROUPED, 2, &weight));
-    CHECK(strstr(w4ax_last_error(), "unknown w4ax_clipping 2: expected one of 0, 1") != NULL);
-    a.grouping = W4AX_PER_CHANNEL;
-    EXPECT(W4AX_OUT_OF_RANGE, w4ax_weight_quantize_as(&a, W4AX_TWO_LEVEL, W4AX_SQUARED_ERROR, &weight));
-    CHECK(weight == NULL);
-    two_level();
 }
 
 static float plain[N * K], wide[W4AX_MAX_PER_CHANNEL_K + 1];
@@ -105,23 +96,6 @@ static w4ax_quantize_args quantize_args(void) {
     a.grouping = W4AX_G64;
     a.threads = 1;
     return a;
-}
-
-/* A two-level weight has a scheme, and no arguments of w4ax_weight_pack. */
-static void two_level(void) {
-    w4ax_quantize_args a = quantize_args();
-    w4ax_weight *weight = NULL;
-    w4ax_scheme scheme = 99;
-    int8_t q[N * K];
-    memset(q, 55, sizeof q);
-    CHECK(w4ax_weight_quantize_as(&a, W4AX_TWO_LEVEL, W4AX_ABSMAX, &weight) == W4AX_OK);
-    EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_scheme(NULL, &scheme));
-    EXPECT(W4AX_NULL_POINTER, w4ax_weight_get_scheme(weight, NULL));
-    CHECK(scheme == 99);
-    CHECK(w4ax_weight_get_scheme(weight, &scheme) == W4AX_OK && scheme == W4AX_TWO_LEVEL);
-    EXPECT(W4AX_NO_BACKEND, w4ax_weight_unpack(weight, q, N * K, NULL, 0, NULL, 0));
-    CHECK(q[0] == 55);
-    w4ax_weight_free(weight);
 }
 
 static void quantizing(void) {
