@@ -118,7 +118,7 @@ fn quantizes_the_policy_as_requested() {
         };
         let error: f64 = tokens.iter().zip(&rollouts.bf16).map(distance).sum();
         let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-        let of_report = number(&report, "/static/8/mean_action_error");
+        let of_report = number(&report, "/static/a8/mean_action_error");
         assert!(
             (error / rows as f64 - of_report).abs() < 1e-9,
             "{of_report}"

@@ -104,25 +104,32 @@ impl CheckedPath {
 }
 
 impl DoctorReport {
-    /// A row for each path and width, a column for each kind of weights.
+    /// A row for each path, width and scheme, a column for each grouping and symmetry.
     pub fn table(&self) -> Table {
-        let kinds: Vec<Kind> = Kind::all().collect();
-        let names: Vec<String> = kinds.iter().map(Kind::to_string).collect();
-        let header: Vec<&str> = ["path", "width"]
+        let grouped = Kind::all().filter(|kind| kind.scheme == Scheme::Grouped);
+        let columns: Vec<Kind> = grouped.collect();
+        let names: Vec<String> = columns.iter().map(Kind::to_string).collect();
+        let header: Vec<&str> = ["path", "width", "scheme"]
             .into_iter()
             .chain(names.iter().map(String::as_str))
             .collect();
         let mut rows = Vec::new();
         for path in &self.paths {
-            let widths = Width::ALL.into_iter();
             if path.not_available.is_some() {
                 rows.push(vec![path.name.clone(), "not available".into()]);
                 continue;
             }
-            for width in widths.filter(|w| path.checks.iter().any(|c| c.width == w.bits())) {
-                let cells = kinds.iter().map(|&kind| path.cell(width, kind));
-                let head = [path.name.clone(), width.to_string()];
-                rows.push(head.into_iter().chain(cells).collect());
+            let all = Width::ALL.map(|width| Scheme::ALL.map(|scheme| (width, scheme)));
+            for (width, scheme) in all.into_iter().flatten() {
+                if path.checks.iter().any(|c| c.width == width.bits()) {
+                    let kinds = columns.iter().map(|&kind| Kind { scheme, ..kind });
+                    let head = [path.name.clone(), width.to_string(), scheme.to_string()];
+                    rows.push(
+                        head.into_iter()
+                            .chain(kinds.map(|k| path.cell(width, k)))
+                            .collect(),
+                    );
+                }
             }
         }
         table(&header, rows)
