@@ -1,7 +1,7 @@
 //! One chunk of tokens of a GEMM, as the threads see it.
 
-use super::microkernel::TokenParams;
 use super::pack::PackLayout;
+use super::params::TokenParams;
 use super::partition::Disjoint;
 use crate::numerics::round_to_bf16;
 use crate::{KOrder, MatRef, PackedWeight, Scheme, Width};

@@ -6,7 +6,8 @@
 //! all of K, and its sums are rescaled once.
 
 use super::job::Job;
-use super::microkernel::{Arch, DirectGroup, GroupParams, KC, MicroTile, Microkernel, NR, Task};
+use super::microkernel::{Arch, DirectGroup, KC, MicroTile, Microkernel, NR, Task};
+use super::params::GroupParams;
 use super::workspace::Scratch;
 use crate::weights::layout::{TILE_K, TILE_N, Tile};
 use crate::{Scheme, Width};

@@ -17,7 +17,7 @@
 //! instruction set. Modules import downwards only:
 //!
 //! ```text
-//! gemm -> { macrokernel, gemv } -> job -> pack -> microkernel
+//! gemm -> { macrokernel, gemv } -> job -> pack -> microkernel -> params
 //! gemm -> dispatch -> arch -> microkernel
 //! ```
 //!
@@ -40,6 +40,7 @@ mod job;
 mod macrokernel;
 mod microkernel;
 mod pack;
+mod params;
 mod partition;
 mod pool;
 mod workspace;

@@ -9,7 +9,8 @@
 //!   is stored twice, because it is multiplied with the words of rows g and g + 8: a vector of a
 //!   tile and its vector of codes match lane by lane.
 
-use super::microkernel::{GEMV_WORDS, KC, TokenParams};
+use super::microkernel::{GEMV_WORDS, KC};
+use super::params::TokenParams;
 use super::partition::split;
 use crate::numerics::{ActivationGrid, widen};
 use crate::weights::layout::TILE_K;

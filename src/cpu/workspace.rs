@@ -1,6 +1,7 @@
 //! The scratch memory of a GEMM.
 
-use super::microkernel::{KC, NR, TokenParams};
+use super::microkernel::{KC, NR};
+use super::params::TokenParams;
 use crate::weights::layout::TILE_K;
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_vec;

@@ -3,9 +3,9 @@
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::{Arch, Task};
 use crate::cpu::microkernel::{
-    GEMV_WORDS, GemvGroup, GemvKernel, GemvRows, GroupParams, MicroTile, Microkernel,
-    TwoLevelGemvKernel,
+    GEMV_WORDS, GemvGroup, GemvKernel, GemvRows, MicroTile, Microkernel, TwoLevelGemvKernel,
 };
+use crate::cpu::params::GroupParams;
 use crate::weights::layout::{TILE_N, Tile, activation_position};
 
 pub(in crate::cpu) struct Scalar;

@@ -2,7 +2,8 @@
 
 use super::{by_tokens, transpose};
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{GroupParams, MicroTile, Microkernel};
+use crate::cpu::microkernel::{MicroTile, Microkernel};
+use crate::cpu::params::GroupParams;
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 

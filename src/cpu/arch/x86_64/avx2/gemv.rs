@@ -4,7 +4,8 @@
 //! with the codes of the same lanes. The lanes of a row are added at the end of a group.
 
 use super::integer::rescale;
-use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel, GroupParams};
+use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel};
+use crate::cpu::params::GroupParams;
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
 

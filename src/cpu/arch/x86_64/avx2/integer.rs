@@ -8,7 +8,8 @@
 
 use super::{by_tokens, transpose};
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{GroupParams, MicroTile, Microkernel, TokenParams};
+use crate::cpu::microkernel::{MicroTile, Microkernel};
+use crate::cpu::params::{GroupParams, TokenParams};
 use crate::weights::layout::Tile;
 use std::arch::x86_64::*;
 

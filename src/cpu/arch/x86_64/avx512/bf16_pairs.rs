@@ -7,8 +7,9 @@
 //! avoids them.
 
 use super::{RowParams, UnpackParams, VectorOps, float, load_512, transpose};
+use crate::cpu::microkernel::DirectGroup;
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::{DirectGroup, StepParams, TokenParams};
+use crate::cpu::params::{StepParams, TokenParams};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::sync::OnceLock;

@@ -3,7 +3,7 @@
 
 use super::{RowParams, UnpackParams, VectorOps, load_512};
 use crate::cpu::microkernel::NR;
-use crate::cpu::microkernel::TokenParams;
+use crate::cpu::params::TokenParams;
 use std::arch::x86_64::*;
 
 /// The microkernel. A word is four codes or four weights.

@@ -15,9 +15,8 @@ pub(in crate::cpu) use bf16_pairs::multiplies_pairs_in_order;
 use crate::PackedWeight;
 use crate::cpu::microkernel::NR;
 use crate::cpu::microkernel::{Arch, Task};
-use crate::cpu::microkernel::{
-    DirectGroup, GroupParams, MicroTile, Microkernel, StepParams, TokenParams,
-};
+use crate::cpu::microkernel::{DirectGroup, MicroTile, Microkernel};
+use crate::cpu::params::{GroupParams, StepParams, TokenParams};
 use crate::weights::layout::Tile;
 use crate::weights::{GroupSums, Scales};
 use std::arch::x86_64::*;
