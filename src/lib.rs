@@ -129,7 +129,8 @@ pub use matrix::{MatMut, MatRef};
 pub use shape::Shape;
 pub use unavailable::{CudaVersion, Unavailable};
 pub use weights::{
-    Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Scheme, Symmetry,
+    Clipping, Grouping, KOrder, PackedFile, PackedWeight, Quantize, ScaleType, Scales, Scheme,
+    Symmetry,
 };
 pub use width::Width;
 pub use width_source::WidthSource;

@@ -7,7 +7,9 @@ use half::bf16;
 use rand::Rng;
 use support::rng;
 use w4ax::weights::{Gptq, Hessian};
-use w4ax::{Error, Grouping, MatRef, PackedWeight, Quantize, ScaleType, Symmetry};
+use w4ax::{
+    Clipping, Error, Grouping, MatRef, PackedWeight, Quantize, ScaleType, Scheme, Symmetry,
+};
 
 const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
@@ -92,6 +94,57 @@ fn halves_output_error_of_rounding() {
             }
         }
     }
+}
+
+/// Both schemes and both clippings have at most half of the output error of rounding with the same
+/// options. Every 8-bit value is in range, and the scale of a channel is that of the plain row.
+#[test]
+fn halves_output_error_of_two_level_weights() {
+    let mut layer = Layer::random(5, (19, 100, 400));
+    // Compensation moves errors far beyond the extremes of a row of zeros and one value.
+    layer.w[3 * 100..4 * 100].fill(0.0);
+    layer.w[3 * 100 + 7] = 1.0;
+    layer.w[4 * 100..5 * 100].fill(0.0);
+    for scheme in Scheme::ALL {
+        for clipping in Clipping::ALL {
+            for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
+                let quantize = Quantize::new(Grouping::G32)
+                    .with_scheme(scheme)
+                    .with_clipping(clipping)
+                    .with_symmetry(symmetry)
+                    .with_scale_type(ScaleType::F32);
+                let nearest = quantize.pack(layer.weight()).unwrap();
+                let packed = Gptq::new(quantize)
+                    .pack(layer.weight(), &layer.hessian())
+                    .unwrap();
+                let (before, after) = (layer.output_error(&nearest), layer.output_error(&packed));
+                assert!(after < before / 2.0, "{quantize:?}: {before} {after}");
+                assert_eq!(packed.scheme(), scheme);
+                let zeros = &packed.dequantize()[4 * 100..5 * 100];
+                assert!(zeros.iter().all(|&w| w == 0.0));
+                if scheme == Scheme::Grouped {
+                    continue;
+                }
+                for (row, w) in layer.w.chunks(100).enumerate() {
+                    let absmax = w.iter().fold(0f32, |a, w| a.max(w.abs()));
+                    let tops = match clipping {
+                        Clipping::AbsMax => 112..=112,
+                        _ => 60..=127u8,
+                    };
+                    let mut scales = tops.map(|top| absmax / f32::from(top));
+                    let scale = packed.scale(row, 0);
+                    assert!(scales.any(|s| s == scale), "row {row}: {scale}");
+                }
+            }
+        }
+    }
+    let channel = Quantize::new(Grouping::PerChannel).with_scheme(Scheme::TwoLevel);
+    let error = Gptq::new(channel).pack(layer.weight(), &layer.hessian());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("grouping of a two-level weight is channel"),
+        "{error}"
+    );
 }
 
 /// Errors are compensated by the formulas of the paper: a plain reference inverts the Hessian for

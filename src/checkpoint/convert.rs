@@ -3,7 +3,7 @@
 use super::Checkpoint;
 use super::plan::ConvertJob;
 use crate::weights::PackedWriter;
-use crate::{Error, Grouping, MatRef, PackedWeight, Quantize, Result, ScaleType};
+use crate::{Error, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, Result, ScaleType};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -11,7 +11,8 @@ use std::path::Path;
 
 /// The conversion of a checkpoint to a packed file.
 ///
-/// A quantized module `x` becomes the packed weight `x` with the same values. In a plain
+/// A quantized module `x` becomes the packed weight `x` with the same values, unless
+/// [`requantize`](Self::requantize) is set. In a plain
 /// checkpoint, a matrix `x.weight` is quantized and becomes the weight `x`, except for modules that
 /// stay plain: `lm_head`, `wte`, `wpe`, modules with `embed` in a part of their name, those that
 /// the model's kind keeps plain ([`Checkpoint::kind`]), and those of [`keep`](Self::keep). All
@@ -40,7 +41,8 @@ use std::path::Path;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Convert {
-    quantize: Quantize,
+    pub(super) quantize: Quantize,
+    pub(super) requantize: bool,
     pub(super) keep: Vec<String>,
     pub(super) also: Vec<String>,
 }
@@ -51,6 +53,8 @@ pub struct Convert {
 pub enum ConvertOutcome {
     /// A quantized weight was packed without a change of its values.
     Repacked(RepackedWeight),
+    /// A quantized weight was quantized again. The error is that against its values before.
+    Requantized(QuantizedMatrix),
     /// A plain weight was quantized.
     Quantized(QuantizedMatrix),
     /// A tensor of this many bytes was copied.
@@ -74,7 +78,7 @@ pub struct RepackedWeight {
     pub act_order: bool,
 }
 
-/// A plain weight that was quantized.
+/// A matrix that was quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QuantizedMatrix {
     /// Output channels, N.
@@ -105,7 +109,9 @@ pub struct ConvertProgress<'a> {
 pub struct ConvertSummary {
     /// Number of weights that were packed without a change of their values.
     pub repacked: usize,
-    /// Number of weights that were quantized.
+    /// Number of quantized weights that were quantized again.
+    pub requantized: usize,
+    /// Number of plain weights that were quantized.
     pub quantized: usize,
     /// Number of tensors that were copied.
     pub copied: usize,
@@ -118,9 +124,19 @@ impl Convert {
     pub fn new(quantize: Quantize) -> Self {
         Self {
             quantize,
+            requantize: false,
             keep: Vec::new(),
             also: Vec::new(),
         }
+    }
+
+    /// Sets whether quantized weights are dequantized and quantized again, as plain ones are. An
+    /// activation order stays, so that a group has the same inputs if the grouping is the same.
+    /// Weights of plain checkpoints are not affected.
+    #[must_use]
+    pub fn requantize(mut self, requantize: bool) -> Self {
+        self.requantize = requantize;
+        self
     }
 
     /// Sets the modules that stay plain. An entry is a module's name or some of its consecutive
@@ -151,6 +167,9 @@ impl Convert {
     /// - [`Error::Config`] if `output` is a file of the checkpoint, or an entry of
     ///   [`keep`](Self::keep) matches no module or a module that is already packed, or one of
     ///   [`also`](Self::also) no module that would stay plain.
+    /// - [`Error::Config`] if the checkpoint is quantized, the weights are to be of
+    ///   [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), which cannot hold floating-point group scales without loss, and
+    ///   [`requantize`](Self::requantize) is not set.
     /// - [`Error::Format`] if the model is of a known kind, but has no module to quantize.
     pub fn run(
         &self,
@@ -181,6 +200,9 @@ impl Convert {
         let mut summary = ConvertSummary::default();
         for job in &plan.jobs {
             let outcome = match job {
+                ConvertJob::Repack { module } if self.requantize => {
+                    self.quantize_again(checkpoint, module, &mut writer)?
+                }
                 ConvertJob::Repack { module } => Self::repack(checkpoint, module, &mut writer)?,
                 ConvertJob::Quantize { module, tensor } => {
                     self.quantize(checkpoint, module, tensor, &mut writer)?
@@ -189,6 +211,7 @@ impl Convert {
             };
             match outcome {
                 ConvertOutcome::Repacked(_) => summary.repacked += 1,
+                ConvertOutcome::Requantized(_) => summary.requantized += 1,
                 ConvertOutcome::Quantized(_) => summary.quantized += 1,
                 ConvertOutcome::Copied(_) => summary.copied += 1,
             }
@@ -221,6 +244,21 @@ impl Convert {
         }))
     }
 
+    fn quantize_again(
+        &self,
+        checkpoint: &Checkpoint,
+        module: &str,
+        writer: &mut PackedWriter,
+    ) -> Result<ConvertOutcome> {
+        let weight = checkpoint.weight(module)?;
+        let plain = weight.dequantize();
+        let packed = self.pack(&plain, weight.n(), weight.k(), weight.order());
+        let shards = &checkpoint.shards;
+        let (weight, error) = packed.map_err(|e| shards.tensor_error(module, e.to_string()))?;
+        writer.weight(module, &weight)?;
+        Ok(ConvertOutcome::Requantized(error))
+    }
+
     fn quantize(
         &self,
         checkpoint: &Checkpoint,
@@ -233,9 +271,9 @@ impl Convert {
         let (dtype, n, k) =
             shape.ok_or_else(|| shards.tensor_error(tensor, "expected a floating-point matrix"))?;
         let (weight, quantized) = match dtype {
-            Dtype::BF16 => self.pack::<bf16>(&shards.read(tensor)?, n, k),
-            Dtype::F16 => self.pack::<f16>(&shards.read(tensor)?, n, k),
-            _ => self.pack::<f32>(&shards.read(tensor)?, n, k),
+            Dtype::BF16 => self.pack::<bf16>(&shards.read(tensor)?, n, k, None),
+            Dtype::F16 => self.pack::<f16>(&shards.read(tensor)?, n, k, None),
+            _ => self.pack::<f32>(&shards.read(tensor)?, n, k, None),
         }
         .map_err(|e| shards.tensor_error(tensor, e.to_string()))?;
         writer.weight(module, &weight)?;
@@ -254,13 +292,27 @@ impl Convert {
         Ok(ConvertOutcome::Copied(checkpoint.tensor_bytes(tensor)))
     }
 
-    /// Packs `values` `[N, K]` and measures the error of quantization.
-    fn pack<T>(&self, values: &[T], n: usize, k: usize) -> Result<(PackedWeight, QuantizedMatrix)>
+    /// Packs `values` `[N, K]`, with an order of k, and measures the error of quantization.
+    fn pack<T>(
+        &self,
+        values: &[T],
+        n: usize,
+        k: usize,
+        order: Option<&KOrder>,
+    ) -> Result<(PackedWeight, QuantizedMatrix)>
     where
         T: Copy + Into<f32> + Sync,
     {
         let plain = MatRef::new(values, n, k)?;
-        let weight = self.quantize.pack(plain)?;
+        let weight = match order {
+            None => self.quantize.pack(plain)?,
+            Some(order) => {
+                let mut gathered = values.to_vec();
+                order.gather(plain, MatMut::new(&mut gathered, n, k)?)?;
+                let weight = self.quantize.pack(MatRef::new(&gathered, n, k)?)?;
+                weight.with_order(order.clone())?
+            }
+        };
         // The rows are summed in order, so the result does not depend on the number of threads.
         let of_row = |back: &mut Vec<f32>, row: usize| {
             weight.dequantize_row(row, back);

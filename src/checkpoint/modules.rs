@@ -22,6 +22,7 @@ impl Convert {
 
     /// Plans the conversion and checks the options.
     pub(super) fn plan(&self, checkpoint: &Checkpoint) -> Result<ConvertPlan> {
+        self.check_scheme(checkpoint)?;
         self.check_keep(checkpoint)?;
         self.check_also(checkpoint)?;
         let plan = ConvertPlan::new(checkpoint, |module| self.keeps(checkpoint, module));
@@ -34,6 +35,24 @@ impl Convert {
             return Err(Error::format(checkpoint.shards.file_of(""), reason));
         }
         Ok(plan)
+    }
+
+    /// Rejects two-level weights from values with a floating-point scale per group.
+    fn check_scheme(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let scheme = self.quantize.scheme();
+        match checkpoint.quantized().next() {
+            Some(module) if scheme != crate::Scheme::Grouped && !self.requantize => {
+                Err(Error::Config {
+                    field: "scheme",
+                    reason: format!(
+                        "is {scheme}, which cannot hold the floating-point group scales of \
+                         `{module}` without loss: expected grouped, or --requantize to quantize \
+                         the values again"
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Rejects an entry of `keep` that matches nothing. The module it was meant for would be

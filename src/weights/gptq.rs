@@ -5,18 +5,15 @@
 //! GPTQ rounds column after column and compensates the error of each in the columns that follow
 //! (Algorithm 1).
 
+use super::PackedWeight;
 use super::pack::check_shape;
-use super::quantize::{GroupError, Quantize, WeightGrid};
-use super::{PackedWeight, Scheme};
+use super::quantize::{
+    Candidates, Channel, Clipping, GroupError, GroupValues, Quantize, RowTile, WeightGrid,
+    pack_tiles,
+};
 use crate::{Error, MatRef, Result};
 use half::bf16;
 use rayon::prelude::*;
-
-/// Number of candidate scales of a group, from the scale that covers its extremes down to
-/// [`SMALLEST`] times that.
-const SCALES: usize = 20;
-/// The smallest candidate scale, relative to the largest.
-const SMALLEST: f64 = 0.5;
 
 /// The Hessian of a layer, `H[K, K] = sum x x^T` over calibration tokens, in f64 (8 * K^2 bytes).
 ///
@@ -171,7 +168,7 @@ impl Hessian {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gptq {
-    /// The grid: groups, symmetry, type of the scales.
+    /// The grid: scheme, groups, symmetry, type of the scales.
     quantize: Quantize,
     /// Added to the diagonal of the Hessian, relative to its mean: 0.01 by default. More damping
     /// trusts the calibration less.
@@ -201,8 +198,11 @@ impl Gptq {
 
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
-    /// The scale of a group is the best of 20 candidates, from the scale that covers the group down
-    /// to half of it, by the error that the Hessian weighs. Takes about `N * K^2 + K^3` operations
+    /// The grid of a group is chosen when its first column is reached: of the scales (steps) from
+    /// the one that covers the group down to about half of it, the one with the least error, weighed
+    /// by the Hessian. The scale of a channel of a two-level weight is chosen before, from the
+    /// channel as it is. With [`Clipping::SquaredError`] the candidates are those of round to
+    /// nearest: more zero points, and all scales of a channel. Takes about `N * K^2 + K^3` operations
     /// in f64 and three times the memory of the Hessian.
     ///
     /// # Errors
@@ -213,8 +213,8 @@ impl Gptq {
     where
         T: Copy + Into<f32> + Sync,
     {
-        let (n, k, grouping) = (w.rows(), w.cols(), self.quantize.grouping);
-        check_shape(n, k, grouping, Scheme::Grouped)?;
+        let (n, k) = (w.rows(), w.cols());
+        check_shape(n, k, self.quantize.grouping, self.quantize.scheme)?;
         if hessian.k != k {
             return Err(Error::shape("hessian", [k, k], [hessian.k, hessian.k]));
         }
@@ -233,59 +233,64 @@ impl Gptq {
         let factor = hessian.inverse_factor(self.damping)?;
         // The cost of an error of 1 in a column, after compensation in the columns that follow.
         let costs: Vec<f64> = (0..k).map(|i| factor[i * k + i].powi(-2)).collect();
-        self.quantize.pack_tiles(
-            n,
-            k,
+        pack_tiles(
+            &self.quantize,
+            [n, k],
             |_, _| (),
             |rows, tile| {
                 let mut w: Vec<f64> = rows
                     .clone()
                     .flat_map(|row| w.row(row).iter().map(|&v| f64::from(v.into())))
                     .collect();
-                if let Some(at) = w.iter().position(|v| !v.is_finite()) {
-                    return Err(GroupError::NotFinite(rows.start * k + at, w[at] as f32));
+                match w.iter().position(|v| !v.is_finite()) {
+                    Some(at) => Err(GroupError::NotFinite(rows.start * k + at, w[at] as f32)),
+                    None => self.quantize_rows(&mut w, &factor, &costs, tile),
                 }
-                for g in 0..grouping.groups(k) {
-                    let range = grouping.range(g, k);
-                    let mut grids = Vec::with_capacity(rows.len());
-                    for (r, w) in w.chunks(k).enumerate() {
-                        let grid = self.grid(&w[range.clone()], &costs[range.clone()])?;
-                        tile.set_grid(r, g, &grid);
-                        grids.push(grid);
-                    }
-                    for column in range {
-                        let factor = &factor[column * k..][..k];
-                        for ((r, w), grid) in w.chunks_mut(k).enumerate().zip(&grids) {
-                            let code = grid.code(w[column]);
-                            tile.set_code(r, column, code);
-                            let error = (w[column] - grid.value(code)) / factor[column];
-                            for (w, u) in w[column + 1..].iter_mut().zip(&factor[column + 1..]) {
-                                *w -= error * u;
-                            }
-                        }
-                    }
-                }
-                Ok(())
             },
         )
     }
 
-    /// Returns the candidate grid of a group whose rounding errors have the lowest cost.
-    fn grid(&self, w: &[f64], costs: &[f64]) -> std::result::Result<WeightGrid, GroupError> {
-        let lo = w.iter().fold(0f64, |a, &v| a.min(v)) as f32;
-        let hi = w.iter().fold(0f64, |a, &v| a.max(v)) as f32;
-        let mut best: Option<(f64, WeightGrid)> = None;
-        for i in 0..SCALES {
-            let share = (1.0 - (1.0 - SMALLEST) * i as f64 / SCALES as f64) as f32;
-            let grid = self.quantize.grid(lo * share, hi * share)?;
-            let error = |(&w, &cost): (&f64, &f64)| (w - grid.value(grid.code(w))).powi(2) * cost;
-            let error: f64 = w.iter().zip(costs).map(error).sum();
-            if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, grid));
+    /// Quantizes up to 16 rows `w[rows, K]`, and moves the errors to the columns that follow.
+    /// `factor` is `[K, K]`, `costs` is `[K]`.
+    fn quantize_rows(
+        &self,
+        w: &mut [f64],
+        factor: &[f64],
+        costs: &[f64],
+        tile: &mut RowTile<'_>,
+    ) -> std::result::Result<(), GroupError> {
+        let (k, grouping) = (costs.len(), self.quantize.grouping);
+        let candidates = match self.quantize.clipping {
+            Clipping::AbsMax => Candidates::Clipped,
+            Clipping::SquaredError => Candidates::All,
+        };
+        let channel = |w| self.quantize.channel(w, costs, candidates);
+        let channels: Vec<Channel> = w
+            .chunks(k)
+            .map(channel)
+            .collect::<std::result::Result<_, _>>()?;
+        for g in 0..grouping.groups(k) {
+            let range = grouping.range(g, k);
+            let mut grids: Vec<WeightGrid> = Vec::with_capacity(channels.len());
+            for (r, w) in w.chunks(k).enumerate() {
+                let group = GroupValues::new(&w[range.clone()], &costs[range.clone()]);
+                let grid = self.quantize.grid_of(channels[r], &group, candidates)?;
+                tile.set_grid(r, g, &grid);
+                grids.push(grid);
+            }
+            for column in range {
+                let factor = &factor[column * k..][..k];
+                for ((r, w), grid) in w.chunks_mut(k).enumerate().zip(&grids) {
+                    let code = grid.code(w[column]);
+                    tile.set_code(r, column, code);
+                    let error = (w[column] - grid.value(code)) / factor[column];
+                    for (w, u) in w[column + 1..].iter_mut().zip(&factor[column + 1..]) {
+                        *w -= error * u;
+                    }
+                }
             }
         }
-        // There is at least one candidate.
-        best.map(|(_, grid)| grid).ok_or(GroupError::Scale(hi))
+        Ok(())
     }
 }
 

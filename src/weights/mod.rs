@@ -39,7 +39,7 @@ pub use gptq::{Gptq, Hessian};
 pub use grouping::Grouping;
 pub use order::KOrder;
 pub use packed::PackedWeight;
-pub use quantize::{Quantize, Symmetry};
+pub use quantize::{Clipping, Quantize, Symmetry};
 pub use reader::PackedReader;
 pub use scales::{ScaleType, Scales};
 pub use scheme::Scheme;

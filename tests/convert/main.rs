@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use test_support::{MeasuringAllocator, TensorFile, heap_of, plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertSummary};
-use w4ax::{Error, Grouping, MatRef, PackedFile, Quantize, Symmetry};
+use w4ax::{Clipping, Error, Grouping, MatRef, PackedFile, Quantize, Scheme, Symmetry};
 
 /// All tests share the heap: a test that measures it holds this lock.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -143,6 +143,7 @@ fn quantizes_plain_checkpoints() {
             .unwrap();
         let expected = ConvertSummary {
             repacked: 0,
+            requantized: 0,
             quantized: 3,
             copied: 13,
             bytes_read: summary.bytes_read,

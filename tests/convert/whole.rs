@@ -166,3 +166,67 @@ fn output_is_never_incomplete() {
     assert!(looked > 3, "the temporary file was there to see");
     assert_eq!(PackedFile::load(&output).unwrap().weights.len(), 4);
 }
+
+/// Values with a floating-point scale per group become two-level weights only if they may be
+/// quantized again. The error that this adds is reported, and the activation order stays.
+#[test]
+fn requantizes_only_on_request() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.safetensors");
+    let two_level = Quantize::new(Grouping::G32)
+        .with_scheme(Scheme::TwoLevel)
+        .with_symmetry(Symmetry::Asymmetric)
+        .with_clipping(Clipping::SquaredError);
+    for case in ["awq_gemm", "gptq_v2_desc_act", "compressed_tensors_asym"] {
+        let checkpoint = Checkpoint::open(fixtures().join(case)).unwrap();
+        let convert = Convert::new(two_level);
+        let error = convert.run(&checkpoint, &output, |_| ()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Config { field: "scheme", reason }
+                if reason.contains("without loss") && reason.contains("--requantize")),
+            "{error}"
+        );
+        assert!(!output.exists());
+        let mut errors = Vec::new();
+        let convert = convert.requantize(true);
+        let summary = convert
+            .run(&checkpoint, &output, |step| match step.outcome {
+                ConvertOutcome::Requantized(error) => errors.push((step.name.to_owned(), error)),
+                outcome => assert!(matches!(outcome, ConvertOutcome::Copied(_)), "{outcome:?}"),
+            })
+            .unwrap();
+        let quantized = checkpoint.quantized().count();
+        assert_eq!(
+            (summary.requantized, summary.repacked, summary.quantized),
+            (quantized, 0, 0)
+        );
+        let packed = PackedFile::load(&output).unwrap();
+        assert_eq!(errors.len(), quantized);
+        for (module, error) in errors {
+            let (before, after) = (
+                checkpoint.weight(&module).unwrap(),
+                packed.get(&module).unwrap(),
+            );
+            assert_eq!(after.scheme(), Scheme::TwoLevel);
+            assert_eq!(after.order(), before.order());
+            let pairs = before.dequantize().into_iter().zip(after.dequantize());
+            let (mut errors, mut squares) = (0f64, 0f64);
+            for (before, after) in pairs {
+                errors += f64::from(before - after).powi(2);
+                squares += f64::from(before).powi(2);
+            }
+            let expected = (errors / squares).sqrt();
+            let difference = (error.relative_error - expected).abs();
+            assert!(
+                difference <= 1e-6 * expected,
+                "{module}: {error:?} {expected}"
+            );
+            assert!(
+                expected > 0.0 && expected < 0.1,
+                "{case} {module}: {expected}"
+            );
+        }
+        std::fs::remove_file(&output).unwrap();
+    }
+}

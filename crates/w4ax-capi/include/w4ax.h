@@ -124,7 +124,7 @@ enum { W4AX_TYPE_F32 = 0, W4AX_TYPE_F16 = 1, W4AX_TYPE_BF16 = 2 };
 
 enum {
     W4AX_MAX_THREADS = 1024,        /* threads of a call or pool */
-    W4AX_MAX_PER_CHANNEL_K = 65536, /* K of a weight with W4AX_PER_CHANNEL. Other groupings do not limit K */
+    W4AX_MAX_PER_CHANNEL_K = 65536, /* K of a weight with W4AX_PER_CHANNEL or W4AX_TWO_LEVEL. Others are not limited */
     W4AX_ACTION_DIM = 7,            /* numbers of an action of the default layout */
     W4AX_MAX_ACTION = 64,           /* numbers of an action of any layout */
     W4AX_MAX_WINDOW = 256,          /* actions in a window of a dispatcher */
@@ -138,7 +138,7 @@ enum {
 /* W[N, K] in INT4, as the weight of a linear layer with N output channels and K inputs. A value is (q - zero) * scale,
  * with q in [-8, 7], a zero point in [-8, 8] (0 if symmetric), and one scale per channel and group along K. There are
  * groups = ceil(K / grouping), or 1 with W4AX_PER_CHANNEL; the last group may be short. N and K are at least 1.
- * Immutable.
+ * Immutable. The value and the scales of the other arithmetic are those of W4AX_TWO_LEVEL.
  *
  * A weight may have an order of k (GPTQ's desc_act): position i along K of the packed weight holds input order[i] of
  * the matrix, and groups are formed in that order. All functions take and return values in the order of the matrix; a
@@ -149,6 +149,21 @@ typedef uint32_t w4ax_symmetry;
 enum {
     W4AX_SYMMETRIC = 0, /* scale = absmax / 7, no zero points */
     W4AX_ASYMMETRIC = 1 /* scale = (max(0, max) - min(0, min)) / 15, with a zero point */
+};
+
+/* The arithmetic of a weight. */
+typedef uint32_t w4ax_scheme;
+enum {
+    W4AX_GROUPED = 0,  /* a value is (q - zero) * scale, with a scale per channel and group */
+    W4AX_TWO_LEVEL = 1 /* a value is (q - zero) * step * scale, with a step in 1..=16 per channel and group, and a scale
+                        * per channel; (q - zero) * step is in -127..=127. Not with W4AX_PER_CHANNEL */
+};
+
+/* The choice of scales and steps. */
+typedef uint32_t w4ax_clipping;
+enum {
+    W4AX_ABSMAX = 0,       /* the extremes of a group are covered */
+    W4AX_SQUARED_ERROR = 1 /* the least squared error; takes longer, and costs nothing in a GEMM */
 };
 
 /* A plain weight to quantize by rounding to nearest. */
@@ -166,8 +181,12 @@ typedef struct w4ax_quantize_args {
     uint32_t reserved;
 } w4ax_quantize_args;
 
-/* Quantizes and packs a weight. W4AX_NOT_FINITE if w contains NaN or an infinity. */
+/* Quantizes and packs a weight with W4AX_GROUPED and W4AX_ABSMAX. W4AX_NOT_FINITE if w contains NaN or an infinity. */
 w4ax_status w4ax_weight_quantize(const w4ax_quantize_args *args, w4ax_weight **weight);
+
+/* As w4ax_weight_quantize, with a scheme and a clipping. W4AX_OUT_OF_RANGE for W4AX_TWO_LEVEL with W4AX_PER_CHANNEL. */
+w4ax_status w4ax_weight_quantize_as(const w4ax_quantize_args *args, w4ax_scheme scheme, w4ax_clipping clipping,
+                                    w4ax_weight **weight);
 
 /* INT4 values that are already quantized, as in a checkpoint. */
 typedef struct w4ax_pack_args {
@@ -205,15 +224,17 @@ typedef struct w4ax_weight_info {
 
 w4ax_status w4ax_weight_get_info(const w4ax_weight *weight, w4ax_weight_info *info);
 
+w4ax_status w4ax_weight_get_scheme(const w4ax_weight *weight, w4ax_scheme *scheme);
+
 /* Writes the order of k [k]. It is 0, 1, 2, ... for a weight without one. */
 w4ax_status w4ax_weight_get_order(const w4ax_weight *weight, uint32_t *order, size_t order_len);
 
-/* Writes (q - zero) * scale, rounded once to f32, dense [n, k]. */
+/* Writes (q - zero) * scale, or (q - zero) * step * scale, rounded once to f32, dense [n, k]. */
 w4ax_status w4ax_weight_dequantize(const w4ax_weight *weight, float *w, size_t w_len);
 
 /* Writes the arguments of w4ax_weight_pack: q dense [n, k], scales of the weight's scale_type dense [n, groups], zeros
  * dense [n, groups] (all 0 if symmetric). An output with a null pointer and a count of 0 is skipped. After a failure
- * nothing is written. */
+ * nothing is written. A weight of W4AX_TWO_LEVEL is refused, because its steps have no place in the arguments. */
 w4ax_status w4ax_weight_unpack(const w4ax_weight *weight, int8_t *q, size_t q_len, void *scales, size_t scales_len,
                                int8_t *zeros, size_t zeros_len);
 
@@ -322,7 +343,8 @@ typedef struct w4ax_gemm_args {
     uint32_t flags;
 } w4ax_gemm_args;
 
-/* Computes the GEMM. x is quantized to `width` bits over the groups of the weight, or per token with W4AX_PER_CHANNEL.
+/* Computes the GEMM. x is quantized to `width` bits over the groups of the weight, or per token with W4AX_PER_CHANNEL
+ * or W4AX_TWO_LEVEL.
  * At 2, 4 and 8 bits the bits of y are the same on every backend, for every instruction set, number of threads and m.
  * At these widths a token that contains NaN or an infinity has outputs 0x7FFF. After W4AX_THREADS y may be partly
  * written; after any other failure it is unchanged. */

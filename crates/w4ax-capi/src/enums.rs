@@ -5,7 +5,7 @@
 //! behavior.
 
 use w4ax::dispatch::{Algorithm, ConsistencyReason, Profile, Reason};
-use w4ax::{Grouping, ScaleType, Symmetry, Width};
+use w4ax::{Clipping, Grouping, ScaleType, Scheme, Symmetry, Width};
 
 use super::status::{Failure, Result, Status};
 
@@ -75,6 +75,14 @@ numbers! {
         W4AX_SYMMETRIC = 0 => Symmetry::Symmetric,
         W4AX_ASYMMETRIC = 1 => Symmetry::Asymmetric,
     }
+    w4ax_scheme: Scheme {
+        W4AX_GROUPED = 0 => Scheme::Grouped,
+        W4AX_TWO_LEVEL = 1 => Scheme::TwoLevel,
+    }
+    w4ax_clipping: Clipping {
+        W4AX_ABSMAX = 0 => Clipping::AbsMax,
+        W4AX_SQUARED_ERROR = 1 => Clipping::SquaredError,
+    }
     w4ax_type: ScaleType {
         W4AX_TYPE_F32 = 0 => ScaleType::F32,
         W4AX_TYPE_F16 = 1 => ScaleType::F16,
@@ -141,6 +149,8 @@ pub fn table() -> Vec<(&'static str, &'static str, u32)> {
     add::<Width>(&mut table);
     add::<Grouping>(&mut table);
     add::<Symmetry>(&mut table);
+    add::<Scheme>(&mut table);
+    add::<Clipping>(&mut table);
     add::<ScaleType>(&mut table);
     add::<Algorithm>(&mut table);
     add::<ReasonKind>(&mut table);
@@ -245,6 +255,8 @@ mod tests {
         check::<Width>();
         check::<Grouping>();
         check::<Symmetry>();
+        check::<Scheme>();
+        check::<Clipping>();
         check::<ScaleType>();
         check::<Algorithm>();
         check::<ReasonKind>();
@@ -255,6 +267,8 @@ mod tests {
         check::<Mma>();
         assert_eq!(Width::ROWS.len(), Width::ALL.len());
         assert_eq!(Grouping::ROWS.len(), Grouping::ALL.len());
+        assert_eq!(Scheme::ROWS.len(), Scheme::ALL.len());
+        assert_eq!(Clipping::ROWS.len(), Clipping::ALL.len());
     }
 
     #[test]

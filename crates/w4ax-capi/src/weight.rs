@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use w4ax::{
-    Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Scheme, Symmetry,
-    Unavailable,
+    Clipping, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Scheme,
+    Symmetry, Unavailable,
 };
 
 use super::enums::{self, CEnum};
@@ -113,6 +113,32 @@ unsafe fn scales(scale_type: ScaleType, pointer: *const c_void, len: usize) -> R
     })
 }
 
+/// Quantizes a matrix of any element type.
+///
+/// # Safety
+/// As [`raw::arguments`] and [`quantize`].
+unsafe fn quantize_as(
+    args: *const QuantizeArgs,
+    scheme: Scheme,
+    clipping: Clipping,
+) -> Result<Weight> {
+    // SAFETY: passed on.
+    unsafe {
+        let args = raw::arguments("args", args)?;
+        enums::reserved(args.reserved)?;
+        let options = Quantize::new(enums::value(args.grouping)?)
+            .with_symmetry(enums::value(args.symmetry)?)
+            .with_scale_type(enums::value(args.scale_type)?)
+            .with_scheme(scheme)
+            .with_clipping(clipping);
+        match enums::value(args.w_type)? {
+            ScaleType::F32 => quantize::<f32>(options, &args),
+            ScaleType::F16 => quantize::<f16>(options, &args),
+            ScaleType::Bf16 => quantize::<bf16>(options, &args),
+        }
+    }
+}
+
 /// Checks that the INT4 values, scales and zero points are all of a weight.
 fn weight_is_grouped(weight: &PackedWeight) -> w4ax::Result<()> {
     match weight.scheme() {
@@ -159,16 +185,18 @@ unsafe fn write_scales<T: bytemuck::Pod>(
 entry_points! {
     fn w4ax_weight_quantize(args: *const QuantizeArgs, weight: *mut *mut Weight) {
         raw::create("weight", weight, || {
-            let args = raw::arguments("args", args)?;
-            enums::reserved(args.reserved)?;
-            let options = Quantize::new(enums::value(args.grouping)?)
-                .with_symmetry(enums::value(args.symmetry)?)
-                .with_scale_type(enums::value(args.scale_type)?);
-            match enums::value(args.w_type)? {
-                ScaleType::F32 => quantize::<f32>(options, &args),
-                ScaleType::F16 => quantize::<f16>(options, &args),
-                ScaleType::Bf16 => quantize::<bf16>(options, &args),
-            }
+            quantize_as(args, Scheme::Grouped, Clipping::AbsMax)
+        })
+    }
+
+    fn w4ax_weight_quantize_as(
+        args: *const QuantizeArgs,
+        scheme: u32,
+        clipping: u32,
+        weight: *mut *mut Weight,
+    ) {
+        raw::create("weight", weight, || {
+            quantize_as(args, enums::value(scheme)?, enums::value(clipping)?)
         })
     }
 
@@ -201,6 +229,12 @@ entry_points! {
             scale_type: w.tiled_scales().scale_type().number(),
             has_order: w.order().is_some().into(),
         });
+        Ok(())
+    }
+
+    fn w4ax_weight_get_scheme(weight: *const Weight, scheme: *mut u32) {
+        let weight = &raw::handle("weight", weight)?.0;
+        raw::output("scheme", scheme)?.write(weight.scheme().number());
         Ok(())
     }
 

@@ -38,10 +38,13 @@ enum Command {
     /// Convert a checkpoint to packed weights
     ///
     /// AutoAWQ, GPTQ and compressed-tensors checkpoints are packed without loss. Plain checkpoints
-    /// are quantized.
+    /// are quantized, with a search over clipping. Weights with floating-point group scales do not
+    /// fit --scheme two-level, unless they are quantized again with --requantize.
     #[command(after_help = "Examples:
   w4ax convert openvla-7b openvla-7b-w4
-  w4ax convert model.safetensors packed.safetensors --group 64 --asymmetric --keep lm_head")]
+  w4ax convert model.safetensors packed.safetensors --group 64 --asymmetric --keep lm_head
+  w4ax convert openvla-7b openvla-7b-two-level --scheme two-level --group 64
+  w4ax convert openvla-7b-awq openvla-7b-two-level --scheme two-level --requantize")]
     Convert(convert::Args),
 
     /// Calibrate the dispatcher on recorded episodes (DyQ-VLA IV-B2)
@@ -121,8 +124,8 @@ enum Command {
 
     /// Check every kernel of this machine against the scalar reference
     ///
-    /// Runs every width, grouping and symmetry of every instruction set, and of every family of
-    /// kernels on each GPU. Run it before you trust a robot to this build. The exit code is 1 if a
+    /// Runs every width, scheme, grouping and symmetry of every instruction set, and of every family
+    /// of kernels on each GPU. Run it before you trust a robot to this build. The exit code is 1 if a
     /// result differs.
     #[command(after_help = "Examples:
   w4ax doctor

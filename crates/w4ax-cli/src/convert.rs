@@ -1,8 +1,8 @@
 //! `w4ax convert`: a checkpoint to packed safetensors.
 //!
 //! The input is a safetensors file, an index of shards, or a folder with one of them. AutoAWQ, GPTQ
-//! and compressed-tensors checkpoints are packed without loss. Plain checkpoints are quantized; of
-//! a vision-language-action model, only the language model's layers.
+//! and compressed-tensors checkpoints are packed without loss, or quantized again on request. Plain
+//! checkpoints are quantized; of a vision-language-action model, only the language model's layers.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use w4ax::checkpoint::{Checkpoint, Convert, ConvertOutcome, ConvertProgress, Scheme};
-use w4ax::{Grouping, Quantize, Result, ScaleType, Symmetry};
+use w4ax::{Quantize, Result, ScaleType, Symmetry};
+use w4ax_robot::weight_options::{ClippingOption, Group, SchemeOption};
 
 /// Converts a checkpoint to packed W4AX weights
 #[derive(clap::Args)]
@@ -21,15 +22,25 @@ pub struct Args {
     input: PathBuf,
     /// The packed file (`*.safetensors`) or a folder for the model, written whole or not at all
     output: PathBuf,
-    /// Group size of plain weights: weights along k that share a scale
+    /// Arithmetic of the weights that are quantized
+    #[arg(long, value_enum, default_value_t = SchemeOption::Grouped)]
+    scheme: SchemeOption,
+    /// Group size of plain weights: weights along k that share a scale or a step
     #[arg(long, value_enum, default_value_t = Group::G128)]
     group: Group,
+    /// Choice of the scales and steps of plain weights
+    #[arg(long, value_enum, default_value_t = ClippingOption::Search)]
+    clipping: ClippingOption,
     /// Quantize plain weights with zero points
     #[arg(long)]
     asymmetric: bool,
     /// Type of the scales of plain weights
     #[arg(long, value_enum, default_value_t = Scale::Bf16)]
     scales: Scale,
+    /// Quantize the weights of a quantized checkpoint again, as if they were plain, and print the
+    /// error that this adds
+    #[arg(long)]
+    requantize: bool,
     /// A module that is not quantized: its whole name, or some of its dotted parts
     #[arg(long, value_name = "MODULE")]
     keep: Vec<String>,
@@ -39,35 +50,11 @@ pub struct Args {
     also: Vec<String>,
 }
 
-/// Group size: weights along k that share a scale.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Group {
-    #[value(name = "32")]
-    G32,
-    #[value(name = "64")]
-    G64,
-    #[value(name = "128")]
-    G128,
-    Channel,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Scale {
     F32,
     F16,
     Bf16,
-}
-
-impl Group {
-    /// Returns the grouping.
-    pub fn grouping(self) -> Grouping {
-        match self {
-            Self::G32 => Grouping::G32,
-            Self::G64 => Grouping::G64,
-            Self::G128 => Grouping::G128,
-            Self::Channel => Grouping::PerChannel,
-        }
-    }
 }
 
 impl Args {
@@ -82,7 +69,9 @@ impl Args {
         } else {
             Symmetry::Symmetric
         };
-        Quantize::new(self.group.grouping())
+        Quantize::new(self.group.into())
+            .with_scheme(self.scheme.into())
+            .with_clipping(self.clipping.into())
             .with_scale_type(scale_type)
             .with_symmetry(symmetry)
     }
@@ -101,6 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.input)?;
     print_input(args, &checkpoint);
     let convert = Convert::new(args.quantize())
+        .requantize(args.requantize)
         .keep(&args.keep)
         .also(&args.also);
     let bar = ProgressBar::no_length().with_style(
@@ -126,6 +116,12 @@ pub fn run(args: &Args) -> Result<()> {
         "{output}: {} weights repacked, {} quantized, {} other tensors copied",
         summary.repacked, summary.quantized, summary.copied
     ));
+    if summary.requantized > 0 {
+        print_line(format_args!(
+            "{output}: {} quantized weights quantized again",
+            summary.requantized
+        ));
+    }
     if let Some(files) = files {
         print_line(format_args!("{output}: copied {}", files.join(", ")));
     }
@@ -138,7 +134,11 @@ fn print_input(args: &Args, checkpoint: &Checkpoint) {
     let config = checkpoint.config();
     if config.scheme != Scheme::Plain {
         let (scheme, file) = (config.scheme, &config.file);
-        return print_line(format_args!("{input}: {scheme:?}, by {file}"));
+        print_line(format_args!("{input}: {scheme:?}, by {file}"));
+        if args.requantize {
+            print_line(format_args!("{input}: again as {:?}", args.quantize()));
+        }
+        return;
     }
     print_line(format_args!("{input}: plain, {:?}", args.quantize()));
     match checkpoint.kind() {
@@ -169,6 +169,13 @@ fn describe(outcome: &ConvertOutcome) -> String {
         ),
         ConvertOutcome::Quantized(w) => format!(
             "[{}, {}] quantized, error {:.3} % of its norm, at most {:.3e}",
+            w.n,
+            w.k,
+            100.0 * w.relative_error,
+            w.largest_error
+        ),
+        ConvertOutcome::Requantized(w) => format!(
+            "[{}, {}] quantized again, added error {:.3} % of its norm, at most {:.3e}",
             w.n,
             w.k,
             100.0 * w.relative_error,

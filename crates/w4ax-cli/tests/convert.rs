@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use test_support::{openvla_folder, plain_checkpoint, write_checkpoint};
 use w4ax::checkpoint::{Checkpoint, Convert};
-use w4ax::{Grouping, PackedFile, Quantize};
+use w4ax::{Clipping, Grouping, PackedFile, Quantize, Scheme};
 
 const W4AX: &str = env!("CARGO_BIN_EXE_w4ax");
 const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
@@ -18,18 +18,8 @@ fn fixtures() -> PathBuf {
 #[test]
 fn prints_each_layer_and_writes_a_file_that_loads() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |input: &Path, output: &Path, more: &[&str]| {
-        let run = Command::new(W4AX)
-            .arg("convert")
-            .args([input, output])
-            .args(more)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (run.status.success(), text(&run.stdout), text(&run.stderr))
-    };
     let output = folder.path().join("packed.safetensors");
-    let (ok, out, err) = run(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
+    let (ok, out, err) = convert(&fixtures().join("gptq_v2_desc_act"), &output, &[]);
     assert!(ok, "{err}");
     for expected in [
         "model.a: [20, 136] repacked, g32, with zero points, F16 scales, activation order",
@@ -51,7 +41,7 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
         "--scales",
         "f16",
     ];
-    let (ok, out, err) = run(&input, &output, &keep);
+    let (ok, out, err) = convert(&input, &output, &keep);
     assert!(ok, "{err}");
     assert!(
         out.contains("layers.0.up: [33, 100] quantized, error "),
@@ -66,11 +56,91 @@ fn prints_each_layer_and_writes_a_file_that_loads() {
     std::fs::remove_file(&output).unwrap();
     let quantized = fixtures().join("gptq_v2_asym/model.safetensors");
     std::fs::copy(quantized, folder.path().join("model.safetensors")).unwrap();
-    let (ok, _, err) = run(&input, &output, &[]);
+    let (ok, _, err) = convert(&input, &output, &[]);
     assert!(
         !ok && err.contains("model.a.qweight") && !output.exists(),
         "{err}"
     );
+}
+
+/// Runs `w4ax convert`. Returns whether it succeeded, its standard output and its standard error.
+fn convert(input: &Path, output: &Path, more: &[&str]) -> (bool, String, String) {
+    let run = Command::new(W4AX)
+        .arg("convert")
+        .args([input, output])
+        .args(more)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (run.status.success(), text(&run.stdout), text(&run.stderr))
+}
+
+/// Plain checkpoints are quantized with a search unless the extremes are to be covered, in both
+/// schemes.
+#[test]
+fn searches_clipping_of_plain_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = write_checkpoint(folder.path(), &plain_checkpoint(33, 100, 2));
+    let output = folder.path().join("packed.safetensors");
+    for (options, scheme, clipping) in [
+        (&[][..], Scheme::Grouped, Clipping::SquaredError),
+        (&["--clipping", "absmax"], Scheme::Grouped, Clipping::AbsMax),
+        (
+            &["--scheme", "two-level"],
+            Scheme::TwoLevel,
+            Clipping::SquaredError,
+        ),
+    ] {
+        let options = [&["--group", "64"], options].concat();
+        let (ok, out, err) = convert(&input, &output, &options);
+        assert!(ok, "{err}");
+        assert!(
+            out.contains("layers.0.up: [33, 100] quantized, error "),
+            "{out}"
+        );
+        let expected = folder.path().join("expected.safetensors");
+        let quantize = QUANTIZE.with_scheme(scheme).with_clipping(clipping);
+        Convert::new(quantize)
+            .run(&Checkpoint::open(&input).unwrap(), &expected, |_| ())
+            .unwrap();
+        let packed = PackedFile::load(&output).unwrap();
+        assert_eq!(packed, PackedFile::load(&expected).unwrap(), "{options:?}");
+        assert_eq!(packed.get("layers.0.up").unwrap().scheme(), scheme);
+    }
+    let channel = ["--scheme", "two-level", "--group", "channel"];
+    let (ok, _, err) = convert(&input, &output, &channel);
+    assert!(!ok, "a two-level weight has groups");
+    let expected = "grouping of a two-level weight is channel: expected g32, g64, g128";
+    assert!(err.contains(expected), "{err}");
+}
+
+/// Quantized weights become two-level ones on request alone, and the added error is printed.
+#[test]
+fn requantizes_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("packed.safetensors");
+    let input = fixtures().join("gptq_v2_desc_act");
+    let two_level = ["--scheme", "two-level", "--group", "32", "--asymmetric"];
+    let (ok, _, err) = convert(&input, &output, &two_level);
+    assert!(!ok && !output.exists());
+    let expected = "error: invalid configuration: scheme is two-level, which cannot hold the \
+                    floating-point group scales of `model.a` without loss: expected grouped, or \
+                    --requantize to quantize the values again\n";
+    assert_eq!(err, expected);
+    let options = [&two_level[..], &["--requantize"]].concat();
+    let (ok, out, err) = convert(&input, &output, &options);
+    assert!(ok, "{err}");
+    for expected in [
+        "model.a: [20, 136] quantized again, added error ",
+        "0 weights repacked, 0 quantized, 5 other tensors",
+        "2 quantized weights quantized again",
+    ] {
+        assert!(out.contains(expected), "`{expected}` is not in: {out}");
+    }
+    let packed = PackedFile::load(&output).unwrap();
+    let weight = packed.get("model.a").unwrap();
+    assert_eq!(weight.scheme(), Scheme::TwoLevel);
+    assert!(weight.order().is_some() && !weight.is_symmetric());
 }
 
 /// A closed standard output does not end the conversion.
@@ -108,7 +178,7 @@ fn killed_run_leaves_no_partial_file() {
     for lines in [1, 10, 40] {
         let mut run = Command::new(W4AX)
             .arg("convert")
-            .args(["--group", "64"])
+            .args(["--group", "64", "--clipping", "absmax"])
             .args([&input, &output])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -145,16 +215,7 @@ fn killed_run_leaves_no_partial_file() {
 fn converts_a_model_to_a_folder() {
     let out = tempfile::tempdir().unwrap();
     let output = out.path().join("packed");
-    let run = |more: &[&str]| {
-        let run = Command::new(W4AX)
-            .arg("convert")
-            .args([&openvla_folder(), &output])
-            .args(more)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (run.status.success(), text(&run.stdout), text(&run.stderr))
-    };
+    let run = |more: &[&str]| convert(&openvla_folder(), &output, more);
     let (ok, out, err) = run(&[]);
     assert!(ok, "{err}");
     for expected in [

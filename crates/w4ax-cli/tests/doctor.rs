@@ -4,7 +4,9 @@ use std::process::{Command, Output};
 
 use half::bf16;
 use serde_json::Value;
+use w4ax::Scheme;
 use w4ax::cpu::Isa;
+use w4ax_cli::doctor::report::{Check, CheckedPath};
 use w4ax_cli::doctor::{CheckId, examine};
 
 fn doctor(arguments: &[&str]) -> Output {
@@ -16,7 +18,7 @@ fn doctor(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn checks_every_width_grouping_and_symmetry_of_every_instruction_set() {
+fn checks_every_width_scheme_grouping_and_symmetry_of_every_instruction_set() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("doctor.json");
     let output = doctor(&["--json", json.to_str().unwrap()]);
@@ -34,12 +36,14 @@ fn checks_every_width_grouping_and_symmetry_of_every_instruction_set() {
         let path = paths.iter().find(|path| path["name"] == *name).unwrap();
         let checks = path["checks"].as_array().unwrap();
         assert_eq!(path["not_available"].is_null(), isa.is_available());
-        // 4 widths, 4 groupings, with and without zero points.
-        assert_eq!(
-            checks.len(),
-            if isa.is_available() { 32 } else { 0 },
-            "{name}"
-        );
+        // 4 widths, 4 groupings, 3 of them two-level too, with and without zero points.
+        let two_level = checks.iter().filter(|check| check["scheme"] == "two-level");
+        let counts = (checks.len(), two_level.count());
+        let expected = match isa.is_available() {
+            true => (56, 24),
+            false => (0, 0),
+        };
+        assert_eq!(counts, expected, "{name}");
         for check in checks {
             assert_eq!(
                 (&check["gemms"], &check["difference"]),
@@ -89,6 +93,13 @@ fn planted_fault_is_found() {
     );
     let difference = check.difference.as_deref().unwrap();
     assert!(difference.contains("y[0, 0] is"), "{difference}");
+    let failures = found("cpu scalar/8/two-level g128/sym");
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].name(), "8/two-level g128/sym");
+    assert_eq!(
+        (failures[0].scheme.as_str(), failures[0].grouping.as_str()),
+        ("two-level", "g128")
+    );
     assert!(found("no such check").is_empty());
 
     // The exit code is 1, and the output names the check.
@@ -103,4 +114,30 @@ fn planted_fault_is_found() {
         printed.contains("1 failed") && printed.contains("FAIL"),
         "{printed}"
     );
+}
+
+/// A path that ran GEMMs of one scheme alone reports the other.
+#[test]
+fn scheme_without_kernels_is_reported() {
+    let check = |scheme: &str, gemms| Check {
+        width: 8,
+        scheme: scheme.into(),
+        grouping: "g64".into(),
+        symmetric: true,
+        gemms,
+        difference: None,
+    };
+    let without = |checks: Vec<Check>| {
+        let path = CheckedPath {
+            name: "cuda:0 decode fused".into(),
+            not_available: None,
+            checks,
+        };
+        path.schemes_without_kernels().collect::<Vec<_>>()
+    };
+    let (grouped, two_level) = (check("grouped", 6), check("two-level", 6));
+    assert_eq!(without(vec![grouped.clone(), two_level]), []);
+    let none = check("two-level", 0);
+    assert_eq!(without(vec![grouped, none.clone()]), [Scheme::TwoLevel]);
+    assert_eq!(without(vec![none]), [], "a path that ran nothing");
 }

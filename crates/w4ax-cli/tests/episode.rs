@@ -10,6 +10,7 @@ use serde_json::Value;
 use w4ax::calibrate::Calibration;
 use w4ax::cpu::Cpu;
 use w4ax::dispatch::Dispatcher;
+use w4ax::{Clipping, Grouping, Quantize, Scheme, Width};
 use w4ax_robot::checkpoint::{Checkpoint, TRAINED};
 use w4ax_robot::closed_loop;
 use w4ax_robot::episode::replay::{self, Replay};
@@ -18,6 +19,7 @@ use w4ax_robot::paths::CLOSED_LOOP;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
 use w4ax_robot::setup::{QUANTIZE, default_calibration};
+use w4ax_robot::shapes::Tokens;
 
 /// Runs the program in a folder outside the workspace.
 fn episode(folder: &Path, arguments: &[&str]) -> Output {
@@ -70,6 +72,68 @@ fn dynamic_run() -> ([f64; 4], f64) {
     }
     let all = rollouts.len() as f64;
     (steps.map(|steps| f64::from(steps) / all), error / all)
+}
+
+/// The policy runs with the weights that the options name.
+#[test]
+fn quantizes_the_policy_as_requested() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("a.json");
+    let checkpoint = Checkpoint::load(TRAINED).unwrap();
+    let rollouts = Rollouts::load(RECORDED).unwrap();
+    let two_level = QUANTIZE.with_scheme(Scheme::TwoLevel);
+    let searched = two_level.with_clipping(Clipping::SquaredError);
+    let g128 = Quantize::new(Grouping::G128).with_clipping(Clipping::SquaredError);
+    for (options, quantize, printed) in [
+        (
+            &["--scheme", "two-level"][..],
+            searched,
+            "two-level g64 by search",
+        ),
+        (
+            &["--group", "128", "--clipping", "search"],
+            g128,
+            "grouped g128 by search",
+        ),
+    ] {
+        let common = ["--costs", "bits", "--json", json.to_str().unwrap()];
+        let output = episode(folder.path(), &[&common, options].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let rows = rollouts.len();
+        let mut policy = Policy::new(&checkpoint, quantize, Cpu::new().unwrap(), rows).unwrap();
+        let expected = format!("weights, {printed}: {} bytes packed", policy.packed_bytes());
+        assert!(
+            stdout.contains(&expected),
+            "`{expected}` is not in: {stdout}"
+        );
+        let mut tokens = vec![Tokens::default(); rows];
+        policy
+            .forward_rows(&rollouts.input, Width::A8, &mut tokens)
+            .unwrap();
+        let distance = |(a, b)| {
+            let pairs = action(a).into_iter().zip(action(b));
+            pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        let error: f64 = tokens.iter().zip(&rollouts.bf16).map(distance).sum();
+        let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        let of_report = number(&report, "/static/a8/mean_action_error");
+        assert!(
+            (error / rows as f64 - of_report).abs() < 1e-9,
+            "{of_report}"
+        );
+    }
+    let output = episode(
+        folder.path(),
+        &["--scheme", "two-level", "--group", "channel"],
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        stderr.contains("grouping of a two-level weight is channel"),
+        "{stderr}"
+    );
 }
 
 #[test]

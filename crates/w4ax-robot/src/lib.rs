@@ -37,3 +37,4 @@ pub mod table;
 #[cfg(feature = "train")]
 pub mod training;
 pub mod uncertainty;
+pub mod weight_options;

@@ -11,8 +11,9 @@ use super::checkpoint::Checkpoint;
 use super::compute::Compute;
 use super::embedded;
 use super::policy::Policy;
+use super::weight_options::WeightOptions;
 
-/// The quantization of the policy's weights: groups of 64, symmetric, BF16 scales.
+/// The default quantization of the policy's weights: groups of 64, symmetric, BF16 scales.
 pub const QUANTIZE: Quantize = Quantize::new(Grouping::G64);
 
 /// The policy, its calibration, and the number of threads.
@@ -33,6 +34,9 @@ pub struct Setup {
         value_parser = clap::value_parser!(u16).range(0..=256)
     )]
     pub threads: u16,
+    /// The quantization of the policy's weights.
+    #[command(flatten)]
+    pub weights: WeightOptions,
 }
 
 /// A policy, and a dispatcher for each of its tasks.
@@ -114,7 +118,7 @@ impl Setup {
             &checkpoint.tasks,
         )?;
         Ok(Robot {
-            policy: Policy::new(checkpoint, QUANTIZE, compute, 1)?,
+            policy: Policy::new(checkpoint, self.weights.quantize(), compute, 1)?,
             bf16_bytes: checkpoint.bf16_bytes(),
             dispatchers,
             calibration,
@@ -198,6 +202,7 @@ mod tests {
         let matches = command.get_matches_from(["w4ax"]);
         let setup = Setup::from_arg_matches(&matches).unwrap();
         assert_eq!((&setup.policy, &setup.calibration), (&None, &None));
+        assert_eq!(setup.weights, WeightOptions::default());
         let robot = setup.load().unwrap();
         let named = Setup {
             policy: Some(crate::paths::POLICY.into()),

@@ -154,8 +154,10 @@ fn rust_side() -> Abi {
         w4ax_status_text(_);
         w4ax_last_error();
         w4ax_weight_quantize(_, _);
+        w4ax_weight_quantize_as(_, _, _, _);
         w4ax_weight_pack(_, _);
         w4ax_weight_get_info(_, _);
+        w4ax_weight_get_scheme(_, _);
         w4ax_weight_get_order(_, _, _);
         w4ax_weight_dequantize(_, _, _);
         w4ax_weight_unpack(_, _, _, _, _, _, _);

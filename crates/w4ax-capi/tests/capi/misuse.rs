@@ -14,6 +14,14 @@ fn misuse_returns_statuses() {
     }
 }
 
+#[test]
+fn two_level_weights_are_exact() {
+    for (language, link) in BUILDS {
+        let program = Program::build(&source("two_level.c"), language, link, &[]);
+        run_silently(&mut program.command(&[]));
+    }
+}
+
 /// The status of opening device 0 on this machine, the status of a query that needs the kernels but
 /// no device, and a part of the text of the former.
 #[cfg(not(feature = "cuda"))]

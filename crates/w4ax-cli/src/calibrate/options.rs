@@ -14,6 +14,7 @@ use w4ax_robot::dataset;
 use w4ax_robot::episode::rule::Rule;
 use w4ax_robot::profiles::FloorsOption;
 use w4ax_robot::rollouts::RECORDED;
+use w4ax_robot::weight_options::WeightOptions;
 
 /// Calibrates the dispatcher on recorded episodes (DyQ-VLA IV-B2)
 #[derive(clap::Args)]
@@ -62,6 +63,8 @@ pub struct Args {
     /// [default: a policy of 4 blocks in this program]
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) weights: WeightOptions,
     /// Error bound, in action units
     #[arg(long, default_value_t = CalibrationSettings::default().d_acc())]
     pub(super) d_acc: f64,

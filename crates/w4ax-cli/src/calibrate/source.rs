@@ -11,7 +11,7 @@ use super::options::{Args, Source};
 use w4ax_robot::paths;
 use w4ax_robot::policy::Policy;
 use w4ax_robot::rollouts::{self, Rollouts, TASKS};
-use w4ax_robot::setup::{QUANTIZE, checkpoint};
+use w4ax_robot::setup::checkpoint;
 use w4ax_robot::shapes::Tokens;
 
 /// Recorded steps, and the policy for them if the options need it.
@@ -49,7 +49,7 @@ impl PolicySteps {
                 let checkpoint = checkpoint(args.policy.as_deref())?;
                 Some(Policy::new(
                     &checkpoint,
-                    QUANTIZE,
+                    args.weights.quantize(),
                     Cpu::new()?,
                     rollouts.len(),
                 )?)

@@ -3,7 +3,9 @@
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use w4ax::{Grouping, KOrder, MatRef, PackedWeight, Result, ScaleType, Scales, Width, reference};
+use w4ax::{
+    Grouping, KOrder, MatRef, PackedWeight, Result, ScaleType, Scales, Scheme, Width, reference,
+};
 
 /// `[M, N, K]` of each call: one token and more, one chunk of the CPU and more, with and without
 /// tails in N and K.
@@ -19,28 +21,65 @@ const SHAPES: [[usize; 3]; 6] = [
 /// What the weights of a check have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Weights that share a scale.
+    /// The arithmetic of the weights.
+    pub scheme: Scheme,
+    /// Weights that share a scale or a step.
     pub grouping: Grouping,
     /// Whether the weights have no zero points.
     pub symmetric: bool,
 }
 
 impl Kind {
-    /// Every grouping, symmetric and asymmetric.
+    /// Every scheme with each of its groupings, symmetric and asymmetric.
     pub fn all() -> impl Iterator<Item = Self> {
-        Grouping::ALL.into_iter().flat_map(|grouping| {
+        let groupings = |scheme| {
+            let of_scheme = move |grouping: &Grouping| match scheme {
+                Scheme::TwoLevel => grouping.size().is_some(),
+                _ => true,
+            };
+            let groupings = Grouping::ALL.into_iter().filter(of_scheme);
+            groupings.map(move |grouping| (scheme, grouping))
+        };
+        let all = Scheme::ALL.into_iter().flat_map(groupings);
+        all.flat_map(|(scheme, grouping)| {
             [true, false].map(|symmetric| Self {
+                scheme,
                 grouping,
                 symmetric,
             })
         })
     }
+
+    /// Returns the name of the groups: that of the grouping, after the scheme unless it is grouped.
+    pub fn groups_name(self) -> String {
+        groups_name(&self.scheme.to_string(), &self.grouping.to_string())
+    }
+
+    /// Returns `sym` or `asym`.
+    pub fn symmetry_name(self) -> &'static str {
+        symmetry_name(self.symmetric)
+    }
+}
+
+/// As [`Kind::groups_name`].
+pub fn groups_name(scheme: &str, grouping: &str) -> String {
+    match scheme == Scheme::Grouped.to_string() {
+        true => grouping.into(),
+        false => format!("{scheme} {grouping}"),
+    }
+}
+
+/// As [`Kind::symmetry_name`].
+pub fn symmetry_name(symmetric: bool) -> &'static str {
+    match symmetric {
+        true => "sym",
+        false => "asym",
+    }
 }
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let symmetry = if self.symmetric { "sym" } else { "asym" };
-        write!(f, "{} {symmetry}", self.grouping)
+        write!(f, "{} {}", self.groups_name(), self.symmetry_name())
     }
 }
 
@@ -135,19 +174,41 @@ fn weight(
     (n, k): (usize, usize),
     rng: &mut ChaCha8Rng,
 ) -> Result<PackedWeight> {
-    let q: Vec<i8> = (0..n * k).map(|_| rng.random_range(-8..8)).collect();
-    let groups = n * kind.grouping.groups(k);
-    let plain: Vec<f32> = (0..groups).map(|_| rng.random_range(-0.02..0.1)).collect();
+    let (grouping, two_level) = (kind.grouping, kind.scheme == Scheme::TwoLevel);
+    let mut q: Vec<i8> = (0..n * k).map(|_| rng.random_range(-8..8)).collect();
+    let groups = grouping.groups(k);
+    let scales = if two_level { n } else { n * groups };
+    let plain: Vec<f32> = (0..scales).map(|_| rng.random_range(-0.02..0.1)).collect();
     let scales = match scale_type {
         ScaleType::F32 => Scales::F32(plain),
         ScaleType::F16 => Scales::F16(plain.into_iter().map(f16::from_f32).collect()),
         ScaleType::Bf16 => Scales::Bf16(plain.into_iter().map(bf16::from_f32).collect()),
     };
     let zeros: Option<Vec<i8>> =
-        (!kind.symmetric).then(|| (0..groups).map(|_| rng.random_range(-8..=8)).collect());
-    PackedWeight::from_quantized(
+        (!kind.symmetric).then(|| (0..n * groups).map(|_| rng.random_range(-8..=8)).collect());
+    if !two_level {
+        return PackedWeight::from_quantized(
+            MatRef::new(&q, n, k)?,
+            grouping,
+            &scales,
+            zeros.as_deref(),
+        );
+    }
+    let steps: Vec<u8> = (0..n * groups)
+        .map(|_| rng.random_range(1..=Scheme::MAX_STEP))
+        .collect();
+    for (at, step) in steps.iter().enumerate() {
+        let zero = zeros.as_ref().map_or(0, |zeros| zeros[at]);
+        let most = (Scheme::MAX_W8 / i32::from(*step)).min(16) as i8;
+        for i in grouping.range(at % groups, k) {
+            let q = &mut q[at / groups * k + i];
+            *q = (*q).clamp((zero - most).max(-8), (zero + most).min(7));
+        }
+    }
+    PackedWeight::from_two_level(
         MatRef::new(&q, n, k)?,
-        kind.grouping,
+        grouping,
+        &steps,
         &scales,
         zeros.as_deref(),
     )

@@ -1,7 +1,7 @@
 //! `w4ax doctor`: every path of this machine against the scalar reference.
 //!
-//! Each instruction set and each family of kernels computes the same GEMMs at every width, grouping
-//! and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of BF16
+//! Each instruction set and each family of kernels computes the same GEMMs at every width, scheme,
+//! grouping and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of BF16
 //! activations on a GPU, which adds in another order, are held to the bound of [`w4ax::numerics`].
 
 pub mod case;
@@ -46,9 +46,9 @@ pub struct CheckId {
 
 impl std::fmt::Display for CheckId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let symmetry = if self.kind.symmetric { "sym" } else { "asym" };
-        let (path, width, grouping) = (&self.path, self.width.bits(), self.kind.grouping);
-        write!(f, "{path}/{width}/{grouping}/{symmetry}")
+        let (path, width, kind) = (&self.path, self.width.bits(), self.kind);
+        let (groups, symmetry) = (kind.groups_name(), kind.symmetry_name());
+        write!(f, "{path}/{width}/{groups}/{symmetry}")
     }
 }
 
@@ -103,6 +103,7 @@ impl<'a> Checker<'a> {
                 }
                 checks.push(Check {
                     width: width.bits(),
+                    scheme: kind.scheme.to_string(),
                     grouping: kind.grouping.to_string(),
                     symmetric: kind.symmetric,
                     gemms,
@@ -165,10 +166,11 @@ pub fn run(options: &Options) -> Result<bool> {
             println!("{}: not available: {reason}", path.name);
         }
         for check in path.failures() {
-            let symmetry = if check.symmetric { "sym" } else { "asym" };
             let difference = check.difference.as_deref().unwrap_or_default();
-            let (width, grouping) = (check.width, &check.grouping);
-            println!("{}/{width}/{grouping}/{symmetry}: {difference}", path.name);
+            println!("{}/{}: {difference}", path.name, check.name());
+        }
+        for scheme in path.schemes_without_kernels() {
+            println!("{}: {scheme} weights not checked: no kernels", path.name);
         }
     }
     let checks: usize = report.paths.iter().map(|path| path.checks.len()).sum();

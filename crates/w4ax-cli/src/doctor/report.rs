@@ -2,10 +2,10 @@
 
 use comfy_table::Table;
 use serde::Serialize;
-use w4ax::Width;
+use w4ax::{Scheme, Width};
 use w4ax_robot::table::table;
 
-use super::case::Kind;
+use super::case::{Kind, groups_name, symmetry_name};
 use super::machine::Machine;
 
 /// What `w4ax doctor` found.
@@ -30,7 +30,7 @@ pub struct CheckedPath {
     pub name: String,
     /// Why the machine cannot run the path; `None` if it was checked.
     pub not_available: Option<String>,
-    /// Every width, grouping and symmetry.
+    /// Every width, scheme, grouping and symmetry.
     pub checks: Vec<Check>,
 }
 
@@ -39,6 +39,8 @@ pub struct CheckedPath {
 pub struct Check {
     /// Bits of the activations.
     pub width: u32,
+    /// `grouped` or `two-level`.
+    pub scheme: String,
     /// `g32`, `g64`, `g128` or `channel`.
     pub grouping: String,
     /// Whether the weights have no zero points.
@@ -47,6 +49,15 @@ pub struct Check {
     pub gemms: usize,
     /// The first difference to the reference; `None` if there is none.
     pub difference: Option<String>,
+}
+
+impl Check {
+    /// Returns the width, the groups and the symmetry, as in a check's name.
+    pub fn name(&self) -> String {
+        let groups = groups_name(&self.scheme, &self.grouping);
+        let symmetry = symmetry_name(self.symmetric);
+        format!("{}/{groups}/{symmetry}", self.width)
+    }
 }
 
 impl CheckedPath {
@@ -65,9 +76,21 @@ impl CheckedPath {
         self.checks.iter().filter(failed)
     }
 
+    /// The schemes of which the path ran no GEMM, although it ran others.
+    pub fn schemes_without_kernels(&self) -> impl Iterator<Item = Scheme> {
+        let ran = |scheme: Option<&str>| {
+            let of_scheme = |check: &&Check| scheme.is_none_or(|scheme| check.scheme == scheme);
+            let mut checks = self.checks.iter().filter(of_scheme);
+            checks.any(|check| check.gemms > 0)
+        };
+        let without = move |scheme: &Scheme| ran(None) && !ran(Some(&scheme.to_string()));
+        Scheme::ALL.into_iter().filter(without)
+    }
+
     fn cell(&self, width: Width, kind: Kind) -> String {
         let of_cell = |check: &&Check| {
             check.width == width.bits()
+                && check.scheme == kind.scheme.to_string()
                 && check.grouping == kind.grouping.to_string()
                 && check.symmetric == kind.symmetric
         };
@@ -81,25 +104,32 @@ impl CheckedPath {
 }
 
 impl DoctorReport {
-    /// A row for each path and width, a column for each kind of weights.
+    /// A row for each path, width and scheme, a column for each grouping and symmetry.
     pub fn table(&self) -> Table {
-        let kinds: Vec<Kind> = Kind::all().collect();
-        let names: Vec<String> = kinds.iter().map(Kind::to_string).collect();
-        let header: Vec<&str> = ["path", "width"]
+        let grouped = Kind::all().filter(|kind| kind.scheme == Scheme::Grouped);
+        let columns: Vec<Kind> = grouped.collect();
+        let names: Vec<String> = columns.iter().map(Kind::to_string).collect();
+        let header: Vec<&str> = ["path", "width", "scheme"]
             .into_iter()
             .chain(names.iter().map(String::as_str))
             .collect();
         let mut rows = Vec::new();
         for path in &self.paths {
-            let widths = Width::ALL.into_iter();
             if path.not_available.is_some() {
                 rows.push(vec![path.name.clone(), "not available".into()]);
                 continue;
             }
-            for width in widths.filter(|w| path.checks.iter().any(|c| c.width == w.bits())) {
-                let cells = kinds.iter().map(|&kind| path.cell(width, kind));
-                let head = [path.name.clone(), width.to_string()];
-                rows.push(head.into_iter().chain(cells).collect());
+            let all = Width::ALL.map(|width| Scheme::ALL.map(|scheme| (width, scheme)));
+            for (width, scheme) in all.into_iter().flatten() {
+                if path.checks.iter().any(|c| c.width == width.bits()) {
+                    let kinds = columns.iter().map(|&kind| Kind { scheme, ..kind });
+                    let head = [path.name.clone(), width.to_string(), scheme.to_string()];
+                    rows.push(
+                        head.into_iter()
+                            .chain(kinds.map(|k| path.cell(width, k)))
+                            .collect(),
+                    );
+                }
             }
         }
         table(&header, rows)

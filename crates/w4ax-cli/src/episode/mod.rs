@@ -117,7 +117,12 @@ fn episode(options: &Options) -> Result<()> {
         print_finding(&all, control_spread(&runs, &rollouts, options.seed));
     }
     let part = 100.0 * packed as f64 / plain as f64;
-    println!("weights: {packed} bytes packed, scales included; {plain} in BF16 ({part:.1} %)");
+    let how = options.setup.weights.quantize();
+    let (scheme, groups, clipping) = (how.scheme(), how.grouping(), how.clipping());
+    println!(
+        "weights, {scheme} {groups} by {clipping}: {packed} bytes packed, scales included; {plain} \
+         in BF16 ({part:.1} %)"
+    );
     if let (Some(replay), Some(path)) = (&replay, &options.replay) {
         println!(
             "replay of {}: {} steps, {} sensitivity mismatches (over {:e}), {} width mismatches",

@@ -10,7 +10,7 @@ use w4ax_vla::model::{Instruction, LoadOptions, Numerics};
 
 use super::model::{Input, InputOptions, quantize};
 use super::width::{DecideOptions, WidthOptions};
-use crate::convert::Group;
+use w4ax_robot::weight_options::Group;
 
 /// Run a model on images and an instruction, and print the action
 #[derive(clap::Args)]
@@ -154,7 +154,7 @@ impl Options {
         let numerics = match (options.plain, options.unquantized) {
             (true, _) => Numerics::F32,
             (false, true) => Numerics::Bf16,
-            (false, false) => Numerics::Quantized(quantize(options.group.grouping())),
+            (false, false) => Numerics::Quantized(quantize(options.group.into())),
         };
         let device = self.device.open()?;
         Ok(device

@@ -11,12 +11,14 @@ use w4ax_robot::policy::Policy;
 use w4ax_robot::profiles::{ProfileRun, Profiles, first_block};
 use w4ax_robot::rollouts::{RECORDED, Rollouts, action};
 use w4ax_robot::setup::{QUANTIZE, Robot, Setup};
+use w4ax_robot::weight_options::WeightOptions;
 
 fn robot() -> (Robot, Rollouts) {
     let setup = Setup {
         policy: Some(w4ax_robot::checkpoint::TRAINED.into()),
         calibration: None,
         threads: 1,
+        weights: WeightOptions::default(),
     };
     (setup.load().unwrap(), Rollouts::load(RECORDED).unwrap())
 }

@@ -1,8 +1,10 @@
 //! The policy: its tokens, its errors, its file.
 
+mod accuracy;
 mod between;
 mod floors;
 mod gptq;
+mod judge;
 mod plain_policy;
 mod uncertainty;
 
