@@ -3,7 +3,8 @@
 //! N = K = 4096, groups of 128, without zero points and with them, on one thread, for each
 //! instruction set of the machine (`W4AX_CPU` selects one). The calls of both schemes alternate, so
 //! that what else the machine does affects both. A row is the median time of a grouped GEMM, and
-//! the median of the ratios of neighboring calls, two-level by grouped: below 1 two-level is faster.
+//! the median of the ratios of neighboring calls, two-level by grouped: below 1 two-level is
+//! faster.
 
 use half::bf16;
 use std::time::{Duration, Instant};

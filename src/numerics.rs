@@ -7,23 +7,22 @@
 //! written `fma`), and none flushes denormals.
 //!
 //! # Weights
-//! A weight has one of two arithmetics ([`crate::Scheme`]). `qw` is an INT4 in [-8, 7]. A zero point
-//! is an integer in [-8, 8], 0 if the weight is symmetric. A scale is f32, F16 or BF16. Groups of k
-//! are those of [`crate::Grouping`].
+//! A weight has one of two arithmetics ([`crate::Scheme`]). `qw` is an INT4 in [-8, 7]. A zero
+//! point is an integer in [-8, 8], 0 if the weight is symmetric. A scale is f32, F16 or BF16.
+//! Groups of k are those of [`crate::Grouping`].
 //!
 //! - **Grouped**: `w = (qw - zw) * sw`, `zw` and `sw` for each output channel and group.
 //! - **Two-level**: `w = w8 * sw` with `w8 = (qw - zg) * sg`. The group step `sg` is an integer in
-//!   1..=16, and `zg` a zero point, for each output channel and group of 32, 64 or 128 k. Every `w8`
-//!   is in [-127, 127]. There is one scale `sw` for each output channel. The two levels of scales
-//!   are those of QServe (arXiv 2405.04532, section 4.1, progressive group quantization) and
+//!   1..=16, and `zg` a zero point, for each output channel and group of 32, 64 or 128 k. Every
+//!   `w8` is in [-127, 127]. There is one scale `sw` for each output channel. The two levels of
+//!   scales are those of QServe (arXiv 2405.04532, section 4.1, progressive group quantization) and
 //!   LiquidGEMM (arXiv 2509.01229).
 //!
 //! # A2, A4, A8
-//! Activations are quantized at run time, per token and group of k (per token, over the whole row, if
-//! weights are per channel or two-level), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and
-//! rounding to nearest. The paper has floor in place of rounding, which at 2 bits has more than three
-//! times the error. With
-//! `b` bits and `qmax = 2^b - 1`:
+//! Activations are quantized at run time, per token and group of k (per token, over the whole row,
+//! if weights are per channel or two-level), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range
+//! and rounding to nearest. The paper has floor in place of rounding, which at 2 bits has more than
+//! three times the error. With `b` bits and `qmax = 2^b - 1`:
 //!
 //! ```text
 //! lo = min(0, min x)      hi = max(0, max x)                     exact
@@ -85,9 +84,9 @@
 //! as long as no sum overflows and no result underflows. The first term: a product is exact in f32
 //! (8 by 7 significant bits), and K additions of which each errs by at most `e` of the magnitude of
 //! its result differ from the exact sum by at most `((1 + e)^K - 1) * sum_k |x * w8|`, in any order
-//! (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2). This is below `1.002 * K *
-//! 2^-24 * sum_k |x * w8|` for the `fma`s of the CPU (`e = 2^-24`, K at most 65,536), and leaves a
-//! factor of four for additions that truncate and align to the largest of several products, as
+//! (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2). This is below `1.002 * K
+//! * 2^-24 * sum_k |x * w8|` for the `fma`s of the CPU (`e = 2^-24`, K at most 65,536), and leaves
+//! a factor of four for additions that truncate and align to the largest of several products, as
 //! those of tensor cores. The second term is the rounding of the last fma.
 //!
 //! Both are exact if all partial sums are small integers. NaN and infinities in x follow IEEE 754.

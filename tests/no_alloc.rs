@@ -88,8 +88,8 @@ fn control_step_of_any_layout_does_not_allocate() {
     }
 }
 
-/// GEMMs with one workspace: each width and scheme, with and without a bias and an order of k, M = 1
-/// and more than a chunk.
+/// GEMMs with one workspace: each width and scheme, with and without a bias and an order of k, M =
+/// 1 and more than a chunk.
 fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     let (m, n, k) = (300, 100, 200);
     let plain = vec![0.25f32; n * k];

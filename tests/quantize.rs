@@ -128,7 +128,8 @@ proptest! {
         }
     }
 
-    /// A grouped weight has, per group, the best of the candidates, which are tried one by one here.
+    /// A grouped weight has, per group, the best of the candidates, which are tried one by one
+    /// here.
     #[test]
     fn grouped_search_finds_the_best_candidate(
         k in 1usize..200,

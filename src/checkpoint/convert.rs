@@ -168,8 +168,8 @@ impl Convert {
     ///   [`keep`](Self::keep) matches no module or a module that is already packed, or one of
     ///   [`also`](Self::also) no module that would stay plain.
     /// - [`Error::Config`] if the checkpoint is quantized, the weights are to be of
-    ///   [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), which cannot hold floating-point group scales without loss, and
-    ///   [`requantize`](Self::requantize) is not set.
+    ///   [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), which cannot hold floating-point group
+    ///   scales without loss, and [`requantize`](Self::requantize) is not set.
     /// - [`Error::Format`] if the model is of a known kind, but has no module to quantize.
     pub fn run(
         &self,

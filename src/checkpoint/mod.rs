@@ -18,7 +18,8 @@
 //! The configuration alone selects the format ([`QuantizationConfig`]). Quantized weights keep
 //! their values: each `(qw - zw) * sw`, rounded to the type in which the format's own tool
 //! multiplies, equals the value of that tool. No weight is quantized twice unless
-//! [`Convert::requantize`] is set, and no scale changes its type. A group of 256 k becomes two groups of 128 k with the same scale.
+//! [`Convert::requantize`] is set, and no scale changes its type. A group of 256 k becomes two
+//! groups of 128 k with the same scale.
 //!
 //! # Order of calls
 //! [`Checkpoint::open`] reads headers and the configuration. [`Checkpoint::weight`] reads and packs

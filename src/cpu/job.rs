@@ -47,8 +47,8 @@ impl Job<'_> {
         }
     }
 
-    /// Stores `acc[rows]`, plus the bias for a grouped weight, as the results of `token` for the rows
-    /// `rows` of W.
+    /// Stores `acc[rows]`, plus the bias for a grouped weight, as the results of `token` for the
+    /// rows `rows` of W.
     #[inline(always)]
     pub fn store(&self, token: usize, rows: Range<usize>, acc: &[f32]) {
         let at = token * self.y_stride;

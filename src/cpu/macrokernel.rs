@@ -2,8 +2,8 @@
 //!
 //! For each group of k, in ascending order, panels of weights are unpacked into cache and
 //! multiplied with every micro-panel of tokens. The sums of the group are then rescaled into the
-//! accumulators. To the macrokernel a two-level weight is a per-channel weight of `w8`: its group is
-//! all of K, and its sums are rescaled once.
+//! accumulators. To the macrokernel a two-level weight is a per-channel weight of `w8`: its group
+//! is all of K, and its sums are rescaled once.
 
 use super::job::Job;
 use super::microkernel::{Arch, DirectGroup, KC, MicroTile, Microkernel, NR, Task};

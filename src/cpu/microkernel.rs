@@ -81,7 +81,8 @@ impl MicroTile<'_> {
     }
 }
 
-/// The operands of [`Microkernel::direct`]: one group of k (all k of a two-level weight), all tokens.
+/// The operands of [`Microkernel::direct`]: one group of k (all k of a two-level weight), all
+/// tokens.
 pub(super) struct DirectGroup<'a> {
     pub w: &'a PackedWeight,
     /// The row tile of each tile.
@@ -191,8 +192,8 @@ impl GemvGroup<'_> {
 /// # Safety
 /// The machine supports the instruction set of the implementing type.
 pub(super) trait TwoLevelGemvKernel {
-    /// Returns `sum qa * w8` over all k of 16 rows and `TOKENS` tokens. `HALVES` is 2 if a tile holds
-    /// two groups.
+    /// Returns `sum qa * w8` over all k of 16 rows and `TOKENS` tokens. `HALVES` is 2 if a tile
+    /// holds two groups.
     unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
         rows: GemvRows<'_>,
     ) -> [[i32; TILE_N]; TOKENS];
@@ -215,8 +216,8 @@ pub(super) struct GemvRows<'a> {
 }
 
 impl<'a> GemvRows<'a> {
-    /// Returns the tiles of the rows, `[ceil(K/64)]`, in chunks of the tiles of a group: of one tile
-    /// if it holds two.
+    /// Returns the tiles of the rows, `[ceil(K/64)]`, in chunks of the tiles of a group: of one
+    /// tile if it holds two.
     ///
     /// # Panics
     /// If a slice is too short.

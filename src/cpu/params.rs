@@ -38,8 +38,8 @@ impl StepParams {
         offset_f32: [0.0; NR],
     };
 
-    /// Loads the parameters of the group of `k`, 16 rows for each of at most two row tiles: those of
-    /// integer panels, or the f32 ones.
+    /// Loads the parameters of the group of `k`, 16 rows for each of at most two row tiles: those
+    /// of integer panels, or the f32 ones.
     #[inline(always)]
     pub fn load(
         &mut self,

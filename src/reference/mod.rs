@@ -19,8 +19,8 @@ use half::bf16;
 /// Returns `x * W^T` in f64, of dequantized weights and unquantized activations, row-major `[M,
 /// N]`.
 ///
-/// Each `(qw - zw) * sw`, or `w8 * sw` of a two-level weight, is exact in f64. The sum runs over k in
-/// ascending order.
+/// Each `(qw - zw) * sw`, or `w8 * sw` of a two-level weight, is exact in f64. The sum runs over k
+/// in ascending order.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if `x` does not have K columns.

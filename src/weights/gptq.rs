@@ -199,11 +199,11 @@ impl Gptq {
     /// Quantizes and packs `w[N, K]` (f32, BF16 or F16), on all threads of the current rayon pool.
     ///
     /// The grid of a group is chosen when its first column is reached: of the scales (steps) from
-    /// the one that covers the group down to about half of it, the one with the least error, weighed
-    /// by the Hessian. The scale of a channel of a two-level weight is chosen before, from the
-    /// channel as it is. With [`Clipping::SquaredError`] the candidates are those of round to
-    /// nearest: more zero points, and all scales of a channel. Takes about `N * K^2 + K^3` operations
-    /// in f64 and three times the memory of the Hessian.
+    /// the one that covers the group down to about half of it, the one with the least error,
+    /// weighed by the Hessian. The scale of a channel of a two-level weight is chosen before, from
+    /// the channel as it is. With [`Clipping::SquaredError`] the candidates are those of round to
+    /// nearest: more zero points, and all scales of a channel. Takes about `N * K^2 + K^3`
+    /// operations in f64 and three times the memory of the Hessian.
     ///
     /// # Errors
     /// As [`Quantize::pack`]; [`Error::Shape`] if the Hessian has another K; [`Error::Config`] for

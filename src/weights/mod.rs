@@ -4,8 +4,8 @@
 //! INT4 values `qw` in [-8, 7] in the layout of [`layout`], which every backend reads directly. The
 //! parameters of a group of k ([`Grouping`]) depend on the [`Scheme`]:
 //!
-//! - [`Scheme::Grouped`]: a value is `(qw - zw) * sw`, with an integer zero point `zw` in [-8, 8] (0
-//!   when symmetric) and a scale `sw` for each output channel and group.
+//! - [`Scheme::Grouped`]: a value is `(qw - zw) * sw`, with an integer zero point `zw` in [-8, 8]
+//!   (0 when symmetric) and a scale `sw` for each output channel and group.
 //! - [`Scheme::TwoLevel`]: a value is `w8 * sw` with `w8 = (qw - zg) * sg`. The zero point `zg` in
 //!   [-8, 8] and the group step `sg`, an integer in 1..=16, are those of a channel and group; the
 //!   scale `sw` is that of a channel.

@@ -180,8 +180,8 @@ impl PackedWeight {
     /// `w8 * sw` with the integer `w8 = (qw - zg) * sg`.
     ///
     /// `q` is `[N, K]` with values in [-8, 7]; the group steps `steps` `[N, groups]` (in 1..=16)
-    /// and `zeros` `[N, groups]` (in [-8, 8]) are row-major, `groups = grouping.groups(K)`; `scales`
-    /// is `[N]`. Nothing is rounded.
+    /// and `zeros` `[N, groups]` (in [-8, 8]) are row-major, `groups = grouping.groups(K)`;
+    /// `scales` is `[N]`. Nothing is rounded.
     ///
     /// # Errors
     /// [`Error::Shape`] for shapes that do not fit together, [`Error::Range`] for a value outside

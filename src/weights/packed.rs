@@ -158,7 +158,8 @@ impl PackedWeight {
         )
     }
 
-    /// Steps and zero points of 16 rows from index `at` of the tiled steps of a two-level weight on.
+    /// Steps and zero points of 16 rows from index `at` of the tiled steps of a two-level weight
+    /// on.
     ///
     /// # Panics
     /// If the weight is grouped or `at` is out of range.

@@ -7,8 +7,8 @@ use test_support::{Kind, PlainWeight, WIDTHS, bits, rng};
 use w4ax::reference::{self, QuantizedMatrix};
 use w4ax::{Grouping, MatRef, ScaleType};
 
-/// The bias of a two-level GEMM is the addend of its only fma. A bias that cancels the rounded product
-/// leaves the rounding of the product, which a separate addition would have lost.
+/// The bias of a two-level GEMM is the addend of its only fma. A bias that cancels the rounded
+/// product leaves the rounding of the product, which a separate addition would have lost.
 #[test]
 fn two_level_bias_is_the_addend_of_the_fma() {
     let rng = &mut rng(17);
@@ -59,8 +59,8 @@ fn two_level_bias_is_the_addend_of_the_fma() {
     }
 }
 
-/// Every step and zero point of a two-level weight with the values that they allow, at every N up to
-/// three tiles and at the borders of groups and tiles of K.
+/// Every step and zero point of a two-level weight with the values that they allow, at every N up
+/// to three tiles and at the borders of groups and tiles of K.
 #[test]
 fn two_level_matches_reference_at_every_border() {
     let rng = &mut rng(21);

@@ -124,9 +124,9 @@ enum Command {
 
     /// Check every kernel of this machine against the scalar reference
     ///
-    /// Runs every width, scheme, grouping and symmetry of every instruction set, and of every family
-    /// of kernels on each GPU. Run it before you trust a robot to this build. The exit code is 1 if a
-    /// result differs.
+    /// Runs every width, scheme, grouping and symmetry of every instruction set, and of every
+    /// family of kernels on each GPU. Run it before you trust a robot to this build. The exit code
+    /// is 1 if a result differs.
     #[command(after_help = "Examples:
   w4ax doctor
   w4ax doctor --json doctor.json")]

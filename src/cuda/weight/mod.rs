@@ -41,8 +41,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unavailable`](crate::Error::Unavailable) for a weight of
     /// [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), [`Error::Range`](crate::Error::Range) for an
-    /// extent that the kernels do not support, [`Error::Driver`](crate::Error::Driver) if the device
-    /// is out of memory.
+    /// extent that the kernels do not support, [`Error::Driver`](crate::Error::Driver) if the
+    /// device is out of memory.
     pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
         DeviceWeight::upload(self.context(), weight, 1)
     }

@@ -83,8 +83,8 @@ impl std::fmt::Display for Clipping {
 ///
 /// The scale is rounded to its stored type before `qw = clamp(rint(w / sw))`, so that `qw` is
 /// nearest on the grid that is stored. A group of zeros has scale 0. Of a weight of
-/// [`Scheme::TwoLevel`], `qw` is nearest on the grid of `sg * sw` among the codes with a valid `w8`;
-/// a channel of zeros has scale 0, a group of zeros step 1. Zero is exact.
+/// [`Scheme::TwoLevel`], `qw` is nearest on the grid of `sg * sw` among the codes with a valid
+/// `w8`; a channel of zeros has scale 0, a group of zeros step 1. Zero is exact.
 ///
 /// ```
 /// use w4ax::{Grouping, MatRef, Quantize, Symmetry};

@@ -1,8 +1,9 @@
 //! `w4ax doctor`: every path of this machine against the scalar reference.
 //!
 //! Each instruction set and each family of kernels computes the same GEMMs at every width, scheme,
-//! grouping and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of BF16
-//! activations on a GPU, which adds in another order, are held to the bound of [`w4ax::numerics`].
+//! grouping and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of
+//! BF16 activations on a GPU, which adds in another order, are held to the bound of
+//! [`w4ax::numerics`].
 
 pub mod case;
 mod cpu;

@@ -1,8 +1,9 @@
-//! The GEMV microkernel of a two-level weight: as [`super::gemv`], with the steps of the rows in the
-//! `pmaddwd` that widens the sums, which then accumulate over all of K.
+//! The GEMV microkernel of a two-level weight: as [`super::gemv`], with the steps of the rows in
+//! the `pmaddwd` that widens the sums, which then accumulate over all of K.
 //!
-//! A nibble with its sign bit flipped is `qw + 8`. The sum of a tile is `sg * sum qa*(qw + 8)`; what
-//! it exceeds `sum qa*w8` by, `sg * (8 + zg) * sum qa`, is subtracted once per group, row by row.
+//! A nibble with its sign bit flipped is `qw + 8`. The sum of a tile is `sg * sum qa*(qw + 8)`;
+//! what it exceeds `sum qa*w8` by, `sg * (8 + zg) * sum qa`, is subtracted once per group, row by
+//! row.
 
 use super::gemv::row_sums;
 use crate::cpu::microkernel::{GEMV_WORDS, GemvRows, TwoLevelGemvKernel};

@@ -82,7 +82,8 @@ impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
         }
     }
 
-    /// `qw - zw` or `w8` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring k.
+    /// `qw - zw` or `w8` in BF16 of nibbles j (to the high half) and j + 4, which are neighboring
+    /// k.
     ///
     /// # Safety
     /// The machine supports the instruction set.
@@ -111,7 +112,8 @@ impl<const TWO_LEVEL: bool> Decoder<TWO_LEVEL> {
         unsafe {
             let words = _mm512_srl_epi32(words, _mm_cvtsi32_si128(4 * j as i32));
             let first = self.floats.decode::<true>(words);
-            // Nibble j + 4 is the lowest of the high half: its BF16 there, with 0 below, is its f32.
+            // Nibble j + 4 is the lowest of the high half: its BF16 there, with 0 below, is its
+            // f32.
             let second = _mm512_maskz_permutexvar_epi16(self.high_halves, words, self.values);
             let second = self.floats.scale(_mm512_castsi512_ps(second));
             // The bytes of `second`, moved down by two, in the low halves of `first`.

@@ -1,10 +1,10 @@
 //! The GEMV microkernel of a two-level weight: as [`super::gemv`], but the sums of a group are
 //! multiplied with the steps of their rows lane by lane, and accumulate over all of K.
 //!
-//! The sum of a lane over the 128 k of a group is `sum qa*qw` of 16 products, at most 16 * 255 * 8 =
-//! 32,640 in magnitude, which fits 16 bits: one `dpwssd` multiplies it with the step and adds it. A
-//! nibble with its sign bit flipped is `qw + 8`; the sums begin at `-8 * sum qa` in return. The zero
-//! points are subtracted once per group, row by row.
+//! The sum of a lane over the 128 k of a group is `sum qa*qw` of 16 products, at most 32,640 (16 *
+//! 255 * 8) in magnitude, which fits 16 bits: one `dpwssd` multiplies it with the step and adds it.
+//! A nibble with its sign bit flipped is `qw + 8`; the sums begin at `-8 * sum qa` in return. The
+//! zero points are subtracted once per group, row by row.
 
 use super::gemv::row_sums;
 use crate::cpu::microkernel::{GEMV_WORDS, GemvRows, TwoLevelGemvKernel};

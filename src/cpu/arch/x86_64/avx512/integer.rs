@@ -55,8 +55,8 @@ impl<const TWO_LEVEL: bool> VectorOps for Codes<TWO_LEVEL> {
 }
 
 /// Unpacks to `w8`. `qw + 8` and the step are not negative and their product is at most 240, so one
-/// product of 16 bits multiplies two bytes without a carry between them. The subtraction of `sg * (8
-/// + zg)` modulo 256 then gives the 8 bits of `w8`.
+/// product of 16 bits multiplies two bytes without a carry between them. The subtraction of `sg *
+/// (8 + zg)` modulo 256 then gives the 8 bits of `w8`.
 ///
 /// # Safety
 /// The machine supports the instruction set; the panel holds `[8][NR]` words.
