@@ -84,9 +84,9 @@
 //! as long as no sum overflows and no result underflows. The first term: a product is exact in f32
 //! (8 by 7 significant bits), and K additions of which each errs by at most `e` of the magnitude of
 //! its result differ from the exact sum by at most `((1 + e)^K - 1) * sum_k |x * w8|`, in any order
-//! (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2). This is below `1.002 * K
-//! * 2^-24 * sum_k |x * w8|` for the `fma`s of the CPU (`e = 2^-24`, K at most 65,536), and leaves
-//! a factor of four for additions that truncate and align to the largest of several products, as
+//! (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2). For the `fma`s of the CPU
+//! (`e = 2^-24`, K at most 65,536) this is below `1.002 * K * 2^-24 * sum_k |x * w8|`. It leaves a
+//! factor of four for additions that truncate and align to the largest of several products, as
 //! those of tensor cores. The second term is the rounding of the last fma.
 //!
 //! Both are exact if all partial sums are small integers. NaN and infinities in x follow IEEE 754.
