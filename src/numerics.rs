@@ -19,9 +19,10 @@
 //!   LiquidGEMM (arXiv 2509.01229).
 //!
 //! # A2, A4, A8
-//! Activations are quantized at run time, per token and group of k (per token, over the whole row,
-//! if weights are per channel or two-level), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and rounding to nearest. The
-//! paper has floor in place of rounding, which at 2 bits has more than three times the error. With
+//! Activations are quantized at run time, per token and group of k (per token, over the whole row, if
+//! weights are per channel or two-level), by DyQ-VLA (arXiv 2603.07904) Eq. 2 with zero in range and
+//! rounding to nearest. The paper has floor in place of rounding, which at 2 bits has more than three
+//! times the error. With
 //! `b` bits and `qmax = 2^b - 1`:
 //!
 //! ```text

@@ -12,7 +12,8 @@
 //!
 //! The vocabulary is that of BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015). Activations are
 //! quantized, or widened, and packed once per call. Weights are unpacked into panels that stay in
-//! cache; for a few quantized tokens the GEMV path multiplies the tiles directly. `gemm.rs` drives
+//! cache; for a few quantized tokens the GEMV path multiplies the tiles directly. A two-level weight
+//! is a per-channel weight whose panels hold `w8` in place of INT4 values. `gemm.rs` drives
 //! the call, `macrokernel.rs` and `gemv.rs` hold the loops, and `arch/` the microkernels of each
 //! instruction set. Modules import downwards only:
 //!

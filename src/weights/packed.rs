@@ -202,7 +202,8 @@ impl PackedWeight {
         self.steps.as_ref().map_or(1, |steps| steps[at])
     }
 
-    /// Returns `zw` (`zg`) of a row and group, 0 if symmetric. Groups are as in [`PackedWeight::scale`].
+    /// Returns `zw` (`zg`) of a row and group, 0 if symmetric. Groups are as in
+    /// [`PackedWeight::scale`].
     ///
     /// # Panics
     /// If `row` or `group` is out of range.
