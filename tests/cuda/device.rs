@@ -1,7 +1,7 @@
 //! The handle of a device, and the errors of calls whose operands do not fit.
 
 use crate::harness::{Device, Layer};
-use crate::support::{WIDTHS, rng};
+use crate::support::{PlainWeight, WIDTHS, rng};
 use cudarc::driver::CudaContext;
 use half::bf16;
 use w4ax::cuda::{
@@ -57,6 +57,22 @@ fn reports_expected_matrix_instruction() {
             assert_eq!(kernel.local_bytes, 0, "{} spills", kernel.name);
         }
     }
+}
+
+/// The kernels read scales per group, so they would misread a two-level weight.
+#[test]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
+fn rejects_two_level_weight() {
+    let gpu = Device::new().gpu;
+    let plain =
+        PlainWeight::random_two_level(&mut rng(1), (20, 100), Grouping::G64, ScaleType::F32, true);
+    let error = gpu.upload(&plain.pack()).unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }));
+    let text = error.to_string();
+    assert!(
+        text.contains("two-level") && text.contains("CUDA"),
+        "{text}"
+    );
 }
 
 #[test]
