@@ -16,7 +16,8 @@ use std::marker::PhantomData;
 ///
 /// **Create it before a capture begins.** If a context tracks events, taking the address of a slice
 /// makes its stream wait for the last write to the slice, which would tie a graph to work outside
-/// of it. During a capture the constructors return an error.
+/// of it. During a capture the constructors return an error. A program whose memory belongs to one
+/// stream may disable the events of its context instead (cudarc's `disable_event_tracking`).
 #[derive(Clone, Debug)]
 pub struct DeviceMatRef<'a, T> {
     pub(crate) place: Place,
@@ -48,7 +49,7 @@ pub(super) fn check_capture(stream: &CudaStream) -> Result<()> {
             call: "a view of device memory during a capture",
             reason:
                 "its context tracks events, so the view would tie the graph to work outside of \
-                     it: create the view before the capture begins"
+                     it: create the view before the capture begins, or disable event tracking"
                     .into(),
         }),
     }

@@ -71,6 +71,9 @@ use std::sync::Arc;
 /// }
 ///
 /// # fn engine(gpu: &Gpu, policy: Policy) -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// // Before the memory of the policy is allocated: its views are created during a capture.
+/// // SAFETY: all memory belongs to one stream, so no use of it needs an event.
+/// unsafe { gpu.context().disable_event_tracking() };
 /// let stream = gpu.context().new_stream()?;
 /// let engine = CudaEngine::new(gpu, &stream, policy, Routing::Kernel, StepOptions::default())?;
 /// println!("routed {}", engine.routed()); // Pass the engine to a `StepPipeline`.
