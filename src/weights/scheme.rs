@@ -25,9 +25,11 @@ impl Scheme {
     /// The largest magnitude of `w8` of [`Scheme::TwoLevel`].
     pub const MAX_W8: i32 = 127;
 
-    /// Checks that a backend without kernels for [`Scheme::TwoLevel`] can multiply the weight.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    pub(crate) fn check_grouped(self, backend: &'static str) -> Result<()> {
+    /// Checks that a backend that supports only [`Scheme::Grouped`] supports the weight.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for [`Scheme::TwoLevel`].
+    pub fn check_grouped(self, backend: &'static str) -> Result<()> {
         match self {
             Self::Grouped => Ok(()),
             Self::TwoLevel => Err(Unavailable::NoScheme { backend }.of("two-level scheme")),

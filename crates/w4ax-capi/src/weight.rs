@@ -6,7 +6,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use w4ax::{
     Clipping, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, ScaleType, Scales, Scheme,
-    Symmetry, Unavailable,
+    Symmetry,
 };
 
 use super::enums::{self, CEnum};
@@ -139,19 +139,6 @@ unsafe fn quantize_as(
     }
 }
 
-/// Checks that the INT4 values, scales and zero points are all of a weight.
-fn weight_is_grouped(weight: &PackedWeight) -> w4ax::Result<()> {
-    match weight.scheme() {
-        Scheme::Grouped => Ok(()),
-        scheme => Err(w4ax::Error::Unavailable {
-            requested: format!("{scheme} scheme"),
-            reason: Unavailable::NoScheme {
-                backend: "w4ax_weight_unpack",
-            },
-        }),
-    }
-}
-
 /// Packs INT4 values. With an order, gathers the inputs of each row into it first.
 fn pack(
     q: MatRef<'_, i8>,
@@ -269,7 +256,7 @@ entry_points! {
     ) {
         let weight = &raw::handle("weight", weight)?.0;
         // The arguments have no place for the steps of a two-level weight.
-        weight_is_grouped(weight)?;
+        weight.scheme().check_grouped("w4ax_weight_unpack")?;
         let (n, groups) = (weight.n(), weight.groups());
         // Everything is checked before anything is written.
         let q = raw::optional_slice_mut("q", q, q_len)?;

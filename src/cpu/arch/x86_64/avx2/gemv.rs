@@ -6,7 +6,7 @@
 use super::integer::rescale;
 use crate::cpu::microkernel::{GEMV_WORDS, GemvGroup, GemvKernel};
 use crate::cpu::params::GroupParams;
-use crate::weights::layout::TILE_N;
+use crate::weights::layout::{TILE_N, Tile};
 use std::arch::x86_64::*;
 
 /// The GEMV microkernel.
@@ -15,6 +15,46 @@ pub(in crate::cpu) struct CodesGemv;
 /// A nibble with its sign bit flipped is qw + 8, which is not negative: no sign extension is
 /// needed.
 const OFFSET: i32 = 8;
+
+/// Returns `qw + 8` of rows g and g + 8 of a tile, in the order of x: even quads of lanes t = 0, 1
+/// and of t = 2, 3, then odd quads.
+///
+/// # Safety
+/// The machine supports the instruction set.
+#[inline(always)]
+pub(super) unsafe fn offset_weights(tile: &Tile, g: usize) -> [__m256i; 4] {
+    // SAFETY: eight pairs of vectors are one tile.
+    unsafe {
+        let (sign, low) = (_mm256_set1_epi8(0x88u8 as i8), _mm256_set1_epi8(0x0F));
+        let words = tile.0.as_ptr().add(16 * g);
+        let first = _mm256_xor_si256(_mm256_load_si256(words.cast()), sign);
+        let second = _mm256_xor_si256(_mm256_load_si256(words.add(8).cast()), sign);
+        [
+            _mm256_and_si256(first, low),
+            _mm256_and_si256(second, low),
+            _mm256_and_si256(_mm256_srli_epi32::<4>(first), low),
+            _mm256_and_si256(_mm256_srli_epi32::<4>(second), low),
+        ]
+    }
+}
+
+/// Returns the products of the codes of a token with [`offset_weights`], eight to an i16.
+///
+/// # Safety
+/// The machine supports the instruction set; `x` has [`GEMV_WORDS`] words.
+#[inline(always)]
+pub(super) unsafe fn narrow_sums(x: *const u32, weights: [__m256i; 4]) -> __m256i {
+    // SAFETY: four vectors are GEMV_WORDS words.
+    unsafe {
+        // Four sums of two products of at most 255 * 15: 30,600 fits i16.
+        let mut narrow = _mm256_setzero_si256();
+        for (n, w) in weights.into_iter().enumerate() {
+            let x = _mm256_loadu_si256(x.add(8 * n).cast());
+            narrow = _mm256_add_epi16(narrow, _mm256_maddubs_epi16(x, w));
+        }
+        narrow
+    }
+}
 
 impl GemvKernel for CodesGemv {
     #[inline(always)]
@@ -26,30 +66,14 @@ impl GemvKernel for CodesGemv {
         // SAFETY: eight pairs of vectors are one tile, and `check` has checked the lengths of the
         // slices.
         unsafe {
-            let (sign, low) = (_mm256_set1_epi8(0x88u8 as i8), _mm256_set1_epi8(0x0F));
             let ones = _mm256_set1_epi16(1);
             let mut sum = [[_mm256_setzero_si256(); 8]; TOKENS];
             for (i, tile) in group.tiles.iter().enumerate() {
                 for g in 0..8 {
-                    let words = tile.0.as_ptr().add(16 * g);
-                    let first = _mm256_xor_si256(_mm256_load_si256(words.cast()), sign);
-                    let second = _mm256_xor_si256(_mm256_load_si256(words.add(8).cast()), sign);
-                    // In the order of x: even quads of lanes t = 0, 1 and of t = 2, 3, then odd
-                    // quads.
-                    let weights = [
-                        _mm256_and_si256(first, low),
-                        _mm256_and_si256(second, low),
-                        _mm256_and_si256(_mm256_srli_epi32::<4>(first), low),
-                        _mm256_and_si256(_mm256_srli_epi32::<4>(second), low),
-                    ];
+                    let weights = offset_weights(tile, g);
                     for (t, sum) in sum.iter_mut().enumerate() {
                         let x = group.x.as_ptr().add(i * group.stride + t * GEMV_WORDS);
-                        // Four sums of two products of at most 255 * 15: 30,600 fits i16.
-                        let mut narrow = _mm256_setzero_si256();
-                        for (n, w) in weights.into_iter().enumerate() {
-                            let x = _mm256_loadu_si256(x.add(8 * n).cast());
-                            narrow = _mm256_add_epi16(narrow, _mm256_maddubs_epi16(x, w));
-                        }
+                        let narrow = narrow_sums(x, weights);
                         sum[g] = _mm256_add_epi32(sum[g], _mm256_madd_epi16(narrow, ones));
                     }
                 }

@@ -5,7 +5,7 @@
 //! what it exceeds `sum qa*w8` by, `sg * (8 + zg) * sum qa`, is subtracted once per group, row by
 //! row.
 
-use super::gemv::row_sums;
+use super::gemv::{narrow_sums, offset_weights, row_sums};
 use crate::cpu::microkernel::{GEMV_WORDS, GemvRows, TwoLevelGemvKernel};
 use crate::weights::layout::TILE_N;
 use std::arch::x86_64::*;
@@ -60,32 +60,16 @@ impl TwoLevelGemvKernel for CodesGemv {
         // SAFETY: eight pairs of vectors are one tile, and `groups` has checked the lengths of the
         // slices.
         unsafe {
-            let (sign, low) = (_mm256_set1_epi8(0x88u8 as i8), _mm256_set1_epi8(0x0F));
             let mut sum = [[_mm256_setzero_si256(); 8]; TOKENS];
             for (i, tiles) in groups.enumerate() {
                 let steps = Steps::load::<HALVES>(&rows, i * HALVES);
                 for tile in tiles {
                     for g in 0..8 {
-                        let words = tile.0.as_ptr().add(16 * g);
-                        let first = _mm256_xor_si256(_mm256_load_si256(words.cast()), sign);
-                        let second = _mm256_xor_si256(_mm256_load_si256(words.add(8).cast()), sign);
-                        // In the order of x, as in `gemv.rs`.
-                        let weights = [
-                            _mm256_and_si256(first, low),
-                            _mm256_and_si256(second, low),
-                            _mm256_and_si256(_mm256_srli_epi32::<4>(first), low),
-                            _mm256_and_si256(_mm256_srli_epi32::<4>(second), low),
-                        ];
+                        let weights = offset_weights(tile, g);
                         let step = _mm_loadu_si128(steps.lanes[g].as_ptr().cast());
                         let step = _mm256_broadcastsi128_si256(step);
                         for (t, sum) in sum.iter_mut().enumerate() {
-                            let x = x.add(t * GEMV_WORDS);
-                            // Four sums of two products of at most 255 * 15: 30,600 fits i16.
-                            let mut narrow = _mm256_setzero_si256();
-                            for (n, w) in weights.into_iter().enumerate() {
-                                let x = _mm256_loadu_si256(x.add(8 * n).cast());
-                                narrow = _mm256_add_epi16(narrow, _mm256_maddubs_epi16(x, w));
-                            }
+                            let narrow = narrow_sums(x.add(t * GEMV_WORDS), weights);
                             sum[g] = _mm256_add_epi32(sum[g], _mm256_madd_epi16(narrow, step));
                         }
                     }
