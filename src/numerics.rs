@@ -14,7 +14,7 @@
 //! - **Grouped**: `w = (qw - zw) * sw`, `zw` and `sw` for each output channel and group.
 //! - **Two-level**: `w = w8 * sw` with `w8 = (qw - zg) * sg`. The group step `sg` is an integer in
 //!   1..=16, and `zg` a zero point, for each output channel and group of 32, 64 or 128 k. Every
-//!   `w8` is in [-127, 127]. There is one scale `sw` for each output channel. The two levels of
+//!   `w8` is in [-127, 127], and so is `zg * sg`: the padding of a partial tile is unpacked too. There is one scale `sw` for each output channel. The two levels of
 //!   scales are those of QServe (arXiv 2405.04532, section 4.1, progressive group quantization) and
 //!   LiquidGEMM (arXiv 2509.01229).
 //!

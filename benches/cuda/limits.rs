@@ -12,7 +12,7 @@ use gpu_model::report::Measurement;
 use gpu_model::traffic::weight_bytes;
 use serde::Serialize;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, cudarc};
-use w4ax::{Grouping, Width};
+use w4ax::{Grouping, Scheme, Width};
 
 use crate::measure::{Bench, Result};
 use crate::output::{Output, table};
@@ -68,14 +68,15 @@ impl Bench {
         // As many rows as fill each multiprocessor alike: the smaller weight takes about a quarter
         // of the cache, the larger one half.
         let unit = 16 * sms;
-        let units = |bytes: usize| bytes / weight_bytes(unit, K, grouping) as usize;
+        let units =
+            |bytes: usize| bytes / weight_bytes((unit, K), Scheme::Grouped, grouping) as usize;
         let small = units(self.l2_bytes() / 4).max(1);
         let large = units(self.l2_bytes() / 2).max(small + 1);
         let time = |units: usize| -> Result<(f64, f64)> {
             let shape = (unit * units, K);
             let weights = repeated_weights(&self.gpu, shape, grouping, 1)?;
             let us = self.same_weight(&weights[0], Width::A4, false)?.median_us;
-            Ok((weight_bytes(shape.0, K, grouping), us))
+            Ok((weight_bytes(shape, Scheme::Grouped, grouping), us))
         };
         Ok(slope(time(small)?, time(large)?))
     }

@@ -14,8 +14,8 @@ use rand::{Rng, SeedableRng};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
-use w4ax::Grouping;
 use w4ax::cuda::{Gpu, Problem, cudarc};
+use w4ax::{Grouping, Scheme};
 
 use crate::args::Args;
 
@@ -195,7 +195,7 @@ impl Bench {
         if let Some((_, stack)) = self.stacks.borrow().iter().find(|(g, _)| *g == grouping) {
             return Ok(stack.clone());
         }
-        let bytes = SHAPES.map(|(n, k)| weight_bytes(n, k, grouping) as usize);
+        let bytes = SHAPES.map(|(n, k)| weight_bytes((n, k), Scheme::Grouped, grouping) as usize);
         let smallest = bytes.into_iter().min().unwrap_or(1);
         let layers = self.layers.max((4 * self.l2_bytes).div_ceil(smallest) + 1);
         let (free, layer) = (
@@ -241,7 +241,7 @@ impl Bench {
     /// Returns the microseconds that a call takes by a rough estimate.
     pub fn estimated_us(&self, case: &Problem) -> f64 {
         let (m, n, k) = (case.m(), case.n(), case.k());
-        let bytes = weight_bytes(n, k, case.grouping()) + (2 * m * (n + k)) as f64;
+        let bytes = weight_bytes((n, k), case.scheme(), case.grouping()) + (2 * m * (n + k)) as f64;
         let operations = 2.0 * (m * n * k) as f64;
         let device = self.device();
         let rate =

@@ -10,18 +10,20 @@ namespace {
 
 GemmParams gemm_params(w4axk_gemm_args const& a, w4axk_plan const& plan, void const* codes) {
     w4axk_weight const& w = a.weight;
-    int const n = int(w.n), k = int(w.k), group = int(w.group);
+    int const n = int(w.n), k = int(w.k), group = int(activation_group(w));
+    bool const two_level = is_two_level(w);
     bool const routed = a.width == W4AXK_LATCHED, quantized = plan.mode == W4AXK_PACKED && !routed;
     TokenParams const* tokens = nullptr;
     if (quantized)
         tokens = reinterpret_cast<TokenParams const*>(
             static_cast<unsigned char const*>(codes) +
-            codes_layout(w4axk_family(plan.family), a.m, w.k, a.width, w.group).token_params);
+            codes_layout(w4axk_family(plan.family), a.m, w.k, a.width, uint32_t(group)).token_params);
     return {
         .tiles = w.tiles,
         .scales = w.scales,
-        .zeros = w.zeros,
+        .zeros = two_level ? nullptr : w.zeros,
         .sums = w.sums,
+        .steps = two_level ? w.steps : nullptr,
         .x = quantized ? codes : a.x,
         .tokens = tokens,
         .x_stride = a.x_stride,
@@ -35,6 +37,10 @@ GemmParams gemm_params(w4axk_gemm_args const& a, w4axk_plan const& plan, void co
         .k_tiles = ceil_div(k, kTileK),
         .groups = group_count(k, group),
         .group = group,
+        .step_groups = two_level ? group_count(k, int(w.group)) : 0,
+        .step_shift = w.group == W4AXK_G32   ? 5
+                      : w.group == W4AXK_G64 ? 6
+                                             : 7,
         .bits = routed ? 16 : int(a.width),
         .scale_type = int(w.scale_type),
         .x_aligned = !quantized && !plan.slow_x,
@@ -153,7 +159,8 @@ w4axk_status w4axk_workspace_bytes(const w4axk_gemm_args* args, uint64_t* bytes)
 w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
     if (!args) return W4AXK_NULL_POINTER;
     w4axk_gemm_args const& a = *args;
-    if (!a.weight.tiles || !a.weight.scales || !a.weight.sums || !a.x || !a.y || (a.width == W4AXK_LATCHED && !a.latch))
+    if (!a.weight.tiles || !a.weight.scales || !a.weight.sums || (is_two_level(a.weight) && !a.weight.steps) || !a.x ||
+        !a.y || (a.width == W4AXK_LATCHED && !a.latch))
         return W4AXK_NULL_POINTER;
     w4axk_plan plan;
     w4axk_status const status = make_plan(a, plan);
@@ -178,7 +185,7 @@ w4axk_status w4axk_gemm(const w4axk_gemm_args* args, void* stream) {
             .m = a.m,
             .k = a.weight.k,
             .width = a.width,
-            .group = a.weight.group,
+            .group = activation_group(a.weight),
             .family = plan.family,
             .flags = a.flags,
             .device = a.device,

@@ -12,7 +12,8 @@ constexpr uint32_t kPackedFromM = 3;
 bool is_grouping(uint32_t v) { return v == W4AXK_PER_CHANNEL || v == W4AXK_G32 || v == W4AXK_G64 || v == W4AXK_G128; }
 
 bool weight_is_aligned(w4axk_weight const& w) {
-    return is_aligned(w.tiles, 128) && is_aligned(w.scales, 16) && is_aligned(w.zeros, 16) && is_aligned(w.sums, 16);
+    return is_aligned(w.tiles, 128) && is_aligned(w.scales, 16) && is_aligned(w.zeros, 16) && is_aligned(w.sums, 16) &&
+           is_aligned(w.steps, 16);
 }
 
 bool args_are_aligned(w4axk_gemm_args const& a, bool x_quantized) {
@@ -22,9 +23,11 @@ bool args_are_aligned(w4axk_gemm_args const& a, bool x_quantized) {
 
 w4axk_status check_gemm(w4axk_gemm_args const& a) {
     w4axk_weight const& w = a.weight;
-    w4axk_status const status = check_shape(a.m, w.k, a.width, w.group);
+    w4axk_status const status = check_shape(a.m, w.k, a.width, activation_group(w));
     if (status != W4AXK_OK) return status;
     if (!is_extent(w.n)) return W4AXK_BAD_SHAPE;
+    if (!is_grouping(w.group)) return W4AXK_BAD_GROUPING;
+    if (w.scheme > W4AXK_TWO_LEVEL || (is_two_level(w) && w.group == W4AXK_PER_CHANNEL)) return W4AXK_BAD_SCHEME;
     if (w.scale_type > W4AXK_SCALE_BF16) return W4AXK_BAD_SCALE_TYPE;
     if (a.family > W4AXK_WGMMA) return W4AXK_BAD_FAMILY;
     if (a.family == W4AXK_DECODE && a.m > uint32_t(W4AXK_DECODE_MAX_M)) return W4AXK_BAD_FAMILY;
@@ -34,7 +37,7 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
         if (a.width == W4AXK_LATCHED || (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16)) return W4AXK_BAD_MODE;
         if (a.width == W4AXK_BF16 && !rows_aligned(a.x, a.x_stride, 16)) return W4AXK_MISALIGNED;
     }
-    if (!flags_are_valid(a)) return W4AXK_BAD_FLAGS;
+    if (!flags_are_valid(a) || w.reserved != 0) return W4AXK_BAD_FLAGS;
     bool const x_quantized = a.mode == W4AXK_PACKED && a.width != W4AXK_LATCHED;
     if (!x_quantized && !is_stride(a.x_stride, w.k)) return W4AXK_BAD_STRIDE;
     if (!is_stride(a.y_stride, w.n)) return W4AXK_BAD_STRIDE;
@@ -88,14 +91,15 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     bool const pack_first = a.mode == W4AXK_MODE_AUTO && a.width != W4AXK_BF16 && family != W4AXK_PLAIN && !fuses;
     plan = w4axk_plan{};
     if (pack_first || (routed && a.mode == W4AXK_PACKED))
-        plan.workspace_bytes = codes_layout(family, a.m, a.weight.k, a.width, a.weight.group).bytes;
+        plan.workspace_bytes = codes_layout(family, a.m, a.weight.k, a.width, activation_group(a.weight)).bytes;
     plan.family = family;
     plan.mode = pack_first || a.mode == W4AXK_PACKED ? W4AXK_PACKED : W4AXK_FUSED;
     plan.launches = pack_first ? 2 : 1;
     if (a.tile > w4axk_tile_count(family)) return W4AXK_BAD_TILE;
+    int const group = is_two_level(a.weight) ? kTwoLevelGroups : int(a.weight.group);
     auto const kernel_of = [&](int tile) {
-        return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), int(a.weight.group),
-                           w4axk_mode(plan.mode), tile);
+        return find_kernel(routed ? Role::RoutedGemm : Role::Gemm, family, int(a.width), group, w4axk_mode(plan.mode),
+                           tile);
     };
     plan.tile = a.tile ? a.tile : uint32_t(smallest_tile(int(w4axk_tile_count(family)), a.m, kernel_of));
     int const index = kernel_of(int(plan.tile));

@@ -18,7 +18,9 @@ w4axk_mma mma_of(Kernel const& kernel, cudaFuncAttributes const& loaded, Device 
             if (kernel.bits == W4AXK_BF16) return W4AXK_MMA_BF16;
             // The PTX version is the architecture that the source was compiled for, even if the driver has compiled the
             // PTX for a newer one.
-            return kernel.bits == W4AXK_A4 && loaded.ptxVersion < 90 ? W4AXK_MMA_S4 : W4AXK_MMA_S8;
+            return kernel.bits == W4AXK_A4 && kernel.group != kTwoLevelGroups && loaded.ptxVersion < 90
+                       ? W4AXK_MMA_S4
+                       : W4AXK_MMA_S8;
         default: return W4AXK_MMA_NONE;
     }
 }
@@ -58,7 +60,8 @@ const char* w4axk_status_text(uint32_t status) {
         case W4AXK_BAD_TILE: return "the kernel family has no such tile variant for this shape and device";
         case W4AXK_BAD_FLAGS: return "unknown flags, or a reserved field that is not zero";
         case W4AXK_MISALIGNED: return "a pointer is not aligned as required";
-        case W4AXK_K_TOO_LARGE: return "K of per-channel weights exceeds 65536: integer sums could overflow";
+        case W4AXK_K_TOO_LARGE:
+            return "K of per-channel or two-level weights exceeds 65536: integer sums could overflow";
         case W4AXK_WORKSPACE_TOO_SMALL: return "the workspace or the quantized output is missing or too small";
         case W4AXK_NO_DEVICE: return "no CUDA device or no driver was found";
         case W4AXK_BAD_DEVICE: return "the number of the CUDA device is out of range";
@@ -66,6 +69,7 @@ const char* w4axk_status_text(uint32_t status) {
         case W4AXK_NO_KERNEL_IMAGE: return "the kernels were not built for the architecture of this device";
         case W4AXK_NOT_PRELOADED: return "the kernels have not been preloaded on this device";
         case W4AXK_WRONG_CONTEXT: return "the stream does not belong to the primary context of this device";
+        case W4AXK_BAD_SCHEME: return "unknown scheme of the weights, or two-level weights without groups";
         case W4AXK_BAD_NODE: return "the body of a graph contains a node that a conditional node does not support";
         case W4AXK_CUDA_ERROR: return "the CUDA runtime reported an error";
         default: return "unknown status";

@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 /* Increased whenever a structure or a meaning below changes. */
-#define W4AXK_ABI_VERSION 4u
+#define W4AXK_ABI_VERSION 5u
 
 /* ---- enumerations ---- */
 
@@ -43,7 +43,8 @@ typedef enum w4axk_status {
     W4AXK_BAD_TILE = 9,       /* the family has no such tile variant */
     W4AXK_BAD_FLAGS = 10,     /* unknown flag bits, or a reserved field that is not 0 */
     W4AXK_MISALIGNED = 11,    /* a pointer is not aligned as its field requires */
-    W4AXK_K_TOO_LARGE = 12,   /* per-channel weights with K over W4AXK_MAX_CHANNEL_K: 32-bit sums could overflow */
+    W4AXK_K_TOO_LARGE =
+        12, /* per-channel or two-level weights with K over W4AXK_MAX_CHANNEL_K: 32-bit sums could overflow */
     W4AXK_WORKSPACE_TOO_SMALL = 13, /* the workspace or the quantized output is null or smaller than required */
     W4AXK_NO_DEVICE = 14,           /* no CUDA device or no driver */
     W4AXK_BAD_DEVICE = 15,          /* the device number is out of range */
@@ -52,7 +53,8 @@ typedef enum w4axk_status {
     W4AXK_NOT_PRELOADED = 18,       /* w4axk_preload has not been called for this device */
     W4AXK_WRONG_CONTEXT = 19,       /* the stream does not belong to the device's primary context */
     W4AXK_CUDA_ERROR = 20,          /* any other error of the runtime: see w4axk_last_cuda_error */
-    W4AXK_BAD_NODE = 21             /* the body of a graph has a node that a conditional node does not support */
+    W4AXK_BAD_NODE = 21,            /* the body of a graph has a node that a conditional node does not support */
+    W4AXK_BAD_SCHEME = 22           /* not a w4axk_scheme, or two-level weights per channel */
 } w4axk_status;
 
 /* Width of the activations in bits. */
@@ -66,18 +68,24 @@ typedef enum w4axk_width {
 
 typedef enum w4axk_scale_type { W4AXK_SCALE_F32 = 0, W4AXK_SCALE_F16 = 1, W4AXK_SCALE_BF16 = 2 } w4axk_scale_type;
 
-/* Group size: k that share a weight scale. Activations are quantized over the same groups; per channel, over whole
- * rows. */
+/* The arithmetic of a weight (src/numerics.rs). */
+typedef enum w4axk_scheme {
+    W4AXK_GROUPED = 0,  /* a scale of each channel and group */
+    W4AXK_TWO_LEVEL = 1 /* an integer step of each channel and group, and a scale of each channel */
+} w4axk_scheme;
+
+/* Group size: k that share a weight scale, or a step of two-level weights. Activations are quantized over the same
+ * groups; per channel, and for two-level weights, over whole rows. */
 typedef enum w4axk_grouping { W4AXK_PER_CHANNEL = 0, W4AXK_G32 = 32, W4AXK_G64 = 64, W4AXK_G128 = 128 } w4axk_grouping;
 
 /* The instruction that the loaded code of a kernel multiplies with. */
 typedef enum w4axk_mma {
     W4AXK_MMA_NONE = 0,      /* scalar code */
     W4AXK_MMA_S4 = 1,        /* mma.m16n8k64 (k32 for groups of 32) s4 x u4 -> s32 */
-    W4AXK_MMA_S8 = 2,        /* mma.m16n8k32 s8 x u8 -> s32 */
+    W4AXK_MMA_S8 = 2,        /* mma.m16n8k32 s8 x u8 -> s32; two-level weights: u8 x u8 */
     W4AXK_MMA_BF16 = 3,      /* mma.m16n8k16 bf16 x bf16 -> f32 */
     W4AXK_MMA_ROUTED = 4,    /* a routed kernel: the instructions of all widths */
-    W4AXK_MMA_WGMMA_S8 = 5,  /* wgmma.m64nNk32 s8 x u8 -> s32 */
+    W4AXK_MMA_WGMMA_S8 = 5,  /* wgmma.m64nNk32 s8 x u8 -> s32; two-level weights: u8 x u8 */
     W4AXK_MMA_WGMMA_BF16 = 6 /* wgmma.m64nNk16 bf16 x bf16 -> f32 */
 } w4axk_mma;
 
@@ -125,16 +133,22 @@ enum {
 /* ---- structures ---- */
 
 /* INT4 weights [N, K] in the layout of PackedWeight, on a device. Rows beyond N and k beyond K are 0. */
+/* A weight. With scheme W4AXK_TWO_LEVEL, scales and sums have one group, as per channel, and `group` is that of the
+ * steps. */
 typedef struct w4axk_weight {
-    const void *tiles;   /* [ceil(N/16)][ceil(K/64)] tiles of 512 bytes; aligned to 128 */
-    const void *scales;  /* [ceil(N/16)][groups][16] of scale_type; aligned to 16 */
-    const int8_t *zeros; /* [ceil(N/16)][groups][16], in [-8, 8]; aligned to 16; null when symmetric */
-    const void *sums;    /* [ceil(N/16)][groups][16]: sum(qw - zw) over each group's valid k, int16_t (int32_t per
-                          * channel); aligned to 16 */
+    const void *tiles;     /* [ceil(N/16)][ceil(K/64)] tiles of 512 bytes; aligned to 128 */
+    const void *scales;    /* [ceil(N/16)][groups][16] of scale_type; aligned to 16 */
+    const int8_t *zeros;   /* [ceil(N/16)][groups][16], in [-8, 8]; aligned to 16; null when symmetric or two-level */
+    const void *sums;      /* [ceil(N/16)][groups][16]: sum(qw - zw) over each group's valid k, int16_t (int32_t per
+                            * channel; two-level: the sum of w8); aligned to 16 */
+    const uint16_t *steps; /* two-level: [ceil(N/16)][groups][16], bits 4..0: sg in 1..16, bits 15..7: (zg + 8) * sg;
+                            * aligned to 16; otherwise null */
     uint32_t n;
     uint32_t k;
     uint32_t group;      /* w4axk_grouping; groups = ceil(K/group), 1 per channel */
     uint32_t scale_type; /* w4axk_scale_type */
+    uint32_t scheme;     /* w4axk_scheme */
+    uint32_t reserved;   /* 0 */
 } w4axk_weight;
 
 typedef struct w4axk_gemm_args {
@@ -182,7 +196,7 @@ typedef struct w4axk_quantize_args {
     uint32_t m;
     uint32_t k;
     uint32_t width;    /* 2, 4, 8 or W4AXK_LATCHED, which writes nothing in steps of 16 bits */
-    uint32_t group;    /* w4axk_grouping of the weights that x is multiplied with */
+    uint32_t group;    /* w4axk_grouping of the weights that x is multiplied with; two-level: W4AXK_PER_CHANNEL */
     uint32_t family;   /* family of the GEMMs that read the output. All families but W4AXK_WGMMA share one layout;
                         * W4AXK_PLAIN does not read quantized activations */
     uint32_t flags;    /* W4AXK_FLAG_* */

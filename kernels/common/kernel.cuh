@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api/w4ax_kernels.h"
+#include "common/layout.cuh"
 
 namespace w4ax {
 
@@ -28,7 +29,7 @@ struct Kernel {
     Role role;
     w4axk_family family;  // W4AXK_AUTO unless the kernel is a GEMM
     int bits;             // 4 takes 2 as well; 8 of the wgmma family takes 2 and 4; 0: any
-    int group;            // group size; 0: per channel
+    int group;            // group size; 0: per channel; kTwoLevelGroups
     w4axk_mode mode;
     int tile;                    // 1.., the number of the tile variant in its family
     int rows, tokens;            // outputs of a block: channels and tokens
@@ -47,6 +48,7 @@ struct KernelConfig {
     static constexpr w4axk_family kFamily = W4AXK_AUTO;
     static constexpr w4axk_mode kMode = W4AXK_FUSED;
     static constexpr int kBits = 0, kGroup = 0;   // any width; per channel, or any grouping
+    static constexpr bool kTwoLevel = false;      // the weights have group steps
     static constexpr int kRows = 0, kTokens = 0;  // not tiled
     static constexpr int shared_bytes(int) { return 0; }
 };
@@ -65,7 +67,7 @@ Kernel make_kernel(void (*function)(Params), int tile) {
         .role = C::kRole,
         .family = C::kFamily,
         .bits = C::kBits,
-        .group = C::kGroup,
+        .group = C::kTwoLevel ? kTwoLevelGroups : C::kGroup,
         .mode = C::kMode,
         .tile = tile,
         .rows = C::kRows,

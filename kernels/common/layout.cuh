@@ -6,6 +6,9 @@
 // Weights: [ceil(N/16)][ceil(K/64)] tiles of 16 output channels x 64 k, 512 bytes each. Lane 4g + t owns 16 bytes of a
 // tile: its fragment of the A operand. src/weights/layout.rs defines the order of the nibbles.
 //
+// Group steps of two-level weights: [ceil(N/16)][groups][16 channels] of 16 bits: sg in bits 4..0, (zg + 8) * sg in
+// bits 15..7. With u = qw + 8, the value of a stored nibble with its sign bit flipped, w8 = u * sg - (zg + 8) * sg.
+//
 // Quantized activations: [ceil(M/8)][ceil(K/64)] tiles of 8 tokens x 64 k, in the order of the B operand. Lane 4g + t
 // owns the codes of token g for k = 32h + 16c + 8odd + 2t + e (h, c, odd, e = 0..1). The 8 codes of one h are an
 // "octet".
@@ -38,6 +41,14 @@ constexpr int kTileM = 8;                              // tokens of an activatio
 constexpr int kTileK = 64;                             // k of a weight tile and of an activation tile
 constexpr int kWeightTileBytes = kTileN * kTileK / 2;  // 4-bit weights
 constexpr int kOctetsPerTile = 8;                      // octets of one token in a tile, number 2t + h
+
+// The value of a kernel's template parameter for the group size that selects two-level weights: one scale per channel,
+// and steps of groups of any size, which the kernel reads from its parameters.
+constexpr int kTwoLevelGroups = -1;
+
+using StepWord = uint16_t;                                       // of one channel and group, see above
+constexpr int kGroupStepBytes = kTileN * int(sizeof(StepWord));  // the steps of a weight tile's channels in one group
+constexpr int kTileStepGroups = 2;                               // groups of steps in a tile's 64 k, at most
 
 W4AX_HOST_DEVICE constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 

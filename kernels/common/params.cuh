@@ -11,8 +11,9 @@ namespace w4ax {
 struct GemmParams {
     void const* tiles;          // weight tiles [ceil(N/16)][ceil(K/64)], see layout.cuh
     void const* scales;         // [ceil(N/16)][groups][16] of scale_type
-    int8_t const* zeros;        // [ceil(N/16)][groups][16], or null when symmetric
+    int8_t const* zeros;        // [ceil(N/16)][groups][16], or null when symmetric or two-level
     void const* sums;           // [ceil(N/16)][groups][16] of int16_t; per channel of int32_t
+    StepWord const* steps;      // [ceil(N/16)][step_groups][16] of two-level weights, or null
     void const* x;              // BF16 [M, K], or quantized tiles
     TokenParams const* tokens;  // of quantized x: [ceil(M/8)][groups][8]
     int64_t x_stride;           // elements from row to row of BF16 x
@@ -21,11 +22,12 @@ struct GemmParams {
     float const* bias;          // [N], or null
     int m, n, k;
     int n_tiles, k_tiles, groups;
-    int group;       // group size; 0: per channel
-    int bits;        // activation width: a 4-bit kernel takes 2-bit activations too
-    int scale_type;  // w4axk_scale_type
-    bool x_aligned;  // rows of x are aligned to 4 bytes (decode) or 16 bytes (prefill)
-    bool y_aligned;  // rows of y are aligned to 16 bytes
+    int group;                    // group size; 0: per channel, or two-level
+    int step_groups, step_shift;  // of two-level weights: groups, and the logarithm of their size
+    int bits;                     // activation width: a 4-bit kernel takes 2-bit activations too
+    int scale_type;               // w4axk_scale_type
+    bool x_aligned;               // rows of x are aligned to 4 bytes (decode) or 16 bytes (prefill)
+    bool y_aligned;               // rows of y are aligned to 16 bytes
 };
 
 // A matrix in global memory as TMA describes it: 128 opaque bytes, a CUtensorMap or the emulator's counterpart.

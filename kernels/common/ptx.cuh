@@ -12,6 +12,7 @@ namespace w4ax::ptx {
 uint4 global_load(uint4 const* global);
 uint64_t evict_first_policy();
 uint32_t flip_nibbles(uint32_t a, uint32_t flip);
+uint32_t flip_byte_nibbles(uint32_t a, uint32_t flip);
 uint32_t pack_u8x4(int a, int b, int c, int d);
 void wait_on_dependent_grids();
 void launch_dependent_grids();
@@ -96,6 +97,13 @@ W4AX_DEVICE uint32_t pack_u8x4(int a, int b, int c, int d) {
 W4AX_DEVICE uint32_t flip_nibbles(uint32_t a, uint32_t flip) {
     uint32_t d;
     asm("lop3.b32 %0, %1, 0x000F000F, %2, 0x6A;" : "=r"(d) : "r"(a), "r"(flip));
+    return d;
+}
+
+// Likewise (a & 0x0F0F0F0F) ^ flip.
+W4AX_DEVICE uint32_t flip_byte_nibbles(uint32_t a, uint32_t flip) {
+    uint32_t d;
+    asm("lop3.b32 %0, %1, 0x0F0F0F0F, %2, 0x6A;" : "=r"(d) : "r"(a), "r"(flip));
     return d;
 }
 

@@ -156,10 +156,13 @@ w4axk_gemm_args gemm_arguments(Case& one) {
     args.weight.scales = one.pointer("scales");
     args.weight.zeros = static_cast<std::int8_t const*>(one.pointer("zeros"));
     args.weight.sums = one.pointer("sums");
+    args.weight.steps = static_cast<std::uint16_t const*>(one.pointer("steps"));
     args.weight.n = static_cast<std::uint32_t>(one.argument("n"));
     args.weight.k = static_cast<std::uint32_t>(one.argument("k"));
     args.weight.group = static_cast<std::uint32_t>(one.argument("group"));
     args.weight.scale_type = static_cast<std::uint32_t>(one.argument("scale_type"));
+    args.weight.scheme = static_cast<std::uint32_t>(one.argument("scheme"));
+    args.weight.reserved = static_cast<std::uint32_t>(one.argument("weight_reserved"));
     args.x = one.pointer("x");
     args.x_stride = one.argument("x_stride");
     args.y = one.pointer("y");
@@ -389,7 +392,7 @@ int main() {
         w4ax_emulate_clear_error();
         w4ax_emulate_reset_counters();
         w4ax_emulate_clear_constants();
-        for (auto weights : {"tiles", "scales", "zeros", "sums"}) {
+        for (auto weights : {"tiles", "scales", "zeros", "sums", "steps"}) {
             if (one.size(weights)) w4ax_emulate_add_constant(one.pointer(weights), one.size(weights));
         }
         int const status = call(one);

@@ -20,7 +20,7 @@ namespace w4ax {
 
 template <class C>
 struct Decode {
-    using Engine = w4ax::Engine<C::kBits, C::kGroup>;
+    using Engine = w4ax::Engine<C>;
     using Accumulator = typename Engine::Accumulator;
     static constexpr int kWords = Engine::kWords;  // words per lane of an activation tile
     static constexpr int kParamsPerLane = ceil_div(C::kSegmentsPerWarp * C::kRows,
@@ -111,6 +111,50 @@ struct Decode {
             shared_group_params(buffer, first + i * kLaneSegments)[row] = make_float2(r.scale, r.sum);
             if (p.zeros) shared_group_zeros(buffer, first + i * kLaneSegments)[row] = r.zero;
         }
+    }
+
+    // ---- group steps of two-level weights: 16-byte units of the warp's tiles in a round, one per lane, which the
+    // lanes exchange through shared memory
+    static constexpr int kStepUnits = C::kStepGroups * kGroupStepBytes / 16;  // of a weight tile's channels
+    static_assert(!C::kTwoLevel || C::kNT * kStepUnits <= 32, "a lane loads one unit");
+
+    // Loads the lane's unit of a round, ahead of its use as the weights are. Beyond K it keeps its value, see
+    // load_weights.
+    W4AX_DEVICE void load_steps(int round, uint4& unit) const {
+        int const n = lane / kStepUnits, at = lane % kStepUnits;
+        int const first_group = (first_tile_k(round) * kTileK) >> p.step_shift;
+        int const group = at / (kGroupStepBytes / 16);  // of the round
+        bool const in_bounds = n < C::kNT && group < (C::kTiles * kTileK) >> p.step_shift &&
+                               first_group + group < p.step_groups;
+        int64_t const row = group_params_index(tile_n(n), first_group, p.step_groups, 0);
+        ptx::load_if(in_bounds, reinterpret_cast<uint4 const*>(p.steps + row) + at, unit);
+    }
+
+    W4AX_DEVICE StepWord* shared_steps() const {
+        return reinterpret_cast<StepWord*>(shared + offsets.steps + warp * C::kWarpStepBytes);
+    }
+
+    // Passes the units of a round to the lanes that use them, and loads those of the next round.
+    W4AX_DEVICE void exchange_steps(int round, uint4& unit) const {
+        // All lanes have read the steps of the previous round, which are overwritten here.
+        __syncwarp();
+        if (lane < C::kNT * kStepUnits) reinterpret_cast<uint4*>(shared_steps())[lane] = unit;
+        // Each lane reads steps that other lanes have stored.
+        __syncwarp();
+        load_steps(round + 1, unit);
+    }
+
+    // Returns the steps of the lane's rows in the warp's k-tile i of the round and weight tile n.
+    W4AX_DEVICE TileSteps steps_of(int i, int n) const {
+        TileSteps r;
+        CUTE_UNROLL
+        for (int half = 0; half < 2; ++half) {
+            int const group = (i * kTileK + half * (kTileK / 2)) >> p.step_shift;
+            CUTE_UNROLL
+            for (int row = 0; row < 2; ++row)
+                r.word[half][row] = shared_steps()[(n * C::kStepGroups + group) * kTileN + lane / 4 + 8 * row];
+        }
+        return r;
     }
 
     // Loads the bf16_offset of the lane's rows in a segment, for each weight tile.
@@ -366,12 +410,17 @@ struct Decode {
                 int const step = i * kSteps + s, segment = step / kStepsPerSegment;
                 bool const begins = step % kStepsPerSegment == 0;
                 if (begins) begin(segment);
-                if constexpr (!C::kQuantized) {
+                if constexpr (!C::kQuantized && !C::kTwoLevel) {
                     if (begins) load_offsets(first_segment(round) + segment, offset);
                 }
                 if (s == 0 || (!C::kQuantized && begins)) {
                     CUTE_UNROLL
-                    for (int n = 0; n < C::kNT; ++n) Engine::unpack(rW(_, n, i), offset[n], rA(_, _, n));
+                    for (int n = 0; n < C::kNT; ++n) {
+                        if constexpr (C::kTwoLevel)
+                            Engine::unpack(rW(_, n, i), steps_of(i, n), rA(_, _, n));
+                        else
+                            Engine::unpack(rW(_, n, i), offset[n], rA(_, _, n));
+                    }
                 }
                 if (s == 0) {
                     CUTE_UNROLL
@@ -405,9 +454,12 @@ struct Decode {
         }
     }
 
-    W4AX_DEVICE void write(int token, int row, float acc) const {
+    // Writes an output: `output(channel, bias)` returns it before the rounding.
+    template <class Output>
+    W4AX_DEVICE void write(int token, int row, Output output) const {
         int const channel = first_tile_n * kTileN + row;
-        if (channel < p.n) p.y[token * p.y_stride + channel] = add_bias_and_round(acc, p.bias, channel);
+        if (channel >= p.n) return;
+        p.y[token * p.y_stride + channel] = round_to_bf16(output(channel, load_bias(p, channel)));
     }
 
     // Adds the scaled sums of a round's segments to the thread's outputs, k ascending.

@@ -13,9 +13,10 @@ template <int kBits_, int kGroup_, bool kFused_, int kNT_, int kMT_>
 struct DecodeConfig : KernelConfig {
     static constexpr Role kRole = Role::Gemm;
     static constexpr w4axk_family kFamily = W4AXK_DECODE;
-    static constexpr int kBits = kBits_;     // activation width: 4 (and 2), 8, 16
-    static constexpr int kGroup = kGroup_;   // group size; 0: per channel
-    static constexpr bool kFused = kFused_;  // x is BF16 and quantized here
+    static constexpr int kBits = kBits_;                           // activation width: 4 (and 2), 8, 16
+    static constexpr bool kTwoLevel = kGroup_ == kTwoLevelGroups;  // the weights have group steps
+    static constexpr int kGroup = kTwoLevel ? 0 : kGroup_;         // of scales; 0: one scale per channel
+    static constexpr bool kFused = kFused_;                        // x is BF16 and quantized here
     static constexpr w4axk_mode kMode = kFused ? W4AXK_FUSED : W4AXK_PACKED;
     static constexpr int kNT = kNT_;  // weight tiles of 16 channels per block
     static constexpr int kMT = kMT_;  // activation tiles of 8 tokens per block
@@ -44,6 +45,11 @@ struct DecodeConfig : KernelConfig {
 
     // The stride of a token in the slab: the lane columns of a fragment (tokens 2t) fall on different banks.
     static constexpr int kSlabToken = kRows + 4;
+    // The group steps of a warp's tiles in a round: [kNT][kTiles * kTileStepGroups][16 channels].
+    static constexpr int kStepGroups = kTiles * kTileStepGroups;
+    static constexpr int kWarpStepBytes = kTwoLevel ? kNT * kStepGroups * kGroupStepBytes : 0;
+    static_assert(!kTwoLevel || kTiles * kTileK >= 128, "a round ends inside a group");
+
     static constexpr int kOctetBytes = kBits;                                   // 8 codes of kBits bits
     static constexpr int kGroupParamsBytes = kRows * int(sizeof(GroupParams));  // of a segment
 
@@ -53,14 +59,17 @@ struct DecodeConfig : KernelConfig {
         int group_params;  // [2][segments]: scales and sums [kRows], zeros [kRows]
         int tokens;        // [2][segments][m] TokenFactors; whole rows: Extremes and sums of codes, [warps][m] each
         int codes;         // fused: [warps][tiles][m][8] octets
+        int steps;         // two-level: [warps][kWarpStepBytes]
         int total;
 
-        W4AX_HOST_DEVICE constexpr explicit Shared(int m) : slab(0), group_params(0), tokens(0), codes(0), total(0) {
+        W4AX_HOST_DEVICE constexpr explicit Shared(int m)
+            : slab(0), group_params(0), tokens(0), codes(0), steps(0), total(0) {
             int const slab_bytes = (kWholeRow ? kWarps : 2 * kSegments) * m * kSlabToken * 4;
             int const params_bytes = kWholeRow ? 0 : 2 * kSegments * kGroupParamsBytes;
             int const factors_bytes = 2 * kSegments * m * int(sizeof(TokenFactors));
             int const tokens_bytes = !kQuantized ? 0 : kWholeRow ? kWarps * m * 8 : factors_bytes;
             int const octets = kQuantized && kFused ? kWarps * kTiles * m * kOctetsPerTile : 0;
+            codes = steps + kWarps * kWarpStepBytes;
             group_params = codes + (octets * kOctetBytes + 15) / 16 * 16;
             tokens = group_params + params_bytes;
             slab = tokens + tokens_bytes;

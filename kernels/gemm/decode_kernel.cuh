@@ -29,6 +29,8 @@ W4AX_DEVICE void decode_segments(Decode<C> const& d, TensorW& rW) {  // (4,NT,ti
     float acc[C::kOutputs] = {};
     GroupParamsSource const source = d.group_params_source();
     d.load_group_params(0, source, rParams);
+    uint4 steps = {};
+    if constexpr (C::kTwoLevel) d.load_steps(0, steps);
 
     // The code above reads weights only. Until the wait, x and y belong to the previous launch.
     ptx::wait_on_dependent_grids();
@@ -49,6 +51,7 @@ W4AX_DEVICE void decode_segments(Decode<C> const& d, TensorW& rW) {  // (4,NT,ti
         int const buffer = round % 2;
         if constexpr (C::kQuantized && C::kFused) d.quantize_groups(round, buffer);
         if constexpr (!kPacked) d.load_activations(round, rX);
+        if constexpr (C::kTwoLevel) d.exchange_steps(round, steps);
         d.multiply(
             round, rW, rX, rC, [&](int i) { d.refill(round + 1, i, rW, rX); },
             [&](int) { fill(rC, Accumulator(Engine::kStart)); },
@@ -74,11 +77,11 @@ W4AX_DEVICE void decode_segments(Decode<C> const& d, TensorW& rW) {  // (4,NT,ti
 
     // Epilogue.
     d.for_outputs([&](int i, int token, int row) {
-        if constexpr (!C::kQuantized && C::kGroup == 0) {
-            int const tile = d.first_tile_n + row / kTileN;
-            if (tile < p.n_tiles) acc[i] = __fmaf_rn(acc[i], channel_scale(p, d.first_tile_n * kTileN + row), 0.0f);
-        }
-        d.write(token, row, acc[i]);
+        d.write(token, row, [&](int channel, float bias) {
+            if constexpr (!C::kQuantized && C::kGroup == 0)
+                return bf16_row_output<C>(p, acc[i], channel_scale(p, channel), bias);
+            return add_bias(p, acc[i], bias);
+        });
     });
 }
 
@@ -108,6 +111,8 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
 
     Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>, Int<C::kMT>>{});  // (4,NT,MT)
     clear(rC);
+    uint4 steps = {};
+    if constexpr (C::kTwoLevel) d.load_steps(0, steps);
 
     // The code above reads weights only. Until the wait, x and y belong to the previous launch.
     ptx::wait_on_dependent_grids();
@@ -134,7 +139,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
                     codes = codes_of(x, quantizer_of(row_extremes(d, sExtremes, token), levels), levels);
                     sum = sum_of(codes);
                 }
-                if (p.zeros) {
+                if (C::kTwoLevel || p.zeros) {
                     // A token has 8 * kTiles octets, on 8, 16 or 32 neighboring lanes.
                     constexpr int kLanes = C::kTiles * kOctetsPerTile < 32 ? C::kTiles * kOctetsPerTile : 32;
                     CUTE_UNROLL
@@ -146,6 +151,7 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
             });
         }
         if constexpr (C::kFused) d.load_activations(round, rX);
+        if constexpr (C::kTwoLevel) d.exchange_steps(round, steps);
         d.multiply(round, rW, rX, rC, [&](int i) { d.refill(round + 1, i, rW, rX); }, [](int) {}, [](int) {});
     }
     d.store_segment(d.warp, rC);
@@ -155,10 +161,8 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
     // Epilogue.
     auto const* sSlab = reinterpret_cast<int const*>(d.shared + d.offsets.slab);  // [warp][token][kSlabToken]
     d.for_outputs([&](int, int token, int row) {
-        int const tile = d.first_tile_n + row / kTileN;
-        if (tile >= p.n_tiles) return;
-        int dot = 0;
-        for (int warp = 0; warp < C::kWarps; ++warp) dot += sSlab[(warp * p.m + token) * C::kSlabToken + row];
+        uint32_t acc = 0;  // sums may wrap
+        for (int warp = 0; warp < C::kWarps; ++warp) acc += uint32_t(sSlab[(warp * p.m + token) * C::kSlabToken + row]);
         TokenParams t;
         if constexpr (C::kFused) {
             Quantizer const q = quantizer_of(row_extremes(d, sExtremes, token), levels);
@@ -168,8 +172,9 @@ W4AX_DEVICE void decode_whole_rows(Decode<C> const& d, TensorW& rW) {  // (4,NT,
         } else {
             t = p.tokens[token];  // [ceil(M/8)][1][8]
         }
-        ChannelParams const channel = channel_params(p, d.first_tile_n * kTileN + row);
-        d.write(token, row, channel_product(dot >> Engine::kShift, channel, t));
+        d.write(token, row, [&](int channel, float bias) {
+            return row_output<C>(p, Engine::row_dot(int32_t(acc), sum_of(t)), channel_params(p, channel), t, bias);
+        });
     });
 }
 

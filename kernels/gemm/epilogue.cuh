@@ -137,8 +137,28 @@ W4AX_DEVICE uint16_t round_to_bf16(float v) {
     return v != v ? 0x7FFF : uint16_t((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16);
 }
 
-W4AX_DEVICE uint16_t add_bias_and_round(float acc, float const* bias, int channel) {
-    return round_to_bf16(bias ? __fadd_rn(acc, bias[channel]) : acc);
+// Returns the bias of a channel, 0 without a bias.
+W4AX_DEVICE float load_bias(GemmParams const& p, int channel) { return p.bias ? p.bias[channel] : 0.0f; }
+
+// Adds the bias that load_bias has returned. Without one, the sign of a zero stays.
+W4AX_DEVICE float add_bias(GemmParams const& p, float acc, float bias) { return p.bias ? __fadd_rn(acc, bias) : acc; }
+
+// Returns the output of a whole row before its rounding, from the exact sum of products, and from a BF16 sum. Two-level
+// weights round once with the bias: |d| <= 255 * 127 * 65536 < 2^31.
+template <class C>
+W4AX_DEVICE float row_output(GemmParams const& p, int dot, ChannelParams const& channel, TokenParams const& token,
+                             float bias) {
+    if constexpr (C::kTwoLevel) {
+        int const d = dot - zero_of(token) * channel.sum;
+        return __fmaf_rn(float(d), __fmul_rn(token.scale, channel.scale), bias);
+    } else {
+        return add_bias(p, channel_product(dot, channel, token), bias);
+    }
+}
+template <class C>
+W4AX_DEVICE float bf16_row_output(GemmParams const& p, float sum, float scale, float bias) {
+    if constexpr (C::kTwoLevel) return __fmaf_rn(sum, scale, bias);
+    return add_bias(p, __fmaf_rn(sum, scale, 0.0f), bias);
 }
 
 }  // namespace w4ax

@@ -19,8 +19,8 @@ using namespace cute;
 constexpr int out_row(int rows) { return rows + 8; }
 constexpr int out_bytes(int rows, int tokens) { return tokens * out_row(rows) * 2; }
 
-// Writes the warp's outputs to shared memory [kTokens][out_row(kRows)], with bias and rounding. `params_of(channel)`
-// returns the parameters of a channel; `output(params, i, n, m)` returns the lane's outputs before the bias.
+// Writes the warp's outputs to shared memory [kTokens][out_row(kRows)], rounded. `params_of(channel)`
+// returns the parameters of a channel; `output(params, bias, i, n, m)` returns the lane's outputs with the bias.
 template <class Block, class ParamsOf, class Output>
 W4AX_DEVICE void transpose_outputs(Block const& b, ParamsOf params_of, Output output) {
     using C = typename Block::Config;
@@ -37,7 +37,7 @@ W4AX_DEVICE void transpose_outputs(Block const& b, ParamsOf params_of, Output ou
             int const channel = (b.tile_n + b.warp_n * C::kNT + n) * kTileN + b.lane / 4 + 8 * i;
             // Channels beyond N have no parameters, and their outputs are not written.
             params[n][i] = channel < p.n ? params_of(channel) : decltype(params_of(0)){};
-            bias[n][i] = p.bias && channel < p.n ? p.bias[channel] : 0.0f;
+            bias[n][i] = channel < p.n ? load_bias(p, channel) : 0.0f;
         }
     }
     CUTE_UNROLL
@@ -48,8 +48,7 @@ W4AX_DEVICE void transpose_outputs(Block const& b, ParamsOf params_of, Output ou
             for (int i = 0; i < 4; ++i) {
                 int const row = (b.warp_n * C::kNT + n) * kTileN + int(get<0>(cC(i)));
                 int const token = (b.warp_m * C::kMT + m) * kTileM + int(get<1>(cC(i)));
-                float const acc = output(params[n][i / 2], i, n, m);
-                sY[token * out_row(C::kRows) + row] = round_to_bf16(p.bias ? __fadd_rn(acc, bias[n][i / 2]) : acc);
+                sY[token * out_row(C::kRows) + row] = round_to_bf16(output(params[n][i / 2], bias[n][i / 2], i, n, m));
             }
         }
     }
@@ -61,8 +60,9 @@ template <class C, class TensorAcc, class Write>
 W4AX_DEVICE void scale_accumulators(GemmParams const& p, TensorAcc const& acc, Write write) {  // (4,NT,MT)
     constexpr bool kScales = !C::kQuantized && C::kGroup == 0;
     write([&](int channel) { return kScales ? channel_scale(p, channel) : 0.0f; },
-          [&](float scale, int i, int n, int m) {
-              return kScales ? __fmaf_rn(acc(i, n, m), scale, 0.0f) : acc(i, n, m);
+          [&](float scale, float bias, int i, int n, int m) {
+              if constexpr (kScales) return bf16_row_output<C>(p, acc(i, n, m), scale, bias);
+              return add_bias(p, acc(i, n, m), bias);
           });
 }
 

@@ -24,7 +24,7 @@ namespace w4ax {
 template <class C>
 struct Prefill {
     using Config = C;
-    using Engine = w4ax::Engine<C::kBits, C::kGroup>;
+    using Engine = w4ax::Engine<C>;
     using Accumulator = typename Engine::Accumulator;
     static constexpr int kWords = Engine::kWords;  // words per lane of an activation tile
     static constexpr int kSteps = Engine::kSteps;  // mma per k-tile
@@ -114,7 +114,7 @@ struct Prefill {
         int const levels = (1 << p.bits) - 1;
         for_octets(s, k_block, [&](int token, int, int, Octet const& x) {
             OctetCodes const codes = codes_of(x, shared_quantizers()[token], levels);
-            if (p.zeros) {
+            if (C::kTwoLevel || p.zeros) {
                 // A token has 16 octets on 16 lanes. The same lane adds in every stage, so there is no race.
                 int const sum = group_sum<128>(sum_of(codes));
                 if (lane % 16 == 0) shared_code_sums()[token] += sum;
@@ -195,6 +195,20 @@ struct Prefill {
         }
     }
 
+    // Loads the group steps of the lane's rows in a k-tile of the stage.
+    W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int tile, int n) const {
+        auto const* const sSteps =
+            reinterpret_cast<StepWord const*>(s + C::kSteps + (warp_n * C::kNT + n) * C::kTileStepBytes);
+        TileSteps r;
+        CUTE_UNROLL
+        for (int half = 0; half < 2; ++half) {
+            int const group = (tile * kTileK + half * (kTileK / 2)) >> p.step_shift;
+            CUTE_UNROLL
+            for (int i = 0; i < 2; ++i) r.word[half][i] = sSteps[group * kTileN + lane / 4 + 8 * i];
+        }
+        return r;
+    }
+
     // Loads the factors of the lane's tokens 2t and 2t + 1 of an activation tile.
     W4AX_DEVICE void load_tokens(unsigned char const* s, int segment, int m, TokenFactors (&factors)[2]) const {
         int const group = (warp_m * C::kMT + m) * C::kStageSegments + segment;
@@ -212,13 +226,18 @@ struct Prefill {
         CUTE_UNROLL
         for (int n = 0; n < C::kNT; ++n) {
             uint32_t offset[2] = {};
-            if constexpr (!C::kQuantized) {
+            if constexpr (!C::kQuantized && !C::kTwoLevel) {
                 CUTE_UNROLL
                 for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, segment, n, i));
             }
             CUTE_UNROLL
-            for (int i = 0; i < kSegmentTiles; ++i)
-                Engine::unpack(load_raw_weights(s, segment * C::kSegmentK / kTileK + i, n), offset, rA(_, _, i, n));
+            for (int i = 0; i < kSegmentTiles; ++i) {
+                int const tile = segment * C::kSegmentK / kTileK + i;
+                if constexpr (C::kTwoLevel)
+                    Engine::unpack(load_raw_weights(s, tile, n), load_steps(s, tile, n), rA(_, _, i, n));
+                else
+                    Engine::unpack(load_raw_weights(s, tile, n), offset, rA(_, _, i, n));
+            }
         }
     }
 

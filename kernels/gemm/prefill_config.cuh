@@ -15,9 +15,10 @@ template <int kBits_, int kGroup_, bool kFused_, int kNT_, int kMT_, int kWarpsM
 struct PrefillConfig : KernelConfig {
     static constexpr Role kRole = Role::Gemm;
     static constexpr w4axk_family kFamily = W4AXK_PREFILL;
-    static constexpr int kBits = kBits_;     // activation width: 4 (and 2), 8, 16
-    static constexpr int kGroup = kGroup_;   // group size; 0: per channel
-    static constexpr bool kFused = kFused_;  // x is BF16 and quantized here
+    static constexpr int kBits = kBits_;                           // activation width: 4 (and 2), 8, 16
+    static constexpr bool kTwoLevel = kGroup_ == kTwoLevelGroups;  // the weights have group steps
+    static constexpr int kGroup = kTwoLevel ? 0 : kGroup_;         // of scales; 0: one scale per channel
+    static constexpr bool kFused = kFused_;                        // x is BF16 and quantized here
     static constexpr w4axk_mode kMode = kFused ? W4AXK_FUSED : W4AXK_PACKED;
     static constexpr int kNT = kNT_;          // weight tiles of 16 channels per warp
     static constexpr int kMT = kMT_;          // activation tiles of 8 tokens per warp
@@ -59,7 +60,9 @@ struct PrefillConfig : KernelConfig {
     static constexpr int kTokenParamsBytes = kPacked && kGroup
                                                  ? kTilesM * kStageSegments * kTileM * int(sizeof(TokenParams))
                                                  : 0;
-    static constexpr int kStageBytes = ceil_div(kTokenParams + kTokenParamsBytes, 128) * 128;
+    static constexpr int kSteps = kTokenParams + kTokenParamsBytes;  // [kTilesN][groups of steps][16] StepWords
+    static constexpr int kTileStepBytes = kTwoLevel ? kStageTiles * kTileStepGroups * kGroupStepBytes : 0;
+    static constexpr int kStageBytes = ceil_div(kSteps + kTilesN * kTileStepBytes, 128) * 128;
 
     // After the stages, if x is quantized here: the codes of one stage [kTilesM][kStageTiles] and their parameters.
     static constexpr int kCodes = kStages * kStageBytes;

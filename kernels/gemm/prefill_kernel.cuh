@@ -113,8 +113,9 @@ W4AX_DEVICE void prefill_whole_rows(GemmParams const& p, unsigned char* shared) 
     __syncthreads();
     write_outputs(
         b, [&](int channel) { return channel_params(p, channel); },
-        [&](ChannelParams const& channel, int i, int n, int m) {
-            return channel_product(rC(i, n, m) >> Engine::kShift, channel, tokens[m][i % 2]);
+        [&](ChannelParams const& channel, float bias, int i, int n, int m) {
+            TokenParams const& t = tokens[m][i % 2];
+            return row_output<C>(p, Engine::row_dot(rC(i, n, m), sum_of(t)), channel, t, bias);
         });
 }
 

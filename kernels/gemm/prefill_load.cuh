@@ -130,6 +130,27 @@ struct GroupParamsCopies {
     }
 };
 
+// The group steps of two-level weights. For each weight tile there is room for those of the smallest groups.
+template <class C>
+struct StepCopies {
+    static constexpr int kUnits = C::kTileStepBytes / 16;
+    UnitCopies<C::kTilesN, kUnits, C::kThreads> units;
+
+    W4AX_DEVICE StepCopies(GemmParams const& p, int tile_n, int thread)
+        : units(thread, p.n_tiles - 1 - tile_n, [&](int n, int unit) {
+              auto const* const gSteps = p.steps + group_params_index(tile_n + n, 0, p.step_groups, 0);
+              return reinterpret_cast<unsigned char const*>(gSteps) + unit * 16;
+          }) {}
+
+    W4AX_DEVICE void copy(unsigned char* s, GemmParams const& p, int k_block, int thread) {
+        int const groups = C::kStageK >> p.step_shift, left = p.step_groups - k_block * groups;
+        int const valid = (left < groups ? left : groups) * (kGroupStepBytes / 16);
+        units.copy(
+            thread, groups * kGroupStepBytes, [&](int unit) { return unit < valid; },
+            [&](int n, int unit) { return s + C::kSteps + n * C::kTileStepBytes + unit * 16; });
+    }
+};
+
 // Activations that were quantized ahead: codes, and with groups their TokenParams.
 template <class C>
 struct CodeCopies {
@@ -212,6 +233,7 @@ struct StageCopies {
     int const tile_m, thread;
     WeightCopies<C> weights;
     conditional_t<C::kGroup != 0, GroupParamsCopies<C>, NoCopies> group_params;
+    conditional_t<C::kTwoLevel, StepCopies<C>, NoCopies> steps;
     conditional_t<C::kPacked, CodeCopies<C>, Bf16Copies<C>> x;
 
     W4AX_DEVICE StageCopies(GemmParams const& p, int tile_n, int tile_m, int thread)
@@ -220,12 +242,14 @@ struct StageCopies {
           thread(thread),
           weights(p, tile_n, thread),
           group_params(p, tile_n, thread),
+          steps(p, tile_n, thread),
           x(p, tile_m, thread) {}
 
     // Copies the next stage, k from k_block * 128 on, to the stage at shared address s.
     W4AX_DEVICE void copy_weights(unsigned char* s, int k_block) {
         weights.copy(s, p, k_block, thread);
         group_params.copy(s, p, k_block, thread);
+        steps.copy(s, p, k_block, thread);
     }
     W4AX_DEVICE void copy_x(unsigned char* s, int k_block) { x.copy(s, p, tile_m, k_block, thread); }
 };

@@ -33,12 +33,13 @@ template <int kGroup_, bool kFused_, int kNT, int kMT>
 struct RoutedDecode : KernelConfig {
     static constexpr Role kRole = Role::RoutedGemm;
     static constexpr w4axk_family kFamily = W4AXK_DECODE;
-    static constexpr int kGroup = kGroup_;
     static constexpr bool kFused = kFused_;
     static constexpr w4axk_mode kMode = kFused ? W4AXK_FUSED : W4AXK_PACKED;
-    using A4 = DecodeConfig<4, kGroup, kFused, kNT, kMT>;
-    using A8 = DecodeConfig<8, kGroup, kFused, kNT, kMT>;
-    using Bf16 = DecodeConfig<16, kGroup, true, kNT, kMT>;
+    using A4 = DecodeConfig<4, kGroup_, kFused, kNT, kMT>;
+    using A8 = DecodeConfig<8, kGroup_, kFused, kNT, kMT>;
+    using Bf16 = DecodeConfig<16, kGroup_, true, kNT, kMT>;
+    static constexpr bool kTwoLevel = Bf16::kTwoLevel;
+    static constexpr int kGroup = Bf16::kGroup;
     static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens;
     static constexpr int kThreads = Bf16::kThreads, kLaunchThreads = kThreads;
     // All branches split K alike, so the first weights can be loaded before the width is known.
@@ -83,11 +84,12 @@ template <int kGroup_, int kNT, int kQuantizedMT, int kBf16MT, int kWarpsM, int 
 struct RoutedPrefill : KernelConfig {
     static constexpr Role kRole = Role::RoutedGemm;
     static constexpr w4axk_family kFamily = W4AXK_PREFILL;
-    static constexpr int kGroup = kGroup_;
     static constexpr w4axk_mode kMode = W4AXK_PACKED;
-    using A4 = PrefillConfig<4, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
-    using A8 = PrefillConfig<8, kGroup, false, kNT, kQuantizedMT, kWarpsM, kStages>;
-    using Bf16 = PrefillConfig<16, kGroup, true, kNT, kBf16MT, kWarpsM, kStages>;
+    using A4 = PrefillConfig<4, kGroup_, false, kNT, kQuantizedMT, kWarpsM, kStages>;
+    using A8 = PrefillConfig<8, kGroup_, false, kNT, kQuantizedMT, kWarpsM, kStages>;
+    using Bf16 = PrefillConfig<16, kGroup_, true, kNT, kBf16MT, kWarpsM, kStages>;
+    static constexpr bool kTwoLevel = Bf16::kTwoLevel;
+    static constexpr int kGroup = Bf16::kGroup;
     // The smallest block: the grid is that of the branch with the most blocks.
     static constexpr int kRows = Bf16::kRows, kTokens = Bf16::kTokens;
     static constexpr int kThreads = Bf16::kThreads, kLaunchThreads = kThreads;

@@ -27,10 +27,13 @@ namespace w4ax {
 template <class C>
 struct Wgmma {
     using Config = C;
-    using Engine = w4ax::Engine<C::kBits, C::kGroup>;
+    using Engine = w4ax::Engine<C>;
     // CuTe declares integer accumulators as unsigned.
     using Accumulator = conditional_t<C::kQuantized, uint32_t, float>;
     static constexpr int kSteps = Engine::kSteps;  // mma of a tile of 64 k
+    static constexpr sm90::Operands kOperands = !C::kQuantized ? sm90::Operands::Bf16
+                                                : C::kTwoLevel ? sm90::Operands::U8U8
+                                                               : sm90::Operands::S8U8;
 
     GemmParams const& p;
     TensorMap const& x;
@@ -59,6 +62,11 @@ struct Wgmma {
     }
     W4AX_DEVICE int segments_of(int k_block) const {
         return at_most(C::kStageSegments, p.groups - k_block * C::kStageSegments);
+    }
+    // Groups of steps in the stage of k_block.
+    W4AX_DEVICE int step_groups_of(int k_block) const {
+        int const groups = C::kStageK >> p.step_shift;
+        return at_most(groups, p.step_groups - k_block * groups);
     }
     static W4AX_DEVICE int at_most(int most, int v) { return v < most ? v : most; }
 
@@ -103,6 +111,11 @@ struct Wgmma {
             copy(C::kScales + slot * 4, static_cast<unsigned char const*>(p.scales) + at * bytes, rows * bytes);
             if constexpr (C::kQuantized) copy(C::kSums + slot * 2, static_cast<int16_t const*>(p.sums) + at, rows * 2);
             if (p.zeros) copy(C::kZeros + slot, p.zeros + at, rows);
+        }
+        if constexpr (C::kTwoLevel) {
+            int const first = k_block * (C::kStageK >> p.step_shift);
+            copy(C::kSteps + n * C::kTileStepBytes, p.steps + group_params_index(tile_n + n, first, p.step_groups, 0),
+                 step_groups_of(k_block) * kGroupStepBytes);
         }
     }
 
@@ -191,14 +204,32 @@ struct Wgmma {
         }
     }
 
+    // Loads the group steps of the lane's rows in a k-tile of the stage. The half of a tile beyond K has none: its
+    // weights are multiplied by activations of zero, so any steps will do.
+    W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int k_block, int tile) const {
+        auto const* const sSteps = reinterpret_cast<StepWord const*>(s + C::kSteps + warp_n * C::kTileStepBytes);
+        int const last = step_groups_of(k_block) - 1;
+        TileSteps r;
+        CUTE_UNROLL
+        for (int half = 0; half < 2; ++half) {
+            int const group = at_most(last, (tile * kTileK + half * (kTileK / 2)) >> p.step_shift);
+            CUTE_UNROLL
+            for (int i = 0; i < 2; ++i) r.word[half][i] = sSteps[group * kTileN + lane / 4 + 8 * i];
+        }
+        return r;
+    }
+
     // Loads the A fragments of a k-tile: the lane's registers for each mma.
     template <class TensorA>
-    W4AX_DEVICE void load_weights(unsigned char const* s, int tile, uint32_t const (&offset)[2],
+    W4AX_DEVICE void load_weights(unsigned char const* s, int k_block, int tile, uint32_t const (&offset)[2],
                                   TensorA&& rA) const {  // (4,step)
         auto const* const sTile = s + C::kWeights + (warp_n * C::kStageTiles + tile) * kWeightTileBytes;
         Tensor rW = make_tensor<uint32_t>(Shape<_4>{});  // (4)
         set_words(rW, reinterpret_cast<uint4 const*>(sTile)[lane]);
-        Engine::unpack(rW, offset, rA);
+        if constexpr (C::kTwoLevel)
+            Engine::unpack(rW, load_steps(s, k_block, tile), rA);
+        else
+            Engine::unpack(rW, offset, rA);
     }
 
     // Adds mma `first` to `first + count` of a k-tile to rC, as one asynchronous batch.
@@ -216,7 +247,7 @@ struct Wgmma {
             // 32 bytes of k: two core matrices, or two 16-byte units of a swizzled row.
             int const at = C::kQuantized ? tile * C::kTilesM * activation_tile_bytes(8) + i * 256
                                          : tile * C::kBox + i * 32;
-            sm90::multiply<C::kQuantized, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
+            sm90::multiply<kOperands, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
         }
         sm90::warpgroup_commit_batch();
     }
@@ -325,7 +356,7 @@ struct Wgmma {
                         for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, segment, i));
                     }
                     // The mma of the previous tile are still in flight.
-                    load_weights(s, tile, offset, rA(_, _, tile));
+                    load_weights(s, k_block, tile, offset, rA(_, _, tile));
                 }
                 if (C::kSegmentK <= kTileK || tile == 0) start_segment<kAsymmetric>(s, segment, rC);
                 multiply(s, tile, part * (kSteps / kTileSegments), kSteps / kTileSegments, rA(_, _, tile), rC);
@@ -349,7 +380,7 @@ struct Wgmma {
         CUTE_UNROLL
         for (int tile = 0; tile < C::kStageTiles; ++tile) {
             if (tile > 0 && tile >= tiles_of(k_block)) break;
-            load_weights(s, tile, none, rA(_, _, tile));
+            load_weights(s, k_block, tile, none, rA(_, _, tile));
             multiply(s, tile, 0, kSteps, rA(_, _, tile), rC);
         }
         sm90::warpgroup_wait(rC);

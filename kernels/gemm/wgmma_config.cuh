@@ -13,9 +13,10 @@ template <int kBits_, int kGroup_, int kTokens_>
 struct WgmmaConfig : KernelConfig {
     static constexpr Role kRole = Role::Gemm;
     static constexpr w4axk_family kFamily = W4AXK_WGMMA;
-    static constexpr int kBits = kBits_;      // activation width: 8 (and 4 and 2, one byte per code), 16
-    static constexpr int kGroup = kGroup_;    // group size; 0: per channel
-    static constexpr int kTokens = kTokens_;  // tokens of a block
+    static constexpr int kBits = kBits_;  // activation width: 8 (and 4 and 2, one byte per code), 16
+    static constexpr bool kTwoLevel = kGroup_ == kTwoLevelGroups;  // the weights have group steps
+    static constexpr int kGroup = kTwoLevel ? 0 : kGroup_;         // of scales; 0: one scale per channel
+    static constexpr int kTokens = kTokens_;                       // tokens of a block
 
     static constexpr bool kQuantized = kBits != 16;
     static constexpr w4axk_mode kMode = kQuantized ? W4AXK_PACKED : W4AXK_FUSED;
@@ -46,7 +47,9 @@ struct WgmmaConfig : KernelConfig {
     static constexpr int kZeros = kSums + (kQuantized ? kParamRows * 2 : 0);  // likewise, 1 byte each
     static constexpr int kFactors = kZeros + kParamRows;  // [segment][kTilesM][scale, minus zero, minus sum][8]
     static constexpr int kFactorStage = kQuantized && kGroup ? kTilesM * kStageSegments * kFactorBytes : 0;
-    static constexpr int kStageBytes = ceil_div(kFactors + kFactorStage, 1024) * 1024;
+    static constexpr int kSteps = kFactors + kFactorStage;  // [kTilesN][groups of steps][16] StepWords
+    static constexpr int kTileStepBytes = kTwoLevel ? kStageTiles * kTileStepGroups * kGroupStepBytes : 0;
+    static constexpr int kStageBytes = ceil_div(kSteps + kTilesN * kTileStepBytes, 1024) * 1024;
     static_assert(kBox % 1024 == 0 && kX % 1024 == 0, "a swizzle's pattern repeats every 1024 bytes");
 
     // After the stages: full barriers [kStages], then empty barriers [kStages].

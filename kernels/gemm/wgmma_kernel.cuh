@@ -44,10 +44,11 @@ W4AX_DEVICE void wgmma_whole_rows(Wgmma<C> const& b) {
     sm90::named_barrier_sync<C::kThreads>();
     transpose_outputs(
         b, [&](int channel) { return channel_params(p, channel); },
-        [&](ChannelParams const& channel, int i, int, int m) {
+        [&](ChannelParams const& channel, float bias, int i, int, int m) {
             int const token = (b.tile_m + m) * kTileM + 2 * (b.lane % 4) + i % 2;
             TokenParams const t = token < p.m ? p.tokens[token] : TokenParams{0.0f, 0};  // [ceil(M/8)][1][8]
-            return channel_product(int32_t(rC(i, m)) >> Wgmma<C>::Engine::kShift, channel, t);
+            int const dot = Wgmma<C>::Engine::row_dot(int32_t(rC(i, m)), sum_of(t));
+            return row_output<C>(p, dot, channel, t, bias);
         });
 }
 

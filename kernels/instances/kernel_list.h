@@ -29,12 +29,14 @@
     FILE(gather)                \
     FILE(skip)
 
-// Expands TILES(KERNEL, group, ...) for every grouping; 0 is per channel.
+// Expands TILES(KERNEL, group, ...) for every grouping; 0 is per channel. Two-level weights of all group sizes share a
+// kernel.
 #define W4AX_GROUPINGS(TILES, KERNEL, ...) \
     TILES(KERNEL, 0, __VA_ARGS__)          \
     TILES(KERNEL, 32, __VA_ARGS__)         \
     TILES(KERNEL, 64, __VA_ARGS__)         \
-    TILES(KERNEL, 128, __VA_ARGS__)
+    TILES(KERNEL, 128, __VA_ARGS__)        \
+    TILES(KERNEL, kTwoLevelGroups, __VA_ARGS__)
 
 // ---- decode: DecodeConfig<bits, group, fused, NT, MT>
 

@@ -34,6 +34,9 @@ enum class Order {
     Swizzled,      // rows of 128 bytes with swizzled 16-byte units (SWIZZLE_128B of TMA); the stride separates 8 rows
 };
 
+// The elements of A and B.
+enum class Operands { S8U8, U8U8, Bf16 };
+
 #ifndef W4AX_EMULATE
 
 // A compiler fence, no instruction: CuTe's barriers lack the memory clobber that keeps loads and stores on their side.
@@ -132,27 +135,30 @@ W4AX_DEVICE void warpgroup_wait(TensorC& rC) {
     fence_operands(rC);
 }
 
-template <bool kQuantized, int kTokens>
+template <Operands kOperands, int kTokens>
 struct Op;
-#define W4AX_OP(tokens)                                                                                          \
-    template <>                                                                                                  \
-    struct Op<true, tokens> : cute::SM90::GMMA::MMA_64x##tokens##x32_S32S8U8_RS_TN {};                           \
-    template <>                                                                                                  \
-    struct Op<false, tokens> : cute::SM90::GMMA::MMA_64x##tokens##x16_F32BF16BF16_RS<cute::SM90::GMMA::Major::K, \
-                                                                                     cute::SM90::GMMA::Major::K> {};
+#define W4AX_OP(tokens)                                                                          \
+    template <>                                                                                  \
+    struct Op<Operands::S8U8, tokens> : cute::SM90::GMMA::MMA_64x##tokens##x32_S32S8U8_RS_TN {}; \
+    template <>                                                                                  \
+    struct Op<Operands::U8U8, tokens> : cute::SM90::GMMA::MMA_64x##tokens##x32_S32U8U8_RS_TN {}; \
+    template <>                                                                                  \
+    struct Op<Operands::Bf16, tokens>                                                            \
+        : cute::SM90::GMMA::MMA_64x##tokens##x16_F32BF16BF16_RS<cute::SM90::GMMA::Major::K,      \
+                                                                cute::SM90::GMMA::Major::K> {};
 W4AX_OP(80)
 W4AX_OP(128)
 #undef W4AX_OP
 
-template <bool kQuantized, int kTokens, class TensorC, class TensorA, int... kAt>
+template <Operands kOperands, int kTokens, class TensorC, class TensorA, int... kAt>
 W4AX_DEVICE void multiply_each(TensorC& rC, TensorA const& rA, uint64_t b, std::integer_sequence<int, kAt...>) {
-    Op<kQuantized, kTokens>::fma(rA(0), rA(1), rA(2), rA(3), b, rC(kAt)..., cute::SM90::GMMA::ScaleOut::One);
+    Op<kOperands, kTokens>::fma(rA(0), rA(1), rA(2), rA(3), b, rC(kAt)..., cute::SM90::GMMA::ScaleOut::One);
 }
 
 // rC += A * B, asynchronously. A and C have the fragments of mma.m16n8: 4 registers of A per lane, 4 of C per 8 tokens.
-template <bool kQuantized, int kTokens, class TensorC, class TensorA>
+template <Operands kOperands, int kTokens, class TensorC, class TensorA>
 W4AX_DEVICE void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
-    multiply_each<kQuantized, kTokens>(rC, rA, b, std::make_integer_sequence<int, kTokens / 2>{});
+    multiply_each<kOperands, kTokens>(rC, rA, b, std::make_integer_sequence<int, kTokens / 2>{});
 }
 
 #else
@@ -189,9 +195,13 @@ template <class TensorC>
 void warpgroup_wait(TensorC&) {
     w4ax_emulate::wgmma_wait_group();
 }
-template <bool kQuantized, int kTokens, class TensorC, class TensorA>
+template <Operands kOperands, int kTokens, class TensorC, class TensorA>
 void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)
-    w4ax_emulate::wgmma(&rA(0), &rC(0), b, kTokens, !kQuantized);
+    using w4ax_emulate::Element;
+    constexpr Element kA = kOperands == Operands::Bf16   ? Element::bf16
+                           : kOperands == Operands::U8U8 ? Element::u8
+                                                         : Element::s8;
+    w4ax_emulate::wgmma(&rA(0), &rC(0), b, kTokens, kA);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #include "common/device.cuh"
 #include "common/layout.cuh"
 #include "common/ptx.cuh"
+#include "common/quantize.cuh"
 
 namespace w4ax {
 
@@ -40,6 +41,48 @@ W4AX_DEVICE uint32_t unpack_bf16(uint32_t word, int j, uint32_t offset) {
     uint32_t r;
     memcpy(&r, &v, sizeof r);
     return r;
+}
+
+// The group steps of a lane's rows g and g + 8, for the two halves of a k-tile (StepWord).
+struct TileSteps {
+    uint32_t word[2][2];  // [half][row]
+};
+
+// A channel's group step for unpack_u8: 128 + w8 = u * step + base for each byte u = qw + 8 of a word.
+struct ByteStep {
+    uint32_t step, base;
+    // The bytes of the sum 128 + u * sg - (zg + 8) * sg are in 1..255. So no carry or borrow crosses a byte in the end,
+    // and the sum modulo 2^32 is exact.
+    W4AX_DEVICE explicit ByteStep(uint32_t word) : step(word & 31), base(0x80808080u - (word >> 7) * 0x01010101u) {}
+    W4AX_DEVICE uint32_t operator()(uint32_t u) const { return u * step + base; }
+};
+
+// Returns the A fragment of mma.m16n8k32 number h, 128 + w8 as u8, from the lane's words 2h and 2h + 1. Takes five
+// instructions for eight weights: one shift, two lop3, two multiply-adds.
+W4AX_DEVICE void unpack_u8(uint32_t word0, uint32_t word1, ByteStep const& step0, ByteStep const& step1,
+                           uint32_t (&a)[4]) {
+    constexpr uint32_t kFlip = 0x08080808u;
+    a[0] = step0(ptx::flip_byte_nibbles(word0, kFlip));
+    a[1] = step1(ptx::flip_byte_nibbles(word1, kFlip));
+    a[2] = step0(ptx::flip_byte_nibbles(word0 >> 4, kFlip));
+    a[3] = step1(ptx::flip_byte_nibbles(word1 >> 4, kFlip));
+}
+
+// A channel's group step for unpack_bf16_w8: sg and -(zg + 8) * sg in both halves. Both are exact in BF16.
+struct Bf16Step {
+    uint32_t step, minus_zero;
+    W4AX_DEVICE explicit Bf16Step(uint32_t word)
+        : step(both_halves(int(word & 31))), minus_zero(both_halves(-int(word >> 7))) {}
+
+private:
+    static W4AX_DEVICE uint32_t both_halves(int v) { return __byte_perm(__float_as_uint(exact_float(v)), 0, 0x3232); }
+};
+
+// Returns two of a word's eight weights, nibbles j and j + 4, as bf16(w8). As in unpack_bf16, a flipped nibble makes
+// 128 + u. u = qw + 8 and u * sg - (zg + 8) * sg are exact.
+W4AX_DEVICE uint32_t unpack_bf16_w8(uint32_t word, int j, Bf16Step const& step) {
+    __nv_bfloat162 const u = __hsub2(as_bf162(ptx::flip_nibbles(word >> (4 * j), 0x43084308u)), as_bf162(0x43004300u));
+    return as_u32(__hfma2(u, as_bf162(step.step), as_bf162(step.minus_zero)));
 }
 
 // Expands the word of 2-bit codes to the 4-bit words h = 0, 1.

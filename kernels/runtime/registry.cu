@@ -30,7 +30,9 @@ std::string gemm_name(Kernel const& kernel, std::string const& group) {
 }
 
 std::string name_of(Kernel const& kernel) {
-    std::string const group = kernel.group ? "_g" + std::to_string(kernel.group) : "_channel";
+    std::string const group = kernel.group == kTwoLevelGroups ? "_two_level"
+                              : kernel.group                  ? "_g" + std::to_string(kernel.group)
+                                                              : "_channel";
     switch (kernel.role) {
         case Role::Gemm:
         case Role::RoutedGemm: return gemm_name(kernel, group);

@@ -82,6 +82,17 @@ impl Parts {
                 range: "1..=16",
             });
         }
+        // The padding of a partial tile, `qw = 0`, is unpacked with the values beside it.
+        let steps = self.steps.iter().flatten();
+        let mut products = (steps.zip(self.zeros.iter().flatten()))
+            .map(|(&step, &zero)| i32::from(step) * i32::from(zero));
+        if let Some(product) = products.find(|product| product.abs() > Scheme::MAX_W8) {
+            return Err(Error::Range {
+                what: "zero point times group step",
+                value: product.to_string(),
+                range: "-127..=127",
+            });
+        }
         Ok(())
     }
 }
@@ -180,8 +191,8 @@ impl PackedWeight {
     /// `w8 * sw` with the integer `w8 = (qw - zg) * sg`.
     ///
     /// `q` is `[N, K]` with values in [-8, 7]; the group steps `steps` `[N, groups]` (in 1..=16)
-    /// and `zeros` `[N, groups]` (in [-8, 8]) are row-major, `groups = grouping.groups(K)`;
-    /// `scales` is `[N]`. Nothing is rounded.
+    /// and `zeros` `[N, groups]` (in [-8, 8], `zg * sg` in [-127, 127]) are row-major, `groups =
+    /// grouping.groups(K)`; `scales` is `[N]`. Nothing is rounded.
     ///
     /// # Errors
     /// [`Error::Shape`] for shapes that do not fit together, [`Error::Range`] for a value outside

@@ -92,10 +92,7 @@ impl PackedWeight {
     /// [`PackedWeight::grouping`], or [`Grouping::PerChannel`] (one grid per token) for a two-level
     /// weight.
     pub fn activation_grouping(&self) -> Grouping {
-        match self.scheme() {
-            Scheme::Grouped => self.grouping,
-            Scheme::TwoLevel => Grouping::PerChannel,
-        }
+        self.scheme().activation_grouping(self.grouping)
     }
 
     /// Returns the number of groups.

@@ -1,6 +1,6 @@
 //! The arithmetic of a weight: what its groups hold beside the INT4 values.
 
-use crate::{Error, Result, Unavailable};
+use crate::{Error, Grouping, Result, Unavailable};
 
 /// The arithmetic of a weight ([`crate::numerics`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,15 @@ impl Scheme {
 
     /// The largest magnitude of `w8` of [`Scheme::TwoLevel`].
     pub const MAX_W8: i32 = 127;
+
+    /// Returns the grouping by which quantized activations share a grid, for a weight of this
+    /// scheme and `grouping`: one grid per token if the weight is two-level.
+    pub fn activation_grouping(self, grouping: Grouping) -> Grouping {
+        match self {
+            Self::Grouped => grouping,
+            Self::TwoLevel => Grouping::PerChannel,
+        }
+    }
 
     /// Checks that a backend that supports only [`Scheme::Grouped`] supports the weight.
     ///

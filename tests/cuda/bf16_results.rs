@@ -2,10 +2,11 @@
 //! bits for every M.
 
 use crate::harness::{Call, Device, Inputs, Layer, check, run, scaled, some_channels};
+use crate::kernels::weights;
 use crate::support::{Kind, PlainWeight, bits, rng};
 use rand::Rng;
 use w4ax::cuda::{Family, GemmOptions, Problem};
-use w4ax::{Grouping, ScaleType, Scales, Width};
+use w4ax::{Grouping, ScaleType, Scales, Scheme, Width};
 
 fn options(family: Family, tile: Option<u32>) -> GemmOptions {
     GemmOptions::default().with_family(family).with_tile(tile)
@@ -29,11 +30,11 @@ fn bf16_is_exact_on_integers() {
         [(100, 100), (7392, 4096), (100, 10944)],
         [(100, 100), (232, 520), (20, 2736)],
     ) {
-        for grouping in Grouping::ALL {
-            let mut plain =
-                PlainWeight::random(&mut rng(1), (n, k), grouping, ScaleType::F32, false);
-            plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
-            let layer = Layer::of(&device, plain);
+        for (scheme, grouping) in weights(n) {
+            let rng = &mut rng(1);
+            let plain =
+                PlainWeight::random_of(scheme, rng, (n, k), grouping, ScaleType::F32, false);
+            let layer = Layer::of(&device, plain.with_half_scales());
             for m in [1, 2, 3, 8, 16, 17, 33, scaled(290, 70)] {
                 for family in Family::ALL {
                     if family == Family::Decode && m > Family::DECODE_MAX_M
@@ -64,9 +65,11 @@ fn bf16_is_within_error_bound() {
         [(100, 100), (331, 1152), (4096, 4096), (256, 11008)],
         [(100, 100), (75, 392), (160, 512), (24, 2064)],
     ) {
-        for (grouping, symmetric) in Grouping::ALL.into_iter().zip([true, false, true, false]) {
+        let symmetric = [true, false, true, false, false];
+        for ((scheme, grouping), symmetric) in weights(n).zip(symmetric) {
             let rng = &mut rng(n as u64);
-            let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::Bf16, symmetric);
+            let (weights, scales) = ((scheme, grouping), ScaleType::Bf16);
+            let layer = Layer::of_scheme(&device, rng, (n, k), weights, scales, symmetric);
             let channels = some_channels(n, 100, 7);
             let back = layer.plain.rows(&channels).pack().dequantize();
             for kind in [Kind::Normal, Kind::Outlier, Kind::Offset, Kind::Zeros] {
@@ -101,10 +104,12 @@ fn bf16_is_within_error_bound() {
                                 exact += product;
                                 magnitude += product.abs();
                             }
-                            let group = grouping.size().unwrap_or(k) as f64;
-                            let groups = grouping.groups(k) as f64;
+                            let roundings = match scheme {
+                                Scheme::TwoLevel => k,
+                                _ => grouping.size().unwrap_or(k) + grouping.groups(k),
+                            };
                             let mut bound =
-                                2f64.powi(-22) * (group + groups) * magnitude * 1.000001;
+                                2f64.powi(-22) * roundings as f64 * magnitude * 1.000001;
                             if let Some(bias) = &inputs.bias {
                                 exact += f64::from(bias[channel]);
                                 bound += 2f64.powi(-23) * exact.abs();
@@ -129,12 +134,12 @@ fn bf16_is_within_error_bound() {
 fn bf16_bits_are_independent_of_batch() {
     let device = Device::new();
     let (n, k) = scaled((300, 1400), (100, 440));
-    for grouping in Grouping::ALL {
-        let layer = Layer::new(
+    for (scheme, grouping) in weights(2) {
+        let layer = Layer::of_scheme(
             &device,
             &mut rng(2),
             (n, k),
-            grouping,
+            (scheme, grouping),
             ScaleType::F16,
             false,
         );
@@ -166,6 +171,7 @@ fn bf16_bits_are_independent_of_batch() {
                         bias: None,
                     };
                     let problem = Problem::new((part, n, k), Width::Bf16, grouping)
+                        .with_scheme(scheme)
                         .with_options(call.options);
                     if device.gpu.plan_problem(&problem).is_err() {
                         continue; // A decode tile for fewer tokens.

@@ -59,22 +59,6 @@ fn reports_expected_matrix_instruction() {
     }
 }
 
-/// The kernels read scales per group, so they would misread a two-level weight.
-#[test]
-#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
-fn rejects_two_level_weight() {
-    let gpu = Device::new().gpu;
-    let plain =
-        PlainWeight::random_two_level(&mut rng(1), (20, 100), Grouping::G64, ScaleType::F32, true);
-    let error = gpu.upload(&plain.pack()).unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }));
-    let text = error.to_string();
-    assert!(
-        text.contains("two-level") && text.contains("CUDA"),
-        "{text}"
-    );
-}
-
 #[test]
 #[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn rejects_ordinal_out_of_range() {

@@ -11,7 +11,7 @@ use w4ax::cuda::{
     ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, DeviceWeight, Family, Gemm,
     GemmOptions, Gpu, LaunchPlan, OperandLayout, QuantizedActivations, Workspace,
 };
-use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Width};
+use w4ax::{Grouping, MatMut, MatRef, PackedWeight, ScaleType, Scheme, Width};
 
 /// Elements before and after each buffer that no kernel may write.
 const GUARD: usize = 1024;
@@ -151,7 +151,19 @@ impl Layer {
         scale_type: ScaleType,
         symmetric: bool,
     ) -> Self {
-        let plain = PlainWeight::random(rng, (n, k), grouping, scale_type, symmetric);
+        let weights = (Scheme::Grouped, grouping);
+        Self::of_scheme(device, rng, (n, k), weights, scale_type, symmetric)
+    }
+
+    pub fn of_scheme(
+        device: &Device,
+        rng: &mut ChaCha8Rng,
+        (n, k): (usize, usize),
+        (scheme, grouping): (Scheme, Grouping),
+        scale_type: ScaleType,
+        symmetric: bool,
+    ) -> Self {
+        let plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, scale_type, symmetric);
         Self::of(device, plain)
     }
 
@@ -250,7 +262,7 @@ pub fn run(
         .map(|b| DeviceVecRef::new(b.view(), n).unwrap());
     let mut packed_memory = None;
     let packed = call.packed.then(|| {
-        let (width, grouping) = (call.width, layer.packed.grouping());
+        let (width, grouping) = (call.width, layer.device.activation_grouping());
         let layout = (call.options.family().and_then(Family::activation_layout))
             .unwrap_or(OperandLayout::Fragments);
         let packing = ActivationLayout::new(grouping).with_operand(layout);
@@ -380,8 +392,9 @@ pub fn compare(
         let got = got[token * n + channel];
         assert!(
             got.to_bits() == expected.to_bits(),
-            "{call:?}: {plan}: N {n} K {k} {}: y[{token}][{channel}] is {got} ({:#06x}): \
+            "{call:?}: {plan}: N {n} K {k} {} {}: y[{token}][{channel}] is {got} ({:#06x}): \
              expected {expected} ({:#06x})",
+            layer.packed.scheme(),
             layer.packed.grouping(),
             got.to_bits(),
             expected.to_bits()

@@ -1,12 +1,12 @@
 //! Every kernel of the library, and random calls.
 
 use crate::harness::{Call, Device, Layer, cases, check, scaled, setting};
-use crate::support::{Kind, PlainWeight, WIDTHS, rng};
+use crate::support::{Kind, PlainWeight, WEIGHTS, WIDTHS, rng};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
 use w4ax::cuda::{Family, GemmOptions, Gpu, Mode, Problem, kernel_names};
-use w4ax::{Grouping, ScaleType, Scales, Width};
+use w4ax::{Grouping, ScaleType, Scales, Scheme, Width};
 
 const SCALE_TYPES: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16];
 
@@ -17,21 +17,26 @@ pub fn layer_for(
     width: Width,
     seed: u64,
     (n, k): (usize, usize),
-    grouping: Grouping,
+    (scheme, grouping): (Scheme, Grouping),
     scale_type: ScaleType,
     symmetric: bool,
 ) -> (Layer, Kind) {
-    let mut plain = PlainWeight::random(&mut rng(seed), (n, k), grouping, scale_type, symmetric);
-    if width != Width::Bf16 {
-        return (Layer::of(device, plain), Kind::Normal);
+    let rng = &mut rng(seed);
+    let plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, scale_type, symmetric);
+    match width {
+        Width::Bf16 => (Layer::of(device, plain.with_half_scales()), Kind::Integers),
+        _ => (Layer::of(device, plain), Kind::Normal),
     }
-    let halves = |len: usize| vec![0.5f32; len];
-    plain.scales = match scale_type {
-        ScaleType::F32 => Scales::F32(halves(plain.scales.len())),
-        ScaleType::F16 => Scales::F16(vec![half::f16::from_f32(0.5); plain.scales.len()]),
-        ScaleType::Bf16 => Scales::Bf16(vec![half::bf16::from_f32(0.5); plain.scales.len()]),
-    };
-    (Layer::of(device, plain), Kind::Integers)
+}
+
+/// The weights of a test that repeats: all groupings, and two-level weights with groups of another
+/// size in each turn, because they share their kernels.
+pub fn weights(turn: usize) -> impl Iterator<Item = (Scheme, Grouping)> {
+    let two_level = [Grouping::G32, Grouping::G64, Grouping::G128][turn % 3];
+    (Grouping::ALL
+        .map(|grouping| (Scheme::Grouped, grouping))
+        .into_iter())
+    .chain([(Scheme::TwoLevel, two_level)])
 }
 
 const MS: &[usize] = match cfg!(w4ax_software_device) {
@@ -47,9 +52,9 @@ fn every_kernel_matches_reference() {
     let device = Device::new();
     let mut ran = BTreeSet::new();
     let mut turn = 0;
-    for width in WIDTHS {
-        for grouping in Grouping::ALL {
-            for symmetric in [true, false] {
+    for (at, width) in WIDTHS.into_iter().enumerate() {
+        for symmetric in [true, false] {
+            for (scheme, grouping) in weights(2 * at + usize::from(symmetric)) {
                 turn += 1;
                 let scale_type = SCALE_TYPES[turn % 3];
                 let shape = scaled(
@@ -61,7 +66,7 @@ fn every_kernel_matches_reference() {
                     width,
                     turn as u64,
                     shape,
-                    grouping,
+                    (scheme, grouping),
                     scale_type,
                     symmetric,
                 );
@@ -81,6 +86,7 @@ fn every_kernel_matches_reference() {
                                 .with_tile(tile)
                                 .with_pdl(m % 2 == 0);
                             let problem = Problem::new((m, shape.0, shape.1), width, grouping)
+                                .with_scheme(scheme)
                                 .with_quantized(packed)
                                 .with_options(options);
                             if device.gpu.plan_problem(&problem).is_err() {
@@ -100,7 +106,8 @@ fn every_kernel_matches_reference() {
                             let plan = check(&device, &layer, &call);
                             ran.insert(plan.kernel.to_owned());
                             if plan.mode == Mode::Quantized {
-                                ran.insert(format!("quantize_pack_{grouping}"));
+                                let groups = layer.device.activation_grouping();
+                                ran.insert(format!("quantize_pack_{groups}"));
                             }
                         }
                     }
@@ -122,7 +129,9 @@ fn every_kernel_matches_reference() {
     assert!(left.is_empty(), "kernels that no call ran: {left:?}");
 }
 
-fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, ScaleType, bool)> {
+type Weights = (Scheme, Grouping);
+
+fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Weights, ScaleType, bool)> {
     let width = proptest::sample::select(WIDTHS.to_vec());
     let family = prop_oneof![
         2 => Just(None),
@@ -139,13 +148,13 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
         ),
         (1usize..=70, 1usize..400, 1usize..1500),
         ((0usize..9, 0usize..9), (0usize..8, 0usize..8)),
-        proptest::sample::select(Grouping::ALL.to_vec()),
+        proptest::sample::select(WEIGHTS.to_vec()),
         proptest::sample::select(SCALE_TYPES.to_vec()),
         proptest::sample::select(Kind::ALL.to_vec()),
         any::<u64>(),
     )
         .prop_map(
-            move |(how, (m, n, k), (gaps, shifts), grouping, scale_type, kind, seed)| {
+            move |(how, (m, n, k), (gaps, shifts), weights, scale_type, kind, seed)| {
                 let (width, family, (packed, fused, pdl, bias, symmetric), tile) = how;
                 let m = if family == Some(Family::Decode) {
                     1 + m % 16
@@ -160,7 +169,8 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
                 // In most cases with a tile, if the kernel exists.
                 let tile = (tile > 0).then_some(tile);
                 let with_tile = options.with_tile(tile);
-                let problem = Problem::new((m, n, k), width, grouping)
+                let problem = Problem::new((m, n, k), width, weights.1)
+                    .with_scheme(weights.0)
                     .with_quantized(packed)
                     .with_options(with_tile);
                 if gpu.plan_problem(&problem).is_ok() {
@@ -182,7 +192,7 @@ fn calls(gpu: Gpu) -> impl Strategy<Value = (Call, (usize, usize), Grouping, Sca
                     shifts,
                     seed,
                 };
-                (call, (n, k), grouping, scale_type, symmetric)
+                (call, (n, k), weights, scale_type, symmetric)
             },
         )
 }
@@ -200,32 +210,45 @@ fn random_calls_match_reference() {
         ..ProptestConfig::default()
     };
     let calls = calls(device.gpu.clone());
-    proptest!(config, |((call, shape, grouping, scale_type, symmetric) in calls)| {
+    proptest!(config, |((call, shape, weights, scale_type, symmetric) in calls)| {
         let (width, seed) = (call.width, call.seed);
         let (layer, _) =
-            layer_for(&device, width, seed, shape, grouping, scale_type, symmetric);
+            layer_for(&device, width, seed, shape, weights, scale_type, symmetric);
         check(&device, &layer, &call);
     });
 }
 
 /// The largest sums of the integer accumulators: 65,536 k per channel, with all values at their
-/// extremes.
+/// extremes, and two-level weights whose `w8` are all 126, -126 or -1.
 #[test]
 #[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn largest_sums_fit() {
     let device = Device::new();
     let (n, k) = (scaled(33, 3), 65_536);
-    for (q, zero) in [(-8i8, 8i8), (7, -8), (-8, 0)] {
+    let weights = [
+        (None, -8i8, 8i8),
+        (None, 7, -8),
+        (None, -8, 0),
+        (Some(9), 7, -7),
+        (Some(9), -8, 6),
+        (Some(1), 7, 8),
+    ];
+    for (step, q, zero) in weights {
+        let grouping = match step {
+            Some(_) => Grouping::G128,
+            None => Grouping::PerChannel,
+        };
+        let groups = n * grouping.groups(k);
         let layer = Layer::of(
             &device,
             PlainWeight {
                 n,
                 k,
-                grouping: Grouping::PerChannel,
+                grouping,
                 q: vec![q; n * k],
                 scales: Scales::F32(vec![1.0; n]),
-                steps: None,
-                zeros: Some(vec![zero; n]),
+                steps: step.map(|step| vec![step; groups]),
+                zeros: Some(vec![zero; groups]),
             },
         );
         for kind in [Kind::Tops, Kind::Bottoms, Kind::Swings] {
@@ -263,12 +286,12 @@ fn largest_sums_fit() {
 #[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
 fn non_finite_tokens_become_nan_alone() {
     let device = Device::new();
-    for grouping in Grouping::ALL {
-        let layer = Layer::new(
+    for weights in weights(1) {
+        let layer = Layer::of_scheme(
             &device,
             &mut rng(5),
             (90, 400),
-            grouping,
+            weights,
             ScaleType::Bf16,
             false,
         );

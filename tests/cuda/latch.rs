@@ -13,7 +13,7 @@ use w4ax::cuda::{
     QuantizedActivations, Workspace, cudarc,
 };
 use w4ax::step::{Outcome, StepFlag};
-use w4ax::{Error, FlagWord, Grouping, Width, WidthSource};
+use w4ax::{Error, FlagWord, Grouping, ScaleType, Scheme, Width, WidthSource};
 
 fn latch_outcome(device: &Device, words: &StepFlag) -> (u32, Width, Outcome) {
     device.stream.synchronize().unwrap();
@@ -81,10 +81,11 @@ impl<'a> Product<'a> {
         rng: &mut ChaCha8Rng,
         m: usize,
         (n, k): (usize, usize),
-        grouping: Grouping,
+        (scheme, grouping): (Scheme, Grouping),
     ) -> Self {
         let (gpu, stream) = (&device.gpu, &device.stream);
-        let plain = PlainWeight::random(rng, (n, k), grouping, w4ax::ScaleType::Bf16, false);
+        let scales = ScaleType::Bf16;
+        let plain = PlainWeight::random_of(scheme, rng, (n, k), grouping, scales, false);
         let x: Vec<bf16> = (0..m * k)
             .map(|_| bf16::from_f32(rng.random_range(-2.0..2.0)))
             .collect();
@@ -117,8 +118,14 @@ impl<'a> Product<'a> {
             match quantized {
                 None => multiply(Gemm::new(&x, &self.weight, width)),
                 Some((quantized, latch)) => {
-                    gpu.quantize(stream, &x, width, self.weight.grouping(), quantized)
-                        .unwrap();
+                    gpu.quantize(
+                        stream,
+                        &x,
+                        width,
+                        self.weight.activation_grouping(),
+                        quantized,
+                    )
+                    .unwrap();
                     multiply(Gemm::quantized_latched(&x, quantized, &self.weight, latch).unwrap());
                 }
             }
@@ -137,12 +144,13 @@ fn steps_run_at_stored_width() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let rng = &mut rng(setting("W4AX_SEED", 1));
-    for (m, grouping) in [
-        (1, Grouping::G128),
-        (9, Grouping::G64),
-        (40, Grouping::PerChannel),
+    for (m, weights) in [
+        (1, (Scheme::Grouped, Grouping::G128)),
+        (9, (Scheme::Grouped, Grouping::G64)),
+        (40, (Scheme::Grouped, Grouping::PerChannel)),
+        (12, (Scheme::TwoLevel, Grouping::G32)),
     ] {
-        let mut product = Product::new(&device, rng, m, (200, 320), grouping);
+        let mut product = Product::new(&device, rng, m, (200, 320), weights);
         let direct = Width::ALL.map(|width| product.run(width.into(), None));
         let flag = Arc::new(MappedFlag::new(gpu).unwrap());
         let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
@@ -171,7 +179,8 @@ fn latched_activations_are_shared() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let (m, k) = (12, 640);
-    let mut product = Product::new(&device, &mut rng(5), m, (300, k), Grouping::G32);
+    let weights = (Scheme::Grouped, Grouping::G32);
+    let mut product = Product::new(&device, &mut rng(5), m, (300, k), weights);
     let mut quantized = gpu.quantized_activations(stream, m, k).unwrap();
     let flag = Arc::new(MappedFlag::new(gpu).unwrap());
     let latch = gpu.latch(stream, flag.clone(), 0).unwrap();
@@ -219,7 +228,8 @@ fn memory_is_freed_after_step() {
     for drops_weight in [true, false] {
         let flag = Arc::new(MappedFlag::new(gpu).unwrap());
         let latch = gpu.latch(stream, flag, 0).unwrap();
-        let mut product = Product::new(&device, &mut rng(8), 1, (64, 128), Grouping::G64);
+        let weights = (Scheme::TwoLevel, Grouping::G64);
+        let mut product = Product::new(&device, &mut rng(8), 1, (64, 128), weights);
         let direct = product.run(Width::Bf16.into(), None);
         gpu.begin_step(stream, &latch, spin).unwrap();
         let Product {

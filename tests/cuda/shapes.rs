@@ -1,9 +1,10 @@
 //! The shapes of real models, and shapes that other libraries reject.
 
 use crate::harness::{Call, Device, Inputs, Layer, check, compare, run, scaled};
+use crate::kernels::weights;
 use crate::support::{WIDTHS, bits, rng};
 use w4ax::cuda::{Family, GemmOptions};
-use w4ax::{Grouping, ScaleType, Width};
+use w4ax::{Grouping, ScaleType, Scheme, Width};
 
 const MS: [usize; 11] = match cfg!(w4ax_software_device) {
     false => [1, 2, 3, 7, 8, 9, 16, 17, 33, 290, 1024],
@@ -24,11 +25,12 @@ fn matches_reference_on_model_shapes() {
     let mut turn = 0;
     for n in scaled([100, 7392, 10944], [20, 100, 200]) {
         for k in scaled([100, 7392, 10944], [100, 264, 1368]) {
-            for grouping in Grouping::ALL {
+            for weights in weights(turn as usize) {
                 turn += 1;
                 let symmetric = turn % 2 == 0;
                 let rng = &mut rng(turn);
-                let layer = Layer::new(&device, rng, (n, k), grouping, ScaleType::F16, symmetric);
+                let layer =
+                    Layer::of_scheme(&device, rng, (n, k), weights, ScaleType::F16, symmetric);
                 for width in QUANTIZED {
                     for m in MS {
                         // A large shape runs at one width, in rotation: the sizes differ, not the
@@ -94,12 +96,16 @@ fn matches_reference_with_4096_tokens() {
 fn matches_reference_at_any_alignment_and_stride() {
     let device = Device::new();
     for (n, k) in scaled([(100, 392), (131, 331)], [(36, 136), (51, 139)]) {
-        for grouping in [Grouping::G64, Grouping::PerChannel] {
-            let layer = Layer::new(
+        for weights in [
+            (Scheme::Grouped, Grouping::G64),
+            (Scheme::Grouped, Grouping::PerChannel),
+            (Scheme::TwoLevel, Grouping::G64),
+        ] {
+            let layer = Layer::of_scheme(
                 &device,
                 &mut rng(4),
                 (n, k),
-                grouping,
+                weights,
                 ScaleType::Bf16,
                 false,
             );

@@ -1,15 +1,16 @@
 //! The GEMM kernels of one width: the families decode, prefill and plain.
 
-use crate::abi::{DECODE, FUSED, PACKED, PLAIN, PREFILL};
+use crate::abi::*;
 use crate::build::Variant;
 use crate::gemm_case::{
     GemmCase, GemmInput, check_all, check_generated, for_runners, with_a_bound,
 };
+use crate::runner::Request;
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use test_support::{Kind, bits, rng};
-use w4ax::{Grouping, ScaleType, Width};
+use test_support::{Kind, WEIGHTS, bits, rng};
+use w4ax::{Grouping, ScaleType, Scheme, Width};
 
 /// Every family, mode, width, grouping and symmetry, at shapes with tails of M, N and K.
 fn matrix() -> Vec<GemmCase> {
@@ -26,7 +27,7 @@ fn matrix() -> Vec<GemmCase> {
             if width == Width::Bf16 && mode == PACKED {
                 continue;
             }
-            for grouping in Grouping::ALL {
+            for (scheme, grouping) in WEIGHTS {
                 // The last shape: three rounds of every decode tile, so that both buffers are
                 // reused, and most warps idle in the last round.
                 for (m, k) in [
@@ -48,6 +49,7 @@ fn matrix() -> Vec<GemmCase> {
                         m,
                         k,
                         width,
+                        scheme,
                         grouping,
                         family,
                         mode,
@@ -82,7 +84,7 @@ fn generated_cases_match_reference() {
     let strategy = (
         (1usize..40, 1usize..130, 1usize..500),
         proptest::sample::select(Width::ALL.to_vec()),
-        proptest::sample::select(Grouping::ALL.to_vec()),
+        proptest::sample::select(WEIGHTS.to_vec()),
         (any::<bool>(), any::<bool>()),
         proptest::sample::select(vec![ScaleType::F32, ScaleType::F16, ScaleType::Bf16]),
         (1u32..=3, 1u32..=2, 0u32..3),
@@ -91,7 +93,7 @@ fn generated_cases_match_reference() {
         any::<u32>(),
     )
         .prop_map(
-            |(shape, width, grouping, flags, scale_type, how, kind, gaps, seed)| {
+            |(shape, width, (scheme, grouping), flags, scale_type, how, kind, gaps, seed)| {
                 let (m, n, k) = shape;
                 let (family, mode, tile) = how;
                 let bf16 = width == Width::Bf16;
@@ -100,6 +102,7 @@ fn generated_cases_match_reference() {
                     n,
                     k,
                     width,
+                    scheme,
                     grouping,
                     symmetric: flags.0,
                     scale_type,
@@ -121,6 +124,37 @@ fn generated_cases_match_reference() {
             },
         );
     check_generated(&strategy, 120);
+}
+
+/// What the kernels refuse of a two-level weight: no groups, no steps, a K whose sums could
+/// overflow.
+#[test]
+fn rejects_invalid_two_level_weight() {
+    for_runners(Variant::Plain, |runner, _| {
+        let case = GemmCase {
+            scheme: Scheme::TwoLevel,
+            ..GemmCase::default()
+        };
+        let mut status = |request: Request| runner.run(&request).unwrap().status;
+        let plan = || case.arguments("plan_gemm");
+        assert_eq!(status(plan()), 0);
+        assert_eq!(status(plan().arg("group", 0)), BAD_SCHEME);
+        assert_eq!(status(plan().arg("group", 48)), BAD_GROUPING);
+        assert_eq!(status(plan().arg("scheme", 2)), BAD_SCHEME);
+        assert_eq!(status(plan().arg("weight_reserved", 1)), BAD_FLAGS);
+        let long = |k: usize| plan().arg("k", k).arg("x_stride", k);
+        assert_eq!(status(long(65536)), 0);
+        assert_eq!(status(long(65537)), K_TOO_LARGE);
+        // All buffers but the steps, which a grouped weight does not have.
+        let grouped = GemmCase::default();
+        let input = grouped.input();
+        let no_steps = grouped
+            .weight_buffers(case.arguments("gemm"), &input)
+            .arg("scheme", TWO_LEVEL)
+            .input("x", bytemuck::cast_slice::<_, u8>(&input.x), 16)
+            .output("y", &vec![0u16; case.n], 16);
+        assert_eq!(status(no_steps), NULL_POINTER);
+    });
 }
 
 /// Shapes of real models: many rounds of K, many blocks of N.
@@ -160,6 +194,9 @@ fn model_shapes_match_reference() {
             }
         }
     }
+    for case in cases.clone() {
+        cases.push(case.of_scheme(Scheme::TwoLevel));
+    }
     check_all(Variant::Plain, &cases);
 }
 
@@ -169,11 +206,12 @@ fn row_is_independent_of_batch() {
     for_runners(Variant::Plain, |runner, architecture| {
         for (family, m) in [(DECODE, 16), (PREFILL, 70)] {
             for width in Width::ALL {
-                for grouping in Grouping::ALL {
+                for (scheme, grouping) in WEIGHTS {
                     let many = GemmCase {
                         m,
                         k: 400,
                         width,
+                        scheme,
                         grouping,
                         family,
                         symmetric: false,

@@ -1,6 +1,6 @@
 //! GEMMs on the emulator's runners, against the scalar reference.
 
-use crate::abi::{AUTO, DECODE, FUSED, LATCHED, PACKED};
+use crate::abi::{AUTO, DECODE, FUSED, LATCHED, PACKED, TWO_LEVEL};
 use crate::build::{Part, Variant, build, build_for};
 use crate::runner::{Reply, Request, Runner};
 use half::bf16;
@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rand::Rng;
 use test_support::{Kind, PlainWeight, rng};
 use w4ax::reference::{self, matmul_f64};
-use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Width};
+use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scales, Scheme, Width};
 
 /// Runs `test` on the runner of sm_90, unless the variant is left out.
 pub fn for_sm90(variant: Variant, test: impl FnOnce(&mut Runner)) {
@@ -38,6 +38,7 @@ pub struct GemmCase {
     pub n: usize,
     pub k: usize,
     pub width: Width,
+    pub scheme: Scheme,
     pub grouping: Grouping,
     pub symmetric: bool,
     pub scale_type: ScaleType,
@@ -63,6 +64,7 @@ impl Default for GemmCase {
             n: 100,
             k: 100,
             width: Width::A8,
+            scheme: Scheme::Grouped,
             grouping: Grouping::G64,
             symmetric: true,
             scale_type: ScaleType::Bf16,
@@ -90,6 +92,20 @@ impl GemmCase {
             // BF16: integers, which are compared exactly, in every other case.
             kind: [Kind::Normal, Kind::Zeros][number / 3 % 2],
             seed: number as u64,
+            ..self
+        }
+    }
+
+    /// The case with a weight of a scheme. A two-level weight has groups of 128 in place of
+    /// [`Grouping::PerChannel`].
+    pub fn of_scheme(self, scheme: Scheme) -> Self {
+        let grouping = match (scheme, self.grouping) {
+            (Scheme::TwoLevel, Grouping::PerChannel) => Grouping::G128,
+            (_, grouping) => grouping,
+        };
+        Self {
+            scheme,
+            grouping,
             ..self
         }
     }
@@ -121,12 +137,18 @@ impl GemmCase {
     pub fn input(&self) -> GemmInput {
         let rng = &mut rng(self.seed);
         let shape = (self.n, self.k);
-        let mut plain =
-            PlainWeight::random(rng, shape, self.grouping, self.scale_type, self.symmetric);
+        let mut plain = PlainWeight::random_of(
+            self.scheme,
+            rng,
+            shape,
+            self.grouping,
+            self.scale_type,
+            self.symmetric,
+        );
         let mut x = self.kind.fill(rng, self.m * (self.k + self.gaps.0));
         if self.width == Width::Bf16 && self.kind == Kind::Zeros {
             // BF16 is exact where all sums are small integers: they take the place of zeros.
-            plain.scales = Scales::F32(vec![0.5; self.n * self.grouping.groups(self.k)]);
+            plain.scales = Scales::F32(vec![0.5; plain.scales.len()]);
             x.iter_mut()
                 .for_each(|x| *x = bf16::from_f32(rng.random_range(-8..=8) as f32));
         }
@@ -142,8 +164,12 @@ impl GemmCase {
         }
     }
 
-    pub fn group(&self) -> usize {
-        self.grouping.size().unwrap_or(0)
+    /// The grouping of the scales and of quantized activations.
+    fn scale_grouping(&self) -> Grouping {
+        match self.scheme {
+            Scheme::TwoLevel => Grouping::PerChannel,
+            _ => self.grouping,
+        }
     }
 
     /// Returns a request with the fields that every call of this GEMM has.
@@ -160,7 +186,8 @@ impl GemmCase {
             .arg("m", self.m)
             .arg("n", self.n)
             .arg("k", self.k)
-            .arg("group", self.group())
+            .arg("group", self.group_of(function))
+            .arg("scheme", self.scheme_code())
             .arg("scale_type", self.scale_code())
             .arg("x_stride", self.k + self.gaps.0)
             .arg("y_stride", self.n + self.gaps.1)
@@ -215,17 +242,37 @@ impl GemmCase {
             .input("scales", w.tiled_scales().bytes(), 16)
             .arg("n", self.n)
             .arg("k", self.k)
-            .arg("group", self.group())
+            .arg("group", self.group_of("gemm"))
+            .arg("scheme", self.scheme_code())
             .arg("scale_type", self.scale_code());
-        if let Some(zeros) = w.tiled_zeros() {
+        if self.scheme == Scheme::TwoLevel {
+            case = case.input("steps", &step_words(w), 16);
+        } else if let Some(zeros) = w.tiled_zeros() {
             case = case.input("zeros", zeros, 16);
         }
-        match self.grouping {
+        match self.scale_grouping() {
             Grouping::PerChannel => case.input("sums", &sums(w), 16),
             _ => {
                 let narrow: Vec<i16> = sums(w).iter().map(|&s| s as i16).collect();
                 case.input("sums", &narrow, 16)
             }
+        }
+    }
+
+    /// The grouping as `function` takes it: quantization that of the activations, a GEMM that of the
+    /// weight.
+    pub fn group_of(&self, function: &str) -> usize {
+        let grouping = match function {
+            "packed_bytes" | "quantize_pack" => self.scale_grouping(),
+            _ => self.grouping,
+        };
+        grouping.size().unwrap_or(0)
+    }
+
+    fn scheme_code(&self) -> u32 {
+        match self.scheme {
+            Scheme::TwoLevel => TWO_LEVEL,
+            _ => 0,
         }
     }
 
@@ -292,7 +339,11 @@ impl GemmCase {
         let w = &input.weight;
         let exact = matmul_f64(x, w).unwrap();
         let weights = w.dequantize();
-        let factor = 2f64.powi(-22) * (self.grouping.size().unwrap_or(self.k) + w.groups()) as f64;
+        let factor = match self.scheme {
+            Scheme::TwoLevel => self.k,
+            _ => self.grouping.size().unwrap_or(self.k) + w.groups(),
+        };
+        let factor = 2f64.powi(-22) * factor as f64;
         for (at, (&y, exact)) in got.iter().zip(exact).enumerate() {
             let (token, row) = (at / self.n, at % self.n);
             let bias = input.bias.as_ref().map_or(0.0, |b| f64::from(b[row]));
@@ -313,19 +364,35 @@ impl GemmCase {
     }
 }
 
-/// Returns `sum(qw - zw)` of each row and group, `[ceil(N/16), groups, 16]`.
+/// Returns `sum(qw - zw)` of each row and group, `[ceil(N/16), groups, 16]`; of a two-level weight
+/// the sum of `w8` of each row, `[ceil(N/16), 16]`.
 fn sums(w: &PackedWeight) -> Vec<i32> {
-    let (q, k, groups) = (w.unpack(), w.k(), w.groups());
+    let (q, k) = (w.unpack(), w.k());
+    let groups = w.activation_grouping().groups(k);
     let mut sums = vec![0; w.n().div_ceil(16) * groups * 16];
     for (row, q) in q.chunks(k).enumerate() {
-        for g in 0..groups {
-            let zero = i32::from(w.zero(row, g));
+        for g in 0..w.groups() {
+            let (zero, step) = (i32::from(w.zero(row, g)), i32::from(w.step(row, g)));
             let range = w.grouping().range(g, k);
-            sums[(row / 16 * groups + g) * 16 + row % 16] =
-                q[range].iter().map(|&q| i32::from(q) - zero).sum();
+            let sum: i32 = q[range].iter().map(|&q| (i32::from(q) - zero) * step).sum();
+            sums[(row / 16 * groups + g % groups) * 16 + row % 16] += sum;
         }
     }
     sums
+}
+
+/// Returns the group steps of a two-level weight as the kernels take them, `[ceil(N/16), groups,
+/// 16]`.
+fn step_words(w: &PackedWeight) -> Vec<u16> {
+    let mut words = vec![0; w.n().div_ceil(16) * w.groups() * 16];
+    for row in 0..w.n() {
+        for g in 0..w.groups() {
+            let (zero, step) = (i32::from(w.zero(row, g)), i32::from(w.step(row, g)));
+            words[(row / 16 * w.groups() + g) * 16 + row % 16] =
+                (step | (zero + 8) * step << 7) as u16;
+        }
+    }
+    words
 }
 
 /// Returns the reply, or an error if its status is not 0.

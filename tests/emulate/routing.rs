@@ -9,16 +9,16 @@ use crate::latch::{Latched, latch_request};
 use crate::runner::Request;
 use half::bf16;
 use proptest::prelude::*;
-use test_support::{Kind, bits};
+use test_support::{Kind, WEIGHTS, bits};
 use w4ax::reference;
-use w4ax::{FlagWord, Grouping, MatRef, Width};
+use w4ax::{FlagWord, Grouping, MatRef, Scheme, Width};
 
 /// Every routed kernel at each width: those that the table selects, and those that a caller may
 /// request.
 fn matrix() -> Vec<GemmCase> {
     let mut cases = Vec::new();
     for width in Width::ALL {
-        for grouping in Grouping::ALL {
+        for (scheme, grouping) in WEIGHTS {
             for (m, k, family, mode, tile) in [
                 (1, 100, AUTO, AUTO, 0),
                 (2, 1152, DECODE, FUSED, 2),
@@ -36,6 +36,7 @@ fn matrix() -> Vec<GemmCase> {
                     m,
                     k,
                     width,
+                    scheme,
                     grouping,
                     family,
                     mode,
@@ -71,40 +72,43 @@ fn generated_cases_match_reference() {
     let strategy = (
         (1usize..40, 1usize..130, 1usize..500),
         proptest::sample::select(Width::ALL.to_vec()),
-        proptest::sample::select(Grouping::ALL.to_vec()),
+        proptest::sample::select(WEIGHTS.to_vec()),
         (any::<bool>(), any::<bool>(), any::<bool>()),
         (0u32..=3, 0u32..3),
         (0usize..9, 0usize..9, 0usize..8),
         any::<u32>(),
     )
-        .prop_map(|(shape, width, grouping, flags, how, gaps, seed)| {
-            let (m, n, k) = shape;
-            let (family, tile) = how;
-            let m = if family == DECODE { m.min(16) } else { m };
-            GemmCase {
-                m,
-                n,
-                k,
-                width,
-                grouping,
-                symmetric: flags.0,
-                bias: flags.1,
-                routed: flags.2,
-                family,
-                mode: AUTO,
-                // Without a family the table chooses the tile. Of the decode tiles, only the third
-                // takes more than 8 tokens, and its routed kernel does not quantize.
-                tile: match family {
-                    DECODE if m > 8 => tile / 2 * 3,
-                    DECODE | PREFILL => tile,
-                    _ => 0,
-                },
-                gaps: (gaps.0, gaps.1),
-                x_shift: gaps.2,
-                seed: u64::from(seed),
-                ..GemmCase::default()
-            }
-        });
+        .prop_map(
+            |(shape, width, (scheme, grouping), flags, how, gaps, seed)| {
+                let (m, n, k) = shape;
+                let (family, tile) = how;
+                let m = if family == DECODE { m.min(16) } else { m };
+                GemmCase {
+                    m,
+                    n,
+                    k,
+                    width,
+                    scheme,
+                    grouping,
+                    symmetric: flags.0,
+                    bias: flags.1,
+                    routed: flags.2,
+                    family,
+                    mode: AUTO,
+                    // Without a family the table chooses the tile. Of the decode tiles, only the third
+                    // takes more than 8 tokens, and its routed kernel does not quantize.
+                    tile: match family {
+                        DECODE if m > 8 => tile / 2 * 3,
+                        DECODE | PREFILL => tile,
+                        _ => 0,
+                    },
+                    gaps: (gaps.0, gaps.1),
+                    x_shift: gaps.2,
+                    seed: u64::from(seed),
+                    ..GemmCase::default()
+                }
+            },
+        );
     check_generated(&strategy, 100);
 }
 
@@ -119,11 +123,12 @@ fn matches_kernel_of_fixed_width() {
             (130, PREFILL, AUTO),
         ] {
             for width in Width::ALL {
-                for grouping in Grouping::ALL {
+                for (scheme, grouping) in WEIGHTS {
                     let direct = GemmCase {
                         m,
                         k: 400,
                         width,
+                        scheme,
                         grouping,
                         family,
                         mode,
@@ -153,12 +158,14 @@ fn matches_kernel_of_fixed_width() {
 fn step_runs_at_latched_width() {
     for variant in Variant::ALL {
         for_runners(variant, |runner, architecture| {
-            for (m, grouping) in [
-                (1, Grouping::G128),
-                (2, Grouping::PerChannel),
-                (9, Grouping::G64),
-                (40, Grouping::G32),
-                (20, Grouping::PerChannel),
+            for (m, scheme, grouping) in [
+                (1, Scheme::Grouped, Grouping::G128),
+                (2, Scheme::Grouped, Grouping::PerChannel),
+                (9, Scheme::Grouped, Grouping::G64),
+                (40, Scheme::Grouped, Grouping::G32),
+                (20, Scheme::Grouped, Grouping::PerChannel),
+                (1, Scheme::TwoLevel, Grouping::G64),
+                (40, Scheme::TwoLevel, Grouping::G128),
             ] {
                 for word in [
                     FlagWord::encode(6, Width::A2),
@@ -169,6 +176,7 @@ fn step_runs_at_latched_width() {
                     let gemm = GemmCase {
                         m,
                         k: 400,
+                        scheme,
                         grouping,
                         width: word.width_for(6),
                         family: AUTO,

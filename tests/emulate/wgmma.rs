@@ -8,8 +8,8 @@ use crate::gemm_case::{
 };
 use crate::runner::{Request, Runner};
 use proptest::prelude::*;
-use test_support::{Kind, bits};
-use w4ax::{Grouping, ScaleType, Width};
+use test_support::{Kind, WEIGHTS, bits};
+use w4ax::{Grouping, ScaleType, Scheme, Width};
 
 /// Returns a case of the family. Its activations are quantized by the call, or BF16 rows that a
 /// tensor copy loads.
@@ -33,7 +33,7 @@ fn case(m: usize, n: usize, k: usize, width: Width, grouping: Grouping) -> GemmC
 fn matrix() -> Vec<GemmCase> {
     let mut cases = Vec::new();
     for width in Width::ALL {
-        for grouping in Grouping::ALL {
+        for (scheme, grouping) in WEIGHTS {
             for (m, n, k) in [(1, 100, 100), (70, 20, 320), (85, 130, 64), (129, 33, 1160)] {
                 let at = cases.len();
                 cases.push(GemmCase {
@@ -44,6 +44,7 @@ fn matrix() -> Vec<GemmCase> {
                     },
                     tile: at as u32 % 3,
                     symmetric: at / 2 % 2 == 0,
+                    scheme,
                     ..case(m, n, k, width, grouping).numbered(at)
                 });
             }
@@ -83,7 +84,7 @@ fn generated_cases_match_reference() {
     let strategy = (
         (1usize..140, 1usize..280, 1usize..700),
         proptest::sample::select(Width::ALL.to_vec()),
-        proptest::sample::select(Grouping::ALL.to_vec()),
+        proptest::sample::select(WEIGHTS.to_vec()),
         any::<(bool, bool)>(),
         proptest::sample::select(vec![ScaleType::F32, ScaleType::F16, ScaleType::Bf16]),
         (0u32..3, any::<bool>()),
@@ -92,10 +93,21 @@ fn generated_cases_match_reference() {
         any::<u32>(),
     )
         .prop_map(
-            |((m, n, k), width, grouping, flags, scale_type, (tile, packed), kind, gaps, seed)| {
+            |(
+                (m, n, k),
+                width,
+                (scheme, grouping),
+                flags,
+                scale_type,
+                (tile, packed),
+                kind,
+                gaps,
+                seed,
+            )| {
                 let one = case(m, n, k, width, grouping);
                 let bf16 = width == Width::Bf16;
                 GemmCase {
+                    scheme,
                     symmetric: flags.0,
                     bias: flags.1,
                     scale_type,
@@ -146,7 +158,9 @@ fn model_shapes_match_reference() {
                 kind,
                 ..case(m, n, k, width, grouping)
             };
-            one.check(runner).unwrap();
+            for scheme in Scheme::ALL {
+                one.clone().of_scheme(scheme).check(runner).unwrap();
+            }
         }
     });
 }
@@ -155,10 +169,14 @@ fn model_shapes_match_reference() {
 #[test]
 fn row_is_independent_of_tile_and_batch() {
     for_sm90(Variant::Plain, |runner| {
-        for width in Width::ALL {
+        for (width, scheme) in Width::ALL
+            .map(|width| Scheme::ALL.map(|s| (width, s)))
+            .concat()
+        {
             let many = GemmCase {
                 tile: 1,
                 symmetric: false,
+                scheme,
                 ..case(100, 70, 400, width, Grouping::G128)
             };
             let input = many.input();

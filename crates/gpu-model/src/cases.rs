@@ -1,12 +1,12 @@
 //! The calls that are predicted and measured: the linear layers of Llama-2-7B (OpenVLA's backbone).
 
 use w4ax::cuda::{Family, GemmOptions, Problem};
-use w4ax::{Grouping, Width};
+use w4ax::{Grouping, Scheme, Width};
 
 /// `[N, K]` of the attention's output projection; q, k and v in one; gate and up in one; down.
 pub const SHAPES: [(usize, usize); 4] = [(4096, 4096), (12288, 4096), (22016, 4096), (4096, 11008)];
 
-/// Returns the calls of one shape and grouping, for all widths.
+/// Returns the calls of one shape and kind of weights, for all widths.
 ///
 /// `all`: with every family, mode and tile that supports the call, not only with the table's
 /// choice.
@@ -14,7 +14,7 @@ pub fn cases(
     tokens: &[usize],
     all: bool,
     (n, k): (usize, usize),
-    grouping: Grouping,
+    (scheme, grouping): (Scheme, Grouping),
 ) -> Vec<Problem> {
     let mut cases = Vec::new();
     for &m in tokens {
@@ -22,6 +22,7 @@ pub fn cases(
             let quantized = width != Width::Bf16;
             let mut add = |quantized_ahead, options| {
                 let case = Problem::new((m, n, k), width, grouping)
+                    .with_scheme(scheme)
                     .with_quantized(quantized_ahead)
                     .with_options(options);
                 if case.plan().is_ok() {

@@ -14,7 +14,7 @@ use gpu_model::kernels::KernelLibrary;
 use gpu_model::predict::{predict, with_table_choice};
 use gpu_model::report::GemmReport;
 use gpu_model::{table, vla};
-use w4ax::Grouping;
+use w4ax::{Grouping, Scheme};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -75,17 +75,22 @@ fn shape(text: &str) -> std::result::Result<(usize, usize), String> {
 }
 
 fn print_predictions(options: &Predict) -> Result<()> {
-    let (shapes, groupings) = if options.quick {
-        (&SHAPES[..1], &[Grouping::G128][..])
+    const WEIGHTS: [(Scheme, Grouping); 3] = [
+        (Scheme::Grouped, Grouping::G128),
+        (Scheme::Grouped, Grouping::PerChannel),
+        (Scheme::TwoLevel, Grouping::G128),
+    ];
+    let (shapes, weights) = if options.quick {
+        (&SHAPES[..1], &WEIGHTS[..1])
     } else {
-        (&SHAPES[..], &[Grouping::G128, Grouping::PerChannel][..])
+        (&SHAPES[..], &WEIGHTS[..])
     };
     let mut report = GemmReport::new(w4ax::cuda::build_info()?);
     let mut kernels = KernelLibrary::load()?;
     for device in kernels.devices() {
         for &shape in shapes {
-            for &grouping in groupings {
-                for case in cases(&options.m, options.all, shape, grouping) {
+            for &weights in weights {
+                for case in cases(&options.m, options.all, shape, weights) {
                     let case = with_table_choice(device, &case)?;
                     let predicted = predict(&mut kernels, device, &case)?;
                     report.push(device.name, &case, Some(predicted), None)?;

@@ -26,6 +26,7 @@
 //!
 //! A prediction is therefore a lower bound on the time of a kernel.
 
+use w4ax::Scheme;
 use w4ax::cuda::{Family, LaunchPlan, Mode, Problem};
 
 use crate::device::DeviceSpec;
@@ -36,7 +37,8 @@ use crate::pipes::Tally;
 use crate::tile::Tile;
 use crate::trace::Repeat;
 use crate::traffic::{
-    block_bytes, call_bytes, group_size, kernel_bits, quantize_pack_bytes, weight_bytes, width,
+    activation_grouping, block_bytes, call_bytes, group_size, kernel_bits, quantize_pack_bytes,
+    weight_bytes, width,
 };
 
 const LAUNCH_US: f64 = 1.5;
@@ -197,7 +199,7 @@ pub fn predict(
     let rate = densest * if tile.wgmma { 1.0 } else { device.mma_share };
     let in_flight = tile.bytes_in_flight() as f64 * launch.blocks.min(launch.resident_on_device);
     let bytes = call_bytes(case, &plan)?;
-    let weights = weight_bytes(case.n(), case.k(), case.grouping());
+    let weights = weight_bytes((case.n(), case.k()), case.scheme(), case.grouping());
     let l2_clocks = most * block_bytes(tile, case, &plan) / device.l2_bytes_per_clock;
     let issue_clocks = most * tally.issue_clocks(warps, device.f32_lanes());
     let parts = [
@@ -249,11 +251,15 @@ pub fn predict(
 fn tile(case: &Problem, plan: &LaunchPlan) -> Result<Tile> {
     let (bits, group) = (kernel_bits(width(case)), group_size(case.grouping()));
     let fused = plan.mode == Mode::Fused;
-    match plan.family {
+    let tile = match plan.family {
         Family::Wgmma => Tile::wgmma(bits, group, plan.tile),
         family => Tile::of(family == Family::Decode, bits, group, fused, plan.tile),
-    }
-    .ok_or_else(|| Error::UnknownTile {
+    };
+    let tile = match case.scheme() {
+        Scheme::TwoLevel => tile.map(Tile::for_two_level),
+        _ => tile,
+    };
+    tile.ok_or_else(|| Error::UnknownTile {
         family: plan.family.to_string(),
         tile: plan.tile,
     })
@@ -267,7 +273,7 @@ fn quantize_pack_us(
     arch: &str,
 ) -> Result<f64> {
     const WARPS: f64 = 8.0;
-    let group = group_size(case.grouping());
+    let group = group_size(activation_grouping(case));
     let symbol = if group == 0 {
         "::quantize_pack_rows<".to_owned()
     } else {

@@ -1,6 +1,7 @@
 //! Predicted and measured times of calls, as a table and as JSON.
 
 use comfy_table::{CellAlignment, Table};
+use w4ax::Scheme;
 use w4ax::cuda::{BuildInfo, Problem};
 
 use crate::error::Result;
@@ -117,7 +118,10 @@ impl GemmReport {
             n: case.n(),
             k: case.k(),
             width: width(case).to_string(),
-            grouping: case.grouping().to_string(),
+            grouping: match case.scheme() {
+                Scheme::TwoLevel => format!("two-level {}", case.grouping()),
+                _ => case.grouping().to_string(),
+            },
             x: if case.quantized() { "packed" } else { "bf16" },
             kernel: plan.kernel,
             launches: plan.launches,

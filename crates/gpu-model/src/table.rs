@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use w4ax::cuda::{Family, GemmOptions, Problem};
-use w4ax::{Grouping, Width};
+use w4ax::{Grouping, Scheme, Width};
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
@@ -173,7 +173,10 @@ fn crossover(
         arch: format!("{}{}", device.arch, if wgmma { "a" } else { "" }),
         sms: device.sms as u32,
         width: width(best).to_string(),
-        groups: best.grouping().to_string(),
+        groups: match best.scheme() {
+            Scheme::TwoLevel => best.scheme().to_string(),
+            _ => best.grouping().to_string(),
+        },
         n: best.n(),
         k: best.k(),
         to_m: best.m(),
@@ -204,9 +207,12 @@ pub fn write(kernels: &mut KernelLibrary, shapes: &[(usize, usize)], path: &Path
         for &wgmma in with_wgmma {
             // A2 runs on the kernels of A4.
             for width in [Width::A4, Width::A8, Width::Bf16] {
-                for grouping in Grouping::ALL {
+                // Two-level weights with groups of any size share their kernels.
+                let two_level = (Scheme::TwoLevel, Grouping::G128);
+                let grouped = Grouping::ALL.map(|grouping| (Scheme::Grouped, grouping));
+                for (scheme, grouping) in grouped.into_iter().chain([two_level]) {
                     for (n, k) in shapes_of(grouping, shapes) {
-                        let of = Problem::new((1, n, k), width, grouping);
+                        let of = Problem::new((1, n, k), width, grouping).with_scheme(scheme);
                         for row in crossovers(kernels, device, wgmma, &of)? {
                             let row = Crossover {
                                 share: rounded(row.share),

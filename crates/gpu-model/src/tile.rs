@@ -15,8 +15,10 @@ pub struct Tile {
     pub wgmma: bool,
     /// Bits of an activation: 4 (also for A2), 8 or 16.
     pub bits: usize,
-    /// Weights of a group along k; 0 for per channel.
+    /// Weights of a group along k that share a scale; 0 for per channel, and for two-level weights.
     pub group: usize,
+    /// Whether the weights are two-level: they have integer steps of groups.
+    pub two_level: bool,
     /// Whether the kernel quantizes the activations itself.
     pub fused: bool,
     /// Weight tiles of 16 channels, of a block (decode) or of a warp (prefill).
@@ -47,6 +49,7 @@ impl Tile {
             wgmma: false,
             bits,
             group,
+            two_level: false,
             fused,
             nt,
             mt,
@@ -68,6 +71,7 @@ impl Tile {
             // Codes of 2 and 4 bits take a byte each.
             bits: bits.max(8),
             group,
+            two_level: false,
             fused: bits == 16,
             nt: 1,
             mt,
@@ -76,16 +80,30 @@ impl Tile {
         })
     }
 
+    /// Returns the same variant for two-level weights.
+    #[must_use]
+    pub fn for_two_level(self) -> Self {
+        Self {
+            group: 0,
+            two_level: true,
+            ..self
+        }
+    }
+
     /// Returns the part of the kernel's demangled name that identifies it.
     pub fn symbol(&self) -> String {
         let Self {
             bits,
-            group,
             fused,
             nt,
             mt,
             ..
         } = self;
+        let group = if self.two_level {
+            -1
+        } else {
+            self.group as i64
+        };
         if self.decode {
             format!("::decode_kernel<w4ax::DecodeConfig<{bits}, {group}, {fused}, {nt}, {mt}>")
         } else if self.wgmma {
@@ -165,7 +183,7 @@ impl Tile {
     pub fn multiplications(&self, s4: bool) -> usize {
         let steps = match self.bits {
             16 => 4,
-            4 if s4 && self.group != 32 => 1,
+            4 if s4 && self.group != 32 && !self.two_level => 1,
             _ => 2,
         };
         let activations = if self.wgmma { 1 } else { self.mt };
@@ -210,7 +228,18 @@ impl Tile {
         } else {
             0
         };
-        slab + row_factors + tokens + codes.next_multiple_of(16)
+        let steps = warps * self.nt * self.step_bytes(self.warp_tiles());
+        slab + row_factors + tokens + codes.next_multiple_of(16) + steps
+    }
+
+    /// Returns the bytes of the group steps of a tile's 16 channels and some k-tiles: two bytes for
+    /// each channel and group of 32.
+    fn step_bytes(&self, k_tiles: usize) -> usize {
+        if self.two_level {
+            k_tiles * 2 * 16 * 2
+        } else {
+            0
+        }
     }
 
     fn wgmma_shared(&self) -> usize {
@@ -225,7 +254,8 @@ impl Tile {
             ),
             (_, false) => (8 * stage_segments * 16 * 5, 0),
         };
-        let stage = (x + 8 * 2 * 512 + group_params + factors).next_multiple_of(1024);
+        let steps = 8 * self.step_bytes(2);
+        let stage = (x + 8 * 2 * 512 + group_params + factors + steps).next_multiple_of(1024);
         self.stages * stage + 2 * self.stages * 8
     }
 
@@ -251,8 +281,9 @@ impl Tile {
         } else {
             0
         };
-        let stage =
-            (2 * tiles_n * 512 + x + scales + sums + params * 16 + groups).next_multiple_of(128);
+        let steps = tiles_n * self.step_bytes(2);
+        let stage = (2 * tiles_n * 512 + x + scales + sums + params * 16 + groups + steps)
+            .next_multiple_of(128);
         let quantizes = self.quantized() && self.fused;
         let codes = match (quantizes, self.group) {
             (false, _) => 0,

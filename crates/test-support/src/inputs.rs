@@ -10,6 +10,17 @@ pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
+/// The schemes and groupings of weights.
+pub const WEIGHTS: [(Scheme, Grouping); 7] = [
+    (Scheme::Grouped, Grouping::PerChannel),
+    (Scheme::Grouped, Grouping::G32),
+    (Scheme::Grouped, Grouping::G64),
+    (Scheme::Grouped, Grouping::G128),
+    (Scheme::TwoLevel, Grouping::G32),
+    (Scheme::TwoLevel, Grouping::G64),
+    (Scheme::TwoLevel, Grouping::G128),
+];
+
 /// INT4 values, scales and zero points in row-major order, as a checkpoint stores them: a weight of
 /// either scheme.
 #[derive(Clone, Debug)]
@@ -68,6 +79,10 @@ impl PlainWeight {
         let mut plain = Self::random(rng, (n, k), grouping, scale_type, symmetric);
         let groups = grouping.groups(k);
         let steps: Vec<u8> = (0..n * groups).map(|_| rng.random_range(1..=16)).collect();
+        for (zero, step) in plain.zeros.iter_mut().flatten().zip(&steps) {
+            let most = (127 / step).min(8) as i8;
+            *zero = (*zero).clamp(-most, most);
+        }
         for (i, q) in plain.q.iter_mut().enumerate() {
             let group = i / k * groups + i % k / grouping.size().unwrap_or(k);
             let zero = plain.zeros.as_ref().map_or(0, |zeros| zeros[group]);
@@ -98,6 +113,18 @@ impl PlainWeight {
             }
             _ => Self::random(rng, shape, grouping, scale_type, symmetric),
         }
+    }
+
+    /// Replaces all scales by 0.5: the sums of a GEMM of integers are exact in every order.
+    #[must_use]
+    pub fn with_half_scales(mut self) -> Self {
+        let len = self.scales.len();
+        self.scales = match self.scales {
+            Scales::F32(_) => Scales::F32(vec![0.5; len]),
+            Scales::F16(_) => Scales::F16(vec![f16::from_f32(0.5); len]),
+            Scales::Bf16(_) => Scales::Bf16(vec![bf16::from_f32(0.5); len]),
+        };
+        self
     }
 
     /// Packs the weight.

@@ -15,7 +15,7 @@ pub use allocations::{
 };
 pub use checkpoint::{plain_checkpoint, write_checkpoint};
 pub use dispatcher::{dispatch_config, dispatcher};
-pub use inputs::{Kind, PlainWeight, WIDTHS, bits, rng};
+pub use inputs::{Kind, PlainWeight, WEIGHTS, WIDTHS, bits, rng};
 pub use normal::{normal, normal_values, normal_weight};
 pub use skip_file::random_skip_file;
 pub use tensor_file::TensorFile;

@@ -29,6 +29,7 @@ inline std::uint32_t pack_u8x4(int a, int b, int c, int d) {
 }
 
 inline std::uint32_t flip_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x000F000Fu) ^ flip; }
+inline std::uint32_t flip_byte_nibbles(std::uint32_t a, std::uint32_t flip) { return (a & 0x0F0F0F0Fu) ^ flip; }
 
 inline void wait_on_dependent_grids() { w4ax_emulate::wait_for_previous_grid(); }
 inline void launch_dependent_grids() {}  // for TSan, the next grid starts as early as possible anyway

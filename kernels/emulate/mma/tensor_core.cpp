@@ -41,7 +41,7 @@ float add_products(float const* a, float const* b, int count, float c) {
 }
 
 std::uint32_t add_products(std::int16_t const* a, std::int16_t const* b, int count, std::uint32_t c) {
-    std::int32_t sum = 0;  // at most 64 * 255 * 128
+    std::int32_t sum = 0;  // at most 64 * 255 * 255
     for (int k = 0; k < count; ++k) sum += std::int32_t(a[k]) * b[k];
     return c + static_cast<std::uint32_t>(sum);
 }
@@ -92,6 +92,7 @@ template void exchange_mma<Element::s4, Element::s4, 32>(WarpExchange&, std::uin
 template void exchange_mma<Element::s8, Element::u8, 32>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::s8, Element::s8, 32>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::u8, Element::s8, 32>(WarpExchange&, std::uint32_t);
+template void exchange_mma<Element::u8, Element::u8, 32>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::s8, Element::u8, 16>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::s8, Element::s8, 16>(WarpExchange&, std::uint32_t);
 template void exchange_mma<Element::bf16, Element::bf16, 16>(WarpExchange&, std::uint32_t);

@@ -17,7 +17,9 @@ struct Call {
     std::uint32_t* c;
     std::uint64_t b;
     int tokens;
-    bool bf16;
+    Element of_a;
+
+    bool is_bf16() const { return of_a == Element::bf16; }
 };
 
 /// The actual sums, while the accumulators that the kernel sees are garbage.
@@ -71,12 +73,13 @@ void execute(Mma const& mma) {
     ++counters.mma;
     Call const& one = mma.lane[0];
     Matrix const b(one.b);
-    int const per_word = one.bf16 ? 2 : 4, depth = one.bf16 ? 16 : 32;
+    bool const is_bf16 = one.is_bf16();
+    int const per_word = is_bf16 ? 2 : 4, depth = is_bf16 ? 16 : 32;
     for (int token = 0; token < one.tokens; ++token) {
         std::int16_t quantized[32];
         float real[16];
         for (int k = 0; k < depth; ++k) {
-            if (one.bf16) {
+            if (is_bf16) {
                 std::uint32_t const low = b.byte(token, 2 * k), high = b.byte(token, 2 * k + 1);
                 std::uint32_t const bits = low << 16 | high << 24;
                 __builtin_memcpy(&real[k], &bits, 4);
@@ -90,15 +93,16 @@ void execute(Mma const& mma) {
             for (int k = 0; k < depth; ++k) {
                 int const r = k / (4 * per_word) * 2 + row / 8, lane = row % 8 * 4 + k / per_word % 4;
                 std::uint32_t const word = mma.lane[lane].a[r];
-                if (one.bf16) {
+                if (is_bf16) {
                     std::uint32_t const bits = word >> (16 * (k % 2)) << 16;
                     __builtin_memcpy(&reals[k], &bits, 4);
                 } else {
-                    integers[k] = static_cast<std::int8_t>(word >> (8 * (k % 4)));
+                    auto const byte = static_cast<std::uint8_t>(word >> (8 * (k % 4)));
+                    integers[k] = one.of_a == Element::s8 ? static_cast<std::int8_t>(byte) : byte;
                 }
             }
             std::uint32_t& c = mma.to->held[row % 8 * 4 + token % 8 / 2][token / 8 * 4 + row / 8 * 2 + token % 2];
-            if (one.bf16) {
+            if (is_bf16) {
                 float sum;
                 __builtin_memcpy(&sum, &c, 4);
                 sum = add_products(reals, real, depth, sum);
@@ -188,7 +192,8 @@ std::uint64_t make_descriptor(void const* b, int k_stride, int token_stride, boo
            std::uint64_t(swizzled) << 62;
 }
 
-void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16) {
+void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, Element of_a) {
+    if (of_a != Element::s8 && of_a != Element::u8 && of_a != Element::bf16) fail("wgmma: unsupported element of A");
     if (tokens % 8 || tokens > 256) fail("wgmma: N of %d: expected a multiple of 8, at most 256", tokens);
     if (!warps[self().warp].begun) fail("wgmma: no wgmma.fence since the last commit");
     Matrix const matrix(b);
@@ -196,7 +201,7 @@ void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf
         for (int unit = 0; unit < 32; unit += 16)
             check_not_in_flight(matrix.base + matrix.at(token, unit), 16, "wgmma");
     }
-    Call const call = {a, static_cast<std::uint32_t*>(c), b, tokens, bf16};
+    Call const call = {a, static_cast<std::uint32_t*>(c), b, tokens, of_a};
     Call const* const pointer = &call;
     std::uint32_t in[2];
     __builtin_memcpy(in, &pointer, sizeof in);

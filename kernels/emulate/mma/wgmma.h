@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "emulate/engine/engine.h"
+#include "emulate/mma/tensor_core.h"
 
 namespace w4ax_emulate {
 
@@ -16,8 +17,9 @@ namespace w4ax_emulate {
 /// shared memory, in units of 16 bytes.
 std::uint64_t make_descriptor(void const* b, int k_stride, int token_stride, bool swizzled);
 
-/// wgmma.mma_async: c[tokens / 2] += a[4] * b, s8 by u8 or BF16. Both pointers must stay valid until the wait.
-void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, bool bf16);
+/// wgmma.mma_async: c[tokens / 2] += a[4] * b. A is s8 or u8, by u8, or both are BF16. Both pointers must stay valid
+/// until the wait.
+void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, Element of_a);
 void wgmma_fence();
 void wgmma_commit_group();
 /// wgmma.wait_group 0

@@ -162,6 +162,7 @@ int main() {
     check_mma<SM80_16x8x32_S32S8U8S32_TN>("m16n8k32 s8 u8");
     check_mma<SM80_16x8x32_S32S8S8S32_TN>("m16n8k32 s8 s8");
     check_mma<SM80_16x8x32_S32U8S8S32_TN>("m16n8k32 u8 s8");
+    check_mma<SM80_16x8x32_S32U8U8S32_TN>("m16n8k32 u8 u8");
     check_mma<SM80_16x8x16_S32S8U8S32_TN>("m16n8k16 s8 u8");
     check_mma<SM80_16x8x16_S32S8S8S32_TN>("m16n8k16 s8 s8");
     check_mma<SM80_16x8x16_F32BF16BF16F32_TN>("m16n8k16 bf16, on integers");

@@ -17,11 +17,13 @@ void check_wgmma(char const* name, int skip) {
     using A = typename Traits::ValTypeA;
     using B = typename Traits::ValTypeB;
     constexpr int M = 64, N = size<1>(typename Traits::Shape_MNK{}), K = size<2>(typename Traits::Shape_MNK{});
-    constexpr bool is_bf16 = sizeof(B) == 2;
+    using w4ax_emulate::Element;
+    constexpr bool is_bf16 = sizeof(B) == 2, is_u8 = std::is_same<A, std::uint8_t>::value;
+    constexpr Element of_a = is_bf16 ? Element::bf16 : is_u8 ? Element::u8 : Element::s8;
     static int a[M][K], b[N][K], c[M][N];
     static long d[M][N];
     for (auto& row : a)
-        for (int& v : row) v = numbers.between(is_bf16 ? -16 : -128, is_bf16 ? 16 : 127);
+        for (int& v : row) v = numbers.between(is_bf16 ? -16 : is_u8 ? 0 : -128, is_bf16 ? 16 : is_u8 ? 255 : 127);
     for (auto& row : b)
         for (int& v : row) v = numbers.between(is_bf16 ? -16 : 0, is_bf16 ? 16 : 255);
     for (auto& row : c)
@@ -51,7 +53,7 @@ void check_wgmma(char const* name, int skip) {
                 bytes, made.bitfield.leading_byte_offset_ * 16, made.bitfield.stride_byte_offset_ * 16,
                 made.bitfield.layout_type_ == std::uint8_t(SM90::GMMA::LayoutType::B128));
             w4ax_emulate::wgmma_fence();
-            w4ax_emulate::wgmma(reinterpret_cast<std::uint32_t*>(&rA(0)), &rC(0), described, N, is_bf16);
+            w4ax_emulate::wgmma(reinterpret_cast<std::uint32_t*>(&rA(0)), &rC(0), described, N, of_a);
             w4ax_emulate::wgmma_commit_group();
             w4ax_emulate::wgmma_wait_group();
             for (int i = 0; i < size(rC); ++i) d[get<0>(cC(i))][get<1>(cC(i))] = static_cast<long>(rC(i));
@@ -157,7 +159,7 @@ std::string ring(Fault fault, std::uint64_t seed, bool& right) {
             };
             if (fault != Fault::no_fence) w4ax_emulate::wgmma_fence();
             w4ax_emulate::wgmma(ones, c, w4ax_emulate::make_descriptor(bytes + i % 2 * 1024, 128, 256, false), 32,
-                                false);
+                                w4ax_emulate::Element::s8);
             w4ax_emulate::wgmma_commit_group();
             if (fault == Fault::early_release) release();
             if (fault != Fault::sums_before_wait || i + 1 < 6) w4ax_emulate::wgmma_wait_group();

@@ -30,7 +30,8 @@ pub struct ActivationLayout {
 }
 
 impl ActivationLayout {
-    /// The layout for decode and prefill, in the groups of the weights that will read it.
+    /// The layout for decode and prefill, in the groups of the weights that will read it
+    /// ([`DeviceWeight::activation_grouping`]).
     pub fn new(grouping: Grouping) -> Self {
         Self {
             grouping,
@@ -113,9 +114,9 @@ pub(crate) struct Contents {
 impl Contents {
     /// Checks that a weight has the groups and the order of k of the activations.
     pub fn check_weight(&self, weight: &DeviceWeight) -> Result<()> {
-        if self.layout.grouping != weight.grouping() {
+        if self.layout.grouping != weight.activation_grouping() {
             return Err(wrong_contents(
-                format!("the groups of the weight, {}", weight.grouping()),
+                format!("the groups of the weight, {}", weight.activation_grouping()),
                 self.layout.grouping.to_string(),
             ));
         }

@@ -20,7 +20,7 @@ pub(crate) fn extent(what: &'static str, value: usize) -> Result<u32> {
 pub(crate) fn inputs(k: usize, grouping: Grouping) -> Result<u32> {
     if grouping == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
         return Err(Error::Range {
-            what: "K of a per-channel weight",
+            what: "K of a per-channel or two-level weight",
             value: k.to_string(),
             range: "1..=65536",
         });

@@ -5,9 +5,9 @@ use super::options::GemmOptions;
 use super::plan::LaunchPlan;
 use super::table::{DeviceKernelTable, DeviceProps, KernelTable};
 use crate::cuda::Family;
-use crate::cuda::sys::enums::{grouping_code, width_code};
+use crate::cuda::sys::enums::{grouping_code, scheme_code, width_code};
 use crate::cuda::{Gpu, sys};
-use crate::{Grouping, Result, Width};
+use crate::{Grouping, Result, Scheme, Width};
 
 /// A GEMM by its sizes, to plan its launches. It needs no device.
 ///
@@ -27,6 +27,7 @@ pub struct Problem {
     n: usize,
     k: usize,
     width: Option<Width>,
+    scheme: Scheme,
     grouping: Grouping,
     quantized: bool,
     act_order: bool,
@@ -47,6 +48,7 @@ impl Problem {
             n,
             k,
             width: width.into(),
+            scheme: Scheme::Grouped,
             grouping,
             quantized: false,
             act_order: false,
@@ -64,6 +66,12 @@ impl Problem {
     #[must_use]
     pub fn with_n(self, n: usize) -> Self {
         Self { n, ..self }
+    }
+
+    /// The same GEMM with a weight of another scheme. The default is [`Scheme::Grouped`].
+    #[must_use]
+    pub fn with_scheme(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
     }
 
     /// The same GEMM with other options.
@@ -105,7 +113,12 @@ impl Problem {
         self.width
     }
 
-    /// How the weights share scales.
+    /// The arithmetic of the weight.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// How the weights share scales, or steps of a two-level weight.
     pub fn grouping(&self) -> Grouping {
         self.grouping
     }
@@ -124,7 +137,8 @@ impl Problem {
     ///
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) for an extent, family or tile that the kernels do not
-    /// support, [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels.
+    /// support, or two-level weights without groups,
+    /// [`Error::Unavailable`](crate::Error::Unavailable) in a build without kernels.
     pub fn plan(&self) -> Result<LaunchPlan> {
         self.plan_for(&DeviceProps::A100)
     }
@@ -166,13 +180,14 @@ impl Problem {
     /// Plans the GEMM on the device of this number.
     fn plan_on(&self, device: i32, table: &DeviceKernelTable) -> Result<LaunchPlan> {
         let n = extent("N", self.n)?;
-        let k = inputs(self.k, self.grouping)?;
+        let k = inputs(self.k, self.scheme.activation_grouping(self.grouping))?;
         let mut args = sys::w4axk_gemm_args {
             weight: sys::w4axk_weight {
                 n,
                 k,
                 group: grouping_code(self.grouping),
                 scale_type: sys::W4AXK_SCALE_F32,
+                scheme: scheme_code(self.scheme),
                 ..Default::default()
             },
             x_stride: aligned_stride(self.k) as i64,

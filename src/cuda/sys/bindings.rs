@@ -1,7 +1,7 @@
 //! What the headers of `kernels/` declare. Written by bindgen: see tests/bindings.rs.
 
 
-pub const W4AXK_ABI_VERSION: u32 = 4;
+pub const W4AXK_ABI_VERSION: u32 = 5;
 pub const W4AXK_OK: w4axk_status = 0;
 pub const W4AXK_NULL_POINTER: w4axk_status = 1;
 pub const W4AXK_BAD_SHAPE: w4axk_status = 2;
@@ -24,6 +24,7 @@ pub const W4AXK_NOT_PRELOADED: w4axk_status = 18;
 pub const W4AXK_WRONG_CONTEXT: w4axk_status = 19;
 pub const W4AXK_CUDA_ERROR: w4axk_status = 20;
 pub const W4AXK_BAD_NODE: w4axk_status = 21;
+pub const W4AXK_BAD_SCHEME: w4axk_status = 22;
 pub type w4axk_status = ::core::ffi::c_uint;
 pub const W4AXK_A2: w4axk_width = 2;
 pub const W4AXK_A4: w4axk_width = 4;
@@ -35,6 +36,9 @@ pub const W4AXK_SCALE_F32: w4axk_scale_type = 0;
 pub const W4AXK_SCALE_F16: w4axk_scale_type = 1;
 pub const W4AXK_SCALE_BF16: w4axk_scale_type = 2;
 pub type w4axk_scale_type = ::core::ffi::c_uint;
+pub const W4AXK_GROUPED: w4axk_scheme = 0;
+pub const W4AXK_TWO_LEVEL: w4axk_scheme = 1;
+pub type w4axk_scheme = ::core::ffi::c_uint;
 pub const W4AXK_PER_CHANNEL: w4axk_grouping = 0;
 pub const W4AXK_G32: w4axk_grouping = 32;
 pub const W4AXK_G64: w4axk_grouping = 64;
@@ -80,14 +84,17 @@ pub struct w4axk_weight {
     pub scales: *const ::core::ffi::c_void,
     pub zeros: *const i8,
     pub sums: *const ::core::ffi::c_void,
+    pub steps: *const u16,
     pub n: u32,
     pub k: u32,
     pub group: u32,
     pub scale_type: u32,
+    pub scheme: u32,
+    pub reserved: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of w4axk_weight"][::core::mem::size_of::<w4axk_weight>() - 48usize];
+    ["Size of w4axk_weight"][::core::mem::size_of::<w4axk_weight>() - 64usize];
     ["Alignment of w4axk_weight"][::core::mem::align_of::<w4axk_weight>() - 8usize];
     [
         "Offset of field: w4axk_weight::tiles",
@@ -102,17 +109,26 @@ const _: () = {
         "Offset of field: w4axk_weight::sums",
     ][::core::mem::offset_of!(w4axk_weight, sums) - 24usize];
     [
+        "Offset of field: w4axk_weight::steps",
+    ][::core::mem::offset_of!(w4axk_weight, steps) - 32usize];
+    [
         "Offset of field: w4axk_weight::n",
-    ][::core::mem::offset_of!(w4axk_weight, n) - 32usize];
+    ][::core::mem::offset_of!(w4axk_weight, n) - 40usize];
     [
         "Offset of field: w4axk_weight::k",
-    ][::core::mem::offset_of!(w4axk_weight, k) - 36usize];
+    ][::core::mem::offset_of!(w4axk_weight, k) - 44usize];
     [
         "Offset of field: w4axk_weight::group",
-    ][::core::mem::offset_of!(w4axk_weight, group) - 40usize];
+    ][::core::mem::offset_of!(w4axk_weight, group) - 48usize];
     [
         "Offset of field: w4axk_weight::scale_type",
-    ][::core::mem::offset_of!(w4axk_weight, scale_type) - 44usize];
+    ][::core::mem::offset_of!(w4axk_weight, scale_type) - 52usize];
+    [
+        "Offset of field: w4axk_weight::scheme",
+    ][::core::mem::offset_of!(w4axk_weight, scheme) - 56usize];
+    [
+        "Offset of field: w4axk_weight::reserved",
+    ][::core::mem::offset_of!(w4axk_weight, reserved) - 60usize];
 };
 impl Default for w4axk_weight {
     fn default() -> Self {
@@ -146,7 +162,7 @@ pub struct w4axk_gemm_args {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of w4axk_gemm_args"][::core::mem::size_of::<w4axk_gemm_args>() - 144usize];
+    ["Size of w4axk_gemm_args"][::core::mem::size_of::<w4axk_gemm_args>() - 160usize];
     [
         "Alignment of w4axk_gemm_args",
     ][::core::mem::align_of::<w4axk_gemm_args>() - 8usize];
@@ -155,52 +171,52 @@ const _: () = {
     ][::core::mem::offset_of!(w4axk_gemm_args, weight) - 0usize];
     [
         "Offset of field: w4axk_gemm_args::x",
-    ][::core::mem::offset_of!(w4axk_gemm_args, x) - 48usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, x) - 64usize];
     [
         "Offset of field: w4axk_gemm_args::x_stride",
-    ][::core::mem::offset_of!(w4axk_gemm_args, x_stride) - 56usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, x_stride) - 72usize];
     [
         "Offset of field: w4axk_gemm_args::y",
-    ][::core::mem::offset_of!(w4axk_gemm_args, y) - 64usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, y) - 80usize];
     [
         "Offset of field: w4axk_gemm_args::y_stride",
-    ][::core::mem::offset_of!(w4axk_gemm_args, y_stride) - 72usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, y_stride) - 88usize];
     [
         "Offset of field: w4axk_gemm_args::bias",
-    ][::core::mem::offset_of!(w4axk_gemm_args, bias) - 80usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, bias) - 96usize];
     [
         "Offset of field: w4axk_gemm_args::workspace",
-    ][::core::mem::offset_of!(w4axk_gemm_args, workspace) - 88usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, workspace) - 104usize];
     [
         "Offset of field: w4axk_gemm_args::workspace_bytes",
-    ][::core::mem::offset_of!(w4axk_gemm_args, workspace_bytes) - 96usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, workspace_bytes) - 112usize];
     [
         "Offset of field: w4axk_gemm_args::m",
-    ][::core::mem::offset_of!(w4axk_gemm_args, m) - 104usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, m) - 120usize];
     [
         "Offset of field: w4axk_gemm_args::width",
-    ][::core::mem::offset_of!(w4axk_gemm_args, width) - 108usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, width) - 124usize];
     [
         "Offset of field: w4axk_gemm_args::family",
-    ][::core::mem::offset_of!(w4axk_gemm_args, family) - 112usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, family) - 128usize];
     [
         "Offset of field: w4axk_gemm_args::mode",
-    ][::core::mem::offset_of!(w4axk_gemm_args, mode) - 116usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, mode) - 132usize];
     [
         "Offset of field: w4axk_gemm_args::tile",
-    ][::core::mem::offset_of!(w4axk_gemm_args, tile) - 120usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, tile) - 136usize];
     [
         "Offset of field: w4axk_gemm_args::flags",
-    ][::core::mem::offset_of!(w4axk_gemm_args, flags) - 124usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, flags) - 140usize];
     [
         "Offset of field: w4axk_gemm_args::device",
-    ][::core::mem::offset_of!(w4axk_gemm_args, device) - 128usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, device) - 144usize];
     [
         "Offset of field: w4axk_gemm_args::reserved",
-    ][::core::mem::offset_of!(w4axk_gemm_args, reserved) - 132usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, reserved) - 148usize];
     [
         "Offset of field: w4axk_gemm_args::latch",
-    ][::core::mem::offset_of!(w4axk_gemm_args, latch) - 136usize];
+    ][::core::mem::offset_of!(w4axk_gemm_args, latch) - 152usize];
 };
 impl Default for w4axk_gemm_args {
     fn default() -> Self {

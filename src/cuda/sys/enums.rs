@@ -5,7 +5,7 @@
 
 use super::bindings as abi;
 use crate::step::Outcome;
-use crate::{Error, Grouping, Result, ScaleType, Width};
+use crate::{Error, Grouping, Result, ScaleType, Scheme, Width};
 
 macro_rules! coded_enum {
     (
@@ -186,6 +186,13 @@ pub(crate) const fn scale_code(scale_type: ScaleType) -> u32 {
         ScaleType::F32 => abi::W4AXK_SCALE_F32,
         ScaleType::F16 => abi::W4AXK_SCALE_F16,
         ScaleType::Bf16 => abi::W4AXK_SCALE_BF16,
+    }
+}
+
+pub(crate) const fn scheme_code(scheme: Scheme) -> u32 {
+    match scheme {
+        Scheme::Grouped => abi::W4AXK_GROUPED,
+        Scheme::TwoLevel => abi::W4AXK_TWO_LEVEL,
     }
 }
 

@@ -8,10 +8,10 @@ pub use order::DeviceOrder;
 use super::Gpu;
 use super::gemm::limits::extent;
 use super::memory::check_device;
-use super::sys::enums::{grouping_code, scale_code};
+use super::sys::enums::{grouping_code, scale_code, scheme_code};
 use super::sys::{self, status};
 use crate::weights::KOrder;
-use crate::{Grouping, PackedWeight, Result, ScaleType};
+use crate::{Grouping, PackedWeight, Result, ScaleType, Scheme};
 use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
 use parts::{Addresses, Layout};
 use std::sync::Arc;
@@ -24,7 +24,9 @@ use std::sync::Arc;
 pub struct DeviceWeight {
     n: usize,
     k: usize,
+    scheme: Scheme,
     grouping: Grouping,
+    activation_grouping: Grouping,
     scale_type: ScaleType,
     symmetric: bool,
     order: Option<DeviceOrder>,
@@ -39,10 +41,8 @@ impl Gpu {
     /// the copy.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) for a weight of
-    /// [`Scheme::TwoLevel`](crate::Scheme::TwoLevel), [`Error::Range`](crate::Error::Range) for an
-    /// extent that the kernels do not support, [`Error::Driver`](crate::Error::Driver) if the
-    /// device is out of memory.
+    /// [`Error::Range`](crate::Error::Range) for an extent that the kernels do not support,
+    /// [`Error::Driver`](crate::Error::Driver) if the device is out of memory.
     pub fn upload(&self, weight: &PackedWeight) -> Result<DeviceWeight> {
         DeviceWeight::upload(self.context(), weight, 1)
     }
@@ -75,7 +75,6 @@ impl Gpu {
 impl DeviceWeight {
     fn upload(context: &Arc<CudaContext>, w: &PackedWeight, times: usize) -> Result<Self> {
         const CALL: &str = "uploading a weight";
-        w.scheme().check_grouped("the CUDA backend")?;
         let layout = Layout::new(w, times)?;
         let n = w.n() * times;
         extent("N", n)?;
@@ -95,7 +94,9 @@ impl DeviceWeight {
         Ok(Self {
             n,
             k: w.k(),
+            scheme: w.scheme(),
             grouping: w.grouping(),
+            activation_grouping: w.activation_grouping(),
             scale_type: w.tiled_scales().scale_type(),
             symmetric: w.is_symmetric(),
             order: order.transpose()?,
@@ -115,9 +116,20 @@ impl DeviceWeight {
         self.k
     }
 
-    /// How weights along k share scales.
+    /// The arithmetic of the weight.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// How weights along k share scales, or steps of a two-level weight.
     pub fn grouping(&self) -> Grouping {
         self.grouping
+    }
+
+    /// The groups in which activations are quantized for this weight
+    /// ([`PackedWeight::activation_grouping`]).
+    pub fn activation_grouping(&self) -> Grouping {
+        self.activation_grouping
     }
 
     /// The number type of the scales.
@@ -158,11 +170,14 @@ impl DeviceWeight {
             scales: self.parts.scales as *const _,
             zeros: self.parts.zeros as *const _,
             sums: self.parts.sums as *const _,
+            steps: self.parts.steps as *const _,
             // `upload` checked that both fit.
             n: self.n as u32,
             k: self.k as u32,
             group: grouping_code(self.grouping),
             scale_type: scale_code(self.scale_type),
+            scheme: scheme_code(self.scheme),
+            reserved: 0,
         }
     }
 }
@@ -180,6 +195,7 @@ impl std::fmt::Debug for DeviceWeight {
         f.debug_struct("DeviceWeight")
             .field("n", &self.n)
             .field("k", &self.k)
+            .field("scheme", &self.scheme)
             .field("grouping", &self.grouping)
             .field("scale_type", &self.scale_type)
             .field("symmetric", &self.symmetric)

@@ -1,7 +1,9 @@
-//! The parts of a packed weight in one allocation: tiles, scales, zero points and sums.
+//! The parts of a packed weight in one allocation: tiles, scales, zero points, sums and group
+//! steps.
 
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, CudaStream, DriverError};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,9 +19,11 @@ const ALIGNMENT: usize = 256;
 pub(super) struct Addresses {
     pub tiles: CUdeviceptr,
     pub scales: CUdeviceptr,
-    /// 0 for a symmetric weight.
+    /// 0 for a symmetric or two-level weight.
     pub zeros: CUdeviceptr,
     pub sums: CUdeviceptr,
+    /// 0 for a grouped weight.
+    pub steps: CUdeviceptr,
 }
 
 /// The parts of a weight, and where their copies are in the allocation.
@@ -28,10 +32,10 @@ pub(super) struct Addresses {
 /// after the other, if N is a multiple of 16.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
-    /// Tiles, scales, zero points (empty for a symmetric weight) and sums.
-    parts: [&'a [u8]; 4],
+    /// Tiles, scales, zero points, sums and group steps; empty if the weight has none.
+    parts: [Cow<'a, [u8]>; 5],
     /// Offsets of the first copies.
-    offsets: [usize; 4],
+    offsets: [usize; 5],
     times: usize,
     bytes: usize,
 }
@@ -47,16 +51,18 @@ impl<'a> Layout<'a> {
             });
         }
         let parts = [
-            bytemuck::cast_slice(w.tiles()),
-            w.tiled_scales().bytes(),
-            w.tiled_zeros().map_or(&[][..], bytemuck::cast_slice),
-            match w.tiled_sums() {
+            Cow::Borrowed(bytemuck::cast_slice(w.tiles())),
+            Cow::Borrowed(w.tiled_scales().bytes()),
+            // The words of group steps hold the zero points of a two-level weight.
+            Cow::Borrowed(w.sum_zeros().map_or(&[][..], bytemuck::cast_slice)),
+            Cow::Borrowed(match w.tiled_sums() {
                 GroupSums::Grouped(sums) => bytemuck::cast_slice(sums),
                 GroupSums::PerChannel(sums) => bytemuck::cast_slice(sums),
-            },
+            }),
+            Cow::Owned(bytemuck::cast_slice(&step_words(w)).to_vec()),
         ];
         let mut bytes = 0usize;
-        let offsets = parts.map(|part: &[u8]| {
+        let offsets = parts.each_ref().map(|part| {
             let at = bytes.next_multiple_of(ALIGNMENT);
             bytes = at + part.len() * times;
             at
@@ -71,13 +77,19 @@ impl<'a> Layout<'a> {
 
     /// Returns the addresses of the parts in an allocation that begins at `start`.
     pub fn addresses(&self, start: CUdeviceptr) -> Addresses {
-        let [tiles, scales, zeros, sums] = self.offsets.map(|at| start + at as CUdeviceptr);
-        let symmetric = self.parts[2].is_empty();
+        let mut addresses = self.offsets.map(|at| start + at as CUdeviceptr);
+        for (address, part) in addresses.iter_mut().zip(&self.parts) {
+            if part.is_empty() {
+                *address = 0;
+            }
+        }
+        let [tiles, scales, zeros, sums, steps] = addresses;
         Addresses {
             tiles,
             scales,
-            zeros: if symmetric { 0 } else { zeros },
+            zeros,
             sums,
+            steps,
         }
     }
 
@@ -96,12 +108,12 @@ impl<'a> Layout<'a> {
         stream: &Arc<CudaStream>,
     ) -> std::result::Result<CudaSlice<u8>, DriverError> {
         let mut memory = stream.alloc_zeros::<u8>(self.bytes)?;
-        for (&part, &at) in self.parts.iter().zip(&self.offsets) {
+        for (part, &at) in self.parts.iter().zip(&self.offsets) {
             if part.is_empty() {
                 continue;
             }
             let mut copies = memory.slice_mut(at..at + part.len() * self.times);
-            stream.memcpy_htod(part, &mut copies.slice_mut(..part.len()))?;
+            stream.memcpy_htod(&part[..], &mut copies.slice_mut(..part.len()))?;
             for (from, to) in doublings(part.len(), self.times) {
                 let (filled, mut rest) = copies.split_at_mut(to);
                 stream.memcpy_dtod(&filled.slice(from), &mut rest)?;
@@ -109,6 +121,16 @@ impl<'a> Layout<'a> {
         }
         Ok(memory)
     }
+}
+
+/// The group steps of a two-level weight as the kernels take them, `[ceil(N/16)][groups][16]`: `sg`
+/// in bits 4..0, `(zg + 8) * sg` in bits 15..7. Empty for a grouped weight.
+fn step_words(w: &PackedWeight) -> Vec<u16> {
+    let steps = w.tiled_steps().unwrap_or_default();
+    let zeros = |at: usize| w.tiled_zeros().map_or(0, |zeros| i16::from(zeros[at]));
+    (steps.iter().enumerate())
+        .map(|(at, &step)| u16::from(step) | ((zeros(at) + 8) as u16 * u16::from(step)) << 7)
+        .collect()
 }
 
 /// Returns the copies that fill `times * len` elements, of which the first `len` are filled: the
@@ -126,9 +148,27 @@ fn doublings(len: usize, times: usize) -> impl Iterator<Item = (Range<usize>, us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Grouping, MatRef, Scales};
+    use crate::{Grouping, MatRef, Scales, Scheme};
 
     const K: usize = 100;
+
+    /// Returns a two-level weight of `n` channels whose rows repeat after 32 of them.
+    fn two_level(n: usize) -> PackedWeight {
+        let grouping = Grouping::G64;
+        let groups = grouping.groups(K);
+        let at = |i: usize, step: usize, range: usize| (i % (32 * step)) * 7 % range;
+        let q: Vec<i8> = (0..n * K).map(|i| at(i, K, 13) as i8 - 6).collect();
+        let steps: Vec<u8> = (0..n * groups)
+            .map(|i| at(i, groups, 11) as u8 + 1)
+            .collect();
+        let zeros: Vec<i8> = (0..n * groups)
+            .map(|i| at(i, groups, 9) as i8 - 4)
+            .collect();
+        let scales = (0..n).map(|i| 1.0 + at(i, 1, 32) as f32).collect();
+        let q = MatRef::new(&q, n, K).unwrap();
+        PackedWeight::from_two_level(q, grouping, &steps, &Scales::F32(scales), Some(&zeros))
+            .unwrap()
+    }
 
     /// Returns a weight of `n` channels whose rows repeat after 32 of them.
     fn weight(n: usize, grouping: Grouping, symmetric: bool) -> PackedWeight {
@@ -146,10 +186,32 @@ mod tests {
         PackedWeight::from_quantized(q, grouping, &scales, zeros).unwrap()
     }
 
+    fn weights(n: usize) -> [PackedWeight; 3] {
+        [
+            weight(n, Grouping::G32, false),
+            weight(n, Grouping::PerChannel, true),
+            two_level(n),
+        ]
+    }
+
+    #[test]
+    fn step_words_hold_step_and_zero_point() {
+        let w = two_level(20);
+        let words = step_words(&w);
+        assert_eq!(words.len(), 2 * w.groups() * TILE_N);
+        for (row, group) in [(0, 0), (7, 1), (15, 0), (16, 1), (19, 0)] {
+            let word = i32::from(words[(row / 16 * w.groups() + group) * 16 + row % 16]);
+            let (step, zero) = (i32::from(w.step(row, group)), i32::from(w.zero(row, group)));
+            assert_eq!((word & 31, word >> 7), (step, (zero + 8) * step));
+        }
+        // Rows beyond N.
+        assert_eq!(words[(w.groups() + 1) * 16 + 4..], [0; 12]);
+        assert!(step_words(&weight(20, Grouping::G32, false)).is_empty());
+    }
+
     #[test]
     fn aligns_and_copies_each_part() {
-        for (grouping, symmetric) in [(Grouping::G32, false), (Grouping::PerChannel, true)] {
-            let w = weight(20, grouping, symmetric);
+        for w in weights(20) {
             let layout = Layout::new(&w, 1).unwrap();
             let (bytes, at) = (layout.concatenate(), layout.addresses(0));
             let part = |at: u64, len: usize| &bytes[at as usize..][..len];
@@ -159,7 +221,7 @@ mod tests {
             );
             let scale_bytes = w.tiled_scales().bytes();
             assert_eq!(part(at.scales, scale_bytes.len()), scale_bytes);
-            match w.tiled_zeros() {
+            match w.sum_zeros() {
                 Some(zeros) => assert_eq!(
                     part(at.zeros, zeros.len()),
                     bytemuck::cast_slice::<_, u8>(zeros)
@@ -171,7 +233,15 @@ mod tests {
                 GroupSums::PerChannel(v) => bytemuck::cast_slice(v),
             };
             assert_eq!(part(at.sums, sums.len()), sums);
-            for at in [at.tiles, at.scales, at.zeros, at.sums] {
+            let words = step_words(&w);
+            match w.scheme() {
+                Scheme::Grouped => assert_eq!(at.steps, 0),
+                Scheme::TwoLevel => assert_eq!(
+                    part(at.steps, 2 * words.len()),
+                    bytemuck::cast_slice::<_, u8>(&words)
+                ),
+            }
+            for at in [at.tiles, at.scales, at.zeros, at.sums, at.steps] {
                 assert_eq!(at % ALIGNMENT as u64, 0);
             }
         }
@@ -180,11 +250,7 @@ mod tests {
     #[test]
     fn repeated_parts_are_those_of_repeated_rows() {
         for times in [1, 2, 3, 7] {
-            for (grouping, symmetric) in [(Grouping::G32, false), (Grouping::PerChannel, true)] {
-                let (one, all) = (
-                    weight(32, grouping, symmetric),
-                    weight(32 * times, grouping, symmetric),
-                );
+            for (one, all) in weights(32).into_iter().zip(weights(32 * times)) {
                 let repeated = Layout::new(&one, times).unwrap();
                 let expected = Layout::new(&all, 1).unwrap();
                 assert_eq!(repeated.addresses(64), expected.addresses(64));
@@ -200,7 +266,7 @@ mod tests {
                         rest[..source.len()].copy_from_slice(source);
                     }
                 }
-                assert!(bytes == expected.concatenate(), "{grouping} {times}");
+                assert!(bytes == expected.concatenate(), "{} {times}", one.scheme());
             }
         }
     }

@@ -140,6 +140,8 @@ impl Quantize {
             true => nearest - 1.0,
             false => nearest + 1.0,
         };
-        [nearest, next].map(valid_zero)
+        // `zero * step` must be in range too.
+        let most = (Scheme::MAX_W8 / i32::from(step)).min(8) as i8;
+        [nearest, next].map(|zero| valid_zero(zero).clamp(-most, most))
     }
 }

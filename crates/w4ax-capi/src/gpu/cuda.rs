@@ -297,7 +297,7 @@ impl Device {
         let (x, quantized);
         let gemm = if choice.quantized() {
             let memory = call.quantized;
-            let layout = ActivationLayout::new(weight.grouping())
+            let layout = ActivationLayout::new(weight.activation_grouping())
                 .with_operand(layout(choice.family)?)
                 .with_gathered(weight.order().is_some());
             // SAFETY: passed on.

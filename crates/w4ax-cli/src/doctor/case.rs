@@ -184,7 +184,7 @@ fn weight(
         ScaleType::F16 => Scales::F16(plain.into_iter().map(f16::from_f32).collect()),
         ScaleType::Bf16 => Scales::Bf16(plain.into_iter().map(bf16::from_f32).collect()),
     };
-    let zeros: Option<Vec<i8>> =
+    let mut zeros: Option<Vec<i8>> =
         (!kind.symmetric).then(|| (0..n * groups).map(|_| rng.random_range(-8..=8)).collect());
     if !two_level {
         return PackedWeight::from_quantized(
@@ -197,6 +197,10 @@ fn weight(
     let steps: Vec<u8> = (0..n * groups)
         .map(|_| rng.random_range(1..=Scheme::MAX_STEP))
         .collect();
+    for (zero, step) in zeros.iter_mut().flatten().zip(&steps) {
+        let most = (Scheme::MAX_W8 / i32::from(*step)).min(8) as i8;
+        *zero = (*zero).clamp(-most, most);
+    }
     for (at, step) in steps.iter().enumerate() {
         let zero = zeros.as_ref().map_or(0, |zeros| zeros[at]);
         let most = (Scheme::MAX_W8 / i32::from(*step)).min(16) as i8;

@@ -101,10 +101,6 @@ fn check_family(
 
 /// Whether there is a kernel of the family that runs the case.
 fn runs(gpu: &Gpu, family: Family, activations: Activations, width: Width, case: &Case) -> bool {
-    // The families have no kernels for two-level weights; the report says so.
-    if case.weight.scheme() != Scheme::Grouped {
-        return false;
-    }
     let quantized = activations == Activations::Quantized;
     let ordered = case.weight.order().is_some();
     let no_layout = width == Width::Bf16 || family.activation_layout().is_none();
@@ -113,6 +109,7 @@ fn runs(gpu: &Gpu, family: Family, activations: Activations, width: Width, case:
     }
     let shape = (case.m, case.weight.n(), case.weight.k());
     let problem = Problem::new(shape, width, case.weight.grouping())
+        .with_scheme(case.weight.scheme())
         .with_quantized(quantized)
         .with_act_order(ordered)
         .with_options(options(family, activations));
@@ -158,7 +155,8 @@ fn gemm(
         let mut quantized = gpu.quantized_activations(stream, m, k)?;
         let gemm = match (activations, family.activation_layout()) {
             (Activations::Quantized, Some(operand)) => {
-                let layout = ActivationLayout::new(case.weight.grouping()).with_operand(operand);
+                let layout = ActivationLayout::new(weight.activation_grouping());
+                let layout = layout.with_operand(operand);
                 gpu.quantize(stream, &x, width, layout, &mut quantized)?;
                 Gemm::quantized(&quantized, &weight)?
             }
@@ -179,7 +177,10 @@ fn gemm(
 fn out_of_bound(case: &Case, y: &[bf16]) -> Option<String> {
     let (n, k, grouping) = (case.weight.n(), case.weight.k(), case.weight.grouping());
     let dequantized = case.weight.dequantize(); // [n, k]
-    let order = grouping.size().unwrap_or(k) as f64 + grouping.groups(k) as f64;
+    let order = match case.weight.scheme() {
+        Scheme::TwoLevel => k as f64,
+        _ => grouping.size().unwrap_or(k) as f64 + grouping.groups(k) as f64,
+    };
     let wrong = |&at: &usize| {
         let (x, row) = (case.x(), at % n);
         let (mut exact, mut magnitude) = (0f64, 0f64);

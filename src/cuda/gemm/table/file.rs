@@ -1,8 +1,8 @@
 //! The lines of a kernel table file.
 
-use super::rows::Row;
+use super::rows::{Groups, Row};
 use crate::cuda::sys::{Family, Mode};
-use crate::{Error, Grouping, Result, Width};
+use crate::{Error, Result, Width};
 use std::str::FromStr;
 
 /// The columns that a table must have, in any order.
@@ -17,7 +17,7 @@ pub(super) struct Line {
     pub wgmma: bool,
     pub multiprocessors: u32,
     pub width: Width,
-    pub grouping: Grouping,
+    pub groups: Groups,
     pub n: usize,
     pub k: usize,
     pub row: Row,
@@ -69,7 +69,7 @@ impl Line {
             wgmma,
             multiprocessors: positive("sms", sms)?,
             width: named("width", &Width::ALL, width)?,
-            grouping: named("grouping", &Grouping::ALL, groups)?,
+            groups: named("groups", &Groups::ALL, groups)?,
             n: positive("n", n)?,
             k: positive("k", k)?,
             row: Row {

@@ -1,6 +1,6 @@
 //! The kernel of a GEMM, looked up in the table of a device.
 
-use super::rows::{Case, Row};
+use super::rows::{Case, Groups, Row};
 use crate::cuda::gemm::options::GemmOptions;
 use crate::cuda::sys::enums::{grouping_code, width_of};
 use crate::cuda::sys::{self, Family, Mode};
@@ -74,16 +74,22 @@ fn find(
         // A latched width: A8 reads the most of the quantized widths.
         _ => Width::A8,
     };
-    let grouping = Grouping::ALL
-        .into_iter()
-        .find(|g| grouping_code(*g) == args.weight.group)?;
-    let of = |grouping: Grouping| {
-        cases
-            .iter()
-            .find(|c| (c.width, c.grouping) == (width, grouping))
+    let per_channel = Groups::Grouped(Grouping::PerChannel);
+    let groups = match args.weight.scheme {
+        sys::W4AXK_TWO_LEVEL => Groups::TwoLevel,
+        _ => Grouping::ALL
+            .into_iter()
+            .find(|g| grouping_code(*g) == args.weight.group)
+            .map(Groups::Grouped)?,
     };
-    let groups = || of(Grouping::G128).filter(|_| grouping != Grouping::PerChannel);
-    let case = of(grouping).or_else(groups)?;
+    let of = |groups: Groups| (cases.iter()).find(|c| (c.width, c.groups) == (width, groups));
+    let similar = match groups {
+        // Both accumulate over whole rows.
+        Groups::TwoLevel => Some(per_channel),
+        _ if groups == per_channel => None,
+        _ => Some(Groups::Grouped(Grouping::G128)),
+    };
+    let case = of(groups).or_else(|| of(similar?))?;
     let distance = |a: usize, b: usize| (a as f32 / b as f32).log2().abs();
     let [m, n, k] = [args.m, args.weight.n, args.weight.k].map(|v| v as usize);
     let shape = (case.shapes.iter()).min_by(|a, b| {

@@ -52,7 +52,7 @@ struct Part {
 /// | `arch` | `sm_80`; `sm_90a` where wgmma runs |
 /// | `sms` | multiprocessors of the device for which the row was made |
 /// | `width` | `a4` (also used for A2), `a8`, `bf16` |
-/// | `groups` | `g128` (also used for groups without rows), `g64`, `g32`, `channel` |
+/// | `groups` | `g128` (also used for groups without rows), `g64`, `g32`, `channel` (also used for two-level weights without rows), `two-level` |
 /// | `n`, `k` | the shape of the weight |
 /// | `to_m` | the largest number of tokens of the row; the last row also covers more |
 /// | `family` | `decode`, `prefill`, `wgmma` |
@@ -108,10 +108,10 @@ impl KernelTable {
             );
             let case = find_or_push(
                 Arc::make_mut(&mut part.cases),
-                |c| (c.width, c.grouping) == (line.width, line.grouping),
+                |c| (c.width, c.groups) == (line.width, line.groups),
                 || Case {
                     width: line.width,
-                    grouping: line.grouping,
+                    groups: line.groups,
                     shapes: Vec::new(),
                 },
             );

@@ -1,7 +1,7 @@
 //! The rows of a kernel table.
 
 use crate::cuda::sys::{Family, Mode};
-use crate::{Grouping, Width};
+use crate::{Grouping, Scheme, Width};
 
 /// The properties of a device that select its rows in a [`KernelTable`](super::KernelTable).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,10 +40,37 @@ pub(super) struct Shape {
     pub(super) rows: Vec<Row>,
 }
 
-/// The shapes of one width and grouping.
+/// The weights of a row, as the kernels distinguish them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Groups {
+    Grouped(Grouping),
+    /// Two-level weights with groups of any size share their kernels.
+    TwoLevel,
+}
+
+impl Groups {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Grouped(Grouping::G32),
+        Self::Grouped(Grouping::G64),
+        Self::Grouped(Grouping::G128),
+        Self::Grouped(Grouping::PerChannel),
+        Self::TwoLevel,
+    ];
+}
+
+impl std::fmt::Display for Groups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Grouped(grouping) => grouping.fmt(f),
+            Self::TwoLevel => Scheme::TwoLevel.fmt(f),
+        }
+    }
+}
+
+/// The shapes of one width and kind of weights.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) width: Width,
-    pub(super) grouping: Grouping,
+    pub(super) groups: Groups,
     pub(super) shapes: Vec<Shape>,
 }
