@@ -131,6 +131,31 @@ fn rejects_invalid_two_level_weights() {
     ));
 }
 
+/// The padding of a partial tile is unpacked too: `(0 - zg) * sg` must be in range, even where the
+/// values are.
+#[test]
+fn rejects_zero_point_whose_padding_is_out_of_range() {
+    let (n, k) = (2, 33);
+    let pack = |q: i8, zero: i8, step: u8| {
+        let q = vec![q; n * k];
+        let q = MatRef::new(&q, n, k).unwrap();
+        let zeros = [0, 0, 0, zero];
+        let steps = [1, 1, 1, step];
+        let scales = Scales::F32(vec![1.0; n]);
+        PackedWeight::from_two_level(q, Grouping::G32, &steps, &scales, Some(&zeros))
+    };
+    for (q, zero, step) in [(-4, -8, 15), (4, 8, 15), (-4, -7, 16), (4, 7, 16)] {
+        assert!(pack(q, zero, step).is_ok(), "{q} {zero} {step}");
+    }
+    for (q, zero, product) in [(-4, -8, "-128"), (4, 8, "128")] {
+        let error = pack(q, zero, 16).unwrap_err().to_string();
+        assert!(
+            error.contains("zero point times group step") && error.contains(product),
+            "{error}"
+        );
+    }
+}
+
 /// A file of a two-level weight without its steps, or with a value that the arithmetic does not
 /// support, is rejected by name.
 #[test]
