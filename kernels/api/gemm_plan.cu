@@ -50,14 +50,17 @@ int64_t block_count(Kernel const& kernel, uint32_t m, uint32_t n) {
     return int64_t(ceil_div(int(n), kernel.rows)) * ceil_div(int(m), kernel.tokens);
 }
 
-// Returns the first tile variant whose blocks hold all tokens, or the last variant if none does.
+// Returns the first tile variant whose blocks hold all tokens, or the last variant that exists if none does.
 template <class KernelOf>
 int smallest_tile(int tiles, uint32_t m, KernelOf kernel_of) {
-    for (int tile = 1; tile < tiles; ++tile) {
+    int last = tiles;
+    for (int tile = 1; tile <= tiles; ++tile) {
         Kernel const* const kernel = kernel_at(kernel_of(tile));
-        if (kernel && int(m) <= kernel->tokens) return tile;
+        if (!kernel) continue;
+        if (int(m) <= kernel->tokens) return tile;
+        last = tile;
     }
-    return tiles;
+    return last;
 }
 
 // Returns whether the wgmma family supports the call.

@@ -1,11 +1,11 @@
 // wgmma family (sm_90a), mainloop steps: y = x * W^T + bias for any number of tokens, by TMA and wgmma.
 //
-// Grid: ceil(N / kRows) * ceil(M / kTokens) blocks, tokens fastest; each owns 128 channels x kTokens tokens. One
-// producer warpgroup copies stages of 128 k of weights and activations; two consumer warpgroups, 64 channels each,
-// unpack the weights in registers (A) and multiply them by the activations in shared memory (B).
-// Shared memory: WgmmaConfig: a ring of kStages stages with a full and an empty barrier each. The outputs reuse it.
-// Preconditions: M, N, K > 0; the weights and their parameters aligned to 16 bytes; x is a TensorMap (BF16), or core
-// matrices (quantized).
+// Grid: ceil(N / kRows) * ceil(M / kTokens) blocks, tokens fastest; each owns 128 * kNT channels x kTokens tokens. One
+// producer warpgroup copies stages of 128 k of weights and activations; two consumer warpgroups, 64 * kNT channels
+// each, unpack the weights in registers (A) and multiply them by the activations in shared memory (B). The 64 rows of a
+// wgmma are one weight tile of each warp, so a warp's kNT tiles are neighbors. Shared memory: WgmmaConfig: a ring of
+// kStages stages with a full and an empty barrier each. The outputs reuse it. Preconditions: M, N, K > 0; the weights
+// and their parameters aligned to 16 bytes; x is a TensorMap (BF16), or core matrices (quantized).
 //
 // The consumer warpgroups are ordered by the stages alone: while one scales the sums of a group, the other multiplies.
 // Barriers: PTX ISA, section mbarrier. Fragments and matrix layouts: section "Asynchronous Warpgroup Level Matrix
@@ -191,23 +191,23 @@ struct Wgmma {
 
     // ---- consumer warps
 
-    // Calls `consume(s, k_block)` for each stage in turn, at shared address s.
-    template <class Consume>
-    W4AX_DEVICE void for_stages(Consume consume) const {
-        ptx::wait_on_dependent_grids();  // the previous launch may read y
-        for (int k_block = 0; k_block < k_blocks(); ++k_block) {
-            sm90::wait(full(k_block), parity(k_block));
-            consume(stage(k_block), k_block);
-            // All lanes have read the stage, and `consume` has waited for its mma: the producer may fill it again.
-            __syncwarp();
-            if (lane == 0) sm90::arrive(empty(k_block));
-        }
+    // Waits for a stage's copies. Returns its shared address.
+    W4AX_DEVICE unsigned char const* wait_for_stage(int k_block) const {
+        sm90::wait(full(k_block), parity(k_block));
+        return stage(k_block);
+    }
+
+    // Lets the producer fill a stage again, once all lanes have read it and waited for the mma that read it.
+    W4AX_DEVICE void release(int k_block) const {
+        __syncwarp();
+        if (lane == 0) sm90::arrive(empty(k_block));
     }
 
     // Loads the group steps of the lane's rows in a k-tile of the stage. The half of a tile beyond K has none: its
     // weights are multiplied by activations of zero, so any steps will do.
-    W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int k_block, int tile) const {
-        auto const* const sSteps = reinterpret_cast<StepWord const*>(s + C::kSteps + warp_n * C::kTileStepBytes);
+    W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int k_block, int tile, int n) const {
+        auto const* const sSteps =
+            reinterpret_cast<StepWord const*>(s + C::kSteps + (warp_n * C::kNT + n) * C::kTileStepBytes);
         int const last = step_groups_of(k_block) - 1;
         TileSteps r;
         CUTE_UNROLL
@@ -219,20 +219,20 @@ struct Wgmma {
         return r;
     }
 
-    // Loads the A fragments of a k-tile: the lane's registers for each mma.
+    // Loads the A fragments of a k-tile of the warp's weight tile n: the lane's registers for each mma.
     template <class TensorA>
-    W4AX_DEVICE void load_weights(unsigned char const* s, int k_block, int tile, uint32_t const (&offset)[2],
+    W4AX_DEVICE void load_weights(unsigned char const* s, int k_block, int tile, int n, uint32_t const (&offset)[2],
                                   TensorA&& rA) const {  // (4,step)
-        auto const* const sTile = s + C::kWeights + (warp_n * C::kStageTiles + tile) * kWeightTileBytes;
+        auto const* const sTile = s + C::kWeights + ((warp_n * C::kNT + n) * C::kStageTiles + tile) * kWeightTileBytes;
         Tensor rW = make_tensor<uint32_t>(Shape<_4>{});  // (4)
         set_words(rW, reinterpret_cast<uint4 const*>(sTile)[lane]);
         if constexpr (C::kTwoLevel)
-            Engine::unpack(rW, load_steps(s, k_block, tile), rA);
+            Engine::unpack(rW, load_steps(s, k_block, tile, n), rA);
         else
             Engine::unpack(rW, offset, rA);
     }
 
-    // Adds mma `first` to `first + count` of a k-tile to rC, as one asynchronous batch.
+    // Adds mma `first` to `first + count` of a k-tile to rC, asynchronously. The caller commits them.
     template <class TensorA, class TensorC>
     W4AX_DEVICE void multiply(unsigned char const* s, int tile, int first, int count, TensorA&& rA,
                               TensorC& rC) const {  // (4,step) (4,MT)
@@ -249,7 +249,6 @@ struct Wgmma {
                                          : tile * C::kBox + i * 32;
             sm90::multiply<kOperands, C::kTokens>(rC, rA(_, i), sm90::advance(b, at));
         }
-        sm90::warpgroup_commit_batch();
     }
 
     // The parameters of the lane's channel g + 8i, for a segment of the stage.
@@ -356,34 +355,50 @@ struct Wgmma {
                         for (int i = 0; i < 2; ++i) offset[i] = bf16_offset(load_zero(s, segment, i));
                     }
                     // The mma of the previous tile are still in flight.
-                    load_weights(s, k_block, tile, offset, rA(_, _, tile));
+                    load_weights(s, k_block, tile, 0, offset, rA(_, _, tile));
                 }
                 if (C::kSegmentK <= kTileK || tile == 0) start_segment<kAsymmetric>(s, segment, rC);
                 multiply(s, tile, part * (kSteps / kTileSegments), kSteps / kTileSegments, rA(_, _, tile), rC);
+                sm90::warpgroup_commit_batch();
                 if constexpr (C::kSegmentK <= kTileK) {
-                    sm90::warpgroup_wait(rC);
+                    sm90::warpgroup_wait<0>(rC);
                     add_segment<kAsymmetric>(s, segment, rC, acc);
                 }
             }
         }
         if constexpr (C::kSegmentK > kTileK) {
-            sm90::warpgroup_wait(rC);
+            sm90::warpgroup_wait<0>(rC);
             add_segment<kAsymmetric>(s, 0, rC, acc);
         }
     }
 
-    // Adds a stage's products to the integer sums of whole rows.
-    template <class TensorC>
-    W4AX_DEVICE void multiply_stage(unsigned char const* s, int k_block, TensorC& rC) const {  // (4,MT)
-        Tensor rA = make_tensor<uint32_t>(Shape<_4, Int<kSteps>, Int<C::kStageTiles>>{});      // (4,step,tile)
+    // The A fragments of whole rows: each of a stage's k-tiles has registers of its own, which stay in use while its
+    // mma are in flight.
+    static W4AX_DEVICE auto whole_row_fragments() {
+        return make_tensor<uint32_t>(Shape<_4, Int<kSteps>, Int<C::kNT>, Int<C::kStageTiles>>{});  // (4,step,NT,tile)
+    }
+
+    // Adds the products of a stage's first kTiles k-tiles to the integer sums of whole rows. The mma of the last of
+    // them stay in flight, while the weights of the next stage are unpacked.
+    template <int kTiles, class TensorA, class TensorC>
+    W4AX_DEVICE void multiply_stage(int k_block, TensorA& rA, TensorC& rC) const {  // (4,step,NT,tile) (4,MT,NT)
+        unsigned char const* const s = wait_for_stage(k_block);
         uint32_t const none[2] = {};
         CUTE_UNROLL
-        for (int tile = 0; tile < C::kStageTiles; ++tile) {
-            if (tile > 0 && tile >= tiles_of(k_block)) break;
-            load_weights(s, k_block, tile, none, rA(_, _, tile));
-            multiply(s, tile, 0, kSteps, rA(_, _, tile), rC);
+        for (int tile = 0; tile < kTiles; ++tile) {
+            // The tile's fragments are free once all batches but the last have ended, of which there is one per k-tile.
+            sm90::warpgroup_wait<C::kStageTiles - 1>(rC);
+            // Then all mma of the previous stage have ended too.
+            if (tile == C::kStageTiles - 1 && k_block > 0) release(k_block - 1);
+            CUTE_UNROLL
+            for (int n = 0; n < C::kNT; ++n) load_weights(s, k_block, tile, n, none, rA(_, _, n, tile));
+            CUTE_UNROLL
+            for (int n = 0; n < C::kNT; ++n) {
+                auto rD = rC(_, _, n);  // (4,MT)
+                multiply(s, tile, 0, kSteps, rA(_, _, n, tile), rD);
+            }
+            sm90::warpgroup_commit_batch();
         }
-        sm90::warpgroup_wait(rC);
     }
 };
 

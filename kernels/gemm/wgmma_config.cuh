@@ -9,7 +9,7 @@
 
 namespace w4ax {
 
-template <int kBits_, int kGroup_, int kTokens_>
+template <int kBits_, int kGroup_, int kTokens_, int kNT_>
 struct WgmmaConfig : KernelConfig {
     static constexpr Role kRole = Role::Gemm;
     static constexpr w4axk_family kFamily = W4AXK_WGMMA;
@@ -31,9 +31,11 @@ struct WgmmaConfig : KernelConfig {
     static constexpr int kThreads = 32 * kWarpsN;               // consumer threads
     static constexpr int kProducerWarps = 4;                    // one warpgroup: registers are allocated per warpgroup
     static constexpr int kLaunchThreads = kThreads + 32 * kProducerWarps;
-    static constexpr int kNT = 1, kMT = kTokens / kTileM;   // tiles of a warp
-    static constexpr int kTilesN = kWarpsN, kTilesM = kMT;  // tiles of a block
-    static constexpr int kRows = kTileN * kTilesN;          // output channels of a block
+    static constexpr int kNT = kNT_, kMT = kTokens / kTileM;      // tiles of a warp
+    static constexpr int kTilesN = kWarpsN * kNT, kTilesM = kMT;  // tiles of a block
+    // Two sets of accumulators leave no registers for the scaled sums of groups.
+    static_assert(kNT == 1 || kWholeRow, "a warp has two weight tiles only where sums cover whole rows");
+    static constexpr int kRows = kTileN * kTilesN;  // output channels of a block
 
     // A stage, as byte offsets. Activations are first: a swizzled box starts at a multiple of 1024.
     static constexpr int kBox = kTokens * 128;  // a box of BF16 activations: kTokens rows of 128 bytes

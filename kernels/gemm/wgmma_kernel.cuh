@@ -21,13 +21,16 @@ W4AX_DEVICE void wgmma_segments(Wgmma<C> const& b) {
         bool const in_bounds = C::kGroup == 0 && p.zeros && tile < p.n_tiles;
         offset[i] = bf16_offset(in_bounds ? p.zeros[group_params_index(tile, 0, 1, row)] : 0);
     }
-    b.for_stages([&](unsigned char const* s, int k_block) {
+    ptx::wait_on_dependent_grids();  // the previous launch may read y
+    for (int k_block = 0; k_block < b.k_blocks(); ++k_block) {
+        unsigned char const* const s = b.wait_for_stage(k_block);
         // BF16 weights already include their zero points.
         if (C::kQuantized && p.zeros)
             b.template add_stage<true>(s, k_block, offset, acc);
         else
             b.template add_stage<false>(s, k_block, offset, acc);
-    });
+        b.release(k_block);
+    }
     // The outputs overwrite stages that other warps may still read.
     sm90::named_barrier_sync<C::kThreads>();
     scale_accumulators<C>(p, acc, [&](auto params_of, auto output) { transpose_outputs(b, params_of, output); });
@@ -37,17 +40,25 @@ W4AX_DEVICE void wgmma_segments(Wgmma<C> const& b) {
 template <class C>
 W4AX_DEVICE void wgmma_whole_rows(Wgmma<C> const& b) {
     GemmParams const& p = b.p;
-    Tensor rC = make_tensor<uint32_t>(Shape<_4, Int<C::kMT>>{});  // (4,MT)
+    Tensor rC = make_tensor<uint32_t>(Shape<_4, Int<C::kMT>, Int<C::kNT>>{});  // (4,MT,NT)
     clear(rC);
-    b.for_stages([&](unsigned char const* s, int k_block) { b.multiply_stage(s, k_block, rC); });
+    auto rA = Wgmma<C>::whole_row_fragments();  // (4,step,NT,tile)
+    ptx::wait_on_dependent_grids();             // the previous launch may read y
+    // The last stage is apart: a branch around a tile's mma would make ptxas serialize all of them, because it could
+    // not tell which registers are in use.
+    int const whole = p.k_tiles / C::kStageTiles;
+    for (int k_block = 0; k_block < whole; ++k_block) b.template multiply_stage<C::kStageTiles>(k_block, rA, rC);
+    static_assert(C::kStageTiles == 2, "the last stage has one k-tile or two");
+    if (whole < b.k_blocks()) b.template multiply_stage<1>(whole, rA, rC);
+    sm90::warpgroup_wait<0>(rC);
     // The outputs overwrite stages that other warps may still read.
     sm90::named_barrier_sync<C::kThreads>();
     transpose_outputs(
         b, [&](int channel) { return channel_params(p, channel); },
-        [&](ChannelParams const& channel, float bias, int i, int, int m) {
+        [&](ChannelParams const& channel, float bias, int i, int n, int m) {
             int const token = (b.tile_m + m) * kTileM + 2 * (b.lane % 4) + i % 2;
             TokenParams const t = token < p.m ? p.tokens[token] : TokenParams{0.0f, 0};  // [ceil(M/8)][1][8]
-            int const dot = Wgmma<C>::Engine::row_dot(int32_t(rC(i, m)), sum_of(t));
+            int const dot = Wgmma<C>::Engine::row_dot(int32_t(rC(i, m, n)), sum_of(t));
             return row_output<C>(p, dot, channel, t, bias);
         });
 }

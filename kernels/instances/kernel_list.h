@@ -67,13 +67,23 @@
 #define W4AX_KERNELS_prefill_a8_packed(KERNEL) W4AX_GROUPINGS(W4AX_PREFILL_TILES, KERNEL, 8, false, 8, 8)
 #define W4AX_KERNELS_prefill_bf16(KERNEL) W4AX_GROUPINGS(W4AX_PREFILL_TILES, KERNEL, 16, true, 4, 4)
 
-// ---- wgmma: WgmmaConfig<bits, group, tokens of a block>
+// ---- wgmma: WgmmaConfig<bits, group, tokens of a block, NT>
+//
+// Where sums cover whole rows, a warp can have two weight tiles: a block of 256 channels reads fewer bytes of
+// activations for its operations.
 
-#define W4AX_WGMMA_TILES(KERNEL, group, bits)             \
-    KERNEL(wgmma_kernel, 1, WgmmaConfig<bits, group, 80>) \
-    KERNEL(wgmma_kernel, 2, WgmmaConfig<bits, group, 128>)
+#define W4AX_WGMMA_TILES(KERNEL, group, bits)                \
+    KERNEL(wgmma_kernel, 1, WgmmaConfig<bits, group, 80, 1>) \
+    KERNEL(wgmma_kernel, 2, WgmmaConfig<bits, group, 128, 1>)
 
-#define W4AX_KERNELS_wgmma_a8(KERNEL) W4AX_GROUPINGS(W4AX_WGMMA_TILES, KERNEL, 8)
+#define W4AX_WGMMA_WHOLE_ROW_TILES(KERNEL, group, bits)      \
+    KERNEL(wgmma_kernel, 3, WgmmaConfig<bits, group, 80, 2>) \
+    KERNEL(wgmma_kernel, 4, WgmmaConfig<bits, group, 128, 2>)
+
+#define W4AX_KERNELS_wgmma_a8(KERNEL)           \
+    W4AX_GROUPINGS(W4AX_WGMMA_TILES, KERNEL, 8) \
+    W4AX_WGMMA_WHOLE_ROW_TILES(KERNEL, 0, 8)    \
+    W4AX_WGMMA_WHOLE_ROW_TILES(KERNEL, kTwoLevelGroups, 8)
 #define W4AX_KERNELS_wgmma_bf16(KERNEL) W4AX_GROUPINGS(W4AX_WGMMA_TILES, KERNEL, 16)
 
 // ---- routed: RoutedDecode<group, fused, NT, MT>
@@ -124,6 +134,6 @@ namespace w4ax {
 // The tile variants of a family: valid numbers are 1..count.
 constexpr int kDecodeTiles = 3;
 constexpr int kPrefillTiles = 3;
-constexpr int kWgmmaTiles = 2;
+constexpr int kWgmmaTiles = 4;
 
 }  // namespace w4ax

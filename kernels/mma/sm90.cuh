@@ -128,10 +128,10 @@ W4AX_DEVICE void warpgroup_arrive(TensorC& rC, TensorA& rA) {
     cute::warpgroup_arrive();
 }
 W4AX_DEVICE void warpgroup_commit_batch() { cute::warpgroup_commit_batch(); }
-// Waits for all committed batches. Until it returns, their registers must not be accessed.
-template <class TensorC>
+// Waits for all committed batches but the last kBatches. Until it returns, their registers must not be accessed.
+template <int kBatches, class TensorC>
 W4AX_DEVICE void warpgroup_wait(TensorC& rC) {
-    cute::warpgroup_wait<0>();
+    cute::warpgroup_wait<kBatches>();
     fence_operands(rC);
 }
 
@@ -191,9 +191,9 @@ void warpgroup_arrive(TensorC&, TensorA&) {
     w4ax_emulate::wgmma_fence();
 }
 inline void warpgroup_commit_batch() { w4ax_emulate::wgmma_commit_group(); }
-template <class TensorC>
+template <int kBatches, class TensorC>
 void warpgroup_wait(TensorC&) {
-    w4ax_emulate::wgmma_wait_group();
+    w4ax_emulate::wgmma_wait_group(kBatches);
 }
 template <Operands kOperands, int kTokens, class TensorC, class TensorA>
 void multiply(TensorC& rC, TensorA const& rA, uint64_t b) {  // (4 * kTokens / 8) (4)

@@ -249,7 +249,8 @@ pub fn predict(
 }
 
 fn tile(case: &Problem, plan: &LaunchPlan) -> Result<Tile> {
-    let (bits, group) = (kernel_bits(width(case)), group_size(case.grouping()));
+    let group = group_size(activation_grouping(case));
+    let bits = kernel_bits(width(case));
     let fused = plan.mode == Mode::Fused;
     let tile = match plan.family {
         Family::Wgmma => Tile::wgmma(bits, group, plan.tile),

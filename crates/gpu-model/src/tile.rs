@@ -10,8 +10,8 @@ use crate::trace::{Repeat, Work};
 pub struct Tile {
     /// Whether the kernel belongs to the decode family.
     pub decode: bool,
-    /// Whether the kernel belongs to the wgmma family (sm_90a). Its `nt` is 1; all warps multiply
-    /// with all `mt` token tiles.
+    /// Whether the kernel belongs to the wgmma family (sm_90a). All warps multiply with all `mt`
+    /// token tiles.
     pub wgmma: bool,
     /// Bits of an activation: 4 (also for A2), 8 or 16.
     pub bits: usize,
@@ -60,9 +60,12 @@ impl Tile {
 
     /// Returns variant `tile`, counted from 1, of the wgmma family; `None` if it does not exist.
     pub fn wgmma(bits: usize, group: usize, tile: u32) -> Option<Self> {
-        let mt = match tile {
-            1 => 10,
-            2 => 16,
+        // Only kernels whose sums cover whole rows have two weight tiles per warp.
+        let (mt, nt) = match tile {
+            1 => (10, 1),
+            2 => (16, 1),
+            3 if bits != 16 && group == 0 => (10, 2),
+            4 if bits != 16 && group == 0 => (16, 2),
             _ => return None,
         };
         Some(Self {
@@ -73,7 +76,7 @@ impl Tile {
             group,
             two_level: false,
             fused: bits == 16,
-            nt: 1,
+            nt,
             mt,
             warps_m: 1,
             stages: 4,
@@ -108,7 +111,7 @@ impl Tile {
             format!("::decode_kernel<w4ax::DecodeConfig<{bits}, {group}, {fused}, {nt}, {mt}>")
         } else if self.wgmma {
             let tokens = self.tokens();
-            format!("::wgmma_kernel<w4ax::WgmmaConfig<{bits}, {group}, {tokens}>")
+            format!("::wgmma_kernel<w4ax::WgmmaConfig<{bits}, {group}, {tokens}, {nt}>")
         } else {
             let (warps, stages) = (self.warps_m, self.stages);
             format!(
@@ -163,7 +166,7 @@ impl Tile {
         match (self.decode, self.wgmma) {
             (true, _) => 16 * self.nt,
             (false, false) => 64 * self.nt,
-            (false, true) => 128,
+            (false, true) => 128 * self.nt,
         }
     }
 
@@ -254,8 +257,9 @@ impl Tile {
             ),
             (_, false) => (8 * stage_segments * 16 * 5, 0),
         };
-        let steps = 8 * self.step_bytes(2);
-        let stage = (x + 8 * 2 * 512 + group_params + factors + steps).next_multiple_of(1024);
+        let tiles_n = 8 * self.nt;
+        let steps = tiles_n * self.step_bytes(2);
+        let stage = (x + tiles_n * 2 * 512 + group_params + factors + steps).next_multiple_of(1024);
         self.stages * stage + 2 * self.stages * 8
     }
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int max_words = 128;  // accumulators of a lane for 256 tokens
 constexpr int max_queued = 32;  // wgmma in flight of a warp
+constexpr int no_group = -1;
 
 struct Call {
     std::uint32_t const* a;
@@ -26,19 +27,21 @@ struct Call {
 struct Accumulators {
     std::uint32_t* seen[32];  // the kernel's registers, by lane
     int words;
+    int group;  // the last that adds to them; no_group until it is committed
     std::uint32_t held[32][max_words];
 };
 
 struct Mma {
     Call lane[32];
     Accumulators* to;
-    bool committed;
+    int group;  // no_group until it is committed
 };
 
 /// Fixed arrays: TSan would report a race for memory that one fiber frees and another one allocates.
 struct Warp {
     bool begun;
     int queued, held;
+    int groups;  // committed so far
     Mma queue[max_queued];
     Accumulators accumulators[2];
 };
@@ -114,10 +117,11 @@ void execute(Mma const& mma) {
     }
 }
 
-void execute_committed(Warp& warp) {
-    // The committed ones are at the front.
+/// Executes the wgmma of the groups before `end`. They are at the front.
+void execute_groups(Warp& warp, int end) {
     int done = 0;
-    while (done < warp.queued && warp.queue[done].committed) execute(warp.queue[done++]);
+    while (done < warp.queued && warp.queue[done].group != no_group && warp.queue[done].group < end)
+        execute(warp.queue[done++]);
     for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
     warp.queued -= done;
 }
@@ -130,7 +134,7 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
     if (warp.queued == max_queued) fail("wgmma: more than %d in flight", max_queued);
     Mma& mma = warp.queue[warp.queued];
     mma.to = nullptr;
-    mma.committed = false;
+    mma.group = no_group;
     for (int lane = 0; lane < 32; ++lane) {
         Call* call;
         __builtin_memcpy(&call, lanes.in[lane], sizeof call);
@@ -155,6 +159,7 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
             }
         }
     }
+    mma.to->group = no_group;
     ++warp.queued;
 }
 
@@ -163,21 +168,36 @@ void exchange_fence(WarpExchange&, std::uint32_t) { warps[self().warp].begun = t
 void exchange_commit(WarpExchange&, std::uint32_t) {
     Warp& warp = warps[self().warp];
     warp.begun = false;
-    for (int i = 0; i < warp.queued; ++i) warp.queue[i].committed = true;
-    if (executes_at_commit()) execute_committed(warp);
+    for (int i = 0; i < warp.queued; ++i) {
+        if (warp.queue[i].group == no_group) warp.queue[i].group = warp.queue[i].to->group = warp.groups;
+    }
+    ++warp.groups;
+    if (executes_at_commit()) execute_groups(warp, warp.groups);
 }
 
-void exchange_wait(WarpExchange&, std::uint32_t) {
+void exchange_wait(WarpExchange& lanes, std::uint32_t) {
     Warp& warp = warps[self().warp];
-    execute_committed(warp);
-    if (warp.queued) fail("wgmma.wait_group: %d wgmma were not committed", warp.queued);
-    for (int set = 0; set < warp.held; ++set) {
+    for (int i = 0; i < warp.queued; ++i) {
+        if (warp.queue[i].group == no_group) fail("wgmma.wait_group: a wgmma was not committed");
+    }
+    int const end = warp.groups - static_cast<int>(lanes.in[0][0]);
+    execute_groups(warp, end);
+    for (int set = 0; set < warp.held;) {
         Accumulators& held = warp.accumulators[set];
+        if (held.group >= end) {
+            ++set;
+            continue;
+        }
         for (int lane = 0; lane < 32; ++lane) {
             for (int i = 0; i < held.words; ++i) held.seen[lane][i] = held.held[lane][i];
         }
+        // The last set takes the place of this one.
+        Accumulators const& last = warp.accumulators[--warp.held];
+        for (int i = 0; i < warp.queued; ++i) {
+            if (warp.queue[i].to == &last) warp.queue[i].to = &held;
+        }
+        held = last;
     }
-    warp.held = 0;
 }
 
 }  // namespace
@@ -210,7 +230,10 @@ void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, Element
 
 void wgmma_fence() { meet("wgmma.fence", exchange_fence, full_mask, nullptr, 0); }
 void wgmma_commit_group() { meet("wgmma.commit_group", exchange_commit, full_mask, nullptr, 0); }
-void wgmma_wait_group() { meet("wgmma.wait_group", exchange_wait, full_mask, nullptr, 0); }
+void wgmma_wait_group(int pending) {
+    std::uint32_t const in = static_cast<std::uint32_t>(pending);
+    meet("wgmma.wait_group", exchange_wait, full_mask, &in, 1);
+}
 
 void check_not_read_by_wgmma(void const* to, std::size_t bytes) {
     std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
@@ -238,7 +261,7 @@ void check_no_wgmma_in_flight() {
 void reset_wgmma() {
     for (auto& warp : warps) {
         warp.begun = false;
-        warp.queued = warp.held = 0;
+        warp.queued = warp.held = warp.groups = 0;
     }
 }
 

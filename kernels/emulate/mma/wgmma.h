@@ -22,8 +22,8 @@ std::uint64_t make_descriptor(void const* b, int k_stride, int token_stride, boo
 void wgmma(std::uint32_t const* a, void* c, std::uint64_t b, int tokens, Element of_a);
 void wgmma_fence();
 void wgmma_commit_group();
-/// wgmma.wait_group 0
-void wgmma_wait_group();
+/// wgmma.wait_group: waits for all committed groups but the last `pending`.
+void wgmma_wait_group(int pending);
 
 // For the rest of the emulator.
 

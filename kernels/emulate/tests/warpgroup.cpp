@@ -55,7 +55,7 @@ void check_wgmma(char const* name, int skip) {
             w4ax_emulate::wgmma_fence();
             w4ax_emulate::wgmma(reinterpret_cast<std::uint32_t*>(&rA(0)), &rC(0), described, N, of_a);
             w4ax_emulate::wgmma_commit_group();
-            w4ax_emulate::wgmma_wait_group();
+            w4ax_emulate::wgmma_wait_group(0);
             for (int i = 0; i < size(rC); ++i) d[get<0>(cC(i))][get<1>(cC(i))] = static_cast<long>(rC(i));
         });
         test::expect(error.empty(), error.c_str());
@@ -162,12 +162,12 @@ std::string ring(Fault fault, std::uint64_t seed, bool& right) {
                                 w4ax_emulate::Element::s8);
             w4ax_emulate::wgmma_commit_group();
             if (fault == Fault::early_release) release();
-            if (fault != Fault::sums_before_wait || i + 1 < 6) w4ax_emulate::wgmma_wait_group();
+            if (fault != Fault::sums_before_wait || i + 1 < 6) w4ax_emulate::wgmma_wait_group(0);
             if (fault != Fault::early_release) release();
         }
         std::uint32_t sum = 0;
         for (int i = 0; i < 16; i += 4) sum += c[i] + c[i + 1];
-        if (fault == Fault::sums_before_wait) w4ax_emulate::wgmma_wait_group();
+        if (fault == Fault::sums_before_wait) w4ax_emulate::wgmma_wait_group(0);
         sums[threadIdx.x] = sum;
     });
     // Lane 4g + t of the first warp has tokens 8b + 2t and 8b + 2t + 1. Their sums over k are equal in every row.
