@@ -124,15 +124,15 @@ coded_enum! {
     Mma, "mma" {
         /// No matrix instruction: scalar code.
         None = W4AXK_MMA_NONE, "none";
-        /// `mma` of s4 by u4 into s32: A4 and A2 on sm_80 to sm_89.
+        /// `mma` of s4 by u4 into s32: A4 and A2 on sm_80 to sm_89, but for two-level weights.
         S4 = W4AXK_MMA_S4, "s4";
-        /// `mma` of s8 by u8 into s32.
+        /// `mma` of s8 by u8 into s32, u8 by u8 for two-level weights.
         S8 = W4AXK_MMA_S8, "s8";
         /// `mma` of bf16 into f32.
         Bf16 = W4AXK_MMA_BF16, "bf16";
         /// A routed kernel: at each width, the instruction of the family's kernel of that width.
         Routed = W4AXK_MMA_ROUTED, "routed";
-        /// `wgmma` of s8 by u8 into s32: A2, A4 and A8.
+        /// `wgmma` of s8 by u8 into s32, u8 by u8 for two-level weights: A2, A4 and A8.
         WgmmaS8 = W4AXK_MMA_WGMMA_S8, "wgmma s8";
         /// `wgmma` of bf16 into f32.
         WgmmaBf16 = W4AXK_MMA_WGMMA_BF16, "wgmma bf16";
