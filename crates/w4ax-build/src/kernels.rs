@@ -8,7 +8,7 @@ use crate::archs::{self, Arch};
 use crate::compile::{self, Built, Compiler};
 use crate::toolchain::{self, Found, Machine};
 use crate::version::{self, Version};
-use crate::{Problem, REMEDY, cache, host, jobs};
+use crate::{Problem, REMEDY, cache, host, jobs, units};
 
 /// The settings that affect the build. A change of one runs the build script again.
 pub const SETTINGS: &[&str] = &[
@@ -134,6 +134,9 @@ fn run(program: &Path, argument: &str) -> Result<String, Problem> {
 pub struct BuildPlan {
     /// The architectures, in ascending order.
     pub archs: Vec<Arch>,
+    /// The cores that the build may use. Unlike the number of compilations at the same time, it does
+    /// not depend on the memory that is free at the moment.
+    cores: usize,
     compiler: Compiler,
 }
 
@@ -170,7 +173,11 @@ pub fn plan(
         ),
         slots: jobs::slots(cores, jobs::available_bytes()),
     };
-    Ok(BuildPlan { archs, compiler })
+    Ok(BuildPlan {
+        archs,
+        cores,
+        compiler,
+    })
 }
 
 /// Returns whether a setting is on: any value but an empty one and 0.
@@ -183,11 +190,23 @@ pub fn flag(setting: &dyn Fn(&str) -> Option<OsString>, name: &str) -> bool {
 /// # Errors
 /// `Problem::Wrong` if a file cannot be read or compiled, or the archiver fails.
 pub fn build(plan: &BuildPlan, target: &str, sources: &Path, out: &Path) -> Result<Built, Problem> {
+    let wrong = |error| Problem::Wrong(format!("{}: {error}", sources.display()));
     let mut files = Vec::new();
-    find_sources(sources, &mut files)
-        .map_err(|error| Problem::Wrong(format!("{}: {error}", sources.display())))?;
+    find_sources(sources, &mut files).map_err(wrong)?;
     files.sort();
-    let built = (plan.compiler).compile(sources, &files, &cache::folder(out))?;
+    let cache = cache::folder(out);
+    let unit_folder = cache.join("units");
+    let starts_with = |file: &Path, text: &str| {
+        std::fs::read(file).is_ok_and(|bytes| bytes.starts_with(text.as_bytes()))
+    };
+    let unit_sources = units::group(&files, plan.cores, starts_with)
+        .iter()
+        .map(|unit| unit.source(&unit_folder))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(wrong)?;
+    let mut built = (plan.compiler).compile(sources, &unit_sources, &cache)?;
+    // They are made from the sources, whose folder the caller watches.
+    built.files.retain(|file| !file.starts_with(&unit_folder));
     host::archive(target, &built.objects, out, LIBRARY)?;
     Ok(built)
 }

@@ -7,10 +7,10 @@
 //! what cargo prints.
 //!
 //! The crate `cc` finds the host compiler, its flags and the archiver, and archives the objects.
-//! nvcc is run directly, one process per file: `cc` compiles every file of a library each time,
-//! makes relocatable device code of several `.cu` files and takes its options from the cargo
-//! profile (`-G` in dev). Kernels compile slowly, so a file is compiled again only if the file, a
-//! header that it includes, the tools or the options have changed.
+//! nvcc is run directly, one process per unit (see [`units`]): `cc` compiles every file of a library
+//! each time, makes relocatable device code of several `.cu` files and takes its options from the
+//! cargo profile (`-G` in dev). Kernels compile slowly, so a unit is compiled again only if a file
+//! that it includes, the tools or the options have changed.
 
 pub mod archs;
 pub mod cache;
@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod kernels;
 pub mod software;
 pub mod toolchain;
+pub mod units;
 pub mod version;
 
 /// Why no kernels were built.

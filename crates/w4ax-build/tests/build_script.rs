@@ -579,6 +579,91 @@ mod cache {
     }
 }
 
+mod units {
+    use std::path::{Path, PathBuf};
+
+    use w4ax_build::units::{Unit, group};
+
+    const SOURCES: [&str; 8] = [
+        "k/api/decode_api.cu",
+        "k/instances/decode_a.cu",
+        "k/instances/decode_b.cu",
+        "k/instances/gather.cu",
+        "k/instances/latch.cu",
+        "k/instances/latch_graph.cu",
+        "k/instances/routed_decode.cu",
+        "k/runtime/graph.cu",
+    ];
+
+    fn grouped(cores: usize) -> Vec<Unit> {
+        group(&SOURCES.map(PathBuf::from), cores, |file, text| {
+            "// A file of its own: some drivers cannot load it.".starts_with(text)
+                && file.ends_with("latch_graph.cu")
+        })
+    }
+
+    fn file(name: &str) -> Unit {
+        Unit::File(name.into())
+    }
+
+    fn family(name: &str, files: &[&str]) -> Unit {
+        Unit::Family(name.into(), files.iter().map(PathBuf::from).collect())
+    }
+
+    #[test]
+    fn groups_instances_by_family_on_few_cores() {
+        let single = [SOURCES[3], SOURCES[4], SOURCES[6]];
+        let expected = [
+            family("single", &single),
+            family("decode", &SOURCES[1..3]),
+            file(SOURCES[5]),
+            file(SOURCES[0]),
+            file(SOURCES[7]),
+        ];
+        assert_eq!(grouped(1), expected);
+        assert_eq!(grouped(4), expected);
+    }
+
+    #[test]
+    fn compiles_every_file_alone_on_many_cores() {
+        let in_order = [1, 2, 3, 4, 5, 6, 0, 7].map(|i| file(SOURCES[i]));
+        assert_eq!(grouped(5), in_order);
+    }
+
+    #[test]
+    fn writes_the_source_of_a_family_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = family(
+            "decode",
+            &["/k/instances/decode_a.cu", "/k/instances/decode_b.cu"],
+        );
+        let source = unit.source(folder.path()).unwrap();
+        assert_eq!(source, folder.path().join("decode.cu"));
+        assert_eq!(
+            std::fs::read_to_string(&source).unwrap(),
+            "#include \"/k/instances/decode_a.cu\"\n#include \"/k/instances/decode_b.cu\"\n"
+        );
+        let written = |file: &Path| file.metadata().unwrap().modified().unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options()
+            .write(true)
+            .open(&source)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        unit.source(folder.path()).unwrap();
+        assert_eq!(written(&source), old, "the same text is not written again");
+        family("decode", &["/k/instances/decode_b.cu"])
+            .source(folder.path())
+            .unwrap();
+        assert!(written(&source) > old, "another text is written");
+        assert_eq!(
+            file("/k/api/gemm.cu").source(folder.path()).unwrap(),
+            Path::new("/k/api/gemm.cu")
+        );
+    }
+}
+
 #[cfg(unix)]
 mod host {
     use w4ax_build::host::{archive, compiler, target};

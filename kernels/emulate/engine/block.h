@@ -35,7 +35,6 @@ struct CudaThread : Thread {
     char const* collective = nullptr;
     WarpFunction function = nullptr;
     std::uint32_t mask = 0;
-    bool arrived = false;
     bool waited_for_previous_grid = false;
     int barrier = 0;
     char const* barrier_file = nullptr;
@@ -55,11 +54,21 @@ struct Barrier {
     char clock[2] = {};  // by generation: a thread that leaves must not be ordered after the next arrivals
 };
 
+/// The lanes of a warp that wait in collectives. Those that wait for each other, with the same function and mask, are a
+/// group: a lane that arrives is compared with one lane of its group, not with all of them.
+struct WarpArrivals {
+    std::uint32_t arrived = 0;     // lanes that wait
+    std::uint32_t exited = 0;      // lanes
+    std::uint32_t group[32] = {};  // by the first lane of a group: its lanes that wait
+    std::uint8_t first[32] = {};   // by lane that waits: the first of its group
+};
+
 /// The fibers and the shared memory on which one block after the other runs. TSan considers blocks on the same fibers
 /// ordered, so its build has two multiprocessors, and the seed distributes the blocks.
 struct Multiprocessor {
     CudaThread threads[max_threads];
     WarpExchange exchange[max_threads / 32];
+    WarpArrivals arrivals[max_threads / 32];
     SharedMemory shared;
     Barrier barriers[max_barriers];
     char warp_clock[max_threads / 32] = {};

@@ -120,6 +120,7 @@ bool can_run(Grid const& grid) {
 }
 
 void start_threads() {
+    for (int warp = 0; warp < block.threads / 32; ++warp) block.on->arrivals[warp] = {};
     for (int i = 0; i < block.threads; ++i) {
         CudaThread& thread = block.thread(i);
         if (!thread.fiber.created()) {
@@ -133,7 +134,6 @@ void start_threads() {
         thread.linear = i;
         thread.lane = i % 32;
         thread.warp = i / 32;
-        thread.arrived = false;
         thread.waited_for_previous_grid = false;
         make_ready(thread);
     }

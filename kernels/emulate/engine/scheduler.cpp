@@ -145,6 +145,7 @@ void maybe_yield() {
 void leave_block() {
     CudaThread& me = self();
     me.state = State::exited;
+    block.on->arrivals[me.warp].exited |= 1u << me.lane;
     remove_from_ready(me);
     ++block.exited;
     if (block.exited == block.threads) {

@@ -5,6 +5,52 @@
 
 namespace w4ax_emulate {
 
+namespace {
+
+/// Fails, with the first lane of `mask` that has exited, or that waits in another collective than the running thread.
+[[noreturn]] void fail_with_lane_of(std::uint32_t mask) {
+    CudaThread& me = self();
+    WarpArrivals const& arrivals = block.on->arrivals[me.warp];
+    for (int lane = 0; lane < 32; ++lane) {
+        if (!(mask >> lane & 1)) continue;
+        CudaThread& other = block.thread(32 * me.warp + lane);
+        if (other.state == State::exited) {
+            fail("%s: lane %d of warp %d is in mask %08x but has exited", me.collective, lane, me.warp, mask);
+        }
+        if (!(arrivals.arrived >> lane & 1)) continue;
+        if (other.function != me.function || other.mask != mask) {
+            fail_with(&other,
+                      "divergent warp collective in warp %d: lane %d is in %s (mask %08x), lane %d in %s (mask %08x)",
+                      me.warp, me.lane, me.collective, mask, lane, other.collective, other.mask);
+        }
+    }
+    fail("%s: the arrivals in warp %d are inconsistent", me.collective, me.warp);
+}
+
+/// Enters the running thread, whose function and mask are set. Returns whether it is the last lane of its mask.
+bool arrive() {
+    CudaThread& me = self();
+    WarpArrivals& arrivals = block.on->arrivals[me.warp];
+    std::uint32_t const peers = arrivals.arrived & me.mask;
+    int first = me.lane;
+    if (peers) {
+        first = arrivals.first[__builtin_ctz(peers)];
+        CudaThread const& other = block.thread(32 * me.warp + first);
+        // All peers must be of one group, the caller's.
+        if (other.function != me.function || other.mask != me.mask || arrivals.group[first] != peers) {
+            fail_with_lane_of(me.mask);
+        }
+    }
+    if (arrivals.exited & me.mask) fail_with_lane_of(me.mask);
+    std::uint32_t const bit = 1u << me.lane;
+    arrivals.first[me.lane] = static_cast<std::uint8_t>(first);
+    arrivals.group[first] = peers | bit;
+    arrivals.arrived |= bit;
+    return (peers | bit) == me.mask;
+}
+
+}  // namespace
+
 std::uint32_t const* meet(char const* name, WarpFunction function, std::uint32_t mask, std::uint32_t const* in,
                           int words, bool orders_memory) {
     CudaThread& me = self();
@@ -14,34 +60,15 @@ std::uint32_t const* meet(char const* name, WarpFunction function, std::uint32_t
     me.collective = name;
     me.function = function;
     me.mask = mask;
-    me.arrived = true;
     if (orders_memory) release(&block.on->warp_clock[me.warp]);
 
-    bool all = true;
-    for (int lane = 0; lane < 32; ++lane) {
-        if (!(mask >> lane & 1)) continue;
-        CudaThread& other = block.thread(32 * me.warp + lane);
-        if (other.state == State::exited) {
-            fail("%s: lane %d of warp %d is in mask %08x but has exited", name, lane, me.warp, mask);
-        }
-        if (!other.arrived) {
-            all = false;
-            continue;
-        }
-        if (other.function != function || other.mask != mask) {
-            fail_with(&other,
-                      "divergent warp collective in warp %d: lane %d is in %s (mask %08x), lane %d in %s (mask %08x)",
-                      me.warp, me.lane, name, mask, lane, other.collective, other.mask);
-        }
-    }
-    if (all) {
+    if (arrive()) {
         ++counters.warp_collectives;
         function(lanes, mask);
+        block.on->arrivals[me.warp].arrived &= ~mask;
         for (int lane = 0; lane < 32; ++lane) {
-            if (!(mask >> lane & 1)) continue;
-            CudaThread& other = block.thread(32 * me.warp + lane);
-            other.arrived = false;
-            if (&other != &me) make_ready(other);
+            if (!(mask >> lane & 1) || lane == me.lane) continue;
+            make_ready(block.thread(32 * me.warp + lane));
         }
         maybe_yield();
     } else {
