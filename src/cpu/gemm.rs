@@ -5,9 +5,9 @@
 //! quantized tokens.
 
 use super::dispatch::{Isa, enter};
-use super::gemv::GemvTiles;
+use super::gemv::gemv_tiles;
 use super::job::{Call, Job};
-use super::macrokernel::RowBlocks;
+use super::macrokernel::row_blocks;
 use super::microkernel::{Arch, GEMV_WORDS, NR, Task};
 use super::pack::{self, PackLayout, WordFormat};
 use super::params::TokenParams;
@@ -76,15 +76,8 @@ pub(super) fn run(
             let scratch = unsafe { &mut scratch.slice(piece..piece + 1)[0] };
             let job = &job;
             queue.each(|units| match packed.gemv {
-                true => enter(packed.isa, GemvTiles { job, units }),
-                false => enter(
-                    packed.isa,
-                    RowBlocks {
-                        job,
-                        units,
-                        scratch,
-                    },
-                ),
+                true => gemv_tiles(packed.isa, job, units),
+                false => row_blocks(packed.isa, job, units, scratch),
             });
         });
     }

@@ -1,6 +1,7 @@
 //! The GEMV path for a few quantized tokens: a tile's words are loaded into registers and
 //! multiplied there, without a panel.
 
+use super::dispatch::{Isa, enter};
 use super::job::Job;
 use super::microkernel::{
     Arch, GEMV_WORDS, GemvGroup, GemvKernel, GemvRows, Task, TwoLevelGemvKernel,
@@ -11,17 +12,29 @@ use crate::{Grouping, Scheme};
 use std::ops::Range;
 
 /// Computes row tiles `units` (16 rows of the result each) of a job with few tokens.
-pub(super) struct GemvTiles<'a> {
-    pub job: &'a Job<'a>,
-    pub units: Range<usize>,
+pub(super) fn gemv_tiles(isa: Isa, job: &Job<'_>, units: Range<usize>) {
+    let two_groups = job.call.w.grouping() == Grouping::G32;
+    // A task for each kernel, as in `row_blocks`.
+    match (job.call.w.scheme(), two_groups) {
+        (Scheme::Grouped, false) => enter(isa, GemvTiles::<false, 1> { job, units }),
+        (Scheme::Grouped, true) => enter(isa, GemvTiles::<false, 2> { job, units }),
+        (Scheme::TwoLevel, false) => enter(isa, GemvTiles::<true, 1> { job, units }),
+        (Scheme::TwoLevel, true) => enter(isa, GemvTiles::<true, 2> { job, units }),
+    }
 }
 
-impl Task for GemvTiles<'_> {
+/// `HALVES` is 2 if a tile holds two groups.
+struct GemvTiles<'a, const TWO_LEVEL: bool, const HALVES: usize> {
+    job: &'a Job<'a>,
+    units: Range<usize>,
+}
+
+impl<const TWO_LEVEL: bool, const HALVES: usize> Task for GemvTiles<'_, TWO_LEVEL, HALVES> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
-        let (job, two_groups) = (self.job, self.job.call.w.grouping() == Grouping::G32);
+        let job = self.job;
         // The accumulators of at most three tokens fit the registers. The second pass reads a tile
         // from cache.
         let passes = job.layout.tokens.div_ceil(3);
@@ -30,13 +43,10 @@ impl Task for GemvTiles<'_> {
                 let tokens = split(job.layout.tokens, passes, pass);
                 // SAFETY: the caller's promise.
                 unsafe {
-                    match (tokens.len(), two_groups) {
-                        (1, false) => row_tile::<A, 1, 1>(job, tile, tokens),
-                        (1, true) => row_tile::<A, 1, 2>(job, tile, tokens),
-                        (2, false) => row_tile::<A, 2, 1>(job, tile, tokens),
-                        (2, true) => row_tile::<A, 2, 2>(job, tile, tokens),
-                        (3, false) => row_tile::<A, 3, 1>(job, tile, tokens),
-                        (3, true) => row_tile::<A, 3, 2>(job, tile, tokens),
+                    match tokens.len() {
+                        1 => row_tile::<A, TWO_LEVEL, HALVES, 1>(job, tile, tokens),
+                        2 => row_tile::<A, TWO_LEVEL, HALVES, 2>(job, tile, tokens),
+                        3 => row_tile::<A, TWO_LEVEL, HALVES, 3>(job, tile, tokens),
                         _ => unreachable!("a pass has at most 3 tokens"),
                     }
                 }
@@ -45,12 +55,12 @@ impl Task for GemvTiles<'_> {
     }
 }
 
-/// Computes 16 rows of `TOKENS` tokens. `HALVES` is 2 if a tile holds two groups.
+/// Computes 16 rows of `TOKENS` tokens.
 ///
 /// # Safety
 /// The machine supports the instruction set of `A`.
 #[inline(always)]
-unsafe fn row_tile<A: Arch, const TOKENS: usize, const HALVES: usize>(
+unsafe fn row_tile<A: Arch, const TWO_LEVEL: bool, const HALVES: usize, const TOKENS: usize>(
     job: &Job<'_>,
     tile: usize,
     tokens: Range<usize>,
@@ -62,11 +72,9 @@ unsafe fn row_tile<A: Arch, const TOKENS: usize, const HALVES: usize>(
     }
     // SAFETY: the caller's promise.
     unsafe {
-        match job.call.w.scheme() {
-            Scheme::Grouped => {
-                grouped::<A::Gemv, TOKENS, HALVES>(job, tile, tokens.clone(), &mut acc);
-            }
-            Scheme::TwoLevel => {
+        match TWO_LEVEL {
+            false => grouped::<A::Gemv, TOKENS, HALVES>(job, tile, tokens.clone(), &mut acc),
+            true => {
                 two_level::<A::TwoLevelGemv, TOKENS, HALVES>(job, tile, tokens.clone(), &mut acc);
             }
         }

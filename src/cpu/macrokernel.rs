@@ -5,6 +5,7 @@
 //! accumulators. To the macrokernel a two-level weight is a per-channel weight of `w8`: its group
 //! is all of K, and its sums are rescaled once.
 
+use super::dispatch::{Isa, enter};
 use super::job::Job;
 use super::microkernel::{Arch, DirectGroup, KC, MicroTile, Microkernel, NR, Task};
 use super::params::GroupParams;
@@ -14,36 +15,62 @@ use crate::{Scheme, Width};
 use std::ops::Range;
 
 /// Computes row blocks `units` (NR rows of the result each) of a job.
-pub(super) struct RowBlocks<'a> {
-    pub job: &'a Job<'a>,
-    pub units: Range<usize>,
-    pub scratch: &'a mut Scratch,
+pub(super) fn row_blocks(isa: Isa, job: &Job<'_>, units: Range<usize>, scratch: &mut Scratch) {
+    let blocks = Blocks {
+        job,
+        units,
+        scratch,
+    };
+    // A task for each microkernel: a function that held all of them would take LLVM many times as
+    // long as they do apart.
+    match (job.call.width, job.call.w.scheme()) {
+        (Width::Bf16, Scheme::Grouped) => enter(isa, FloatBlocks::<false>(blocks)),
+        (Width::Bf16, Scheme::TwoLevel) => enter(isa, FloatBlocks::<true>(blocks)),
+        (_, Scheme::Grouped) => enter(isa, IntegerBlocks::<false>(blocks)),
+        (_, Scheme::TwoLevel) => enter(isa, IntegerBlocks::<true>(blocks)),
+    }
 }
 
-impl Task for RowBlocks<'_> {
+struct Blocks<'a> {
+    job: &'a Job<'a>,
+    units: Range<usize>,
+    scratch: &'a mut Scratch,
+}
+
+/// Blocks of a job with BF16 activations.
+struct FloatBlocks<'a, const TWO_LEVEL: bool>(Blocks<'a>);
+
+impl<const TWO_LEVEL: bool> Task for FloatBlocks<'_, TWO_LEVEL> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.run::<A::Float<TWO_LEVEL>, TWO_LEVEL>() };
+    }
+}
+
+/// Blocks of a job with quantized activations.
+struct IntegerBlocks<'a, const TWO_LEVEL: bool>(Blocks<'a>);
+
+impl<const TWO_LEVEL: bool> Task for IntegerBlocks<'_, TWO_LEVEL> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<A: Arch>(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.run::<A::Integer<TWO_LEVEL>, TWO_LEVEL>() };
+    }
+}
+
+impl Blocks<'_> {
+    /// # Safety
+    /// The machine supports the instruction set of `U`.
+    #[inline(always)]
+    unsafe fn run<U: Microkernel, const TWO_LEVEL: bool>(self) {
         for block in self.units {
             // SAFETY: the caller's promise.
-            unsafe {
-                let (job, scratch) = (self.job, &mut *self.scratch);
-                match (job.call.width, job.call.w.scheme()) {
-                    (Width::Bf16, Scheme::Grouped) => {
-                        row_block::<A::Float<false>, false>(job, block, scratch);
-                    }
-                    (Width::Bf16, Scheme::TwoLevel) => {
-                        row_block::<A::Float<true>, true>(job, block, scratch);
-                    }
-                    (_, Scheme::Grouped) => {
-                        row_block::<A::Integer<false>, false>(job, block, scratch);
-                    }
-                    (_, Scheme::TwoLevel) => {
-                        row_block::<A::Integer<true>, true>(job, block, scratch);
-                    }
-                }
-            }
+            unsafe { row_block::<U, TWO_LEVEL>(self.job, block, self.scratch) };
         }
     }
 }
