@@ -140,10 +140,16 @@ pub(crate) fn check_shapes(
     if x.cols() != w.k() {
         return Err(Error::shape("x", [x.rows(), w.k()], [x.rows(), x.cols()]));
     }
-    if let Some(bias) = bias
-        && bias.len() != w.n()
-    {
-        return Err(Error::shape("bias", [w.n()], [bias.len()]));
+    check_bias(w, bias)
+}
+
+/// Checks that bias fits W.
+///
+/// # Errors
+/// [`Error::Shape`] if `bias` does not have N values.
+pub(crate) fn check_bias(w: &PackedWeight, bias: Option<&[f32]>) -> Result<()> {
+    match bias {
+        Some(bias) if bias.len() != w.n() => Err(Error::shape("bias", [w.n()], [bias.len()])),
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -9,7 +9,8 @@ use w4ax::dispatch::{
 };
 use w4ax::skip::{Guide, Layers, SkipConfig};
 use w4ax::{
-    Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, Scales, Width, WidthFlag,
+    Gemm, Grouping, KOrder, MatMut, MatRef, PackedWeight, Quantize, RmsNorm, Scales, SiluMul,
+    Width, WidthFlag,
 };
 
 #[global_allocator]
@@ -108,7 +109,9 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
     ];
     let (x, mut y) = (vec![bf16::ONE; m * k], vec![bf16::ZERO; m * n]);
     let bias = vec![1.0; n];
+    let (g, mut rows) = (vec![bf16::ONE; k], vec![bf16::ZERO; m * k]);
     let mut workspace = cpu.workspace(m, k).unwrap();
+    let mut activations = cpu.quantized_activations(m, k).unwrap();
     let cpu = cpu.clone();
     move || {
         for (width, weight) in Width::ALL
@@ -120,6 +123,19 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
                 let y = MatMut::new(&mut y, m, n).unwrap();
                 let gemm = Gemm::new(x, weight, width).bias(bias);
                 cpu.run(&gemm, y, &mut workspace).unwrap();
+                if width == Width::Bf16 || weight.order().is_some() {
+                    continue;
+                }
+                let (norm, silu) = (RmsNorm::new(x, &g, 1e-6), SiluMul::new(x, x));
+                let to = &mut activations;
+                cpu.silu_mul_quantize(&silu, width, weight, to).unwrap();
+                cpu.rms_norm_quantize(&norm, width, weight, to).unwrap();
+                let y = MatMut::new(&mut y, m, n).unwrap();
+                cpu.run_quantized(&activations, weight, bias, y, &mut workspace)
+                    .unwrap();
+                let to = |rows| MatMut::new(rows, m, k).unwrap();
+                cpu.rms_norm(&norm, to(&mut rows)).unwrap();
+                cpu.silu_mul(&silu, to(&mut rows)).unwrap();
             }
         }
     }

@@ -41,12 +41,15 @@ impl Isa {
         }
     }
 
+    /// The largest [`Isa::max_gemv_tokens`].
+    pub(super) const MAX_GEMV_TOKENS: usize = 4;
+
     /// The most quantized tokens for which the GEMV path is faster than panels (measured on Zen 4).
     pub(super) const fn max_gemv_tokens(self) -> usize {
         match self {
             Self::Scalar => 2,
             Self::Avx2 => 3,
-            Self::Avx512Vnni | Self::Avx512Bf16 => 4,
+            Self::Avx512Vnni | Self::Avx512Bf16 => Self::MAX_GEMV_TOKENS,
         }
     }
 

@@ -4,21 +4,18 @@ use super::pack::PackLayout;
 use super::params::TokenParams;
 use super::partition::Disjoint;
 use crate::numerics::round_to_bf16;
-use crate::{KOrder, MatRef, PackedWeight, Scheme, Width};
+use crate::{PackedWeight, Scheme, Width};
 use half::bf16;
 use std::ops::Range;
 
-/// A [`Gemm`](crate::Gemm) whose shapes are checked and whose width is known.
+/// A GEMM whose shapes are checked and whose width is known: what its kernels read beside the
+/// packed activations.
 pub(super) struct Call<'a> {
-    /// `[M, K]`.
-    pub x: MatRef<'a, bf16>,
     /// `[N, K]`.
     pub w: &'a PackedWeight,
     pub width: Width,
     /// `[N]`.
     pub bias: Option<&'a [f32]>,
-    /// The order of k to gather x into; `None` if x is in the order of the weight.
-    pub order: Option<&'a KOrder>,
 }
 
 /// The operands of a chunk, with its activations packed.

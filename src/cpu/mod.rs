@@ -19,8 +19,15 @@
 //!
 //! ```text
 //! gemm -> { macrokernel, gemv } -> job -> pack -> microkernel -> params
+//! gemm -> chunk -> { pack, rows }
 //! gemm -> dispatch -> arch -> microkernel
 //! ```
+//!
+//! # Activations of several GEMMs
+//! [`Cpu::quantize`] packs x once for all GEMMs that read it, and [`Cpu::run_quantized`] computes
+//! one of them. [`Cpu::rms_norm_quantize`] and [`Cpu::silu_mul_quantize`] compute x too, one row at
+//! a time, so that no row of x is stored. Their unfused counterparts are [`Cpu::rms_norm`] and
+//! [`Cpu::silu_mul`]; both ways have the same bits.
 //!
 //! # Results
 //! Every instruction set computes the bits of [`crate::numerics`], whatever the number of threads.
@@ -33,7 +40,9 @@
 //! A call allocates nothing (see [`Cpu::run`] for pools). Each chunk of [`Workspace::MAX_CHUNK`]
 //! tokens reads W once.
 
+mod activations;
 mod arch;
+mod chunk;
 mod dispatch;
 mod gemm;
 mod gemv;
@@ -44,16 +53,22 @@ mod pack;
 mod params;
 mod partition;
 mod pool;
+mod quantize;
+mod row_op;
+mod rows;
 mod workspace;
 
+pub use activations::{ActivationLayout, QuantizedActivations};
 pub use dispatch::Isa;
 pub use pool::{Pool, Rayon, Serial};
 pub use workspace::Workspace;
 
-use crate::gemm::check_shapes;
-use crate::{Error, Gemm, MatMut, Result};
+use crate::gemm::{check_bias, check_shapes};
+use crate::{Error, Gemm, MatMut, PackedWeight, Result, Width, WidthSource};
+use chunk::Packing;
 use half::bf16;
 use job::Call;
+use rows::Input;
 use std::sync::Arc;
 
 /// The CPU backend: an instruction set and a pool of threads.
@@ -152,30 +167,74 @@ impl Cpu {
     ) -> Result<()> {
         let (x, w, bias) = (gemm.x(), gemm.weight(), gemm.bias_values());
         check_shapes(&x, w, bias)?;
-        if (y.rows(), y.cols()) != (x.rows(), w.n()) {
-            let expected = [x.rows(), w.n()];
-            return Err(Error::shape("y", expected, [y.rows(), y.cols()]));
-        }
+        check_y(&y, [x.rows(), w.n()])?;
         workspace.check(x.rows(), x.cols())?;
-        let width = gemm
-            .width()
-            .on_host()
-            .ok_or_else(|| Error::DeviceMismatch {
-                what: "width",
-                expected: "a width that the CPU can read".into(),
-                got: "a latch in device memory".into(),
-            })?;
+        let width = host_width(gemm.width())?;
         let order = w.order().filter(|_| !gemm.is_gathered());
-        let call = Call {
-            x,
-            w,
-            width,
-            bias,
-            order,
-        };
-        gemm::run(self.isa, self.pool.as_ref(), &call, y, workspace);
+        let packing = self.packing(ActivationLayout::of(w), width, w.k());
+        let call = Call { w, width, bias };
+        gemm::run(&packing, &call, &Input { x, order }, y, workspace);
         Ok(())
     }
+
+    /// Computes `y[M, N] = x[M, K] * W[N, K]^T + bias[N]` of quantized activations, with the bits
+    /// that [`Cpu::run`] computes from the BF16 rows at their width.
+    ///
+    /// Allocates as [`Cpu::run`]. M is that of the activations.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the activations are empty, or were quantized for other groups, another
+    /// arithmetic or another order of k than those of the weight, or by another instruction set;
+    /// otherwise as [`Cpu::run`].
+    pub fn run_quantized(
+        &self,
+        activations: &QuantizedActivations,
+        weight: &PackedWeight,
+        bias: Option<&[f32]>,
+        y: MatMut<'_, bf16>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        let (m, width) = activations.check_weight(self.isa, weight)?;
+        check_bias(weight, bias)?;
+        check_y(&y, [m, weight.n()])?;
+        workspace.check(m, weight.k())?;
+        let packing = self.packing(ActivationLayout::of(weight), width, weight.k());
+        let w = weight;
+        let call = Call { w, width, bias };
+        gemm::run_quantized(&packing, &call, activations, y, workspace);
+        Ok(())
+    }
+
+    fn packing(&self, layout: ActivationLayout, width: Width, k: usize) -> Packing<'_> {
+        Packing {
+            isa: self.isa,
+            pool: self.pool.as_ref(),
+            layout,
+            width,
+            k,
+        }
+    }
+}
+
+/// Reads a width that is on the host.
+///
+/// # Errors
+/// [`Error::DeviceMismatch`] for that of a latch.
+fn host_width(width: WidthSource<'_>) -> Result<Width> {
+    width.on_host().ok_or_else(|| Error::DeviceMismatch {
+        what: "width",
+        expected: "a width that the CPU can read".into(),
+        got: "a latch in device memory".into(),
+    })
+}
+
+/// Checks that y has the shape of a result.
+fn check_y(y: &MatMut<'_, bf16>, expected: [usize; 2]) -> Result<()> {
+    let got = [y.rows(), y.cols()];
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::shape("y", expected, got))
 }
 
 impl std::fmt::Debug for Cpu {

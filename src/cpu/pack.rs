@@ -9,12 +9,13 @@
 //!   is stored twice, because it is multiplied with the words of rows g and g + 8: a vector of a
 //!   tile and its vector of codes match lane by lane.
 
+use super::activations::ActivationLayout;
 use super::microkernel::{GEMV_WORDS, KC};
 use super::params::TokenParams;
 use super::partition::split;
 use crate::numerics::{ActivationGrid, widen};
 use crate::weights::layout::TILE_K;
-use crate::{Grouping, PackedWeight, Scheme};
+use crate::{Grouping, Scheme};
 use half::bf16;
 use std::ops::Range;
 
@@ -112,122 +113,122 @@ impl PackLayout {
     }
 }
 
-/// Packs one micro-panel of a chunk. Returns false if the format cannot hold a token exactly
-/// ([`flush_factor`]).
+/// Packs token `token` of the micro-panel `tokens`. Returns false if the format cannot hold it
+/// exactly ([`flush_factor`]). `x` is `[k]`.
 ///
 /// `words(range)` and `params(range)` return the memory to write; ranges are those of
 /// [`PackLayout::words`] and of `[group][token]`.
 #[inline(always)]
-pub(super) fn pack_micro_panel<'x, 'w>(
+pub(super) fn pack_token<'w>(
     layout: &PackLayout,
     tokens: Range<usize>,
-    row: impl Fn(usize) -> &'x [bf16],
+    token: usize,
+    x: &[bf16],
     words: impl Fn(Range<usize>) -> &'w mut [u32],
     params: impl Fn(Range<usize>) -> &'w mut [TokenParams],
 ) -> bool {
-    let count = tokens.len();
-    for (i, token) in tokens.clone().enumerate() {
-        let x = row(token);
-        let factor = match layout.format {
-            WordFormat::Bf16Pairs => match flush_factor(x) {
-                Some(factor) => factor,
-                None => return false,
-            },
-            _ => 1.0,
+    let (i, count) = (token - tokens.start, tokens.len());
+    let factor = match layout.format {
+        WordFormat::Bf16Pairs => match flush_factor(x) {
+            Some(factor) => factor,
+            None => return false,
+        },
+        _ => 1.0,
+    };
+    for g in 0..layout.grouping.groups(layout.k) {
+        let grid = match layout.format {
+            WordFormat::Codes { qmax } => {
+                ActivationGrid::of(&x[layout.grouping.range(g, layout.k)], qmax)
+            }
+            _ => ActivationGrid::plain(1.0 / factor),
         };
-        for g in 0..layout.grouping.groups(layout.k) {
-            let grid = match layout.format {
-                WordFormat::Codes { qmax } => {
-                    ActivationGrid::of(&x[layout.grouping.range(g, layout.k)], qmax)
+        let mut sum = 0;
+        for k in layout.panels(g) {
+            let valid = &x[k.start.min(x.len())..k.end.min(x.len())];
+            let words = words(layout.words(k.clone(), tokens.clone()));
+            match layout.format {
+                WordFormat::Codes { .. } => {
+                    let mut codes = [0; KC];
+                    sum += grid.encode(valid, &mut codes[..valid.len()]);
+                    let halves: &[[u8; 32]] = bytemuck::cast_slice(&codes[..k.len()]);
+                    let words = words[i..].chunks_mut(count);
+                    for (to, quad) in words.zip(halves.iter().flat_map(|half| quads(*half))) {
+                        to[0] = quad;
+                    }
                 }
-                _ => ActivationGrid::plain(1.0 / factor),
-            };
-            let mut sum = 0;
-            for k in layout.panels(g) {
-                let valid = &x[k.start.min(x.len())..k.end.min(x.len())];
-                let words = words(layout.words(k.clone(), tokens.clone()));
-                match layout.format {
-                    WordFormat::Codes { .. } => {
-                        let mut codes = [0; KC];
-                        sum += grid.encode(valid, &mut codes[..valid.len()]);
-                        let halves: &[[u8; 32]] = bytemuck::cast_slice(&codes[..k.len()]);
-                        let words = words[i..].chunks_mut(count);
-                        for (to, quad) in words.zip(halves.iter().flat_map(|half| quads(*half))) {
-                            to[0] = quad;
-                        }
+                WordFormat::Bf16Pairs => {
+                    let mut values = [0; KC];
+                    for (to, from) in values.iter_mut().zip(valid) {
+                        *to = (widen(*from) * factor).to_bits();
                     }
-                    WordFormat::Bf16Pairs => {
-                        let mut values = [0; KC];
-                        for (to, from) in values.iter_mut().zip(valid) {
-                            *to = (widen(*from) * factor).to_bits();
-                        }
-                        let pairs = values[..k.len()].chunks_exact(2);
-                        for (to, v) in words[i..].chunks_mut(count).zip(pairs) {
-                            to[0] = v[0] | v[1] >> 16;
-                        }
+                    let pairs = values[..k.len()].chunks_exact(2);
+                    for (to, v) in words[i..].chunks_mut(count).zip(pairs) {
+                        to[0] = v[0] | v[1] >> 16;
                     }
-                    WordFormat::F32 => {
-                        let mut values = [0; KC];
-                        for (to, from) in values.iter_mut().zip(valid) {
-                            *to = widen(*from).to_bits();
-                        }
-                        for (to, v) in words[i..].chunks_mut(count).zip(&values[..k.len()]) {
-                            to[0] = *v;
-                        }
+                }
+                WordFormat::F32 => {
+                    let mut values = [0; KC];
+                    for (to, from) in values.iter_mut().zip(valid) {
+                        *to = widen(*from).to_bits();
+                    }
+                    for (to, v) in words[i..].chunks_mut(count).zip(&values[..k.len()]) {
+                        to[0] = *v;
                     }
                 }
             }
-            let at = g * layout.tokens + token;
-            params(at..at + 1)[0] = TokenParams::new(grid.params(sum));
         }
+        let at = g * layout.tokens + token;
+        params(at..at + 1)[0] = TokenParams::new(grid.params(sum));
     }
     true
 }
 
-/// Packs the codes of a few tokens for the GEMV path: `words` is `[tile][token][GEMV_WORDS]`,
-/// `params` `[group of the weight][token]`. The tokens of a two-level weight have one grid for all
-/// groups, and a sum for each.
+/// The words of `tokens` tokens for the GEMV path.
+pub(super) fn gemv_words(tokens: usize, k_padded: usize) -> usize {
+    tokens * k_padded / TILE_K * GEMV_WORDS
+}
+
+/// Packs the codes of token `i` of `tokens` for the GEMV path: `words` is
+/// `[tile][token][GEMV_WORDS]`, `params` `[group of the weight][token]`. The tokens of a two-level
+/// weight have one grid for all groups, and a sum for each.
 #[inline(always)]
-pub(super) fn pack_gemv<'x>(
-    w: &PackedWeight,
+pub(super) fn pack_gemv_token(
+    layout: ActivationLayout,
     qmax: u8,
-    tokens: usize,
-    row: impl Fn(usize) -> &'x [bf16],
+    (i, tokens): (usize, usize),
+    x: &[bf16],
     words: &mut [u32],
     params: &mut [TokenParams],
 ) {
-    for i in 0..tokens {
-        let x = row(i);
-        let shared = match w.scheme() {
-            Scheme::Grouped => None,
-            Scheme::TwoLevel => Some(ActivationGrid::of(x, qmax)),
+    let shared = match layout.scheme() {
+        Scheme::Grouped => None,
+        Scheme::TwoLevel => Some(ActivationGrid::of(x, qmax)),
+    };
+    for (g, params) in params.chunks_exact_mut(tokens).enumerate() {
+        let k = layout.weight_grouping().range(g, x.len());
+        let grid = match shared {
+            Some(grid) => grid,
+            None => ActivationGrid::of(&x[k.clone()], qmax),
         };
-        for (g, params) in params.chunks_exact_mut(tokens).enumerate() {
-            let k = w.grouping().range(g, x.len());
-            let grid = match shared {
-                Some(grid) => grid,
-                None => ActivationGrid::of(&x[k.clone()], qmax),
-            };
-            let mut sum = 0;
-            // The last group is padded with 0 to the end of its tile.
-            let end = if k.end == x.len() {
-                k.end.next_multiple_of(TILE_K)
-            } else {
-                k.end
-            };
-            for k0 in (k.start..end).step_by(32) {
-                let valid = k0.min(k.end)..k.end.min(k0 + 32);
-                let mut codes = [0; 32];
-                sum += grid.encode(&x[valid.clone()], &mut codes[..valid.len()]);
-                let half = k0 / 32 % 2;
-                let to = &mut words[(k0 / TILE_K * tokens + i) * GEMV_WORDS..][..GEMV_WORDS];
-                for (n, quad) in quads(codes).into_iter().enumerate() {
-                    let (t, odd) = (n / 2, n % 2);
-                    to[16 * odd + 4 * t + 2 * half..][..2].fill(quad);
-                }
+        let mut sum = 0;
+        // The last group is padded with 0 to the end of its tile.
+        let end = if k.end == x.len() {
+            k.end.next_multiple_of(TILE_K)
+        } else {
+            k.end
+        };
+        for k0 in (k.start..end).step_by(32) {
+            let valid = k0.min(k.end)..k.end.min(k0 + 32);
+            let mut codes = [0; 32];
+            sum += grid.encode(&x[valid.clone()], &mut codes[..valid.len()]);
+            let half = k0 / 32 % 2;
+            let to = &mut words[(k0 / TILE_K * tokens + i) * GEMV_WORDS..][..GEMV_WORDS];
+            for (n, quad) in quads(codes).into_iter().enumerate() {
+                let (t, odd) = (n / 2, n % 2);
+                to[16 * odd + 4 * t + 2 * half..][..2].fill(quad);
             }
-            params[i] = TokenParams::new(grid.params(sum));
         }
+        params[i] = TokenParams::new(grid.params(sum));
     }
 }
 

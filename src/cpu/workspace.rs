@@ -31,9 +31,8 @@ pub struct Workspace {
     pub(super) words: Vec<u32>,
     /// `[group][token of the chunk]`.
     pub(super) tokens: Vec<TokenParams>,
-    /// The activations of a chunk in the weight's order of k, `[token][k]`. The operating system
-    /// commits these pages only when a weight with an order is used.
-    pub(super) gathered: Vec<bf16>,
+    /// A row of activations in the weight's order of k, `[thread][max_k]`.
+    pub(super) rows: Vec<bf16>,
 }
 
 impl Workspace {
@@ -56,7 +55,7 @@ impl Workspace {
             scratch: try_zeroed_vec(threads.max(1)).ok()?,
             words: try_zeroed_vec(words).ok()?,
             tokens: try_zeroed_vec(chunk.checked_mul(max_k.div_ceil(32))?).ok()?,
-            gathered: try_zeroed_vec(chunk.checked_mul(max_k)?).ok()?,
+            rows: try_zeroed_vec(threads.max(1).checked_mul(max_k)?).ok()?,
         })
     }
 
@@ -82,7 +81,7 @@ impl Workspace {
         size_of_val(self.scratch.as_slice())
             + size_of_val(self.words.as_slice())
             + size_of_val(self.tokens.as_slice())
-            + size_of_val(self.gathered.as_slice())
+            + size_of_val(self.rows.as_slice())
     }
 }
 

@@ -4,13 +4,16 @@
 //!   compared with it bit for bit (BF16 across backends: within the bound of that page).
 //! - [`matmul_f64`]: the product in f64, for error bounds.
 //! - [`QuantizedMatrix`]: quantized activations in plain order.
+//! - [`rms_norm`] and [`silu_mul`]: the row operations, row by row.
 //!
 //! The two products are written to be read, not to be fast. They share no code with the backends:
 //! they read unpacked weights and quantize with their own loops.
 
 mod quantized_matrix;
+mod row_op;
 
 pub use quantized_matrix::QuantizedMatrix;
+pub use row_op::{rms_norm, silu_mul};
 
 use crate::gemm::check_shapes;
 use crate::{Grouping, MatRef, PackedWeight, Result, Scheme, Width};
@@ -81,11 +84,7 @@ pub fn gemm(
                 Scheme::Grouped => grouped(&activations, q, w, row, bias),
                 Scheme::TwoLevel => two_level(&activations, q, w, row, bias),
             };
-            y.push(if result.is_nan() {
-                bf16::from_bits(0x7FFF)
-            } else {
-                bf16::from_f32(result)
-            });
+            y.push(row_op::round(result));
         }
     }
     Ok(y)

@@ -249,7 +249,11 @@ mod tests {
             (&h100.without, false),
             (&table.for_device(&DeviceProps::A100).without, false),
         ] {
-            assert_eq!(cases.len(), 15, "three widths, four groupings and two-level weights");
+            assert_eq!(
+                cases.len(),
+                15,
+                "three widths, four groupings and two-level weights"
+            );
             for shape in cases.iter().flat_map(|case| &case.shapes) {
                 assert_eq!(shape.rows.last().expect("rows").to_m, 4096);
                 let wgmma = shape.rows.iter().any(|row| row.family == Family::Wgmma);
