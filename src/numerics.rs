@@ -14,9 +14,10 @@
 //! - **Grouped**: `w = (qw - zw) * sw`, `zw` and `sw` for each output channel and group.
 //! - **Two-level**: `w = w8 * sw` with `w8 = (qw - zg) * sg`. The group step `sg` is an integer in
 //!   1..=16, and `zg` a zero point, for each output channel and group of 32, 64 or 128 k. Every
-//!   `w8` is in [-127, 127], and so is `zg * sg`: the padding of a partial tile is unpacked too. There is one scale `sw` for each output channel. The two levels of
-//!   scales are those of QServe (arXiv 2405.04532, section 4.1, progressive group quantization) and
-//!   LiquidGEMM (arXiv 2509.01229).
+//!   `w8` is in [-127, 127], and so is `zg * sg`: the padding of a partial tile is unpacked too.
+//!   There is one scale `sw` for each output channel. The two levels of scales are those of QServe
+//!   (arXiv 2405.04532, section 4.1, progressive group quantization) and LiquidGEMM (arXiv
+//!   2509.01229).
 //!
 //! # A2, A4, A8
 //! Activations are quantized at run time, per token and group of k (per token, over the whole row,
@@ -117,7 +118,7 @@
 //! ```text
 //! v = min(max(v, -104), 89)                         e^-104 is 0 and e^89 is infinite in f32
 //! n = rint(v * log2(e))                             fma(v, log2(e), 1.5 * 2^23) - 1.5 * 2^23
-//! r = fma(n, -L, fma(n, -H, v))                     H = 0.693359375, L = -2.1219444e-4, H + L = ln 2
+//! r = fma(n, -L, fma(n, -H, v))                     H = 0.693359375, L = -2.1219444e-4 = ln 2 - H
 //! p = the polynomial of Cephes' expf of degree 5    fma, from the highest power down
 //! e = fma(p, r * r, r) + 1
 //! exp = (e * 2^(n >> 1)) * 2^(n - (n >> 1))         the first product is exact

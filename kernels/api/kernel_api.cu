@@ -18,9 +18,8 @@ w4axk_mma mma_of(Kernel const& kernel, cudaFuncAttributes const& loaded, Device 
             if (kernel.bits == W4AXK_BF16) return W4AXK_MMA_BF16;
             // The PTX version is the architecture that the source was compiled for, even if the driver has compiled the
             // PTX for a newer one.
-            return kernel.bits == W4AXK_A4 && kernel.group != kTwoLevelGroups && loaded.ptxVersion < 90
-                       ? W4AXK_MMA_S4
-                       : W4AXK_MMA_S8;
+            return kernel.bits == W4AXK_A4 && kernel.group != kTwoLevelGroups && loaded.ptxVersion < 90 ? W4AXK_MMA_S4
+                                                                                                        : W4AXK_MMA_S8;
         default: return W4AXK_MMA_NONE;
     }
 }

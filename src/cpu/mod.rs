@@ -183,8 +183,8 @@ impl Cpu {
     /// Allocates as [`Cpu::run`]. M is that of the activations.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the activations are empty, or were quantized for other groups, another
-    /// arithmetic or another order of k than those of the weight, or by another instruction set;
+    /// [`Error::Mismatch`] if the activations are empty, or were quantized for other groups,
+    /// another arithmetic or another order of k than those of the weight, or by another instruction set;
     /// otherwise as [`Cpu::run`].
     pub fn run_quantized(
         &self,

@@ -40,7 +40,8 @@ impl Cpu {
     /// let x = MatRef::new(&x, m, k)?;
     ///
     /// let cpu = Cpu::new()?;
-    /// let (mut workspace, mut activations) = (cpu.workspace(m, k)?, cpu.quantized_activations(m, k)?);
+    /// let mut workspace = cpu.workspace(m, k)?;
+    /// let mut activations = cpu.quantized_activations(m, k)?;
     /// cpu.quantize(x, Width::A8, &gate, &mut activations)?;
     /// for weight in [&gate, &up] {
     ///     let (mut y, mut expected) = (vec![bf16::ZERO; m * n], vec![bf16::ZERO; m * n]);
@@ -55,8 +56,8 @@ impl Cpu {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16, which is not quantized, for K = 0, and, quantized per token, for K
-    /// above [`MAX_PER_CHANNEL_K`]; [`Error::Buffer`] if `activations` are too small;
+    /// [`Error::Range`] for BF16, which is not quantized, for K = 0, and, quantized per token, for
+    /// K above [`MAX_PER_CHANNEL_K`]; [`Error::Buffer`] if `activations` are too small;
     /// [`Error::DeviceMismatch`] if the width is that of a latch, which is in device memory.
     pub fn quantize<'w>(
         &self,
@@ -70,8 +71,8 @@ impl Cpu {
         self.fill(&input, shape, width.into(), layout.into(), activations)
     }
 
-    /// Quantizes an RMSNorm, as [`Cpu::rms_norm`] and [`Cpu::quantize`] of its result, with the same
-    /// bits. No BF16 row is stored.
+    /// Quantizes an RMSNorm, as [`Cpu::rms_norm`] and [`Cpu::quantize`] of its result, with the
+    /// same bits. No BF16 row is stored.
     ///
     /// # Errors
     /// As [`Cpu::rms_norm`] and [`Cpu::quantize`]; [`Error::Mismatch`] for a layout of gathered

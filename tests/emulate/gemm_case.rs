@@ -259,8 +259,8 @@ impl GemmCase {
         }
     }
 
-    /// The grouping as `function` takes it: quantization that of the activations, a GEMM that of the
-    /// weight.
+    /// The grouping as `function` takes it: quantization that of the activations, a GEMM that of
+    /// the weight.
     pub fn group_of(&self, function: &str) -> usize {
         let grouping = match function {
             "packed_bytes" | "quantize_pack" => self.scale_grouping(),

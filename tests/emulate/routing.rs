@@ -95,8 +95,8 @@ fn generated_cases_match_reference() {
                     routed: flags.2,
                     family,
                     mode: AUTO,
-                    // Without a family the table chooses the tile. Of the decode tiles, only the third
-                    // takes more than 8 tokens, and its routed kernel does not quantize.
+                    // Without a family the table chooses the tile. Of the decode tiles, only the
+                    // third takes more than 8 tokens, and its routed kernel does not quantize.
                     tile: match family {
                         DECODE if m > 8 => tile / 2 * 3,
                         DECODE | PREFILL => tile,

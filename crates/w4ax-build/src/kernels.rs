@@ -134,8 +134,8 @@ fn run(program: &Path, argument: &str) -> Result<String, Problem> {
 pub struct BuildPlan {
     /// The architectures, in ascending order.
     pub archs: Vec<Arch>,
-    /// The cores that the build may use. Unlike the number of compilations at the same time, it does
-    /// not depend on the memory that is free at the moment.
+    /// The cores that the build may use. Unlike the number of compilations at the same time, it
+    /// does not depend on the memory that is free at the moment.
     cores: usize,
     compiler: Compiler,
 }

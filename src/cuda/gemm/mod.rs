@@ -1,8 +1,8 @@
 //! GEMMs on a device: the description of a call, the choice of its kernel, and its launches.
 //!
 //! A call passes these files in order: `call` describes it, `options` and `table` select a kernel,
-//! `plan` and `problem` plan it without a launch, `launch` runs it. `gather`, `quantize` and `row_op`
-//! prepare activations for several calls.
+//! `plan` and `problem` plan it without a launch, `launch` runs it. `gather`, `quantize` and
+//! `row_op` prepare activations for several calls.
 
 mod activations;
 mod call;

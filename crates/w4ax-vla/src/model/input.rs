@@ -45,8 +45,8 @@ impl LinearInput {
         }
     }
 
-    /// Returns `silu(gate) * up` of `[M, K]`, in the type of [`LinearInput::swiglu_type`], quantized
-    /// at once if the layer can read it.
+    /// Returns `silu(gate) * up` of `[M, K]`, in the type of [`LinearInput::swiglu_type`],
+    /// quantized at once if the layer can read it.
     pub fn swiglu(
         gate: &Tensor,
         up: &Tensor,
