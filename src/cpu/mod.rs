@@ -184,8 +184,8 @@ impl Cpu {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the activations are empty, or were quantized for other groups,
-    /// another arithmetic or another order of k than those of the weight, or by another instruction set;
-    /// otherwise as [`Cpu::run`].
+    /// another arithmetic or another order of k than those of the weight, or by another
+    /// instruction set; otherwise as [`Cpu::run`].
     pub fn run_quantized(
         &self,
         activations: &QuantizedActivations,

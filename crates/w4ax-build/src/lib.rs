@@ -8,9 +8,9 @@
 //!
 //! The crate `cc` finds the host compiler, its flags and the archiver, and archives the objects.
 //! nvcc is run directly, one process per unit (see [`units`]): `cc` compiles every file of a
-//! library each time, makes relocatable device code of several `.cu` files and takes its options from the
-//! cargo profile (`-G` in dev). Kernels compile slowly, so a unit is compiled again only if a file
-//! that it includes, the tools or the options have changed.
+//! library each time, makes relocatable device code of several `.cu` files and takes its options
+//! from the cargo profile (`-G` in dev). Kernels compile slowly, so a unit is compiled again only
+//! if a file that it includes, the tools or the options have changed.
 
 pub mod archs;
 pub mod cache;
