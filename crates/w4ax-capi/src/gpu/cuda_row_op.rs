@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 
+use half::bf16;
 use w4ax::Width;
 use w4ax::cuda::{
     ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, QuantizedActivations, RmsNorm,
@@ -43,8 +44,8 @@ impl Device {
                 let (weight, narrow, wide) = unsafe {
                     (
                         DeviceVecRef::from_raw(device, norm as _, k),
-                        DeviceMatRef::from_raw(device, x as _, m, k, x_stride),
-                        DeviceMatRef::from_raw(device, x as _, m, k, x_stride),
+                        DeviceMatRef::<bf16>::from_raw(device, x as _, m, k, x_stride),
+                        DeviceMatRef::<f32>::from_raw(device, x as _, m, k, x_stride),
                     )
                 };
                 let norm = match is_f32 {
