@@ -11,10 +11,10 @@ use gpu_model::predict::predict;
 use gpu_model::report::{GemmReport, Measurement};
 use gpu_model::traffic::{call_bytes, width};
 use serde::Serialize;
-use w4ax::Grouping;
 use w4ax::cuda::{
     ActivationLayout, DeviceMatMut, DeviceMatRef, Family, Gemm, OperandLayout, Problem,
 };
+use w4ax::{Grouping, Scheme};
 
 use crate::args::{Args, Part};
 use crate::limits::Limits;
@@ -212,7 +212,7 @@ fn part_cases(args: &Args) -> Vec<Problem> {
     for m in tokens {
         for &grouping in groupings {
             for &shape in shapes {
-                found.extend(cases(&[m], args.all, shape, grouping));
+                found.extend(cases(&[m], args.all, shape, (Scheme::Grouped, grouping)));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The handle of a device, and the errors of calls whose operands do not fit.
 
 use crate::harness::{Device, Layer};
-use crate::support::{PlainWeight, WIDTHS, rng};
+use crate::support::{WIDTHS, rng};
 use cudarc::driver::CudaContext;
 use half::bf16;
 use w4ax::cuda::{

@@ -71,11 +71,10 @@ fn operations_match_reference() {
             let wide = Guarded::new(stream, &operands.wide, f32::NAN, shift);
             let up = Guarded::new(stream, &operands.up, bf16::NAN, 0);
             let weight = Guarded::new(stream, &operands.weight, bf16::NAN, 0);
-            let of = |data: &Guarded<bf16>| {
-                DeviceMatRef::with_stride(data.view(), m, k, operands.stride).unwrap()
-            };
-            let (x, up) = (of(&x), of(&up));
-            let wide = DeviceMatRef::with_stride(wide.view(), m, k, operands.stride).unwrap();
+            let stride = operands.stride;
+            let x = DeviceMatRef::with_stride(x.view(), m, k, stride).unwrap();
+            let up = DeviceMatRef::with_stride(up.view(), m, k, stride).unwrap();
+            let wide = DeviceMatRef::with_stride(wide.view(), m, k, stride).unwrap();
             let weight = DeviceVecRef::new(weight.view(), k).unwrap();
             let norms = [
                 RmsNorm::new(&x, &weight, 1e-5),

@@ -5,7 +5,7 @@ use crate::kernels::layer_for;
 use crate::support::{Kind, PlainWeight, bits, rng};
 use half::bf16;
 use w4ax::cuda::{DeviceMatMut, DeviceMatRef, Family, Gemm, GemmOptions};
-use w4ax::{Grouping, ScaleType, Width};
+use w4ax::{Grouping, ScaleType, Scheme, Width};
 
 /// A quantized width and BF16 on each family that the device supports.
 #[test]
@@ -25,7 +25,7 @@ fn each_family_matches_reference() {
                 width,
                 1,
                 shape,
-                Grouping::G128,
+                (Scheme::Grouped, Grouping::G128),
                 ScaleType::F16,
                 true,
             );
