@@ -389,7 +389,7 @@ fn step_words(w: &PackedWeight) -> Vec<u16> {
         for g in 0..w.groups() {
             let (zero, step) = (i32::from(w.zero(row, g)), i32::from(w.step(row, g)));
             words[(row / 16 * w.groups() + g) * 16 + row % 16] =
-                (step | (zero + 8) * step << 7) as u16;
+                (step | (((zero + 8) * step) << 7)) as u16;
         }
     }
     words
