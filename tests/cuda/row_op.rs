@@ -71,10 +71,9 @@ fn operations_match_reference() {
             let wide = Guarded::new(stream, &operands.wide, f32::NAN, shift);
             let up = Guarded::new(stream, &operands.up, bf16::NAN, 0);
             let weight = Guarded::new(stream, &operands.weight, bf16::NAN, 0);
-            let stride = operands.stride;
-            let x = DeviceMatRef::with_stride(x.view(), m, k, stride).unwrap();
-            let up = DeviceMatRef::with_stride(up.view(), m, k, stride).unwrap();
-            let wide = DeviceMatRef::with_stride(wide.view(), m, k, stride).unwrap();
+            let x = DeviceMatRef::with_stride(x.view(), m, k, operands.stride).unwrap();
+            let up = DeviceMatRef::with_stride(up.view(), m, k, operands.stride).unwrap();
+            let wide = DeviceMatRef::with_stride(wide.view(), m, k, operands.stride).unwrap();
             let weight = DeviceVecRef::new(weight.view(), k).unwrap();
             let norms = [
                 RmsNorm::new(&x, &weight, 1e-5),

@@ -215,7 +215,7 @@ entry_points! {
         }
         let x = Matrix::new("x", (args.x, args.x_len), [args.m, args.k], args.x_stride).get()?;
         let mut to = exclusive("activations", &activations.0)?;
-        Ok(cpu.cpu.quantize(x, width, &**weight, &mut to)?)
+        Ok(cpu.cpu.quantize(x, width, ActivationLayout::of(weight), &mut to)?)
     }
 
     fn w4ax_cpu_rms_norm(
