@@ -3,8 +3,8 @@
 #[cfg(feature = "candle-cuda")]
 use super::cuda;
 use crate::PackedWeight;
-use crate::cpu::{Cpu, Workspace};
-use std::sync::{Mutex, PoisonError};
+use crate::cpu::{Cpu, QuantizedActivations, Workspace};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The device of a backend.
 #[derive(Debug)]
@@ -14,11 +14,12 @@ pub(super) enum BackendDevice {
     Cuda(cuda::Place),
 }
 
-/// The CPU, and the workspaces that no call uses at present.
+/// The CPU, and the memory that no call uses at present.
 #[derive(Debug)]
 pub(super) struct CpuDevice {
     pub cpu: Cpu,
     workspaces: Mutex<Vec<Workspace>>,
+    activations: Mutex<Vec<QuantizedActivations>>,
 }
 
 impl CpuDevice {
@@ -26,7 +27,23 @@ impl CpuDevice {
         Self {
             cpu,
             workspaces: Mutex::default(),
+            activations: Mutex::default(),
         }
+    }
+
+    /// Returns memory for quantized activations of `m` rows of `k` inputs.
+    pub fn take_activations(&self, m: usize, k: usize) -> crate::Result<QuantizedActivations> {
+        let last = lock(&self.activations).pop();
+        let (max_m, max_k) = (last.as_ref()).map_or((0, 0), QuantizedActivations::sizes);
+        match last {
+            Some(large_enough) if m <= max_m && k <= max_k => Ok(large_enough),
+            _ => self.cpu.quantized_activations(m.max(max_m), k.max(max_k)),
+        }
+    }
+
+    /// Keeps memory for the next [`CpuDevice::take_activations`].
+    pub fn return_activations(&self, activations: QuantizedActivations) {
+        lock(&self.activations).push(activations);
     }
 
     /// Calls `run` with a workspace for `m` rows of `k` inputs.
@@ -40,21 +57,20 @@ impl CpuDevice {
         k: usize,
         run: impl FnOnce(&mut Workspace) -> crate::Result<()>,
     ) -> crate::Result<()> {
-        let spare = || {
-            self.workspaces
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let last = spare().pop();
+        let last = lock(&self.workspaces).pop();
         let (max_m, max_k) = last.as_ref().map_or((0, 0), Workspace::sizes);
         let mut workspace = match last {
             Some(large_enough) if m <= max_m && k <= max_k => large_enough,
             _ => self.cpu.workspace(m.max(max_m), k.max(max_k))?,
         };
         let result = run(&mut workspace);
-        spare().push(workspace);
+        lock(&self.workspaces).push(workspace);
         result
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The weight and the bias on the layer's device.

@@ -58,6 +58,14 @@ impl Linear {
         }
     }
 
+    pub(super) fn device(&self) -> &Arc<BackendDevice> {
+        &self.device
+    }
+
+    pub(super) fn layer(&self) -> &DeviceLayer {
+        &self.layer
+    }
+
     /// Sets the width of the layer: a [`Width`], an `Arc<StepFlag>` or, with feature `candle-cuda`,
     /// an `Arc<Latch>`.
     #[must_use]

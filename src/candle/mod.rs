@@ -27,6 +27,10 @@
 //! `forward` or [`Linear::forward_at`]. On CUDA, `linear` uploads the weight, and `forward`
 //! launches on the stream of candle's device, in candle's context.
 //!
+//! On the CPU, layers that share an input can share its quantization:
+//! [`Linear::rms_norm_quantize`] and [`Linear::silu_mul_quantize`] compute and quantize it, and
+//! [`Linear::forward_quantized`] runs a layer, with the bits of `forward` on the BF16 rows.
+//!
 //! A decoder of such layers can be a [`LayerStack`](crate::skip::LayerStack) for skipping: this
 //! crate's errors convert to candle's.
 //!
@@ -48,11 +52,13 @@ mod backend;
 #[cfg(feature = "candle-cuda")]
 mod cuda;
 mod device;
+mod input;
 mod linear;
 mod rows;
 mod width;
 
 pub use backend::Backend;
+pub use input::QuantizedInput;
 pub use linear::Linear;
 pub use width::LayerWidth;
 

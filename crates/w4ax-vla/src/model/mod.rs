@@ -11,6 +11,7 @@
 
 mod action_head;
 mod decode;
+mod input;
 mod linear;
 mod llama;
 mod load;

@@ -1,12 +1,13 @@
 //! Activation functions.
 
 use super::cast::{CHUNK, map};
-use super::simd::{erf, exp, vectorized};
+use super::simd::{erf, vectorized};
 use super::value::{Value, through, with_values};
 use super::{by_type, expect_dims, generic, on_cpu};
 use crate::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use w4ax::numerics::silu;
 
 /// Returns `x * (1 + erf(x / sqrt(2))) / 2`, the exact GELU.
 ///
@@ -39,7 +40,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     Ok(x.relu()?)
 }
 
-/// Returns `silu(gate) * up` with `silu(x) = x / (1 + e^-x)`.
+/// Returns `silu(gate) * up` with the SiLU of [`w4ax::numerics`].
 ///
 /// In BF16, SiLU is rounded before the product.
 ///
@@ -62,9 +63,8 @@ fn swiglu_cpu<T: Value>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
                 .for_each(|(y, (gate, up))| {
                     vectorized(|| {
                         for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                            let gate = gate.widen();
-                            let silu = gate / (1.0 + exp(-gate));
-                            *y = T::round(through::<T>(silu) * up.widen());
+                            let silu = through::<T>(silu(gate.widen()));
+                            *y = T::round(silu * up.widen());
                         }
                     });
                 });

@@ -3,13 +3,14 @@
 use super::cast::widen_here;
 use super::matmul::{Matrix, matmul, with_scratch};
 use super::shared::SharedOutput;
-use super::simd::{add_scaled, dot, exp, max, sum, vectorized};
+use super::simd::{add_scaled, dot, max, sum, vectorized};
 use super::value::{Value, with_storage};
 use super::{generic, on_cpu};
 use crate::{Result, VlaError};
 use candle_core::{DType, Tensor};
 use half::bf16;
 use rayon::prelude::*;
+use w4ax::numerics::exp;
 
 /// Rows of q of one task.
 const BLOCK: usize = 64;

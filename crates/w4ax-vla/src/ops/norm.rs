@@ -6,6 +6,7 @@ use super::{by_type, expect_dims, generic, on_cpu};
 use crate::Result;
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
+use w4ax::numerics::sum_of_squares;
 
 /// Rows of one task.
 const ROWS: usize = 8;
@@ -49,7 +50,7 @@ fn layer_norm_cpu<T: Value>(
 /// Returns `x / sqrt(mean(x^2) + eps) * weight` of each row of `x[.., N]`.
 ///
 /// In BF16, the quotient is rounded before the product with the weight, and the product is rounded
-/// again.
+/// again. In F32 the result, rounded to BF16, is that of [`w4ax::RmsNorm`].
 ///
 /// # Errors
 /// If x is neither F32 nor BF16, or the weight is not `[N]`.
@@ -66,7 +67,7 @@ fn rms_norm_cpu<T: Value>(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tenso
     let weight = to_f32(&weight.to_dtype(T::DTYPE)?)?;
     let n = weight.len();
     by_rows(x, n, |x: &[T], y: &mut [T]| {
-        let scale = 1.0 / (sum(x, |x| x * x) / n as f32 + eps).sqrt();
+        let scale = 1.0 / (sum_of_squares(x, T::widen) / n as f32 + eps).sqrt();
         for ((y, x), weight) in y.iter_mut().zip(x).zip(&weight) {
             *y = T::round(through::<T>(x.widen() * scale) * weight);
         }

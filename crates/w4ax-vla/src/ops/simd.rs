@@ -1,7 +1,7 @@
 //! Vector code: loops that the compiler vectorizes for the machine's instruction set.
 //!
-//! The functions have no branches and no fused multiply-adds, so each instruction set computes the
-//! same bits.
+//! The functions have no branches, and fused multiply-adds only where they are written, so each
+//! instruction set computes the same bits.
 
 use super::value::Value;
 
@@ -90,33 +90,6 @@ pub(super) fn max(x: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |a, b| a.max(*b))
 }
 
-/// Returns e^x to about 1e-7 of the result, for x clamped to -87.3..=88.3.
-///
-/// `x = n * ln 2 + r` with `|r| <= ln 2 / 2`, and e^r is a polynomial of degree 6.
-#[inline(always)]
-#[allow(clippy::excessive_precision)] // The coefficients as they are published.
-pub(super) fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts; products of n with the first are exact.
-    const LN2_HIGH: f32 = 0.693_359_375;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.3, 88.3);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    // The polynomial of Cephes' expf.
-    let mut p = 1.987_569_15e-4;
-    p = p * r + 1.398_199_950_7e-3;
-    p = p * r + 8.333_451_907_3e-3;
-    p = p * r + 4.166_579_589_4e-2;
-    p = p * r + 1.666_666_545_9e-1;
-    p = p * r + 5.000_000_120_1e-1;
-    let e = p * (r * r) + r + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()); // n
-    e * f32::from_bits(exponent.wrapping_add(127) << 23)
-}
-
 /// Returns the error function of x to 4e-7 of the result.
 ///
 /// A quotient of polynomials in x^2, and 1 where the exact value rounds to 1 in F32.
@@ -149,21 +122,6 @@ pub(super) fn erf(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_is_within_two_units_in_the_last_place() {
-        let worst = (-870_000..880_000)
-            .map(|i| {
-                let x = i as f32 * 1e-4;
-                let exact = f64::from(x).exp();
-                (f64::from(exp(x)) - exact).abs() / exact
-            })
-            .fold(0.0, f64::max);
-        assert!(worst < 2.4e-7, "{worst:e}");
-        assert!(exp(f32::NAN).is_nan());
-        assert!(exp(f32::NEG_INFINITY) < 1.3e-38);
-        assert_eq!(exp(0.0), 1.0);
-    }
 
     #[test]
     fn erf_is_within_four_units_in_the_last_place() {

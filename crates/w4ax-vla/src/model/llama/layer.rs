@@ -3,10 +3,11 @@
 use super::cache::LayerCache;
 use super::rotary::Rotation;
 use crate::model::AnyLinear;
+use crate::model::input::LinearInput;
 use crate::model::probe::{LayerPart, Probe};
 use crate::ops::{self, Mask};
 use crate::{Result, VlaError};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use w4ax::Width;
 
 /// The names of the linear layers, in the order of [`Layer::linears`].
@@ -41,9 +42,39 @@ pub(super) enum Attention<'a> {
     Bidirectional,
 }
 
+/// The input of linear layers, with its rows for a probe that reports them.
+struct Input {
+    input: LinearInput,
+    rows: Option<Tensor>,
+}
+
+impl Input {
+    /// `rows` computes the rows of a quantized input, if the probe reports them.
+    fn new(
+        input: LinearInput,
+        probe: &Probe<'_>,
+        rows: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Self> {
+        let rows = match &input {
+            LinearInput::Rows(rows) => Some(rows.clone()),
+            LinearInput::Quantized(_) if probe.has_stage() => Some(rows()?),
+            LinearInput::Quantized(_) => None,
+        };
+        Ok(Self { input, rows })
+    }
+
+    fn of_rows(rows: Tensor) -> Self {
+        Self {
+            rows: Some(rows.clone()),
+            input: LinearInput::Rows(rows),
+        }
+    }
+}
+
 impl Layer {
     /// Returns the output of the layer for the hidden state `x[M, hidden]`. All linear layers run
-    /// at `width` if they are packed.
+    /// at `width` if they are packed. Packed layers that read a norm or `silu(gate) * up` share its
+    /// quantization.
     pub fn forward(
         &self,
         index: usize,
@@ -53,31 +84,44 @@ impl Layer {
         width: Width,
         probe: &mut Probe<'_>,
     ) -> Result<Tensor> {
-        let [q, k, v, o, gate, up, down] = &self.linears;
-        let linear = |at: usize, layer: &AnyLinear, x: &Tensor, probe: &mut Probe<'_>| {
-            let y = probe.time(LayerPart::Gemm, || layer.forward_at(x, width))?;
-            probe.linear(index, LINEARS[at], [x, &y]);
+        let [q, k, v, _, gate, up, down] = &self.linears;
+        let dtype = x.dtype();
+        let linear = |at: usize, x: &Input, dtype: DType, probe: &mut Probe<'_>| {
+            let layer = &self.linears[at];
+            let y = probe.time(LayerPart::Gemm, || x.input.forward(layer, width, dtype))?;
+            if let Some(rows) = &x.rows {
+                probe.linear(index, LINEARS[at], [rows, &y]);
+            }
             Ok::<_, VlaError>(y)
         };
-        let norm = |at: usize, x: &Tensor, probe: &mut Probe<'_>| {
-            probe.time(LayerPart::Norm, || {
-                ops::rms_norm(x, &self.norms[at], self.eps)
-            })
+        let norm = |at: usize, x: &Tensor, layers: &[&AnyLinear], probe: &mut Probe<'_>| {
+            let (weight, eps) = (&self.norms[at], self.eps);
+            let input = probe.time(LayerPart::Norm, || {
+                LinearInput::rms_norm(x, weight, eps, layers, width)
+            })?;
+            Input::new(input, probe, || ops::rms_norm(x, weight, eps))
         };
-        let normed = norm(0, x, probe)?; // [M, hidden]
-        let q = linear(0, q, &normed, probe)?; // [M, heads * head_dim]
-        let k = linear(1, k, &normed, probe)?; // [M, kv_heads * head_dim]
-        let v = linear(2, v, &normed, probe)?; // [M, kv_heads * head_dim]
+        let normed = norm(0, x, &[q, k, v], probe)?; // [M, hidden]
+        let q = linear(0, &normed, dtype, probe)?; // [M, heads * head_dim]
+        let k = linear(1, &normed, dtype, probe)?; // [M, kv_heads * head_dim]
+        let v = linear(2, &normed, dtype, probe)?; // [M, kv_heads * head_dim]
         let mixed = probe.time(LayerPart::Attention, || {
             self.attend(&q, &k, &v, rotation, attention)
         })?; // [M, heads * head_dim]
-        let mixed = linear(3, o, &mixed, probe)?; // [M, hidden]
+        let mixed = Input::of_rows(mixed);
+        let mixed = linear(3, &mixed, dtype, probe)?; // [M, hidden]
         let x = probe.time(LayerPart::Elementwise, || Ok((x + mixed)?))?;
-        let normed = norm(1, &x, probe)?; // [M, hidden]
-        let gate = linear(4, gate, &normed, probe)?; // [M, intermediate]
-        let up = linear(5, up, &normed, probe)?; // [M, intermediate]
-        let inner = probe.time(LayerPart::Elementwise, || ops::swiglu(&gate, &up))?;
-        let y = linear(6, down, &inner, probe)?; // [M, hidden]
+        let normed = norm(1, &x, &[gate, up], probe)?; // [M, hidden]
+        let inner_type = LinearInput::swiglu_type([gate, up, down], width, dtype);
+        let gate = linear(4, &normed, inner_type, probe)?; // [M, intermediate]
+        let up = linear(5, &normed, inner_type, probe)?; // [M, intermediate]
+        let inner = probe.time(LayerPart::Elementwise, || {
+            LinearInput::swiglu(&gate, &up, down, width, dtype)
+        })?;
+        let inner = Input::new(inner, probe, || {
+            ops::swiglu(&ops::cast(&gate, dtype)?, &ops::cast(&up, dtype)?)
+        })?; // [M, intermediate]
+        let y = linear(6, &inner, dtype, probe)?; // [M, hidden]
         let x = probe.time(LayerPart::Elementwise, || Ok((x + y)?))?;
         probe.layer(index, &x);
         Ok(x)

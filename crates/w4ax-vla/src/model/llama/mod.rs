@@ -9,6 +9,9 @@
 //! Every linear layer of the stack is a W4AX GEMM at the width of the pass, unless the model is
 //! unquantized. The hidden state between them has the type of the stack: F32 in a quantized model,
 //! so that only the input and the output of a GEMM are BF16; BF16 or F32 in an unquantized one.
+//! At A2, A4 and A8 on the CPU, q, k and v share one quantization of their norm, gate and up
+//! another, and down reads `silu(gate) * up` quantized, all without BF16 rows in memory
+//! ([`w4ax::numerics`]).
 
 mod cache;
 mod layer;
