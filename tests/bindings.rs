@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-const HEADERS: [&str; 3] = [
+const HEADERS: [&str; 4] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/api/w4ax_kernels.h"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/api/w4ax_order.h"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/api/w4ax_row_op.h"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/api/w4ax_skip.h"),
 ];
 const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cuda/sys/bindings.rs");

@@ -120,9 +120,9 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
         {
             for (m, bias) in [(1, None), (m, Some(bias.as_slice()))] {
                 let x = MatRef::new(&x, m, k).unwrap();
-                let y = MatMut::new(&mut y, m, n).unwrap();
+                let to = MatMut::new(&mut y, m, n).unwrap();
                 let gemm = Gemm::new(x, weight, width).bias(bias);
-                cpu.run(&gemm, y, &mut workspace).unwrap();
+                cpu.run(&gemm, to, &mut workspace).unwrap();
                 if width == Width::Bf16 || weight.order().is_some() {
                     continue;
                 }
@@ -130,12 +130,13 @@ fn gemms(cpu: &Cpu) -> impl FnMut() + Send + use<> {
                 let to = &mut activations;
                 cpu.silu_mul_quantize(&silu, width, weight, to).unwrap();
                 cpu.rms_norm_quantize(&norm, width, weight, to).unwrap();
-                let y = MatMut::new(&mut y, m, n).unwrap();
-                cpu.run_quantized(&activations, weight, bias, y, &mut workspace)
+                let to = MatMut::new(&mut y, m, n).unwrap();
+                cpu.run_quantized(&activations, weight, bias, to, &mut workspace)
                     .unwrap();
-                let to = |rows| MatMut::new(rows, m, k).unwrap();
-                cpu.rms_norm(&norm, to(&mut rows)).unwrap();
-                cpu.silu_mul(&silu, to(&mut rows)).unwrap();
+                let to = MatMut::new(&mut rows, m, k).unwrap();
+                cpu.rms_norm(&norm, to).unwrap();
+                let to = MatMut::new(&mut rows, m, k).unwrap();
+                cpu.silu_mul(&silu, to).unwrap();
             }
         }
     }

@@ -10,6 +10,8 @@ enum class Role {
     Gemm,          // GemmParams; the plain kernel: RoutedParams; the wgmma family: WgmmaParams
     RoutedGemm,    // RoutedParams
     QuantizePack,  // QuantizeParams
+    RmsNorm,       // RowOpParams
+    SiluMul,       // RowOpParams
     Latch,         // LatchParams
     GraphLatch,    // LatchParams; also sets conditional nodes
     Gather,        // GatherParams

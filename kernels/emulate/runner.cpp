@@ -3,8 +3,10 @@
 // The protocol is lines of text, with raw bytes between them. A request is
 //
 //   case FUNCTION               w4axk_FUNCTION: gemm, quantize_pack, gather, latch, plan_gemm or packed_bytes;
-//                               or a sequence:
+//                               row_op: w4axk_row_op_launch; or a sequence:
 //                               step     a latch, then the gemm. The latch's flags are `latch_flags`.
+//                               fused_gemm  a row operation into `packed` (mode W4AXK_PACKED) or `rows`, then the gemm
+//                                        of its result
 //                               ordered  a gather of x into `gathered`, then the gemm of `gathered`
 //                               skip     begins a step of gaps, then decides about each of their layers in order.
 //                                        Handles 0 to 3 are the gaps' first controllers, 4 the layer, 5 its adapter,
@@ -45,6 +47,7 @@
 #include "emulate/engine/sanitizers.h"
 #include "api/w4ax_kernels.h"
 #include "api/w4ax_order.h"
+#include "api/w4ax_row_op.h"
 #include "api/w4ax_skip.h"
 
 namespace {
@@ -213,6 +216,33 @@ int gather(Case& one) {
     return w4axk_gather(&args, nullptr);
 }
 
+int row_op(Case& one) {
+    w4axk_row_op_args args = {};
+    args.x = one.pointer("x");
+    args.x_stride = one.argument("x_stride");
+    args.factor = one.pointer("factor");
+    args.factor_stride = one.argument("factor_stride");
+    args.y = one.pointer("rows");
+    args.y_stride = one.argument("rows_stride");
+    args.packed = one.pointer("packed");
+    args.packed_bytes = one.size("packed");
+    args.m = static_cast<std::uint32_t>(one.argument("m"));
+    args.k = static_cast<std::uint32_t>(one.argument("k"));
+    args.width = static_cast<std::uint32_t>(one.argument("width"));
+    args.group = static_cast<std::uint32_t>(one.argument("group"));
+    args.family = static_cast<std::uint32_t>(one.argument("family"));
+    args.op = static_cast<std::uint32_t>(one.argument("op"));
+    args.x_type = static_cast<std::uint32_t>(one.argument("x_type"));
+    args.kernel = static_cast<std::uint32_t>(one.argument("kernel"));
+    auto const eps = static_cast<std::uint32_t>(one.argument("eps"));  // the bits of a float
+    std::memcpy(&args.eps, &eps, sizeof args.eps);
+    args.flags = static_cast<std::uint32_t>(one.argument("flags"));
+    args.device = static_cast<std::int32_t>(one.argument("device"));
+    args.reserved = static_cast<std::uint32_t>(one.argument("reserved"));
+    args.latch = static_cast<w4axk_latch_state const*>(one.pointer("latch"));
+    return w4axk_row_op_launch(&args, nullptr);
+}
+
 int latch(Case& one) {
     w4axk_latch_args args = {};
     args.state = static_cast<w4axk_latch_state*>(one.pointer("latch"));
@@ -312,7 +342,15 @@ int call(Case& one) {
         return w4axk_gemm(&args, nullptr);
     }
     if (one.function == "gather") return gather(one);
+    if (one.function == "row_op") return row_op(one);
     if (one.function == "skip") return skip(one);
+    if (one.function == "fused_gemm") {
+        if (int const status = row_op(one); status != W4AXK_OK) return status;
+        w4axk_gemm_args args = gemm_arguments(one);
+        args.x = one.pointer(args.mode == W4AXK_PACKED ? "packed" : "rows");
+        args.x_stride = one.argument("rows_stride");
+        return w4axk_gemm(&args, nullptr);
+    }
     if (one.function == "ordered") {
         if (int const status = gather(one); status != W4AXK_OK) return status;
         w4axk_gemm_args args = gemm_arguments(one);

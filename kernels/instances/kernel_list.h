@@ -18,6 +18,7 @@
     FILE(prefill_a8_packed)     \
     FILE(prefill_bf16)          \
     FILE(quantize_pack)         \
+    FILE(row_op)                \
     FILE(plain)                 \
     FILE(wgmma_a8)              \
     FILE(wgmma_bf16)            \
@@ -104,6 +105,19 @@
     KERNEL(quantize_pack_groups, 1, QuantizeGroupsConfig<32>) \
     KERNEL(quantize_pack_groups, 1, QuantizeGroupsConfig<64>) \
     KERNEL(quantize_pack_groups, 1, QuantizeGroupsConfig<128>)
+
+// Quantized or BF16; the reference kernels: BF16.
+#define W4AX_KERNELS_row_op(KERNEL)                            \
+    KERNEL(row_op_rows, 1, RowOpConfig<Role::RmsNorm, 0>)      \
+    KERNEL(row_op_rows, 1, RowOpConfig<Role::RmsNorm, 32>)     \
+    KERNEL(row_op_rows, 1, RowOpConfig<Role::RmsNorm, 64>)     \
+    KERNEL(row_op_rows, 1, RowOpConfig<Role::RmsNorm, 128>)    \
+    KERNEL(row_op_rows, 1, RowOpConfig<Role::SiluMul, 0>)      \
+    KERNEL(row_op_groups, 1, RowOpConfig<Role::SiluMul, 32>)   \
+    KERNEL(row_op_groups, 1, RowOpConfig<Role::SiluMul, 64>)   \
+    KERNEL(row_op_groups, 1, RowOpConfig<Role::SiluMul, 128>)  \
+    KERNEL(rms_norm_plain, 2, RowOpPlainConfig<Role::RmsNorm>) \
+    KERNEL(silu_mul_plain, 2, RowOpPlainConfig<Role::SiluMul>)
 
 #define W4AX_KERNELS_plain(KERNEL) KERNEL(plain_kernel, 1, PlainConfig)
 #define W4AX_KERNELS_latch(KERNEL) KERNEL(latch_kernel, 1, LatchConfig<false>)

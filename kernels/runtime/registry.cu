@@ -35,6 +35,8 @@ std::string name_of(Kernel const& kernel) {
         case Role::Gemm:
         case Role::RoutedGemm: return gemm_name(kernel, group);
         case Role::QuantizePack: return "quantize_pack" + group;
+        case Role::RmsNorm: return kernel.tile == 1 ? "rms_norm" + group : "rms_norm_plain";
+        case Role::SiluMul: return kernel.tile == 1 ? "silu_mul" + group : "silu_mul_plain";
         case Role::Latch: return "latch";
         case Role::GraphLatch: return "latch_graph";
         case Role::Gather: return kernel.tile == 1 ? "gather" : "gather_plain";

@@ -21,6 +21,7 @@ mod kernels;
 mod latch;
 mod order;
 mod routing;
+mod row_op;
 mod shapes;
 mod skip;
 mod smoke;

@@ -17,6 +17,7 @@ mod gemm;
 mod gemm_case;
 mod latch;
 mod routing;
+mod row_op;
 mod runner;
 mod self_tests;
 mod skip;

@@ -35,8 +35,8 @@
  * - Strings that the library returns are NUL-terminated and owned by the library.
  *
  * Threads
- * - Several threads may use a w4ax_weight, w4ax_file or w4ax_cpu at once. A w4ax_workspace, w4ax_dispatcher or
- *   w4ax_consistency serves one call at a time; a second concurrent call is W4AX_BUSY. A w4ax_flag is lock-free.
+ * - Several threads may use a w4ax_weight, w4ax_file or w4ax_cpu at once. A w4ax_workspace, w4ax_activations,
+ *   w4ax_dispatcher or w4ax_consistency serves one call at a time; a second concurrent call is W4AX_BUSY. A w4ax_flag is lock-free.
  * - Freeing a handle twice, or while a call uses it, is undefined behavior, as with free().
  * - The library starts threads only where a parameter gives their number. They end when the call returns; those of a
  *   w4ax_cpu end when w4ax_cpu_free returns.
@@ -349,6 +349,84 @@ typedef struct w4ax_gemm_args {
  * At these widths a token that contains NaN or an infinity has outputs 0x7FFF. After W4AX_THREADS y may be partly
  * written; after any other failure it is unchanged. */
 w4ax_status w4ax_cpu_gemm(const w4ax_cpu *cpu, const w4ax_gemm_args *args, w4ax_workspace *workspace);
+
+/* ---- activations of several GEMMs ---- */
+
+/* Activations of 2, 4 or 8 bits, quantized once for several GEMMs on the CPU, such as those of q, k and v. The functions
+ * that fill them allocate as w4ax_cpu_gemm does. */
+typedef struct w4ax_activations w4ax_activations;
+
+/* Creates the memory for up to max_m tokens and max_k inputs, of every width and grouping. Another w4ax_cpu may use it
+ * too, as for w4ax_workspace_create; the GEMMs need the instruction set that filled it. */
+w4ax_status w4ax_activations_create(const w4ax_cpu *cpu, size_t max_m, size_t max_k, w4ax_activations **activations);
+
+w4ax_status w4ax_activations_bytes(const w4ax_activations *activations, size_t *bytes);
+
+void w4ax_activations_free(w4ax_activations *activations);
+
+typedef struct w4ax_activation_args {
+    const w4ax_weight *weight; /* a weight that will read the activations: all with its scheme, grouping and K can */
+    const uint16_t *x;         /* BF16 [m, k]; gathered if the weights have an order of k */
+    size_t x_len;
+    size_t x_stride;
+    size_t m;
+    size_t k;                  /* K of the weight */
+    w4ax_width width;          /* not W4AX_BF16 */
+    uint32_t flags;            /* W4AX_GATHERED for weights with an order of k, or 0 */
+} w4ax_activation_args;
+
+/* Quantizes x once. W4AX_BUFFER_TOO_SMALL if the activations are too small. */
+w4ax_status w4ax_cpu_quantize(const w4ax_cpu *cpu, const w4ax_activation_args *args, w4ax_activations *activations);
+
+/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x */
+typedef struct w4ax_rms_norm_args {
+    const w4ax_weight *weight; /* as in w4ax_activation_args, without an order of k; null with W4AX_BF16 */
+    const void *x;             /* [m, k] of x_type */
+    size_t x_len;              /* in elements, as x_stride */
+    size_t x_stride;
+    const uint16_t *norm;      /* BF16 [k] */
+    size_t norm_len;           /* exactly k */
+    uint16_t *y;               /* BF16 [m, k], overlaps neither x nor norm; null unless W4AX_BF16 */
+    size_t y_len;
+    size_t y_stride;
+    size_t m;
+    size_t k;
+    w4ax_width width;          /* W4AX_BF16: y is written. Otherwise it is quantized at once, into the activations */
+    w4ax_type x_type;          /* W4AX_TYPE_BF16 or W4AX_TYPE_F32 */
+    float eps;                 /* positive and finite */
+    uint32_t reserved;         /* 0 */
+} w4ax_rms_norm_args;
+
+/* Computes an RMSNorm: with W4AX_BF16 the rows y, and `activations` is null; otherwise its quantization, with the bits of
+ * the two calls. */
+w4ax_status w4ax_cpu_rms_norm(const w4ax_cpu *cpu, const w4ax_rms_norm_args *args, w4ax_activations *activations);
+
+/* y = silu(gate) * up, with silu(v) = v / (1 + exp(-v)) */
+typedef struct w4ax_silu_mul_args {
+    const w4ax_weight *weight; /* as in w4ax_rms_norm_args */
+    const uint16_t *gate;      /* BF16 [m, k] */
+    size_t gate_len;
+    size_t gate_stride;
+    const uint16_t *up;        /* BF16 [m, k] */
+    size_t up_len;
+    size_t up_stride;
+    uint16_t *y;               /* as in w4ax_rms_norm_args, overlaps neither gate nor up */
+    size_t y_len;
+    size_t y_stride;
+    size_t m;
+    size_t k;
+    w4ax_width width;          /* as in w4ax_rms_norm_args */
+    uint32_t reserved;         /* 0 */
+} w4ax_silu_mul_args;
+
+/* Computes silu(gate) * up, as w4ax_cpu_rms_norm. */
+w4ax_status w4ax_cpu_silu_mul(const w4ax_cpu *cpu, const w4ax_silu_mul_args *args, w4ax_activations *activations);
+
+/* Computes the GEMM of quantized activations, with the bits of w4ax_cpu_gemm of the BF16 rows. `x` of the arguments is
+ * null with a count of 0, and `m`, `k` and `width` are those of the activations. W4AX_OUT_OF_RANGE for another width, and
+ * W4AX_BAD_SHAPE for activations of another shape, scheme, grouping, order of k or instruction set. */
+w4ax_status w4ax_cpu_gemm_quantized(const w4ax_cpu *cpu, const w4ax_gemm_args *args, w4ax_activations *activations,
+                                    w4ax_workspace *workspace);
 
 /* ---- the dispatcher ---- */
 

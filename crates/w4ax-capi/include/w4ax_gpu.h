@@ -275,6 +275,56 @@ typedef struct w4ax_gpu_quantize_args {
  * result. */
 w4ax_status w4ax_gpu_quantize(const w4ax_gpu *gpu, const w4ax_gpu_quantize_args *args, void *stream);
 
+/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x */
+typedef struct w4ax_gpu_rms_norm_args {
+    const void *x;            /* [m, k] of x_type */
+    size_t x_len;             /* in elements, as x_stride */
+    size_t x_stride;
+    const uint16_t *norm;     /* BF16 [k] */
+    size_t norm_len;          /* exactly k */
+    uint16_t *y;              /* BF16 [m, k], overlaps neither x nor norm; null unless W4AX_BF16 */
+    size_t y_len;
+    size_t y_stride;
+    void *quantized;          /* as in w4ax_gpu_quantize_args; null with W4AX_BF16 */
+    size_t quantized_bytes;
+    size_t m;                 /* at least 1, unless W4AX_BF16 */
+    size_t k;
+    w4ax_width width;         /* W4AX_BF16: y is written. Otherwise it is quantized at once */
+    w4ax_grouping grouping;   /* as in w4ax_gpu_quantize_args */
+    w4ax_family family;       /* as in w4ax_gpu_quantize_args */
+    w4ax_type x_type;         /* W4AX_TYPE_BF16 or W4AX_TYPE_F32 */
+    float eps;                /* positive and finite */
+    uint32_t flags;           /* W4AX_GPU_PDL or 0 */
+} w4ax_gpu_rms_norm_args;
+
+/* Enqueues an RMSNorm: one launch, with the bytes that w4ax_gpu_quantize writes for the BF16 rows, on every device and
+ * on the CPU. */
+w4ax_status w4ax_gpu_rms_norm(const w4ax_gpu *gpu, const w4ax_gpu_rms_norm_args *args, void *stream);
+
+/* y = silu(gate) * up, with silu(v) = v / (1 + exp(-v)) */
+typedef struct w4ax_gpu_silu_mul_args {
+    const uint16_t *gate;     /* BF16 [m, k] */
+    size_t gate_len;
+    size_t gate_stride;
+    const uint16_t *up;       /* BF16 [m, k] */
+    size_t up_len;
+    size_t up_stride;
+    uint16_t *y;              /* BF16 [m, k], overlaps neither gate nor up; null unless W4AX_BF16 */
+    size_t y_len;
+    size_t y_stride;
+    void *quantized;          /* as in w4ax_gpu_rms_norm_args */
+    size_t quantized_bytes;
+    size_t m;
+    size_t k;
+    w4ax_width width;
+    w4ax_grouping grouping;
+    w4ax_family family;
+    uint32_t flags;
+} w4ax_gpu_silu_mul_args;
+
+/* Enqueues silu(gate) * up, as w4ax_gpu_rms_norm. */
+w4ax_status w4ax_gpu_silu_mul(const w4ax_gpu *gpu, const w4ax_gpu_silu_mul_args *args, void *stream);
+
 #ifdef __cplusplus
 }
 #endif

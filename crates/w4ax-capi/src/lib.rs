@@ -33,6 +33,7 @@ pub mod gpu;
 pub mod limits;
 pub mod pool;
 mod raw;
+pub mod row_op;
 pub mod status;
 mod threads;
 pub mod version;

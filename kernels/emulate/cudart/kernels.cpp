@@ -4,6 +4,7 @@
 
 #include "api/w4ax_skip.h"
 #include "common/params.cuh"
+#include "common/row_op_params.cuh"
 #include "emulate/cudart/conditionals.h"
 #include "emulate/emulate_api.h"
 #include "emulate/engine/launch.h"
@@ -64,14 +65,28 @@ void add_pointers(Pointers& to, Kernel const& kernel, RoutedParams const& p) {
     to.add("latch", p.latched, 8, 16);
 }
 
-void add_pointers(Pointers& to, Kernel const&, QuantizeParams const& p) {
+// The output of a quantization.
+void add_codes(Pointers& to, QuantizeParams const& p) {
     uint64_t const bits = p.latched ? 8 : p.bits;
     ActivationLayout const layout = p.core_matrices ? core_matrix_layout(p.m, p.k, p.group)
                                                     : packed_layout(p.m, p.k, bits, p.group);
-    to.add("x", p.x, row_bytes(p.m, p.k, p.x_stride), 2);
     to.add("codes", p.codes, layout.bytes, 128);
     to.add("token parameters", p.tokens, layout.bytes - layout.token_params, 8);
     to.add("latch", p.latched, 8, 16);
+}
+
+void add_pointers(Pointers& to, Kernel const&, QuantizeParams const& p) {
+    to.add("x", p.x, row_bytes(p.m, p.k, p.x_stride), 2);
+    add_codes(to, p);
+}
+
+void add_pointers(Pointers& to, Kernel const&, RowOpParams const& p) {
+    QuantizeParams const& q = p.quantize;
+    int const size = p.x_f32 ? 4 : 2;
+    to.add("x", p.x, row_bytes(q.m, q.k, p.x_stride) / 2 * size, size);
+    to.add("factor", p.factor, p.factor_stride ? row_bytes(q.m, q.k, p.factor_stride) : uint64_t(q.k) * 2, 2);
+    if (q.latched || q.bits == 16) to.add("y", p.y, row_bytes(q.m, q.k, p.y_stride), 2);
+    if (q.latched || q.bits != 16) add_codes(to, q);
 }
 
 void add_pointers(Pointers& to, Kernel const&, LatchParams const& p) {
@@ -110,6 +125,8 @@ auto with_params(Kernel const& kernel, Visit visit) {
             return visit(static_cast<GemmParams*>(nullptr));
         case Role::RoutedGemm: return visit(static_cast<RoutedParams*>(nullptr));
         case Role::QuantizePack: return visit(static_cast<QuantizeParams*>(nullptr));
+        case Role::RmsNorm:
+        case Role::SiluMul: return visit(static_cast<RowOpParams*>(nullptr));
         case Role::Latch:
         case Role::GraphLatch: return visit(static_cast<LatchParams*>(nullptr));
         case Role::Gather: return visit(static_cast<GatherParams*>(nullptr));

@@ -552,6 +552,119 @@ impl Default for w4axk_gather_args {
         }
     }
 }
+pub const W4AXK_RMS_NORM: w4axk_row_op = 0;
+pub const W4AXK_SILU_MUL: w4axk_row_op = 1;
+pub type w4axk_row_op = ::core::ffi::c_uint;
+pub const W4AXK_ROW_OP_FAST: w4axk_row_op_kernel = 0;
+pub const W4AXK_ROW_OP_PLAIN: w4axk_row_op_kernel = 1;
+pub type w4axk_row_op_kernel = ::core::ffi::c_uint;
+pub const W4AXK_VALUE_BF16: w4axk_value_type = 0;
+pub const W4AXK_VALUE_F32: w4axk_value_type = 1;
+pub type w4axk_value_type = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct w4axk_row_op_args {
+    pub x: *const ::core::ffi::c_void,
+    pub x_stride: i64,
+    pub factor: *const ::core::ffi::c_void,
+    pub factor_stride: i64,
+    pub y: *mut ::core::ffi::c_void,
+    pub y_stride: i64,
+    pub packed: *mut ::core::ffi::c_void,
+    pub packed_bytes: u64,
+    pub m: u32,
+    pub k: u32,
+    pub width: u32,
+    pub group: u32,
+    pub family: u32,
+    pub op: u32,
+    pub x_type: u32,
+    pub kernel: u32,
+    pub eps: f32,
+    pub flags: u32,
+    pub device: i32,
+    pub reserved: u32,
+    pub latch: *const w4axk_latch_state,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of w4axk_row_op_args"][::core::mem::size_of::<w4axk_row_op_args>() - 120usize];
+    [
+        "Alignment of w4axk_row_op_args",
+    ][::core::mem::align_of::<w4axk_row_op_args>() - 8usize];
+    [
+        "Offset of field: w4axk_row_op_args::x",
+    ][::core::mem::offset_of!(w4axk_row_op_args, x) - 0usize];
+    [
+        "Offset of field: w4axk_row_op_args::x_stride",
+    ][::core::mem::offset_of!(w4axk_row_op_args, x_stride) - 8usize];
+    [
+        "Offset of field: w4axk_row_op_args::factor",
+    ][::core::mem::offset_of!(w4axk_row_op_args, factor) - 16usize];
+    [
+        "Offset of field: w4axk_row_op_args::factor_stride",
+    ][::core::mem::offset_of!(w4axk_row_op_args, factor_stride) - 24usize];
+    [
+        "Offset of field: w4axk_row_op_args::y",
+    ][::core::mem::offset_of!(w4axk_row_op_args, y) - 32usize];
+    [
+        "Offset of field: w4axk_row_op_args::y_stride",
+    ][::core::mem::offset_of!(w4axk_row_op_args, y_stride) - 40usize];
+    [
+        "Offset of field: w4axk_row_op_args::packed",
+    ][::core::mem::offset_of!(w4axk_row_op_args, packed) - 48usize];
+    [
+        "Offset of field: w4axk_row_op_args::packed_bytes",
+    ][::core::mem::offset_of!(w4axk_row_op_args, packed_bytes) - 56usize];
+    [
+        "Offset of field: w4axk_row_op_args::m",
+    ][::core::mem::offset_of!(w4axk_row_op_args, m) - 64usize];
+    [
+        "Offset of field: w4axk_row_op_args::k",
+    ][::core::mem::offset_of!(w4axk_row_op_args, k) - 68usize];
+    [
+        "Offset of field: w4axk_row_op_args::width",
+    ][::core::mem::offset_of!(w4axk_row_op_args, width) - 72usize];
+    [
+        "Offset of field: w4axk_row_op_args::group",
+    ][::core::mem::offset_of!(w4axk_row_op_args, group) - 76usize];
+    [
+        "Offset of field: w4axk_row_op_args::family",
+    ][::core::mem::offset_of!(w4axk_row_op_args, family) - 80usize];
+    [
+        "Offset of field: w4axk_row_op_args::op",
+    ][::core::mem::offset_of!(w4axk_row_op_args, op) - 84usize];
+    [
+        "Offset of field: w4axk_row_op_args::x_type",
+    ][::core::mem::offset_of!(w4axk_row_op_args, x_type) - 88usize];
+    [
+        "Offset of field: w4axk_row_op_args::kernel",
+    ][::core::mem::offset_of!(w4axk_row_op_args, kernel) - 92usize];
+    [
+        "Offset of field: w4axk_row_op_args::eps",
+    ][::core::mem::offset_of!(w4axk_row_op_args, eps) - 96usize];
+    [
+        "Offset of field: w4axk_row_op_args::flags",
+    ][::core::mem::offset_of!(w4axk_row_op_args, flags) - 100usize];
+    [
+        "Offset of field: w4axk_row_op_args::device",
+    ][::core::mem::offset_of!(w4axk_row_op_args, device) - 104usize];
+    [
+        "Offset of field: w4axk_row_op_args::reserved",
+    ][::core::mem::offset_of!(w4axk_row_op_args, reserved) - 108usize];
+    [
+        "Offset of field: w4axk_row_op_args::latch",
+    ][::core::mem::offset_of!(w4axk_row_op_args, latch) - 112usize];
+};
+impl Default for w4axk_row_op_args {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 pub const W4AXK_SKIP_NONE: w4axk_skip_reason = 0;
 pub const W4AXK_SKIP_FORCED: w4axk_skip_reason = 1;
 pub const W4AXK_SKIP_STALE: w4axk_skip_reason = 2;
@@ -841,6 +954,10 @@ unsafe extern "C" {
     ) -> w4axk_status;
     pub fn w4axk_gather(
         args: *const w4axk_gather_args,
+        stream: *mut ::core::ffi::c_void,
+    ) -> w4axk_status;
+    pub fn w4axk_row_op_launch(
+        args: *const w4axk_row_op_args,
         stream: *mut ::core::ffi::c_void,
     ) -> w4axk_status;
     pub fn w4axk_skip_begin(

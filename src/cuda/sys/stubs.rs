@@ -57,6 +57,7 @@ mod stub_functions {
         fn w4axk_gemm(*const w4axk_gemm_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_quantize_pack(*const w4axk_quantize_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_gather(*const w4axk_gather_args, *mut c_void) -> w4axk_status = NOT_BUILT;
+        fn w4axk_row_op_launch(*const w4axk_row_op_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_skip_begin(*const w4axk_skip_begin_args, *mut c_void) -> w4axk_status = NOT_BUILT;
         fn w4axk_skip_decide(
             *const w4axk_skip_decide_args, *mut c_void
@@ -100,8 +101,8 @@ pub(crate) use stub_functions::{
     w4axk_graph_destroy, w4axk_graph_end_capture, w4axk_graph_exec_destroy, w4axk_graph_if_handle,
     w4axk_graph_instantiate, w4axk_graph_launch, w4axk_kernel_attributes, w4axk_kernel_count,
     w4axk_kernel_name, w4axk_last_cuda_error, w4axk_latch, w4axk_mma_of, w4axk_packed_bytes,
-    w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack, w4axk_skip_begin, w4axk_skip_decide,
-    w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
+    w4axk_plan_gemm, w4axk_preload, w4axk_quantize_pack, w4axk_row_op_launch, w4axk_skip_begin,
+    w4axk_skip_decide, w4axk_status_text, w4axk_tile_count, w4axk_workspace_bytes,
 };
 
 /// Converts a static C string. Null becomes the empty string.

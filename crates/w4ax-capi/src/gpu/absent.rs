@@ -9,7 +9,7 @@ use crate::enums::{Family, Mma};
 use crate::status::{Failure, Result, Status};
 use crate::weight::WeightInfo;
 
-use super::{GatherCall, GemmCall, GpuInfo, GpuPlan, Problem, QuantizeCall};
+use super::{GatherCall, GemmCall, GpuInfo, GpuPlan, Problem, QuantizeCall, RowOpCall};
 
 /// Has no values.
 pub enum Device {}
@@ -75,6 +75,12 @@ impl Device {
     /// # Safety
     /// As [`Self::gemm`].
     pub unsafe fn quantize(&self, _: &QuantizeCall, _stream: *mut c_void) -> Result<()> {
+        match *self {}
+    }
+
+    /// # Safety
+    /// As [`Self::gemm`].
+    pub unsafe fn row_op(&self, _: &RowOpCall, _stream: *mut c_void) -> Result<()> {
         match *self {}
     }
 

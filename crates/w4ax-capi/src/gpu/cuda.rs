@@ -19,7 +19,7 @@ use crate::weight::{WeightInfo, symmetry_number};
 use super::{Block, GatherCall, GemmCall, GpuInfo, GpuPlan, KernelChoice, Problem, QuantizeCall};
 
 pub struct Device {
-    gpu: InCallersContext<Gpu>,
+    pub(super) gpu: InCallersContext<Gpu>,
     /// NUL-terminated.
     name: CString,
 }
@@ -46,7 +46,7 @@ impl Drop for CallersContext {
 }
 
 /// A value whose drop keeps the current context of the thread.
-struct InCallersContext<T>(ManuallyDrop<T>);
+pub(super) struct InCallersContext<T>(ManuallyDrop<T>);
 
 impl<T> InCallersContext<T> {
     fn new(value: T) -> Self {
@@ -179,7 +179,7 @@ pub fn tiles(family: Family) -> Result<u32> {
 }
 
 /// Returns the layout of quantized activations for a family.
-fn layout(of: Family) -> Result<OperandLayout> {
+pub(super) fn layout(of: Family) -> Result<OperandLayout> {
     let layout = match family(of) {
         Some(family) => family.activation_layout(),
         None => Some(OperandLayout::Fragments),
@@ -202,7 +202,7 @@ pub fn quantized_bytes(
 }
 
 impl Block {
-    fn device_address(&self) -> sys::CUdeviceptr {
+    pub(super) fn device_address(&self) -> sys::CUdeviceptr {
         self.address as sys::CUdeviceptr
     }
 }
@@ -254,7 +254,7 @@ impl Device {
 
     /// # Safety
     /// `stream` is a live stream, or null.
-    unsafe fn stream(&self, stream: *mut c_void) -> StreamRef<'_> {
+    pub(super) unsafe fn stream(&self, stream: *mut c_void) -> StreamRef<'_> {
         // SAFETY: passed on; a launch reports a stream of another context.
         unsafe { StreamRef::from_raw(self.gpu.context(), stream.cast()) }
     }

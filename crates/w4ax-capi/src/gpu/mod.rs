@@ -10,11 +10,14 @@
 mod absent;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod cuda_row_op;
 mod device;
 mod gather;
 mod gemm;
 mod plan;
 mod quantize;
+mod row_op;
 mod weight;
 
 #[cfg(not(feature = "cuda"))]
@@ -27,6 +30,7 @@ pub use gather::*;
 pub use gemm::*;
 pub use plan::*;
 pub use quantize::*;
+pub use row_op::*;
 pub use weight::*;
 
 use std::ffi::c_void;
@@ -105,6 +109,38 @@ struct QuantizeCall {
     grouping: Grouping,
     family: Family,
     pdl: bool,
+}
+
+/// A row operation, checked as a [`GemmCall`].
+struct RowOpCall {
+    operation: RowOperation,
+    /// y with [`Width::Bf16`], otherwise quantized activations.
+    output: Block,
+    y_stride: usize,
+    m: usize,
+    k: usize,
+    width: Width,
+    grouping: Grouping,
+    family: Family,
+    pdl: bool,
+}
+
+/// The inputs of a row operation.
+enum RowOperation {
+    RmsNorm {
+        x: usize,
+        x_stride: usize,
+        /// Whether x is f32, otherwise BF16.
+        is_f32: bool,
+        norm: usize,
+        eps: f32,
+    },
+    SiluMul {
+        gate: usize,
+        gate_stride: usize,
+        up: usize,
+        up_stride: usize,
+    },
 }
 
 /// Activations to gather, checked as a [`GemmCall`].

@@ -19,6 +19,7 @@ use w4ax_capi::flag::*;
 use w4ax_capi::gemm::*;
 use w4ax_capi::gpu::*;
 use w4ax_capi::pool::*;
+use w4ax_capi::row_op::*;
 use w4ax_capi::status::*;
 use w4ax_capi::version::*;
 use w4ax_capi::weight::*;
@@ -60,7 +61,10 @@ c_types! {
     Gpu = "w4ax_gpu"; GpuInfo = "w4ax_gpu_info"; GpuWeight = "w4ax_gpu_weight";
     GpuProblem = "w4ax_gpu_problem"; GpuPlan = "w4ax_gpu_plan";
     GpuGatherArgs = "w4ax_gpu_gather_args"; GpuGemmArgs = "w4ax_gpu_gemm_args";
-    GpuQuantizeArgs = "w4ax_gpu_quantize_args";
+    GpuQuantizeArgs = "w4ax_gpu_quantize_args"; Activations = "w4ax_activations";
+    ActivationArgs = "w4ax_activation_args"; RmsNormArgs = "w4ax_rms_norm_args";
+    SiluMulArgs = "w4ax_silu_mul_args"; GpuRmsNormArgs = "w4ax_gpu_rms_norm_args";
+    GpuSiluMulArgs = "w4ax_gpu_silu_mul_args";
     Option<Run> = "void (*)(void *, uint32_t, w4ax_piece, void *)";
 }
 
@@ -179,6 +183,13 @@ fn rust_side() -> Abi {
         w4ax_workspace_bytes(_, _);
         w4ax_workspace_free(_);
         w4ax_cpu_gemm(_, _, _);
+        w4ax_activations_create(_, _, _, _);
+        w4ax_activations_bytes(_, _);
+        w4ax_activations_free(_);
+        w4ax_cpu_quantize(_, _, _);
+        w4ax_cpu_rms_norm(_, _, _);
+        w4ax_cpu_silu_mul(_, _, _);
+        w4ax_cpu_gemm_quantized(_, _, _, _);
         w4ax_dispatch_config_init(_);
         w4ax_dispatch_config_load(_, _, _);
         w4ax_layout_dim(_, _);
@@ -230,6 +241,8 @@ fn rust_side() -> Abi {
         w4ax_gpu_gather(_, _, _);
         w4ax_gpu_quantized_bytes(_, _, _, _, _, _);
         w4ax_gpu_quantize(_, _, _);
+        w4ax_gpu_rms_norm(_, _, _);
+        w4ax_gpu_silu_mul(_, _, _);
     };
     let structures = structures! {
         QuantizeArgs {
@@ -243,6 +256,14 @@ fn rust_side() -> Abi {
         CallerTable { run context threads reserved }
         GemmArgs {
             weight x x_len x_stride bias bias_len y y_len y_stride m n k width flags
+        }
+        ActivationArgs { weight x x_len x_stride m k width flags }
+        RmsNormArgs {
+            weight x x_len x_stride norm norm_len y y_len y_stride m k width x_type eps reserved
+        }
+        SiluMulArgs {
+            weight gate gate_len gate_stride up up_len up_stride y y_len y_stride m k width
+            reserved
         }
         Config {
             lambda mu_max nu_max theta_24 theta_48 theta_fp window_macro window_micro k algorithm
@@ -271,6 +292,14 @@ fn rust_side() -> Abi {
         }
         GpuQuantizeArgs {
             x x_len x_stride quantized quantized_bytes m k width grouping family flags
+        }
+        GpuRmsNormArgs {
+            x x_len x_stride norm norm_len y y_len y_stride quantized quantized_bytes m k width
+            grouping family x_type eps flags
+        }
+        GpuSiluMulArgs {
+            gate gate_len gate_stride up up_len up_stride y y_len y_stride quantized
+            quantized_bytes m k width grouping family flags
         }
     };
     let enumerators = enums::table().into_iter();

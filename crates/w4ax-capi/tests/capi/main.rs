@@ -11,6 +11,7 @@ mod memory;
 mod misuse;
 mod order;
 mod program;
+mod row_op;
 
 /// bf16 has the size and alignment of `uint16_t`, its type in the headers.
 const _: () = assert!(size_of::<half::bf16>() == 2 && align_of::<half::bf16>() == 2);

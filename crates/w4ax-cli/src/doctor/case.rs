@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use w4ax::{
-    Grouping, KOrder, MatRef, PackedWeight, Result, ScaleType, Scales, Scheme, Width, reference,
+    Grouping, KOrder, MatRef, PackedWeight, Result, RmsNorm, ScaleType, Scales, Scheme, SiluMul,
+    Width, reference,
 };
 
 /// `[M, N, K]` of each call: one token and more, one chunk of the CPU and more, with and without
@@ -94,6 +95,24 @@ pub struct Case {
     pub bias: Option<Vec<f32>>,
     /// `[m, n]` for each width.
     reference: [Vec<bf16>; 4],
+    /// The weight of an RMSNorm, `[k]`.
+    norm: Vec<bf16>,
+    /// `[m, n]` for each row operation and width: the GEMM of its rows.
+    of_rows: [[Vec<bf16>; 4]; 2],
+}
+
+/// A row operation of the x of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowOperation {
+    /// RMSNorm.
+    RmsNorm,
+    /// `silu(x) * x`.
+    SiluMul,
+}
+
+impl RowOperation {
+    /// Both operations with their names in paths.
+    pub const ALL: [(Self, &str); 2] = [(Self::RmsNorm, "rms_norm"), (Self::SiluMul, "silu_mul")];
 }
 
 impl Case {
@@ -127,12 +146,47 @@ impl Case {
             x,
             bias,
             reference: [const { Vec::new() }; 4],
+            norm: (0..k)
+                .map(|_| bf16::from_f32(rng.random_range(0.5..2.0)))
+                .collect(),
+            of_rows: [const { [const { Vec::new() }; 4] }; 2],
         };
+        let rows = [
+            reference::rms_norm(&case.rms_norm())?,
+            reference::silu_mul(&case.silu_mul())?,
+        ];
         for width in Width::ALL {
             case.reference[width.index()] =
                 reference::gemm(case.x(), &case.weight, width, case.bias.as_deref())?;
+            for (of_rows, rows) in case.of_rows.iter_mut().zip(&rows) {
+                let (x, bias) = (MatRef::new(rows, m, k)?, case.bias.as_deref());
+                of_rows[width.index()] = reference::gemm(x, &case.weight, width, bias)?;
+            }
         }
         Ok(case)
+    }
+
+    /// The RMSNorm of x.
+    pub fn rms_norm(&self) -> RmsNorm<'_> {
+        RmsNorm::new(self.x(), &self.norm, Self::EPS)
+    }
+
+    /// The weight of [`Case::rms_norm`], `[k]`.
+    pub fn norm(&self) -> &[bf16] {
+        &self.norm
+    }
+
+    /// The eps of [`Case::rms_norm`].
+    pub const EPS: f32 = 1e-5;
+
+    /// `silu(x) * x`.
+    pub fn silu_mul(&self) -> SiluMul<'_> {
+        SiluMul::new(self.x(), self.x())
+    }
+
+    /// The first difference of `y[m, n]`, the GEMM of a row operation, to the reference.
+    pub fn row_difference(&self, op: RowOperation, width: Width, y: &[bf16]) -> Option<String> {
+        self.first_difference(y, &self.of_rows[op as usize][width.index()])
     }
 
     /// `[m, k]`.
@@ -147,11 +201,15 @@ impl Case {
 
     /// The first difference of `y[m, n]` to the reference, bit by bit.
     pub fn difference(&self, width: Width, y: &[bf16]) -> Option<String> {
-        let pairs = y.iter().zip(self.reference(width));
+        self.first_difference(y, self.reference(width))
+    }
+
+    fn first_difference(&self, y: &[bf16], expected: &[bf16]) -> Option<String> {
+        let pairs = y.iter().zip(expected);
         let at = pairs
             .map(|(y, r)| y.to_bits() == r.to_bits())
             .position(|same| !same)?;
-        Some(self.describe(at, y[at], self.reference(width)[at]))
+        Some(self.describe(at, y[at], expected[at]))
     }
 
     /// Says which element is wrong.

@@ -12,6 +12,7 @@ use w4ax::{Error, Result, Scheme, Width};
 
 use super::Checker;
 use super::case::Case;
+use super::cuda_row_op;
 use super::report::CheckedPath;
 
 /// Where a kernel's quantized activations are from.
@@ -47,6 +48,7 @@ pub fn check(checker: &mut Checker<'_>) -> Vec<CheckedPath> {
                 for family in Family::ALL {
                     paths.extend(check_family(checker, &device, family, &name));
                 }
+                paths.extend(cuda_row_op::check(checker, &device, &name));
             }
             Err(error) => paths.push(CheckedPath::not_available(name, error.to_string())),
         }
@@ -55,9 +57,9 @@ pub fn check(checker: &mut Checker<'_>) -> Vec<CheckedPath> {
 }
 
 /// A device, and the stream of its checks.
-struct Device {
-    gpu: Gpu,
-    stream: Arc<CudaStream>,
+pub(super) struct Device {
+    pub(super) gpu: Gpu,
+    pub(super) stream: Arc<CudaStream>,
 }
 
 impl Device {
@@ -205,6 +207,6 @@ fn out_of_bound(case: &Case, y: &[bf16]) -> Option<String> {
     Some(case.describe(at, y[at], case.reference(Width::Bf16)[at]))
 }
 
-fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
+pub(super) fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |source| Error::Driver { call, source }
 }

@@ -3,12 +3,15 @@
 //! Each instruction set and each family of kernels computes the same GEMMs at every width, scheme,
 //! grouping and symmetry. Results are compared with [`w4ax::reference::gemm`] bit for bit; those of
 //! BF16 activations on a GPU, which adds in another order, are held to the bound of
-//! [`w4ax::numerics`].
+//! [`w4ax::numerics`]. Row operations that quantize at once are checked by the GEMM of their
+//! result.
 
 pub mod case;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod cuda_row_op;
 pub mod machine;
 pub mod report;
 
