@@ -604,7 +604,9 @@ pub struct w4axk_row_op_args {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of w4axk_row_op_args"][::core::mem::size_of::<w4axk_row_op_args>() - 120usize];
+    [
+        "Size of w4axk_row_op_args",
+    ][::core::mem::size_of::<w4axk_row_op_args>() - 120usize];
     [
         "Alignment of w4axk_row_op_args",
     ][::core::mem::align_of::<w4axk_row_op_args>() - 8usize];
