@@ -26,7 +26,9 @@ inline ActivationLayout codes_layout(w4axk_family family, uint32_t m, uint32_t k
 inline bool is_two_level(w4axk_weight const& w) { return w.scheme == W4AXK_TWO_LEVEL; }
 
 // Returns the w4axk_grouping by which activations are quantized for a weight.
-inline uint32_t activation_group(w4axk_weight const& w) { return is_two_level(w) ? uint32_t(W4AXK_PER_CHANNEL) : w.group; }
+inline uint32_t activation_group(w4axk_weight const& w) {
+    return is_two_level(w) ? uint32_t(W4AXK_PER_CHANNEL) : w.group;
+}
 
 w4axk_status check_shape(uint32_t m, uint32_t k, uint32_t width, uint32_t group);
 
