@@ -3,9 +3,10 @@
 // Grid: ceil(N / kRows) * ceil(M / kTokens) blocks, tokens fastest; each owns 128 * kNT channels x kTokens tokens. One
 // producer warpgroup copies stages of 128 k of weights and activations; two consumer warpgroups, 64 * kNT channels
 // each, unpack the weights in registers (A) and multiply them by the activations in shared memory (B). The 64 rows of a
-// wgmma are one weight tile of each warp, so a warp's kNT tiles are neighbors. Shared memory: WgmmaConfig: a ring of
-// kStages stages with a full and an empty barrier each. The outputs reuse it. Preconditions: M, N, K > 0; the weights
-// and their parameters aligned to 16 bytes; x is a TensorMap (BF16), or core matrices (quantized).
+// wgmma are one weight tile of each warp, so a warp's kNT tiles are neighbors.
+// Shared memory: WgmmaConfig: a ring of kStages stages with a full and an empty barrier each. The outputs reuse it.
+// Preconditions: M, N, K > 0; the weights and their parameters aligned to 16 bytes; x is a TensorMap (BF16), or core
+// matrices (quantized).
 //
 // The consumer warpgroups are ordered by the stages alone: while one scales the sums of a group, the other multiplies.
 // Barriers: PTX ISA, section mbarrier. Fragments and matrix layouts: section "Asynchronous Warpgroup Level Matrix

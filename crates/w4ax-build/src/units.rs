@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// With more cores than this, every file is a unit of its own.
 const FEW_CORES: usize = 4;
 
-/// The folder of files that may share a unit: each instantiates kernels and defines nothing else.
+/// The folder of files that may share a unit. They contain only instances of kernels.
 const INSTANCES: &str = "instances";
 
 /// How a file begins whose machine code some drivers cannot load. It never shares a unit.

@@ -41,11 +41,11 @@ impl Device {
                 eps,
             } => {
                 // SAFETY: as above.
-                let (weight, narrow, wide): (_, DeviceMatRef<'_, bf16>, DeviceMatRef<'_, f32>) = unsafe {
+                let (weight, narrow, wide) = unsafe {
                     (
                         DeviceVecRef::from_raw(device, norm as _, k),
-                        DeviceMatRef::from_raw(device, x as _, m, k, x_stride),
-                        DeviceMatRef::from_raw(device, x as _, m, k, x_stride),
+                        DeviceMatRef::<bf16>::from_raw(device, x as _, m, k, x_stride),
+                        DeviceMatRef::<f32>::from_raw(device, x as _, m, k, x_stride),
                     )
                 };
                 let norm = match is_f32 {
