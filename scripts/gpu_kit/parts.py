@@ -14,7 +14,7 @@ FAILING = re.compile(r"^failing::|::rejects_|::reports_host_function")
 WORTH = [
     re.compile(r"^smoke::"),
     re.compile(r"^kernels::every_kernel"),
-    re.compile(r"^(kernels|bf16_results|shapes|order|streams)::"),
+    re.compile(r"^(kernels|bf16_results|row_op|shapes|order|streams)::"),
     re.compile(r"^(graphs|latch|routing|skip)::"),
     re.compile(r"^(device|capi)::"),
 ]
