@@ -110,7 +110,8 @@ w4axk_status make_plan(w4axk_gemm_args const& a, w4axk_plan& plan) {
     if (index < 0) return fused_is_missing ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     Kernel const& kernel = *kernel_at(index);
     // A block of the decode family holds all tokens.
-    if (family == W4AXK_DECODE && int(a.m) > kernel.tokens) return W4AXK_BAD_TILE;
+    if (family == W4AXK_DECODE && int(a.m) > kernel.tokens)
+        return fused_is_missing && a.tile == 0 ? W4AXK_BAD_MODE : W4AXK_BAD_TILE;
     plan.kernel = uint32_t(index);
     plan.tile_n = uint32_t(kernel.rows);
     plan.tile_m = uint32_t(kernel.tokens);

@@ -25,6 +25,7 @@ struct Call {
 
 /// The actual sums, while the accumulators that the kernel sees are garbage.
 struct Accumulators {
+    bool in_flight;
     std::uint32_t* seen[32];  // the kernel's registers, by lane
     int words;
     int group;  // the last that adds to them; no_group until it is committed
@@ -37,13 +38,17 @@ struct Mma {
     int group;  // no_group until it is committed
 };
 
-/// Fixed arrays: TSan would report a race for memory that one fiber frees and another one allocates.
+/// Fixed arrays whose elements stay where they are: TSan would report a race for memory that one fiber frees and
+/// another one allocates, and for large elements that different fibers copy, because a copy calls its memcpy.
 struct Warp {
     bool begun;
-    int queued, held;
-    int groups;  // committed so far
-    Mma queue[max_queued];
+    int first, queued;
+    int groups;             // committed so far
+    Mma queue[max_queued];  // a ring
     Accumulators accumulators[2];
+
+    Mma& at(int i) { return queue[(first + i) % max_queued]; }
+    Mma const& at(int i) const { return queue[(first + i) % max_queued]; }
 };
 Warp warps[max_threads / 32];
 
@@ -119,11 +124,11 @@ void execute(Mma const& mma) {
 
 /// Executes the wgmma of the groups before `end`. They are at the front.
 void execute_groups(Warp& warp, int end) {
-    int done = 0;
-    while (done < warp.queued && warp.queue[done].group != no_group && warp.queue[done].group < end)
-        execute(warp.queue[done++]);
-    for (int i = done; i < warp.queued; ++i) warp.queue[i - done] = warp.queue[i];
-    warp.queued -= done;
+    while (warp.queued > 0 && warp.at(0).group != no_group && warp.at(0).group < end) {
+        execute(warp.at(0));
+        warp.first = (warp.first + 1) % max_queued;
+        --warp.queued;
+    }
 }
 
 // seed % 12 selects one of 4 schedules and 3 arrivals of copies.
@@ -132,7 +137,7 @@ bool executes_at_commit() { return options.seed / 12 % 2 == 0; }
 void exchange_mma(WarpExchange& lanes, std::uint32_t) {
     Warp& warp = warps[self().warp];
     if (warp.queued == max_queued) fail("wgmma: more than %d in flight", max_queued);
-    Mma& mma = warp.queue[warp.queued];
+    Mma& mma = warp.at(warp.queued);
     mma.to = nullptr;
     mma.group = no_group;
     for (int lane = 0; lane < 32; ++lane) {
@@ -144,12 +149,17 @@ void exchange_mma(WarpExchange& lanes, std::uint32_t) {
         }
     }
     Call const& one = mma.lane[0];
-    for (int i = 0; i < warp.held; ++i) {
-        if (warp.accumulators[i].seen[0] == one.c) mma.to = &warp.accumulators[i];
+    Accumulators* unused = nullptr;
+    for (Accumulators& set : warp.accumulators) {
+        if (!set.in_flight)
+            unused = &set;
+        else if (set.seen[0] == one.c)
+            mma.to = &set;
     }
     if (!mma.to) {
-        if (warp.held == 2) fail("wgmma: more than two sets of accumulators in flight");
-        mma.to = &warp.accumulators[warp.held++];
+        if (!unused) fail("wgmma: more than two sets of accumulators in flight");
+        mma.to = unused;
+        mma.to->in_flight = true;
         mma.to->words = one.tokens / 2;
         for (int lane = 0; lane < 32; ++lane) {
             mma.to->seen[lane] = mma.lane[lane].c;
@@ -169,7 +179,7 @@ void exchange_commit(WarpExchange&, std::uint32_t) {
     Warp& warp = warps[self().warp];
     warp.begun = false;
     for (int i = 0; i < warp.queued; ++i) {
-        if (warp.queue[i].group == no_group) warp.queue[i].group = warp.queue[i].to->group = warp.groups;
+        if (warp.at(i).group == no_group) warp.at(i).group = warp.at(i).to->group = warp.groups;
     }
     ++warp.groups;
     if (executes_at_commit()) execute_groups(warp, warp.groups);
@@ -178,25 +188,16 @@ void exchange_commit(WarpExchange&, std::uint32_t) {
 void exchange_wait(WarpExchange& lanes, std::uint32_t) {
     Warp& warp = warps[self().warp];
     for (int i = 0; i < warp.queued; ++i) {
-        if (warp.queue[i].group == no_group) fail("wgmma.wait_group: a wgmma was not committed");
+        if (warp.at(i).group == no_group) fail("wgmma.wait_group: a wgmma was not committed");
     }
     int const end = warp.groups - static_cast<int>(lanes.in[0][0]);
     execute_groups(warp, end);
-    for (int set = 0; set < warp.held;) {
-        Accumulators& held = warp.accumulators[set];
-        if (held.group >= end) {
-            ++set;
-            continue;
-        }
+    for (Accumulators& set : warp.accumulators) {
+        if (!set.in_flight || set.group >= end) continue;
         for (int lane = 0; lane < 32; ++lane) {
-            for (int i = 0; i < held.words; ++i) held.seen[lane][i] = held.held[lane][i];
+            for (int i = 0; i < set.words; ++i) set.seen[lane][i] = set.held[lane][i];
         }
-        // The last set takes the place of this one.
-        Accumulators const& last = warp.accumulators[--warp.held];
-        for (int i = 0; i < warp.queued; ++i) {
-            if (warp.queue[i].to == &last) warp.queue[i].to = &held;
-        }
-        held = last;
+        set.in_flight = false;
     }
 }
 
@@ -239,7 +240,7 @@ void check_not_read_by_wgmma(void const* to, std::size_t bytes) {
     std::uint64_t const first = static_cast<char const*>(to) - block.on->shared.dynamic.bytes;
     for (auto const& warp : warps) {
         for (int queued = 0; queued < warp.queued; ++queued) {
-            Call const& call = warp.queue[queued].lane[0];
+            Call const& call = warp.at(queued).lane[0];
             Matrix const b(call.b);
             for (int token = 0; token < call.tokens; ++token) {
                 for (int unit = 0; unit < 32; unit += 16) {
@@ -255,13 +256,15 @@ void check_not_read_by_wgmma(void const* to, std::size_t bytes) {
 
 void check_no_wgmma_in_flight() {
     Warp const& warp = warps[self().warp];
-    if (warp.queued || warp.held) fail("the warp exits with wgmma in flight: wgmma.wait_group is missing");
+    if (warp.queued || warp.accumulators[0].in_flight || warp.accumulators[1].in_flight)
+        fail("the warp exits with wgmma in flight: wgmma.wait_group is missing");
 }
 
 void reset_wgmma() {
     for (auto& warp : warps) {
         warp.begun = false;
-        warp.queued = warp.held = warp.groups = 0;
+        warp.first = warp.queued = warp.groups = 0;
+        for (Accumulators& set : warp.accumulators) set.in_flight = false;
     }
 }
 
