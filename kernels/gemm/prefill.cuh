@@ -24,7 +24,10 @@ namespace w4ax {
 template <class C>
 struct Prefill {
     using Config = C;
-    using Engine = w4ax::Engine<C>;
+    // s4 tensor cores take the weights as they are stored. There the steps of two-level weights multiply sums of
+    // groups.
+    static constexpr bool kStepsScaleSums = C::kTwoLevel && C::kBits == 4 && kHasS4;
+    using Engine = conditional_t<kStepsScaleSums, EngineS4<0>, w4ax::Engine<C>>;
     using Accumulator = typename Engine::Accumulator;
     static constexpr int kWords = Engine::kWords;  // words per lane of an activation tile
     static constexpr int kSteps = Engine::kSteps;  // mma per k-tile
@@ -306,16 +309,110 @@ struct Prefill {
         }
     }
 
+    // The steps of the lane's rows g and g + 8 in a group of the stage, for each weight tile.
+    struct GroupSteps {
+        int step[C::kNT][2];  // sg
+        int zero[C::kNT][2];  // zg * sg
+        bool has_zeros;       // of any lane
+
+        W4AX_DEVICE GroupSteps(Prefill const& b, unsigned char const* s, int group) {
+            int any = 0;
+            CUTE_UNROLL
+            for (int n = 0; n < C::kNT; ++n) {
+                auto const* const sSteps =
+                    reinterpret_cast<StepWord const*>(s + C::kSteps + (b.warp_n * C::kNT + n) * C::kTileStepBytes);
+                CUTE_UNROLL
+                for (int i = 0; i < 2; ++i) {
+                    int const word = sSteps[group * kTileN + b.lane / 4 + 8 * i];
+                    step[n][i] = word & 31;
+                    zero[n][i] = (word >> 7) - 8 * step[n][i];
+                    any |= zero[n][i];
+                }
+            }
+            has_zeros = __any_sync(kAllLanes, any);
+        }
+    };
+
+    // Adds the sums of a group of kGroupK, times their steps, to the integer sums of whole rows:
+    // sum(qa * w8) = sg * sum(qa * qw) - zg * sg * sum(qa).
+    template <int kGroupK, bool kAsymmetric, int kCodeBits, class TensorC>
+    W4AX_DEVICE void add_stepped_group(unsigned char* s, int group, GroupSteps const& steps,
+                                       TensorC& acc) const {  // (4,NT,MT) s32
+        constexpr int kTiles = kGroupK > kTileK ? kGroupK / kTileK : 1;
+        int const first_tile = group * kGroupK / kTileK;
+        Tensor rA = make_tensor<uint32_t>(Shape<_4, Int<kTiles>, Int<C::kNT>>{});  // (A,tile,NT)
+        CUTE_UNROLL
+        for (int n = 0; n < C::kNT; ++n) {
+            CUTE_UNROLL
+            for (int i = 0; i < kTiles; ++i) copy(load_raw_weights(s, first_tile + i, n), rA(_, i, n));
+        }
+        CUTE_UNROLL
+        for (int m = 0; m < C::kMT; ++m) {
+            Tensor rC = make_tensor<int32_t>(Shape<_4, Int<C::kNT>>{});  // (4,NT)
+            clear(rC);
+            // The sums of codes are products with weights of 1, so each row has them.
+            Tensor rOnes = make_tensor<uint32_t>(Shape<_4>{});  // (A)
+            Tensor rSums = make_tensor<int32_t>(Shape<_4>{});   // (4)
+            fill(rOnes, 0x11111111u);
+            clear(rSums);
+            CUTE_UNROLL
+            for (int i = 0; i < kTiles; ++i) {
+                uint32_t words[kWords];
+                load_words<kCodeBits>(s, first_tile + i, m, words);
+                // A group of 32 is half of a tile. The other half's codes count as 0.
+                if constexpr (kGroupK < kTileK) (group % 2 ? words[0] : words[1]) = 0;
+                Tensor rB = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersB>, Int<kSteps>>{});  // (B,step)
+                Engine::expand(words, rB);
+                CUTE_UNROLL
+                for (int n = 0; n < C::kNT; ++n) {
+                    auto rD = rC(_, n);  // (4)
+                    Engine::multiply(rD, rA(_, i, n), rB(_, 0));
+                }
+                if constexpr (kAsymmetric) Engine::multiply(rSums, rOnes, rB(_, 0));
+            }
+            CUTE_UNROLL
+            for (int n = 0; n < C::kNT; ++n) {
+                CUTE_UNROLL
+                for (int i = 0; i < 4; ++i) {
+                    // Accumulator i: channel g + 8 * (i / 2), token 2t + i % 2.
+                    acc(i, n, m) += steps.step[n][i / 2] * rC(i, n);
+                    if constexpr (kAsymmetric) acc(i, n, m) -= steps.zero[n][i / 2] * rSums(i % 2);
+                }
+            }
+        }
+    }
+
+    // Adds a stage's groups.
+    template <int kGroupK, int kCodeBits, class TensorC>
+    W4AX_DEVICE void add_stepped_groups(unsigned char* s, TensorC& acc) const {  // (4,NT,MT) s32
+#pragma unroll 1
+        for (int group = 0; group < C::kStageK / kGroupK; ++group) {
+            GroupSteps const steps(*this, s, group);
+            if (steps.has_zeros)
+                add_stepped_group<kGroupK, true, kCodeBits>(s, group, steps, acc);
+            else
+                add_stepped_group<kGroupK, false, kCodeBits>(s, group, steps, acc);
+        }
+    }
+
     // Adds a stage's products to the integer sums of whole rows.
     template <int kCodeBits, class TensorC>
     W4AX_DEVICE void multiply_stage(unsigned char* s, TensorC& rC) const {  // (4,NT,MT) s32
-        CUTE_UNROLL
-        for (int segment = 0; segment < C::kStageSegments; ++segment) {
-            Tensor rA = make_tensor<uint32_t>(
-                Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<kSegmentTiles>, Int<C::kNT>>{});  // (A,step,tile,NT)
-            load_segment_weights(s, segment, rA);
+        if constexpr (kStepsScaleSums) {
+            switch (p.step_shift) {
+                case 5: add_stepped_groups<32, kCodeBits>(s, rC); break;
+                case 6: add_stepped_groups<64, kCodeBits>(s, rC); break;
+                default: add_stepped_groups<128, kCodeBits>(s, rC);
+            }
+        } else {
             CUTE_UNROLL
-            for (int m = 0; m < C::kMT; ++m) multiply_segment<kCodeBits>(s, segment, m, rA, rC(_, _, m));
+            for (int segment = 0; segment < C::kStageSegments; ++segment) {
+                Tensor rA = make_tensor<uint32_t>(Shape<Int<Engine::kRegistersA>, Int<kSteps>, Int<kSegmentTiles>,
+                                                        Int<C::kNT>>{});  // (A,step,tile,NT)
+                load_segment_weights(s, segment, rA);
+                CUTE_UNROLL
+                for (int m = 0; m < C::kMT; ++m) multiply_segment<kCodeBits>(s, segment, m, rA, rC(_, _, m));
+            }
         }
     }
 };

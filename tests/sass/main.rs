@@ -29,10 +29,14 @@ struct Gemm {
     kernel: &'static Kernel,
     decode: bool,
     bits: u32,
-    group: u32,
+    /// Group size; 0: per channel; [`TWO_LEVEL`].
+    group: i32,
     /// The template arguments after bits, group and fused: row tiles and token tiles first.
     tiles: Vec<u32>,
 }
+
+/// The template argument of kernels for two-level weights.
+const TWO_LEVEL: i32 = -1;
 
 /// Returns every decode and prefill kernel.
 fn gemms() -> Vec<Gemm> {
@@ -43,15 +47,19 @@ fn gemms() -> Vec<Gemm> {
         }
         let (_, arguments) = kernel.name.split_once("Config<")?;
         let (arguments, _) = arguments.split_once('>')?;
-        let number = |text: &str| text.trim().rsplit(')').next().unwrap_or("").parse().ok();
+        let number = |text: &str| {
+            let digits = text.trim().rsplit(')').next().unwrap_or("");
+            digits.parse::<i32>().ok()
+        };
         let mut arguments = arguments.split(',');
         let (bits, group) = (number(arguments.next()?)?, number(arguments.next()?)?);
+        let tiles = arguments.skip(1).filter_map(number);
         Some(Gemm {
             kernel,
             decode,
-            bits,
+            bits: bits as u32,
             group,
-            tiles: arguments.skip(1).filter_map(number).collect(),
+            tiles: tiles.map(|tile| tile as u32).collect(),
         })
     };
     kernels().iter().filter_map(gemm).collect()
@@ -61,7 +69,8 @@ fn what(gemm: &Gemm) -> String {
     format!("{} {}", gemm.kernel.arch, gemm.kernel.name)
 }
 
-/// 5 engines x 4 groupings x 3 tiles for both families, for each architecture.
+/// 5 engines x (4 groupings and two-level weights) x 3 tiles for both families, for each
+/// architecture.
 #[test]
 fn has_every_kernel() {
     let mut archs: Vec<&str> = kernels().iter().map(|k| k.arch.as_str()).collect();
@@ -71,12 +80,13 @@ fn has_every_kernel() {
     for arch in archs {
         for decode in [true, false] {
             let of = |g: &&Gemm| g.kernel.arch == arch && g.decode == decode;
-            assert_eq!(gemms().iter().filter(of).count(), 5 * 4 * 3, "{arch}");
+            assert_eq!(gemms().iter().filter(of).count(), 5 * 5 * 3, "{arch}");
         }
     }
 }
 
-/// s4 only where it is native, otherwise s8; BF16 for BF16. No other instruction multiplies.
+/// s4 only where it is native, otherwise s8; BF16 for BF16. Two-level weights are bytes above 0,
+/// except in prefill kernels with s4. No other instruction multiplies.
 #[test]
 fn multiplies_by_the_expected_instructions() {
     for gemm in gemms() {
@@ -85,8 +95,12 @@ fn multiplies_by_the_expected_instructions() {
         let all = k.opcodes().filter(|o| o.contains("MMA")).count();
         let expected = match (gemm.bits, native_s4) {
             (16, _) => k.count(&["HMMA", "16816", "F32", "BF16"]),
+            (4, true) if gemm.decode && gemm.group == TWO_LEVEL => {
+                k.count(&["IMMA", "16832", "U8"])
+            }
             (4, true) if gemm.group == 32 => k.count(&["IMMA", "16832", "S4", "U4"]),
             (4, true) => k.count(&["IMMA", "16864", "S4", "U4"]),
+            _ if gemm.group == TWO_LEVEL => k.count(&["IMMA", "16832", "U8"]),
             _ => k.count(&["IMMA", "16832", "S8", "U8"]),
         };
         assert!(expected > 0, "{}: {:?}", what(&gemm), k.histogram());
@@ -137,7 +151,9 @@ fn routed_kernels_contain_all_widths() {
                     k.name,
                     k.histogram()
                 );
-                let has_s4 = arch.starts_with("sm_8") && !k.name.contains("<-1,");
+                // Decode kernels multiply two-level weights as bytes.
+                let bytes_only = family == "decode" && k.name.contains("<-1,");
+                let has_s4 = arch.starts_with("sm_8") && !bytes_only;
                 assert_eq!(s4 > 0, has_s4, "{arch} {}", k.name);
                 assert!(s8 > 0 && bf16 > 0, "{arch} {}", k.name);
                 if family == "decode" {
@@ -317,10 +333,14 @@ fn kinds(instructions: &[&str]) -> BTreeMap<String, usize> {
 /// Moves are not counted: decode kernels carry weights that they have loaded ahead over a round.
 ///
 /// A fragment serves all token tiles of its warp. Prefill with groups of 32 is excluded: its code
-/// jumps between the halves of a tile, so reading the listing upwards does not find the loads.
+/// jumps between the halves of a tile, so reading the listing upwards does not find the loads. The
+/// steps of two-level weights are operands of the unpacking, which is not counted here.
 #[test]
 fn unpacks_weights_by_the_designed_instructions() {
-    for gemm in gemms().iter().filter(|g| g.decode || g.group != 32) {
+    for gemm in gemms()
+        .iter()
+        .filter(|g| g.group != TWO_LEVEL && (g.decode || g.group != 32))
+    {
         let k = gemm.kernel;
         let fragments = k.opcodes().filter(|o| o.contains("MMA")).count() / gemm.tiles[1] as usize;
         assert!(fragments > 0, "{}", what(gemm));

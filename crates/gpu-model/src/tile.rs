@@ -186,7 +186,8 @@ impl Tile {
     pub fn multiplications(&self, s4: bool) -> usize {
         let steps = match self.bits {
             16 => 4,
-            4 if s4 && self.group != 32 && !self.two_level => 1,
+            // Decode kernels multiply two-level weights as bytes.
+            4 if s4 && self.group != 32 && !(self.decode && self.two_level) => 1,
             _ => 2,
         };
         let activations = if self.wgmma { 1 } else { self.mt };

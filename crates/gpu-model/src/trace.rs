@@ -4,7 +4,8 @@
 //! A trace passes through basic blocks and loops and takes one arm of each branch:
 //! - code under a condition is executed, because some lane of the warp meets the condition;
 //! - of two alternatives, the arm that multiplies, otherwise the arm without a function call (slow
-//!   paths of divisions), otherwise the shorter arm (symmetric weights, aligned rows).
+//!   paths of divisions), otherwise the shorter arm (symmetric weights, aligned rows, groups of 128
+//!   of two-level weights).
 //!
 //! Code that only diverged warps execute is left out.
 
@@ -135,7 +136,7 @@ impl ControlFlow<'_> {
                 let calls = arm.iter().any(|&block| self.blocks[block].calls);
                 // An empty arm is preferred to a call only.
                 let skips = arm.is_empty();
-                (-total.mma, calls, skips, self.length(arm, at))
+                (total.mma == 0.0, calls, skips, self.length(arm, at))
             };
             let best =
                 arms.min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are not NaN"));
