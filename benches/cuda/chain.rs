@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use gpu_model::decoder::{Sizes, Stack};
-use gpu_model::report::Measurement;
+use gpu_model::report::{Measurement, kind_of_weights};
 use gpu_model::traffic::call_bytes;
 use serde::Serialize;
 use w4ax::cuda::{CudaStep, GemmOptions, Problem};
-use w4ax::{Width, WidthSource};
+use w4ax::{Scheme, Width, WidthSource};
 
 use crate::limits::Limits;
 use crate::measure::{Bench, Result};
@@ -59,6 +59,7 @@ impl Bench {
         let mut bytes = 0.0;
         for (n, k) in sizes.shapes() {
             let case = Problem::new((sizes.prefill, n, k), width, sizes.grouping)
+                .with_scheme(sizes.scheme)
                 .with_options(GemmOptions::default().with_pdl(sizes.pdl));
             bytes += call_bytes(&case, &case.plan()?)? * sizes.layers as f64;
         }
@@ -66,7 +67,7 @@ impl Bench {
         Ok(ChainRow {
             m: sizes.prefill,
             width: width.to_string(),
-            grouping: sizes.grouping.to_string(),
+            grouping: kind_of_weights(sizes.scheme, sizes.grouping),
             layers: sizes.layers,
             pdl: sizes.pdl,
             bytes,
@@ -77,15 +78,18 @@ impl Bench {
     }
 }
 
-/// Returns a row per number of tokens and width, with and without dependent launch.
+/// Returns a row per scheme, number of tokens and width, with and without dependent launch.
 fn short_rows(rows: &[ChainRow]) -> Vec<Vec<String>> {
     let mut shown = Vec::new();
     for serial in rows.iter().filter(|row| !row.pdl) {
-        let dependent =
-            (rows.iter()).find(|row| row.pdl && row.m == serial.m && row.width == serial.width);
+        let same = |row: &&ChainRow| {
+            (row.m, &row.width, &row.grouping) == (serial.m, &serial.width, &serial.grouping)
+        };
+        let dependent = rows.iter().filter(|row| row.pdl).find(same);
         let Some(dependent) = dependent else { continue };
         let (serial_us, us) = (serial.measured.median_us, dependent.measured.median_us);
         shown.push(vec![
+            serial.grouping.clone(),
             serial.m.to_string(),
             serial.width.clone(),
             format!("{serial_us:.1}"),
@@ -102,17 +106,19 @@ fn short_rows(rows: &[ChainRow]) -> Vec<Vec<String>> {
     shown
 }
 
-/// Measures all chains, prints a table and writes the report after each chain.
+/// Measures all chains, those of grouped weights first, prints a table and writes the report after each chain.
 pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
     let limits = bench.limits()?;
     let mut rows = Vec::new();
-    let weights = bench.stack(Sizes::LLAMA_2_7B.grouping)?;
-    for m in TOKENS {
+    let schemes = [Scheme::Grouped, Scheme::TwoLevel];
+    for (scheme, m) in (schemes.into_iter()).flat_map(|scheme| TOKENS.map(|m| (scheme, m))) {
+        let weights = bench.stack((scheme, Sizes::LLAMA_2_7B.grouping))?;
         // A prefill of M tokens is one pass through the layers, as a decode of a batch of M is.
         let sizes = |pdl| Sizes {
             layers: bench.layers,
             prefill: m,
             decode: 0,
+            scheme,
             pdl,
             ..Sizes::LLAMA_2_7B
         };
@@ -124,7 +130,7 @@ pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
         let stacks = [(false, stack(false)?), (true, stack(true)?)];
         for width in Width::ALL {
             for (pdl, stack) in &stacks {
-                let what = format!("M {m} {width} dependent {pdl}");
+                let what = format!("M {m} {width} {scheme} dependent {pdl}");
                 let us = weights.bytes() as f64 / bench.copy_gb_per_s() / 1e3;
                 if !output.has_time(bench.expected(us), what) {
                     continue;
@@ -142,6 +148,7 @@ pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
     }
     output.set(&serde_json::json!({}))?;
     let header = [
+        "weights",
         "M",
         "width",
         "us",
@@ -151,6 +158,6 @@ pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
         "of copy",
         "spread",
     ];
-    output.print_last(&table(&header, 2, short_rows(&rows)), &limits.notes());
+    output.print_last(&table(&header, 3, short_rows(&rows)), &limits.notes());
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use gpu_model::cases::cases;
 use gpu_model::kernels::KernelLibrary;
 use gpu_model::predict::predict;
-use gpu_model::report::{GemmReport, Measurement};
+use gpu_model::report::{GemmReport, Measurement, kind_of_weights};
 use gpu_model::traffic::{call_bytes, width};
 use serde::Serialize;
 use w4ax::cuda::{
@@ -39,9 +39,17 @@ struct Report<'a> {
     rescale: &'a [Rescale],
 }
 
-/// A GEMM with groups of 128 beside one with a scale per channel at the same shape, on quantized
-/// activations where the width has them. A ratio of 1 means that the rescaling of the groups
-/// overlaps with everything else.
+/// What a bench measures beside groups of 128: the schemes and groupings of weights, by worth.
+const KINDS: [(Scheme, Grouping); 3] = [
+    G128,
+    (Scheme::TwoLevel, Grouping::G128),
+    (Scheme::Grouped, Grouping::PerChannel),
+];
+const G128: (Scheme, Grouping) = (Scheme::Grouped, Grouping::G128);
+
+/// A GEMM with groups of 128 beside ones with two-level weights and with a scale per channel at the
+/// same shape, on quantized activations where the width has them. A ratio of 1 means that the
+/// rescaling of the groups overlaps with everything else.
 #[derive(Clone, Serialize)]
 struct Rescale {
     m: usize,
@@ -50,7 +58,10 @@ struct Rescale {
     width: String,
     x: &'static str,
     g128_us: f64,
+    /// `None` if it was not measured.
+    two_level_us: Option<f64>,
     per_channel_us: f64,
+    /// `g128_us / per_channel_us`
     ratio: f64,
 }
 
@@ -66,17 +77,19 @@ struct Layer {
 /// The times of a part by case.
 #[derive(Default)]
 struct Times {
-    us: BTreeMap<(usize, usize, usize, u32, bool, bool), f64>,
+    /// By M, N, K, width, whether x is quantized, and the index in [`KINDS`].
+    us: BTreeMap<(usize, usize, usize, u32, bool, usize), f64>,
     layers: BTreeMap<(usize, u32), Layer>,
 }
 
 impl Times {
     fn add(&mut self, case: &Problem, us: f64) -> Result<()> {
         let (m, n, k, bits) = (case.m(), case.n(), case.k(), width(case).bits());
-        let grouped = case.grouping() == Grouping::G128;
-        self.us
-            .insert((m, n, k, bits, case.quantized(), grouped), us);
-        if grouped && !case.quantized() {
+        let kind = (KINDS.iter())
+            .position(|&kind| kind == (case.scheme(), case.grouping()))
+            .ok_or("unexpected kind of weights")?;
+        self.us.insert((m, n, k, bits, case.quantized(), kind), us);
+        if KINDS[kind] == G128 && !case.quantized() {
             let layer = self.layers.entry((m, bits)).or_default();
             layer.shapes += 1;
             layer.us += us;
@@ -88,10 +101,10 @@ impl Times {
 
     fn rescale(&self) -> Vec<Rescale> {
         let mut found = Vec::new();
-        for (&(m, n, k, bits, quantized, grouped), &us) in &self.us {
-            let channel = self.us.get(&(m, n, k, bits, quantized, false));
-            let better = !quantized && self.us.contains_key(&(m, n, k, bits, true, true));
-            if let (true, Some(&per_channel_us), false) = (grouped, channel, better) {
+        for (&(m, n, k, bits, quantized, kind), &us) in &self.us {
+            let of_kind = |kind| self.us.get(&(m, n, k, bits, quantized, kind));
+            let better = !quantized && self.us.contains_key(&(m, n, k, bits, true, 0));
+            if let (0, Some(&per_channel_us), false) = (kind, of_kind(2), better) {
                 found.push(Rescale {
                     m,
                     n,
@@ -99,6 +112,7 @@ impl Times {
                     width: format!("{bits} bits"),
                     x: if quantized { "packed" } else { "bf16" },
                     g128_us: us,
+                    two_level_us: of_kind(1).copied(),
                     per_channel_us,
                     ratio: us / per_channel_us,
                 });
@@ -112,16 +126,19 @@ impl Times {
         let rescale = self.rescale();
         let mut rows = Vec::new();
         for (&(m, bits), layer) in &self.layers {
-            let ratios: Vec<f64> = (rescale.iter())
+            let own: Vec<&Rescale> = (rescale.iter())
                 .filter(|row| row.m == m && row.width == format!("{bits} bits"))
-                .map(|row| row.ratio)
+                .collect();
+            let ratios: Vec<f64> = own.iter().map(|row| row.ratio).collect();
+            let two_level: Vec<f64> = (own.iter())
+                .filter_map(|row| Some(row.g128_us / row.two_level_us?))
                 .collect();
             let gb_per_s = layer.bytes / layer.us / 1e3;
             let highest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-            let ratio = |ratio: f64| match ratios.is_empty() {
-                true => "-".to_owned(),
-                false => format!("{ratio:.2}"),
+            let mean = |ratios: &[f64]| ratios.iter().sum::<f64>() / ratios.len() as f64;
+            let ratio = |ratio: f64| match ratio.is_finite() {
+                true => format!("{ratio:.2}"),
+                false => "-".to_owned(),
             };
             rows.push(vec![
                 m.to_string(),
@@ -134,8 +151,9 @@ impl Times {
                 format!("{:.1}", layer.us),
                 format!("{:.0} %", 100.0 * gb_per_s / limits.copy_gb_per_s),
                 format!("{:.1}", layer.operations / layer.us / 1e6),
-                ratio(mean),
+                ratio(mean(&ratios)),
                 ratio(highest),
+                ratio(mean(&two_level)),
             ]);
         }
         let header = [
@@ -147,6 +165,7 @@ impl Times {
             "TOP/s",
             "g128 / channel",
             "highest",
+            "g128 / two-level",
         ];
         output.print_last(&table(&header, 2, rows), &limits.notes());
     }
@@ -164,7 +183,7 @@ impl Bench {
     fn gemm(&self, case: &Problem, calls: usize) -> Result<Measurement> {
         let (m, n, k) = (case.m(), case.n(), case.k());
         let (gpu, stream) = (&self.gpu, &self.stream);
-        let stack = self.stack(case.grouping())?;
+        let stack = self.stack((case.scheme(), case.grouping()))?;
         let shape = (SHAPES.iter().position(|&shape| shape == (n, k)))
             .ok_or_else(|| format!("unsupported shape {n} x {k}: expected one of {SHAPES:?}"))?;
         let x = self.activations(m * k)?;
@@ -177,7 +196,8 @@ impl Bench {
             let operand = (case.options().family())
                 .and_then(Family::activation_layout)
                 .unwrap_or(OperandLayout::Fragments);
-            let layout = ActivationLayout::new(case.grouping()).with_operand(operand);
+            let grouping = case.scheme().activation_grouping(case.grouping());
+            let layout = ActivationLayout::new(grouping).with_operand(operand);
             gpu.quantize(stream, &x, width(case), layout, &mut quantized)?;
         }
         self.replay(calls, || {
@@ -194,8 +214,7 @@ impl Bench {
     }
 }
 
-/// Returns the calls of a part by worth: the fewest tokens first, groups of 128 before scales per
-/// channel.
+/// Returns the calls of a part by worth: the fewest tokens first, in the order of [`KINDS`].
 fn part_cases(args: &Args) -> Vec<Problem> {
     let tokens = match (&args.m, args.part) {
         (Some(m), _) => m.clone(),
@@ -203,16 +222,12 @@ fn part_cases(args: &Args) -> Vec<Problem> {
         (None, _) => DECODE_TOKENS.to_vec(),
     };
     let shapes = if args.quick { &SHAPES[1..2] } else { &SHAPES };
-    let groupings = if args.quick {
-        &[Grouping::G128][..]
-    } else {
-        &[Grouping::G128, Grouping::PerChannel]
-    };
+    let kinds = if args.quick { &KINDS[..1] } else { &KINDS };
     let mut found = Vec::new();
     for m in tokens {
-        for &grouping in groupings {
+        for &kind in kinds {
             for &shape in shapes {
-                found.extend(cases(&[m], args.all, shape, (Scheme::Grouped, grouping)));
+                found.extend(cases(&[m], args.all, shape, kind));
             }
         }
     }
@@ -234,14 +249,15 @@ pub fn run(bench: &Bench, args: &Args, output: &mut Output) -> Result<()> {
             continue;
         };
         let us = bench.estimated_us(&case);
-        let calls = bench.calls(us, bench.stack(case.grouping())?.len());
+        let layers = bench.stack((case.scheme(), case.grouping()))?.len();
+        let calls = bench.calls(us, layers);
         let what = format!(
             "M {} {}x{} {} {}",
             case.m(),
             case.n(),
             case.k(),
             width(&case),
-            case.grouping()
+            kind_of_weights(case.scheme(), case.grouping())
         );
         if !output.has_time(bench.expected(us * calls as f64), what) {
             continue;
@@ -260,7 +276,7 @@ pub fn run(bench: &Bench, args: &Args, output: &mut Output) -> Result<()> {
                 "decode"
             },
             limits,
-            stack_layers: bench.stack(case.grouping())?.len(),
+            stack_layers: layers,
             gemms: &report,
             rescale: &times.rescale(),
         })?;

@@ -74,7 +74,7 @@ impl Bench {
         let large = units(self.l2_bytes() / 2).max(small + 1);
         let time = |units: usize| -> Result<(f64, f64)> {
             let shape = (unit * units, K);
-            let weights = repeated_weights(&self.gpu, shape, grouping, 1)?;
+            let weights = repeated_weights(&self.gpu, shape, (Scheme::Grouped, grouping), 1)?;
             let us = self.same_weight(&weights[0], Width::A4, false)?.median_us;
             Ok((weight_bytes(shape, Scheme::Grouped, grouping), us))
         };
@@ -112,7 +112,8 @@ impl Bench {
     /// Measures the limits of the device.
     pub fn limits(&self) -> Result<Limits> {
         let device = self.device();
-        let smallest = repeated_weights(&self.gpu, (16, 64), Grouping::PerChannel, 1)?;
+        let kind = (Scheme::Grouped, Grouping::PerChannel);
+        let smallest = repeated_weights(&self.gpu, (16, 64), kind, 1)?;
         let launch = |pdl| self.same_weight(&smallest[0], Width::A4, pdl);
         let l2_gb_per_s = self.l2_of_weights()?;
         Ok(Limits {

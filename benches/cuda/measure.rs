@@ -43,7 +43,7 @@ pub struct Bench {
     pub layers: usize,
     l2_bytes: usize,
     copy_gb_per_s: f64,
-    stacks: RefCell<Vec<(Grouping, Arc<Layers>)>>,
+    stacks: RefCell<Vec<((Scheme, Grouping), Arc<Layers>)>>,
 }
 
 impl Bench {
@@ -187,22 +187,22 @@ impl Bench {
         Ok(2.0 * bytes as f64 / Measurement::new(times, 1).median_us / 1e3)
     }
 
-    /// Returns the stack of weights of a grouping, which all cases share.
+    /// Returns the stack of weights of a scheme and grouping, which all cases share.
     ///
     /// The weights of each shape take more than four times the size of the L2 cache together, so
     /// that no weight is in it when it is read.
-    pub fn stack(&self, grouping: Grouping) -> Result<Arc<Layers>> {
-        if let Some((_, stack)) = self.stacks.borrow().iter().find(|(g, _)| *g == grouping) {
+    pub fn stack(&self, kind: (Scheme, Grouping)) -> Result<Arc<Layers>> {
+        if let Some((_, stack)) = self.stacks.borrow().iter().find(|(of, _)| *of == kind) {
             return Ok(stack.clone());
         }
-        let bytes = SHAPES.map(|(n, k)| weight_bytes((n, k), Scheme::Grouped, grouping) as usize);
+        let bytes = SHAPES.map(|(n, k)| weight_bytes((n, k), kind.0, kind.1) as usize);
         let smallest = bytes.into_iter().min().unwrap_or(1);
         let layers = self.layers.max((4 * self.l2_bytes).div_ceil(smallest) + 1);
         let (free, layer) = (
             self.gpu.context().mem_get_info()?.0,
             bytes.iter().sum::<usize>(),
         );
-        // Half of what is free, so that the stack of the other grouping has room.
+        // Half of what is free, so that the stacks of other groupings have room.
         let layers = layers.min(free / 2 / layer);
         if layers == 0 {
             return Err(format!(
@@ -212,8 +212,8 @@ impl Bench {
             )
             .into());
         }
-        let stack = Arc::new(Layers::repeated(&self.gpu, SHAPES, grouping, layers)?);
-        self.stacks.borrow_mut().push((grouping, stack.clone()));
+        let stack = Arc::new(Layers::repeated(&self.gpu, SHAPES, kind, layers)?);
+        self.stacks.borrow_mut().push((kind, stack.clone()));
         Ok(stack)
     }
 

@@ -19,7 +19,7 @@ use w4ax::cuda::{
     cudarc, driver_version,
 };
 use w4ax::step::{StepEngine, StepFlag, StepOptions};
-use w4ax::{Grouping, Width, WidthSource};
+use w4ax::{Grouping, Scheme, Width, WidthSource};
 
 use crate::measure::{Bench, Result, SHAPES};
 use crate::output::{Output, table};
@@ -75,7 +75,7 @@ impl Bench {
     fn routed_gemm(&self, m: usize, shape: usize, rows: &mut Vec<RoutingRow>) -> Result<()> {
         let (gpu, stream) = (&self.gpu, &self.stream);
         let (n, k) = SHAPES[shape];
-        let stack = self.stack(Grouping::G128)?;
+        let stack = self.stack((Scheme::Grouped, Grouping::G128))?;
         let x = self.activations(m * k)?;
         let mut y = stream.alloc_zeros(m * n)?;
         let mut workspace = gpu.workspace(stream, m, k)?;
@@ -112,7 +112,7 @@ impl Bench {
             layers: self.layers,
             ..Sizes::LLAMA_2_7B
         };
-        let weights = self.stack(sizes.grouping)?;
+        let weights = self.stack((sizes.scheme, sizes.grouping))?;
         let (gpu, stream) = (&self.gpu, &self.stream);
         let step = Unloaded(Stack::with_layers(gpu, stream, sizes, weights)?);
         let options = StepOptions::default();
@@ -329,7 +329,9 @@ pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
         let report = report(bench, archs, dispatcher_ns, rows, store_to_latch);
         output.set(&report)
     };
-    let step_us = bench.stack(Grouping::G128)?.bytes() as f64 / bench.copy_gb_per_s() / 1e3;
+    let step_us = bench.stack((Scheme::Grouped, Grouping::G128))?.bytes() as f64
+        / bench.copy_gb_per_s()
+        / 1e3;
     // Each routing runs the steps at each width, and pairs of widths.
     let steps = bench.expected(12.0 * step_us);
     for routing in [Routing::Host, Routing::Kernel, Routing::Graph] {

@@ -44,8 +44,8 @@ def limits_line(limits):
 
 
 def rescale_table(rows):
-    """Returns the times with groups of 128 beside those with a scale per channel."""
-    header = ["M", "N x K", "width", "x", "g128 us", "channel us", "ratio"]
+    """Returns the times with groups of 128 beside those of two-level weights and with a scale per channel."""
+    header = ["M", "N x K", "width", "x", "g128 us", "two-level us", "channel us", "g128 / channel"]
     cells = [
         [
             str(row["m"]),
@@ -53,12 +53,13 @@ def rescale_table(rows):
             row["width"],
             row["x"],
             number(row["g128_us"]),
+            "-" if row.get("two_level_us") is None else number(row["two_level_us"]),
             number(row["per_channel_us"]),
             number(row["ratio"], 3),
         ]
         for row in rows
     ]
-    return ["## Groups of 128 beside a scale per channel", "", *table(header, cells)]
+    return ["## Groups of 128 beside two-level weights and a scale per channel", "", *table(header, cells)]
 
 
 def markdown(results, picture):

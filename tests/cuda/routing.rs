@@ -14,7 +14,7 @@ use w4ax::cuda::{
     Routing,
 };
 use w4ax::step::{Decide, Outcome, PrefillWidth, StepEngine, StepOptions, StepPipeline};
-use w4ax::{Error, Grouping, Width, WidthSource};
+use w4ax::{Error, Grouping, Scheme, Width, WidthSource};
 
 /// A small decoder with odd sizes, and enough tokens for separate quantization.
 fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
@@ -23,6 +23,7 @@ fn sizes(grouping: Grouping, prefill: usize) -> Sizes {
         mlp: scaled(704, 136),
         layers: scaled(3, 2),
         distinct: 2,
+        scheme: Scheme::Grouped,
         grouping,
         prefill,
         decode: 2,

@@ -41,7 +41,7 @@ fn report(scale: f64) -> Value {
     decode["limits"] = limits;
     decode["rescale"] = json!([{
         "m": 1, "n": 4096, "k": 4096, "width": "4 bits", "x": "bf16",
-        "g128_us": 2.1, "per_channel_us": 2.0, "ratio": 1.05,
+        "g128_us": 2.1, "two_level_us": 2.05, "per_channel_us": 2.0, "ratio": 1.05,
     }]);
     let test = |name: &str, result: &str| json!({"name": name, "kind": "test", "result": result});
     json!({
@@ -146,7 +146,7 @@ fn report_joins_kernels_and_peers() {
         "2 passed, 1 failed, 1 did not run",
         "- L2: copies 5500, weights of a GEMM 4100 GB/s (17.2 bytes a clock and SM); smallest GEMM in \
          a graph: 2.20 us, 1.10 us with dependent launch",
-        "| 1 | 4096 x 4096 | 4 bits | bf16 | 2.10 | 2.00 | 1.050 |",
+        "| 1 | 4096 x 4096 | 4 bits | bf16 | 2.10 | 2.05 | 2.00 | 1.050 |",
         "**torch int4 was not measured, or not completely: no such op**",
         "![Roofline](gpu-nvidia-test-80gb.svg)",
         "| 4096 x 4096 | a4 | g128 | bf16 | decode_a4 | s8 | 1.00 | 20 % | 1000 | 50 % | 33.6 | \

@@ -14,7 +14,7 @@ use w4ax::cuda::cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use w4ax::cuda::{
     CudaStep, DeviceMatMut, DeviceMatRef, DeviceWeight, Gemm, GemmOptions, Gpu, Workspace,
 };
-use w4ax::{Error, Grouping, Result, WidthSource};
+use w4ax::{Error, Grouping, Result, Scheme, WidthSource};
 
 use crate::layers::Layers;
 
@@ -30,6 +30,8 @@ pub struct Sizes {
     /// Layers with weights of their own, where a stack makes its weights. Further layers reuse
     /// these weights.
     pub distinct: usize,
+    /// Scheme of the weights.
+    pub scheme: Scheme,
     /// Grouping of the weights.
     pub grouping: Grouping,
     /// Tokens of the prefill; 0 for no prefill.
@@ -49,6 +51,7 @@ impl Sizes {
         layers: 32,
         // 4 x 101 MB exceed every L2 cache.
         distinct: 4,
+        scheme: Scheme::Grouped,
         grouping: Grouping::G128,
         prefill: 0,
         decode: 1,
@@ -146,7 +149,8 @@ impl Stack {
     /// # Errors
     /// If an allocation fails.
     pub fn new(gpu: &Gpu, stream: &Arc<CudaStream>, sizes: Sizes) -> Result<Self> {
-        let layers = Layers::random(gpu, sizes.shapes(), sizes.grouping, sizes.distinct)?;
+        let kind = (sizes.scheme, sizes.grouping);
+        let layers = Layers::random(gpu, sizes.shapes(), kind, sizes.distinct)?;
         Self::with_layers(gpu, stream, sizes, Arc::new(layers))
     }
 

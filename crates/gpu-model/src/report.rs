@@ -1,8 +1,8 @@
 //! Predicted and measured times of calls, as a table and as JSON.
 
 use comfy_table::{CellAlignment, Table};
-use w4ax::Scheme;
 use w4ax::cuda::{BuildInfo, Problem};
+use w4ax::{Grouping, Scheme};
 
 use crate::error::Result;
 use crate::predict::Prediction;
@@ -10,6 +10,14 @@ use crate::traffic::{call_bytes, width};
 
 const MODEL: &str = "PREDICTED from bytes and machine code, not measured; \
     for what is counted and assumed see crates/gpu-model/src/predict.rs";
+
+/// Returns the name of a kind of weights in a report: `g128`, `two-level g128`.
+pub fn kind_of_weights(scheme: Scheme, grouping: Grouping) -> String {
+    match scheme {
+        Scheme::TwoLevel => format!("two-level {grouping}"),
+        _ => grouping.to_string(),
+    }
+}
 
 /// The measured time of a call. Times are in microseconds per call.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -118,10 +126,7 @@ impl GemmReport {
             n: case.n(),
             k: case.k(),
             width: width(case).to_string(),
-            grouping: match case.scheme() {
-                Scheme::TwoLevel => format!("two-level {}", case.grouping()),
-                _ => case.grouping().to_string(),
-            },
+            grouping: kind_of_weights(case.scheme(), case.grouping()),
             x: if case.quantized() { "packed" } else { "bf16" },
             kernel: plan.kernel,
             launches: plan.launches,
