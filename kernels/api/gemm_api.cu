@@ -61,16 +61,18 @@ w4axk_status launch_gemm(w4axk_gemm_args const& a, w4axk_plan const& plan, void 
         .stream = stream,
     };
     bool const routed = a.width == W4AXK_LATCHED;
+    RoutedParams const r = {.gemm = p, .codes = codes, .latched = routed ? &a.latch->latched : nullptr};
     if (plan.family == W4AXK_WGMMA) {
-        WgmmaParams with_map = {.gemm = p, .x = {}};
-        if (plan.mode != W4AXK_PACKED) {
-            w4axk_status const status = make_row_map(with_map.x, a.x, p.m, p.k, a.x_stride, kernel.tokens);
+        TensorMap x = {};
+        // A routed kernel reads BF16 rows in steps of 16 bits.
+        if (plan.mode != W4AXK_PACKED || routed) {
+            w4axk_status const status = make_row_map(x, a.x, p.m, p.k, a.x_stride, kernel.tokens);
             if (status != W4AXK_OK) return status;
         }
-        return status_of(launch(l, with_map));
+        if (routed) return status_of(launch(l, RoutedWgmmaParams{.routed = r, .x = x}));
+        return status_of(launch(l, WgmmaParams{.gemm = p, .x = x}));
     }
     if (!routed && kernel.family != W4AXK_PLAIN) return status_of(launch(l, p));
-    RoutedParams const r = {.gemm = p, .codes = codes, .latched = routed ? &a.latch->latched : nullptr};
     return status_of(launch(l, r));
 }
 
@@ -80,7 +82,6 @@ w4axk_status check_quantize(w4axk_quantize_args const& a) {
     if (a.width == W4AXK_BF16) return W4AXK_BAD_WIDTH;
     bool const routed = a.width == W4AXK_LATCHED;
     if (!reads_quantized(a.family)) return W4AXK_BAD_FAMILY;
-    if (a.family == W4AXK_WGMMA && routed) return W4AXK_BAD_MODE;
     if (!flags_are_valid(a)) return W4AXK_BAD_FLAGS;
     if (!a.x || !a.packed || (routed && !a.latch)) return W4AXK_NULL_POINTER;
     if (!is_stride(a.x_stride, a.k)) return W4AXK_BAD_STRIDE;

@@ -34,8 +34,9 @@ w4axk_status check_gemm(w4axk_gemm_args const& a) {
     if (a.mode > W4AXK_PACKED) return W4AXK_BAD_MODE;
     if (a.mode == W4AXK_PACKED && (a.width == W4AXK_BF16 || a.family == W4AXK_PLAIN)) return W4AXK_BAD_MODE;
     if (a.family == W4AXK_WGMMA) {
-        if (a.width == W4AXK_LATCHED || (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16)) return W4AXK_BAD_MODE;
-        if (a.width == W4AXK_BF16 && !rows_aligned(a.x, a.x_stride, 16)) return W4AXK_MISALIGNED;
+        if (a.mode == W4AXK_FUSED && a.width != W4AXK_BF16) return W4AXK_BAD_MODE;
+        bool const reads_rows = a.width == W4AXK_BF16 || a.width == W4AXK_LATCHED;
+        if (reads_rows && !rows_aligned(a.x, a.x_stride, 16)) return W4AXK_MISALIGNED;
     }
     if (!flags_are_valid(a) || w.reserved != 0) return W4AXK_BAD_FLAGS;
     bool const x_quantized = a.mode == W4AXK_PACKED && a.width != W4AXK_LATCHED;
@@ -67,7 +68,7 @@ int smallest_tile(int tiles, uint32_t m, KernelOf kernel_of) {
 bool supports_wgmma(w4axk_gemm_args const& a, Device const& device) {
     if (!device.has_wgmma || a.tile != 0) return false;
     if (a.width == W4AXK_BF16) return rows_aligned(a.x, a.x_stride, 16);
-    return a.width != W4AXK_LATCHED && a.mode == W4AXK_MODE_AUTO;
+    return a.mode == W4AXK_MODE_AUTO && (a.width != W4AXK_LATCHED || rows_aligned(a.x, a.x_stride, 16));
 }
 
 }  // namespace

@@ -41,7 +41,6 @@ w4axk_status check(w4axk_row_op_args const& a) {
     w4axk_status status = check_shape(a.m, a.k, a.width, a.group);
     if (status != W4AXK_OK) return status;
     if (!reads_quantized(a.family)) return W4AXK_BAD_FAMILY;
-    if (a.family == W4AXK_WGMMA && a.width == W4AXK_LATCHED) return W4AXK_BAD_MODE;
     status = check_modes(a);
     if (status != W4AXK_OK) return status;
     if (!flags_are_valid(a)) return W4AXK_BAD_FLAGS;

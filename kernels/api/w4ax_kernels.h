@@ -39,7 +39,7 @@ typedef enum w4axk_status {
     W4AXK_BAD_SCALE_TYPE = 6, /* not a w4axk_scale_type */
     W4AXK_BAD_FAMILY = 7,     /* not a w4axk_family, or decode with more than W4AXK_DECODE_MAX_M tokens */
     W4AXK_BAD_MODE = 8,       /* not a w4axk_mode; packed with 16 bits; fused with a latched width and too many tokens;
-                               * wgmma: fused with fewer than 16 bits, or latched */
+                               * wgmma: fused with fewer than 16 bits, or fused and latched */
     W4AXK_BAD_TILE = 9,       /* the family has no such tile variant */
     W4AXK_BAD_FLAGS = 10,     /* unknown flag bits, or a reserved field that is not 0 */
     W4AXK_MISALIGNED = 11,    /* a pointer is not aligned as its field requires */
@@ -95,7 +95,7 @@ typedef enum w4axk_family {
     W4AXK_PREFILL = 2, /* any M */
     W4AXK_PLAIN = 3,   /* any M: the scalar reference, one thread per output */
     W4AXK_WGMMA = 4 /* any M, on sm_90 with code for sm_90a: TMA and wgmma. Does not quantize; rows of BF16 activations
-                     * are aligned to 16 bytes */
+                     * are aligned to 16 bytes, also at a latched width */
 } w4axk_family;
 
 typedef enum w4axk_mode {

@@ -9,7 +9,7 @@ namespace w4ax {
 // What a kernel is for, and so which parameters it takes.
 enum class Role {
     Gemm,          // GemmParams; the plain kernel: RoutedParams; the wgmma family: WgmmaParams
-    RoutedGemm,    // RoutedParams
+    RoutedGemm,    // RoutedParams; the wgmma family: RoutedWgmmaParams
     QuantizePack,  // QuantizeParams
     RmsNorm,       // RowOpParams
     SiluMul,       // RowOpParams

@@ -88,10 +88,14 @@ W4AX_HOST_DEVICE constexpr uint64_t token_params_offset(uint64_t m_tiles, uint64
 
 constexpr int kFactorBytes = 3 * kTileM * 4;  // TokenFactors of 8 tokens and one group
 
+// Returns where the token parameters begin in the layout as core matrices, at every width.
+W4AX_HOST_DEVICE constexpr uint64_t core_matrix_token_params(uint64_t m, uint64_t k) {
+    return token_params_offset((m + kTileM - 1) / kTileM, (k + kTileK - 1) / kTileK, 8);
+}
+
 // Returns the layout as core matrices, for the wgmma family.
 inline ActivationLayout core_matrix_layout(uint64_t m, uint64_t k, uint64_t group) {
-    uint64_t const m_tiles = (m + kTileM - 1) / kTileM, k_tiles = (k + kTileK - 1) / kTileK;
-    uint64_t const token_params = token_params_offset(m_tiles, k_tiles, 8);
+    uint64_t const m_tiles = (m + kTileM - 1) / kTileM, token_params = core_matrix_token_params(m, k);
     uint64_t const params_bytes = group ? (k + group - 1) / group * kFactorBytes : kTileM * sizeof(TokenParams);
     return {token_params, token_params + m_tiles * params_bytes};
 }

@@ -48,6 +48,12 @@ struct RoutedParams {
     uint64_t const* latched;  // see latch.cuh; null: the plain kernel takes the width from gemm.bits
 };
 
+// Such a GEMM of the wgmma family.
+struct RoutedWgmmaParams {
+    RoutedParams routed;
+    TensorMap x;  // BF16 [M, K]
+};
+
 struct QuantizeParams {
     void const* x;        // BF16 [M, K]
     int64_t x_stride;     // elements from row to row

@@ -146,15 +146,7 @@ struct Decode {
 
     // Returns the steps of the lane's rows in the warp's k-tile i of the round and weight tile n.
     W4AX_DEVICE TileSteps steps_of(int i, int n) const {
-        TileSteps r;
-        CUTE_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int const group = (i * kTileK + half * (kTileK / 2)) >> p.step_shift;
-            CUTE_UNROLL
-            for (int row = 0; row < 2; ++row)
-                r.word[half][row] = shared_steps()[(n * C::kStepGroups + group) * kTileN + lane / 4 + 8 * row];
-        }
-        return r;
+        return load_tile_steps(shared_steps() + n * C::kStepGroups * kTileN, lane, i * kTileK, p.step_shift);
     }
 
     // Loads the bf16_offset of the lane's rows in a segment, for each weight tile.

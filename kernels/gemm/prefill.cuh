@@ -202,14 +202,7 @@ struct Prefill {
     W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int tile, int n) const {
         auto const* const sSteps =
             reinterpret_cast<StepWord const*>(s + C::kSteps + (warp_n * C::kNT + n) * C::kTileStepBytes);
-        TileSteps r;
-        CUTE_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int const group = (tile * kTileK + half * (kTileK / 2)) >> p.step_shift;
-            CUTE_UNROLL
-            for (int i = 0; i < 2; ++i) r.word[half][i] = sSteps[group * kTileN + lane / 4 + 8 * i];
-        }
-        return r;
+        return load_tile_steps(sSteps, lane, tile * kTileK, p.step_shift);
     }
 
     // Loads the factors of the lane's tokens 2t and 2t + 1 of an activation tile.

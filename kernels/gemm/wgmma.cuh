@@ -43,9 +43,9 @@ struct Wgmma {
     int tile_n, tile_m;          // the block's first
     ScaleWord const scale_word;  // of the lane's rows g and g + 8
 
-    W4AX_DEVICE Wgmma(WgmmaParams const& params, unsigned char* shared)
-        : p(params.gemm),
-          x(params.x),
+    W4AX_DEVICE Wgmma(GemmParams const& p, TensorMap const& x, unsigned char* shared)
+        : p(p),
+          x(x),
           shared(shared),
           thread(int(threadIdx.x)),
           lane(lane_index()),
@@ -204,20 +204,11 @@ struct Wgmma {
         if (lane == 0) sm90::arrive(empty(k_block));
     }
 
-    // Loads the group steps of the lane's rows in a k-tile of the stage. The half of a tile beyond K has none: its
-    // weights are multiplied by activations of zero, so any steps will do.
+    // Loads the group steps of the lane's rows in a k-tile of the stage.
     W4AX_DEVICE TileSteps load_steps(unsigned char const* s, int k_block, int tile, int n) const {
         auto const* const sSteps =
             reinterpret_cast<StepWord const*>(s + C::kSteps + (warp_n * C::kNT + n) * C::kTileStepBytes);
-        int const last = step_groups_of(k_block) - 1;
-        TileSteps r;
-        CUTE_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int const group = at_most(last, (tile * kTileK + half * (kTileK / 2)) >> p.step_shift);
-            CUTE_UNROLL
-            for (int i = 0; i < 2; ++i) r.word[half][i] = sSteps[group * kTileN + lane / 4 + 8 * i];
-        }
-        return r;
+        return load_tile_steps(sSteps, lane, tile * kTileK, p.step_shift, step_groups_of(k_block) - 1);
     }
 
     // Loads the A fragments of a k-tile of the warp's weight tile n: the lane's registers for each mma.

@@ -64,8 +64,8 @@ W4AX_DEVICE void wgmma_whole_rows(Wgmma<C> const& b) {
 }
 
 template <class C>
-W4AX_DEVICE void wgmma(WgmmaParams const& params, unsigned char* shared) {
-    Wgmma<C> const b(params, shared);
+W4AX_DEVICE void wgmma(GemmParams const& p, TensorMap const& x, unsigned char* shared) {
+    Wgmma<C> const b(p, x, shared);
     b.init_barriers();
     // The barriers are initialized before any thread waits at them or copies to them.
     __syncthreads();
@@ -90,7 +90,7 @@ template <class C>
 __global__ void __launch_bounds__(C::kLaunchThreads, 1) wgmma_kernel(W4AX_GRID_CONSTANT WgmmaParams const params) {
 #if W4AX_HAS_WGMMA
     W4AX_DYNAMIC_SHARED(shared, 1024);
-    wgmma<C>(params, shared);
+    wgmma<C>(params.gemm, params.x, shared);
 #endif
 }
 

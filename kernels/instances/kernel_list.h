@@ -22,6 +22,7 @@
     FILE(plain)                 \
     FILE(wgmma_a8)              \
     FILE(wgmma_bf16)            \
+    FILE(wgmma_routed)          \
     FILE(routed_decode_fused)   \
     FILE(routed_decode_packed)  \
     FILE(routed_prefill)        \
@@ -89,6 +90,7 @@
 
 // ---- routed: RoutedDecode<group, fused, NT, MT>
 //              RoutedPrefill<group, NT, quantized MT, BF16 MT, warps along M, stages>
+//              RoutedWgmma<group, tokens of a block>
 //
 // The tile variants have the numbers, and the blocks, of those of a single width. Fused ones take one token or two.
 
@@ -106,9 +108,14 @@
     KERNEL(routed_prefill_kernel, 2, RoutedPrefill<group, 2, 8, 4, 1, 3>) \
     KERNEL(routed_prefill_kernel, 3, RoutedPrefill<group, 2, 8, 4, 2, 3>)
 
+#define W4AX_ROUTED_WGMMA_TILES(KERNEL, group, ...)        \
+    KERNEL(routed_wgmma_kernel, 1, RoutedWgmma<group, 80>) \
+    KERNEL(routed_wgmma_kernel, 2, RoutedWgmma<group, 128>)
+
 #define W4AX_KERNELS_routed_decode_fused(KERNEL) W4AX_GROUPINGS(W4AX_ROUTED_DECODE_FUSED_TILES, KERNEL, )
 #define W4AX_KERNELS_routed_decode_packed(KERNEL) W4AX_GROUPINGS(W4AX_ROUTED_DECODE_PACKED_TILES, KERNEL, )
 #define W4AX_KERNELS_routed_prefill(KERNEL) W4AX_GROUPINGS(W4AX_ROUTED_PREFILL_TILES, KERNEL, )
+#define W4AX_KERNELS_wgmma_routed(KERNEL) W4AX_GROUPINGS(W4AX_ROUTED_WGMMA_TILES, KERNEL, )
 
 // ---- one kernel for all widths
 

@@ -6,6 +6,8 @@
 #include "common/ptx.cuh"
 #include "common/quantize.cuh"
 
+#include <climits>
+
 namespace w4ax {
 
 // Copies the four words of a 16-byte load to registers or to a tensor (4).
@@ -47,6 +49,20 @@ W4AX_DEVICE uint32_t unpack_bf16(uint32_t word, int j, uint32_t offset) {
 struct TileSteps {
     uint32_t word[2][2];  // [half][row]
 };
+
+// Loads the steps of a lane's rows from those of its weight tile, [groups][16 channels], for the k-tile from `k` on.
+// Groups beyond `last` are replaced by it: a half of a tile beyond K has none, and its weights are multiplied by
+// activations of zero.
+W4AX_DEVICE TileSteps load_tile_steps(StepWord const* steps, int lane, int k, int step_shift, int last = INT_MAX) {
+    TileSteps r;
+    CUTE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+        int const at = (k + half * (kTileK / 2)) >> step_shift, group = at < last ? at : last;
+        CUTE_UNROLL
+        for (int row = 0; row < 2; ++row) r.word[half][row] = steps[group * kTileN + lane / 4 + 8 * row];
+    }
+    return r;
+}
 
 // A channel's group step for unpack_u8: 128 + w8 = u * step + base for each byte u = qw + 8 of a word.
 struct ByteStep {

@@ -86,6 +86,8 @@ W4AX_DEVICE Octet load_lane_octet(QuantizeParams const& p, int token, int tile_k
 W4AX_DEVICE bool resolve_latched(QuantizeParams& p) {
     if (!p.latched) return p.bits != 16;
     p.bits = latched_bits(p.latched);
+    // Core matrices take as many bytes at every width.
+    if (p.core_matrices) return p.bits != 16;
     uint64_t const m_tiles = uint64_t(ceil_div(p.m, kTileM));
     p.tokens = reinterpret_cast<TokenParams*>(static_cast<unsigned char*>(p.codes) +
                                               token_params_offset(m_tiles, uint64_t(p.k_tiles), uint64_t(p.bits)));

@@ -185,8 +185,8 @@ fn all_routings_agree() {
     let device = Device::new();
     let (gpu, stream) = (&device.gpu, &device.stream);
     let mut widths = HashSet::new();
-    // BF16 has the same bits within a family of kernels. Above the decode family's tokens, a step
-    // that is not routed may use the wgmma family, and a routed step never does.
+    // BF16 has the same bits within a family of kernels. Above the decode family's tokens, the
+    // table may give BF16 and a latched width different ones on a device with wgmma.
     let many = if gpu.has_family(Family::Wgmma) {
         16
     } else {

@@ -6,8 +6,8 @@ use crate::support::{Kind, PlainWeight, bits, rng};
 use half::bf16;
 use std::sync::Arc;
 use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, Gemm, LatchOptions, MappedFlag,
-    OperandLayout, QuantizedActivations, RmsNorm, SiluMul,
+    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, Family, Gemm, LatchOptions,
+    MappedFlag, OperandLayout, QuantizedActivations, RmsNorm, SiluMul,
 };
 use w4ax::{Error, Grouping, MatRef, ScaleType, Scheme, Width, WidthSource, reference};
 
@@ -152,8 +152,15 @@ fn latched_operation_feeds_the_routed_gemm() {
     let rows_on_host = &operands.expected()[2];
     let mut activations = gpu.quantized_activations(stream, m, k).unwrap();
     let mut workspace = gpu.workspace(stream, m, k).unwrap();
+    let mut layouts = vec![OperandLayout::Fragments];
+    if gpu.has_family(Family::Wgmma) {
+        layouts.push(OperandLayout::CoreMatrices);
+    }
     let widths = [Width::A4, Width::Bf16, Width::A8, Width::A2];
-    for (step, width) in widths.into_iter().enumerate() {
+    let steps = layouts
+        .into_iter()
+        .flat_map(|of| widths.map(|width| (of, width)));
+    for (step, (operand, width)) in steps.enumerate() {
         flag.requested().store(step as u32, width);
         gpu.begin_step(stream, &latch, LatchOptions::default())
             .unwrap();
@@ -162,7 +169,8 @@ fn latched_operation_feeds_the_routed_gemm() {
         {
             let mut to = DeviceMatMut::new(rows.as_view_mut(), m, k).unwrap();
             let source = WidthSource::from(&latch);
-            let (out, layout) = (&mut activations, grouping);
+            let layout = ActivationLayout::new(grouping).with_operand(operand);
+            let out = &mut activations;
             gpu.silu_mul_quantize(stream, &silu, source, layout, out, Some(&mut to))
                 .unwrap();
             let rows = to.as_ref();
@@ -181,7 +189,7 @@ fn latched_operation_feeds_the_routed_gemm() {
         assert!(rows.iter().all(|v| v.to_bits() == POISON.to_bits()));
         let x = MatRef::new(rows_on_host, m, k).unwrap();
         let expected = reference::gemm(x, &packed, width, None).unwrap();
-        assert!(bits(&y) == bits(&expected), "{width}");
+        assert!(bits(&y) == bits(&expected), "{width} {operand}");
     }
 }
 

@@ -186,9 +186,6 @@ impl Case {
             reply.outputs["packed"] == expected.outputs["packed"],
             "{what}"
         );
-        if family == WGMMA {
-            return;
-        }
         let latched = 41 << 32 | u64::from(width.bits());
         let memory = bytes(runner, LATCHED);
         let request = how(self.request("row_op"))
@@ -403,11 +400,6 @@ fn rejects_invalid_arguments() {
                     }
                 }
             }
-            let latched = packed().arg("width", LATCHED).arg("family", WGMMA);
-            rejects(
-                BAD_MODE,
-                case.with_rows(latched.input("latch", &[16u64, 0], 16)),
-            );
         }
     });
 }

@@ -63,9 +63,21 @@ fn matrix() -> Vec<GemmCase> {
     cases
 }
 
+/// As [`matrix`], at a width that the latch holds. A routed kernel reads rows of BF16 or codes, and
+/// has blocks of 128 channels only.
+fn routed_matrix() -> Vec<GemmCase> {
+    let routed = |(at, one): (usize, GemmCase)| GemmCase {
+        routed: true,
+        mode: [AUTO, PACKED][at / 4 % 2],
+        tile: at as u32 % 3,
+        ..one
+    };
+    matrix().into_iter().enumerate().map(routed).collect()
+}
+
 fn check_matrix(variant: Variant) {
     for_sm90(variant, |runner| {
-        for case in matrix() {
+        for case in matrix().into_iter().chain(routed_matrix()) {
             if let Err(error) = case.check(runner) {
                 panic!("{}: {error}", variant.name());
             }
@@ -268,6 +280,16 @@ fn table_selects_wgmma_above_decode() {
             ..case(17, 64, 128, Width::Bf16, Grouping::G128)
         };
         assert_eq!(planned_family(runner, &misaligned), PREFILL);
+        // A latched width may be 16 bits.
+        for (gaps, planned) in [((0, 0), WGMMA), ((1, 0), PREFILL)] {
+            let latched = GemmCase {
+                family: AUTO,
+                routed: true,
+                gaps,
+                ..case(17, 64, 128, Width::A8, Grouping::G128)
+            };
+            assert_eq!(planned_family(runner, &latched), planned);
+        }
         // Activations quantized ahead have the layout of the decode and prefill families, unless
         // the wgmma family is requested.
         for (requested, planned) in [(AUTO, PREFILL), (WGMMA, WGMMA)] {
@@ -295,9 +317,27 @@ fn rejects_invalid_arguments() {
             ..case(17, 64, 128, Width::A8, Grouping::G128)
         };
         assert_eq!(status(fused.arguments("plan_gemm")), BAD_MODE);
-        let latched = case(17, 64, 128, Width::A8, Grouping::G128);
-        let latched = latched.arguments("plan_gemm").arg("width", LATCHED);
-        assert_eq!(status(latched), BAD_MODE);
+        // A latched width may be 16 bits, and its kernels do not quantize.
+        let latched = GemmCase {
+            routed: true,
+            ..case(17, 64, 128, Width::A8, Grouping::G128)
+        };
+        let misaligned = GemmCase {
+            gaps: (1, 0),
+            ..latched.clone()
+        };
+        assert_eq!(status(misaligned.arguments("plan_gemm")), MISALIGNED);
+        let fused = GemmCase {
+            mode: FUSED,
+            ..latched.clone()
+        };
+        assert_eq!(status(fused.arguments("plan_gemm")), BAD_MODE);
+        let channels = GemmCase {
+            tile: 3,
+            grouping: Grouping::PerChannel,
+            ..latched
+        };
+        assert_eq!(status(channels.arguments("plan_gemm")), BAD_TILE);
         let a4 = case(17, 64, 128, Width::A4, Grouping::G64);
         // No kernel of the plain family reads quantized activations.
         for function in ["packed_bytes", "quantize_pack"] {

@@ -275,6 +275,35 @@ fn wgmma_kernels_use_tma_and_warpgroup_mma_only() {
     }
 }
 
+/// A routed kernel of the wgmma family, with code for sm_90a only, contains the kernels of BF16 and
+/// of codes: both copy by TMA, multiply by warpgroup mma and reallocate registers.
+#[test]
+fn routed_wgmma_kernels_contain_both_kernels() {
+    let mut of_sm90a = 0;
+    for k in (kernels().iter()).filter(|k| k.name.contains("::routed_wgmma_kernel<")) {
+        let what = format!("{} {}: {:?}", k.arch, k.name, k.histogram());
+        let all = k.opcodes().filter(|o| o.contains("MMA")).count();
+        if k.arch != "sm_90a" {
+            assert_eq!(all, 0, "{what}");
+            continue;
+        }
+        of_sm90a += 1;
+        let (codes, rows) = (
+            k.count(&["IGMMA", "U8"]),
+            k.count(&["HGMMA", "F32", "BF16"]),
+        );
+        assert!(codes > 0 && rows > 0 && codes + rows == all, "{what}");
+        assert!(
+            k.count(&["UBLKCP"]) > 0 && k.count(&["UTMALDG", "2D"]) > 0,
+            "{what}"
+        );
+        assert_eq!(k.count(&["USETMAXREG"]), 4, "{what}");
+        assert_eq!((k.registers, k.spills()), (168, 0), "{what}");
+    }
+    let has_code = kernels().iter().any(|k| k.arch == "sm_90a");
+    assert_eq!(of_sm90a, if has_code { 5 * 2 } else { 0 });
+}
+
 /// The latch accesses the words that it shares with the host at system scope: one load in the code,
 /// or two with spinning.
 #[test]

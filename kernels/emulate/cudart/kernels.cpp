@@ -13,6 +13,8 @@
 #include "runtime/registry.cuh"
 
 #include <cstdlib>
+
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -63,6 +65,13 @@ void add_pointers(Pointers& to, Kernel const& kernel, RoutedParams const& p) {
     if (kernel.role == Role::RoutedGemm && kernel.mode == W4AXK_PACKED)
         to.add("codes", p.codes, packed_layout(p.gemm.m, p.gemm.k, 8, p.gemm.group).bytes, 128);
     to.add("latch", p.latched, 8, 16);
+}
+
+void add_pointers(Pointers& to, Kernel const& kernel, RoutedWgmmaParams const& p) {
+    add_pointers(to, kernel, p.routed.gemm);
+    to.add("codes", p.routed.codes, core_matrix_layout(p.routed.gemm.m, p.routed.gemm.k, p.routed.gemm.group).bytes,
+           128);
+    to.add("latch", p.routed.latched, 8, 16);
 }
 
 // The output of a quantization.
@@ -123,7 +132,9 @@ auto with_params(Kernel const& kernel, Visit visit) {
             if (kernel.family == W4AXK_PLAIN) return visit(static_cast<RoutedParams*>(nullptr));
             if (kernel.family == W4AXK_WGMMA) return visit(static_cast<WgmmaParams*>(nullptr));
             return visit(static_cast<GemmParams*>(nullptr));
-        case Role::RoutedGemm: return visit(static_cast<RoutedParams*>(nullptr));
+        case Role::RoutedGemm:
+            if (kernel.family == W4AXK_WGMMA) return visit(static_cast<RoutedWgmmaParams*>(nullptr));
+            return visit(static_cast<RoutedParams*>(nullptr));
         case Role::QuantizePack: return visit(static_cast<QuantizeParams*>(nullptr));
         case Role::RmsNorm:
         case Role::SiluMul: return visit(static_cast<RowOpParams*>(nullptr));
@@ -131,9 +142,9 @@ auto with_params(Kernel const& kernel, Visit visit) {
         case Role::GraphLatch: return visit(static_cast<LatchParams*>(nullptr));
         case Role::Gather: return visit(static_cast<GatherParams*>(nullptr));
         case Role::SkipBegin: return visit(static_cast<w4axk_skip_begin_args*>(nullptr));
-        case Role::SkipDecide: break;
+        case Role::SkipDecide: return visit(static_cast<w4axk_skip_decide_args*>(nullptr));
     }
-    return visit(static_cast<w4axk_skip_decide_args*>(nullptr));
+    std::abort();  // a role that is not listed
 }
 
 // ---- grids

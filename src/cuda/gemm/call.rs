@@ -133,7 +133,6 @@ impl<'a> Gemm<'a> {
             let (expected, got) = ([x.rows(), x.cols()], [contents.m, contents.k]);
             return Err(Error::shape("quantized activations", expected, got));
         }
-        // Activations of a latched width are always laid out as fragments.
         if contents.latch != latch.place().address {
             return Err(wrong_contents(
                 "the width of this latch".into(),
@@ -203,8 +202,10 @@ impl<'a> Gemm<'a> {
     /// # Errors
     /// [`Error::Mismatch`] if the requested family reads another layout.
     pub(super) fn effective_options(&self) -> Result<GemmOptions> {
-        let Input::Quantized(_, contents) = self.input else {
-            return Ok(self.options);
+        let contents = match self.input {
+            Input::Quantized(_, contents) => contents,
+            Input::Latched(_, activations) => activations.filled()?,
+            _ => return Ok(self.options),
         };
         let operand = contents.layout.operand();
         match (self.options.family(), operand) {

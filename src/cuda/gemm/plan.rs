@@ -115,7 +115,7 @@ pub(crate) fn check_gemm(args: &sys::w4axk_gemm_args, status: sys::w4axk_status)
                 width => format!("quantized to {width} bits (family {})", family()),
             },
             range: "quantized: 2, 4 or 8 bits, any family but plain; fused at a latched width: \
-                    decode up to 8 tokens; wgmma: one width, fused only at 16 bits",
+                    decode up to 8 tokens; wgmma: fused only at 16 bits",
         }),
         // `extent` checked each extent.
         sys::W4AXK_BAD_SHAPE => Err(Error::Range {

@@ -170,7 +170,7 @@ impl Problem {
         let most = own.max(bytes(options.family())?);
         // A device with wgmma may select that family instead.
         let wgmma = options.family().is_none() && options.tile().is_none();
-        Ok(if wgmma && self.width.is_some() && self.m > 2 {
+        Ok(if wgmma && self.m > 2 {
             most.max(bytes(Some(Family::Wgmma))?)
         } else {
             most

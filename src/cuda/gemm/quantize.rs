@@ -4,10 +4,10 @@ use super::activations::{ActivationLayout, Contents, QuantizedActivations};
 use super::limits::{extent, stride};
 use super::options::pdl_flag;
 use super::width::LaunchWidth;
+use crate::cuda::Gpu;
 use crate::cuda::memory::{DeviceMatRef, StreamRef};
 use crate::cuda::sys::enums::{grouping_code, width_code};
 use crate::cuda::sys::{self, status};
-use crate::cuda::{Gpu, OperandLayout};
 use crate::{Error, Result, Width, WidthSource};
 use half::bf16;
 
@@ -20,8 +20,7 @@ impl Gpu {
     /// allocates nothing, does not synchronize, and can be captured.
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16, an empty x, or core matrices at a latched width,
-    /// [`Error::Buffer`] if `activations` is too small, [`Error::DeviceMismatch`] for an argument
+    /// [`Error::Range`] for BF16 or an empty x, [`Error::Buffer`] if `activations` is too small, [`Error::DeviceMismatch`] for an argument
     /// of another device or stream, [`Error::Cuda`] if the launch fails.
     pub fn quantize<'s, 'w>(
         &self,
@@ -39,13 +38,6 @@ impl Gpu {
         width.check(stream)?;
         let (m, k) = (x.rows(), x.cols());
         let operand = layout.operand();
-        if width.width.is_none() && operand == OperandLayout::CoreMatrices {
-            return Err(Error::Range {
-                what: "layout of quantized activations",
-                value: format!("{operand} at a latched width"),
-                range: "fragments (no kernel of the wgmma family is routed)",
-            });
-        }
         // A latch may hold a width of up to 8 bits.
         activations.check_size((m, k), width.width.unwrap_or(Width::A8), layout)?;
         let args = sys::w4axk_quantize_args {

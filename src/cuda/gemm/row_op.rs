@@ -4,10 +4,10 @@ use super::activations::{ActivationLayout, Contents, QuantizedActivations};
 use super::limits::{extent, stride};
 use super::options::pdl_flag;
 use super::width::LaunchWidth;
+use crate::cuda::Gpu;
 use crate::cuda::memory::{DeviceMatMut, DeviceMatRef, DeviceVecRef, Place, StreamRef};
 use crate::cuda::sys::enums::{grouping_code, width_code};
 use crate::cuda::sys::{self, status};
-use crate::cuda::{Gpu, OperandLayout};
 use crate::row_op::check_eps;
 use crate::{Error, Grouping, Result, Width, WidthSource};
 use half::bf16;
@@ -284,13 +284,6 @@ impl Gpu {
             });
         }
         if width.width.is_none() {
-            if operand == OperandLayout::CoreMatrices {
-                return Err(Error::Range {
-                    what: "layout of quantized activations",
-                    value: format!("{operand} at a latched width"),
-                    range: "fragments (no kernel of the wgmma family is routed)",
-                });
-            }
             let y = y.ok_or_else(|| Error::Mismatch {
                 what: "y of a row operation at a latched width",
                 expected: "rows for steps of 16 bits".into(),

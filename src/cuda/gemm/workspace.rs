@@ -42,9 +42,8 @@ impl Workspace {
                     _ => max_m,
                 };
                 // A latch may hold A8, and the prefill family quantizes latched activations from
-                // one token on. No kernel of the wgmma family is routed.
-                let latched = (family != Some(Family::Wgmma)).then_some(None);
-                for width in Width::ALL.into_iter().map(Some).chain(latched) {
+                // one token on.
+                for width in Width::ALL.into_iter().map(Some).chain([None]) {
                     let options = GemmOptions::default().with_family(family);
                     let problem = Problem::new((m, 16, k), width, grouping).with_options(options);
                     most = most.max(problem.workspace_bytes()?);

@@ -30,10 +30,9 @@ impl DeviceKernelTable {
             Some(family) => family == Family::Wgmma,
             None => {
                 requested.tile().is_none()
-                    && !latched
                     && args.mode != sys::W4AXK_PACKED
                     && (bf16 || requested.fused() != Some(true))
-                    && (!bf16 || rows_aligned(args))
+                    && (!(bf16 || latched) || rows_aligned(args))
             }
         };
         let runs = |row: &Row| {
@@ -52,7 +51,13 @@ impl DeviceKernelTable {
             return;
         };
         args.family = row.family.code();
-        args.tile = requested.tile().unwrap_or(row.tile);
+        // The wgmma tiles of 256 channels, 3 and 4, have no routed kernels: 1 and 2 take as many
+        // tokens.
+        let tile = match row.tile {
+            tile @ 3.. if latched && row.family == Family::Wgmma => tile - 2,
+            tile => tile,
+        };
+        args.tile = requested.tile().unwrap_or(tile);
         // At a latched width, only the kernel library knows which of its kernels quantize.
         let open = requested.fused().is_none() && args.mode == sys::W4AXK_MODE_AUTO;
         if row.mode == Mode::Fused && open && !latched && !bf16 {
@@ -139,6 +144,7 @@ sm_80,16,a8,g128,4096,4096,1,prefill,packed,2,.5
 sm_90,132,a8,g128,4096,4096,1,prefill,fused,3,.5
 sm_90a,132,a8,g128,4096,4096,16,decode,packed,1,.5
 sm_90a,132,a8,g128,4096,4096,4096,wgmma,packed,2,.5
+sm_90a,132,a8,channel,4096,4096,4096,wgmma,packed,4,.5
 sm_90a,132,bf16,g128,4096,4096,4096,wgmma,fused,1,.5
 sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
 ";
@@ -331,7 +337,25 @@ sm_90,132,bf16,g128,4096,4096,4096,prefill,fused,2,.5
             width: sys::W4AXK_LATCHED,
             ..args(17, 4096)
         };
-        assert_eq!(filled(H100, none, latched).0, PREFILL);
+        assert_eq!(filled(H100, none, latched), (WGMMA, AUTO, 2));
+        let odd = sys::w4axk_gemm_args {
+            x_stride: 4100,
+            ..latched
+        };
+        assert_eq!(filled(H100, none, odd).0, PREFILL);
+        // A block of 256 channels has no routed kernel.
+        let channels = |args: sys::w4axk_gemm_args| sys::w4axk_gemm_args {
+            weight: sys::w4axk_weight {
+                group: sys::W4AXK_PER_CHANNEL,
+                ..args.weight
+            },
+            ..args
+        };
+        assert_eq!(
+            filled(H100, none, channels(args(17, 4096))),
+            (WGMMA, AUTO, 4)
+        );
+        assert_eq!(filled(H100, none, channels(latched)), (WGMMA, AUTO, 2));
         let bf16 = sys::w4axk_gemm_args {
             width: 16,
             ..args(17, 4096)
