@@ -35,9 +35,13 @@ impl<const TWO_LEVEL: bool, const HALVES: usize> Task for GemvTiles<'_, TWO_LEVE
     #[inline(always)]
     unsafe fn run<A: Arch>(self) {
         let job = self.job;
-        // The accumulators of at most three tokens fit the registers. The second pass reads a tile
-        // from cache.
-        let passes = job.layout.tokens.div_ceil(3);
+        // The accumulators of at most so many tokens fit the registers. The second pass reads a
+        // tile from cache.
+        let most = match TWO_LEVEL {
+            false => 3,
+            true => A::TwoLevelGemv::MAX_TOKENS,
+        };
+        let passes = job.layout.tokens.div_ceil(most);
         for tile in self.units {
             for pass in 0..passes {
                 let tokens = split(job.layout.tokens, passes, pass);
@@ -47,7 +51,9 @@ impl<const TWO_LEVEL: bool, const HALVES: usize> Task for GemvTiles<'_, TWO_LEVE
                         1 => row_tile::<A, TWO_LEVEL, HALVES, 1>(job, tile, tokens),
                         2 => row_tile::<A, TWO_LEVEL, HALVES, 2>(job, tile, tokens),
                         3 => row_tile::<A, TWO_LEVEL, HALVES, 3>(job, tile, tokens),
-                        _ => unreachable!("a pass has at most 3 tokens"),
+                        // Grouped weights have registers for three.
+                        4 if TWO_LEVEL => row_tile::<A, TWO_LEVEL, HALVES, 4>(job, tile, tokens),
+                        _ => unreachable!("a pass has at most {most} tokens"),
                     }
                 }
             }

@@ -192,6 +192,9 @@ impl GemvGroup<'_> {
 /// # Safety
 /// The machine supports the instruction set of the implementing type.
 pub(super) trait TwoLevelGemvKernel {
+    /// The most tokens of a call.
+    const MAX_TOKENS: usize;
+
     /// Returns `sum qa * w8` over all k of 16 rows and `TOKENS` tokens. `HALVES` is 2 if a tile
     /// holds two groups.
     unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
@@ -230,6 +233,19 @@ impl<'a> GemvRows<'a> {
         );
         let size = self.w.grouping().size().unwrap_or(TILE_K);
         self.w.tiles()[self.row_tile * k_tiles..][..k_tiles].chunks(size.div_ceil(TILE_K))
+    }
+
+    /// Returns the part of a tiled array that belongs to the rows, `[group][16 rows]`.
+    #[inline(always)]
+    pub fn of_rows<T>(&self, tiled: &'a [T]) -> &'a [T] {
+        let len = self.w.groups() * TILE_N;
+        &tiled[self.row_tile * len..][..len]
+    }
+
+    /// Returns the steps of the rows, `[group][16 rows]`.
+    #[inline(always)]
+    pub fn steps(&self) -> &'a [u8] {
+        self.of_rows(self.w.tiled_steps().unwrap_or_default())
     }
 
     /// Returns the index of group `group` of the rows in the tiled steps of the weight, `None` if K

@@ -184,6 +184,8 @@ fn add_products(tile: &Tile, x: &[u32], halves: usize, sums: &mut [[i32; TILE_N]
 }
 
 impl TwoLevelGemvKernel for CodesGemv {
+    const MAX_TOKENS: usize = 3;
+
     unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
         rows: GemvRows<'_>,
     ) -> [[i32; TILE_N]; TOKENS] {

@@ -50,6 +50,8 @@ impl Steps {
 }
 
 impl TwoLevelGemvKernel for CodesGemv {
+    const MAX_TOKENS: usize = 3;
+
     #[inline(always)]
     unsafe fn sums<const TOKENS: usize, const HALVES: usize>(
         rows: GemvRows<'_>,
