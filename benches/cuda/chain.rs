@@ -106,7 +106,8 @@ fn short_rows(rows: &[ChainRow]) -> Vec<Vec<String>> {
     shown
 }
 
-/// Measures all chains, those of grouped weights first, prints a table and writes the report after each chain.
+/// Measures all chains, those of grouped weights first, prints a table and writes the report after
+/// each chain.
 pub fn run(bench: &Bench, output: &mut Output) -> Result<()> {
     let limits = bench.limits()?;
     let mut rows = Vec::new();

@@ -211,6 +211,11 @@ typedef struct w4ax_pack_args {
  * permutation. */
 w4ax_status w4ax_weight_pack(const w4ax_pack_args *args, w4ax_weight **weight);
 
+/* As w4ax_weight_pack, for a weight of W4AX_TWO_LEVEL. The scales are dense [n]; the steps, in 1..=16, are dense
+ * [n, groups], and exactly n * groups. W4AX_OUT_OF_RANGE for a step or a (q - zero) * step out of range. */
+w4ax_status w4ax_weight_pack_two_level(const w4ax_pack_args *args, const uint8_t *steps, size_t steps_len,
+                                       w4ax_weight **weight);
+
 typedef struct w4ax_weight_info {
     size_t n;
     size_t k;
@@ -234,9 +239,14 @@ w4ax_status w4ax_weight_dequantize(const w4ax_weight *weight, float *w, size_t w
 
 /* Writes the arguments of w4ax_weight_pack: q dense [n, k], scales of the weight's scale_type dense [n, groups], zeros
  * dense [n, groups] (all 0 if symmetric). An output with a null pointer and a count of 0 is skipped. After a failure
- * nothing is written. A weight of W4AX_TWO_LEVEL is refused, because its steps have no place in the arguments. */
+ * nothing is written. W4AX_NO_BACKEND for a weight of W4AX_TWO_LEVEL, because its steps have no place here. */
 w4ax_status w4ax_weight_unpack(const w4ax_weight *weight, int8_t *q, size_t q_len, void *scales, size_t scales_len,
                                int8_t *zeros, size_t zeros_len);
+
+/* Likewise the arguments of w4ax_weight_pack_two_level. W4AX_NO_BACKEND for a weight of W4AX_GROUPED. */
+w4ax_status w4ax_weight_unpack_two_level(const w4ax_weight *weight, int8_t *q, size_t q_len, void *scales,
+                                         size_t scales_len, int8_t *zeros, size_t zeros_len, uint8_t *steps,
+                                         size_t steps_len);
 
 void w4ax_weight_free(w4ax_weight *weight);
 

@@ -108,7 +108,7 @@ impl From<Error> for Failure {
             Error::Buffer { .. } => Status::BufferTooSmall,
             Error::Alignment { .. } => Status::Misaligned,
             Error::NotFinite { .. } => Status::NotFinite,
-            Error::Range { .. } => Status::OutOfRange,
+            Error::Range { .. } | Error::Weight8 { .. } => Status::OutOfRange,
             Error::Format { .. }
             | Error::Json { .. }
             | Error::Tensor { .. }

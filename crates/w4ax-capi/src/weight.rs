@@ -11,7 +11,7 @@ use w4ax::{
 
 use super::enums::{self, CEnum};
 use super::raw::{self, Matrix};
-use super::status::{Result, entry_points, free_functions};
+use super::status::{Failure, Result, Status, entry_points, free_functions};
 use super::threads::with_threads;
 
 /// `w4ax_weight`: one reference to an immutable weight.
@@ -139,21 +139,46 @@ unsafe fn quantize_as(
     }
 }
 
-/// Packs INT4 values. With an order, gathers the inputs of each row into it first.
+/// Packs INT4 values, as a two-level weight if there are steps. With an order, gathers the inputs of
+/// each row into it first.
 fn pack(
     q: MatRef<'_, i8>,
     grouping: Grouping,
-    (scales, zeros): (&Scales, Option<&[i8]>),
+    (steps, scales, zeros): (Option<&[u8]>, &Scales, Option<&[i8]>),
     order: Option<&[u32]>,
 ) -> w4ax::Result<PackedWeight> {
+    let packed = |q| match steps {
+        None => PackedWeight::from_quantized(q, grouping, scales, zeros),
+        Some(steps) => PackedWeight::from_two_level(q, grouping, steps, scales, zeros),
+    };
     let Some(order) = order else {
-        return PackedWeight::from_quantized(q, grouping, scales, zeros);
+        return packed(q);
     };
     let order = KOrder::new(order.to_vec())?;
     let mut gathered = vec![0; q.rows() * q.cols()]; // [n, k]
     order.gather(q, MatMut::new(&mut gathered, q.rows(), q.cols())?)?;
-    let q = MatRef::new(&gathered, q.rows(), q.cols())?;
-    PackedWeight::from_quantized(q, grouping, scales, zeros)?.with_order(order)
+    packed(MatRef::new(&gathered, q.rows(), q.cols())?)?.with_order(order)
+}
+
+/// Packs the values of the arguments.
+///
+/// # Safety
+/// As [`raw::arguments`] and [`raw::slice`].
+unsafe fn pack_args(args: *const PackArgs, steps: Option<&[u8]>) -> Result<Weight> {
+    // SAFETY: passed on.
+    unsafe {
+        let args = raw::arguments("args", args)?;
+        enums::reserved(args.reserved)?;
+        let grouping = enums::value(args.grouping)?;
+        let scale_type = enums::value(args.scale_type)?;
+        let q = Matrix::new("q", (args.q, args.q_len), [args.n, args.k], args.q_stride);
+        let q = q.get()?;
+        let scales = scales(scale_type, args.scales, args.scales_len)?;
+        let zeros = raw::optional_slice("zeros", args.zeros, args.zeros_len)?;
+        let order = raw::optional_slice("order", args.order, args.order_len)?;
+        let pack = || pack(q, grouping, (steps, &scales, zeros), order);
+        Ok(Weight::new(with_threads(args.threads, pack)??))
+    }
 }
 
 /// # Safety
@@ -166,6 +191,63 @@ unsafe fn write_scales<T: bytemuck::Pod>(
     // SAFETY: passed on.
     let to = unsafe { raw::slice_mut("scales", pointer.cast::<T>(), len)? };
     to.iter_mut().zip(values).for_each(|(to, v)| *to = v);
+    Ok(())
+}
+
+/// Writes the values of a weight. Everything is checked before anything is written.
+///
+/// # Safety
+/// As [`raw::slice_mut`].
+unsafe fn unpack(
+    weight: &PackedWeight,
+    (q, q_len): (*mut i8, usize),
+    (scales, scales_len): (*mut c_void, usize),
+    (zeros, zeros_len): (*mut i8, usize),
+    steps: Option<&mut [u8]>,
+) -> Result<()> {
+    let (n, groups) = (weight.n(), weight.groups());
+    let scale_groups = match weight.scheme() {
+        Scheme::TwoLevel => 1,
+        _ => groups,
+    };
+    // SAFETY: passed on.
+    unsafe {
+        let q = raw::optional_slice_mut("q", q, q_len)?;
+        let zeros = raw::optional_slice_mut("zeros", zeros, zeros_len)?;
+        if let Some(q) = &q {
+            raw::at_least("q", n * weight.k(), q.len())?;
+        }
+        if let Some(zeros) = &zeros {
+            raw::at_least("zeros", n * groups, zeros.len())?;
+        }
+        if let Some(steps) = &steps {
+            raw::at_least("steps", n * groups, steps.len())?;
+        }
+        if raw::given(scales, scales_len) {
+            raw::at_least("scales", n * scale_groups, scales_len)?;
+            let values =
+                (0..n * scale_groups).map(|i| weight.scale(i / scale_groups, i % scale_groups));
+            // Each value is one of the stored type, so the conversion is exact.
+            match weight.tiled_scales().scale_type() {
+                ScaleType::F32 => write_scales(scales, scales_len, values)?,
+                ScaleType::F16 => write_scales(scales, scales_len, values.map(f16::from_f32))?,
+                ScaleType::Bf16 => write_scales(scales, scales_len, values.map(bf16::from_f32))?,
+            }
+        }
+        if let Some(zeros) = zeros {
+            for (i, zero) in zeros[..n * groups].iter_mut().enumerate() {
+                *zero = weight.zero(i / groups, i % groups);
+            }
+        }
+        if let Some(steps) = steps {
+            for (i, step) in steps[..n * groups].iter_mut().enumerate() {
+                *step = weight.step(i / groups, i % groups);
+            }
+        }
+        if let Some(q) = q {
+            q[..n * weight.k()].copy_from_slice(&weight.unpack());
+        }
+    }
     Ok(())
 }
 
@@ -188,18 +270,17 @@ entry_points! {
     }
 
     fn w4ax_weight_pack(args: *const PackArgs, weight: *mut *mut Weight) {
+        raw::create("weight", weight, || pack_args(args, None))
+    }
+
+    fn w4ax_weight_pack_two_level(
+        args: *const PackArgs,
+        steps: *const u8,
+        steps_len: usize,
+        weight: *mut *mut Weight,
+    ) {
         raw::create("weight", weight, || {
-            let args = raw::arguments("args", args)?;
-            enums::reserved(args.reserved)?;
-            let grouping = enums::value(args.grouping)?;
-            let scale_type = enums::value(args.scale_type)?;
-            let q = Matrix::new("q", (args.q, args.q_len), [args.n, args.k], args.q_stride);
-            let q = q.get()?;
-            let scales = scales(scale_type, args.scales, args.scales_len)?;
-            let zeros = raw::optional_slice("zeros", args.zeros, args.zeros_len)?;
-            let order = raw::optional_slice("order", args.order, args.order_len)?;
-            let pack = || pack(q, grouping, (&scales, zeros), order);
-            Ok(Weight::new(with_threads(args.threads, pack)??))
+            pack_args(args, Some(raw::slice("steps", steps, steps_len)?))
         })
     }
 
@@ -257,35 +338,27 @@ entry_points! {
         let weight = &raw::handle("weight", weight)?.0;
         // The arguments have no place for the steps of a two-level weight.
         weight.scheme().check_grouped("w4ax_weight_unpack")?;
-        let (n, groups) = (weight.n(), weight.groups());
-        // Everything is checked before anything is written.
-        let q = raw::optional_slice_mut("q", q, q_len)?;
-        let zeros = raw::optional_slice_mut("zeros", zeros, zeros_len)?;
-        if let Some(q) = &q {
-            raw::at_least("q", n * weight.k(), q.len())?;
+        unpack(weight, (q, q_len), (scales, scales_len), (zeros, zeros_len), None)
+    }
+
+    fn w4ax_weight_unpack_two_level(
+        weight: *const Weight,
+        q: *mut i8,
+        q_len: usize,
+        scales: *mut c_void,
+        scales_len: usize,
+        zeros: *mut i8,
+        zeros_len: usize,
+        steps: *mut u8,
+        steps_len: usize,
+    ) {
+        let weight = &raw::handle("weight", weight)?.0;
+        if weight.scheme() != Scheme::TwoLevel {
+            let text = "a grouped weight has no steps: use w4ax_weight_unpack";
+            return Err(Failure::new(Status::NoBackend, text));
         }
-        if let Some(zeros) = &zeros {
-            raw::at_least("zeros", n * groups, zeros.len())?;
-        }
-        if raw::given(scales, scales_len) {
-            raw::at_least("scales", n * groups, scales_len)?;
-            let values = (0..n * groups).map(|i| weight.scale(i / groups, i % groups));
-            // Each value is one of the stored type, so the conversion is exact.
-            match weight.tiled_scales().scale_type() {
-                ScaleType::F32 => write_scales(scales, scales_len, values)?,
-                ScaleType::F16 => write_scales(scales, scales_len, values.map(f16::from_f32))?,
-                ScaleType::Bf16 => write_scales(scales, scales_len, values.map(bf16::from_f32))?,
-            }
-        }
-        if let Some(zeros) = zeros {
-            for (i, zero) in zeros[..n * groups].iter_mut().enumerate() {
-                *zero = weight.zero(i / groups, i % groups);
-            }
-        }
-        if let Some(q) = q {
-            q[..n * weight.k()].copy_from_slice(&weight.unpack());
-        }
-        Ok(())
+        let steps = raw::optional_slice_mut("steps", steps, steps_len)?;
+        unpack(weight, (q, q_len), (scales, scales_len), (zeros, zeros_len), steps)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cuda::Gpu;
 use crate::cuda::memory::{DeviceMatRef, StreamRef};
 use crate::cuda::sys::enums::{grouping_code, width_code};
 use crate::cuda::sys::{self, status};
-use crate::{Error, Result, Width, WidthSource};
+use crate::{Result, Width, WidthSource};
 use half::bf16;
 
 impl Gpu {
@@ -20,8 +20,10 @@ impl Gpu {
     /// allocates nothing, does not synchronize, and can be captured.
     ///
     /// # Errors
-    /// [`Error::Range`] for BF16 or an empty x, [`Error::Buffer`] if `activations` is too small, [`Error::DeviceMismatch`] for an argument
-    /// of another device or stream, [`Error::Cuda`] if the launch fails.
+    /// [`Error::Range`](crate::Error::Range) for BF16 or an empty x,
+    /// [`Error::Buffer`](crate::Error::Buffer) if `activations` is too small,
+    /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) for an argument of another device or
+    /// stream, [`Error::Cuda`](crate::Error::Cuda) if the launch fails.
     pub fn quantize<'s, 'w>(
         &self,
         stream: impl Into<StreamRef<'s>>,

@@ -102,7 +102,7 @@ macro_rules! c_functions {
     )* };
 }
 
-c_functions! { ; A; A B; A B C; A B C D; A B C D E; A B C D E F; A B C D E F G; }
+c_functions! { ; A; A B; A B C; A B C D; A B C D E; A B C D E F; A B C D E F G; A B C D E F G H I; }
 
 macro_rules! functions {
     ($($name:ident($($any:tt)*);)*) => {
@@ -160,11 +160,13 @@ fn rust_side() -> Abi {
         w4ax_weight_quantize(_, _);
         w4ax_weight_quantize_as(_, _, _, _);
         w4ax_weight_pack(_, _);
+        w4ax_weight_pack_two_level(_, _, _, _);
         w4ax_weight_get_info(_, _);
         w4ax_weight_get_scheme(_, _);
         w4ax_weight_get_order(_, _, _);
         w4ax_weight_dequantize(_, _, _);
         w4ax_weight_unpack(_, _, _, _, _, _, _);
+        w4ax_weight_unpack_two_level(_, _, _, _, _, _, _, _, _);
         w4ax_weight_free(_);
         w4ax_file_create(_);
         w4ax_file_load(_, _, _);
@@ -399,9 +401,9 @@ fn program(abi: &Abi) -> (String, String) {
             "    printf(\"%s = %llu\\n\", \"{expression}\", (unsigned long long)({expression}));\n"
         )
     };
-    // `c_char` is i8 or u8 in Rust, so char and int8_t have the same type here.
-    c +=
-        "#include <stdint.h>\n#include <stdio.h>\n#define int8_t char\n#include \"w4ax_gpu.h\"\n\n";
+    // `c_char` is i8 or u8 in Rust, so char, int8_t and uint8_t have the same type here.
+    c += "#include <stdint.h>\n#include <stdio.h>\n\
+          #define int8_t char\n#define uint8_t char\n#include \"w4ax_gpu.h\"\n\n";
     c += "#define IS(type, expression) \
           _Static_assert(_Generic((expression), type: 1, default: 0), #expression)\n";
     for (name, signature) in &abi.functions {

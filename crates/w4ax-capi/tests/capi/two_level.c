@@ -86,6 +86,65 @@ static void quantize(uint32_t clipping) {
     w4ax_weight_free(weight);
 }
 
+/* Values that are already quantized, with zero points and an order of k, come back with the same bits. */
+static void pack_and_unpack(void) {
+    enum { GROUPS = 4 };
+    static int8_t q[N * K], q_back[N * K], zeros[N * GROUPS], zeros_back[N * GROUPS];
+    static uint8_t steps[N * GROUPS], steps_back[N * GROUPS];
+    static float scales[N], scales_back[N];
+    static uint32_t order[K];
+    w4ax_pack_args args;
+    w4ax_weight *weight = NULL, *none = (w4ax_weight *)&weight;
+    size_t i;
+    for (i = 0; i < N * K; i++) {
+        q[i] = (int8_t)((int)(i * 7919 % 16) - 8);
+    }
+    for (i = 0; i < N * GROUPS; i++) {
+        steps[i] = (uint8_t)(1 + i % 12);
+        zeros[i] = (int8_t)((int)(i % 5) - 2);
+    }
+    for (i = 0; i < N; i++) {
+        scales[i] = 0.25f * (float)(i + 1);
+    }
+    for (i = 0; i < K; i++) {
+        order[i] = (uint32_t)(K - 1 - i);
+    }
+    memset(&args, 0, sizeof args);
+    args.q = q;
+    args.q_len = N * K;
+    args.q_stride = args.k = K;
+    args.scales = scales;
+    args.scales_len = args.n = N;
+    args.zeros = zeros;
+    args.zeros_len = N * GROUPS;
+    args.order = order;
+    args.order_len = K;
+    args.grouping = W4AX_G32;
+    args.scale_type = W4AX_TYPE_F32;
+    OK(w4ax_weight_pack_two_level(&args, steps, N * GROUPS, &weight));
+    OK(w4ax_weight_unpack_two_level(weight, q_back, N * K, scales_back, N, zeros_back, N * GROUPS, steps_back,
+                                    N * GROUPS));
+    CHECK(memcmp(q, q_back, sizeof q) == 0 && memcmp(scales, scales_back, sizeof scales) == 0);
+    CHECK(memcmp(zeros, zeros_back, sizeof zeros) == 0 && memcmp(steps, steps_back, sizeof steps) == 0);
+    OK(w4ax_weight_dequantize(weight, back, N * K));
+    for (i = 0; i < N * K; i++) {
+        /* The groups are those of the order. */
+        size_t group = i / K * GROUPS + (K - 1 - i % K) / 32;
+        CHECK(back[i] == (float)((q[i] - zeros[group]) * steps[group]) * scales[i / K]);
+    }
+    steps_back[0] = 99;
+    EXPECT(W4AX_BUFFER_TOO_SMALL, w4ax_weight_unpack_two_level(weight, NULL, 0, scales_back, N - 1, NULL, 0, steps_back,
+                                                               N * GROUPS));
+    CHECK(steps_back[0] == 99);
+    w4ax_weight_free(weight);
+    EXPECT(W4AX_BAD_SHAPE, w4ax_weight_pack_two_level(&args, steps, N * GROUPS - 1, &none));
+    CHECK(none == NULL);
+    steps[5] = 17;
+    EXPECT(W4AX_OUT_OF_RANGE, w4ax_weight_pack_two_level(&args, steps, N * GROUPS, &none));
+    steps[5] = 16; /* (7 + 2) * 16 exceeds 127 */
+    EXPECT(W4AX_OUT_OF_RANGE, w4ax_weight_pack_two_level(&args, steps, N * GROUPS, &none));
+}
+
 /* A grouped weight without a search is that of w4ax_weight_quantize. */
 static void same_as_quantize(void) {
     w4ax_quantize_args args = exact_args();
@@ -102,6 +161,8 @@ static void same_as_quantize(void) {
     OK(w4ax_weight_dequantize(weight, back, N * K));
     OK(w4ax_weight_dequantize(same, plain, N * K));
     CHECK(memcmp(plain, back, sizeof back) == 0);
+    /* It has no steps. */
+    EXPECT(W4AX_NO_BACKEND, w4ax_weight_unpack_two_level(same, NULL, 0, NULL, 0, NULL, 0, NULL, 0));
     w4ax_weight_free(weight);
     w4ax_weight_free(same);
 }
@@ -129,6 +190,7 @@ static void misuse(void) {
 int main(void) {
     quantize(W4AX_ABSMAX);
     quantize(W4AX_SQUARED_ERROR);
+    pack_and_unpack();
     same_as_quantize();
     misuse();
     return finish();
