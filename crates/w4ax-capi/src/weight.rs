@@ -139,8 +139,8 @@ unsafe fn quantize_as(
     }
 }
 
-/// Packs INT4 values, as a two-level weight if there are steps. With an order, gathers the inputs of
-/// each row into it first.
+/// Packs INT4 values, as a two-level weight if there are steps. With an order, gathers the inputs
+/// of each row into it first.
 fn pack(
     q: MatRef<'_, i8>,
     grouping: Grouping,
