@@ -18,7 +18,7 @@ use w4ax::{Grouping, Scheme};
 
 use crate::args::{Args, Part};
 use crate::limits::Limits;
-use crate::measure::{Bench, Result, SHAPES};
+use crate::measure::{Bench, Kind, Result, SHAPES};
 use crate::output::{Output, table};
 
 const DECODE_TOKENS: [usize; 4] = [1, 8, 16, 64];
@@ -40,12 +40,12 @@ struct Report<'a> {
 }
 
 /// What a bench measures beside groups of 128: the schemes and groupings of weights, by worth.
-const KINDS: [(Scheme, Grouping); 3] = [
+const KINDS: [Kind; 3] = [
     G128,
     (Scheme::TwoLevel, Grouping::G128),
     (Scheme::Grouped, Grouping::PerChannel),
 ];
-const G128: (Scheme, Grouping) = (Scheme::Grouped, Grouping::G128);
+const G128: Kind = (Scheme::Grouped, Grouping::G128);
 
 /// A GEMM with groups of 128 beside ones with two-level weights and with a scale per channel at the
 /// same shape, on quantized activations where the width has them. A ratio of 1 means that the

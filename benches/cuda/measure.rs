@@ -21,6 +21,9 @@ use crate::args::Args;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// The scheme and the grouping of weights.
+pub type Kind = (Scheme, Grouping);
+
 /// `[N, K]` of a layer of Llama-2-7B: q, k and v in one; o; gate and up in one; down.
 pub const SHAPES: [(usize, usize); 4] = gpu_model::decoder::Sizes::LLAMA_2_7B.shapes();
 
@@ -43,7 +46,7 @@ pub struct Bench {
     pub layers: usize,
     l2_bytes: usize,
     copy_gb_per_s: f64,
-    stacks: RefCell<Vec<((Scheme, Grouping), Arc<Layers>)>>,
+    stacks: RefCell<Vec<(Kind, Arc<Layers>)>>,
 }
 
 impl Bench {
@@ -191,7 +194,7 @@ impl Bench {
     ///
     /// The weights of each shape take more than four times the size of the L2 cache together, so
     /// that no weight is in it when it is read.
-    pub fn stack(&self, kind: (Scheme, Grouping)) -> Result<Arc<Layers>> {
+    pub fn stack(&self, kind: Kind) -> Result<Arc<Layers>> {
         if let Some((_, stack)) = self.stacks.borrow().iter().find(|(of, _)| *of == kind) {
             return Ok(stack.clone());
         }
