@@ -12,7 +12,8 @@
 //!
 //! - [`Gemm`]: one GEMM, `y[M, N] = x[M, K] * W[N, K]^T + bias[N]`, and where its width comes from
 //!   ([`WidthSource`]).
-//! - [`RmsNorm`], [`SiluMul`]: the operations whose results are activations, quantized at once.
+//! - [`RmsNorm`], [`AddRmsNorm`], [`SiluMul`]: the operations whose results are activations,
+//!   quantized at once.
 //! - [`cpu`]: the CPU backend (scalar, AVX2, AVX512-VNNI, AVX512-BF16). With feature `cuda`, `cuda`
 //!   is the CUDA backend; with `candle`, `candle` has linear layers on candle's tensors. The crate
 //!   `w4ax-capi` is the C interface.
@@ -128,7 +129,7 @@ pub use error::{Error, Result};
 pub use flag::{FlagWord, WidthFlag};
 pub use gemm::Gemm;
 pub use matrix::{MatMut, MatRef};
-pub use row_op::{HiddenState, RmsNorm, SiluMul};
+pub use row_op::{AddRmsNorm, HiddenState, HiddenStateMut, RmsNorm, SiluMul};
 pub use shape::Shape;
 pub use unavailable::{CudaVersion, Unavailable};
 pub use weights::{

@@ -180,6 +180,16 @@ impl<'a, T> MatMut<'a, T> {
         self.stride
     }
 
+    /// Returns the matrix for reading.
+    pub fn as_ref(&self) -> MatRef<'_, T> {
+        MatRef {
+            data: self.data,
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+        }
+    }
+
     /// Returns row `i`, `[cols]`.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ w4axk_status check_modes(w4axk_row_op_args const& a) {
     if (a.op > uint32_t(W4AXK_SILU_MUL) || a.kernel > uint32_t(W4AXK_ROW_OP_PLAIN)) return W4AXK_BAD_MODE;
     if (a.x_type > uint32_t(is_rms_norm(a) ? W4AXK_VALUE_F32 : W4AXK_VALUE_BF16)) return W4AXK_BAD_MODE;
     if (a.kernel == W4AXK_ROW_OP_PLAIN && is_quantized(a)) return W4AXK_BAD_MODE;
+    if (a.addend && !is_rms_norm(a)) return W4AXK_BAD_MODE;
     // Also rejects a NaN.
     if (is_rms_norm(a) && !(a.eps > 0.0f && std::isfinite(a.eps))) return W4AXK_BAD_MODE;
     return W4AXK_OK;
@@ -46,8 +47,10 @@ w4axk_status check(w4axk_row_op_args const& a) {
     if (!flags_are_valid(a)) return W4AXK_BAD_FLAGS;
     if (!a.x || !a.factor) return W4AXK_NULL_POINTER;
     bool const factor_fits = is_rms_norm(a) ? a.factor_stride == 0 : is_stride(a.factor_stride, a.k);
-    if (!is_stride(a.x_stride, a.k) || !factor_fits) return W4AXK_BAD_STRIDE;
-    if (!is_aligned(a.x, a.x_type == W4AXK_VALUE_F32 ? 4 : 2) || !is_aligned(a.factor, 2)) return W4AXK_MISALIGNED;
+    bool const addend_fits = !a.addend || is_stride(a.addend_stride, a.k);
+    if (!is_stride(a.x_stride, a.k) || !factor_fits || !addend_fits) return W4AXK_BAD_STRIDE;
+    if (!is_aligned(a.x, a.x_type == W4AXK_VALUE_F32 ? 4 : 2) || !is_aligned(a.factor, 2) || !is_aligned(a.addend, 2))
+        return W4AXK_MISALIGNED;
     if (a.kernel == W4AXK_ROW_OP_PLAIN && int64_t(a.m) * a.k > int64_t(INT_MAX) * kPlainThreads) return W4AXK_BAD_SHAPE;
     return check_output(a);
 }
@@ -91,6 +94,8 @@ w4axk_status launch_row_op(w4axk_row_op_args const& a, Device const& device, cud
         .x_stride = a.x_stride,
         .factor = static_cast<uint16_t const*>(a.factor),
         .factor_stride = a.factor_stride,
+        .addend = static_cast<uint16_t const*>(a.addend),
+        .addend_stride = a.addend_stride,
         .y = static_cast<uint16_t*>(a.y),
         .y_stride = a.y_stride,
         .eps = a.eps,
@@ -98,6 +103,7 @@ w4axk_status launch_row_op(w4axk_row_op_args const& a, Device const& device, cud
         // Pairs: 4 bytes of BF16, 8 of f32.
         .x_aligned = is_aligned(a.x, a.x_type == W4AXK_VALUE_F32 ? 8 : 4) && a.x_stride % 2 == 0,
         .factor_aligned = rows_aligned(a.factor, a.factor_stride, 4),
+        .addend_aligned = rows_aligned(a.addend, a.addend_stride, 4),
         .y_aligned = rows_aligned(a.y, a.y_stride, 4),
     };
     Role const role = is_rms_norm(a) ? Role::RmsNorm : Role::SiluMul;

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 typedef enum w4axk_row_op {
-    W4AXK_RMS_NORM = 0, /* y = x / sqrt(mean(x^2) + eps) * factor, with factor [K] */
+    W4AXK_RMS_NORM = 0, /* y = x / sqrt(mean(x^2) + eps) * factor, with factor [K]; x + addend in place of x */
     W4AXK_SILU_MUL = 1  /* y = silu(x) * factor, with factor [M, K] */
 } w4axk_row_op;
 
@@ -24,10 +24,13 @@ typedef enum w4axk_row_op_kernel {
 typedef enum w4axk_value_type { W4AXK_VALUE_BF16 = 0, W4AXK_VALUE_F32 = 1 } w4axk_value_type;
 
 typedef struct w4axk_row_op_args {
-    const void *x;         /* [M, K] of x_type, aligned to an element */
+    void *x;               /* [M, K] of x_type, aligned to an element; written only if there is an addend */
     int64_t x_stride;      /* elements from row to row, at least K */
     const void *factor;    /* BF16, aligned to 2: [K] for W4AXK_RMS_NORM, [M, K] for W4AXK_SILU_MUL */
     int64_t factor_stride; /* elements from row to row, at least K; 0 for W4AXK_RMS_NORM */
+    const void *addend;    /* null, or for W4AXK_RMS_NORM BF16 [M, K], aligned to 2: x + addend, rounded to x_type, is
+                            * written to x and normalized */
+    int64_t addend_stride; /* elements from row to row, at least K; ignored without an addend */
     void *y;               /* BF16 [M, K], aligned to 2, of width 16 and W4AXK_LATCHED: written at 16 bits. Overlaps no
                             * input. Otherwise ignored */
     int64_t y_stride;      /* elements from row to row, at least K */

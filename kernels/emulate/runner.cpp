@@ -225,6 +225,8 @@ int row_op(Case& one) {
     args.x_stride = one.argument("x_stride");
     args.factor = one.pointer("factor");
     args.factor_stride = one.argument("factor_stride");
+    args.addend = one.pointer("addend");
+    args.addend_stride = one.argument("addend_stride");
     args.y = one.pointer("rows");
     args.y_stride = one.argument("rows_stride");
     args.packed = one.pointer("packed");

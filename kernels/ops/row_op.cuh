@@ -1,5 +1,6 @@
-// The row operations whose results are activations of GEMMs, with the rounding steps of src/numerics.rs: RMSNorm, and
-// silu(gate) * up. Written as BF16 [M, K] at 16 bits, otherwise quantized at once into the bytes of quantize_pack.
+// The row operations whose results are activations of GEMMs, with the rounding steps of src/numerics.rs: RMSNorm, to
+// whose x an addend may be added first, and silu(gate) * up. Written as BF16 [M, K] at 16 bits, otherwise quantized at
+// once into the bytes of quantize_pack.
 //
 // Grid: RMSNorm, and whole rows of SiLU: one block per token, including the tokens between M and the next multiple of
 // 8, whose codes and parameters are 0. Groups of SiLU: (ceil(M/8), ceil(K/256)) blocks, one warp per token and 256 k.
@@ -69,6 +70,40 @@ W4AX_DEVICE void load_x(RowOpParams const& p, int token, int k, float2* x) {
     }
 }
 
+// Adds the addend to the pairs of x at k, k + kStep, ..., which load_x has loaded, and stores the sums to x.
+template <int kPairs, int kStep>
+W4AX_DEVICE void add_to_x(RowOpParams const& p, int token, int k, float2* x) {
+    int const k_end = p.quantize.k;
+    uint32_t pairs[kPairs];
+    load_pairs<kPairs, kStep>(p.addend + token * p.addend_stride, k, k_end, p.addend_aligned, pairs);
+    int64_t const row = token * p.x_stride;
+    CUTE_UNROLL
+    for (int i = 0; i < kPairs; ++i) {
+        int const at = k + i * kStep;
+        x[i] = make_float2(__fadd_rn(x[i].x, low_bf16(pairs[i])), __fadd_rn(x[i].y, high_bf16(pairs[i])));
+        bool const pair = p.x_aligned && at + 1 < k_end;
+        if (p.x_f32) {
+            float* const gX = static_cast<float*>(p.x) + row + at;
+            if (pair) {
+                *reinterpret_cast<float2*>(gX) = x[i];
+            } else {
+                if (at < k_end) gX[0] = x[i].x;
+                if (at + 1 < k_end) gX[1] = x[i].y;
+            }
+        } else {
+            uint16_t* const gX = static_cast<uint16_t*>(p.x) + row + at;
+            uint32_t const low = round_to_bf16(x[i].x), high = round_to_bf16(x[i].y);
+            if (pair) {
+                *reinterpret_cast<uint32_t*>(gX) = low | high << 16;
+            } else {
+                if (at < k_end) gX[0] = uint16_t(low);
+                if (at + 1 < k_end) gX[1] = uint16_t(high);
+            }
+            x[i] = make_float2(low_bf16(low), low_bf16(high));
+        }
+    }
+}
+
 W4AX_DEVICE float rms_norm_value(float x, float scale, float weight) { return __fmul_rn(__fmul_rn(x, scale), weight); }
 
 W4AX_DEVICE float silu_mul_value(float gate, float up) { return __fmul_rn(silu_f32(gate), up); }
@@ -101,7 +136,7 @@ W4AX_DEVICE float scale_of_sum(RowOpParams const& p, float sum) {
     return __frcp_rn(__fsqrt_rn(__fadd_rn(mean, p.eps)));
 }
 
-// Returns 1 / sqrt(mean(x^2) + eps) of a token to all threads of the block.
+// Returns 1 / sqrt(mean(x^2) + eps) of a token to all threads of the block, of x after the addend.
 W4AX_DEVICE float row_scale(RowOpParams const& p, int token, RowOpShared& shared) {
     int const warp = warp_index(), lane = lane_index(), k_end = p.quantize.k;
     float2 total = make_float2(0.0f, 0.0f);  // lanes 2 * lane and 2 * lane + 1, in warp 0
@@ -111,6 +146,7 @@ W4AX_DEVICE float row_scale(RowOpParams const& p, int token, RowOpShared& shared
         // Blocks beyond K have lanes of 0, which change no total.
         if (begin < k_end) {
             load_x<kSumBlock / kSumLanes, kSumLanes>(p, token, begin + 2 * lane, x);
+            if (p.addend) add_to_x<kSumBlock / kSumLanes, kSumLanes>(p, token, begin + 2 * lane, x);
             CUTE_UNROLL
             for (int i = 0; i < kSumBlock / kSumLanes; ++i)
                 sum = make_float2(__fmaf_rn(x[i].x, x[i].x, sum.x), __fmaf_rn(x[i].y, x[i].y, sum.y));
@@ -136,7 +172,7 @@ W4AX_DEVICE float row_scale(RowOpParams const& p, int token, RowOpShared& shared
         }
         if (lane == 0) shared.scale = scale_of_sum(p, __fadd_rn(total.x, total.y));
     }
-    // Every thread reads the scale that lane 0 of warp 0 has written.
+    // Every thread reads the scale that lane 0 of warp 0 has written, and values of x that other threads have stored.
     __syncthreads();
     return shared.scale;
 }
@@ -232,6 +268,15 @@ __global__ void __launch_bounds__(kPackThreads) rms_norm_plain(W4AX_GRID_CONSTAN
     ptx::wait_on_dependent_grids();
     int const token = int(blockIdx.x) * kPackThreads + int(threadIdx.x), k_end = p.quantize.k;
     if (token >= p.quantize.m) return;
+    for (int k = 0; p.addend && k < k_end; ++k) {
+        int64_t const at = token * p.x_stride + k;
+        float const bits = __uint_as_float(uint32_t(p.addend[token * p.addend_stride + k]) << 16);
+        float const sum = __fadd_rn(plain_value(p, token, k), bits);
+        if (p.x_f32)
+            static_cast<float*>(p.x)[at] = sum;
+        else
+            static_cast<uint16_t*>(p.x)[at] = round_to_bf16(sum);
+    }
     float total[kSumLanes] = {};
     for (int lane = 0; lane < kSumLanes; ++lane) {
         for (int block = 0; block < k_end; block += kSumBlock) {

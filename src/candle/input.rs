@@ -4,7 +4,7 @@ use super::device::{BackendDevice, CpuDevice, DeviceLayer};
 use super::linear::Linear;
 use super::rows::Rows;
 use crate::cpu::{ActivationLayout, Cpu, QuantizedActivations};
-use crate::{HiddenState, MatMut, MatRef, RmsNorm, SiluMul, Width};
+use crate::{AddRmsNorm, HiddenState, HiddenStateMut, MatMut, MatRef, RmsNorm, SiluMul, Width};
 use candle_core::{DType, Device, Result, Storage, Tensor, WithDType};
 use half::bf16;
 use std::sync::Arc;
@@ -95,6 +95,53 @@ impl Linear {
                 _ => with_rows(x, k, |x: MatRef<'_, bf16>| run(x.into())),
             }
         })
+    }
+
+    /// Computes `h = x + addend`, and the RMSNorm of `h` as [`Linear::rms_norm_quantize`]. Returns
+    /// `h`, of the shape and type of `x[.., K]`, too. `addend[.., K]` is BF16.
+    ///
+    /// # Errors
+    /// As [`Linear::rms_norm_quantize`]; if x and the addend differ in shape.
+    pub fn add_rms_norm_quantize(
+        &self,
+        x: &Tensor,
+        addend: &Tensor,
+        weight: &Tensor,
+        eps: f64,
+        width: Width,
+    ) -> Result<(Tensor, QuantizedInput)> {
+        match x.dtype() {
+            DType::F32 => self.add_and_quantize::<f32>(x, addend, (weight, eps), width),
+            _ => self.add_and_quantize::<bf16>(x, addend, (weight, eps), width),
+        }
+    }
+
+    fn add_and_quantize<T: WithDType>(
+        &self,
+        x: &Tensor,
+        addend: &Tensor,
+        (weight, eps): (&Tensor, f64),
+        width: Width,
+    ) -> Result<(Tensor, QuantizedInput)>
+    where
+        for<'a> HiddenStateMut<'a>: From<MatMut<'a, T>>,
+    {
+        let k = self.k();
+        let mut sums = x.flatten_all()?.to_vec1::<T>()?; // [M, k]
+        let m = sums.len() / k;
+        let input = with_rows(weight, k, |weight: MatRef<'_, bf16>| {
+            if weight.rows() != 1 {
+                candle_core::bail!("weight of an RMSNorm: expected [{k}]")
+            }
+            with_rows(addend, k, |addend: MatRef<'_, bf16>| {
+                let sums = MatMut::new(&mut sums, m, k)?;
+                let norm = AddRmsNorm::new(sums, addend, weight.row(0), eps as f32);
+                self.quantized(x, |cpu, layout, activations| {
+                    cpu.add_rms_norm_quantize(norm, width, layout, activations)
+                })
+            })
+        })?;
+        Ok((Tensor::from_vec(sums, x.dims(), &Device::Cpu)?, input))
     }
 
     /// Computes `silu(gate) * up` of `gate[.., K]` and `up[.., K]`, both BF16, and quantizes it at

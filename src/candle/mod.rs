@@ -28,8 +28,9 @@
 //! launches on the stream of candle's device, in candle's context.
 //!
 //! On the CPU, layers that share an input can share its quantization:
-//! [`Linear::rms_norm_quantize`] and [`Linear::silu_mul_quantize`] compute and quantize it, and
-//! [`Linear::forward_quantized`] runs a layer, with the bits of `forward` on the BF16 rows.
+//! [`Linear::rms_norm_quantize`], [`Linear::add_rms_norm_quantize`] and
+//! [`Linear::silu_mul_quantize`] compute and quantize it, and [`Linear::forward_quantized`] runs a
+//! layer, with the bits of `forward` on the BF16 rows.
 //!
 //! A decoder of such layers can be a [`LayerStack`](crate::skip::LayerStack) for skipping: this
 //! crate's errors convert to candle's.

@@ -267,7 +267,7 @@ impl std::fmt::Debug for QuantizedActivations {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
-    use crate::{HiddenState, MatRef, RmsNorm, SiluMul, reference};
+    use crate::{AddRmsNorm, HiddenState, MatMut, MatRef, RmsNorm, SiluMul, reference};
     use proptest::prelude::*;
 
     /// BF16 in [-4, 4], with a NaN or an infinity in some of the rows.
@@ -321,6 +321,29 @@ mod tests {
                 };
                 let fused = packed(&|to| cpu.rms_norm_quantize(&norm, width, layout, to).unwrap());
                 prop_assert!(fused == of_rows(&reference::rms_norm(&norm).unwrap()), "{isa:?}");
+                // The sum of the residual connection is x of the norm.
+                let (mut sums, mut wide_sums) = (a.clone(), f32s.clone());
+                let (mut got, mut wide_got) = (a.clone(), f32s.clone());
+                let add = |narrow: &'_ mut [bf16], wide_x: &'_ mut [f32], run: &mut dyn FnMut(AddRmsNorm<'_>)| {
+                    run(match wide {
+                        true => AddRmsNorm::new(MatMut::new(wide_x, m, k).unwrap(), up, &g, 1e-5),
+                        false => AddRmsNorm::new(MatMut::new(narrow, m, k).unwrap(), up, &g, 1e-5),
+                    });
+                };
+                let mut rows = Vec::new();
+                add(&mut sums, &mut wide_sums, &mut |norm| {
+                    rows = reference::add_rms_norm(norm).unwrap();
+                });
+                let mut activations = cpu.quantized_activations(m, k).unwrap();
+                add(&mut got, &mut wide_got, &mut |norm| {
+                    cpu.add_rms_norm_quantize(norm, width, layout, &mut activations).unwrap();
+                });
+                let tokens: Vec<u8> = bytemuck::cast_slice(&activations.tokens).to_vec();
+                let fused = (activations.words, tokens, activations.contents);
+                prop_assert!(fused == of_rows(&rows), "{isa:?}");
+                prop_assert!(got.iter().zip(&sums).all(|(x, sum)| x.to_bits() == sum.to_bits()));
+                let same = |(x, sum): (&f32, &f32)| x == sum || x.is_nan() && sum.is_nan();
+                prop_assert!(wide_got.iter().zip(&wide_sums).all(same));
                 let fused = packed(&|to| cpu.silu_mul_quantize(&silu, width, layout, to).unwrap());
                 prop_assert!(fused == of_rows(&reference::silu_mul(&silu).unwrap()), "{isa:?}");
             }

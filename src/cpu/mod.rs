@@ -27,7 +27,8 @@
 //! [`Cpu::quantize`] packs x once for all GEMMs that read it, and [`Cpu::run_quantized`] computes
 //! one of them. [`Cpu::rms_norm_quantize`] and [`Cpu::silu_mul_quantize`] compute x too, one row at
 //! a time, so that no row of x is stored. Their unfused counterparts are [`Cpu::rms_norm`] and
-//! [`Cpu::silu_mul`]; both ways have the same bits.
+//! [`Cpu::silu_mul`]; both ways have the same bits. In [`Cpu::add_rms_norm`] and
+//! [`Cpu::add_rms_norm_quantize`] a residual connection comes first.
 //!
 //! # Results
 //! Every instruction set computes the bits of [`crate::numerics`], whatever the number of threads.

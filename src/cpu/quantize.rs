@@ -4,7 +4,7 @@ use super::activations::{ActivationLayout, QuantizedActivations};
 use super::rows::{Input, Rows};
 use super::{Cpu, host_width};
 use crate::weights::MAX_PER_CHANNEL_K;
-use crate::{Error, Grouping, MatRef, Result, RmsNorm, SiluMul, WidthSource};
+use crate::{AddRmsNorm, Error, Grouping, MatRef, Result, RmsNorm, SiluMul, Width, WidthSource};
 use half::bf16;
 
 impl Cpu {
@@ -88,6 +88,25 @@ impl Cpu {
         self.fill(norm, shape, width.into(), layout, activations)
     }
 
+    /// Adds to a hidden state, and quantizes an RMSNorm of the sum, as [`Cpu::add_rms_norm`] and
+    /// [`Cpu::quantize`] of its result, with the same bits. No BF16 row is stored.
+    ///
+    /// # Errors
+    /// As [`Cpu::add_rms_norm`] and [`Cpu::quantize`]; [`Error::Mismatch`] for a layout of gathered
+    /// activations. Nothing is written then.
+    pub fn add_rms_norm_quantize<'w>(
+        &self,
+        norm: AddRmsNorm<'_>,
+        width: impl Into<WidthSource<'w>>,
+        layout: impl Into<ActivationLayout>,
+        activations: &mut QuantizedActivations,
+    ) -> Result<()> {
+        let (shape, layout) = (norm.check()?, not_gathered(layout.into())?);
+        let width = width.into();
+        check_fill(shape, width, layout, activations)?;
+        self.fill(&self.add(norm).norm(), shape, width, layout, activations)
+    }
+
     /// Quantizes `silu(gate) * up`, as [`Cpu::silu_mul`] and [`Cpu::quantize`] of its result, with
     /// the same bits. No BF16 row is stored.
     ///
@@ -113,25 +132,36 @@ impl Cpu {
         layout: ActivationLayout,
         activations: &mut QuantizedActivations,
     ) -> Result<()> {
-        let width = host_width(width)?;
-        if width.qmax().is_none() {
-            return Err(Error::Range {
-                what: "width of quantized activations",
-                value: width.to_string(),
-                range: "a2, a4, a8",
-            });
-        }
-        if k == 0 || layout.grouping() == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
-            return Err(Error::Range {
-                what: "K of quantized activations",
-                value: k.to_string(),
-                range: "1.. (1..=65536 per token)",
-            });
-        }
-        activations.check_size(m, k)?;
+        let width = check_fill((m, k), width, layout, activations)?;
         activations.fill(&self.packing(layout, width, k), rows, m);
         Ok(())
     }
+}
+
+/// Checks that activations of a shape can be quantized to `activations`. Returns their width.
+fn check_fill(
+    (m, k): (usize, usize),
+    width: WidthSource<'_>,
+    layout: ActivationLayout,
+    activations: &QuantizedActivations,
+) -> Result<Width> {
+    let width = host_width(width)?;
+    if width.qmax().is_none() {
+        return Err(Error::Range {
+            what: "width of quantized activations",
+            value: width.to_string(),
+            range: "a2, a4, a8",
+        });
+    }
+    if k == 0 || layout.grouping() == Grouping::PerChannel && k > MAX_PER_CHANNEL_K {
+        return Err(Error::Range {
+            what: "K of quantized activations",
+            value: k.to_string(),
+            range: "1.. (1..=65536 per token)",
+        });
+    }
+    activations.check_size(m, k)?;
+    Ok(width)
 }
 
 /// Row operations compute rows in the order of the matrix.

@@ -73,7 +73,8 @@
 //!
 //! [`Gpu::rms_norm_quantize`] and [`Gpu::silu_mul_quantize`] compute x and quantize it in one
 //! launch, with the bytes that [`Gpu::rms_norm`] or [`Gpu::silu_mul`] and then [`Gpu::quantize`]
-//! write. At a latched width the launch writes BF16 rows in steps of 16 bits.
+//! write. At a latched width the launch writes BF16 rows in steps of 16 bits. In
+//! [`Gpu::add_rms_norm_quantize`] a residual connection comes first, in the same launch.
 //!
 //! # Routing by the flag
 //! A launch whose width is a [`Latch`] runs at the width that the latch read from a [`MappedFlag`]
@@ -144,8 +145,8 @@ mod weight;
 /// The version of cudarc in the signatures of this module.
 pub use cudarc;
 pub use gemm::{
-    ActivationLayout, DeviceProps, Gemm, GemmOptions, HiddenState, KernelTable, LaunchPlan,
-    Problem, QuantizedActivations, RmsNorm, SiluMul, Workspace,
+    ActivationLayout, AddRmsNorm, DeviceProps, Gemm, GemmOptions, HiddenState, HiddenStateMut,
+    KernelTable, LaunchPlan, Problem, QuantizedActivations, RmsNorm, SiluMul, Workspace,
 };
 pub use gpu::{Gpu, Kernel};
 pub use memory::{DeviceMatMut, DeviceMatRef, DeviceVecRef, StreamRef};

@@ -1,4 +1,4 @@
-//! RMSNorm and `silu(gate) * up` of a row, with the rounding steps of [`crate::numerics`].
+//! RMSNorm, the addition before it, and `silu(gate) * up` of a row, with the rounding steps of [`crate::numerics`].
 //!
 //! The code is plain Rust that vectorizes. The CPU backend instantiates it for each instruction
 //! set, with the same bits.
@@ -15,6 +15,9 @@ const BLOCK: usize = 512;
 pub(crate) trait Element: Copy + Send + Sync {
     /// Converts to f32, exactly.
     fn to_f32(self) -> f32;
+
+    /// Rounds an f32.
+    fn round(v: f32) -> Self;
 }
 
 impl Element for bf16 {
@@ -22,12 +25,22 @@ impl Element for bf16 {
     fn to_f32(self) -> f32 {
         widen(self)
     }
+
+    #[inline(always)]
+    fn round(v: f32) -> Self {
+        round_to_bf16(v)
+    }
 }
 
 impl Element for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn round(v: f32) -> Self {
+        v
     }
 }
 
@@ -108,6 +121,14 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
+}
+
+/// Adds `addend[K]` to the row `x[K]`.
+#[inline(always)]
+pub(crate) fn add_row<T: Element>(x: &mut [T], addend: &[bf16]) {
+    for (x, addend) in x.iter_mut().zip(addend) {
+        *x = T::round(x.to_f32() + widen(*addend));
+    }
 }
 
 /// Writes the RMSNorm of the row `x[K]` to `y[K]`; `weight` is `[K]`.

@@ -4,7 +4,7 @@
 //!   compared with it bit for bit (BF16 across backends: within the bound of that page).
 //! - [`matmul_f64`]: the product in f64, for error bounds.
 //! - [`QuantizedMatrix`]: quantized activations in plain order.
-//! - [`rms_norm`] and [`silu_mul`]: the row operations, row by row.
+//! - [`rms_norm`], [`add_rms_norm`] and [`silu_mul`]: the row operations, row by row.
 //!
 //! The two products are written to be read, not to be fast. They share no code with the backends:
 //! they read unpacked weights and quantize with their own loops.
@@ -13,7 +13,7 @@ mod quantized_matrix;
 mod row_op;
 
 pub use quantized_matrix::QuantizedMatrix;
-pub use row_op::{rms_norm, silu_mul};
+pub use row_op::{add_rms_norm, rms_norm, silu_mul};
 
 use crate::gemm::check_shapes;
 use crate::{Grouping, MatRef, PackedWeight, Result, Scheme, Width};

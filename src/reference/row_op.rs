@@ -1,7 +1,7 @@
 //! RMSNorm and `silu(gate) * up` by the formulas of [`crate::numerics`].
 
 use crate::numerics::silu;
-use crate::{HiddenState, Result, RmsNorm, SiluMul};
+use crate::{AddRmsNorm, HiddenState, HiddenStateMut, Result, RmsNorm, SiluMul};
 use half::bf16;
 
 /// Returns an RMSNorm with the rounding steps of [`crate::numerics`], row-major `[M, K]`.
@@ -33,6 +33,32 @@ pub fn rms_norm(norm: &RmsNorm<'_>) -> Result<Vec<bf16>> {
         y.extend((x.iter().zip(norm.weight())).map(|(x, g)| round(x * r * g.to_f32())));
     }
     Ok(y)
+}
+
+/// Adds to a hidden state, and returns an RMSNorm of the sum, with the rounding steps of
+/// [`crate::numerics`], row-major `[M, K]`.
+///
+/// # Errors
+/// As [`rms_norm`]; [`crate::Error::Shape`] if the addend does not have the shape of x. Nothing is
+/// written then.
+pub fn add_rms_norm(norm: AddRmsNorm<'_>) -> Result<Vec<bf16>> {
+    let (m, _) = norm.check()?;
+    let added = norm.added(|x, addend| {
+        for token in 0..m {
+            let addend = addend.row(token).iter().map(|v| v.to_f32());
+            match x {
+                HiddenStateMut::Bf16(x) => {
+                    let row = x.row_mut(token).iter_mut().zip(addend);
+                    row.for_each(|(x, a)| *x = round(x.to_f32() + a));
+                }
+                HiddenStateMut::F32(x) => {
+                    let row = x.row_mut(token).iter_mut().zip(addend);
+                    row.for_each(|(x, a)| *x += a);
+                }
+            }
+        }
+    });
+    rms_norm(&added.norm())
 }
 
 /// Returns `silu(gate) * up` with the rounding steps of [`crate::numerics`], row-major `[M, K]`.

@@ -5,11 +5,14 @@ use half::bf16;
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use w4ax::candle::{Backend, Linear};
+use w4ax::candle::{Backend, Linear, QuantizedInput};
 use w4ax::checkpoint::Checkpoint;
 use w4ax::cpu::{Cpu, Pool, Serial};
 use w4ax::step::{HostLatch, StepFlag};
-use w4ax::{Grouping, MatRef, PackedWeight, ScaleType, Scheme, Width, reference};
+use w4ax::{
+    AddRmsNorm, Grouping, MatMut, MatRef, PackedWeight, RmsNorm, ScaleType, Scheme, SiluMul, Width,
+    reference,
+};
 
 use crate::{CPU, bits};
 use test_support::{PlainWeight, normal, normal_values, normal_weight, rng};
@@ -122,6 +125,78 @@ proptest! {
                 prop_assert!(error.to_string().contains("contiguous"), "{}", error);
             }
         }
+    }
+}
+
+/// An input that an operation computes and quantizes at once gives the bits of its BF16 rows, for a
+/// hidden state in F32 and in BF16.
+#[test]
+fn inputs_of_operations_have_the_bits_of_their_rows() {
+    let rng = &mut rng(9);
+    let backend = Backend::new(CPU).unwrap();
+    let (m, k) = (7, 200);
+    for (scheme, grouping) in [
+        (Scheme::Grouped, Grouping::G64),
+        (Scheme::TwoLevel, Grouping::G32),
+    ] {
+        let weight = match scheme {
+            Scheme::TwoLevel => {
+                PlainWeight::random_two_level(rng, (33, k), grouping, ScaleType::F32, true).pack()
+            }
+            _ => normal_weight(rng, (33, k), grouping),
+        };
+        let layer = backend.linear(weight, None).unwrap();
+        let mut tensor = |dims: &[usize]| {
+            let values = normal_values(rng, dims);
+            (Tensor::from_slice(&values, dims, CPU).unwrap(), values)
+        };
+        let ((x, values), (addend, addends), (norm, norms)) =
+            (tensor(&[1, m, k]), tensor(&[1, m, k]), tensor(&[k]));
+        let wide = (x.to_dtype(DType::F32).unwrap() * 1.01).unwrap();
+        let wide_values = wide.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let of = |data| MatRef::new(data, m, k).unwrap();
+        let addends = of(&addends);
+        for width in [Width::A2, Width::A4, Width::A8] {
+            let check = |input: &QuantizedInput, rows: &[bf16], what: &str| {
+                let rows = Tensor::from_slice(rows, (1, m, k), CPU).unwrap();
+                let expected = layer.forward_at(&rows, width).unwrap();
+                let got = layer.forward_quantized(input).unwrap();
+                assert_eq!(got.dims(), expected.dims());
+                assert_eq!(bits(&got), bits(&expected), "{what}, {scheme} {width}");
+            };
+            let input = layer.silu_mul_quantize(&x, &addend, width).unwrap();
+            let silu = SiluMul::new(of(&values), addends);
+            check(&input, &reference::silu_mul(&silu).unwrap(), "SiLU");
+
+            let input = layer.rms_norm_quantize(&x, &norm, 1e-5, width).unwrap();
+            let rows = reference::rms_norm(&RmsNorm::new(of(&values), &norms, 1e-5)).unwrap();
+            check(&input, &rows, "RMSNorm");
+
+            let (sum, input) = layer
+                .add_rms_norm_quantize(&x, &addend, &norm, 1e-5, width)
+                .unwrap();
+            let mut sums = values.clone();
+            let to = MatMut::new(&mut sums, m, k).unwrap();
+            let rows = AddRmsNorm::new(to, addends, &norms, 1e-5);
+            check(&input, &reference::add_rms_norm(rows).unwrap(), "addition");
+            assert_eq!((sum.dims(), bits(&sum)), (x.dims(), bits_of(&sums)));
+
+            let (sum, input) = layer
+                .add_rms_norm_quantize(&wide, &addend, &norm, 1e-5, width)
+                .unwrap();
+            let mut sums = wide_values.clone();
+            let to = MatMut::new(&mut sums, m, k).unwrap();
+            let rows = AddRmsNorm::new(to, addends, &norms, 1e-5);
+            check(
+                &input,
+                &reference::add_rms_norm(rows).unwrap(),
+                "addition in F32",
+            );
+            assert_eq!(sum.flatten_all().unwrap().to_vec1::<f32>().unwrap(), sums);
+        }
+        let short = addend.narrow(1, 0, m - 1).unwrap();
+        let failed = layer.add_rms_norm_quantize(&x, &short, &norm, 1e-5, Width::A4);
+        assert!(failed.unwrap_err().to_string().contains("addend"));
     }
 }
 

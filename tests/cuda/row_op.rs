@@ -6,10 +6,10 @@ use crate::support::{Kind, PlainWeight, bits, rng};
 use half::bf16;
 use std::sync::Arc;
 use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, Family, Gemm, LatchOptions,
-    MappedFlag, OperandLayout, QuantizedActivations, RmsNorm, SiluMul,
+    ActivationLayout, AddRmsNorm, DeviceMatMut, DeviceMatRef, DeviceVecRef, Family, Gemm,
+    LatchOptions, MappedFlag, OperandLayout, QuantizedActivations, RmsNorm, SiluMul,
 };
-use w4ax::{Error, Grouping, MatRef, ScaleType, Scheme, Width, WidthSource, reference};
+use w4ax::{Error, Grouping, MatMut, MatRef, ScaleType, Scheme, Width, WidthSource, reference};
 
 const QUANTIZED: [Width; 3] = [Width::A2, Width::A4, Width::A8];
 
@@ -123,6 +123,99 @@ fn operations_match_reference() {
     }
 }
 
+/// A residual connection and the norm after it in one launch: x, rows and quantized rows have the
+/// bits of the reference.
+#[test]
+#[cfg_attr(not(w4ax_software_device), ignore = "needs a CUDA GPU")]
+fn additions_before_the_norm_match_reference() {
+    let device = Device::new();
+    let (gpu, stream) = (&device.gpu, &device.stream);
+    for (at, shape) in [(1, 64), (3, 511), (9, 700), (2, 5000)]
+        .into_iter()
+        .enumerate()
+    {
+        let (m, k) = shape;
+        let grouping = Grouping::ALL[at];
+        let operands = Operands::new(shape, at % 3, Kind::Normal, at as u64 + 50);
+        let (shift, stride) = (at % 2, operands.stride);
+        let addend = Guarded::new(stream, &operands.up, bf16::NAN, shift);
+        let weight = Guarded::new(stream, &operands.weight, bf16::NAN, 0);
+        let addend = DeviceMatRef::with_stride(addend.view(), m, k, stride).unwrap();
+        let weight = DeviceVecRef::new(weight.view(), k).unwrap();
+        let on_host = MatRef::with_stride(&operands.up, m, k, stride).unwrap();
+        let (mut sums, mut wide_sums) = (operands.x.clone(), operands.wide.clone());
+        let x = MatMut::with_stride(&mut sums, m, k, stride).unwrap();
+        let norm = w4ax::AddRmsNorm::new(x, on_host, &operands.weight, 1e-5);
+        let narrow_rows = reference::add_rms_norm(norm).unwrap();
+        let x = MatMut::with_stride(&mut wide_sums, m, k, stride).unwrap();
+        let norm = w4ax::AddRmsNorm::new(x, on_host, &operands.weight, 1e-5);
+        let wide_rows = reference::add_rms_norm(norm).unwrap();
+        for (wide, expected) in [(false, &narrow_rows), (true, &wide_rows)] {
+            for width in [None, Some(Width::A4), Some(Width::A8)] {
+                let what = format!("{shape:?}, {grouping}, f32 {wide}, {width:?}");
+                let mut x = Guarded::new(stream, &operands.x, bf16::NAN, shift);
+                let mut wide_x = Guarded::new(stream, &operands.wide, f32::NAN, shift);
+                let mut y = Guarded::new(stream, &vec![POISON; m * k], POISON, 0);
+                let mut activations = gpu.quantized_activations(stream, m, k).unwrap();
+                {
+                    let mut x = DeviceMatMut::with_stride(x.view_mut(), m, k, stride).unwrap();
+                    let mut wide_x =
+                        DeviceMatMut::with_stride(wide_x.view_mut(), m, k, stride).unwrap();
+                    let mut y = DeviceMatMut::new(y.view_mut(), m, k).unwrap();
+                    let norm = match wide {
+                        true => AddRmsNorm::new(&mut wide_x, &addend, &weight, 1e-5),
+                        false => AddRmsNorm::new(&mut x, &addend, &weight, 1e-5),
+                    };
+                    let to = &mut activations;
+                    match width {
+                        None => gpu.add_rms_norm(stream, norm, &mut y),
+                        Some(width) => {
+                            gpu.add_rms_norm_quantize(stream, norm, width, grouping, to, None)
+                        }
+                    }
+                    .unwrap();
+                }
+                let (x, wide_x) = (x.read(stream, "x"), wide_x.read(stream, "x in f32"));
+                let y = y.read(stream, "y");
+                match wide {
+                    true => assert!(
+                        wide_x == wide_sums && bits(&x) == bits(&operands.x),
+                        "{what}"
+                    ),
+                    false => assert!(bits(&x) == bits(&sums) && wide_x == operands.wide, "{what}"),
+                }
+                let Some(width) = width else {
+                    assert!(bits(&y) == bits(expected), "{what}");
+                    continue;
+                };
+                // The GEMM of the quantized rows.
+                let plain = PlainWeight::random_of(
+                    Scheme::Grouped,
+                    &mut rng(at as u64),
+                    (33, k),
+                    grouping,
+                    ScaleType::F32,
+                    true,
+                );
+                let packed = plain.pack();
+                let weight = gpu.upload(&packed).unwrap();
+                let mut out = stream.alloc_zeros::<bf16>(m * 33).unwrap();
+                let mut workspace = gpu.workspace(stream, m, k).unwrap();
+                {
+                    let gemm = Gemm::quantized(&activations, &weight).unwrap();
+                    let mut out = DeviceMatMut::new(out.as_view_mut(), m, 33).unwrap();
+                    gpu.run(stream, &gemm, &mut out, &mut workspace).unwrap();
+                }
+                let out = stream.clone_dtoh(&out).unwrap();
+                stream.synchronize().unwrap();
+                let rows = MatRef::new(expected, m, k).unwrap();
+                let expected = reference::gemm(rows, &packed, width, None).unwrap();
+                assert!(bits(&out) == bits(&expected), "{what}");
+            }
+        }
+    }
+}
+
 /// A latched step: the operation and the GEMM after it run at the width of the latch, with the bits
 /// of the reference.
 #[test]
@@ -221,6 +314,16 @@ fn rejects_operands_that_do_not_fit() {
     shape(
         gpu.silu_mul(stream, &SiluMul::new(&x, &fewer), &mut y),
         "up",
+    );
+    let mut hidden = stream.alloc_zeros::<bf16>(m * k).unwrap();
+    let mut hidden = DeviceMatMut::new(hidden.as_view_mut(), m, k).unwrap();
+    shape(
+        gpu.add_rms_norm(
+            stream,
+            AddRmsNorm::new(&mut hidden, &fewer, &weight, 1e-6),
+            &mut y,
+        ),
+        "addend",
     );
     for eps in [0.0, f32::NAN] {
         let result = gpu.rms_norm(stream, &RmsNorm::new(&x, &weight, eps), &mut y);

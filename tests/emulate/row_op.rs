@@ -1,10 +1,10 @@
-//! RMSNorm and `silu(gate) * up`: as BF16 rows against [`reference`], and quantized at once against
+//! RMSNorm, alone or after an addition to x, and `silu(gate) * up`: as BF16 rows against [`reference`], and quantized at once against
 //! quantize_pack of these rows, byte for byte.
 
 use crate::abi::*;
 use crate::build::Variant;
 use crate::gemm_case::{GemmCase, expect_ok, for_runners, for_sm90};
-use crate::runner::{Request, Runner};
+use crate::runner::{Reply, Request, Runner};
 use half::bf16;
 use test_support::{Kind, bits, rng};
 use w4ax::{Grouping, MatRef, RmsNorm, SiluMul, Width, reference};
@@ -38,6 +38,9 @@ struct Case {
     shifts: (usize, usize, usize),
     kinds: (Kind, Kind),
     eps: f32,
+    /// Whether something is added to x first. Its rows have the gaps and the shift of the second
+    /// operand.
+    addend: bool,
     seed: u64,
 }
 
@@ -52,6 +55,7 @@ impl Case {
             shifts: (at / 3 % 2, at / 4 % 2, at % 3),
             kinds: (kinds[at % kinds.len()], kinds[at / 3 % kinds.len()]),
             eps: [1e-5, 1e-6, 2.0][at % 3],
+            addend: op != Op::SiluMul && at / 2 % 2 == 1,
             seed: at as u64,
         }
     }
@@ -75,9 +79,58 @@ impl Case {
         (x, wide, factor)
     }
 
+    /// Returns the addend, without the padding of the last row.
+    fn addend(&self) -> Vec<bf16> {
+        let len = (self.m - 1) * self.strides().1 + self.k;
+        self.kinds.1.fill(&mut rng(self.seed + 1000), len)
+    }
+
+    /// Returns x after the addition, also in f32, with its padding.
+    fn sums(&self) -> (Vec<bf16>, Vec<f32>) {
+        let (mut x, mut wide, _) = self.operands();
+        let (stride, addend_stride, _) = self.strides();
+        let addend = self.addend();
+        for at in (0..self.m * self.k).filter(|_| self.addend) {
+            let (token, k) = (at / self.k, at % self.k);
+            let (to, addend) = (
+                token * stride + k,
+                addend[token * addend_stride + k].to_f32(),
+            );
+            let sum = x[to].to_f32() + addend;
+            x[to] = match sum.is_nan() {
+                true => bf16::from_bits(0x7FFF),
+                false => bf16::from_f32(sum),
+            };
+            wide[to] += addend;
+        }
+        (x, wide)
+    }
+
+    /// Checks the x that a request has left.
+    fn check_x(&self, reply: &Reply, what: &str) {
+        let Some(bytes) = reply.outputs.get("x") else {
+            assert!(!self.addend, "{what}: x is no output");
+            return;
+        };
+        let (x, wide) = self.sums();
+        if self.op == Op::WideRmsNorm {
+            let got: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(bytes);
+            let same =
+                |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            assert!(
+                got.len() == wide.len() && got.iter().zip(&wide).all(same),
+                "{what}: x"
+            );
+        } else {
+            let got: Vec<bf16> = bytemuck::allocation::pod_collect_to_vec(bytes);
+            assert!(bits(&got) == bits(&x), "{what}: x");
+        }
+    }
+
     /// Returns the rows of the reference, dense.
     fn rows(&self) -> Vec<bf16> {
-        let (x, wide, factor) = self.operands();
+        let (x, wide) = self.sums();
+        let (_, _, factor) = self.operands();
         let (m, k, (x_stride, factor_stride, _)) = (self.m, self.k, self.strides());
         let of = |data| MatRef::with_stride(data, m, k, x_stride).unwrap();
         match self.op {
@@ -108,9 +161,22 @@ impl Case {
         } else {
             0
         };
-        Request::new(function)
+        let addend = self.addend();
+        let request = match self.addend {
+            false => Request::new(function),
+            true => Request::new(function)
+                .buffer(
+                    "addend",
+                    bytemuck::cast_slice(&addend),
+                    16,
+                    2 * self.shifts.1,
+                    false,
+                )
+                .arg("addend_stride", self.strides().1),
+        };
+        request
             .set("seed", self.seed as i64)
-            .buffer("x", x, align.max(8), size * self.shifts.0, false)
+            .buffer("x", x, align.max(8), size * self.shifts.0, self.addend)
             .buffer("factor", factor, 16, 2 * self.shifts.1, false)
             .arg("x_stride", x_stride)
             .arg("factor_stride", factor_stride)
@@ -149,10 +215,12 @@ impl Case {
             let request = self.request("row_op").arg("width", 16).arg("group", group);
             let request = request.arg("kernel", kernel).arg("flags", flags);
             let reply = expect_ok(runner.run(&self.with_rows(request)).unwrap()).unwrap();
+            let what = format!("{self:?}, kernel {kernel}, group {group}");
             assert!(
                 bits(&reply.output::<bf16>("rows")) == bits(&expected),
-                "{self:?}, kernel {kernel}, group {group}"
+                "{what}"
             );
+            self.check_x(&reply, &what);
         }
     }
 
@@ -186,6 +254,7 @@ impl Case {
             reply.outputs["packed"] == expected.outputs["packed"],
             "{what}"
         );
+        self.check_x(&reply, &what);
         let latched = 41 << 32 | u64::from(width.bits());
         let memory = bytes(runner, LATCHED);
         let request = how(self.request("row_op"))
@@ -203,6 +272,7 @@ impl Case {
             bits(&reply.output::<bf16>("rows")) == bits(&self.poison()),
             "{what}: rows"
         );
+        self.check_x(&reply, &what);
     }
 
     /// Checks a step of 16 bits at a latch.
@@ -225,6 +295,7 @@ impl Case {
             reply.outputs["packed"] == packed,
             "{self:?} {grouping}: wrote codes"
         );
+        self.check_x(&reply, "a step of 16 bits");
     }
 }
 
@@ -318,6 +389,7 @@ fn gemm_waits_for_the_operation() {
                     };
                     let case = Case {
                         kinds: (Kind::Normal, Kind::Normal),
+                        addend: op == Op::RmsNorm,
                         ..Case::numbered(op, (m, gemm.k), 0)
                     };
                     let weight = gemm.input();
@@ -392,9 +464,20 @@ fn rejects_invalid_arguments() {
             rejects(WORKSPACE_TOO_SMALL, short);
             let odd = case.request("row_op").arg("width", 4);
             rejects(MISALIGNED, odd.buffer("packed", &[0; 4096], 128, 64, true));
+            let addend = |request: Request| {
+                request
+                    .buffer("addend", &[0; 600], 16, 0, false)
+                    .arg("addend_stride", 100)
+            };
             match op {
-                Op::SiluMul => rejects(BAD_MODE, rows().arg("x_type", 1)),
+                Op::SiluMul => {
+                    rejects(BAD_MODE, rows().arg("x_type", 1));
+                    rejects(BAD_MODE, addend(rows()));
+                }
                 _ => {
+                    rejects(BAD_STRIDE, addend(rows()).arg("addend_stride", 99));
+                    let odd = rows().arg("addend_stride", 100);
+                    rejects(MISALIGNED, odd.buffer("addend", &[0; 600], 16, 1, false));
                     for eps in [0.0, -1.0, f32::NAN, f32::INFINITY] {
                         rejects(BAD_MODE, rows().arg("eps", eps.to_bits()));
                     }

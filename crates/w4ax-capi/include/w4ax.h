@@ -388,12 +388,16 @@ typedef struct w4ax_activation_args {
 /* Quantizes x once. W4AX_BUFFER_TOO_SMALL if the activations are too small. */
 w4ax_status w4ax_cpu_quantize(const w4ax_cpu *cpu, const w4ax_activation_args *args, w4ax_activations *activations);
 
-/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x */
+/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x; of a residual connection, x += addend first */
 typedef struct w4ax_rms_norm_args {
     const w4ax_weight *weight; /* as in w4ax_activation_args, without an order of k; null with W4AX_BF16 */
-    const void *x;             /* [m, k] of x_type */
+    void *x;                   /* [m, k] of x_type; written only if there is an addend */
     size_t x_len;              /* in elements, as x_stride */
     size_t x_stride;
+    const uint16_t *addend;    /* BF16 [m, k]: x + addend, rounded to x_type, is written to x, which overlaps nothing else.
+                                * Null with a count of 0: x is read only */
+    size_t addend_len;
+    size_t addend_stride;
     const uint16_t *norm;      /* BF16 [k] */
     size_t norm_len;           /* exactly k */
     uint16_t *y;               /* BF16 [m, k], overlaps neither x nor norm; null unless W4AX_BF16 */

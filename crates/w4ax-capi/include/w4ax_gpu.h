@@ -275,11 +275,14 @@ typedef struct w4ax_gpu_quantize_args {
  * result. */
 w4ax_status w4ax_gpu_quantize(const w4ax_gpu *gpu, const w4ax_gpu_quantize_args *args, void *stream);
 
-/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x */
+/* y = x / sqrt(mean(x^2) + eps) * norm, for each row of x; of a residual connection, x += addend first */
 typedef struct w4ax_gpu_rms_norm_args {
-    const void *x;            /* [m, k] of x_type */
+    void *x;                  /* [m, k] of x_type; written only if there is an addend */
     size_t x_len;             /* in elements, as x_stride */
     size_t x_stride;
+    const uint16_t *addend;   /* as in w4ax_rms_norm_args */
+    size_t addend_len;
+    size_t addend_stride;
     const uint16_t *norm;     /* BF16 [k] */
     size_t norm_len;          /* exactly k */
     uint16_t *y;              /* BF16 [m, k], overlaps neither x nor norm; null unless W4AX_BF16 */

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use half::bf16;
 use w4ax::cpu::{ActivationLayout, QuantizedActivations};
-use w4ax::{HiddenState, RmsNorm, ScaleType, SiluMul, Width};
+use w4ax::{AddRmsNorm, HiddenState, HiddenStateMut, RmsNorm, ScaleType, SiluMul, Width};
 
 use super::cpu::{Cpu, Workspace, exclusive};
 use super::enums;
@@ -38,9 +38,12 @@ pub struct ActivationArgs {
 #[repr(C)]
 pub struct RmsNormArgs {
     pub weight: *const Weight,
-    pub x: *const c_void,
+    pub x: *mut c_void,
     pub x_len: usize,
     pub x_stride: usize,
+    pub addend: *const bf16,
+    pub addend_len: usize,
+    pub addend_stride: usize,
     pub norm: *const bf16,
     pub norm_len: usize,
     pub y: *mut bf16,
@@ -114,6 +117,25 @@ impl HiddenMatrix {
                 Self::F32(x) => Ok(x.get()?.into()),
             }
         }
+    }
+
+    /// # Safety
+    /// As [`Matrix::get_mut`].
+    unsafe fn get_mut<'a>(&self) -> Result<HiddenStateMut<'a>> {
+        // SAFETY: passed on.
+        unsafe {
+            match self {
+                Self::Bf16(x) => Ok(x.get_mut()?.into()),
+                Self::F32(x) => Ok(x.get_mut()?.into()),
+            }
+        }
+    }
+
+    /// Refuses an addend and a weight of the norm that overlap x, which the sum is written to.
+    pub fn check_addend(&self, addend: &Matrix<bf16>, norm: &Matrix<bf16>) -> Result<()> {
+        let written = self.addresses()?;
+        raw::disjoint("x and addend", &written, &addend.addresses()?)?;
+        raw::disjoint("x and norm", &written, &norm.addresses()?)
     }
 }
 
@@ -226,13 +248,29 @@ entry_points! {
         let (cpu, args) = (raw::handle("cpu", cpu)?, raw::arguments("args", args)?);
         enums::reserved(args.reserved)?;
         let shape = [args.m, args.k];
-        let x = HiddenMatrix::new((args.x, args.x_len), shape, args.x_stride, args.x_type)?;
+        let x = (args.x.cast_const(), args.x_len);
+        let x = HiddenMatrix::new(x, shape, args.x_stride, args.x_type)?;
         let norm = Matrix::vector("norm", args.norm, args.norm_len);
         let buffer = (args.y.cast_const(), args.y_len);
         let y = Matrix::new("y", buffer, shape, args.y_stride);
         let output = Output::new(args.width, args.weight, activations, y, buffer, args.k)?;
         // Checked before references exist: a mutable one must not overlap another.
         output.check_overlap(&[("x", x.addresses()?), ("norm", norm.addresses()?)])?;
+        if raw::given(args.addend, args.addend_len) {
+            let buffer = (args.addend, args.addend_len);
+            let addend = Matrix::new("addend", buffer, shape, args.addend_stride);
+            x.check_addend(&addend, &norm)?;
+            output.check_overlap(&[("addend", addend.addresses()?)])?;
+            let norm = raw::slice("norm", args.norm, args.norm_len)?;
+            let norm = AddRmsNorm::new(x.get_mut()?, addend.get()?, norm, args.eps);
+            return match output {
+                Output::Rows(y) => Ok(cpu.cpu.add_rms_norm(norm, y.get_mut()?)?),
+                Output::Quantized { width, layout, to } => {
+                    let mut to = exclusive("activations", &to.0)?;
+                    Ok(cpu.cpu.add_rms_norm_quantize(norm, width, layout, &mut to)?)
+                }
+            };
+        }
         let norm = raw::slice("norm", args.norm, args.norm_len)?;
         let norm = RmsNorm::new(x.get()?, norm, args.eps);
         match output {

@@ -94,6 +94,7 @@ void add_pointers(Pointers& to, Kernel const&, RowOpParams const& p) {
     int const size = p.x_f32 ? 4 : 2;
     to.add("x", p.x, row_bytes(q.m, q.k, p.x_stride) / 2 * size, size);
     to.add("factor", p.factor, p.factor_stride ? row_bytes(q.m, q.k, p.factor_stride) : uint64_t(q.k) * 2, 2);
+    if (p.addend) to.add("addend", p.addend, row_bytes(q.m, q.k, p.addend_stride), 2);
     if (q.latched || q.bits == 16) to.add("y", p.y, row_bytes(q.m, q.k, p.y_stride), 2);
     if (q.latched || q.bits != 16) add_codes(to, q);
 }

@@ -23,6 +23,6 @@ pub use call::Gemm;
 pub use options::GemmOptions;
 pub use plan::LaunchPlan;
 pub use problem::Problem;
-pub use row_op::{HiddenState, RmsNorm, SiluMul};
+pub use row_op::{AddRmsNorm, HiddenState, HiddenStateMut, RmsNorm, SiluMul};
 pub use table::{DeviceProps, KernelTable};
 pub use workspace::Workspace;

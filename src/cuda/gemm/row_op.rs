@@ -1,4 +1,5 @@
-//! The launches of RMSNorm and `silu(gate) * up`, as BF16 rows or quantized at once.
+//! The launches of RMSNorm, alone or after an addition, and `silu(gate) * up`, as BF16 rows or
+//! quantized at once.
 
 use super::activations::{ActivationLayout, Contents, QuantizedActivations};
 use super::limits::{extent, stride};
@@ -69,6 +70,68 @@ impl<'a> RmsNorm<'a> {
     }
 }
 
+/// The rows that an [`AddRmsNorm`] on a device reads and writes, `[M, K]`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HiddenStateMut<'a, 'm> {
+    /// In BF16.
+    Bf16(&'a mut DeviceMatMut<'m, bf16>),
+    /// In f32.
+    F32(&'a mut DeviceMatMut<'m, f32>),
+}
+
+impl<'a, 'm> From<&'a mut DeviceMatMut<'m, bf16>> for HiddenStateMut<'a, 'm> {
+    fn from(x: &'a mut DeviceMatMut<'m, bf16>) -> Self {
+        Self::Bf16(x)
+    }
+}
+
+impl<'a, 'm> From<&'a mut DeviceMatMut<'m, f32>> for HiddenStateMut<'a, 'm> {
+    fn from(x: &'a mut DeviceMatMut<'m, f32>) -> Self {
+        Self::F32(x)
+    }
+}
+
+/// A residual connection and the RMSNorm after it on a device: `x += addend`, then `y = x /
+/// sqrt(mean(x^2) + eps) * weight` of each row of `x[M, K]`.
+///
+/// [`w4ax::AddRmsNorm`](crate::AddRmsNorm) is the same description for operands in host memory.
+#[derive(Debug)]
+pub struct AddRmsNorm<'a, 'm> {
+    x: HiddenStateMut<'a, 'm>,
+    addend: &'a DeviceMatRef<'a, bf16>,
+    weight: &'a DeviceVecRef<'a, bf16>,
+    eps: f32,
+    pdl: bool,
+}
+
+impl<'a, 'm> AddRmsNorm<'a, 'm> {
+    /// An RMSNorm of `x[M, K]`, BF16 or f32, with `weight[K]`, after `addend[M, K]` has been added
+    /// to x.
+    ///
+    /// Shapes and `eps` are checked when it runs.
+    pub fn new(
+        x: impl Into<HiddenStateMut<'a, 'm>>,
+        addend: &'a DeviceMatRef<'a, bf16>,
+        weight: &'a DeviceVecRef<'a, bf16>,
+        eps: f32,
+    ) -> Self {
+        Self {
+            x: x.into(),
+            addend,
+            weight,
+            eps,
+            pdl: false,
+        }
+    }
+
+    /// As [`GemmOptions::with_pdl`](crate::cuda::GemmOptions::with_pdl).
+    #[must_use]
+    pub fn with_pdl(self, pdl: bool) -> Self {
+        Self { pdl, ..self }
+    }
+}
+
 /// `y = silu(gate) * up` of `gate[M, K]` and `up[M, K]` on a device.
 ///
 /// [`w4ax::SiluMul`](crate::SiluMul) is the same description for operands in host memory.
@@ -95,52 +158,97 @@ impl<'a> SiluMul<'a> {
     }
 }
 
+/// The hidden state of an RMSNorm.
+struct Hidden<'a> {
+    m: usize,
+    k: usize,
+    stride: usize,
+    place: &'a Place,
+    x_type: sys::w4axk_value_type,
+}
+
+impl<'a> Hidden<'a> {
+    fn new<T>(x: &'a DeviceMatRef<'a, T>, x_type: sys::w4axk_value_type) -> Self {
+        Self {
+            m: x.rows(),
+            k: x.cols(),
+            stride: x.stride(),
+            place: &x.place,
+            x_type,
+        }
+    }
+
+    fn of_mut<T>(x: &'a mut DeviceMatMut<'_, T>, x_type: sys::w4axk_value_type) -> Self {
+        Self {
+            m: x.rows(),
+            k: x.cols(),
+            stride: x.stride(),
+            place: &x.place,
+            x_type,
+        }
+    }
+}
+
 /// An operation, as the kernel library takes it.
 struct Inputs<'a> {
     name: &'static str,
     m: usize,
     k: usize,
-    places: [(&'static str, &'a Place); 2],
+    places: Vec<(&'static str, &'a Place)>,
     args: sys::w4axk_row_op_args,
 }
 
 impl<'a> Inputs<'a> {
     fn rms_norm(norm: &RmsNorm<'a>) -> Result<Self> {
-        let (m, k, x_stride, place, x_type) = match norm.x {
-            HiddenState::Bf16(x) => (
-                x.rows(),
-                x.cols(),
-                x.stride(),
-                &x.place,
-                sys::W4AXK_VALUE_BF16,
-            ),
-            HiddenState::F32(x) => (
-                x.rows(),
-                x.cols(),
-                x.stride(),
-                &x.place,
-                sys::W4AXK_VALUE_F32,
-            ),
+        let x = match norm.x {
+            HiddenState::Bf16(x) => Hidden::new(x, sys::W4AXK_VALUE_BF16),
+            HiddenState::F32(x) => Hidden::new(x, sys::W4AXK_VALUE_F32),
         };
-        if norm.weight.len() != k {
-            let got = [norm.weight.len()];
-            return Err(Error::shape("weight of an RMSNorm", [k], got));
+        Self::norm(x, norm.weight, norm.eps, norm.pdl)
+    }
+
+    fn add_rms_norm(norm: AddRmsNorm<'a, '_>) -> Result<Self> {
+        let x = match norm.x {
+            HiddenStateMut::Bf16(x) => Hidden::of_mut(x, sys::W4AXK_VALUE_BF16),
+            HiddenStateMut::F32(x) => Hidden::of_mut(x, sys::W4AXK_VALUE_F32),
+        };
+        let addend = norm.addend;
+        let [expected, got] = [[x.m, x.k], [addend.rows(), addend.cols()]];
+        if expected != got {
+            return Err(Error::shape("addend", expected, got));
         }
-        check_eps(norm.eps)?;
+        let mut inputs = Self::norm(x, norm.weight, norm.eps, norm.pdl)?;
+        inputs.name = "add_rms_norm";
+        inputs.places.push(("addend", &addend.place));
+        inputs.args.addend = addend.place.address as *const _;
+        inputs.args.addend_stride = stride("row stride of the addend", addend.stride())?;
+        Ok(inputs)
+    }
+
+    fn norm(
+        x: Hidden<'a>,
+        weight: &'a DeviceVecRef<'a, bf16>,
+        eps: f32,
+        pdl: bool,
+    ) -> Result<Self> {
+        if weight.len() != x.k {
+            return Err(Error::shape("weight of an RMSNorm", [x.k], [weight.len()]));
+        }
+        check_eps(eps)?;
         Ok(Self {
             name: "rms_norm",
-            m,
-            k,
-            places: [("x", place), ("weight", &norm.weight.place)],
+            m: x.m,
+            k: x.k,
+            places: vec![("x", x.place), ("weight", &weight.place)],
             args: sys::w4axk_row_op_args {
-                x: place.address as *const _,
-                x_stride: stride("row stride of x", x_stride)?,
-                factor: norm.weight.place.address as *const _,
+                x: x.place.address as *mut _,
+                x_stride: stride("row stride of x", x.stride)?,
+                factor: weight.place.address as *const _,
                 factor_stride: 0,
                 op: sys::W4AXK_RMS_NORM,
-                x_type,
-                eps: norm.eps,
-                flags: pdl_flag(norm.pdl),
+                x_type: x.x_type,
+                eps,
+                flags: pdl_flag(pdl),
                 ..Default::default()
             },
         })
@@ -156,9 +264,9 @@ impl<'a> Inputs<'a> {
             name: "silu_mul",
             m,
             k,
-            places: [("gate", &gate.place), ("up", &up.place)],
+            places: vec![("gate", &gate.place), ("up", &up.place)],
             args: sys::w4axk_row_op_args {
-                x: gate.place.address as *const _,
+                x: gate.place.address as *mut _,
                 x_stride: stride("row stride of gate", gate.stride())?,
                 factor: up.place.address as *const _,
                 factor_stride: stride("row stride of up", up.stride())?,
@@ -189,6 +297,20 @@ impl Gpu {
         y: &mut DeviceMatMut<'_, bf16>,
     ) -> Result<()> {
         self.write_rows(stream.into(), Inputs::rms_norm(norm)?, y)
+    }
+
+    /// Adds to a hidden state and computes an RMSNorm `y[M, K]` of the sum in one launch, as
+    /// [`Gpu::rms_norm`].
+    ///
+    /// # Errors
+    /// As [`Gpu::rms_norm`]; [`Error::Shape`] if the addend does not have the shape of x.
+    pub fn add_rms_norm<'s>(
+        &self,
+        stream: impl Into<StreamRef<'s>>,
+        norm: AddRmsNorm<'_, '_>,
+        y: &mut DeviceMatMut<'_, bf16>,
+    ) -> Result<()> {
+        self.write_rows(stream.into(), Inputs::add_rms_norm(norm)?, y)
     }
 
     /// Computes `y[M, K] = silu(gate) * up`, as [`Gpu::rms_norm`].
@@ -224,6 +346,25 @@ impl Gpu {
         y: Option<&mut DeviceMatMut<'_, bf16>>,
     ) -> Result<()> {
         let inputs = Inputs::rms_norm(norm)?;
+        let how = (width.into(), layout.into());
+        self.quantize_rows(stream.into(), inputs, how, activations, y)
+    }
+
+    /// Adds to a hidden state and quantizes an RMSNorm of the sum in one launch, as
+    /// [`Gpu::rms_norm_quantize`].
+    ///
+    /// # Errors
+    /// As [`Gpu::rms_norm_quantize`] and [`Gpu::add_rms_norm`].
+    pub fn add_rms_norm_quantize<'s, 'w>(
+        &self,
+        stream: impl Into<StreamRef<'s>>,
+        norm: AddRmsNorm<'_, '_>,
+        width: impl Into<WidthSource<'w>>,
+        layout: impl Into<ActivationLayout>,
+        activations: &mut QuantizedActivations,
+        y: Option<&mut DeviceMatMut<'_, bf16>>,
+    ) -> Result<()> {
+        let inputs = Inputs::add_rms_norm(norm)?;
         let how = (width.into(), layout.into());
         self.quantize_rows(stream.into(), inputs, how, activations, y)
     }

@@ -580,10 +580,12 @@ pub type w4axk_value_type = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct w4axk_row_op_args {
-    pub x: *const ::core::ffi::c_void,
+    pub x: *mut ::core::ffi::c_void,
     pub x_stride: i64,
     pub factor: *const ::core::ffi::c_void,
     pub factor_stride: i64,
+    pub addend: *const ::core::ffi::c_void,
+    pub addend_stride: i64,
     pub y: *mut ::core::ffi::c_void,
     pub y_stride: i64,
     pub packed: *mut ::core::ffi::c_void,
@@ -606,7 +608,7 @@ pub struct w4axk_row_op_args {
 const _: () = {
     [
         "Size of w4axk_row_op_args",
-    ][::core::mem::size_of::<w4axk_row_op_args>() - 120usize];
+    ][::core::mem::size_of::<w4axk_row_op_args>() - 136usize];
     [
         "Alignment of w4axk_row_op_args",
     ][::core::mem::align_of::<w4axk_row_op_args>() - 8usize];
@@ -623,56 +625,62 @@ const _: () = {
         "Offset of field: w4axk_row_op_args::factor_stride",
     ][::core::mem::offset_of!(w4axk_row_op_args, factor_stride) - 24usize];
     [
+        "Offset of field: w4axk_row_op_args::addend",
+    ][::core::mem::offset_of!(w4axk_row_op_args, addend) - 32usize];
+    [
+        "Offset of field: w4axk_row_op_args::addend_stride",
+    ][::core::mem::offset_of!(w4axk_row_op_args, addend_stride) - 40usize];
+    [
         "Offset of field: w4axk_row_op_args::y",
-    ][::core::mem::offset_of!(w4axk_row_op_args, y) - 32usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, y) - 48usize];
     [
         "Offset of field: w4axk_row_op_args::y_stride",
-    ][::core::mem::offset_of!(w4axk_row_op_args, y_stride) - 40usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, y_stride) - 56usize];
     [
         "Offset of field: w4axk_row_op_args::packed",
-    ][::core::mem::offset_of!(w4axk_row_op_args, packed) - 48usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, packed) - 64usize];
     [
         "Offset of field: w4axk_row_op_args::packed_bytes",
-    ][::core::mem::offset_of!(w4axk_row_op_args, packed_bytes) - 56usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, packed_bytes) - 72usize];
     [
         "Offset of field: w4axk_row_op_args::m",
-    ][::core::mem::offset_of!(w4axk_row_op_args, m) - 64usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, m) - 80usize];
     [
         "Offset of field: w4axk_row_op_args::k",
-    ][::core::mem::offset_of!(w4axk_row_op_args, k) - 68usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, k) - 84usize];
     [
         "Offset of field: w4axk_row_op_args::width",
-    ][::core::mem::offset_of!(w4axk_row_op_args, width) - 72usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, width) - 88usize];
     [
         "Offset of field: w4axk_row_op_args::group",
-    ][::core::mem::offset_of!(w4axk_row_op_args, group) - 76usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, group) - 92usize];
     [
         "Offset of field: w4axk_row_op_args::family",
-    ][::core::mem::offset_of!(w4axk_row_op_args, family) - 80usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, family) - 96usize];
     [
         "Offset of field: w4axk_row_op_args::op",
-    ][::core::mem::offset_of!(w4axk_row_op_args, op) - 84usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, op) - 100usize];
     [
         "Offset of field: w4axk_row_op_args::x_type",
-    ][::core::mem::offset_of!(w4axk_row_op_args, x_type) - 88usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, x_type) - 104usize];
     [
         "Offset of field: w4axk_row_op_args::kernel",
-    ][::core::mem::offset_of!(w4axk_row_op_args, kernel) - 92usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, kernel) - 108usize];
     [
         "Offset of field: w4axk_row_op_args::eps",
-    ][::core::mem::offset_of!(w4axk_row_op_args, eps) - 96usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, eps) - 112usize];
     [
         "Offset of field: w4axk_row_op_args::flags",
-    ][::core::mem::offset_of!(w4axk_row_op_args, flags) - 100usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, flags) - 116usize];
     [
         "Offset of field: w4axk_row_op_args::device",
-    ][::core::mem::offset_of!(w4axk_row_op_args, device) - 104usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, device) - 120usize];
     [
         "Offset of field: w4axk_row_op_args::reserved",
-    ][::core::mem::offset_of!(w4axk_row_op_args, reserved) - 108usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, reserved) - 124usize];
     [
         "Offset of field: w4axk_row_op_args::latch",
-    ][::core::mem::offset_of!(w4axk_row_op_args, latch) - 112usize];
+    ][::core::mem::offset_of!(w4axk_row_op_args, latch) - 128usize];
 };
 impl Default for w4axk_row_op_args {
     fn default() -> Self {

@@ -5,8 +5,8 @@ use std::ffi::c_void;
 use half::bf16;
 use w4ax::Width;
 use w4ax::cuda::{
-    ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, QuantizedActivations, RmsNorm,
-    SiluMul,
+    ActivationLayout, AddRmsNorm, DeviceMatMut, DeviceMatRef, DeviceVecRef, QuantizedActivations,
+    RmsNorm, SiluMul,
 };
 
 use crate::status::Result;
@@ -37,6 +37,37 @@ impl Device {
                 x,
                 x_stride,
                 is_f32,
+                addend: Some((addend, addend_stride)),
+                norm,
+                eps,
+            } => {
+                // SAFETY: as above. x overlaps nothing else, as the entry point has checked; only
+                // one of the two views of it is written.
+                let (weight, addend, mut narrow, mut wide) = unsafe {
+                    (
+                        DeviceVecRef::from_raw(device, norm as _, k),
+                        DeviceMatRef::from_raw(device, addend as _, m, k, addend_stride),
+                        DeviceMatMut::<bf16>::from_raw(device, x as _, m, k, x_stride),
+                        DeviceMatMut::<f32>::from_raw(device, x as _, m, k, x_stride),
+                    )
+                };
+                let norm = match is_f32 {
+                    true => AddRmsNorm::new(&mut wide, &addend, &weight, eps),
+                    false => AddRmsNorm::new(&mut narrow, &addend, &weight, eps),
+                };
+                let norm = norm.with_pdl(call.pdl);
+                match rows {
+                    true => gpu.add_rms_norm(stream, norm, &mut y)?,
+                    false => {
+                        gpu.add_rms_norm_quantize(stream, norm, width, how, &mut quantized, None)?;
+                    }
+                }
+            }
+            RowOperation::RmsNorm {
+                x,
+                x_stride,
+                is_f32,
+                addend: None,
                 norm,
                 eps,
             } => {

@@ -132,6 +132,8 @@ enum RowOperation {
         x_stride: usize,
         /// Whether x is f32, otherwise BF16.
         is_f32: bool,
+        /// What is added to x first, with its row stride.
+        addend: Option<(usize, usize)>,
         norm: usize,
         eps: f32,
     },

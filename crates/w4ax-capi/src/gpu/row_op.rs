@@ -19,9 +19,12 @@ use super::{Block, RowOpCall, RowOperation, aligned_block, unused};
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct GpuRmsNormArgs {
-    pub x: *const c_void,
+    pub x: *mut c_void,
     pub x_len: usize,
     pub x_stride: usize,
+    pub addend: *const bf16,
+    pub addend_len: usize,
+    pub addend_stride: usize,
     pub norm: *const bf16,
     pub norm_len: usize,
     pub y: *mut bf16,
@@ -76,11 +79,7 @@ struct RowOpResult {
 
 impl RowOpResult {
     /// Checks the result against the inputs, and returns the call.
-    fn call(
-        self,
-        operation: RowOperation,
-        inputs: [(&str, &Range<usize>); 2],
-    ) -> Result<RowOpCall> {
+    fn call(self, operation: RowOperation, inputs: &[(&str, &Range<usize>)]) -> Result<RowOpCall> {
         let (width, grouping): (Width, Grouping) =
             (enums::value(self.width)?, enums::value(self.grouping)?);
         let family: Family = enums::value(self.family)?;
@@ -125,14 +124,23 @@ entry_points! {
     fn w4ax_gpu_rms_norm(gpu: *const Gpu, args: *const GpuRmsNormArgs, stream: *mut c_void) {
         let args = raw::arguments("args", args)?;
         let shape = [args.m, args.k];
-        let x = HiddenMatrix::new((args.x, args.x_len), shape, args.x_stride, args.x_type)?;
+        let x = (args.x.cast_const(), args.x_len);
+        let x = HiddenMatrix::new(x, shape, args.x_stride, args.x_type)?;
         let norm = Matrix::vector("norm", args.norm, args.norm_len);
         let (read, weights) = (x.addresses()?, norm.addresses()?);
         if args.norm_len != args.k {
             let text = format!("norm with {} values: expected {}", args.norm_len, args.k);
             return Err(Failure::new(Status::BadShape, text));
         }
+        let mut added = None;
+        if raw::given(args.addend, args.addend_len) {
+            let buffer = (args.addend, args.addend_len);
+            let addend = Matrix::new("addend", buffer, shape, args.addend_stride);
+            x.check_addend(&addend, &norm)?;
+            added = Some((addend.addresses()?, addend.stride()));
+        }
         let operation = RowOperation::RmsNorm {
+            addend: added.as_ref().map(|(addend, stride)| (addend.start, *stride)),
             x: read.start,
             x_stride: if args.x_stride == 0 { args.k } else { args.x_stride },
             is_f32: matches!(x, HiddenMatrix::F32(_)),
@@ -149,7 +157,10 @@ entry_points! {
             family: args.family,
             flags: args.flags,
         };
-        let call = result.call(operation, [("x", &read), ("norm", &weights)])?;
+        let none = 0..0;
+        let addend = added.as_ref().map_or(&none, |(addend, _)| addend);
+        let inputs = [("x", &read), ("norm", &weights), ("addend", addend)];
+        let call = result.call(operation, &inputs)?;
         raw::handle("gpu", gpu)?.0.row_op(&call, stream)
     }
 
@@ -175,7 +186,7 @@ entry_points! {
             family: args.family,
             flags: args.flags,
         };
-        let call = result.call(operation, [("gate", &gates), ("up", &ups)])?;
+        let call = result.call(operation, &[("gate", &gates), ("up", &ups)])?;
         raw::handle("gpu", gpu)?.0.row_op(&call, stream)
     }
 }

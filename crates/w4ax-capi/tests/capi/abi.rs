@@ -261,7 +261,8 @@ fn rust_side() -> Abi {
         }
         ActivationArgs { weight x x_len x_stride m k width flags }
         RmsNormArgs {
-            weight x x_len x_stride norm norm_len y y_len y_stride m k width x_type eps reserved
+            weight x x_len x_stride addend addend_len addend_stride norm norm_len y y_len y_stride m
+            k width x_type eps reserved
         }
         SiluMulArgs {
             weight gate gate_len gate_stride up up_len up_stride y y_len y_stride m k width
@@ -296,8 +297,8 @@ fn rust_side() -> Abi {
             x x_len x_stride quantized quantized_bytes m k width grouping family flags
         }
         GpuRmsNormArgs {
-            x x_len x_stride norm norm_len y y_len y_stride quantized quantized_bytes m k width
-            grouping family x_type eps flags
+            x x_len x_stride addend addend_len addend_stride norm norm_len y y_len y_stride quantized
+            quantized_bytes m k width grouping family x_type eps flags
         }
         GpuSiluMulArgs {
             gate gate_len gate_stride up up_len up_stride y y_len y_stride quantized

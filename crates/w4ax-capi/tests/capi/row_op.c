@@ -45,7 +45,7 @@ static w4ax_weight *make_weight(w4ax_scheme scheme) {
 static w4ax_rms_norm_args norm_args(uint32_t x_type) {
     w4ax_rms_norm_args a;
     memset(&a, 0, sizeof a);
-    a.x = x_type == W4AX_TYPE_F32 ? (const void *)wide : (const void *)gate;
+    a.x = x_type == W4AX_TYPE_F32 ? (void *)wide : (void *)gate;
     a.x_len = X;
     a.norm = norm;
     a.norm_len = K;
@@ -133,6 +133,62 @@ static void fused_calls_have_the_bits_of_unfused_ones(const w4ax_cpu *cpu, w4ax_
     }
 }
 
+/* A residual connection and its norm in one call have the bits of an addition and a norm. */
+static void additions_before_the_norm(const w4ax_cpu *cpu, w4ax_activations *activations, w4ax_workspace *workspace,
+                                      const w4ax_weight *weight) {
+    static float x[X], sums[X];
+    static uint16_t narrow[X], narrow_sums[X], fused_rows[X];
+    int wide_x, i;
+    size_t at;
+    for (wide_x = 0; wide_x < 2; wide_x++) {
+        w4ax_rms_norm_args n = norm_args(wide_x ? W4AX_TYPE_F32 : W4AX_TYPE_BF16);
+        for (at = 0; at < X; at++) {
+            float addend, bf16_x;
+            uint32_t bits = (uint32_t)up[at] << 16;
+            memcpy(&addend, &bits, 4);
+            bits = (uint32_t)gate[at] << 16;
+            memcpy(&bf16_x, &bits, 4);
+            sums[at] = wide[at] + addend;
+            narrow_sums[at] = bf16_of(bf16_x + addend);
+        }
+        n.x = wide_x ? (void *)sums : (void *)narrow_sums;
+        OK(w4ax_cpu_rms_norm(cpu, &n, NULL)); /* to rows */
+        for (i = 0; i < 3; i++) {
+            memcpy(x, wide, sizeof x);
+            memcpy(narrow, gate, sizeof narrow);
+            n = norm_args(wide_x ? W4AX_TYPE_F32 : W4AX_TYPE_BF16);
+            n.x = wide_x ? (void *)x : (void *)narrow;
+            n.addend = up;
+            n.addend_len = X;
+            if (i == 0) {
+                n.y = fused_rows;
+                OK(w4ax_cpu_rms_norm(cpu, &n, NULL));
+                CHECK(memcmp(fused_rows, rows, sizeof rows) == 0);
+            } else {
+                n.y = NULL;
+                n.y_len = 0;
+                n.weight = weight;
+                n.width = WIDTHS[i];
+                OK(w4ax_cpu_rms_norm(cpu, &n, activations));
+                compare(cpu, weight, WIDTHS[i], activations, workspace);
+            }
+            CHECK(wide_x ? memcmp(x, sums, sizeof x) == 0 : memcmp(narrow, narrow_sums, sizeof narrow) == 0);
+        }
+    }
+    {
+        w4ax_rms_norm_args n = norm_args(W4AX_TYPE_BF16);
+        n.addend = gate; /* x itself */
+        n.addend_len = X;
+        EXPECT(W4AX_OVERLAP, w4ax_cpu_rms_norm(cpu, &n, NULL));
+        n.addend = up;
+        n.addend_len = X - 1;
+        EXPECT(W4AX_BUFFER_TOO_SMALL, w4ax_cpu_rms_norm(cpu, &n, NULL));
+        n.addend_len = X;
+        n.y = up;
+        EXPECT(W4AX_OVERLAP, w4ax_cpu_rms_norm(cpu, &n, NULL));
+    }
+}
+
 static void wrong_calls_are_statuses(const w4ax_cpu *cpu, w4ax_activations *activations, w4ax_workspace *workspace,
                                      const w4ax_weight *weight, const w4ax_weight *other) {
     w4ax_rms_norm_args n;
@@ -185,6 +241,23 @@ static void wrong_calls_are_statuses(const w4ax_cpu *cpu, w4ax_activations *acti
 
 static void arguments_of_a_gpu_are_checked(void) {
     w4ax_gpu_silu_mul_args a;
+    w4ax_gpu_rms_norm_args n;
+    memset(&n, 0, sizeof n);
+    n.x = gate;
+    n.y = rows;
+    n.x_len = n.y_len = X;
+    n.norm = norm;
+    n.norm_len = n.k = K;
+    n.m = M;
+    n.width = W4AX_BF16;
+    n.x_type = W4AX_TYPE_BF16;
+    n.eps = 1e-5f;
+    EXPECT(W4AX_NULL_POINTER, w4ax_gpu_rms_norm(NULL, &n, NULL));
+    n.addend = gate;
+    n.addend_len = X;
+    EXPECT(W4AX_OVERLAP, w4ax_gpu_rms_norm(NULL, &n, NULL));
+    n.addend = rows;
+    EXPECT(W4AX_OVERLAP, w4ax_gpu_rms_norm(NULL, &n, NULL));
     memset(&a, 0, sizeof a);
     a.gate = gate;
     a.gate_len = X;
@@ -226,6 +299,8 @@ int main(void) {
     CHECK(bytes > M * K);
     fused_calls_have_the_bits_of_unfused_ones(cpu, activations, workspace, grouped);
     fused_calls_have_the_bits_of_unfused_ones(cpu, activations, workspace, two_level);
+    additions_before_the_norm(cpu, activations, workspace, grouped);
+    additions_before_the_norm(cpu, activations, workspace, two_level);
     wrong_calls_are_statuses(cpu, activations, workspace, grouped, two_level);
     arguments_of_a_gpu_are_checked();
     w4ax_activations_free(activations);

@@ -34,6 +34,43 @@ impl LinearInput {
         }
     }
 
+    /// Returns the type in which [`LinearInput::add_rms_norm`] reads the result of `of`: BF16 if it
+    /// adds and quantizes for the layers at once, otherwise that of the hidden state.
+    pub fn addend_type(
+        of: &AnyLinear,
+        layers: &[&AnyLinear],
+        width: Width,
+        hidden: DType,
+    ) -> DType {
+        match (of, sharing(layers, width, hidden)) {
+            (AnyLinear::Packed(_), Some(_)) => DType::BF16,
+            _ => hidden,
+        }
+    }
+
+    /// Returns `h = x + addend` of `[M, K]`, with the addend in the type of
+    /// [`LinearInput::addend_type`], and RMSNorm of `h` as [`LinearInput::rms_norm`].
+    pub fn add_rms_norm(
+        x: &Tensor,
+        addend: &Tensor,
+        (weight, eps): (&Tensor, f64),
+        layers: &[&AnyLinear],
+        width: Width,
+    ) -> Result<(Tensor, Self)> {
+        match sharing(layers, width, x.dtype()) {
+            Some(layer) if addend.dtype() == DType::BF16 => {
+                let (x, addend) = (x.contiguous()?, addend.contiguous()?);
+                let (sum, input) = layer.add_rms_norm_quantize(&x, &addend, weight, eps, width)?;
+                Ok((sum, Self::Quantized(input)))
+            }
+            _ => {
+                let sum = (x + addend)?;
+                let input = Self::rms_norm(&sum, weight, eps, layers, width)?;
+                Ok((sum, input))
+            }
+        }
+    }
+
     /// Returns the type in which [`LinearInput::swiglu`] reads the results of gate and up: BF16 if
     /// it quantizes them for down, otherwise that of the hidden state. Results of packed layers are
     /// exact in BF16.

@@ -84,7 +84,7 @@ impl Layer {
         width: Width,
         probe: &mut Probe<'_>,
     ) -> Result<Tensor> {
-        let [q, k, v, _, gate, up, down] = &self.linears;
+        let [q, k, v, o, gate, up, down] = &self.linears;
         let dtype = x.dtype();
         let linear = |at: usize, x: &Input, dtype: DType, probe: &mut Probe<'_>| {
             let layer = &self.linears[at];
@@ -94,14 +94,11 @@ impl Layer {
             }
             Ok::<_, VlaError>(y)
         };
-        let norm = |at: usize, x: &Tensor, layers: &[&AnyLinear], probe: &mut Probe<'_>| {
-            let (weight, eps) = (&self.norms[at], self.eps);
-            let input = probe.time(LayerPart::Norm, || {
-                LinearInput::rms_norm(x, weight, eps, layers, width)
-            })?;
-            Input::new(input, probe, || ops::rms_norm(x, weight, eps))
-        };
-        let normed = norm(0, x, &[q, k, v], probe)?; // [M, hidden]
+        let (weight, eps) = (&self.norms[0], self.eps);
+        let normed = probe.time(LayerPart::Norm, || {
+            LinearInput::rms_norm(x, weight, eps, &[q, k, v], width)
+        })?; // [M, hidden]
+        let normed = Input::new(normed, probe, || ops::rms_norm(x, weight, eps))?;
         let q = linear(0, &normed, dtype, probe)?; // [M, heads * head_dim]
         let k = linear(1, &normed, dtype, probe)?; // [M, kv_heads * head_dim]
         let v = linear(2, &normed, dtype, probe)?; // [M, kv_heads * head_dim]
@@ -109,9 +106,13 @@ impl Layer {
             self.attend(&q, &k, &v, rotation, attention)
         })?; // [M, heads * head_dim]
         let mixed = Input::of_rows(mixed);
-        let mixed = linear(3, &mixed, dtype, probe)?; // [M, hidden]
-        let x = probe.time(LayerPart::Elementwise, || Ok((x + mixed)?))?;
-        let normed = norm(1, &x, &[gate, up], probe)?; // [M, hidden]
+        let addend_type = LinearInput::addend_type(o, &[gate, up], width, dtype);
+        let mixed = linear(3, &mixed, addend_type, probe)?; // [M, hidden]
+        let (weight, eps) = (&self.norms[1], self.eps);
+        let (x, normed) = probe.time(LayerPart::Norm, || {
+            LinearInput::add_rms_norm(x, &mixed, (weight, eps), &[gate, up], width)
+        })?; // [M, hidden] both
+        let normed = Input::new(normed, probe, || ops::rms_norm(&x, weight, eps))?;
         let inner_type = LinearInput::swiglu_type([gate, up, down], width, dtype);
         let gate = linear(4, &normed, inner_type, probe)?; // [M, intermediate]
         let up = linear(5, &normed, inner_type, probe)?; // [M, intermediate]
