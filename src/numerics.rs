@@ -108,8 +108,8 @@
 //! for `j < h`, for `h` = 32, 16, 8, 4, 2, 1. `s` is `total[0]`. A sum that overflows makes `r` 0.
 //! If a row has a NaN or an infinity, so has y.
 //!
-//! Of a residual connection, `h = x + a` with `a[K]` in BF16 comes first: one addition, rounded to the
-//! type of x. `h` takes the place of x, also in memory.
+//! Of a residual connection, `h = x + a` with `a[K]` in BF16 comes first: one addition, rounded to
+//! the type of x. `h` takes the place of x, also in memory.
 //!
 //! Frameworks whose hidden state is BF16 round `x * r` before the product with `g`. Here a result
 //! has one rounding, whatever the type of x.

@@ -105,8 +105,8 @@ impl<'a> From<MatMut<'a, f32>> for HiddenStateMut<'a> {
     }
 }
 
-/// A residual connection and the RMSNorm after it: `x += addend`, then `y = x / sqrt(mean(x^2) + eps)
-/// * weight` of each row of `x[M, K]`.
+/// A residual connection and the RMSNorm after it: `x += addend`, then `y = x / sqrt(mean(x^2) +
+/// eps) * weight` of each row of `x[M, K]`.
 #[derive(Debug)]
 pub struct AddRmsNorm<'a> {
     x: HiddenStateMut<'a>,
@@ -116,8 +116,8 @@ pub struct AddRmsNorm<'a> {
 }
 
 impl<'a> AddRmsNorm<'a> {
-    /// An RMSNorm of `x[M, K]`, BF16 or f32, with `weight[K]`, after `addend[M, K]` has been added to
-    /// x.
+    /// An RMSNorm of `x[M, K]`, BF16 or f32, with `weight[K]`, after `addend[M, K]` has been added
+    /// to x.
     ///
     /// Shapes and `eps` are checked when it runs.
     pub fn new(

@@ -63,8 +63,8 @@ impl Cpu {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the addend or y does not have the shape of x, or the
-    /// weight not K values, [`Error::Range`](crate::Error::Range) if `eps` is not positive and
+    /// [`Error::Shape`](crate::Error::Shape) if the addend or y does not have the shape of x, or
+    /// the weight not K values, [`Error::Range`](crate::Error::Range) if `eps` is not positive and
     /// finite. Nothing is written then.
     pub fn add_rms_norm(&self, norm: AddRmsNorm<'_>, y: MatMut<'_, bf16>) -> Result<()> {
         let (m, k) = norm.check()?;

@@ -1,4 +1,5 @@
-//! RMSNorm, the addition before it, and `silu(gate) * up` of a row, with the rounding steps of [`crate::numerics`].
+//! RMSNorm, the addition before it, and `silu(gate) * up` of a row, with the rounding steps of
+//! [`crate::numerics`].
 //!
 //! The code is plain Rust that vectorizes. The CPU backend instantiates it for each instruction
 //! set, with the same bits.

@@ -1,5 +1,5 @@
-//! RMSNorm, alone or after an addition to x, and `silu(gate) * up`: as BF16 rows against [`reference`], and quantized at once against
-//! quantize_pack of these rows, byte for byte.
+//! RMSNorm, alone or after an addition to x, and `silu(gate) * up`: as BF16 rows against
+//! [`reference`], and quantized at once against quantize_pack of these rows, byte for byte.
 
 use crate::abi::*;
 use crate::build::Variant;
