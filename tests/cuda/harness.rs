@@ -5,7 +5,7 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, De
 use half::bf16;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use w4ax::cpu::Cpu;
 use w4ax::cuda::{
     ActivationLayout, DeviceMatMut, DeviceMatRef, DeviceVecRef, DeviceWeight, Family, Gemm,
@@ -57,20 +57,49 @@ pub fn scaled<T>(full: T, small: T) -> T {
     }
 }
 
+/// The turn of a test. A capture forbids every synchronization of its context, also that of other
+/// threads (CUDA's guide, "Prohibited and Unhandled Operations"): a test that creates its first
+/// stream or drops a weight would invalidate the capture of another one.
+struct Turn;
+
+static BUSY: Mutex<bool> = Mutex::new(false);
+static FREE: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Self {
+        let busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = FREE.wait_while(busy, |busy| *busy);
+        *busy.unwrap_or_else(PoisonError::into_inner) = true;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *BUSY.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        FREE.notify_one();
+    }
+}
+
+/// The device of a test, which no other test of the process uses meanwhile.
 pub struct Device {
     pub gpu: Gpu,
     pub stream: Arc<CudaStream>,
     pub cpu: Cpu,
+    /// The last field, so that the next test begins after everything else is dropped.
+    _turn: Option<Turn>,
 }
 
 impl Device {
     pub fn new() -> Self {
+        let turn = Turn::take();
         let gpu = Gpu::new(setting("W4AX_DEVICE", 0) as usize).unwrap_or_else(|e| panic!("{e}"));
         let stream = gpu.context().new_stream().unwrap();
         Self {
             gpu,
             stream,
             cpu: Cpu::new().unwrap(),
+            _turn: Some(turn),
         }
     }
 
@@ -80,6 +109,7 @@ impl Device {
             gpu: self.gpu.clone(),
             stream: self.gpu.context().new_stream().unwrap(),
             cpu: self.cpu.clone(),
+            _turn: None,
         }
     }
 }
