@@ -7,7 +7,7 @@ use crate::gemm_case::{GemmCase, expect_ok, for_runners, for_sm90};
 use crate::runner::{Reply, Request, Runner};
 use half::bf16;
 use test_support::{Kind, bits, rng};
-use w4ax::{Grouping, MatRef, RmsNorm, SiluMul, Width, reference};
+use w4ax::{Grouping, MatRef, RmsNorm, SiluMul, Width, numerics, reference};
 
 // w4axk_row_op_kernel.
 const FAST: u32 = 0;
@@ -41,6 +41,9 @@ struct Case {
     /// Whether something is added to x first. Its rows have the gaps and the shift of the second
     /// operand.
     addend: bool,
+    /// Whether the first value of x in f32, and of its weight, is 1: the first result is then the
+    /// scale of the norm.
+    shows_scale: bool,
     seed: u64,
 }
 
@@ -56,6 +59,7 @@ impl Case {
             kinds: (kinds[at % kinds.len()], kinds[at / 3 % kinds.len()]),
             eps: [1e-5, 1e-6, 2.0][at % 3],
             addend: op != Op::SiluMul && at / 2 % 2 == 1,
+            shows_scale: false,
             seed: at as u64,
         }
     }
@@ -71,11 +75,14 @@ impl Case {
         let (x_stride, factor_stride, _) = self.strides();
         let len = |stride: usize| (self.m - 1) * stride + self.k;
         let x = self.kinds.0.fill(rng, len(x_stride));
-        let wide = x.iter().map(|v| v.to_f32() * 1.003).collect();
-        let factor = match self.op {
+        let mut wide: Vec<f32> = x.iter().map(|v| v.to_f32() * 1.003).collect();
+        let mut factor = match self.op {
             Op::SiluMul => self.kinds.1.fill(rng, len(factor_stride)),
             _ => self.kinds.1.fill(rng, self.k),
         };
+        if self.shows_scale {
+            (wide[0], factor[0]) = (1.0, bf16::ONE);
+        }
         (x, wide, factor)
     }
 
@@ -320,6 +327,48 @@ fn rows_match_reference() {
             }
         });
     }
+}
+
+/// Returns an eps with which a row whose sum of squares is `other` has another scale in BF16 than
+/// one with the sum `sum`, the next f32.
+fn separating_eps(k: usize, sum: f32, other: f32) -> Option<f32> {
+    let scale = |sum: f32, eps: f32| bf16::from_f32(1.0 / (sum / k as f32 + eps).sqrt());
+    let near = f32::from(scale(sum, 0.0)) * 0.7;
+    // Halfway between two BF16.
+    let middle = f32::from_bits(near.to_bits() & 0xFFFF_0000 | 0x8000);
+    let eps = 1.0 / (middle * middle) - sum / k as f32;
+    let candidates = (0..4000).map(|at| f32::from_bits(eps.to_bits() - 2000 + at));
+    candidates
+        .into_iter()
+        .find(|&eps| scale(sum, eps) != scale(other, eps))
+}
+
+/// The lanes of a sum of squares are added in the order of the numerics. Another order changes the
+/// last bits of the sum, which BF16 hides except with the right eps.
+#[test]
+fn lanes_are_added_in_order() {
+    for_runners(Variant::Plain, |runner, _| {
+        let mut checked = 0;
+        for at in 0..20 {
+            let mut case = Case {
+                kinds: (Kind::Normal, Kind::Normal),
+                gaps: (0, 0, 0),
+                addend: false,
+                shows_scale: true,
+                ..Case::numbered(Op::WideRmsNorm, (1, 2048 + 97 * at), at)
+            };
+            let sum = numerics::sum_of_squares(&case.operands().1, |x: f32| x);
+            for other in [sum.next_up(), sum.next_down()] {
+                let Some(eps) = separating_eps(case.k, sum, other) else {
+                    continue;
+                };
+                case.eps = eps;
+                case.check_rows(runner, 0);
+                checked += 1;
+            }
+        }
+        assert!(checked > 20, "{checked}");
+    });
 }
 
 #[test]
