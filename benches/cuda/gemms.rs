@@ -49,7 +49,7 @@ const G128: Kind = (Scheme::Grouped, Grouping::G128);
 
 /// A GEMM with groups of 128 beside ones with two-level weights and with a scale per channel at the
 /// same shape, on quantized activations where the width has them. A ratio of 1 means that the
-/// rescaling of the groups overlaps with everything else.
+/// rescaling of the groups overlaps with the rest of the work.
 #[derive(Clone, Serialize)]
 struct Rescale {
     m: usize,

@@ -47,6 +47,14 @@ fn with_rows<T: WithDType, R>(
     f(rows)
 }
 
+/// Calls `f` with the weight `[k]` of an RMSNorm.
+fn with_norm<R>(weight: &Tensor, k: usize, f: impl FnOnce(&[bf16]) -> Result<R>) -> Result<R> {
+    with_rows(weight, k, |weight: MatRef<'_, bf16>| match weight.rows() {
+        1 => f(weight.row(0)),
+        _ => candle_core::bail!("weight of an RMSNorm: expected [{k}]"),
+    })
+}
+
 impl Linear {
     /// Returns whether this layer and `other` can read one [`QuantizedInput`]: both are on the CPU,
     /// and their weights have the same arithmetic, groups and number of inputs, and no order of k.
@@ -80,12 +88,9 @@ impl Linear {
         width: Width,
     ) -> Result<QuantizedInput> {
         let k = self.k();
-        with_rows(weight, k, |weight: MatRef<'_, bf16>| {
-            if weight.rows() != 1 {
-                candle_core::bail!("weight of an RMSNorm: expected [{k}]")
-            }
+        with_norm(weight, k, |weight| {
             let run = |hidden: HiddenState<'_>| {
-                let norm = RmsNorm::new(hidden, weight.row(0), eps as f32);
+                let norm = RmsNorm::new(hidden, weight, eps as f32);
                 self.quantized(x, |cpu, layout, activations| {
                     cpu.rms_norm_quantize(&norm, width, layout, activations)
                 })
@@ -129,13 +134,10 @@ impl Linear {
         let k = self.k();
         let mut sums = x.flatten_all()?.to_vec1::<T>()?; // [M, k]
         let m = sums.len() / k;
-        let input = with_rows(weight, k, |weight: MatRef<'_, bf16>| {
-            if weight.rows() != 1 {
-                candle_core::bail!("weight of an RMSNorm: expected [{k}]")
-            }
+        let input = with_norm(weight, k, |weight| {
             with_rows(addend, k, |addend: MatRef<'_, bf16>| {
                 let sums = MatMut::new(&mut sums, m, k)?;
-                let norm = AddRmsNorm::new(sums, addend, weight.row(0), eps as f32);
+                let norm = AddRmsNorm::new(sums, addend, weight, eps as f32);
                 self.quantized(x, |cpu, layout, activations| {
                     cpu.add_rms_norm_quantize(norm, width, layout, activations)
                 })

@@ -394,7 +394,7 @@ typedef struct w4ax_rms_norm_args {
     void *x;                   /* [m, k] of x_type; written only if there is an addend */
     size_t x_len;              /* in elements, as x_stride */
     size_t x_stride;
-    const uint16_t *addend;    /* BF16 [m, k]: x + addend, rounded to x_type, is written to x, which overlaps nothing else.
+    const uint16_t *addend;    /* BF16 [m, k]: x + addend, rounded to x_type, is written to x, which overlaps no other input.
                                 * Null with a count of 0: x is read only */
     size_t addend_len;
     size_t addend_stride;

@@ -157,9 +157,8 @@ entry_points! {
             family: args.family,
             flags: args.flags,
         };
-        let none = 0..0;
-        let addend = added.as_ref().map_or(&none, |(addend, _)| addend);
-        let inputs = [("x", &read), ("norm", &weights), ("addend", addend)];
+        let mut inputs = vec![("x", &read), ("norm", &weights)];
+        inputs.extend(added.iter().map(|(addend, _)| ("addend", addend)));
         let call = result.call(operation, &inputs)?;
         raw::handle("gpu", gpu)?.0.row_op(&call, stream)
     }
